@@ -1,0 +1,39 @@
+#include "adamw.h"
+
+enum { THREADS = 256 }; /* one thread a quad */
+
+static __device__ __forceinline__ void update_quad(const adamw_args &a, const adamw_factors &f, int64_t q)
+{
+    const int count = quad_count(a.count, q);
+    const int64_t at = 4 * q;
+    float w[4], g[4], m[4], v[4], ema[4];
+    quad_load(w, a.w + at, count);
+    quad_load(g, a.g + at, count);
+    quad_load(m, a.m + at, count);
+    quad_load(v, a.v + at, count);
+    for (int k = 0; k < 4; k++) adamw_element(&f, g[k], &w[k], &m[k], &v[k]);
+    quad_store(a.w + at, w, count);
+    quad_store(a.m + at, m, count);
+    quad_store(a.v + at, v, count);
+    if (!a.ema) return;
+    quad_load(ema, a.ema + at, count);
+    for (int k = 0; k < 4; k++) ema[k] = adamw_ema(&f, ema[k], w[k]);
+    quad_store(a.ema + at, ema, count);
+}
+
+__global__ void adamw_kernel(adamw_args a)
+{
+    const int64_t q = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    const float zero[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (q >= quads_of(a.count)) return;
+    const adamw_factors f = adamw_prepare(&a);
+    if (f.clip != 0.0f) update_quad(a, f, q);
+    if (a.zero_grad) quad_store(a.g + 4 * q, zero, quad_count(a.count, q));
+}
+
+ddpm_status k_adamw(void *stream, const adamw_args *a)
+{
+    const int64_t blocks = (quads_of(a->count) + THREADS - 1) / THREADS;
+    LAUNCH(adamw_kernel, dim3((unsigned)blocks), THREADS, 0, (cudaStream_t)stream, *a);
+    return launch_status();
+}

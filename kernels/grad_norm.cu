@@ -1,0 +1,29 @@
+#include "grad_norm.h"
+#include "reduce.cuh"
+
+__global__ void grad_norm_partial_kernel(grad_norm_args a) /* one block a chunk, one thread a lane */
+{
+    double sum = 0.0;
+    for (int turn = 0; turn < REDUCE_TURNS; turn++) {
+        const int64_t q = (int64_t)blockIdx.x * REDUCE_QUADS + turn * REDUCE_LANES + threadIdx.x;
+        if (q < quads_of(a.count)) sum += grad_norm_quad(&a, q);
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) a.partial[blockIdx.x] = sum;
+}
+
+__global__ void grad_norm_finish_kernel(grad_norm_args a, int64_t chunks) /* one block */
+{
+    double sum = 0.0;
+    for (int64_t i = threadIdx.x; i < chunks; i += REDUCE_LANES) sum += a.partial[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) train_state_update(a.state, sum, &a.update);
+}
+
+ddpm_status k_grad_norm(void *stream, const grad_norm_args *a)
+{
+    const int64_t chunks = reduce_chunks(a->count);
+    LAUNCH(grad_norm_partial_kernel, dim3((unsigned)chunks), REDUCE_LANES, 0, (cudaStream_t)stream, *a);
+    LAUNCH(grad_norm_finish_kernel, 1, REDUCE_LANES, 0, (cudaStream_t)stream, *a, chunks);
+    return launch_status();
+}

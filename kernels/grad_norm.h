@@ -1,0 +1,46 @@
+/* grad_norm.h - the global L2 norm of the gradient, then the decisions of update.h.
+ *
+ *   sum_sq = sum over all parameters of g^2, in double, in the fixed order of reduce.h */
+#ifndef DDPM_GRAD_NORM_H
+#define DDPM_GRAD_NORM_H
+#include "reduce.h"
+#include "update.h"
+
+typedef struct grad_norm_args {
+    const float *g;     /* [count] */
+    double *partial;    /* [reduce_chunks(count)]  scratch */
+    train_state *state; /* advanced to the next step */
+    int64_t count;      /* >= 1 */
+    update_args update;
+} grad_norm_args;
+
+HD double grad_norm_quad(const grad_norm_args *a, int64_t q)
+{
+    float g[4];
+    double square[4];
+    quad_load(g, a->g + 4 * q, quad_count(a->count, q));
+    for (int k = 0; k < 4; k++) square[k] = (double)g[k] * (double)g[k];
+    return square[0] + square[1] + (square[2] + square[3]);
+}
+
+/* partial[chunk] on a CPU; chunks are independent. */
+static inline void grad_norm_chunk(const grad_norm_args *a, int64_t chunk)
+{
+    double lane[REDUCE_LANES] = {0.0};
+    for (int turn = 0; turn < REDUCE_TURNS; turn++) {
+        const int64_t first = chunk * REDUCE_QUADS + turn * REDUCE_LANES, left = quads_of(a->count) - first;
+        const int count = left < REDUCE_LANES ? (int)left : REDUCE_LANES;
+        for (int l = 0; l < count; l++) lane[l] += grad_norm_quad(a, first + l);
+    }
+    a->partial[chunk] = reduce_lanes(lane);
+}
+
+/* After all chunks, once. */
+static inline void grad_norm_finish(const grad_norm_args *a)
+{
+    train_state_update(a->state, reduce_array(a->partial, reduce_chunks(a->count)), &a->update);
+}
+
+C_API ddpm_status k_grad_norm(void *stream, const grad_norm_args *a); /* asynchronous */
+
+#endif

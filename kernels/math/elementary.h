@@ -1,0 +1,106 @@
+/* elementary.h - log, exp, sin and cos in float with the same bits on every processor.
+ *
+ * Only operations that IEEE 754 defines to the last bit are used (+, -, *, fused multiply-add,
+ * integer arithmetic), each where it is written: build with -ffp-contract=off, nvcc with -fmad=false.
+ * No branch, no table and no slow path, so loops over them vectorize and kernels need no stack.
+ *
+ * The polynomials are minimax fits (Remez), their coefficients rounded to float one after another.
+ * Errors are the largest found over every float of the stated range, in units of the last place. */
+#ifndef DDPM_ELEMENTARY_H
+#define DDPM_ELEMENTARY_H
+#include "cuda_port.h"
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Adding 1.5 * 2^23 rounds |x| < 2^22 to an integer and leaves it in the low bits of the sum. */
+#define ROUND_MAGIC 12582912.0f
+
+HD uint32_t float_bits(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+HD float bits_float(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* ln x for finite normal x > 0; error < 0.95 ulp. */
+HD float log_f32(float x)
+{
+    /* x = 2^e m, m in [2/3, 4/3): cancellation near x = 1 is exact */
+    const uint32_t e = (float_bits(x) - 0x3F2AAAABu) & 0xFF800000u;
+    const float f = bits_float(float_bits(x) - e) - 1.0f, exponent = (float)(int32_t)e * 0x1p-23f;
+    float p = -0x1.080924p-3f; /* ln(1 + f) = f + f^2 (-1/2 + f p(f)), relative error 2^-27.6 */
+    p = fmaf(p, f, 0x1.1e6a3ep-3f);
+    p = fmaf(p, f, -0x1.f30fc2p-4f);
+    p = fmaf(p, f, 0x1.1ed670p-3f);
+    p = fmaf(p, f, -0x1.559dd8p-3f);
+    p = fmaf(p, f, 0x1.99d032p-3f);
+    p = fmaf(p, f, -0x1.fffef0p-3f);
+    p = fmaf(p, f, 0x1.555506p-2f);
+    p = fmaf(p, f, -0.5f);
+    return fmaf(exponent, 0x1.62e430p-1f, fmaf(f * f, p, f));
+}
+
+/* e^x for every x: 0 below -104, infinity from 88.73, NaN for NaN, subnormal results rounded once;
+ * error < 0.92 ulp. */
+HD float exp_f32(float x)
+{
+    const float low = x < -104.0f ? -104.0f : x, bounded = low > 89.0f ? 89.0f : low;    /* both let NaN through */
+    const float sum = fmaf(bounded, 0x1.715476p+0f, ROUND_MAGIC), n = sum - ROUND_MAGIC; /* x = n ln 2 + r */
+    const float r = fmaf(n, 0x1.05c610p-29f, fmaf(n, -0x1.62e430p-1f, bounded));
+    float p = 0x1.6a2352p-10f; /* |r| <= ln(2) / 2, relative error 2^-28.2 */
+    p = fmaf(p, r, 0x1.123a6cp-7f);
+    p = fmaf(p, r, 0x1.5558f4p-5f);
+    p = fmaf(p, r, 0x1.555490p-3f);
+    p = fmaf(p, r, 0x1.fffffcp-2f);
+    p = fmaf(p, r, 1.0f);
+    p = fmaf(p, r, 1.0f);
+    /* 2^n in two factors, since n runs from -150 to 128 and a float's exponent from -126 to 127 */
+    const int32_t whole = (int32_t)(float_bits(sum) - float_bits(ROUND_MAGIC)), half = whole / 2;
+    return p * bits_float((uint32_t)(half + 127) << 23) * bits_float((uint32_t)(whole - half + 127) << 23);
+}
+
+typedef struct sincos_pair {
+    float sin, cos;
+} sincos_pair;
+
+/* sin and cos of r + quarters * pi / 2, |r| <= pi / 4; only the low two bits of `quarters` count. */
+HD sincos_pair sincos_reduced(float r, uint32_t quarters)
+{
+    const float z = r * r;
+    float s = -0x1.9953fep-13f; /* sin r = r + r^3 s(r^2), relative error 2^-27.9 */
+    s = fmaf(s, z, 0x1.110778p-7f);
+    s = fmaf(s, z, -0x1.555546p-3f);
+    s = fmaf(s * z, r, r);
+    float c = 0x1.99e80cp-16f; /* cos r = 1 - z / 2 + z^2 c(z), relative error 2^-32.9 */
+    c = fmaf(c, z, -0x1.6c0c28p-10f);
+    c = fmaf(c, z, 0x1.55554ap-5f);
+    c = fmaf(c, z, -0.5f);
+    c = fmaf(c, z, 1.0f);
+    const uint32_t swap = 0u - (quarters & 1u), sin_bits = float_bits(s), cos_bits = float_bits(c);
+    const uint32_t either = (sin_bits ^ cos_bits) & swap; /* exchanges the two in odd quarters */
+    const sincos_pair pair = {bits_float(sin_bits ^ either ^ (quarters & 2u) << 30),
+                              bits_float(cos_bits ^ either ^ ((quarters + 1u) & 2u) << 30)};
+    return pair;
+}
+
+/* sin x and cos x for |x| <= 8192: error < 1.53 ulp, near the zeros too, and < 7.1e-8.  To 2^21 the error
+ * stays below 1.1e-7; further out the result is meaningless.
+ * Cody and Waite's reduction: pi / 2 in three parts, x less the first of them exact. */
+HD sincos_pair sincos_f32(float x)
+{
+    const float sum = fmaf(x, 0x1.45f306p-1f, ROUND_MAGIC), n = sum - ROUND_MAGIC;
+    float r = fmaf(n, -0x1.921fb6p+0f, x);
+    r = fmaf(n, 0x1.777a5cp-25f, r);
+    r = fmaf(n, 0x1.ee59dap-50f, r);
+    return sincos_reduced(r, float_bits(sum));
+}
+
+#endif

@@ -1,0 +1,33 @@
+#include "mse.h"
+#include "reduce.cuh"
+
+/* Block (b, chunk): one thread a lane of reduce.h. */
+__global__ void mse_partial_kernel(mse_args a, int chunks)
+{
+    const int b = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
+    const drawn_image m = mse_image(&a, b);
+    double sum = 0.0;
+    for (int turn = 0; turn < REDUCE_TURNS; turn++) {
+        const int64_t q = (int64_t)chunk * REDUCE_QUADS + turn * REDUCE_LANES + threadIdx.x;
+        if (q >= quads_of(m.d)) break;
+        const normal4 eps = eps_quad(&m, (int)q);
+        sum += mse_quad(&a, &m, b, (int)q, eps.v);
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) a.partial[blockIdx.x] = sum;
+}
+
+__global__ void mse_finish_kernel(mse_args a, int chunks)
+{
+    const int b = blockIdx.x * blockDim.x + threadIdx.x;
+    if (b < a.n) a.loss[b] = mse_finish(&a, a.partial + (int64_t)b * chunks);
+}
+
+ddpm_status k_mse(void *stream, const mse_args *a)
+{
+    enum { THREADS = 128 };
+    const int chunks = mse_chunks(a->h, a->w, a->c);
+    LAUNCH(mse_partial_kernel, dim3(a->n * chunks), REDUCE_LANES, 0, (cudaStream_t)stream, *a, chunks);
+    LAUNCH(mse_finish_kernel, dim3((a->n + THREADS - 1) / THREADS), THREADS, 0, (cudaStream_t)stream, *a, chunks);
+    return launch_status();
+}

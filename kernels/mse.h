@@ -1,0 +1,94 @@
+/* mse.h - the weighted squared error of the network's prediction, and its gradient.
+ *
+ *   target = target_x0_t x_0 + target_eps_t eps
+ *   loss_b = mean over the elements of  weight_t (pred - target)^2
+ *   dpred  = grad_scale 2 weight_t (pred - target)
+ *   Ho, Jain & Abbeel 2020 (arXiv:2006.11239), eq. 14, with the columns of train_state.h for other targets
+ *
+ * x_0 and eps are those of q_sample.h, made again from the same draws.  The loss is summed in double
+ * in the fixed order of reduce.h. */
+#ifndef DDPM_MSE_H
+#define DDPM_MSE_H
+#include "q_sample.h"
+#include "reduce.h"
+
+typedef struct mse_args {
+    const float *pred;        /* [n, h, w, c] */
+    const uint8_t *images;    /* [n, h, w, c]  as q_sample got them */
+    const float *t;           /* [n]           as q_sample drew them */
+    const float *table;       /* [T, TABLE_COLUMNS] */
+    const train_state *state; /* as q_sample read it */
+    float *loss;              /* [n] */
+    float *dpred;             /* [n, h, w, c]  NULL: not wanted; may be pred */
+    double *partial;          /* [n, mse_chunks()]  scratch of k_mse() */
+    int n, h, w, c;
+    int flip;         /* as q_sample's */
+    float grad_scale; /* 1 / (n * h * w * c * micro-batches) for the gradient of the mean of all losses of a step */
+} mse_args;
+
+/* Partial sums an image. */
+HD int mse_chunks(int h, int w, int c) { return (int)reduce_chunks((int64_t)h * w * c); }
+
+HD drawn_image mse_image(const mse_args *a, int b)
+{
+    const q_sample_args as = {a->images, a->table, a->state, 0, 0, a->n, a->h, a->w, a->c, 0, a->flip};
+    return q_sample_image(&as, b, (int)a->t[b]);
+}
+
+/* Writes dpred of quad q of image b, its draws given, and returns the sum of its weighted squares. */
+HD double mse_quad(const mse_args *a, const drawn_image *m, int b, int q, const float *eps)
+{
+    const int count = quad_count(m->d, q);
+    const int64_t at = (int64_t)b * m->d + 4 * (int64_t)q;
+    const float ta = m->row[TABLE_TARGET_X0], te = m->row[TABLE_TARGET_EPS], weight = m->row[TABLE_WEIGHT];
+    const float slope = 2.0f * weight * a->grad_scale;
+    float x0[4], pred[4], gradient[4];
+    double square[4];
+    clean_quad(m, q, x0);
+    quad_load(pred, a->pred + at, count);
+    for (int k = 0; k < 4; k++) {
+        const float miss = pred[k] - (ta * x0[k] + te * eps[k]);
+        gradient[k] = slope * miss;
+        square[k] = k < count ? (double)(weight * miss * miss) : 0.0;
+    }
+    if (a->dpred) quad_store(a->dpred + at, gradient, count);
+    return square[0] + square[1] + (square[2] + square[3]);
+}
+
+/* The loss of an image from its partial sums. */
+HD float mse_finish(const mse_args *a, const double *partial)
+{
+    const int chunks = mse_chunks(a->h, a->w, a->c);
+    double sum = 0.0;
+    for (int i = 0; i < chunks; i++) sum += partial[i];
+    return (float)(sum / ((double)a->h * a->w * a->c));
+}
+
+/* Partial sum `chunk` of image m = mse_image(a, b) on a CPU. */
+static inline double mse_chunk(const mse_args *a, const drawn_image *m, int b, int chunk)
+{
+    double lane[REDUCE_LANES] = {0.0};
+    float eps[4 * REDUCE_LANES];
+    const int quads = (int)quads_of(m->d);
+    for (int turn = 0; turn < REDUCE_TURNS; turn++) {
+        const int first = chunk * REDUCE_QUADS + turn * REDUCE_LANES;
+        const int count = quads - first < REDUCE_LANES ? quads - first : REDUCE_LANES;
+        noise_normals(m->seed, NOISE_TRAIN_EPS, m->ordinal, (uint32_t)first, count, eps);
+        for (int l = 0; l < count; l++) lane[l] += mse_quad(a, m, b, first + l, eps + 4 * l);
+    }
+    return reduce_lanes(lane);
+}
+
+/* Image b on a CPU: loss[b] and its part of dpred; `partial` is not used. */
+static inline void mse_one(const mse_args *a, int b)
+{
+    const drawn_image m = mse_image(a, b);
+    const int chunks = mse_chunks(a->h, a->w, a->c);
+    double sum = 0.0;
+    for (int chunk = 0; chunk < chunks; chunk++) sum += mse_chunk(a, &m, b, chunk);
+    a->loss[b] = (float)(sum / m.d);
+}
+
+C_API ddpm_status k_mse(void *stream, const mse_args *a); /* asynchronous */
+
+#endif

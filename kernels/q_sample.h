@@ -1,0 +1,116 @@
+/* q_sample.h - the forward process in closed form; images, timesteps and noise drawn on the spot.
+ *
+ *   x_t = signal_t x_0 + noise_t eps,   t ~ U{0 .. T - 1},   eps ~ N(0, I)
+ *   Ho, Jain & Abbeel 2020 (arXiv:2006.11239), eq. 4 and algorithm 1, lines 2 to 4
+ *
+ * x_0 is the image, mirrored left to right in half of the cases when `flip` is set, with its bytes
+ * u mapped to u / 127.5 - 1.  All draws are those of the sample's ordinal number in the run
+ * (noise.h): eps is never stored, mse.h draws it again. */
+#ifndef DDPM_Q_SAMPLE_H
+#define DDPM_Q_SAMPLE_H
+#include "noise.h"
+#include "quad.h"
+#include "train_state.h"
+
+typedef struct q_sample_args {
+    const uint8_t *images;    /* [n, h, w, c] */
+    const float *table;       /* [T, TABLE_COLUMNS] */
+    const train_state *state; /* image b is sample number state->sample + b */
+    float *xt;                /* [n, h, w, c] */
+    float *t;                 /* [n]  whole numbers in [0, T) */
+    int n, h, w, c, T;        /* all >= 1; h * w * c < 2^31 */
+    int flip;                 /* mirror at random */
+} q_sample_args;
+
+/* One image as q_sample and mse see it. */
+typedef struct drawn_image {
+    const uint8_t *pixels; /* [h, w, c] */
+    const float *row;      /* [TABLE_COLUMNS] of its timestep */
+    uint64_t seed;
+    uint32_t ordinal[2]; /* low and high half */
+    int d, w, c;         /* d = h * w * c */
+    int mirrored;
+} drawn_image;
+
+/* The timestep of image b. */
+HD int draw_timestep(const train_state *state, int b, int T)
+{
+    const uint64_t ordinal = state->sample + (uint64_t)b;
+    const philox4 r = noise_bits(state->seed, NOISE_TRAIN_T, (uint32_t)ordinal, (uint32_t)(ordinal >> 32), 0);
+    return (int)noise_below(r.v[0], (uint32_t)T);
+}
+
+/* Is image b mirrored? */
+HD int draw_flip(const train_state *state, int b)
+{
+    const uint64_t ordinal = state->sample + (uint64_t)b;
+    const philox4 r = noise_bits(state->seed, NOISE_FLIP, (uint32_t)ordinal, (uint32_t)(ordinal >> 32), 0);
+    return (int)(r.v[0] >> 31);
+}
+
+HD drawn_image q_sample_image(const q_sample_args *a, int b, int t)
+{
+    const uint64_t ordinal = a->state->sample + (uint64_t)b;
+    drawn_image m;
+    m.d = a->h * a->w * a->c;
+    m.pixels = a->images + (int64_t)b * m.d;
+    m.row = a->table + (int64_t)t * TABLE_COLUMNS;
+    m.seed = a->state->seed;
+    m.ordinal[0] = (uint32_t)ordinal;
+    m.ordinal[1] = (uint32_t)(ordinal >> 32);
+    m.w = a->w;
+    m.c = a->c;
+    m.mirrored = a->flip && draw_flip(a->state, b);
+    return m;
+}
+
+/* x_0 of quad q. */
+HD void clean_quad(const drawn_image *m, int q, float *x0)
+{
+    const int count = quad_count(m->d, q);
+    uint8_t u[4];
+    if (m->mirrored) {
+        for (int k = 0; k < 4; k++) {
+            const int i = 4 * q + k, column = i / m->c % m->w;
+            u[k] = k < count ? m->pixels[i + (m->w - 1 - 2 * column) * m->c] : (uint8_t)0;
+        }
+    } else {
+        quad_load_bytes(u, m->pixels + 4 * (int64_t)q, count);
+    }
+    for (int k = 0; k < 4; k++) x0[k] = (float)u[k] / 127.5f - 1.0f;
+}
+
+HD normal4 eps_quad(const drawn_image *m, int q)
+{
+    return noise_normal4(m->seed, NOISE_TRAIN_EPS, m->ordinal[0], m->ordinal[1], (uint32_t)q);
+}
+
+/* Quad q of image b, its four draws given. */
+HD void q_sample_quad(const q_sample_args *a, const drawn_image *m, int b, int q, const float *eps)
+{
+    const float signal = m->row[TABLE_SIGNAL], noise = m->row[TABLE_NOISE];
+    float x0[4], xt[4];
+    clean_quad(m, q, x0);
+    for (int k = 0; k < 4; k++) xt[k] = signal * x0[k] + noise * eps[k];
+    quad_store(a->xt + (int64_t)b * m->d + 4 * (int64_t)q, xt, quad_count(m->d, q));
+}
+
+/* Image b on a CPU, its noise drawn by vector loops. */
+static inline void q_sample_one(const q_sample_args *a, int b)
+{
+    enum { BLOCK = 64 };
+    float eps[4 * BLOCK];
+    const int t = draw_timestep(a->state, b, a->T);
+    const drawn_image m = q_sample_image(a, b, t);
+    const int quads = (int)quads_of(m.d);
+    a->t[b] = (float)t;
+    for (int first = 0; first < quads; first += BLOCK) {
+        const int block = quads - first < BLOCK ? quads - first : BLOCK;
+        noise_normals(m.seed, NOISE_TRAIN_EPS, m.ordinal, (uint32_t)first, block, eps);
+        for (int q = 0; q < block; q++) q_sample_quad(a, &m, b, first + q, eps + 4 * q);
+    }
+}
+
+C_API ddpm_status k_q_sample(void *stream, const q_sample_args *a); /* asynchronous */
+
+#endif

@@ -1,0 +1,40 @@
+/* time_embed.h - sinusoidal embedding of the timestep.
+ *
+ *   freq_i = 10000^(-i / (half - freq_shift)),   half = dim / 2
+ *   y = [sin(t freq) | cos(t freq)], or cos first with flip_sin_to_cos
+ *   Vaswani et al. 2017 (arXiv:1706.03762), section 3.5, as diffusers' get_timestep_embedding() orders
+ *   the float operations: t freq_i is rounded to float before the sine, which matters for large t. */
+#ifndef DDPM_TIME_EMBED_H
+#define DDPM_TIME_EMBED_H
+#include "math/elementary.h"
+
+typedef struct time_embed_args {
+    const float *t;    /* [n]        any real, |t| <= 8192 for full precision */
+    const float *freq; /* [dim / 2]  from time_embed_frequencies() */
+    float *y;          /* [n, dim] */
+    int n, dim;        /* dim even, >= 4 */
+    int flip_sin_to_cos;
+} time_embed_args;
+
+/* freq[half] on the host; half - freq_shift must not be 0. */
+static inline void time_embed_frequencies(float *freq, int half, float freq_shift)
+{
+    for (int i = 0; i < half; i++) {
+        const float exponent = -9.210340371976184f * (float)i / ((float)half - freq_shift); /* -ln(10000) i / ... */
+        freq[i] = (float)exp((double)exponent);
+    }
+}
+
+/* Frequency i of image b: one sine and one cosine. */
+HD void time_embed_pair(const time_embed_args *a, int b, int i)
+{
+    const int half = a->dim / 2;
+    const sincos_pair p = sincos_f32(a->t[b] * a->freq[i]);
+    float *y = a->y + (int64_t)b * a->dim + i;
+    y[0] = a->flip_sin_to_cos ? p.cos : p.sin;
+    y[half] = a->flip_sin_to_cos ? p.sin : p.cos;
+}
+
+C_API ddpm_status k_time_embed(void *stream, const time_embed_args *a); /* asynchronous */
+
+#endif

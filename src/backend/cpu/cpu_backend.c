@@ -1,0 +1,107 @@
+#include "backend/cpu/cpu_backend.h"
+#include "core/mem.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+
+static const cpu_op *const ops[OP_COUNT] = {
+#define OP(name, vjp, flops) [OP_##name] = &cpu_##name,
+#include "plan/ops.def"
+#undef OP
+};
+
+static void destroy(backend *base)
+{
+    cpu_backend *be = (cpu_backend *)base;
+    if (!be) return;
+    dnn_destroy(be->dnn);
+    mem_free(be);
+}
+
+static void describe(const backend *base, char *text, size_t cap)
+{
+    char dnnl[80];
+    dnn_describe(dnnl, sizeof dnnl);
+    const int threads = ((const cpu_backend *)base)->threads;
+    (void)snprintf(text, cap, "cpu: %d thread%s, %s", threads, threads == 1 ? "" : "s", dnnl);
+}
+
+static ddpm_status alloc(backend *base, size_t bytes, void **out, err *e)
+{
+    (void)base;
+    return mem_array(out, bytes, 1, "cpu memory", e);
+}
+
+static void release(backend *base, void *memory)
+{
+    (void)base;
+    mem_free(memory);
+}
+
+static ddpm_status copy(backend *base, void *to, const void *from, size_t bytes, err *e)
+{
+    (void)base, (void)e;
+    memcpy(to, from, bytes);
+    return DDPM_OK;
+}
+
+static size_t tensor_bytes(const backend *base, const tensor *t)
+{
+    (void)base;
+    return (size_t)tensor_count(t) * dtype_size(t->dtype);
+}
+
+static ddpm_status prepare(backend *base, step *s, size_t *scratch, err *e)
+{
+    *scratch = 0;
+    if (!ops[s->op]->prepare) return DDPM_OK;
+    err why = {0};
+    const ddpm_status st = ops[s->op]->prepare((cpu_backend *)base, s, scratch, &why);
+    return st == DDPM_OK ? st : err_set(e, st, "%s (%s): %s", s->path, op_name[s->op], why.text);
+}
+
+static void unprepare(backend *base, step *s)
+{
+    (void)base;
+    if (s->impl && ops[s->op]->release) ops[s->op]->release(s);
+}
+
+static ddpm_status run(backend *base, step *const *steps, int n, err *e)
+{
+    cpu_backend *be = (cpu_backend *)base;
+    omp_set_num_threads(be->threads); /* of the calling thread: the next program part may want others */
+    for (int i = 0; i < n; i++) TRY(ops[steps[i]->op]->run(be, steps[i], e));
+    return DDPM_OK;
+}
+
+static const backend_table table = {
+    .name = "cpu",
+    .destroy = destroy,
+    .describe = describe,
+    .alloc = alloc,
+    .release = release,
+    .upload = copy,
+    .download = copy,
+    .tensor_bytes = tensor_bytes,
+    .prepare = prepare,
+    .unprepare = unprepare,
+    .run = run,
+};
+
+ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e)
+{
+    *out = NULL;
+    if (spec->threads < 0) return err_set(e, DDPM_EINVAL, "threads=%d: at least 1, or 0 for all", spec->threads);
+    cpu_backend *be = NULL;
+    TRY(mem_array(&be, 1, sizeof *be, "cpu backend", e));
+    be->base.fn = &table;
+    be->threads = spec->threads ? spec->threads : omp_get_num_procs();
+    const ddpm_status st = dnn_create(&be->dnn, e);
+    if (st != DDPM_OK) {
+        destroy(&be->base);
+        return st;
+    }
+    *out = &be->base;
+    return DDPM_OK;
+}

@@ -1,0 +1,302 @@
+#include "backend/cpu/cpu_dnnl.h"
+#include "core/mem.h"
+
+#include <oneapi/dnnl/dnnl.h>
+#include <stdio.h>
+#include <string.h>
+
+struct dnn {
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+};
+
+enum { MAX_ARGS = 8 };
+
+struct dnn_conv {
+    dnn *d;
+    dnn_conv_spec spec;
+    dnnl_primitive_t primitive, pack; /* pack: the filter between our layout and the primitive's */
+    dnnl_memory_t src, dst, filter, user_filter, bias, residual, scratch;
+    void *packed; /* the filter as the primitive wants it; NULL: ours will do */
+    uint64_t packed_version;
+    float *diff; /* backward weights: a gradient to be added */
+    const char *kernel;
+};
+
+static const char *reason(dnnl_status_t s)
+{
+    switch (s) {
+    case dnnl_out_of_memory: return "out of memory";
+    case dnnl_invalid_arguments: return "invalid arguments";
+    case dnnl_unimplemented: return "not implemented";
+    case dnnl_iterator_ends:
+    case dnnl_runtime_error:
+    case dnnl_not_required:
+    case dnnl_success: break;
+    }
+    return "run-time error";
+}
+
+/* Every oneDNN call, so that none of its failures goes unseen. */
+#define DNN(call)                                                                                                      \
+    do {                                                                                                               \
+        const dnnl_status_t s_ = (call);                                                                               \
+        if (s_ != dnnl_success)                                                                                        \
+            return err_set(e, s_ == dnnl_out_of_memory ? DDPM_ENOMEM : DDPM_EBACKEND, "oneDNN: %s (%.60s)",            \
+                           reason(s_), #call);                                                                         \
+    } while (0)
+
+ddpm_status dnn_create(dnn **out, err *e)
+{
+    *out = NULL;
+    dnn *d;
+    TRY(mem_array(&d, 1, sizeof *d, "oneDNN", e));
+    *out = d;
+    DNN(dnnl_engine_create(&d->engine, dnnl_cpu, 0));
+    DNN(dnnl_stream_create(&d->stream, d->engine, dnnl_stream_default_flags));
+    return DDPM_OK;
+}
+
+void dnn_destroy(dnn *d)
+{
+    if (!d) return;
+    if (d->stream) dnnl_stream_destroy(d->stream);
+    if (d->engine) dnnl_engine_destroy(d->engine);
+    mem_free(d);
+}
+
+void dnn_describe(char *text, size_t cap)
+{
+    static const struct {
+        dnnl_cpu_isa_t isa;
+        const char *name;
+    } names[] = {{dnnl_cpu_isa_avx512_core_amx, "AMX"},
+                 {dnnl_cpu_isa_avx512_core_bf16, "AVX-512 BF16"},
+                 {dnnl_cpu_isa_avx512_core_vnni, "AVX-512 VNNI"},
+                 {dnnl_cpu_isa_avx512_core, "AVX-512"},
+                 {dnnl_cpu_isa_avx2, "AVX2"}};
+    const dnnl_version_t *v = dnnl_version();
+    const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+    const char *name = "baseline";
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (isa == names[i].isa) name = names[i].name;
+    (void)snprintf(text, cap, "oneDNN %d.%d.%d, %s", v->major, v->minor, v->patch, name);
+}
+
+typedef struct conv_descs {
+    dnnl_memory_desc_t src, dst, filter, any_filter, bias;
+    dnnl_dims_t strides, pad_begin, pad_end;
+    dnnl_primitive_attr_t attr;
+    dnnl_primitive_desc_t forward; /* the hint a backward pass wants */
+    dnnl_primitive_desc_t desc;
+} conv_descs;
+
+static ddpm_status init_descs(const dnn_conv_spec *s, conv_descs *k, err *e)
+{
+    const dnnl_dims_t src = {s->n, s->cin, s->h, s->w}, dst = {s->n, s->cout, s->oh, s->ow}, bias = {s->cout};
+    const dnnl_dims_t filter = {s->cout, s->cin, s->kernel, s->kernel};
+    for (int i = 0; i < 2; i++) k->strides[i] = s->stride, k->pad_begin[i] = s->pad_begin, k->pad_end[i] = s->pad_end;
+    DNN(dnnl_memory_desc_init_by_tag(&k->src, 4, src, dnnl_f32, dnnl_nhwc));
+    DNN(dnnl_memory_desc_init_by_tag(&k->dst, 4, dst, dnnl_f32, dnnl_nhwc));
+    DNN(dnnl_memory_desc_init_by_tag(&k->filter, 4, filter, dnnl_f32, dnnl_ohwi));
+    DNN(dnnl_memory_desc_init_by_tag(&k->any_filter, 4, filter, dnnl_f32, dnnl_format_tag_any));
+    DNN(dnnl_memory_desc_init_by_tag(&k->bias, 1, bias, dnnl_f32, dnnl_x));
+    DNN(dnnl_primitive_attr_create(&k->attr));
+    DNN(dnnl_primitive_attr_set_scratchpad_mode(k->attr, dnnl_scratchpad_mode_user));
+    return DDPM_OK;
+}
+
+static ddpm_status create_desc(dnn *d, const dnn_conv_spec *s, conv_descs *k, err *e)
+{
+    const dnnl_alg_kind_t direct = dnnl_convolution_direct;
+    const dnnl_memory_desc_t *bias = s->bias ? &k->bias : NULL;
+    dnnl_convolution_desc_t conv;
+    DNN(dnnl_convolution_forward_desc_init(&conv, dnnl_forward_training, direct, &k->src, &k->any_filter,
+                                           s->pass == DNN_FORWARD ? bias : NULL, &k->dst, k->strides, k->pad_begin,
+                                           k->pad_end));
+    if (s->pass == DNN_FORWARD) {
+        if (s->residual) {
+            dnnl_post_ops_t add;
+            DNN(dnnl_post_ops_create(&add));
+            const dnnl_status_t appended = dnnl_post_ops_append_binary(add, dnnl_binary_add, &k->dst);
+            const dnnl_status_t set = appended ? appended : dnnl_primitive_attr_set_post_ops(k->attr, add);
+            dnnl_post_ops_destroy(add);
+            DNN(set);
+        }
+        DNN(dnnl_primitive_desc_create(&k->desc, &conv, k->attr, d->engine, NULL));
+        return DDPM_OK;
+    }
+    DNN(dnnl_primitive_desc_create(&k->forward, &conv, NULL, d->engine, NULL));
+    if (s->pass == DNN_BACKWARD_DATA)
+        DNN(dnnl_convolution_backward_data_desc_init(&conv, direct, &k->src, &k->any_filter, &k->dst, k->strides,
+                                                     k->pad_begin, k->pad_end));
+    else
+        DNN(dnnl_convolution_backward_weights_desc_init(&conv, direct, &k->src, &k->any_filter, bias, &k->dst,
+                                                        k->strides, k->pad_begin, k->pad_end));
+    DNN(dnnl_primitive_desc_create(&k->desc, &conv, k->attr, d->engine, k->forward));
+    return DDPM_OK;
+}
+
+static ddpm_status create_reorder(dnn_conv *c, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to, err *e)
+{
+    dnnl_primitive_desc_t desc;
+    DNN(dnnl_reorder_primitive_desc_create(&desc, from, c->d->engine, to, c->d->engine, NULL));
+    const dnnl_status_t made = dnnl_primitive_create(&c->pack, desc);
+    dnnl_primitive_desc_destroy(desc);
+    DNN(made);
+    return DDPM_OK;
+}
+
+static ddpm_status create_memory(dnn_conv *c, const conv_descs *k, size_t *scratch, err *e)
+{
+    const dnn_conv_spec *s = &c->spec;
+    const bool weights = s->pass == DNN_BACKWARD_WEIGHTS;
+    const dnnl_memory_desc_t *filter =
+        dnnl_primitive_desc_query_md(k->desc, weights ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
+    const dnnl_memory_desc_t *pad = dnnl_primitive_desc_query_md(k->desc, dnnl_query_scratchpad_md, 0);
+    const dnnl_engine_t engine = c->d->engine;
+    DNN(dnnl_memory_create(&c->src, &k->src, engine, DNNL_MEMORY_NONE));
+    DNN(dnnl_memory_create(&c->dst, &k->dst, engine, DNNL_MEMORY_NONE));
+    DNN(dnnl_memory_create(&c->residual, &k->dst, engine, DNNL_MEMORY_NONE));
+    DNN(dnnl_memory_create(&c->bias, &k->bias, engine, DNNL_MEMORY_NONE));
+    DNN(dnnl_memory_create(&c->filter, filter, engine, DNNL_MEMORY_NONE));
+    DNN(dnnl_memory_create(&c->user_filter, &k->filter, engine, DNNL_MEMORY_NONE));
+    DNN(dnnl_memory_create(&c->scratch, pad, engine, DNNL_MEMORY_NONE));
+    *scratch = dnnl_memory_desc_get_size(pad);
+    if (weights) TRY(mem_array(&c->diff, (size_t)(s->cout * (s->kernel * s->kernel * s->cin + 1)), 4, "gradient", e));
+    if (dnnl_memory_desc_equal(filter, &k->filter)) return DDPM_OK;
+    TRY(mem_array(&c->packed, dnnl_memory_desc_get_size(filter), 1, "filter", e));
+    return weights ? create_reorder(c, filter, &k->filter, e) : create_reorder(c, &k->filter, filter, e);
+}
+
+ddpm_status dnn_conv_create(dnn *d, const dnn_conv_spec *spec, dnn_conv **out, size_t *scratch, err *e)
+{
+    conv_descs k = {0};
+    dnn_conv *c = NULL;
+    ddpm_status st = DDPM_OK;
+    *out = NULL;
+    TRY_GOTO(mem_array(&c, 1, sizeof *c, "convolution", e));
+    c->d = d;
+    c->spec = *spec;
+    TRY_GOTO(init_descs(spec, &k, e));
+    TRY_GOTO(create_desc(d, spec, &k, e));
+    (void)dnnl_primitive_desc_query(k.desc, dnnl_query_impl_info_str, 0, &c->kernel);
+    TRY_GOTO(dnnl_primitive_create(&c->primitive, k.desc)
+                 ? err_set(e, DDPM_EBACKEND, "oneDNN: cannot build a convolution kernel")
+                 : DDPM_OK);
+    TRY_GOTO(create_memory(c, &k, scratch, e));
+    *out = c;
+    c = NULL;
+done:
+    if (k.desc) dnnl_primitive_desc_destroy(k.desc);
+    if (k.forward) dnnl_primitive_desc_destroy(k.forward);
+    if (k.attr) dnnl_primitive_attr_destroy(k.attr);
+    dnn_conv_destroy(c);
+    return st;
+}
+
+void dnn_conv_destroy(dnn_conv *c)
+{
+    if (!c) return;
+    dnnl_memory_t memory[] = {c->src, c->dst, c->filter, c->user_filter, c->bias, c->residual, c->scratch};
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+        if (memory[i]) dnnl_memory_destroy(memory[i]);
+    if (c->primitive) dnnl_primitive_destroy(c->primitive);
+    if (c->pack) dnnl_primitive_destroy(c->pack);
+    mem_free(c->packed);
+    mem_free(c->diff);
+    mem_free(c);
+}
+
+const char *dnn_conv_kernel(const dnn_conv *c) { return c->kernel ? c->kernel : "?"; }
+
+static ddpm_status point(dnnl_memory_t m, const void *at, err *e)
+{
+    DNN(dnnl_memory_set_data_handle(m, (void *)(uintptr_t)at));
+    return DDPM_OK;
+}
+
+static ddpm_status execute(const dnn_conv *c, dnnl_primitive_t p, int n, const dnnl_exec_arg_t *args, err *e)
+{
+    DNN(dnnl_primitive_execute(p, c->d->stream, n, args));
+    DNN(dnnl_stream_wait(c->d->stream));
+    return DDPM_OK;
+}
+
+static ddpm_status repack(dnn_conv *c, const void *from, dnnl_memory_t from_memory, const void *to,
+                          dnnl_memory_t to_memory, err *e)
+{
+    TRY(point(from_memory, from, e));
+    TRY(point(to_memory, to, e));
+    return execute(c, c->pack, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, from_memory}, {DNNL_ARG_TO, to_memory}}, e);
+}
+
+/* The filter as the primitive wants it, laid out anew only when it changed. */
+static ddpm_status use_filter(dnn_conv *c, const dnn_conv_args *a, err *e)
+{
+    if (!c->packed) return point(c->filter, a->filter, e);
+    if (a->version == 0 || a->version != c->packed_version) {
+        TRY(repack(c, a->filter, c->user_filter, c->packed, c->filter, e));
+        c->packed_version = a->version;
+    }
+    return point(c->filter, c->packed, e);
+}
+
+static void add_to(float *y, const float *x, int64_t count)
+{
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < count; i++) y[i] += x[i];
+}
+
+static ddpm_status run_weights(dnn_conv *c, const dnn_conv_args *a, err *e)
+{
+    const int64_t count = c->spec.cout * c->spec.kernel * c->spec.kernel * c->spec.cin;
+    float *filter = (float *)(uintptr_t)a->filter, *bias = (float *)(uintptr_t)a->bias;
+    float *to = a->add ? c->diff : filter, *to_bias = a->add ? c->diff + count : bias;
+    TRY(point(c->filter, c->packed ? c->packed : to, e));
+    TRY(point(c->bias, to_bias, e));
+    const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, c->src},
+                                    {DNNL_ARG_DIFF_DST, c->dst},
+                                    {DNNL_ARG_DIFF_WEIGHTS, c->filter},
+                                    {DNNL_ARG_SCRATCHPAD, c->scratch},
+                                    {DNNL_ARG_DIFF_BIAS, c->bias}};
+    TRY(execute(c, c->primitive, c->spec.bias ? 5 : 4, args, e));
+    if (c->packed) TRY(repack(c, c->packed, c->filter, to, c->user_filter, e));
+    if (a->add) add_to(filter, c->diff, count);
+    if (a->add && c->spec.bias) add_to(bias, to_bias, c->spec.cout);
+    return DDPM_OK;
+}
+
+ddpm_status dnn_conv_run(dnn_conv *c, const dnn_conv_args *a, err *e)
+{
+    TRY(point(c->src, a->src, e));
+    TRY(point(c->dst, a->dst, e));
+    TRY(point(c->scratch, a->scratch, e));
+    if (c->spec.pass == DNN_BACKWARD_WEIGHTS) return run_weights(c, a, e);
+    TRY(use_filter(c, a, e));
+    if (c->spec.pass == DNN_BACKWARD_DATA) {
+        const dnnl_exec_arg_t args[] = {{DNNL_ARG_DIFF_SRC, c->src},
+                                        {DNNL_ARG_DIFF_DST, c->dst},
+                                        {DNNL_ARG_WEIGHTS, c->filter},
+                                        {DNNL_ARG_SCRATCHPAD, c->scratch}};
+        return execute(c, c->primitive, 4, args, e);
+    }
+    TRY(point(c->bias, a->bias, e));
+    TRY(point(c->residual, a->residual, e));
+    dnnl_exec_arg_t args[MAX_ARGS] = {{DNNL_ARG_SRC, c->src},
+                                      {DNNL_ARG_DST, c->dst},
+                                      {DNNL_ARG_WEIGHTS, c->filter},
+                                      {DNNL_ARG_SCRATCHPAD, c->scratch}};
+    int n = 4;
+    if (c->spec.bias) args[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, c->bias};
+    if (c->spec.residual)
+        args[n++] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, c->residual};
+    return execute(c, c->primitive, n, args, e);
+}
+
+ddpm_status dnn_gemm(const dnn_gemm_args *g, err *e)
+{
+    DNN(dnnl_sgemm(g->transpose_a ? 'T' : 'N', g->transpose_b ? 'T' : 'N', g->m, g->n, g->k, g->alpha, g->a, g->lda,
+                   g->b, g->ldb, g->beta, g->c, g->ldc));
+    return DDPM_OK;
+}

@@ -1,0 +1,57 @@
+/* cpu_dnnl.h - the only door to oneDNN: convolutions and matrix products on f32 memory.
+ *
+ * oneDNN 2.x describes an operation by a struct, 3.x no longer does; only cpu_dnnl.c knows which
+ * one it is built with. */
+#ifndef DDPM_CPU_DNNL_H
+#define DDPM_CPU_DNNL_H
+#include "core/err.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct dnn dnn;
+
+DDPM_MUST_CHECK ddpm_status dnn_create(dnn **out, err *e);
+void dnn_destroy(dnn *d);
+void dnn_describe(char *text, size_t cap); /* "oneDNN 2.6.3, AVX-512" */
+
+typedef enum dnn_pass { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHTS } dnn_pass;
+
+/* A convolution from src [n, h, w, cin] to dst [n, oh, ow, cout], all NHWC, filter [cout, k, k, cin]. */
+typedef struct dnn_conv_spec {
+    dnn_pass pass;
+    int64_t n, h, w, cin, oh, ow, cout;
+    int kernel, stride, pad_begin, pad_end; /* the same for rows and columns */
+    bool bias;                              /* forward: added; backward weights: its gradient is made */
+    bool residual;                          /* forward: dst = conv + bias + residual */
+} dnn_conv_spec;
+
+typedef struct dnn_conv dnn_conv;
+
+/* DDPM_EBACKEND with oneDNN's reason.  *scratch: bytes wanted while it runs. */
+DDPM_MUST_CHECK ddpm_status dnn_conv_create(dnn *d, const dnn_conv_spec *spec, dnn_conv **out, size_t *scratch, err *e);
+void dnn_conv_destroy(dnn_conv *c);
+const char *dnn_conv_kernel(const dnn_conv *c); /* oneDNN's name of the implementation */
+
+/* Memory of one run.  Forward reads src, filter, bias, residual and writes dst; backward data reads
+ * dst, filter and writes src; backward weights reads src, dst and writes filter, bias. */
+typedef struct dnn_conv_args {
+    const float *src, *dst, *filter, *bias, *residual; /* written ones are cast back */
+    void *scratch;
+    uint64_t version; /* of the filter: 0, or a value that changes with it; equal ones are packed once */
+    bool add;         /* backward weights: add to filter and bias instead of setting them */
+} dnn_conv_args;
+DDPM_MUST_CHECK ddpm_status dnn_conv_run(dnn_conv *c, const dnn_conv_args *a, err *e);
+
+/* Row-major C [m, n] = alpha op(A) op(B) + beta C, op = transpose where asked; ld: elements a row. */
+typedef struct dnn_gemm_args {
+    bool transpose_a, transpose_b;
+    int64_t m, n, k;
+    float alpha, beta;
+    const float *a, *b;
+    float *c;
+    int64_t lda, ldb, ldc;
+} dnn_gemm_args;
+DDPM_MUST_CHECK ddpm_status dnn_gemm(const dnn_gemm_args *g, err *e);
+
+#endif

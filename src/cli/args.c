@@ -1,0 +1,157 @@
+#include "cli/cli.h"
+
+#include "core/nearest.h"
+
+#include <limits.h>
+#include <string.h>
+
+/* ---- flags --------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    cli_action action;
+} flags[] = {
+    {"--help", CLI_HELP},
+    {"-h", CLI_HELP},
+    {"--version", CLI_VERSION},
+    {"--print-config", CLI_PRINT_CONFIG},
+};
+enum { FLAGS = sizeof flags / sizeof flags[0] };
+
+static bool is_flag(const char *text) { return text[0] == '-' && text[1]; }
+
+static ddpm_status refuse_flag(const char *text, err *e)
+{
+    const char *name = text + strspn(text, "-");
+    int best = INT_MAX;
+    const char *nearest = "";
+    if (strchr(name, '='))
+        return err_set(e, DDPM_EINVAL, "unknown flag '%.80s': options are written without dashes: %.80s", text, name);
+    for (int i = 0; i < FLAGS; i++) {
+        const int d = text_distance(text, flags[i].name);
+        if (d < best) best = d, nearest = flags[i].name;
+    }
+    return err_set(e, DDPM_EINVAL, "unknown flag '%.80s'; nearest: %s", text, nearest);
+}
+
+static ddpm_status read_flag(const char *text, cli_action *action, err *e)
+{
+    for (int i = 0; i < FLAGS; i++) {
+        if (strcmp(text, flags[i].name) != 0) continue;
+        *action = flags[i].action;
+        return DDPM_OK;
+    }
+    return refuse_flag(text, e);
+}
+
+/* Help and version are given whatever else is wrong with the line. */
+static cli_action asked_first(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        for (int k = 0; k < FLAGS; k++)
+            if (flags[k].action != CLI_PRINT_CONFIG && strcmp(argv[i], flags[k].name) == 0) return flags[k].action;
+    return CLI_RUN;
+}
+
+/* ---- the command --------------------------------------------------------------------------------- */
+
+static const cli_command *find_command(const cli_command *commands, int count, const char *name)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(commands[i].name, name) == 0) return &commands[i];
+    return NULL;
+}
+
+static ddpm_status refuse_command(const cli_command *commands, int count, const char *name, err *e)
+{
+    int best = INT_MAX;
+    const char *nearest = "";
+    for (int i = 0; i < count; i++) {
+        const int d = text_distance(name, commands[i].name);
+        if (d < best) best = d, nearest = commands[i].name;
+    }
+    return err_set(e, DDPM_EINVAL, "unknown command '%.80s'; nearest: %s; 'ddpm --help' lists them", name, nearest);
+}
+
+/* args->command from the first argument; help and version do without. */
+static ddpm_status read_command(const cli_command *commands, int count, cli_args *args, err *e)
+{
+    const char *name = args->argc > 1 ? args->argv[1] : "";
+    const bool flag = is_flag(name), optional = args->action != CLI_RUN;
+    cli_action unused;
+    if (flag) TRY(read_flag(name, &unused, e));
+    if (flag || !name[0]) return optional ? DDPM_OK : err_set(e, DDPM_EINVAL, "no command: 'ddpm --help' lists them");
+    args->command = find_command(commands, count, name);
+    return args->command ? DDPM_OK : refuse_command(commands, count, name, e);
+}
+
+config_scope cli_scope(const cli_command *command)
+{
+    return (config_scope){.command = command->name, .options = command->options};
+}
+
+/* ---- arguments ----------------------------------------------------------------------------------- */
+
+/* key=value, where the key could be one: "./a=b" is a path. */
+static bool is_assignment(const char *text)
+{
+    const size_t key = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+    return text[key] == '=';
+}
+
+static ddpm_status read_argument(cli_args *args, const char *text, bool only_paths, err *e)
+{
+    const cli_command *command = args->command;
+    const config_scope scope = cli_scope(command);
+    if (!only_paths && is_flag(text)) return read_flag(text, &args->action, e);
+    if (!only_paths && is_assignment(text)) return config_assign(&args->config, &scope, text, e);
+    if (args->count == command->most)
+        return err_set(e, DDPM_EINVAL, "ddpm %s takes %d argument%s besides key=value: '%.80s' is one too many",
+                       command->name, command->most, command->most == 1 ? "" : "s", text);
+    args->argument[args->count++] = text;
+    return DDPM_OK;
+}
+
+static bool ends_in(const char *text, const char *end)
+{
+    const size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+static ddpm_status read_config_of_run(const char *run, ddpm_config *c, err *e)
+{
+    char path[PATH_CAP];
+    if (ends_in(run, ".yaml") || ends_in(run, ".yml")) return config_read_file(c, run, e);
+    TRY(path_join(path, run, "config.yaml", e));
+    return path_exists(path) ? config_read_file(c, path, e) : DDPM_OK;
+}
+
+/* The command line has been read by now, and stands: a file does not change what it set. */
+static ddpm_status read_configs(cli_args *args, err *e)
+{
+    const cli_config configs = args->command->configs;
+    const int files = configs == CLI_CONFIG_ARGUMENTS ? args->count : 0;
+    for (int i = 0; i < files; i++) TRY(config_read_file(&args->config, args->argument[i], e));
+    if (configs == CLI_CONFIG_OF_RUN) TRY(read_config_of_run(args->argument[0], &args->config, e));
+    return config_check(&args->config, e);
+}
+
+ddpm_status cli_parse(const cli_command *commands, int count, int argc, char **argv, cli_args *args, err *e)
+{
+    bool only_paths = false;
+    *args = (cli_args){.action = asked_first(argc, argv), .argc = argc, .argv = argv};
+    config_defaults(&args->config);
+    TRY(read_command(commands, count, args, e));
+    if (args->action != CLI_RUN) return DDPM_OK;
+    for (int i = 2; i < argc; i++) {
+        if (!only_paths && strcmp(argv[i], "--") == 0)
+            only_paths = true;
+        else
+            TRY(read_argument(args, argv[i], only_paths, e));
+    }
+    const cli_command *command = args->command;
+    if (args->count < command->least)
+        return err_set(e, DDPM_EINVAL, "ddpm %s needs %s: ddpm %s %s [key=value ...]", command->name,
+                       command->arguments, command->name, command->arguments);
+    return read_configs(args, e);
+}

@@ -1,0 +1,135 @@
+/* cmd_inspect.c - ddpm inspect: a network layer by layer, and what it will take, before it runs. */
+#include "cli/cli.h"
+#include "train/recipe.h"
+
+#include <string.h>
+
+static bool is_config_file(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"));
+}
+
+/* The shape of the images: from the options where they say it, else from the data. */
+static ddpm_status image_shape_of(const ddpm_config *c, image_shape *shape, err *e)
+{
+    dataset *data = NULL;
+    if (c->data.resolution && c->data.channels) {
+        *shape = (image_shape){c->data.resolution, c->data.resolution, c->data.channels};
+        return DDPM_OK;
+    }
+    const dataset_spec spec = recipe_dataset(c);
+    TRY(dataset_open(&spec, &data, e));
+    *shape = (image_shape){dataset_h(data), dataset_w(data), dataset_c(data)};
+    dataset_close(data);
+    return DDPM_OK;
+}
+
+static ddpm_status open_model(const cli_args *args, backend *be, model **m, err *e)
+{
+    notes remarks = {.text = ""};
+    image_shape shape;
+    if (!is_config_file(args->argument[0])) {
+        TRY(model_load(be, args->argument[0], m, &remarks, e));
+        if (remarks.text[0]) printf("note: %s\n", remarks.text);
+        return DDPM_OK;
+    }
+    TRY(image_shape_of(&args->config, &shape, e));
+    const network net = recipe_network(&args->config, shape);
+    const scheduler_config scheduler = recipe_scheduler(&args->config);
+    return model_create(be, &net, &scheduler, m, e);
+}
+
+static int64_t weights_of(const step *s)
+{
+    int64_t n = 0;
+    for (int k = 0; k < STEP_IN; k++)
+        if (s->in[k] && s->in[k]->arena == ARENA_PARAM) n += tensor_count(s->in[k]);
+    return n;
+}
+
+static void print_layer(const step *s)
+{
+    const tensor *y = s->out[0];
+    char shape[48];
+    if (tensor_hw(y) == 1)
+        (void)snprintf(shape, sizeof shape, "%lld", (long long)y->c);
+    else
+        (void)snprintf(shape, sizeof shape, "%lldx%lldx%lld", (long long)y->h, (long long)y->w, (long long)y->c);
+    printf("%-44.44s %-11s %14s %11lld %10.3f\n", s->path, op_name[s->op], shape, (long long)weights_of(s),
+           op_flops[s->op](s) / 1e6);
+}
+
+static ddpm_status print_layers(const model *m, backend *be, err *e)
+{
+    plan *p = NULL;
+    int h, w;
+    model_image_size(m, &h, &w);
+    TRY(plan_create(be, &p, e));
+    (void)network_build(&m->net, p,
+                        &(network_inputs){.x = plan_input(p, DTYPE_F32, "x", 1, h, w, m->net.unet.in_channels),
+                                          .t = plan_input(p, DTYPE_F32, "t", 1, 1, 1, 1)});
+    if (!plan_ok(p)) {
+        const ddpm_status st = err_set(e, p->first.status, "%s", p->first.text);
+        plan_destroy(p);
+        return st;
+    }
+    printf("%-44s %-11s %14s %11s %10s\n", "layer", "op", "output", "parameters", "MFLOP");
+    for (int i = 0; i < p->n_step; i++) print_layer(p->steps[i]);
+    printf("\n%lld parameters in %d tensors, %.3f GFLOP an image of %dx%dx%d\n", (long long)m->store->values,
+           m->store->n, plan_flops(p, 0, p->n_step) / 1e9, h, w, m->net.unet.in_channels);
+    plan_destroy(p);
+    return DDPM_OK;
+}
+
+static const double mib = 1.0 / (1 << 20);
+
+static ddpm_status print_training(const ddpm_config *c, model *m, int batch, err *e)
+{
+    trainer *t = NULL;
+    int h, w;
+    model_image_size(m, &h, &w);
+    trainer_spec spec = recipe_trainer(c, (image_shape){h, w, m->net.unet.in_channels}, c->train.steps);
+    spec.batch = batch;
+    TRY(trainer_create(m, &spec, &t, e));
+    const trainer_memory need = trainer_needs(t);
+    printf("training, batch %d: %.1f MiB = %.1f weights, gradients, moments%s + %.1f activations (%.1f if none shared "
+           "memory) + %.1f inputs; %.3f GFLOP an image\n",
+           batch, (double)(need.weights + need.activations + need.inputs) * mib, (double)need.weights * mib,
+           c->ema.decay > 0 ? ", EMA" : "", (double)need.activations * mib, (double)need.unpacked * mib,
+           (double)need.inputs * mib, need.flops / 1e9);
+    trainer_destroy(t);
+    return DDPM_OK;
+}
+
+static ddpm_status print_sampling(const ddpm_config *c, model *m, int batch, err *e)
+{
+    generator *g = NULL;
+    generator_spec spec = recipe_generator(c, m, ARENA_PARAM);
+    spec.batch = batch;
+    TRY(generator_create(m, &spec, &g, e));
+    const double weights = (double)(m->store->count * sizeof(float));
+    printf("sampling, batch %d: %.1f MiB = %.1f weights + %.1f activations and inputs; %d steps, %.1f GFLOP an image\n",
+           batch, (weights + (double)generator_bytes(g)) * mib, weights * mib, (double)generator_bytes(g) * mib,
+           generator_steps(g), generator_flops(g) * generator_steps(g) / 1e9);
+    generator_destroy(g);
+    return DDPM_OK;
+}
+
+ddpm_status cmd_inspect(const cli_args *args, err *e)
+{
+    backend *be = NULL;
+    model *m = NULL;
+    const ddpm_config *c = &args->config;
+    const int batch = c->inspect.batch ? c->inspect.batch : c->train.batch;
+    ddpm_status st = DDPM_OK;
+    TRY_GOTO(backend_create(&(backend_spec){.device = c->device, .threads = c->threads}, &be, e));
+    TRY_GOTO(open_model(args, be, &m, e));
+    TRY_GOTO(print_layers(m, be, e));
+    TRY_GOTO(print_training(c, m, batch, e));
+    TRY_GOTO(print_sampling(c, m, batch, e));
+done:
+    model_destroy(m);
+    backend_destroy(be);
+    return st;
+}

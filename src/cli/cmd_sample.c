@@ -1,0 +1,220 @@
+/* cmd_sample.c - ddpm sample: pictures from a model, one file each, and an overview.
+ *
+ * Every picture is written under another name and renamed, so a file that is there is whole.
+ * sampling.json says what the pictures in the folder were made from: the same command takes up where
+ * it was interrupted, another one begins anew. */
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+#include "cli/progress.h"
+#include "core/clock.h"
+#include "core/mem.h"
+#include "data/image.h"
+#include "io/json_out.h"
+#include "train/recipe.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+enum { GRID_MAX = 256 }; /* pictures on the overview */
+
+typedef struct job {
+    const ddpm_config *config;
+    char out[PATH_CAP];
+    backend *be;
+    model *m;
+    generator *g;
+    int h, w, c, batch;
+    int64_t *todo; /* ids that are not there yet */
+    int64_t n_todo;
+    float *x;       /* [batch, h, w, c] */
+    uint8_t *bytes; /* the same as u8 */
+    progress bar;
+    int64_t batches_done;
+} job;
+
+static ddpm_status picture_path(const job *j, int64_t id, char *out, err *e)
+{
+    char name[32];
+    (void)snprintf(name, sizeof name, "%06" PRId64 ".png", id);
+    return path_join(out, j->out, name, e);
+}
+
+static ddpm_status choose_folder(const cli_args *args, job *j, err *e)
+{
+    if (!args->config.sample.out[0]) return path_join(j->out, args->argument[0], "samples", e);
+    (void)snprintf(j->out, sizeof j->out, "%s", args->config.sample.out);
+    return DDPM_OK;
+}
+
+/* A hash of the weights themselves: a run that was trained further is another model. */
+static ddpm_status hash_weights(const model *m, char out[20], err *e)
+{
+    float *host;
+    TRY(mem_array(&host, m->store->count, sizeof *host, "weights", e));
+    const ddpm_status st = params_get(m->store, ARENA_PARAM, host, e);
+    (void)snprintf(out, 20, "%016" PRIx64, (uint64_t)XXH3_64bits(host, m->store->count * sizeof *host));
+    mem_free(host);
+    return st;
+}
+
+static ddpm_status describe(const job *j, const generator_spec *s, char **text, size_t *size, err *e)
+{
+    char weights[20];
+    TRY(hash_weights(j->m, weights, e));
+    json_out o = json_out_begin(false, e);
+    json_out_open(&o, NULL, '{');
+    json_out_bool(&o, "clip_sample", s->scheduler.clip_sample);
+    json_out_int(&o, "num_inference_steps", generator_steps(j->g));
+    json_out_int(&o, "seed", (int64_t)s->seed);
+    json_out_text(&o, "timestep_spacing", scheduler_spacing_name(s->scheduler.timestep_spacing));
+    json_out_text(&o, "variance_type", scheduler_variance_name(s->scheduler.variance_type));
+    json_out_text(&o, "weights", weights);
+    json_out_close(&o, '}');
+    return json_out_finish(&o, text, size);
+}
+
+/* *same: do the pictures in the folder come from this very command? */
+static ddpm_status check_folder(const job *j, const generator_spec *s, bool *same, err *e)
+{
+    char path[PATH_CAP], *now = NULL, *before = NULL;
+    size_t n_now, n_before = 0;
+    err missing = {0};
+    TRY(dir_make(j->out, e));
+    TRY(path_join(path, j->out, "sampling.json", e));
+    TRY(describe(j, s, &now, &n_now, e));
+    const bool there = file_read(path, 1 << 16, &before, &n_before, &missing) == DDPM_OK;
+    *same = there && n_before == n_now && !memcmp(before, now, n_now);
+    const ddpm_status st = *same ? DDPM_OK : file_replace(path, now, n_now, e);
+    mem_free(before);
+    mem_free(now);
+    return st;
+}
+
+static ddpm_status list_todo(job *j, bool same, err *e)
+{
+    const int64_t count = j->config->sample.count;
+    char path[PATH_CAP];
+    TRY(mem_array(&j->todo, (size_t)count, sizeof *j->todo, "list of pictures", e));
+    for (int64_t id = 0; id < count; id++) {
+        TRY(picture_path(j, id, path, e));
+        if (same && path_exists(path)) continue;
+        if (!same && unlink(path) && errno != ENOENT) return err_errno(e, DDPM_EIO, errno, "%s: cannot replace", path);
+        j->todo[j->n_todo++] = id;
+    }
+    return DDPM_OK;
+}
+
+static bool tick(void *context, int done, int total)
+{
+    job *j = context;
+    const int64_t batches = (j->n_todo + j->batch - 1) / j->batch, all = j->batches_done * total + done;
+    const double now = clock_seconds();
+    if (progress_step(&j->bar, now, all)) {
+        progress_line line = progress_unknown;
+        line.done = all;
+        line.total = batches * total;
+        progress_show(&j->bar, now, line);
+    }
+    return interrupt_stop() != 0;
+}
+
+static ddpm_status write_batch(const job *j, const int64_t *ids, int n, err *e)
+{
+    const int64_t d = (int64_t)j->h * j->w * j->c;
+    char path[PATH_CAP];
+    generator_to_bytes(j->x, n * d, j->bytes);
+    for (int i = 0; i < n; i++) {
+        const image one = {.h = j->h, .w = j->w, .c = j->c, .pixel = j->bytes + i * d};
+        TRY(picture_path(j, ids[i], path, e));
+        TRY(image_write_png(path, &one, e));
+    }
+    return DDPM_OK;
+}
+
+static ddpm_status draw_all(job *j, err *e)
+{
+    generator_watch(j->g, tick, j);
+    progress_begin(&j->bar, stdout, j->config->log.seconds, 0, clock_seconds(), 0);
+    for (int64_t at = 0; at < j->n_todo; at += j->batch) {
+        const int n = j->n_todo - at < j->batch ? (int)(j->n_todo - at) : j->batch;
+        const ddpm_status st = generator_run(j->g, j->todo + at, n, j->x, e);
+        if (st == DDPM_ESAVED)
+            return err_set(e, DDPM_ESAVED, "stopped: %lld pictures are left; the same command goes on with them",
+                           (long long)(j->n_todo - at));
+        TRY(st);
+        TRY(write_batch(j, j->todo + at, n, e));
+        j->batches_done++;
+    }
+    return DDPM_OK;
+}
+
+static ddpm_status write_grid(const job *j, err *e)
+{
+    const int n = j->config->sample.count < GRID_MAX ? j->config->sample.count : GRID_MAX;
+    const int shape[3] = {j->h, j->w, j->c};
+    const int columns = j->config->sample.grid ? j->config->sample.grid : (int)ceil(sqrt((double)n));
+    const size_t d = (size_t)j->h * (size_t)j->w * (size_t)j->c;
+    char path[PATH_CAP];
+    uint8_t *tiles = NULL;
+    image grid = {0};
+    ddpm_status st = DDPM_OK;
+    TRY_GOTO(mem_array(&tiles, (size_t)n, d, "overview", e));
+    for (int i = 0; i < n; i++) {
+        image one = {0};
+        TRY_GOTO(picture_path(j, i, path, e));
+        TRY_GOTO(image_load(path, &one, e));
+        if (one.h == j->h && one.w == j->w && one.c == j->c) memcpy(tiles + (size_t)i * d, one.pixel, d);
+        image_free(&one);
+    }
+    TRY_GOTO(image_grid(tiles, n, shape, columns, &grid, e));
+    TRY_GOTO(path_join(path, j->out, "grid.png", e));
+    TRY_GOTO(image_write_png(path, &grid, e));
+done:
+    mem_free(tiles);
+    image_free(&grid);
+    return st;
+}
+
+static ddpm_status prepare(const cli_args *args, job *j, err *e)
+{
+    notes remarks = {.text = ""};
+    bool same;
+    TRY(interrupt_install(e));
+    TRY(backend_create(&(backend_spec){.device = args->config.device, .threads = args->config.threads}, &j->be, e));
+    TRY(model_load(j->be, args->argument[0], &j->m, &remarks, e));
+    if (remarks.text[0]) printf("%s: %s\n", args->argument[0], remarks.text);
+    const generator_spec spec = recipe_generator(j->config, j->m, ARENA_PARAM);
+    j->h = spec.h, j->w = spec.w, j->c = j->m->net.unet.in_channels, j->batch = spec.batch;
+    TRY(generator_create(j->m, &spec, &j->g, e));
+    TRY(choose_folder(args, j, e));
+    TRY(check_folder(j, &spec, &same, e));
+    TRY(list_todo(j, same, e));
+    const size_t values = (size_t)j->batch * (size_t)j->h * (size_t)j->w * (size_t)j->c;
+    TRY(mem_array(&j->x, values, sizeof *j->x, "pictures", e));
+    TRY(mem_array(&j->bytes, values, 1, "pictures", e));
+    return j->n_todo ? generator_allocate(j->g, e) : DDPM_OK;
+}
+
+ddpm_status cmd_sample(const cli_args *args, err *e)
+{
+    job j = {.config = &args->config};
+    ddpm_status st = DDPM_OK;
+    TRY_GOTO(prepare(args, &j, e));
+    TRY_GOTO(draw_all(&j, e));
+    TRY_GOTO(write_grid(&j, e));
+    if (j.bar.out) progress_end(&j.bar);
+    printf("%s: %d pictures (%lld new) and grid.png\n", j.out, j.config->sample.count, (long long)j.n_todo);
+done:
+    if (st != DDPM_OK && j.bar.out) progress_end(&j.bar);
+    generator_destroy(j.g);
+    model_destroy(j.m);
+    backend_destroy(j.be);
+    mem_free(j.todo);
+    mem_free(j.x);
+    mem_free(j.bytes);
+    return st;
+}

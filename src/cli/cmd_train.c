@@ -1,0 +1,67 @@
+/* cmd_train.c - ddpm train: the run of src/train/run.c with a terminal in front of it. */
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+#include "cli/progress.h"
+#include "core/clock.h"
+#include "train/run.h"
+
+#include <unistd.h>
+
+typedef struct view {
+    progress bar;
+    double seconds; /* between lines where there is no terminal */
+} view;
+
+static void show_note(void *context, const char *text)
+{
+    view *v = context;
+    if (v->bar.out)
+        progress_note(&v->bar, text);
+    else
+        printf("%s\n", text);
+    (void)fflush(stdout);
+}
+
+static void begin(void *context, const run_status *s)
+{
+    view *v = context;
+    progress_begin(&v->bar, stdout, v->seconds, s->images_per_step, clock_seconds(), (int64_t)s->state->step);
+}
+
+static void step_done(void *context, const run_status *s)
+{
+    view *v = context;
+    const double now = clock_seconds();
+    const bool last = s->state->step == (uint64_t)s->steps;
+    if (!progress_step(&v->bar, now, (int64_t)s->state->step) && !last) return;
+    progress_line line = progress_unknown;
+    line.done = (int64_t)s->state->step;
+    line.total = s->steps;
+    line.loss = (double)s->state->loss;
+    line.grad_norm = (double)s->state->grad_norm;
+    line.lr = (double)s->state->lr;
+    line.memory_used = (double)s->memory;
+    line.memory_total = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGE_SIZE);
+    progress_show(&v->bar, now, line);
+}
+
+static run_wish wish(void *context)
+{
+    (void)context;
+    if (interrupt_stop()) return RUN_STOP;
+    return interrupt_save() ? RUN_SAVE : RUN_ON;
+}
+
+ddpm_status cmd_train(const cli_args *args, err *e)
+{
+    backend *be = NULL;
+    view v = {.seconds = args->config.log.seconds};
+    const run_hooks hooks = {.context = &v, .note = show_note, .begin = begin, .step = step_done, .wish = wish};
+    TRY(interrupt_install(e));
+    TRY(backend_create(&(backend_spec){.device = args->config.device, .threads = args->config.threads}, &be, e));
+    const ddpm_status st = run_train(be, &args->config, &hooks, e);
+    if (v.bar.out) progress_end(&v.bar);
+    backend_destroy(be);
+    if (st == DDPM_OK) printf("done: %s\n", args->config.out);
+    return st;
+}

@@ -1,0 +1,65 @@
+/* main.c - the program ddpm: its commands, its exit code, and the one line it says when it fails. */
+#include "cli/cli.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+static const cli_command commands[] = {
+    {"train", "Train a model", "[CONFIG.yaml ...]", 0, CLI_ARGUMENTS, CLI_CONFIG_ARGUMENTS,
+     "out seed resume device threads data model diffusion train ema ckpt log sample", cmd_train,
+     "A later file wins over an earlier one, and key=value over every file.  INT, TERM and USR1 end the\n"
+     "run after a checkpoint (exit code 85: the same command goes on from there, with resume=auto);\n"
+     "USR2 makes a checkpoint.\n\n"
+     "  ddpm train configs/quickstart.yaml\n"
+     "  ddpm train configs/cifar10.yaml out=runs/cifar batch=64 model.dropout=0 resume=auto\n"},
+    {"sample", "Draw pictures from a model", "RUN", 1, 1, CLI_CONFIG_OF_RUN, "sample device threads", cmd_sample,
+     "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.\n\n"
+     "  ddpm sample runs/cifar count=1000 seed=0 batch=64 out=pictures\n"},
+    {"noise", "Show the forward process on a picture", "IMAGE.png", 1, 1, CLI_NO_CONFIG, "noise diffusion", cmd_noise,
+     "  ddpm noise cat.png out=strip.png t=0,200,400\n"},
+    {"inspect", "Show a model's layers, parameters and memory", "RUN|CONFIG.yaml", 1, 1, CLI_CONFIG_OF_RUN,
+     "inspect device threads data model diffusion train ema", cmd_inspect,
+     "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.\n\n"
+     "  ddpm inspect configs/cifar10.yaml batch=64\n"},
+};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static ddpm_status dispatch(int argc, char **argv, err *e)
+{
+    cli_args args;
+    TRY(cli_parse(commands, COMMANDS, argc, argv, &args, e));
+    switch (args.action) {
+    case CLI_HELP:
+        if (args.command)
+            usage_command(stdout, args.command);
+        else
+            usage_program(stdout, commands, COMMANDS);
+        return DDPM_OK;
+    case CLI_VERSION: printf("ddpm %s\n", DDPM_VERSION); return DDPM_OK;
+    case CLI_PRINT_CONFIG: return usage_config(stdout, &args, e);
+    case CLI_RUN: break;
+    }
+    return args.command->run(&args, e);
+}
+
+/* A reader that has gone away (`ddpm --help | head -1`) has seen enough; a full disk is a failure. */
+static ddpm_status finish_output(err *e)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout)) return DDPM_OK;
+    struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    if (poll(&output, 1, 0) == 1 && output.revents & POLLERR) return DDPM_OK;
+    return err_set(e, DDPM_EIO, "standard output cannot be written");
+}
+
+int main(int argc, char **argv)
+{
+    err e = {0};
+    (void)signal(SIGPIPE, SIG_IGN); /* a write that fails says so by itself, */
+    (void)signal(SIGXFSZ, SIG_IGN); /* and then what was begun is cleaned up */
+    ddpm_status st = dispatch(argc, argv, &e);
+    if (st == DDPM_OK) st = finish_output(&e);
+    const char *kind = st == DDPM_ESAVED ? "" : "error: ";
+    if (st != DDPM_OK) fprintf(stderr, "ddpm: %s%s\n", kind, e.text[0] ? e.text : err_meaning(st));
+    return (int)st;
+}

@@ -1,0 +1,73 @@
+#include "cli/cli.h"
+
+#include "core/mem.h"
+
+#include <string.h>
+
+enum { COLUMN = 40 }; /* where the explanations begin */
+
+void usage_program(FILE *out, const cli_command *commands, int count)
+{
+    fputs("Train denoising diffusion models, and draw pictures from them.\n\n"
+          "  ddpm COMMAND [ARGUMENT ...] [key=value ...]\n\n",
+          out);
+    for (int i = 0; i < count; i++) fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fputs("\n"
+          "  ddpm COMMAND --help             its arguments and options\n"
+          "  ddpm COMMAND --print-config     every option's value and where it comes from\n"
+          "  ddpm --version\n\n"
+          "The exit code is 0, or:\n",
+          out);
+#define LINE(name, code, meaning)                                                                                      \
+    if ((code) != 0) fprintf(out, "  %-4d %s\n", code, meaning);
+    DDPM_STATUS_LIST(LINE)
+#undef LINE
+}
+
+static void print_words(FILE *out, const char *words)
+{
+    for (; *words; words++) fputs(*words == '|' ? ", " : (char[]){*words, 0}, out);
+}
+
+/* "  train.batch=128       of one pass through the network [1 to 65536 images]" */
+static void print_option(FILE *out, const cli_command *command, const config_option *o)
+{
+    const size_t n = strlen(command->name);
+    const bool own = strncmp(o->key, command->name, n) == 0 && o->key[n] == '.';
+    const char *name = own ? o->key + n + 1 : o->key; /* the command's own section may be left out */
+    int width = fprintf(out, "  %s=", name);
+    for (const char *c = o->initial; *c; c++) /* as it can be typed: without the blanks of a list */
+        if (*c != ' ') width += fputc(*c, out) != EOF;
+    if (width > COLUMN - 2) fputc('\n', out), width = 0;
+    fprintf(out, "%*s%s", COLUMN - width, "", o->help);
+    if (o->min[0]) fprintf(out, " [%s to %s%s%s]", o->min, o->max, o->unit[0] ? " " : "", o->unit);
+    if (o->type == CONFIG_TYPE_BOOL) fputs(" [true, false]", out);
+    if (o->type == CONFIG_TYPE_WORD || o->type == CONFIG_TYPE_WORDS)
+        fputs(" [", out), print_words(out, o->unit), fputc(']', out);
+    fputc('\n', out);
+}
+
+void usage_command(FILE *out, const cli_command *command)
+{
+    const config_scope scope = cli_scope(command);
+    int section = -1;
+    fprintf(out, "%s\n\n  ddpm %s %s [key=value ...]\n\n%s\nOptions, with their defaults and limits:\n",
+            command->summary, command->name, command->arguments, command->more);
+    for (int i = 0; i < CONFIG_OPTIONS; i++) {
+        if (!config_scope_has(&scope, (config_id)i)) continue;
+        const int its = config_section_of((config_id)i);
+        if (its != section) fprintf(out, "\n%s\n", config_sections[section = its].title);
+        print_option(out, command, &config_options[i]);
+    }
+}
+
+ddpm_status usage_config(FILE *out, const cli_args *args, err *e)
+{
+    const config_scope scope = cli_scope(args->command);
+    char *text = NULL;
+    size_t size;
+    TRY(config_write(&args->config, &scope, true, &text, &size, e));
+    fwrite(text, 1, size, out);
+    mem_free(text);
+    return DDPM_OK;
+}

@@ -1,0 +1,34 @@
+/* file.h - whole files in and out, durable where it says so. */
+#ifndef DDPM_FILE_H
+#define DDPM_FILE_H
+#include "core/err.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { PATH_CAP = 4096 }; /* bytes of any path buffer, with the final 0 */
+
+/* dir + "/" + name into out[PATH_CAP]; DDPM_EINVAL when it does not fit. */
+DDPM_MUST_CHECK ddpm_status path_join(char *out, const char *dir, const char *name, err *e);
+
+/* The whole regular file as bytes plus a final 0 that *size does not count; free with mem_free().
+ * DDPM_ENOINPUT: missing or unreadable (says which).  DDPM_EDATA: larger than max_bytes, or not a
+ * regular file.  DDPM_EIO: a read failed. */
+DDPM_MUST_CHECK ddpm_status file_read(const char *path, size_t max_bytes, char **bytes, size_t *size, err *e);
+
+/* Write bytes to path, replacing it; with `durable` the data is fsynced.  The file is complete or
+ * removed.  DDPM_EIO names the path and the system's reason. */
+DDPM_MUST_CHECK ddpm_status file_write(const char *path, const void *bytes, size_t size, bool durable, err *e);
+
+/* As file_write(), through path + ".tmp" and a rename: readers see the old file or the new one. */
+DDPM_MUST_CHECK ddpm_status file_replace(const char *path, const void *bytes, size_t size, err *e);
+
+/* mkdir -p.  An existing folder is fine, an existing file is DDPM_EIO. */
+DDPM_MUST_CHECK ddpm_status dir_make(const char *path, err *e);
+DDPM_MUST_CHECK ddpm_status dir_sync(const char *path, err *e); /* fsync the folder itself */
+/* rm -r, never following a symbolic link; a missing path is fine. */
+DDPM_MUST_CHECK ddpm_status dir_remove(const char *path, err *e);
+
+bool path_exists(const char *path); /* anything there, even a broken link */
+bool path_is_dir(const char *path); /* follows links */
+
+#endif

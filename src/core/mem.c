@@ -1,0 +1,45 @@
+#include "core/mem.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+ddpm_status mem_array(void *out, size_t count, size_t size, const char *what, err *e)
+{
+    void **slot = out;
+    size_t bytes;
+    *slot = NULL;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX - MEM_ALIGN)
+        return err_set(e, DDPM_ENOMEM, "%s: %zu x %zu bytes is more than can be addressed", what, count, size);
+    bytes = (bytes + MEM_ALIGN) / MEM_ALIGN * MEM_ALIGN; /* never 0, and a whole vector may be read at the end */
+    void *p = aligned_alloc(MEM_ALIGN, bytes);
+    if (!p) return err_set(e, DDPM_ENOMEM, "%s: out of memory (%zu bytes)", what, bytes);
+    memset(p, 0, bytes);
+    *slot = p;
+    return DDPM_OK;
+}
+
+ddpm_status mem_grow(void *v, int *capacity, int need, size_t size, const char *what, err *e)
+{
+    void **slot = v;
+    if (need <= *capacity) return DDPM_OK;
+    int cap = *capacity > 0 ? *capacity : 8;
+    while (cap < need) {
+        if (cap > INT32_MAX / 2) return err_set(e, DDPM_ENOMEM, "%s: too many (%d)", what, need);
+        cap *= 2;
+    }
+    void *p = realloc(*slot, (size_t)cap * size);
+    if (!p) return err_set(e, DDPM_ENOMEM, "%s: out of memory (%d of %zu bytes)", what, cap, size);
+    *slot = p;
+    *capacity = cap;
+    return DDPM_OK;
+}
+
+ddpm_status mem_text(char **out, const char *text, err *e)
+{
+    *out = strdup(text);
+    if (!*out) return err_set(e, DDPM_ENOMEM, "out of memory for a text of %zu bytes", strlen(text));
+    return DDPM_OK;
+}
+
+void mem_free(void *p) { free(p); }

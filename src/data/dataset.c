@@ -1,0 +1,262 @@
+#include "data/dataset_kind.h"
+
+#include "core/mem.h"
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+enum { RESOLUTION_MIN = 8, RESOLUTION_MAX = 4096, CACHE_MB_DEFAULT = 4096, HASHED_IMAGES = 64 };
+
+static const dataset_kind *const KINDS[]; /* at the foot */
+
+/* ---- one image, in the shape of the set ------------------------------------------------------- */
+
+static bool is_bad_image(ddpm_status st) { return st == DDPM_EDATA || st == DDPM_ENOINPUT; }
+
+/* Image i of the source in the shape of d. */
+static ddpm_status read_shaped(const dataset *d, int64_t i, uint8_t *pixels, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    image raw = {0}, coloured = {0}, sized = {0};
+    const image *img = &raw;
+    TRY_GOTO(d->kind->read(d->source, i, &raw, e));
+    if (!d->any_size && (raw.h != d->h || raw.w != d->w))
+        TRY_GOTO(err_set(e, DDPM_EINVAL,
+                         "image %lld of the dataset is %d x %d, the first is %d x %d: set data.resolution",
+                         (long long)i, raw.w, raw.h, d->w, d->h));
+    if (img->c != d->c) {
+        TRY_GOTO(image_to(img, d->c, &coloured, e));
+        img = &coloured;
+    }
+    if (img->h != d->h || img->w != d->w) {
+        TRY_GOTO(image_resize(img, d->h, d->w, &sized, e));
+        img = &sized;
+    }
+    memcpy(pixels, img->pixel, (size_t)d->h * (size_t)d->w * (size_t)d->c);
+done:
+    image_free(&raw);
+    image_free(&coloured);
+    image_free(&sized);
+    return st;
+}
+
+static size_t image_bytes(const dataset *d) { return (size_t)d->h * (size_t)d->w * (size_t)d->c; }
+
+ddpm_status dataset_read(const dataset *d, int64_t index, uint8_t *pixels, err *e)
+{
+    if (index < 0 || index >= d->count)
+        return err_set(e, DDPM_EINVAL, "image %lld of a dataset of %lld", (long long)index, (long long)d->count);
+    if (!d->pixels) return read_shaped(d, d->kept ? d->kept[index] : index, pixels, e);
+    memcpy(pixels, d->pixels + (size_t)index * image_bytes(d), image_bytes(d));
+    return DDPM_OK;
+}
+
+/* ---- opening ---------------------------------------------------------------------------------- */
+
+static ddpm_status check_spec(const dataset_spec *s, err *e)
+{
+    if (s->resolution && (s->resolution < RESOLUTION_MIN || s->resolution > RESOLUTION_MAX))
+        return err_set(e, DDPM_EINVAL, "data.resolution=%d: %d to %d, or 0 for that of the images", s->resolution,
+                       RESOLUTION_MIN, RESOLUTION_MAX);
+    if (s->channels != 0 && s->channels != 1 && s->channels != 3)
+        return err_set(e, DDPM_EINVAL, "data.channels=%d: 1, 3, or 0 for those of the images", s->channels);
+    if (s->count < 0 || s->max_bad < 0)
+        return err_set(e, DDPM_EINVAL, "data.count=%lld, data.max_bad=%lld: neither can be negative",
+                       (long long)s->count, (long long)s->max_bad);
+    return DDPM_OK;
+}
+
+/* Text of all kinds, one after the other: their names, or what auto looks for. */
+static void list_kinds(char *text, size_t cap, bool what)
+{
+    size_t used = 0;
+    for (int k = 0; KINDS[k] && used < cap; k++) {
+        if (what && !KINDS[k]->recognises) continue;
+        const int n =
+            what ? snprintf(text + used, cap - used, "%s%s (%s)", used ? "; " : "", KINDS[k]->name, KINDS[k]->looks_for)
+                 : snprintf(text + used, cap - used, "%s%s", used ? ", " : "", KINDS[k]->name);
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
+static ddpm_status choose_kind(const dataset_spec *s, const dataset_kind **out, err *e)
+{
+    char list[500] = "";
+    const bool has_path = s->path && *s->path;
+    const bool is_auto = !s->kind || !*s->kind || !strcmp(s->kind, "auto");
+    for (int k = 0; KINDS[k]; k++) {
+        const dataset_kind *kind = KINDS[k];
+        const bool fits =
+            is_auto ? has_path && kind->recognises && kind->recognises(s->path) : !strcmp(s->kind, kind->name);
+        if (!fits) continue;
+        if (kind->recognises && !has_path)
+            return err_set(e, DDPM_EINVAL, "data.kind=%s needs data.path: %s", kind->name, kind->looks_for);
+        *out = kind;
+        return DDPM_OK;
+    }
+    list_kinds(list, sizeof list, is_auto);
+    if (!is_auto) return err_set(e, DDPM_EINVAL, "data.kind=%s: auto, %s are possible", s->kind, list);
+    if (!has_path) return err_set(e, DDPM_EINVAL, "data.path is empty; name a file or folder, or set data.kind=digits");
+    return err_set(e, DDPM_ENOINPUT, "%s: no dataset there; looked for %s", s->path, list);
+}
+
+/* Take the shape from the spec, and what it leaves open from the first image that can be read. */
+static ddpm_status settle_shape(dataset *d, const dataset_spec *s, err *e)
+{
+    image first = {0};
+    ddpm_status st = DDPM_EDATA;
+    for (int64_t i = 0; i < d->count && is_bad_image(st); i++) st = d->kind->read(d->source, i, &first, e);
+    if (is_bad_image(st)) { /* the message of the first says more than that of the last */
+        st = d->kind->read(d->source, 0, &first, e);
+        image_free(&first);
+    }
+    TRY(st);
+    d->any_size = s->resolution != 0;
+    d->h = s->resolution ? s->resolution : first.h;
+    d->w = s->resolution ? s->resolution : first.w;
+    d->c = s->channels ? s->channels : first.c;
+    image_free(&first);
+    return DDPM_OK;
+}
+
+/* Decode image i to its place, or only glance at it when pixels are not kept. */
+static ddpm_status visit(const dataset *d, int64_t i, err *e)
+{
+    if (d->pixels) return read_shaped(d, i, d->pixels + (size_t)i * image_bytes(d), e);
+    return d->kind->check ? d->kind->check(d->source, i, e) : DDPM_OK;
+}
+
+/* Close the gaps that bad images left. */
+static void drop_bad(dataset *d, const uint8_t *bad)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < d->count; i++) {
+        if (bad[i]) continue;
+        if (d->pixels && n < i)
+            memcpy(d->pixels + (size_t)n * image_bytes(d), d->pixels + (size_t)i * image_bytes(d), image_bytes(d));
+        if (d->label) d->label[n] = d->label[i];
+        if (d->kept) d->kept[n] = i;
+        n++;
+    }
+    d->skipped = d->count - n;
+    d->count = n;
+}
+
+/* Visit all images; leave out the bad ones, or fail with the message of the first. */
+static ddpm_status sweep(dataset *d, int64_t max_bad, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    uint8_t *bad; /* [count] the status of each image; every ddpm_status fits */
+    int64_t bad_count = 0, first = -1;
+    TRY(mem_array(&bad, (size_t)d->count, 1, "state of the images", e));
+#pragma omp parallel for schedule(dynamic, 16)
+    for (int64_t i = 0; i < d->count; i++) bad[i] = (uint8_t)visit(d, i, NULL);
+    for (int64_t i = 0; i < d->count; i++) {
+        if (!bad[i]) continue;
+        bad_count++;
+        if (first < 0 || (is_bad_image((ddpm_status)bad[first]) && !is_bad_image((ddpm_status)bad[i]))) first = i;
+    }
+    if (first >= 0 && (bad_count > max_bad || bad_count == d->count || !is_bad_image((ddpm_status)bad[first]))) {
+        err why = {.text = "it could not be read, and now it can"};
+        st = visit(d, first, &why); /* once more, for its message */
+        if (st == DDPM_OK) st = DDPM_EDATA;
+        if (is_bad_image(st))
+            err_set(e, st, "%.400s (%lld of %lld files are bad; data.max_bad=N skips up to N)", why.text,
+                    (long long)bad_count, (long long)d->count);
+        else
+            err_set(e, st, "%s", why.text);
+        goto done;
+    }
+    if (bad_count > 0) {
+        if (!d->pixels) TRY_GOTO(mem_array(&d->kept, (size_t)d->count, sizeof *d->kept, "list of images", e));
+        drop_bad(d, bad);
+    }
+done:
+    mem_free(bad);
+    return st;
+}
+
+/* Make room for all pixels, if they fit into the cache. */
+static ddpm_status make_cache(dataset *d, int64_t cache_mb, err *e)
+{
+    const int64_t mb = cache_mb ? cache_mb : CACHE_MB_DEFAULT;
+    const size_t each = image_bytes(d);
+    if (mb < 0 || (size_t)d->count > ((size_t)mb << 20) / each) return DDPM_OK;
+    return mem_array(&d->pixels, (size_t)d->count, each, "decoded images (data.cache_mb bounds them)", e);
+}
+
+ddpm_status dataset_open(const dataset_spec *spec, dataset **out, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    dataset *d;
+    const dataset_kind *kind;
+    *out = NULL;
+    TRY(check_spec(spec, e));
+    TRY(choose_kind(spec, &kind, e));
+    TRY(mem_array(&d, 1, sizeof *d, "dataset", e));
+    d->kind = kind;
+    TRY_GOTO(kind->open(spec, d, e));
+    TRY_GOTO(settle_shape(d, spec, e));
+    TRY_GOTO(make_cache(d, spec->cache_mb, e));
+    TRY_GOTO(sweep(d, spec->max_bad, e));
+    if (d->pixels) {
+        kind->close(d->source);
+        d->source = NULL;
+    }
+    *out = d;
+    d = NULL;
+done:
+    dataset_close(d);
+    return st;
+}
+
+void dataset_close(dataset *d)
+{
+    if (!d) return;
+    d->kind->close(d->source);
+    mem_free(d->kept);
+    mem_free(d->label);
+    mem_free(d->pixels);
+    mem_free(d);
+}
+
+/* ---- questions -------------------------------------------------------------------------------- */
+
+const char *dataset_kind_name(const dataset *d) { return d->kind->name; }
+int64_t dataset_count(const dataset *d) { return d->count; }
+int64_t dataset_skipped(const dataset *d) { return d->skipped; }
+int dataset_h(const dataset *d) { return d->h; }
+int dataset_w(const dataset *d) { return d->w; }
+int dataset_c(const dataset *d) { return d->c; }
+int dataset_classes(const dataset *d) { return d->classes; }
+const uint8_t *dataset_pixels(const dataset *d) { return d->pixels; }
+
+int dataset_label(const dataset *d, int64_t index)
+{
+    return d->label && index >= 0 && index < d->count ? d->label[index] : -1;
+}
+
+ddpm_status dataset_hash(const dataset *d, uint64_t *out, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    uint8_t *pixels;
+    const int64_t shape[] = {d->count, d->h, d->w, d->c, d->classes};
+    XXH64_hash_t h = XXH3_64bits_withSeed(shape, sizeof shape, d->source_hash);
+    TRY(mem_array(&pixels, 1, image_bytes(d), "one image", e));
+    if (d->label) h = XXH3_64bits_withSeed(d->label, (size_t)d->count * sizeof *d->label, h);
+    const int64_t n = d->count < HASHED_IMAGES ? d->count : HASHED_IMAGES;
+    for (int64_t k = 0; k < n; k++) {
+        TRY_GOTO(dataset_read(d, k * d->count / n, pixels, e));
+        h = XXH3_64bits_withSeed(pixels, image_bytes(d), h);
+    }
+    *out = h;
+done:
+    mem_free(pixels);
+    return st;
+}
+
+/* ---- the kinds; auto takes the first that recognises the path --------------------------------- */
+
+static const dataset_kind *const KINDS[] = {
+    &dataset_digits, &dataset_idx, &dataset_cifar, &dataset_folder, NULL,
+};

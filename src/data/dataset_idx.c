@@ -1,0 +1,283 @@
+#include "data/dataset_idx.h"
+
+#include "core/file.h"
+#include "core/mem.h"
+#include "data/dataset_kind.h"
+#include "data/file_list.h"
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+#define ZLIB_CONST
+#include <zlib.h>
+
+enum { MAGIC_LABELS = 0x801, MAGIC_IMAGES = 0x803, HEADER_LABELS = 8, HEADER_IMAGES = 16 };
+static const size_t BYTES_MAX = (size_t)8 << 30;
+static const char PATTERN[] = "*images[-.]idx3-ubyte*";
+
+/* ---- the format --------------------------------------------------------------------------------- */
+
+static uint32_t big_endian(const uint8_t *p) { return (uint32_t)p[0] << 24 | p[1] << 16 | p[2] << 8 | p[3]; }
+
+/* Bytes that a file with this header must have. */
+static ddpm_status promised_size(const uint8_t *bytes, size_t size, const char *name, size_t *out, err *e)
+{
+    const uint32_t magic = size >= HEADER_LABELS ? big_endian(bytes) : 0;
+    if (magic == MAGIC_LABELS) {
+        *out = HEADER_LABELS + (size_t)big_endian(bytes + 4);
+        return DDPM_OK;
+    }
+    if (magic != MAGIC_IMAGES || size < HEADER_IMAGES)
+        return err_set(e, DDPM_EDATA, "%s: not an IDX file of bytes (%zu bytes, magic number 0x%08x)", name, size,
+                       (unsigned)magic);
+    const uint64_t n = big_endian(bytes + 4), h = big_endian(bytes + 8), w = big_endian(bytes + 12);
+    if (h < 1 || h > IMAGE_MAX_SIDE || w < 1 || w > IMAGE_MAX_SIDE || h * w > IMAGE_MAX_PIXELS)
+        return err_set(e, DDPM_EDATA, "%s: images of %llu x %llu; the limit is %d a side and %d in all", name,
+                       (unsigned long long)w, (unsigned long long)h, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
+    *out = HEADER_IMAGES + n * h * w; /* below 2^32 * 2^26 */
+    return DDPM_OK;
+}
+
+ddpm_status idx_parse(const uint8_t *bytes, size_t size, int images, const char *name, idx_file *out, err *e)
+{
+    size_t promised;
+    TRY(promised_size(bytes, size, name, &promised, e));
+    const int has_images = big_endian(bytes) == MAGIC_IMAGES;
+    if (has_images != images)
+        return err_set(e, DDPM_EDATA, "%s: holds %s, and %s were looked for", name, has_images ? "images" : "labels",
+                       images ? "images" : "labels");
+    if (promised != size)
+        return err_set(e, DDPM_EDATA, "%s: the header promises %zu bytes, there are %zu", name, promised, size);
+    *out = (idx_file){.n = big_endian(bytes + 4), .data = bytes + (images ? HEADER_IMAGES : HEADER_LABELS)};
+    if (out->n == 0) return err_set(e, DDPM_EDATA, "%s: holds no %s", name, images ? "images" : "labels");
+    if (images) {
+        out->h = (int)big_endian(bytes + 8);
+        out->w = (int)big_endian(bytes + 12);
+    }
+    return DDPM_OK;
+}
+
+/* ---- gzip --------------------------------------------------------------------------------------- */
+
+typedef struct unpacking {
+    const char *name;
+    z_stream z;
+    uint8_t *bytes;          /* owned until handed out */
+    size_t size, room, left; /* left: input not yet given to z */
+    int ended;
+} unpacking;
+
+/* Memory grows with what comes out, not with what a header promises. */
+static ddpm_status unpack_grow(unpacking *u, size_t limit, err *e)
+{
+    enum { FIRST_ROOM = 4096 };
+    size_t room = u->room ? 2 * u->room : FIRST_ROOM;
+    uint8_t *bytes;
+    if (room > limit && limit > u->size) room = limit;
+    TRY(mem_array(&bytes, room, 1, u->name, e));
+    if (u->size) memcpy(bytes, u->bytes, u->size);
+    mem_free(u->bytes);
+    u->bytes = bytes;
+    u->room = room;
+    return DDPM_OK;
+}
+
+/* Unpack until there are `limit` bytes or the stream has ended. */
+static ddpm_status unpack_to(unpacking *u, size_t limit, err *e)
+{
+    while (u->size < limit && !u->ended) {
+        if (u->size == u->room) TRY(unpack_grow(u, limit, e));
+        size_t want = (u->room < limit ? u->room : limit) - u->size;
+        if (want > INT_MAX) want = INT_MAX; /* zlib counts in 32 bits */
+        if (u->z.avail_in == 0) {
+            u->z.avail_in = u->left > INT_MAX ? INT_MAX : (uInt)u->left;
+            u->left -= u->z.avail_in;
+        }
+        u->z.next_out = u->bytes + u->size;
+        u->z.avail_out = (uInt)want;
+        const int rc = inflate(&u->z, Z_NO_FLUSH);
+        u->size += want - u->z.avail_out;
+        u->ended = rc == Z_STREAM_END;
+        if (rc == Z_MEM_ERROR) return err_set(e, DDPM_ENOMEM, "%s: out of memory to unpack it", u->name);
+        if (rc == Z_BUF_ERROR)
+            return err_set(e, DDPM_EDATA, "%s: gzip cut short after %zu bytes of contents", u->name, u->size);
+        if (rc != Z_OK && !u->ended)
+            return err_set(e, DDPM_EDATA, "%s: damaged gzip after %zu bytes of contents: %s", u->name, u->size,
+                           u->z.msg ? u->z.msg : "unknown fault");
+    }
+    return DDPM_OK;
+}
+
+ddpm_status idx_unpack(const uint8_t *packed, size_t size, const char *name, uint8_t **out, size_t *out_size, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    size_t promised;
+    unpacking u = {.name = name, .left = size};
+    u.z.next_in = packed;
+    *out = NULL;
+    *out_size = 0;
+    if (inflateInit2(&u.z, MAX_WBITS + 16) != Z_OK) return err_set(e, DDPM_ENOMEM, "%s: cannot start zlib", name);
+    TRY_GOTO(unpack_to(&u, HEADER_IMAGES, e));
+    TRY_GOTO(promised_size(u.bytes, u.size, name, &promised, e));
+    if (promised > BYTES_MAX)
+        TRY_GOTO(
+            err_set(e, DDPM_EDATA, "%s: the header promises %zu bytes, the limit is %zu", name, promised, BYTES_MAX));
+    TRY_GOTO(unpack_to(&u, promised + 1, e)); /* one more than promised, to meet the end and the checksum */
+    if (!u.ended) TRY_GOTO(err_set(e, DDPM_EDATA, "%s: holds more than the %zu bytes of its header", name, promised));
+    if (u.left + u.z.avail_in)
+        TRY_GOTO(err_set(e, DDPM_EDATA, "%s: %zu bytes after the end of gzip", name, u.left + u.z.avail_in));
+    *out = u.bytes;
+    *out_size = u.size;
+    u.bytes = NULL;
+done:
+    (void)inflateEnd(&u.z);
+    mem_free(u.bytes);
+    return st;
+}
+
+/* ---- the dataset -------------------------------------------------------------------------------- */
+
+typedef struct idx_source {
+    uint8_t *bytes; /* owned */
+    idx_file images;
+} idx_source;
+
+static int is_gzip(const uint8_t *b, size_t size) { return size >= 2 && b[0] == 0x1f && b[1] == 0x8b; }
+
+/* A whole IDX file, unpacked; free with mem_free(). */
+static ddpm_status idx_load(const char *path, uint8_t **bytes, size_t *size, err *e)
+{
+    char *file;
+    TRY(file_read(path, BYTES_MAX, &file, size, e));
+    *bytes = (uint8_t *)file;
+    if (!is_gzip(*bytes, *size)) return DDPM_OK;
+    const size_t packed = *size;
+    const ddpm_status st = idx_unpack((const uint8_t *)file, packed, path, bytes, size, e);
+    mem_free(file);
+    return st;
+}
+
+/* The images' file: the path itself, or in a folder the training images, or the only ones there are. */
+static ddpm_status find_images(const char *path, char out[PATH_CAP], err *e)
+{
+    ddpm_status st = DDPM_OK;
+    file_list l = {0};
+    const char *chosen = path;
+    if (path_is_dir(path)) {
+        TRY_GOTO(file_list_match(&l, path, PATTERN, e));
+        if (l.n == 0)
+            TRY_GOTO(
+                err_set(e, DDPM_ENOINPUT, "%s: no train-images-idx3-ubyte[.gz] nor another %s there", path, PATTERN));
+        chosen = NULL;
+        for (int i = 0; i < l.n && !chosen; i++)
+            if (!strncmp(strrchr(l.path[i], '/') + 1, "train-", 6)) chosen = l.path[i];
+        if (!chosen && l.n > 1)
+            TRY_GOTO(err_set(e, DDPM_EINVAL, "%s: %d files of IDX images; name one of them in data.path", path, l.n));
+        if (!chosen) chosen = l.path[0];
+    }
+    if (snprintf(out, PATH_CAP, "%s", chosen) >= PATH_CAP)
+        TRY_GOTO(err_set(e, DDPM_EINVAL, "path too long: %.200s", chosen));
+done:
+    file_list_free(&l);
+    return st;
+}
+
+/* a/train-images-idx3-ubyte.gz -> a/train-labels-idx1-ubyte.gz, or without .gz, or with it; "" when neither is there */
+static void find_labels(const char *images, char out[PATH_CAP])
+{
+    (void)snprintf(out, PATH_CAP, "%s", images);
+    char *name = strrchr(out, '/');
+    char *what = strstr(name ? name : out, "images"), *kind = strstr(name ? name : out, "idx3");
+    if (what && kind) {
+        memcpy(what, "labels", 6);
+        kind[3] = '1';
+        if (path_exists(out)) return;
+        const size_t n = strlen(out);
+        if (n > 3 && !strcmp(out + n - 3, ".gz"))
+            out[n - 3] = '\0';
+        else if (n + 3 < PATH_CAP)
+            memcpy(out + n, ".gz", 4);
+        if (path_exists(out)) return;
+    }
+    out[0] = '\0';
+}
+
+static ddpm_status read_labels(const char *images, dataset *d, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    char path[PATH_CAP];
+    uint8_t *bytes = NULL;
+    size_t size;
+    idx_file labels;
+    find_labels(images, path);
+    if (!*path) return DDPM_OK;
+    TRY_GOTO(idx_load(path, &bytes, &size, e));
+    TRY_GOTO(idx_parse(bytes, size, 0, path, &labels, e));
+    if (labels.n != d->count)
+        TRY_GOTO(
+            err_set(e, DDPM_EDATA, "%s: %lld labels for %lld images", path, (long long)labels.n, (long long)d->count));
+    TRY_GOTO(mem_array(&d->label, (size_t)d->count, sizeof *d->label, "labels", e));
+    for (int64_t i = 0; i < d->count; i++) {
+        d->label[i] = labels.data[i];
+        if (d->classes <= d->label[i]) d->classes = d->label[i] + 1;
+    }
+done:
+    mem_free(bytes);
+    return st;
+}
+
+static ddpm_status idx_open(const dataset_spec *spec, dataset *d, err *e)
+{
+    char path[PATH_CAP];
+    size_t size;
+    idx_source *s;
+    TRY(mem_array(&s, 1, sizeof *s, "IDX file", e));
+    d->source = s;
+    TRY(find_images(spec->path, path, e));
+    TRY(idx_load(path, &s->bytes, &size, e));
+    TRY(idx_parse(s->bytes, size, 1, path, &s->images, e));
+    d->count = s->images.n;
+    d->source_hash = XXH3_64bits(s->bytes, size);
+    return read_labels(path, d, e);
+}
+
+static ddpm_status idx_read(const void *source, int64_t i, image *out, err *e)
+{
+    const idx_file *f = &((const idx_source *)source)->images;
+    const size_t each = (size_t)f->h * (size_t)f->w;
+    TRY(image_create(out, f->h, f->w, 1, "IDX image", e));
+    memcpy(out->pixel, f->data + (size_t)i * each, each);
+    return DDPM_OK;
+}
+
+static void idx_close(void *source)
+{
+    idx_source *s = source;
+    if (!s) return;
+    mem_free(s->bytes);
+    mem_free(s);
+}
+
+/* A folder with such a name in it, or a file that begins with the magic number or is named so and gzipped. */
+static bool idx_recognises(const char *path)
+{
+    if (path_is_dir(path)) {
+        file_list l = {0};
+        const bool found = file_list_match(&l, path, PATTERN, NULL) == DDPM_OK && l.n > 0;
+        file_list_free(&l);
+        return found;
+    }
+    uint8_t head[4];
+    if (file_head(path, head, sizeof head) < sizeof head) return false;
+    return big_endian(head) == MAGIC_IMAGES || (is_gzip(head, sizeof head) && strstr(path, "idx3"));
+}
+
+const dataset_kind dataset_idx = {
+    .name = "idx",
+    .looks_for = "train-images-idx3-ubyte[.gz], another *images-idx3-ubyte*, or the folder of it",
+    .recognises = idx_recognises,
+    .open = idx_open,
+    .read = idx_read,
+    .close = idx_close,
+};

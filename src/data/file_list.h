@@ -1,0 +1,22 @@
+/* file_list.h - names of files, sorted by their bytes whatever the locale. */
+#ifndef DDPM_FILE_LIST_H
+#define DDPM_FILE_LIST_H
+#include "core/err.h"
+#include <stddef.h>
+
+typedef struct file_list {
+    char **path; /* [n], owned */
+    int n, capacity;
+} file_list;
+
+DDPM_MUST_CHECK ddpm_status file_list_add(file_list *l, const char *path, err *e);
+void file_list_sort(file_list *l);
+void file_list_free(file_list *l); /* takes the zeroed list; leaves it zeroed */
+
+/* The entries of one folder whose names match the shell pattern, sorted, as dir/name. */
+DDPM_MUST_CHECK ddpm_status file_list_match(file_list *l, const char *dir, const char *pattern, err *e);
+
+/* The first bytes of a regular file, at most n; how many there are.  0 also when it cannot be read. */
+size_t file_head(const char *path, void *to, size_t n);
+
+#endif

@@ -1,0 +1,163 @@
+#include "data/image_codec.h"
+
+#include "core/file.h"
+#include "core/mem.h"
+#include <png.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What one read or write owns and points at.  libpng reports errors by longjmp(), so everything that
+ * must survive one lives here and not in a local of the function that called setjmp(). */
+typedef struct png_job {
+    const char *name, *fault; /* how a message opens: the file and what is wrong with it */
+    png_structp png;
+    png_infop info;
+    const uint8_t *bytes; /* reading: borrowed */
+    uint8_t *grown;       /* writing: owned until handed out */
+    int room;             /* writing: bytes there are to grow into */
+    size_t size, at;      /* reading: bytes there are; read or written so far */
+    image *out;
+    const image *in;
+    err *e;
+    ddpm_status status;
+} png_job;
+
+/* Rows are packed by deflate at most 1032 : 1, and a pixel takes a bit or more. */
+enum { PIXELS_PER_BYTE = 8 * 1032, CHUNK_BYTES_MAX = 8 << 20, CHUNKS_MAX = 256 };
+
+_Noreturn static void png_failed(png_structp png, png_const_charp text)
+{
+    png_job *job = png_get_error_ptr(png);
+    if (job->status == DDPM_OK) job->status = err_set(job->e, DDPM_EDATA, "%s: %s: %s", job->name, job->fault, text);
+    png_longjmp(png, 1);
+}
+
+static void png_warned(png_structp png, png_const_charp text) { (void)png, (void)text; }
+
+static void png_take(png_structp png, png_bytep to, size_t size)
+{
+    png_job *job = png_get_io_ptr(png);
+    if (size > job->size - job->at) {
+        job->status = err_set(job->e, DDPM_EDATA, "%s: PNG cut short after %zu bytes", job->name, job->size);
+        png_longjmp(png, 1);
+    }
+    memcpy(to, job->bytes + job->at, size);
+    job->at += size;
+}
+
+/* Only what makes pixels is parsed: text, colour profiles and the like are skipped unread. */
+static void skip_side_chunks(png_structp png)
+{
+    static const png_byte skipped[] = "bKGD\0cHRM\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0sBIT\0sCAL\0sPLT\0"
+                                      "sRGB\0sTER\0tEXt\0tIME\0zTXt";
+    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, 0);
+    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, skipped, (int)(sizeof skipped / 5));
+}
+
+static int png_orientation(png_job *job)
+{
+    png_bytep exif = NULL;
+    png_uint_32 size = 0;
+    return png_get_eXIf_1(job->png, job->info, &size, &exif) && exif ? exif_orientation(exif, size) : 1;
+}
+
+/* Everything that may longjmp, in one frame without changing locals. */
+static ddpm_status png_read_job(png_job *job)
+{
+    if (setjmp(png_jmpbuf(job->png))) return job->status;
+    png_set_read_fn(job->png, job, png_take);
+    png_set_user_limits(job->png, IMAGE_MAX_SIDE, IMAGE_MAX_SIDE);
+    png_set_chunk_malloc_max(job->png, CHUNK_BYTES_MAX);
+    png_set_chunk_cache_max(job->png, CHUNKS_MAX);
+    skip_side_chunks(job->png);
+    png_read_info(job->png, job->info);
+
+    const int h = (int)png_get_image_height(job->png, job->info), w = (int)png_get_image_width(job->png, job->info);
+    const int type = png_get_color_type(job->png, job->info);
+    if ((job->status = image_check(h, w, job->size, PIXELS_PER_BYTE, job->name, job->e)) != DDPM_OK) return job->status;
+    if (type == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(job->png);
+    if (type == PNG_COLOR_TYPE_GRAY) png_set_expand_gray_1_2_4_to_8(job->png);
+    png_set_strip_16(job->png);
+    png_set_strip_alpha(job->png);
+    const int passes = png_set_interlace_handling(job->png);
+    png_read_update_info(job->png, job->info);
+
+    const int c = png_get_channels(job->png, job->info);
+    if ((job->status = image_create(job->out, h, w, c, job->name, job->e)) != DDPM_OK) return job->status;
+    for (int pass = 0; pass < passes; pass++)
+        for (int y = 0; y < h; y++) png_read_row(job->png, job->out->pixel + (size_t)y * (size_t)w * (size_t)c, NULL);
+    png_read_end(job->png, job->info); /* the checksums of the last rows; eXIf may stand behind them */
+    return exif_apply(png_orientation(job), job->out, job->name, job->e);
+}
+
+ddpm_status png_decode(const uint8_t *bytes, size_t size, const char *name, image *out, err *e)
+{
+    png_job job = {.name = name, .fault = "damaged PNG", .bytes = bytes, .size = size, .out = out, .e = e};
+    job.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &job, png_failed, png_warned);
+    job.info = job.png ? png_create_info_struct(job.png) : NULL;
+    const ddpm_status st =
+        job.info ? png_read_job(&job) : err_set(e, DDPM_ENOMEM, "%s: cannot start the PNG decoder", name);
+    png_destroy_read_struct(&job.png, &job.info, NULL);
+    if (st != DDPM_OK) image_free(out);
+    return st;
+}
+
+static void png_give(png_structp png, png_bytep from, size_t size)
+{
+    png_job *job = png_get_io_ptr(png);
+    if (size > (size_t)job->room - job->at) {
+        job->status = mem_grow(&job->grown, &job->room, (int)(job->at + size), 1, job->name, job->e);
+        if (job->status != DDPM_OK) png_longjmp(png, 1);
+    }
+    memcpy(job->grown + job->at, from, size);
+    job->at += size;
+}
+
+static void png_give_nothing(png_structp png) { (void)png; }
+
+static ddpm_status png_write_job(png_job *job)
+{
+    if (setjmp(png_jmpbuf(job->png))) return job->status;
+    const image *in = job->in;
+    png_set_write_fn(job->png, job, png_give, png_give_nothing);
+    png_set_user_limits(job->png, IMAGE_MAX_SIDE, IMAGE_MAX_SIDE);
+    png_set_IHDR(job->png, job->info, (png_uint_32)in->w, (png_uint_32)in->h, 8,
+                 in->c == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_set_compression_level(job->png, 1); /* level 6 takes three times as long to save a seventh */
+    png_set_filter(job->png, PNG_FILTER_TYPE_BASE, PNG_FILTER_SUB);
+    png_write_info(job->png, job->info);
+    for (int y = 0; y < in->h; y++) png_write_row(job->png, in->pixel + (size_t)y * (size_t)in->w * (size_t)in->c);
+    png_write_end(job->png, job->info);
+    return DDPM_OK;
+}
+
+ddpm_status image_encode_png(const image *img, uint8_t **bytes, size_t *size, err *e)
+{
+    png_job job = {.name = "PNG to be written", .fault = "cannot be encoded", .in = img, .e = e};
+    *bytes = NULL;
+    *size = 0;
+    job.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &job, png_failed, png_warned);
+    job.info = job.png ? png_create_info_struct(job.png) : NULL;
+    const ddpm_status st =
+        job.info ? png_write_job(&job) : err_set(e, DDPM_ENOMEM, "%s: cannot start the encoder", job.name);
+    png_destroy_write_struct(&job.png, &job.info);
+    if (st != DDPM_OK) {
+        free(job.grown);
+        return st;
+    }
+    *bytes = job.grown;
+    *size = job.at;
+    return DDPM_OK;
+}
+
+ddpm_status image_write_png(const char *path, const image *img, err *e)
+{
+    uint8_t *bytes;
+    size_t size;
+    TRY(image_encode_png(img, &bytes, &size, e));
+    const ddpm_status st = file_replace(path, bytes, size, e);
+    free(bytes);
+    return st;
+}

@@ -1,0 +1,48 @@
+#include "core/mem.h"
+#include "diffusion/objective.h"
+#include "diffusion/sampler.h"
+
+#include <math.h>
+
+/* The posterior variance is 0 at t = 0, where no noise is drawn; elsewhere it is kept off 0. */
+static double deviation(const schedule *s, int t, const posterior *q)
+{
+    if (t == 0) return 0;
+    return sqrt(s->config.variance_type == SCHEDULER_FIXED_LARGE ? q->beta : fmax(q->variance, 1e-20));
+}
+
+static sampler_row row_of(const schedule *s, int t, int prev)
+{
+    const posterior q = schedule_posterior(s, t, prev);
+    const objective_inverse x0 = objective_to_x0(s, t);
+    return (sampler_row){.t = (float)t,
+                         .c_skip = (float)x0.c_skip,
+                         .c_out = (float)x0.c_out,
+                         .a = (float)q.x_weight,
+                         .b = (float)q.x0_weight,
+                         .s = (float)deviation(s, t, &q),
+                         .clip = s->config.clip_sample ? (float)s->config.clip_sample_range : 0};
+}
+
+ddpm_status sampler_ddpm(const schedule *s, int steps, sampler_table **out, err *e)
+{
+    const int n = steps ? steps : s->timesteps;
+    sampler_table *table = NULL;
+    int *t = NULL;
+    ddpm_status st = DDPM_OK;
+    *out = NULL;
+    if (n < 1 || n > s->timesteps)
+        return err_set(e, DDPM_EINVAL, "num_inference_steps %d is not in [1, %d]", n, s->timesteps);
+    TRY_GOTO(mem_array(&t, (size_t)n, sizeof *t, "sampler", e));
+    TRY_GOTO(mem_array(&table, 1, sizeof *table, "sampler", e));
+    TRY_GOTO(mem_array(&table->rows, (size_t)n, sizeof *table->rows, "sampler", e));
+    TRY_GOTO(schedule_respace(s, n, t, e));
+    for (int i = 0; i < n; i++) table->rows[i] = row_of(s, t[i], i + 1 < n ? t[i + 1] : -1);
+    table->n = n;
+    *out = table;
+    table = NULL;
+done:
+    mem_free(t);
+    sampler_destroy(table);
+    return st;
+}

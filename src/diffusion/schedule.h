@@ -1,0 +1,35 @@
+/* schedule.h - the forward process: how much of the image is left at each timestep.
+ *
+ *   q(x_t | x_0) = N(signal_t x_0, noise_t^2 I),  signal_t = sqrt(abar_t), noise_t = sqrt(1 - abar_t)
+ *   Ho, Jain & Abbeel 2020 (arXiv:2006.11239), eq. 4.  Everything in double. */
+#ifndef DDPM_SCHEDULE_H
+#define DDPM_SCHEDULE_H
+#include "io/scheduler_config.h"
+
+typedef struct schedule {
+    scheduler_config config;
+    int timesteps; /* T */
+    double *beta;  /* [T] in (0, 1) */
+    double *abar;  /* [T] cumulative product of 1 - beta, in (0, 1), falling */
+} schedule;
+
+/* DDPM_EINVAL: betas outside (0, 1), or T out of range. */
+DDPM_MUST_CHECK ddpm_status schedule_create(const scheduler_config *c, schedule **out, err *e);
+void schedule_destroy(schedule *s);
+
+/* abar of timestep t; 1 for t < 0: the image itself. */
+static inline double schedule_abar(const schedule *s, int t) { return t < 0 ? 1.0 : s->abar[t]; }
+
+/* One step of the posterior q(x_prev | x_t, x_0) = N(x0_weight x_0 + x_weight x_t, .), eq. 7, from t to any
+ * earlier prev (prev < 0: to the image). */
+typedef struct posterior {
+    double x0_weight, x_weight;
+    double beta;     /* 1 - abar_t / abar_prev: the variance "fixed_large" */
+    double variance; /* beta (1 - abar_prev) / (1 - abar_t), "fixed_small": the posterior's own */
+} posterior;
+posterior schedule_posterior(const schedule *s, int t, int prev);
+
+/* The n timesteps of a shortened reverse process, falling, into t[n]; 1 <= n <= T. */
+DDPM_MUST_CHECK ddpm_status schedule_respace(const schedule *s, int n, int *t, err *e);
+
+#endif

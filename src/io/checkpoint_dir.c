@@ -1,0 +1,266 @@
+#include "io/checkpoint_dir.h"
+#include "core/mem.h"
+#include "io/atomic_dir.h"
+#include "io/json_in.h"
+#include "io/json_out.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+static const char SEAL[] = "training/integrity.json";
+enum { HASH_CAP = 33, CHUNK = 1 << 20 };
+
+/* ---- listing ---- */
+
+const char *checkpoint_name(char out[CHECKPOINT_NAME_CAP], int64_t step)
+{
+    (void)snprintf(out, CHECKPOINT_NAME_CAP, "step_%08lld", (long long)step);
+    return out;
+}
+
+/* Exactly the names that checkpoint_name() makes. */
+static bool step_of(const char *name, int64_t *step)
+{
+    char again[CHECKPOINT_NAME_CAP];
+    if (strncmp(name, "step_", 5) || strlen(name) > 23) return false;
+    *step = strtoll(name + 5, NULL, 10);
+    return *step >= 0 && !strcmp(checkpoint_name(again, *step), name);
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x < y) - (x > y);
+}
+
+ddpm_status checkpoint_list(const char *ckpt, int64_t **steps, int *n, err *e)
+{
+    int capacity = 0;
+    ddpm_status st = DDPM_OK;
+    *steps = NULL;
+    *n = 0;
+    DIR *d = opendir(ckpt);
+    if (!d && errno == ENOENT) return DDPM_OK;
+    if (!d) return err_errno(e, DDPM_EIO, errno, "%s: cannot open the folder", ckpt);
+    for (const struct dirent *entry = readdir(d); entry; entry = readdir(d)) {
+        char path[PATH_CAP];
+        int64_t step;
+        if (!step_of(entry->d_name, &step)) continue;
+        TRY_GOTO(path_join(path, ckpt, entry->d_name, e));
+        if (!path_is_dir(path)) continue;
+        TRY_GOTO(mem_grow(steps, &capacity, *n + 1, sizeof **steps, "list of checkpoints", e));
+        (*steps)[(*n)++] = step;
+    }
+    if (*n > 0) qsort(*steps, (size_t)*n, sizeof **steps, newest_first);
+done:
+    closedir(d);
+    if (st != DDPM_OK) {
+        free(*steps);
+        *steps = NULL;
+        *n = 0;
+    }
+    return st;
+}
+
+/* ---- hashing ---- */
+
+static ddpm_status hash_fd(int fd, const char *path, XXH3_state_t *state, char *chunk, int64_t *bytes, err *e)
+{
+    *bytes = 0;
+    for (;;) {
+        const ssize_t n = read(fd, chunk, CHUNK);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot read", path);
+        if (n == 0) return DDPM_OK;
+        if (XXH3_128bits_update(state, chunk, (size_t)n) != XXH_OK)
+            return err_set(e, DDPM_EBACKEND, "%s: hashing failed", path);
+        *bytes += n;
+    }
+}
+
+/* Size and XXH3-128 (canonical, as xxh128sum prints it) of a regular file. */
+static ddpm_status hash_file(const char *path, char hex[HASH_CAP], int64_t *bytes, err *e)
+{
+    char *chunk = NULL;
+    struct stat info;
+    XXH128_canonical_t digest;
+    ddpm_status st = DDPM_OK;
+    XXH3_state_t *state = XXH3_createState();
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) TRY_GOTO(err_errno(e, DDPM_EDATA, errno, "%s: cannot open", path));
+    if (fstat(fd, &info) || !S_ISREG(info.st_mode)) TRY_GOTO(err_set(e, DDPM_EDATA, "%s: not a regular file", path));
+    if (!state || XXH3_128bits_reset(state) != XXH_OK) TRY_GOTO(err_set(e, DDPM_ENOMEM, "%s: out of memory", path));
+    TRY_GOTO(mem_array(&chunk, CHUNK, 1, path, e));
+    TRY_GOTO(hash_fd(fd, path, state, chunk, bytes, e));
+    XXH128_canonicalFromHash(&digest, XXH3_128bits_digest(state));
+    for (int i = 0; i < 16; i++) (void)snprintf(hex + 2 * i, 3, "%02x", digest.digest[i]);
+done:
+    if (fd >= 0) close(fd);
+    mem_free(chunk);
+    XXH3_freeState(state);
+    return st;
+}
+
+/* ---- the seal ---- */
+
+/* The names that may be in a seal: no way out of the folder, nothing JSON must escape. */
+static bool plain_name(const char *name)
+{
+    if (!name[0] || name[0] == '/') return false;
+    for (const char *c = name; *c; c++)
+        if (*c <= ' ' || *c > '~' || *c == '"' || *c == '\\') return false;
+    for (const char *part = name; part; part = strchr(part, '/')) {
+        part += *part == '/';
+        const size_t n = strcspn(part, "/");
+        if (n == 0 || (n == 1 && part[0] == '.') || (n == 2 && part[0] == '.' && part[1] == '.')) return false;
+    }
+    return true;
+}
+
+static ddpm_status seal_file(json_out *j, const char *path, const char *name, err *e)
+{
+    char hex[HASH_CAP];
+    int64_t bytes;
+    if (!plain_name(name)) return err_set(e, DDPM_EINVAL, "%s: such a file name cannot be sealed", path);
+    TRY(hash_file(path, hex, &bytes, e));
+    json_out_open(j, name, '{');
+    json_out_int(j, "bytes", bytes);
+    json_out_text(j, "xxh3_128", hex);
+    json_out_close(j, '}');
+    return DDPM_OK;
+}
+
+static int is_not_dot(const struct dirent *entry) { return strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."); }
+
+/* All files below dir/below ("" at the top), sorted within each folder. */
+static ddpm_status seal_tree(json_out *j, const char *dir, const char *below, err *e)
+{
+    struct dirent **entries = NULL;
+    char here[PATH_CAP];
+    ddpm_status st = DDPM_OK;
+    TRY(path_join(here, dir, below, e));
+    const int n = scandir(here, &entries, is_not_dot, alphasort);
+    if (n < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot list the folder", here);
+    for (int i = 0; i < n; i++) {
+        char name[PATH_CAP], path[PATH_CAP];
+        if (below[0])
+            TRY_GOTO(path_join(name, below, entries[i]->d_name, e));
+        else
+            (void)snprintf(name, sizeof name, "%s", entries[i]->d_name);
+        TRY_GOTO(path_join(path, dir, name, e));
+        if (!strcmp(name, SEAL)) continue;
+        TRY_GOTO(path_is_dir(path) ? seal_tree(j, dir, name, e) : seal_file(j, path, name, e));
+    }
+done:
+    for (int i = 0; i < n; i++) free(entries[i]);
+    free(entries);
+    return st;
+}
+
+ddpm_status checkpoint_seal(const char *dir, err *e)
+{
+    char path[PATH_CAP], *text = NULL;
+    size_t size;
+    TRY(path_join(path, dir, "training", e));
+    TRY(dir_make(path, e));
+    TRY(path_join(path, dir, SEAL, e));
+    json_out j = json_out_begin(false, e);
+    json_out_open(&j, NULL, '{');
+    json_out_open(&j, "files", '{');
+    const ddpm_status st = seal_tree(&j, dir, "", e);
+    if (st == DDPM_OK) {
+        json_out_close(&j, '}');
+        json_out_int(&j, "format", 1);
+        json_out_close(&j, '}');
+        return json_out_finish_file(&j, path);
+    }
+    const ddpm_status dropped = json_out_finish(&j, &text, &size);
+    (void)dropped; /* st is the first failure */
+    free(text);
+    return st;
+}
+
+static ddpm_status verify_file(const char *dir, const char *name, const json_t *info, err *e)
+{
+    char path[PATH_CAP], hex[HASH_CAP];
+    int64_t bytes;
+    const char *hash = json_string_value(json_object_get(info, "xxh3_128"));
+    const json_t *size = json_object_get(info, "bytes");
+    if (!plain_name(name) || !hash || !json_is_integer(size) || json_object_size(info) != 2)
+        return err_set(e, DDPM_EDATA, "%s/%s: damaged at the entry '%.80s'", dir, SEAL, name);
+    TRY(path_join(path, dir, name, e));
+    TRY(hash_file(path, hex, &bytes, e));
+    if (bytes != json_integer_value(size))
+        return err_set(e, DDPM_EDATA, "%s: damaged: %lld bytes, and %lld were saved", path, (long long)bytes,
+                       (long long)json_integer_value(size));
+    if (strcmp(hex, hash))
+        return err_set(e, DDPM_EDATA, "%s: damaged: its contents have changed since it was saved", path);
+    return DDPM_OK;
+}
+
+ddpm_status checkpoint_verify(const char *dir, err *e)
+{
+    char path[PATH_CAP];
+    const char *name;
+    json_t *info;
+    if (!path_is_dir(dir)) return err_set(e, DDPM_ENOINPUT, "%s: not a folder", dir);
+    TRY(path_join(path, dir, SEAL, e));
+    if (!path_exists(path)) return err_set(e, DDPM_EDATA, "%s: not a complete checkpoint: no %s", dir, SEAL);
+    json_in j = json_in_file(path, e);
+    const json_t *files = json_in_get(&j, "files");
+    const int format = json_in_int(&j, "format", 0, 1, 1);
+    if (!json_is_object(files) || format != 1 || json_object_size(j.root) != 2)
+        json_in_fail(&j, "damaged, or written by a later version");
+    ddpm_status st = j.st;
+    json_object_foreach((json_t *)(uintptr_t)files, name, info)
+    {
+        if (st == DDPM_OK) st = verify_file(dir, name, info, e);
+    }
+    const ddpm_status closed = json_in_close(&j, NULL);
+    return st != DDPM_OK ? st : closed;
+}
+
+/* ---- choosing and removing ---- */
+
+ddpm_status checkpoint_newest_good(const char *ckpt, char *out, notes *n, err *e)
+{
+    char name[CHECKPOINT_NAME_CAP];
+    int64_t *steps;
+    int count;
+    bool good = false;
+    err why = {DDPM_OK, ""};
+    TRY(checkpoint_list(ckpt, &steps, &count, e));
+    for (int i = 0; i < count && !good; i++) {
+        ddpm_status st = path_join(out, ckpt, checkpoint_name(name, steps[i]), &why);
+        if (st == DDPM_OK) st = checkpoint_verify(out, &why);
+        good = st == DDPM_OK;
+        if (!good) notes_add(n, "skipped %s: %s", name, why.text);
+    }
+    if (good && why.status != DDPM_OK) notes_add(n, "fell back to %s", name);
+    mem_free(steps);
+    if (good) return DDPM_OK;
+    if (count == 0) return err_set(e, DDPM_ENOINPUT, "%s: no checkpoints (step_XXXXXXXX) there", ckpt);
+    return err_set(e, DDPM_EDATA, "%s: none of the %d checkpoints is whole; the last fault: %.300s", ckpt, count,
+                   why.text);
+}
+
+ddpm_status checkpoint_prune(const char *ckpt, int keep, err *e)
+{
+    char name[CHECKPOINT_NAME_CAP];
+    int64_t *steps;
+    int n;
+    ddpm_status st = DDPM_OK;
+    if (keep < 1) return err_set(e, DDPM_EINVAL, "%s: at least 1 checkpoint must be kept, not %d", ckpt, keep);
+    TRY(checkpoint_list(ckpt, &steps, &n, e));
+    for (int i = n - 1; i >= keep && st == DDPM_OK; i--)
+        st = atomic_dir_delete(ckpt, checkpoint_name(name, steps[i]), e);
+    mem_free(steps);
+    return st;
+}

@@ -1,0 +1,12 @@
+/* notes.h - remarks for the caller's log: things that were accepted, and that a user should know of. */
+#ifndef DDPM_NOTES_H
+#define DDPM_NOTES_H
+
+typedef struct notes {
+    char text[1000]; /* "" or remarks with "; " between them, one line */
+} notes;
+
+/* Add one remark; what does not fit is cut.  A NULL `n` drops it. */
+__attribute__((format(printf, 2, 3))) void notes_add(notes *n, const char *fmt, ...);
+
+#endif

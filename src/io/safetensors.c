@@ -1,0 +1,344 @@
+#include "io/safetensors.h"
+#include "core/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors files are little-endian");
+
+struct safetensors {
+    char *where;
+    const char *bytes; /* the whole file */
+    size_t size;
+    bool mapped;
+    json_t *header;              /* owns the names */
+    safetensors_tensor *tensors; /* by name */
+    int n;
+};
+
+const char *safetensors_dtype_name(safetensors_dtype dtype)
+{
+    switch (dtype) {
+#define NAME(name, size)                                                                                               \
+    case SAFETENSORS_##name: return #name;
+        SAFETENSORS_DTYPE_LIST(NAME)
+#undef NAME
+    }
+    return "unknown";
+}
+
+size_t safetensors_dtype_size(safetensors_dtype dtype)
+{
+    switch (dtype) {
+#define SIZE(name, size)                                                                                               \
+    case SAFETENSORS_##name: return size;
+        SAFETENSORS_DTYPE_LIST(SIZE)
+#undef SIZE
+    }
+    return 0;
+}
+
+static bool dtype_of(const char *text, safetensors_dtype *dtype)
+{
+#define MATCH(name, size)                                                                                              \
+    if (!strcmp(text, #name)) return *dtype = SAFETENSORS_##name, true;
+    SAFETENSORS_DTYPE_LIST(MATCH)
+#undef MATCH
+    return false;
+}
+
+const char *safetensors_shape_text(char *out, size_t cap, int rank, const int64_t *shape)
+{
+    size_t used = (size_t)snprintf(out, cap, "[");
+    for (int i = 0; i < rank && used < cap; i++)
+        used += (size_t)snprintf(out + used, cap - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    if (used < cap) (void)snprintf(out + used, cap - used, "]");
+    return out;
+}
+
+/* A whole number from 0 up; jansson has refused what does not fit in 64 bits. */
+static bool natural(const json_t *v, int64_t *out)
+{
+    *out = json_integer_value(v);
+    return json_is_integer(v) && *out >= 0;
+}
+
+static ddpm_status read_shape(const safetensors *st, const json_t *info, safetensors_tensor *t, err *e)
+{
+    const json_t *shape = json_object_get(info, "shape");
+    if (!json_is_array(shape)) return err_set(e, DDPM_EDATA, "%s: %.80s: shape must be an array", st->where, t->name);
+    if (json_array_size(shape) > SAFETENSORS_MAX_RANK)
+        return err_set(e, DDPM_EDATA, "%s: %.80s: %zu dimensions, at most %d are supported", st->where, t->name,
+                       json_array_size(shape), SAFETENSORS_MAX_RANK);
+    t->rank = (int)json_array_size(shape);
+    t->bytes = 1;
+    for (int i = 0; i < t->rank; i++) {
+        if (!natural(json_array_get(shape, (size_t)i), &t->shape[i]))
+            return err_set(e, DDPM_EDATA, "%s: %.80s: dimension %d is not a whole number from 0 up", st->where, t->name,
+                           i);
+        if (__builtin_mul_overflow(t->bytes, (uint64_t)t->shape[i], &t->bytes))
+            return err_set(e, DDPM_EDATA, "%s: %.80s: the product of the shape overflows", st->where, t->name);
+    }
+    if (__builtin_mul_overflow(t->bytes, safetensors_dtype_size(t->dtype), &t->bytes))
+        return err_set(e, DDPM_EDATA, "%s: %.80s: the product of the shape overflows", st->where, t->name);
+    return DDPM_OK;
+}
+
+/* The tensor's place; data_size is what the file has after the header. */
+static ddpm_status read_range(const safetensors *st, const json_t *info, size_t data_size, safetensors_tensor *t,
+                              err *e)
+{
+    const json_t *range = json_object_get(info, "data_offsets");
+    int64_t begin, end;
+    if (!json_is_array(range) || json_array_size(range) != 2 || !natural(json_array_get(range, 0), &begin) ||
+        !natural(json_array_get(range, 1), &end))
+        return err_set(e, DDPM_EDATA, "%s: %.80s: data_offsets must be two whole numbers from 0 up", st->where,
+                       t->name);
+    if (begin > end)
+        return err_set(e, DDPM_EDATA, "%s: %.80s: data_offsets [%lld, %lld] run backwards", st->where, t->name,
+                       (long long)begin, (long long)end);
+    if ((uint64_t)end > data_size)
+        return err_set(e, DDPM_EDATA, "%s: %.80s: data_offsets [%lld, %lld] end beyond the %zu data bytes of the file",
+                       st->where, t->name, (long long)begin, (long long)end, data_size);
+    if ((uint64_t)(end - begin) != t->bytes)
+        return err_set(e, DDPM_EDATA, "%s: %.80s: shape and dtype need %zu bytes, data_offsets hold %lld", st->where,
+                       t->name, t->bytes, (long long)(end - begin));
+    t->data = st->bytes + (st->size - data_size) + begin;
+    return DDPM_OK;
+}
+
+static ddpm_status read_tensor(const safetensors *st, const json_t *info, size_t data_size, safetensors_tensor *t,
+                               err *e)
+{
+    if (!json_is_object(info)) return err_set(e, DDPM_EDATA, "%s: %.80s: not a JSON object", st->where, t->name);
+    const char *dtype = json_string_value(json_object_get(info, "dtype"));
+    if (!dtype) return err_set(e, DDPM_EDATA, "%s: %.80s: dtype must be a text", st->where, t->name);
+    if (!dtype_of(dtype, &t->dtype))
+        return err_set(e, DDPM_EDATA,
+                       "%s: %.80s: dtype '%.20s' is not supported (BOOL, U8, F16, BF16, I32, F32, F64, I64 are)",
+                       st->where, t->name, dtype);
+    TRY(read_shape(st, info, t, e));
+    return read_range(st, info, data_size, t, e);
+}
+
+static ddpm_status check_metadata(const safetensors *st, json_t *metadata, err *e)
+{
+    const char *key;
+    json_t *value;
+    if (!json_is_object(metadata)) return err_set(e, DDPM_EDATA, "%s: __metadata__ must be an object", st->where);
+    json_object_foreach(metadata, key, value)
+    {
+        if (!json_is_string(value))
+            return err_set(e, DDPM_EDATA, "%s: __metadata__: %.80s must be a text", st->where, key);
+    }
+    return DDPM_OK;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const safetensors_tensor *x = a, *y = b;
+    const char *xd = x->data, *yd = y->data;
+    if (xd != yd) return xd < yd ? -1 : 1;
+    return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* an empty one before what begins there */
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const safetensors_tensor *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+/* Every data byte belongs to exactly one tensor. */
+static ddpm_status check_cover(safetensors *st, size_t data_size, err *e)
+{
+    const char *at = st->bytes + (st->size - data_size);
+    if (st->n > 0) qsort(st->tensors, (size_t)st->n, sizeof *st->tensors, by_place);
+    for (int i = 0; i < st->n; i++) {
+        const safetensors_tensor *t = &st->tensors[i];
+        const char *begin = t->data;
+        if (begin != at)
+            return err_set(e, DDPM_EDATA, "%s: %.80s: %s before its data", st->where, t->name,
+                           begin < at ? "overlaps the tensor" : "a gap of unused bytes");
+        at = begin + t->bytes;
+    }
+    if (at != st->bytes + st->size)
+        return err_set(e, DDPM_EDATA, "%s: %td bytes after the last tensor belong to none", st->where,
+                       st->bytes + st->size - at);
+    return DDPM_OK;
+}
+
+static ddpm_status read_header(safetensors *st, const char *text, size_t size, err *e)
+{
+    json_error_t why;
+    const char *name;
+    json_t *info;
+    const size_t data_size = st->size - 8 - size;
+    if (text[0] != '{') return err_set(e, DDPM_EDATA, "%s: the header does not begin with '{'", st->where);
+    st->header = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
+    if (!st->header && json_error_code(&why) == json_error_out_of_memory)
+        return err_set(e, DDPM_ENOMEM, "%s: out of memory for a header of %zu bytes", st->where, size);
+    if (!st->header) return err_set(e, DDPM_EDATA, "%s: the header is not valid JSON: %s", st->where, why.text);
+    TRY(mem_array(&st->tensors, json_object_size(st->header), sizeof *st->tensors, st->where, e));
+    json_object_foreach(st->header, name, info)
+    {
+        if (!strcmp(name, "__metadata__")) {
+            TRY(check_metadata(st, info, e));
+            continue;
+        }
+        st->tensors[st->n].name = name;
+        TRY(read_tensor(st, info, data_size, &st->tensors[st->n++], e));
+    }
+    TRY(check_cover(st, data_size, e));
+    if (st->n > 0) qsort(st->tensors, (size_t)st->n, sizeof *st->tensors, by_name);
+    return DDPM_OK;
+}
+
+static ddpm_status check_file(safetensors *st, err *e)
+{
+    uint64_t header;
+    if (st->size < sizeof header + 2)
+        return err_set(e, DDPM_EDATA, "%s: %zu bytes, too short for a safetensors file", st->where, st->size);
+    memcpy(&header, st->bytes, sizeof header);
+    if (header < 2 || header > SAFETENSORS_MAX_HEADER)
+        return err_set(e, DDPM_EDATA, "%s: header length %llu is outside 2 to %d; not a safetensors file?", st->where,
+                       (unsigned long long)header, SAFETENSORS_MAX_HEADER);
+    if (header > st->size - sizeof header)
+        return err_set(e, DDPM_EDATA, "%s: header length %llu is more than the file has (%zu bytes); truncated?",
+                       st->where, (unsigned long long)header, st->size);
+    return read_header(st, st->bytes + sizeof header, (size_t)header, e);
+}
+
+static ddpm_status map_file(safetensors *st, const char *path, err *e)
+{
+    struct stat info;
+    ddpm_status status = DDPM_OK;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+    if (fd < 0) return err_errno(e, DDPM_ENOINPUT, errno, "%s: cannot open", path);
+    if (fstat(fd, &info)) {
+        status = err_errno(e, DDPM_EIO, errno, "%s: cannot stat", path);
+    } else if (!S_ISREG(info.st_mode)) {
+        status = err_set(e, DDPM_EDATA, "%s: not a regular file", path);
+    } else if (info.st_size > 0) {
+        void *map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (map == MAP_FAILED) {
+            status = err_errno(e, DDPM_EIO, errno, "%s: cannot map", path);
+        } else {
+            st->bytes = map;
+            st->size = (size_t)info.st_size;
+            st->mapped = true;
+        }
+    }
+    close(fd);
+    return status;
+}
+
+/* Exactly one of path and bytes is not NULL. */
+static ddpm_status open_either(const char *path, const void *bytes, size_t size, const char *where, safetensors **out,
+                               err *e)
+{
+    safetensors *st = NULL;
+    *out = NULL;
+    ddpm_status status = mem_array(&st, 1, sizeof *st, where, e);
+    if (status == DDPM_OK) status = mem_text(&st->where, where, e);
+    if (status == DDPM_OK && path) status = map_file(st, path, e);
+    if (status == DDPM_OK && bytes) {
+        st->bytes = bytes;
+        st->size = size;
+    }
+    if (status == DDPM_OK) status = check_file(st, e);
+    if (status == DDPM_OK)
+        *out = st;
+    else
+        safetensors_close(st);
+    return status;
+}
+
+ddpm_status safetensors_open(const char *path, safetensors **out, err *e)
+{
+    return open_either(path, NULL, 0, path, out, e);
+}
+
+ddpm_status safetensors_open_memory(const void *bytes, size_t size, const char *where, safetensors **out, err *e)
+{
+    return open_either(NULL, bytes, size, where, out, e);
+}
+
+void safetensors_close(safetensors *st)
+{
+    if (!st) return;
+    if (st->mapped) munmap((void *)(uintptr_t)st->bytes, st->size);
+    json_decref(st->header);
+    mem_free(st->tensors);
+    free(st->where);
+    mem_free(st);
+}
+
+int safetensors_count(const safetensors *st) { return st->n; }
+
+const safetensors_tensor *safetensors_entry(const safetensors *st, int i) { return &st->tensors[i]; }
+
+const safetensors_tensor *safetensors_find(const safetensors *st, const char *name)
+{
+    const safetensors_tensor key = {.name = name};
+    return st->n > 0 ? bsearch(&key, st->tensors, (size_t)st->n, sizeof key, by_name) : NULL;
+}
+
+const char *safetensors_metadata(const safetensors *st, const char *key)
+{
+    return json_string_value(json_object_get(json_object_get(st->header, "__metadata__"), key));
+}
+
+bool safetensors_is_float(safetensors_dtype dtype)
+{
+    return dtype == SAFETENSORS_F32 || dtype == SAFETENSORS_F16 || dtype == SAFETENSORS_BF16 ||
+           dtype == SAFETENSORS_F64;
+}
+
+static float of_bits(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* IEEE 754 binary16, exactly, NaN payloads and subnormals included. */
+static float of_f16(uint16_t h)
+{
+    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 1023;
+    if (exponent == 31) return of_bits(sign | 0x7f800000 | fraction << 13);
+    if (exponent > 0) return of_bits(sign | (exponent + 112) << 23 | fraction << 13);
+    const float value = (float)fraction * 0x1p-24f;
+    return sign ? -value : value;
+}
+
+ddpm_status safetensors_to_f32(const safetensors_tensor *t, float *to, err *e)
+{
+    const char *from = t->data;
+    const size_t size = safetensors_dtype_size(t->dtype), n = t->bytes / size;
+    if (!safetensors_is_float(t->dtype))
+        return err_set(e, DDPM_EDATA, "%.80s: dtype %s is not a floating-point one", t->name,
+                       safetensors_dtype_name(t->dtype));
+    if (t->dtype == SAFETENSORS_F32) {
+        memcpy(to, from, t->bytes);
+        return DDPM_OK;
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        double wide;
+        if (t->dtype == SAFETENSORS_F64) {
+            memcpy(&wide, from + i * size, sizeof wide);
+            to[i] = (float)wide;
+        } else {
+            memcpy(&half, from + i * size, sizeof half);
+            to[i] = t->dtype == SAFETENSORS_F16 ? of_f16(half) : of_bits((uint32_t)half << 16);
+        }
+    }
+    return DDPM_OK;
+}

@@ -1,0 +1,81 @@
+#include "model/blocks.h"
+
+static tensor *norm(unet_context *u, tensor *x, tensor *x2, bool silu, const char *name)
+{
+    return nn_norm_act(u->p, &(nn_norm_args){.x = x,
+                                             .x2 = x2,
+                                             .groups = u->config->norm_num_groups,
+                                             .eps = u->config->norm_eps,
+                                             .silu = silu,
+                                             .name = name});
+}
+
+/* The time embedding enters between conv1 and norm2: as an addend, or as norm2's scale and shift. */
+static tensor *timed_norm(unet_context *u, tensor *x)
+{
+    if (!x) return NULL;
+    const int64_t channels = resnet_time_channels(u->config, x->c);
+    tensor *cond = plan_columns(u->p, u->temb, u->column, channels);
+    u->column += channels;
+    return nn_norm_act(
+        u->p, &(nn_norm_args){.x = x,
+                              .cond = cond,
+                              .kind = u->config->time_scale_shift == UNET_SHIFT_SCALE ? COND_SCALE_SHIFT : COND_ADD,
+                              .groups = u->config->norm_num_groups,
+                              .eps = u->config->norm_eps,
+                              .silu = true,
+                              .name = "norm2"});
+}
+
+static tensor *shortcut(unet_context *u, tensor *x, tensor *skip, int64_t cout)
+{
+    if (!skip && x->c == cout) return x;
+    return nn_conv2d(u->p, &(nn_conv_args){.x = x, .x2 = skip, .cout = cout, .kernel = 1, .name = "conv_shortcut"});
+}
+
+tensor *unet_resnet(unet_context *u, tensor *x, tensor *skip, int64_t cout)
+{
+    plan *p = u->p;
+    if (!x || !plan_ok(p)) return NULL;
+    tensor *h = norm(u, x, skip, true, "norm1");
+    h = nn_conv2d(p, &(nn_conv_args){.x = h, .cout = cout, .name = "conv1"});
+    h = timed_norm(u, h);
+    if (p->training && u->config->dropout > 0)
+        h = nn_dropout(p, h, u->state, (float)u->config->dropout, u->dropout_layer++);
+    return nn_conv2d(
+        p,
+        &(nn_conv_args){
+            .x = h, .residual = shortcut(u, x, skip, cout), .cout = cout, .init = INIT_FAN_AVG_TINY, .name = "conv2"});
+}
+
+tensor *unet_attention(unet_context *u, tensor *x, int groups)
+{
+    plan *p = u->p;
+    if (!x || !plan_ok(p)) return NULL;
+    const int64_t c = x->c;
+    const layer_rows qkv_rows[] = {{"to_q", c}, {"to_k", c}, {"to_v", c}};
+    const int heads = u->config->attention_head_dim ? (int)c / u->config->attention_head_dim : 1;
+    tensor *h = x;
+    if (groups > 0)
+        h = nn_norm_act(p, &(nn_norm_args){.x = x, .groups = groups, .eps = u->config->norm_eps, .name = "group_norm"});
+    h = nn_conv2d(p,
+                  &(nn_conv_args){.x = h, .kernel = 1, .matrix = true, .name = "to_q", .rows = qkv_rows, .n_rows = 3});
+    h = nn_attention(p, h, heads);
+    return nn_conv2d(p, &(nn_conv_args){.x = h,
+                                        .residual = x,
+                                        .cout = c,
+                                        .kernel = 1,
+                                        .matrix = true,
+                                        .init = INIT_FAN_AVG_TINY,
+                                        .name = "to_out.0"});
+}
+
+tensor *unet_downsample(unet_context *u, tensor *x)
+{
+    if (!x) return NULL;
+    return nn_conv2d(
+        u->p, &(nn_conv_args){
+                  .x = x, .cout = x->c, .stride = 2, .pad_end = u->config->downsample_padding == 0, .name = "conv"});
+}
+
+tensor *unet_upsample(unet_context *u, tensor *x) { return x ? nn_upconv(u->p, x, x->c, INIT_FAN_AVG, "conv") : NULL; }

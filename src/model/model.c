@@ -1,0 +1,119 @@
+#include "model/model.h"
+#include "core/mem.h"
+#include "model/simple_config.h"
+
+enum { SIZE_UNKNOWN = 32 }; /* a config may leave sample_size open */
+
+void model_image_size(const model *m, int *h, int *w)
+{
+    *h = m->net.unet.sample_size_h ? m->net.unet.sample_size_h : SIZE_UNKNOWN;
+    *w = m->net.unet.sample_size_w ? m->net.unet.sample_size_w : SIZE_UNKNOWN;
+}
+
+/* Names and shapes do not depend on the batch or the image: a plan that is never finished tells them. */
+static ddpm_status declare(model *m, err *e)
+{
+    plan *p = NULL;
+    int h, w;
+    ddpm_status st = DDPM_OK;
+    model_image_size(m, &h, &w);
+    TRY(plan_create(m->be, &p, e));
+    const network_inputs in = {.x = plan_input(p, DTYPE_F32, "x", 1, h, w, m->net.unet.in_channels),
+                               .t = plan_input(p, DTYPE_F32, "t", 1, 1, 1, 1)};
+    (void)network_build(&m->net, p, &in);
+    if (!plan_ok(p)) TRY_GOTO(err_set(e, p->first.status, "%s", p->first.text));
+    TRY_GOTO(params_declare(m->store, p, e));
+done:
+    plan_destroy(p);
+    return st;
+}
+
+ddpm_status model_create(backend *be, const network *net, const scheduler_config *scheduler, model **out, err *e)
+{
+    model *m = NULL;
+    ddpm_status st = DDPM_OK;
+    *out = NULL;
+    if (net->kind == NETWORK_UNET) TRY(unet_config_check(&net->unet, "model", e));
+    TRY_GOTO(mem_array(&m, 1, sizeof *m, "model", e));
+    m->be = be;
+    m->net = *net;
+    m->scheduler = *scheduler;
+    TRY_GOTO(params_create(be, &m->store, e));
+    TRY_GOTO(declare(m, e));
+    *out = m;
+    m = NULL;
+done:
+    model_destroy(m);
+    return st;
+}
+
+void model_destroy(model *m)
+{
+    if (!m) return;
+    params_destroy(m->store);
+    mem_free(m);
+}
+
+static ddpm_status read_configs(const pipeline *p, network *net, scheduler_config *scheduler, notes *remarks, err *e)
+{
+    char path[PATH_CAP];
+    bool is_simple;
+    TRY(path_join(path, p->unet, "config.json", e));
+    TRY(simple_config_read(path, &net->unet, &is_simple, remarks, e));
+    net->kind = is_simple ? NETWORK_SIMPLE : NETWORK_UNET;
+    if (is_simple) return scheduler_config_read(p->scheduler, scheduler, remarks, e);
+    return pipeline_read_configs(p, &net->unet, scheduler, remarks, e);
+}
+
+ddpm_status model_load(backend *be, const char *path, model **out, notes *remarks, err *e)
+{
+    pipeline p;
+    network net;
+    scheduler_config scheduler;
+    char weights[PATH_CAP];
+    model *m = NULL;
+    ddpm_status st = DDPM_OK;
+    *out = NULL;
+    TRY(pipeline_find(path, &p, remarks, e));
+    TRY(read_configs(&p, &net, &scheduler, remarks, e));
+    TRY(weights_find(p.unet, weights, e));
+    TRY_GOTO(model_create(be, &net, &scheduler, &m, e));
+    TRY_GOTO(params_allocate(m->store, false, false, e));
+    TRY_GOTO(params_load(m->store, ARENA_PARAM, weights, remarks, e));
+    *out = m;
+    m = NULL;
+done:
+    model_destroy(m);
+    return st;
+}
+
+static ddpm_status save_simple(const model *m, const char *dir, const named_tensor *tensors, err *e)
+{
+    char path[PATH_CAP];
+    TRY(path_join(path, dir, "unet", e));
+    TRY(dir_make(path, e));
+    TRY(path_join(path, dir, "scheduler", e));
+    TRY(dir_make(path, e));
+    TRY(path_join(path, dir, "scheduler/scheduler_config.json", e));
+    TRY(scheduler_config_write(&m->scheduler, path, e));
+    TRY(path_join(path, dir, "unet/config.json", e));
+    TRY(simple_config_write(&m->net.unet, path, e));
+    TRY(path_join(path, dir, "unet/diffusion_pytorch_model.safetensors", e));
+    return weights_write(path, tensors, m->store->n, false, e);
+}
+
+ddpm_status model_save(const model *m, arena_kind weights, const char *dir, err *e)
+{
+    float *host = NULL;
+    named_tensor *tensors = NULL;
+    ddpm_status st = DDPM_OK;
+    TRY_GOTO(mem_array(&host, m->store->count, sizeof *host, "weights", e));
+    TRY_GOTO(params_get(m->store, weights, host, e));
+    TRY_GOTO(params_name(m->store, host, &tensors, e));
+    TRY_GOTO(m->net.kind == NETWORK_SIMPLE ? save_simple(m, dir, tensors, e)
+                                           : pipeline_write(dir, &m->net.unet, &m->scheduler, tensors, m->store->n, e));
+done:
+    mem_free(tensors);
+    mem_free(host);
+    return st;
+}

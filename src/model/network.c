@@ -1,0 +1,27 @@
+#include "model/network.h"
+#include "core/mem.h"
+#include "time_embed.h"
+
+network_outputs network_build(const network *net, plan *p, const network_inputs *in)
+{
+    const network_outputs none = {NULL, NULL};
+    if (!in->x || !in->t || !plan_ok(p)) return none;
+    if (in->x->c != net->unet.in_channels) {
+        plan_fail(p, DDPM_EINVAL, "the network takes images of %d channels, these have %lld", net->unet.in_channels,
+                  (long long)in->x->c);
+        return none;
+    }
+    return net->kind == NETWORK_UNET ? unet_build(&net->unet, p, in) : simple_build(&net->unet, p, in);
+}
+
+ddpm_status network_fill(const network *net, plan *p, const network_outputs *out, err *e)
+{
+    if (!out->freq) return DDPM_OK;
+    const int half = (int)out->freq->n;
+    float *freq;
+    TRY(mem_array(&freq, (size_t)half, sizeof *freq, "time embedding", e));
+    time_embed_frequencies(freq, half, (float)net->unet.freq_shift);
+    const ddpm_status st = plan_write(p, out->freq, freq, e);
+    mem_free(freq);
+    return st;
+}

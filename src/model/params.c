@@ -1,0 +1,165 @@
+#include "model/params.h"
+#include "core/mem.h"
+#include "noise.h"
+
+#include <math.h>
+#include <string.h>
+#include <xxhash.h>
+
+enum { ALIGN_FLOATS = MEM_ALIGN / sizeof(float) };
+
+ddpm_status params_create(backend *be, params **out, err *e)
+{
+    *out = NULL;
+    params *s;
+    TRY(mem_array(&s, 1, sizeof *s, "parameters", e));
+    s->be = be;
+    s->version = 1;
+    *out = s;
+    return DDPM_OK;
+}
+
+void params_destroy(params *s)
+{
+    if (!s) return;
+    for (int a = 0; a < ARENA_COUNT; a++) s->be->fn->release(s->be, s->arena[a]);
+    mem_free(s->list);
+    mem_free(s);
+}
+
+const param *params_find(const params *s, const char *name)
+{
+    for (int i = 0; i < s->n; i++)
+        if (!strcmp(s->list[i].name, name)) return &s->list[i];
+    return NULL;
+}
+
+static size_t aligned(size_t floats) { return (floats + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS; }
+
+/* The parts of one tensor lie side by side without gaps; only whole tensors are aligned. */
+static ddpm_status declare_tensor(params *s, const tensor *t, err *e)
+{
+    const int64_t row = t->h * t->w * t->c;
+    size_t at = aligned(s->count);
+    for (int i = 0; i < t->n_part; i++) {
+        const param_part *part = &t->part[i];
+        if (params_find(s, part->name)) return err_set(e, DDPM_EINVAL, "two layers are called %s", part->name);
+        TRY(mem_grow(&s->list, &s->cap, s->n + 1, sizeof *s->list, "parameters", e));
+        param *q = &s->list[s->n++];
+        *q = (param){.rank = t->rank, .n = part->rows, .h = t->h, .w = t->w, .c = t->c, .offset = at};
+        memcpy(q->name, part->name, sizeof q->name);
+        q->fan_in = part->fan_in, q->fan_out = part->fan_out, q->init = part->init;
+        at += (size_t)(part->rows * row);
+        s->values += part->rows * row;
+    }
+    s->count = aligned(at);
+    return DDPM_OK;
+}
+
+ddpm_status params_declare(params *s, const plan *p, err *e)
+{
+    if (s->arena[ARENA_PARAM]) return err_set(e, DDPM_EINVAL, "the parameters are allocated already");
+    for (int i = 0; i < p->n_tensor; i++)
+        if (p->tensors[i]->arena == ARENA_PARAM && p->tensors[i]->n_part > 0) TRY(declare_tensor(s, p->tensors[i], e));
+    return DDPM_OK;
+}
+
+ddpm_status params_allocate(params *s, bool training, bool ema, err *e)
+{
+    const bool want[ARENA_COUNT] = {
+        [ARENA_PARAM] = true, [ARENA_GRAD] = training, [ARENA_M] = training, [ARENA_V] = training, [ARENA_EMA] = ema};
+    for (int a = 0; a < ARENA_COUNT; a++)
+        if (want[a] && !s->arena[a])
+            TRY(s->be->fn->alloc(s->be, (s->count + ALIGN_FLOATS) * sizeof(float), &s->arena[a], e));
+    return DDPM_OK;
+}
+
+static ddpm_status bind_param(params *s, tensor *t, arena_kind weights, err *e)
+{
+    const param *first = NULL;
+    for (int i = 0; i < t->n_part; i++) {
+        const param_part *part = &t->part[i];
+        const param *q = params_find(s, part->name);
+        if (!q) return err_set(e, DDPM_EINVAL, "%s: the model has no such parameter", part->name);
+        if (q->n != part->rows || q->h != t->h || q->w != t->w || q->c != t->c)
+            return err_set(e, DDPM_EINVAL,
+                           "%s: shape [%lld, %lld, %lld, %lld] is asked for, the model has [%lld, %lld, %lld, %lld]",
+                           part->name, (long long)part->rows, (long long)t->h, (long long)t->w, (long long)t->c,
+                           (long long)q->n, (long long)q->h, (long long)q->w, (long long)q->c);
+        if (i == 0) first = q;
+    }
+    t->offset = first->offset * sizeof(float);
+    t->version = &s->version;
+    t->data = (char *)s->arena[weights] + t->offset;
+    if (!t->grad || t->grad->arena != ARENA_GRAD) return DDPM_OK;
+    if (!s->arena[ARENA_GRAD]) return err_set(e, DDPM_EINVAL, "%s: no memory for gradients", t->name);
+    t->grad->offset = t->offset;
+    t->grad->data = (char *)s->arena[ARENA_GRAD] + t->offset;
+    return DDPM_OK;
+}
+
+ddpm_status params_bind(params *s, plan *p, arena_kind weights, err *e)
+{
+    for (int i = 0; i < p->n_tensor; i++) {
+        tensor *t = p->tensors[i];
+        if (t->n_part > 0) {
+            TRY(bind_param(s, t, weights, e));
+        } else if (t->arena >= ARENA_PARAM && (size_t)tensor_count(t) == s->count && !t->data) {
+            t->data = s->arena[t->arena];
+            t->version = &s->version;
+            if (!t->data) return err_set(e, DDPM_EINVAL, "%s: the model keeps no such arena", t->name);
+        }
+    }
+    return DDPM_OK;
+}
+
+/* Half-width of the uniform distribution a parameter starts from; 0 for constants. */
+static double init_limit(const param *q)
+{
+    const double fan_avg = 0.5 * (q->fan_in + q->fan_out);
+    switch (q->init) {
+    case INIT_FAN_AVG: return sqrt(3 / fan_avg);
+    case INIT_FAN_AVG_TINY: return sqrt(3e-10 / fan_avg);
+    case INIT_FAN_IN: return sqrt(1.0 / q->fan_in);
+    case INIT_ZEROS:
+    case INIT_ONES: break;
+    }
+    return 0;
+}
+
+static void draw(const param *q, uint64_t seed, float *to)
+{
+    const uint64_t name = XXH64(q->name, strlen(q->name), 0);
+    const double limit = init_limit(q);
+    const int64_t count = param_count(q);
+    for (int64_t i = 0; i < count; i += 4) {
+        const philox4 bits =
+            noise_bits(seed, NOISE_PARAM_INIT, (uint32_t)name, (uint32_t)(name >> 32), (uint32_t)(i / 4));
+        for (int k = 0; k < 4 && i + k < count; k++)
+            to[i + k] = limit > 0              ? (float)(limit * ((double)bits.v[k] * 0x1p-31 - 1))
+                        : q->init == INIT_ONES ? 1.0f
+                                               : 0.0f;
+    }
+}
+
+ddpm_status params_init(params *s, uint64_t seed, err *e)
+{
+    float *host;
+    TRY(mem_array(&host, s->count, sizeof *host, "initial weights", e));
+    for (int i = 0; i < s->n; i++) draw(&s->list[i], seed, host + s->list[i].offset);
+    ddpm_status st = params_set(s, ARENA_PARAM, host, e);
+    if (st == DDPM_OK && s->arena[ARENA_EMA]) st = params_set(s, ARENA_EMA, host, e);
+    mem_free(host);
+    return st;
+}
+
+ddpm_status params_get(const params *s, arena_kind arena, float *to, err *e)
+{
+    return s->be->fn->download(s->be, to, s->arena[arena], s->count * sizeof(float), e);
+}
+
+ddpm_status params_set(params *s, arena_kind arena, const float *from, err *e)
+{
+    s->version++;
+    return s->be->fn->upload(s->be, s->arena[arena], from, s->count * sizeof(float), e);
+}

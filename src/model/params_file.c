@@ -1,0 +1,48 @@
+/* params_file.c - an arena of parameters as a safetensors file. */
+#include "core/mem.h"
+#include "model/params.h"
+
+ddpm_status params_name(const params *s, float *host, named_tensor **out, err *e)
+{
+    TRY(mem_array(out, (size_t)s->n, sizeof **out, "parameters", e));
+    for (int i = 0; i < s->n; i++) {
+        const param *q = &s->list[i];
+        named_tensor *t = &(*out)[i];
+        *t = (named_tensor){.name = q->name, .rank = q->rank, .data = host + q->offset};
+        t->shape[0] = q->n;
+        t->shape[1] = q->c;
+        t->shape[2] = q->h;
+        t->shape[3] = q->w;
+    }
+    return DDPM_OK;
+}
+
+ddpm_status params_load(params *s, arena_kind arena, const char *path, notes *remarks, err *e)
+{
+    float *host = NULL;
+    named_tensor *tensors = NULL;
+    ddpm_status st = DDPM_OK;
+    TRY_GOTO(mem_array(&host, s->count, sizeof *host, "weights", e));
+    TRY_GOTO(params_name(s, host, &tensors, e));
+    TRY_GOTO(weights_read(path, tensors, s->n, remarks, e));
+    TRY_GOTO(params_set(s, arena, host, e));
+done:
+    mem_free(tensors);
+    mem_free(host);
+    return st;
+}
+
+ddpm_status params_save(const params *s, arena_kind arena, const char *path, err *e)
+{
+    float *host = NULL;
+    named_tensor *tensors = NULL;
+    ddpm_status st = DDPM_OK;
+    TRY_GOTO(mem_array(&host, s->count, sizeof *host, "weights", e));
+    TRY_GOTO(params_get(s, arena, host, e));
+    TRY_GOTO(params_name(s, host, &tensors, e));
+    TRY_GOTO(weights_write(path, tensors, s->n, false, e));
+done:
+    mem_free(tensors);
+    mem_free(host);
+    return st;
+}

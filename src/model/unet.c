@@ -1,0 +1,143 @@
+/* unet.c - the U-Net of Ho, Jain & Abbeel 2020 (arXiv:2006.11239, appendix B) in the general form of
+ * diffusers' UNet2DModel: conv_in; down blocks, each output kept for the way up; mid block; up
+ * blocks; norm, SiLU, conv_out. */
+#include "model/blocks.h"
+#include "model/network.h"
+
+enum {
+    MAX_RESNETS = UNET_MAX_BLOCKS * (2 * UNET_MAX_LAYERS + 1) + 2,
+    MAX_SKIPS = UNET_MAX_BLOCKS * (UNET_MAX_LAYERS + 1) + 1
+};
+
+typedef struct projections {
+    char name[MAX_RESNETS][NAME_CAP];
+    layer_rows rows[MAX_RESNETS];
+    int n;
+} projections;
+
+static void add_projection(projections *all, const unet_config *c, const char *block, int resnet, int cout)
+{
+    (void)snprintf(all->name[all->n], NAME_CAP, "%s.resnets.%d.time_emb_proj", block, resnet);
+    all->rows[all->n] = (layer_rows){all->name[all->n], resnet_time_channels(c, cout)};
+    all->n++;
+}
+
+/* Every resnet's time projection, in the order in which the resnets are built. */
+static void list_projections(const unet_config *c, projections *all)
+{
+    char block[32];
+    all->n = 0;
+    for (int b = 0; b < c->n_block; b++)
+        for (int l = 0; l < c->layers_per_block; l++) {
+            (void)snprintf(block, sizeof block, "down_blocks.%d", b);
+            add_projection(all, c, block, l, c->block[b].out_channels);
+        }
+    for (int l = 0; l < 2 && c->mid_block; l++)
+        add_projection(all, c, "mid_block", l, c->block[c->n_block - 1].out_channels);
+    for (int b = 0; b < c->n_block; b++)
+        for (int l = 0; l < c->layers_per_block + 1; l++) {
+            (void)snprintf(block, sizeof block, "up_blocks.%d", b);
+            add_projection(all, c, block, l, c->block[c->n_block - 1 - b].out_channels);
+        }
+}
+
+/* All resnets' projections of the embedded time are one matrix product. */
+static tensor *embed_time(plan *p, const unet_config *c, tensor *t, tensor *freq)
+{
+    const int64_t width = 4 * (int64_t)c->block[0].out_channels;
+    projections all;
+    list_projections(c, &all);
+    tensor *h = nn_time_embed(p, t, freq, c->flip_sin_to_cos);
+    plan_push(p, "time_embedding");
+    h = nn_linear(p, &(nn_linear_args){.x = h, .cout = width, .silu = true, .name = "linear_1"});
+    h = nn_linear(p, &(nn_linear_args){.x = h, .cout = width, .silu = true, .name = "linear_2"});
+    plan_pop(p);
+    return nn_linear(p, &(nn_linear_args){.x = h, .name = "time_emb_proj", .rows = all.rows, .n_rows = all.n});
+}
+
+static tensor *resnet(unet_context *u, tensor *x, tensor *skip, int64_t cout, int index)
+{
+    plan_push(u->p, "resnets.%d", index);
+    tensor *y = unet_resnet(u, x, skip, cout);
+    plan_pop(u->p);
+    return y;
+}
+
+static tensor *attention(unet_context *u, tensor *x, int groups, int index)
+{
+    plan_push(u->p, "attentions.%d", index);
+    tensor *y = unet_attention(u, x, groups);
+    plan_pop(u->p);
+    return y;
+}
+
+typedef struct skips {
+    tensor *of[MAX_SKIPS];
+    int n;
+} skips;
+
+static tensor *down_block(unet_context *u, tensor *h, int b, skips *kept)
+{
+    const unet_config *c = u->config;
+    plan_push(u->p, "down_blocks.%d", b);
+    for (int l = 0; l < c->layers_per_block; l++) {
+        h = resnet(u, h, NULL, c->block[b].out_channels, l);
+        if (c->block[b].down == UNET_ATTN_DOWN) h = attention(u, h, c->norm_num_groups, l);
+        kept->of[kept->n++] = h;
+    }
+    if (b + 1 < c->n_block) {
+        plan_push(u->p, "downsamplers.0");
+        h = kept->of[kept->n++] = unet_downsample(u, h);
+        plan_pop(u->p);
+    }
+    plan_pop(u->p);
+    return h;
+}
+
+static tensor *mid_block(unet_context *u, tensor *h)
+{
+    const unet_config *c = u->config;
+    if (!c->mid_block) return h;
+    const int channels = c->block[c->n_block - 1].out_channels;
+    plan_push(u->p, "mid_block");
+    h = resnet(u, h, NULL, channels, 0);
+    if (c->add_attention) h = attention(u, h, unet_mid_attention_groups(c), 0);
+    h = resnet(u, h, NULL, channels, 1);
+    plan_pop(u->p);
+    return h;
+}
+
+static tensor *up_block(unet_context *u, tensor *h, int b, skips *kept)
+{
+    const unet_config *c = u->config;
+    plan_push(u->p, "up_blocks.%d", b);
+    for (int l = 0; l < c->layers_per_block + 1; l++) {
+        h = resnet(u, h, kept->of[--kept->n], c->block[c->n_block - 1 - b].out_channels, l);
+        if (c->block[b].up == UNET_ATTN_UP) h = attention(u, h, c->norm_num_groups, l);
+    }
+    if (b + 1 < c->n_block) {
+        plan_push(u->p, "upsamplers.0");
+        h = unet_upsample(u, h);
+        plan_pop(u->p);
+    }
+    plan_pop(u->p);
+    return h;
+}
+
+network_outputs unet_build(const unet_config *c, plan *p, const network_inputs *in)
+{
+    skips kept = {.n = 0};
+    tensor *freq = plan_input(p, DTYPE_F32, "frequencies", c->block[0].out_channels / 2, 1, 1, 1);
+    unet_context u = {.p = p, .config = c, .state = in->state, .temb = embed_time(p, c, in->t, freq)};
+    tensor *x = c->center_input_sample ? nn_affine(p, in->x, 2, -1) : in->x;
+    tensor *h = nn_conv2d(p, &(nn_conv_args){.x = x, .cout = c->block[0].out_channels, .name = "conv_in"});
+    kept.of[kept.n++] = h;
+    for (int b = 0; b < c->n_block; b++) h = down_block(&u, h, b, &kept);
+    h = mid_block(&u, h);
+    for (int b = 0; b < c->n_block; b++) h = up_block(&u, h, b, &kept);
+    h = nn_norm_act(
+        p, &(nn_norm_args){
+               .x = h, .groups = c->norm_num_groups, .eps = c->norm_eps, .silu = true, .name = "conv_norm_out"});
+    h = nn_conv2d(p, &(nn_conv_args){.x = h, .cout = c->out_channels, .init = INIT_FAN_AVG_TINY, .name = "conv_out"});
+    return (network_outputs){.y = h, .freq = freq};
+}

@@ -1,0 +1,106 @@
+/* nn.h - the layers a network is written in.
+ *
+ * Each call checks shapes, appends one forward step to the plan and returns its output; its
+ * backward steps come from the op's vjp.  Every function returns NULL when an operand is NULL
+ * (an earlier call failed) or when the plan has failed; the plan keeps the first message.
+ * Shapes are [n, h, w, c]. */
+#ifndef DDPM_NN_H
+#define DDPM_NN_H
+#include "plan/plan.h"
+
+/* ---- networks ----------------------------------------------------------------------------------- */
+
+typedef struct nn_conv_args {
+    tensor *x;        /* [n, h, w, c1] */
+    tensor *x2;       /* optional [n, h, w, c2]: the convolution reads cat(x, x2); 1x1 only */
+    tensor *residual; /* optional, of y's shape: y += residual */
+    int64_t cout;
+    int kernel, stride;     /* 1 or 3 (0: 3); 1 or 2 (0: 1).  Padding keeps h and w, or halves them */
+    bool pad_end;           /* stride 2: pad right and bottom only (TensorFlow SAME, DDPM) */
+    bool matrix;            /* store the 1x1 weight as a Linear's: rank 2 */
+    param_init init;        /* of the weight */
+    param_init bias_init;   /* INIT_ZEROS (as INIT_FAN_AVG means here), or INIT_FAN_IN */
+    const char *name;       /* layer: "conv1" */
+    const layer_rows *rows; /* optional: several layers side by side instead of name and cout */
+    int n_rows;
+} nn_conv_args;
+/* y [n, h', w', cout] = conv(cat(x, x2)) + bias + residual; h' = ceil(h / stride). */
+tensor *nn_conv2d(plan *p, const nn_conv_args *a);
+
+/* Nearest-neighbour x2, then a 3x3 convolution: [n, 2h, 2w, cout].  Computed as one 4x4 stride-2
+ * transposed convolution whose filter is folded from the 3x3 one. */
+tensor *nn_upconv(plan *p, tensor *x, int64_t cout, param_init init, const char *name);
+
+typedef struct nn_norm_args {
+    tensor *x, *x2; /* [n, h, w, c1], optional [n, h, w, c2]: normalized as one of c1 + c2 channels */
+    tensor *cond;   /* COND_ADD: [n,1,1,c1+c2]; COND_SCALE_SHIFT: [n,1,1,2(c1+c2)] */
+    norm_cond kind;
+    int groups; /* divides c1 + c2 */
+    double eps;
+    bool silu;
+    const char *name;
+} nn_norm_args;
+/* y [n, h, w, c1 + c2].  Group normalization (Wu & He 2018), then SiLU. */
+tensor *nn_norm_act(plan *p, const nn_norm_args *a);
+
+typedef struct nn_linear_args {
+    tensor *x; /* [n, 1, 1, cin] */
+    int64_t cout;
+    bool silu; /* on the output */
+    param_init init;
+    const char *name;
+    const layer_rows *rows; /* optional, as in nn_conv_args */
+    int n_rows;
+} nn_linear_args;
+tensor *nn_linear(plan *p, const nn_linear_args *a);
+
+/* Self-attention over positions: qkv [n, h, w, 3c] = (q | k | v), each split into heads of c / heads
+ * channels; y [n, h, w, c] = softmax(q k^T / sqrt(c / heads)) v.  Vaswani et al. 2017, eq. 1. */
+tensor *nn_attention(plan *p, tensor *qkv, int heads);
+
+/* Sinusoidal embedding of t [n] to [n, 1, 1, dim], dim even; freq [dim / 2] is filled with
+ * time_embed_frequencies() by the caller of the plan. */
+tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, bool flip_sin_to_cos);
+
+tensor *nn_relu(plan *p, tensor *x);
+tensor *nn_affine(plan *p, tensor *x, float scale, float shift); /* scale x + shift */
+/* y = x * mask / (1 - rate), the mask drawn per sample of the run; `layer` numbers the masks of a network. */
+tensor *nn_dropout(plan *p, tensor *x, tensor *state, float rate, uint32_t layer);
+
+/* ---- training ------------------------------------------------------------------------------------ */
+
+typedef struct nn_noised {
+    tensor *xt; /* [n, h, w, c] */
+    tensor *t;  /* [n] */
+} nn_noised;
+/* u8 images [n,h,w,c] -> x_t and t, both drawn from state (train_state) and table [T, TABLE_COLUMNS]. */
+nn_noised nn_q_sample(plan *p, tensor *images, tensor *table, tensor *state, bool flip);
+
+typedef struct nn_mse_args {
+    tensor *pred, *images, *t, *table, *state;
+    bool flip;
+    int micro_batches; /* the loss is the mean over this many runs of the plan */
+} nn_mse_args;
+/* Each image's weighted mean squared error [n]; its gradient comes from the same pass. */
+tensor *nn_mse(plan *p, const nn_mse_args *a);
+
+/* End of a micro-batch: loss into the state, sample += n.  After plan_differentiate(). */
+void nn_tally(plan *p, tensor *loss, tensor *t, tensor *state, int micro_batches);
+
+/* Gradient norm and this step's scalars into the state, then AdamW and EMA over `count` floats. */
+void nn_update(plan *p, tensor *state, int64_t count, const step_attr *update);
+
+/* ---- sampling ------------------------------------------------------------------------------------ */
+
+/* state.row += 1 and t[:] = rows[row].t */
+void nn_sampler_next(plan *p, tensor *rows, tensor *state, tensor *t);
+
+typedef struct nn_sampler_args {
+    tensor *x;                  /* [n, h, w, c], updated in place */
+    tensor *x0_prev, *x_saved;  /* optional, of x's shape: for samplers that look back */
+    tensor *model;              /* the network's output */
+    tensor *rows, *state, *ids; /* sampler_row[], sampler_state, i64 [n] */
+} nn_sampler_args;
+void nn_sampler_step(plan *p, const nn_sampler_args *a);
+
+#endif

@@ -1,0 +1,52 @@
+/* op_sample.c - time embedding and the two small steps around the network in a sampling loop. */
+#include "ops/nn.h"
+#include "plan/operands.h"
+#include "sampler_step.h"
+
+tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, bool flip_sin_to_cos)
+{
+    if (!t || !freq || !plan_ok(p)) return NULL;
+    tensor *y = plan_act(p, "time_proj", t->n, 1, 1, 2 * freq->n);
+    plan_push(p, "time_proj");
+    step *s = plan_emit(p, OP_time_embed);
+    plan_pop(p);
+    s->in[EMBED_T] = t, s->in[EMBED_FREQ] = freq;
+    s->out[EMBED_Y] = y;
+    s->a.embed.flip_sin_to_cos = flip_sin_to_cos;
+    return y;
+}
+
+static bool check_sampler(plan *p, const tensor *rows, const tensor *state)
+{
+    if (tensor_count(rows) % (int64_t)sizeof(sampler_row) || tensor_count(state) != (int64_t)sizeof(sampler_state))
+        return plan_fail(p, DDPM_EINVAL, "sampler tables of %lld and %lld bytes", (long long)tensor_count(rows),
+                         (long long)tensor_count(state));
+    return true;
+}
+
+void nn_sampler_next(plan *p, tensor *rows, tensor *state, tensor *t)
+{
+    if (!rows || !state || !t || !plan_ok(p) || !check_sampler(p, rows, state)) return;
+    plan_push(p, "sampler_next");
+    step *s = plan_emit(p, OP_sampler_next);
+    plan_pop(p);
+    s->in[SAMPLER_ROWS] = rows, s->in[SAMPLER_STATE] = state;
+    s->out[SAMPLER_NEXT_STATE] = state, s->out[SAMPLER_NEXT_T] = t;
+}
+
+void nn_sampler_step(plan *p, const nn_sampler_args *a)
+{
+    if (!a->x || !a->model || !plan_ok(p) || !check_sampler(p, a->rows, a->state)) return;
+    if (tensor_count(a->x) != tensor_count(a->model)) {
+        plan_fail(p, DDPM_EINVAL, "the network gives %lld channels for images of %lld", (long long)a->model->c,
+                  (long long)a->x->c);
+        return;
+    }
+    plan_push(p, "sampler_step");
+    step *s = plan_emit(p, OP_sampler_step);
+    plan_pop(p);
+    s->in[SAMPLER_STEP_MODEL] = a->model, s->in[SAMPLER_STEP_ROWS] = a->rows;
+    s->in[SAMPLER_STEP_STATE] = a->state, s->in[SAMPLER_STEP_IDS] = a->ids;
+    s->out[SAMPLER_STEP_X] = a->x, s->out[SAMPLER_STEP_X0_PREV] = a->x0_prev, s->out[SAMPLER_STEP_X_SAVED] = a->x_saved;
+    s->accumulate = 7;
+}

@@ -1,0 +1,71 @@
+/* operands.h - which operand of a step stands where.  One enum pair an op; [shape] after each. */
+#ifndef DDPM_OPERANDS_H
+#define DDPM_OPERANDS_H
+
+/* conv2d: y = conv(cat(x, x2), weight) + bias + residual.  weight is [cout, k, k, c1 + c2]. */
+enum { CONV_X, CONV_X2, CONV_W, CONV_BIAS, CONV_RESIDUAL };
+enum { CONV_Y };
+enum { CONV_DX_DY, CONV_DX_W };
+enum { CONV_DX_DX, CONV_DX_DX2 };
+enum { CONV_DW_X, CONV_DW_X2, CONV_DW_DY };
+enum { CONV_DW_DW, CONV_DW_DBIAS };
+
+/* upconv: nearest x2, then a 3x3 convolution.  Operands as conv2d's, without x2 and residual. */
+enum { UPCONV_X, UPCONV_W, UPCONV_BIAS };
+enum { UPCONV_Y };
+enum { UPCONV_DX_DY, UPCONV_DX_W };
+enum { UPCONV_DX_DX };
+enum { UPCONV_DW_X, UPCONV_DW_DY };
+enum { UPCONV_DW_DW, UPCONV_DW_DBIAS };
+
+/* norm_act: y = act(groupnorm(cat(x, x2) (+ cond)) (scaled and shifted by cond)) */
+enum { NORM_X, NORM_X2, NORM_GAMMA, NORM_BETA, NORM_COND };
+enum { NORM_Y, NORM_MEAN, NORM_RSTD }; /* mean, rstd [n, groups] */
+enum {
+    NORM_BWD_DY,
+    NORM_BWD_X,
+    NORM_BWD_X2,
+    NORM_BWD_GAMMA,
+    NORM_BWD_BETA,
+    NORM_BWD_COND,
+    NORM_BWD_MEAN,
+    NORM_BWD_RSTD
+};
+enum { NORM_BWD_DX, NORM_BWD_DX2, NORM_BWD_DGAMMA, NORM_BWD_DBETA, NORM_BWD_DCOND };
+
+/* linear: y = act(x W^T + bias); pre = what act was given, kept for the backward pass */
+enum { LINEAR_X, LINEAR_W, LINEAR_BIAS };
+enum { LINEAR_Y, LINEAR_PRE };
+enum { LINEAR_BWD_DY, LINEAR_BWD_X, LINEAR_BWD_W, LINEAR_BWD_PRE };
+enum { LINEAR_BWD_DX, LINEAR_BWD_DW, LINEAR_BWD_DBIAS };
+
+/* attention: y = softmax(q k^T / sqrt(d)) v over h * w positions, qkv [n, h, w, 3 c] */
+enum { ATTN_QKV };
+enum { ATTN_Y, ATTN_LSE }; /* lse [n, heads, h * w, 1]: log of the softmax denominators */
+enum { ATTN_BWD_DY, ATTN_BWD_QKV, ATTN_BWD_Y, ATTN_BWD_LSE };
+enum { ATTN_BWD_DQKV };
+
+enum { EMBED_T, EMBED_FREQ };
+enum { EMBED_Y };
+
+enum { POINT_X, POINT_STATE }; /* relu, affine, copy, dropout (which reads the state) */
+enum { POINT_Y };
+enum { RELU_BWD_DY, RELU_BWD_Y };
+enum { RELU_BWD_DX };
+
+enum { Q_SAMPLE_IMAGES, Q_SAMPLE_TABLE, Q_SAMPLE_STATE };
+enum { Q_SAMPLE_XT, Q_SAMPLE_T };
+enum { MSE_PRED, MSE_IMAGES, MSE_T, MSE_TABLE, MSE_STATE };
+enum { MSE_LOSS, MSE_DPRED }; /* loss [n]: each image's */
+enum { TALLY_LOSS, TALLY_T, TALLY_STATE };
+enum { TALLY_STATE_OUT };
+
+enum { UPDATE_G, UPDATE_STATE };                   /* grad_norm */
+enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA }; /* adamw's outputs, all updated in place */
+
+enum { SAMPLER_ROWS, SAMPLER_STATE }; /* sampler_next */
+enum { SAMPLER_NEXT_STATE, SAMPLER_NEXT_T };
+enum { SAMPLER_STEP_MODEL, SAMPLER_STEP_ROWS, SAMPLER_STEP_STATE, SAMPLER_STEP_IDS };
+enum { SAMPLER_STEP_X, SAMPLER_STEP_X0_PREV, SAMPLER_STEP_X_SAVED };
+
+#endif

@@ -1,0 +1,212 @@
+#include "plan/plan.h"
+#include "core/mem.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const op_name[OP_COUNT] = {
+#define OP(name, vjp, flops) [OP_##name] = #name,
+#include "plan/ops.def"
+#undef OP
+};
+
+ddpm_status plan_create(backend *be, plan **out, err *e)
+{
+    *out = NULL;
+    plan *p;
+    TRY(mem_array(&p, 1, sizeof *p, "plan", e));
+    p->be = be;
+    p->packed = true;
+    *out = p;
+    return DDPM_OK;
+}
+
+void plan_destroy(plan *p)
+{
+    if (!p) return;
+    for (int i = 0; i < p->n_step; i++) {
+        p->be->fn->unprepare(p->be, p->steps[i]);
+        mem_free(p->steps[i]);
+    }
+    for (int i = 0; i < p->n_tensor; i++) {
+        mem_free(p->tensors[i]->part);
+        mem_free(p->tensors[i]);
+    }
+    for (int a = 0; a < ARENA_COUNT; a++) p->be->fn->release(p->be, p->memory[a]);
+    mem_free(p->steps);
+    mem_free(p->tensors);
+    mem_free(p);
+}
+
+void *plan_fail(plan *p, ddpm_status status, const char *fmt, ...)
+{
+    if (!plan_ok(p)) return NULL;
+    char text[400];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    (void)err_set(&p->first, status, "%s%s%s", p->path, p->path[0] ? ": " : "", text);
+    return NULL;
+}
+
+/* "<path>.<name>" into out[NAME_CAP]; either may be empty. */
+static void join_path(plan *p, char *out, const char *name)
+{
+    const int n = snprintf(out, NAME_CAP, "%s%s%s", p->path, p->path[0] && name[0] ? "." : "", name);
+    if (n >= NAME_CAP) plan_fail(p, DDPM_EINVAL, "layer name too long: %.40s", name);
+}
+
+void plan_push(plan *p, const char *fmt, ...)
+{
+    char name[NAME_CAP], joined[NAME_CAP];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    join_path(p, joined, name);
+    if (p->depth == PLAN_DEPTH) {
+        plan_fail(p, DDPM_EINVAL, "layers nested more than %d deep", PLAN_DEPTH);
+        return;
+    }
+    p->path_length[p->depth++] = (int)strlen(p->path);
+    memcpy(p->path, joined, sizeof joined);
+}
+
+void plan_pop(plan *p)
+{
+    if (p->depth > 0) p->path[p->path_length[--p->depth]] = '\0';
+}
+
+static tensor *new_tensor(plan *p, arena_kind arena, dtype d, const char *name, const int64_t dims[4])
+{
+    if (!plan_ok(p)) return NULL;
+    int64_t count = (int64_t)dtype_size(d);
+    for (int i = 0; i < 4; i++)
+        if (dims[i] < 1 || __builtin_mul_overflow(count, dims[i], &count) || count > INT64_MAX / 8)
+            return plan_fail(p, DDPM_EINVAL, "%s: impossible shape [%lld, %lld, %lld, %lld]", name, (long long)dims[0],
+                             (long long)dims[1], (long long)dims[2], (long long)dims[3]);
+    tensor *t = NULL;
+    if (mem_grow(&p->tensors, &p->cap_tensor, p->n_tensor + 1, sizeof(tensor *), "plan", &p->first) != DDPM_OK ||
+        mem_array(&t, 1, sizeof *t, "plan", &p->first) != DDPM_OK)
+        return NULL;
+    t->arena = arena;
+    t->dtype = d;
+    t->n = dims[0], t->h = dims[1], t->w = dims[2], t->c = dims[3];
+    t->first = t->last = -1;
+    join_path(p, t->name, name);
+    p->tensors[p->n_tensor++] = t;
+    return t;
+}
+
+tensor *plan_input(plan *p, dtype d, const char *name, int64_t n, int64_t h, int64_t w, int64_t c)
+{
+    tensor *t = new_tensor(p, ARENA_IO, d, name, (const int64_t[]){n, h, w, c});
+    if (t) t->keep = true;
+    return t;
+}
+
+tensor *plan_act(plan *p, const char *name, int64_t n, int64_t h, int64_t w, int64_t c)
+{
+    return new_tensor(p, ARENA_ACT, DTYPE_F32, name, (const int64_t[]){n, h, w, c});
+}
+
+tensor *plan_like(plan *p, const tensor *t, const char *name)
+{
+    return t ? plan_act(p, name, t->n, t->h, t->w, t->c) : NULL;
+}
+
+tensor *plan_columns(plan *p, tensor *base, int64_t column, int64_t c)
+{
+    if (!base || !plan_ok(p)) return NULL;
+    if (base->base || tensor_hw(base) != 1 || column < 0 || c < 1 || column > base->c - c)
+        return plan_fail(p, DDPM_EINVAL, "columns [%lld, %lld) of %s, which has %lld", (long long)column,
+                         (long long)(column + c), base->name, (long long)base->c);
+    tensor *t = new_tensor(p, base->arena, base->dtype, "columns", (const int64_t[]){base->n, 1, 1, c});
+    if (t) t->base = base, t->column = column;
+    return t;
+}
+
+tensor *plan_arena(plan *p, arena_kind arena, const char *name, int64_t count)
+{
+    return new_tensor(p, arena, DTYPE_F32, name, (const int64_t[]){count, 1, 1, 1});
+}
+
+static int64_t total_rows(const layer_rows *rows, int n_rows)
+{
+    int64_t n = 0;
+    for (int i = 0; i < n_rows; i++) n += rows[i].rows;
+    return n;
+}
+
+tensor *plan_param(plan *p, const layer_rows *rows, int n_rows, const char *leaf, const param_spec *spec)
+{
+    char name[NAME_CAP];
+    (void)snprintf(name, sizeof name, "%s.%s", rows[0].name, leaf);
+    tensor *t = new_tensor(p, ARENA_PARAM, DTYPE_F32, name,
+                           (const int64_t[]){total_rows(rows, n_rows), spec->h, spec->w, spec->c});
+    if (!t || mem_array(&t->part, (size_t)n_rows, sizeof *t->part, "plan", &p->first) != DDPM_OK) return NULL;
+    t->n_part = n_rows;
+    t->rank = spec->rank;
+    t->needs_grad = true;
+    for (int i = 0; i < n_rows; i++) {
+        param_part *part = &t->part[i];
+        (void)snprintf(name, sizeof name, "%s.%s", rows[i].name, leaf);
+        join_path(p, part->name, name);
+        part->rows = rows[i].rows;
+        part->fan_in = spec->fan_in;
+        part->fan_out = spec->fan_out_per_row * (int)rows[i].rows;
+        part->init = spec->init;
+    }
+    return t;
+}
+
+void plan_keep(plan *p, tensor *t)
+{
+    (void)p;
+    if (t) t->keep = true;
+}
+
+step *plan_emit(plan *p, op_kind op)
+{
+    step *s = NULL;
+    p->dummy = (step){.op = op};
+    if (!plan_ok(p)) return &p->dummy;
+    if (mem_grow(&p->steps, &p->cap_step, p->n_step + 1, sizeof(step *), "plan", &p->first) != DDPM_OK ||
+        mem_array(&s, 1, sizeof *s, "plan", &p->first) != DDPM_OK)
+        return &p->dummy;
+    s->op = op;
+    memcpy(s->path, p->path, sizeof s->path);
+    p->steps[p->n_step++] = s;
+    return s;
+}
+
+ddpm_status plan_finish(plan *p, err *e)
+{
+    if (!plan_ok(p)) return err_set(e, p->first.status, "%s", p->first.text);
+    if (p->n_forward == 0) p->n_forward = p->n_step;
+    for (int i = 0; i < p->n_step; i++) {
+        step *s = p->steps[i];
+        size_t scratch = 0;
+        TRY(p->be->fn->prepare(p->be, s, &scratch, e));
+        if (scratch == 0) continue;
+        memcpy(p->path, s->path, sizeof p->path);
+        s->scratch = plan_act(p, "scratch", (int64_t)(scratch + 3) / 4, 1, 1, 1);
+        if (!s->scratch) return err_set(e, p->first.status, "%s", p->first.text);
+    }
+    p->path[0] = '\0';
+    TRY(plan_layout(p, e));
+    p->finished = true;
+    return DDPM_OK;
+}
+
+ddpm_status plan_write(plan *p, tensor *t, const void *from_host, err *e)
+{
+    return p->be->fn->upload(p->be, t->data, from_host, (size_t)tensor_count(t) * dtype_size(t->dtype), e);
+}
+
+ddpm_status plan_read(plan *p, const tensor *t, void *to_host, err *e)
+{
+    return p->be->fn->download(p->be, to_host, t->data, (size_t)tensor_count(t) * dtype_size(t->dtype), e);
+}

@@ -1,0 +1,53 @@
+/* plan_dump.c - what a plan costs, and what it looks like. */
+#include "plan/plan.h"
+
+const flops_fn op_flops[OP_COUNT] = {
+#define OP(name, vjp, flops) [OP_##name] = flops,
+#include "plan/ops.def"
+#undef OP
+};
+
+double pointwise_flops(const step *s)
+{
+    double n = 0;
+    for (int k = 0; k < STEP_OUT; k++)
+        if (s->out[k]) n += (double)tensor_count(s->out[k]);
+    return n;
+}
+
+double plan_flops(const plan *p, int from, int to)
+{
+    double sum = 0;
+    for (int i = from; i < to; i++) sum += op_flops[p->steps[i]->op](p->steps[i]);
+    return sum;
+}
+
+static double tensor_size(const tensor *t) { return t ? (double)tensor_count(t) * (double)dtype_size(t->dtype) : 0; }
+
+double plan_bytes(const plan *p, int from, int to)
+{
+    double sum = 0;
+    for (int i = from; i < to; i++) {
+        const step *s = p->steps[i];
+        for (int k = 0; k < STEP_IN; k++) sum += tensor_size(s->in[k]);
+        for (int k = 0; k < STEP_OUT; k++) sum += tensor_size(s->out[k]) * (step_adds(s, k) ? 2 : 1);
+    }
+    return sum;
+}
+
+void plan_dump(const plan *p, FILE *to)
+{
+    for (int i = 0; i < p->n_step; i++) {
+        const step *s = p->steps[i];
+        fprintf(to, "%4d %-13s %-44s", i, op_name[s->op], s->path);
+        for (int k = 0; k < STEP_OUT; k++) {
+            const tensor *t = s->out[k];
+            if (!t) continue;
+            fprintf(to, " %s[%lld,%lld,%lld,%lld]@%zu%s", t->name, (long long)t->n, (long long)t->h, (long long)t->w,
+                    (long long)t->c, t->offset, step_adds(s, k) ? "+=" : "=");
+        }
+        for (int k = 0; k < STEP_IN; k++)
+            if (s->in[k]) fprintf(to, " %s", s->in[k]->name);
+        fputc('\n', to);
+    }
+}

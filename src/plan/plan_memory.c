@@ -1,0 +1,164 @@
+/* plan_memory.c - lifetimes, and where in its arena each tensor lies.
+ *
+ * Activations are placed greedily by size: the largest first, each at the lowest offset where no
+ * tensor alive at the same time lies (Pisarchyk & Lee 2020, arXiv:2001.03288, "greedy by size"). */
+#include "core/mem.h"
+#include "plan/plan.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define HIDE(at, bytes) ASAN_POISON_MEMORY_REGION(at, bytes)
+#define SHOW(at, bytes) ASAN_UNPOISON_MEMORY_REGION(at, bytes)
+enum { CHECKED = 1 };
+#else
+#define HIDE(at, bytes) ((void)(at), (void)(bytes))
+#define SHOW(at, bytes) ((void)(at), (void)(bytes))
+enum { CHECKED = 0 };
+#endif
+
+static size_t aligned(size_t bytes) { return (bytes + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN; }
+
+static void touch(tensor *t, int i)
+{
+    if (!t) return;
+    if (t->base) {
+        touch(t->base, i);
+        return;
+    }
+    if (t->first < 0) t->first = i;
+    t->last = i;
+}
+
+static void find_lifetimes(plan *p)
+{
+    for (int i = 0; i < p->n_step; i++) {
+        step *s = p->steps[i];
+        for (int k = 0; k < STEP_IN; k++) touch(s->in[k], i);
+        for (int k = 0; k < STEP_OUT; k++) touch(s->out[k], i);
+        touch(s->scratch, i);
+    }
+    for (int i = 0; i < p->n_tensor; i++)
+        if (p->tensors[i]->keep || !p->packed) p->tensors[i]->first = 0, p->tensors[i]->last = INT_MAX;
+}
+
+static int larger_first(const void *a, const void *b)
+{
+    const tensor *x = *(tensor *const *)a, *y = *(tensor *const *)b;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+    if (x->first != y->first) return x->first < y->first ? -1 : 1;
+    return x->offset < y->offset ? -1 : x->offset > y->offset; /* offset holds the index until it is placed */
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const tensor *x = *(tensor *const *)a, *y = *(tensor *const *)b;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* The lowest gap that t fits into among the placed tensors that live when it does. */
+static size_t lowest_gap(const tensor *t, tensor **placed, int n, tensor **alive)
+{
+    int m = 0;
+    for (int i = 0; i < n; i++)
+        if (placed[i]->first <= t->last && t->first <= placed[i]->last) alive[m++] = placed[i];
+    qsort(alive, (size_t)m, sizeof *alive, by_offset);
+    size_t at = 0;
+    for (int i = 0; i < m; i++) {
+        if (alive[i]->offset >= at + t->bytes) break;
+        const size_t end = alive[i]->offset + alive[i]->bytes;
+        if (end > at) at = end;
+    }
+    return at;
+}
+
+ddpm_status plan_layout(plan *p, err *e)
+{
+    tensor **act = NULL, **alive = NULL;
+    int n = 0;
+    ddpm_status st = DDPM_OK;
+    TRY_GOTO(mem_array(&act, (size_t)p->n_tensor, sizeof *act, "memory plan", e));
+    TRY_GOTO(mem_array(&alive, (size_t)p->n_tensor, sizeof *alive, "memory plan", e));
+    find_lifetimes(p);
+    p->bytes[ARENA_IO] = p->bytes[ARENA_ACT] = p->unpacked_bytes = 0;
+    for (int i = 0; i < p->n_tensor; i++) {
+        tensor *t = p->tensors[i];
+        if (t->base) continue;
+        t->bytes = aligned(p->be->fn->tensor_bytes(p->be, t));
+        if (t->arena == ARENA_IO) {
+            t->offset = p->bytes[ARENA_IO];
+            p->bytes[ARENA_IO] += t->bytes;
+        } else if (t->arena == ARENA_ACT && t->first >= 0) {
+            t->offset = (size_t)i;
+            p->unpacked_bytes += t->bytes;
+            act[n++] = t;
+        }
+    }
+    qsort(act, (size_t)n, sizeof *act, larger_first);
+    for (int i = 0; i < n; i++) {
+        act[i]->offset = lowest_gap(act[i], act, i, alive);
+        if (act[i]->offset + act[i]->bytes > p->bytes[ARENA_ACT]) p->bytes[ARENA_ACT] = act[i]->offset + act[i]->bytes;
+    }
+done:
+    mem_free(act);
+    mem_free(alive);
+    return st;
+}
+
+static void bind(plan *p)
+{
+    for (int i = 0; i < p->n_tensor; i++) {
+        tensor *t = p->tensors[i];
+        if (t->base || (t->arena != ARENA_IO && t->arena != ARENA_ACT)) continue;
+        t->data = t->first < 0 && !t->keep ? NULL : (char *)p->memory[t->arena] + t->offset;
+    }
+    for (int i = 0; i < p->n_tensor; i++) {
+        tensor *t = p->tensors[i];
+        if (t->base) t->data = (char *)t->base->data + (size_t)t->column * dtype_size(t->dtype);
+    }
+}
+
+ddpm_status plan_allocate(plan *p, err *e)
+{
+    const arena_kind own[] = {ARENA_IO, ARENA_ACT};
+    for (int i = 0; i < 2; i++) {
+        if (p->memory[own[i]]) continue;
+        TRY(p->be->fn->alloc(p->be, p->bytes[own[i]] + MEM_ALIGN, &p->memory[own[i]], e));
+    }
+    /* In checked builds nobody may count on activations that nobody wrote. */
+    if (CHECKED) memset(p->memory[ARENA_ACT], 0xff, p->bytes[ARENA_ACT]);
+    bind(p);
+    return DDPM_OK;
+}
+
+static void show(const tensor *t)
+{
+    if (!t) return;
+    if (t->base) t = t->base;
+    if (t->arena == ARENA_ACT) SHOW(t->data, (size_t)tensor_count(t) * dtype_size(t->dtype));
+}
+
+/* Under AddressSanitizer a step sees its own operands and nothing else of the arena. */
+static ddpm_status run_checked(plan *p, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    for (int i = 0; i < p->n_step && st == DDPM_OK; i++) {
+        step *s = p->steps[i];
+        HIDE(p->memory[ARENA_ACT], p->bytes[ARENA_ACT]);
+        for (int k = 0; k < STEP_IN; k++) show(s->in[k]);
+        for (int k = 0; k < STEP_OUT; k++) show(s->out[k]);
+        show(s->scratch);
+        st = p->be->fn->run(p->be, &p->steps[i], 1, e);
+    }
+    SHOW(p->memory[ARENA_ACT], p->bytes[ARENA_ACT] + MEM_ALIGN);
+    return st;
+}
+
+ddpm_status plan_run(plan *p, err *e)
+{
+    if (!p->memory[ARENA_ACT]) return err_set(e, DDPM_EINVAL, "the plan has no memory yet");
+    return CHECKED ? run_checked(p, e) : p->be->fn->run(p->be, p->steps, p->n_step, e);
+}

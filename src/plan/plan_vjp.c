@@ -1,0 +1,124 @@
+/* plan_vjp.c - reverse-mode differentiation: each op appends its own backward steps, last op first. */
+#include "plan/plan.h"
+
+#include <string.h>
+
+const vjp_fn op_vjp[OP_COUNT] = {
+#define OP(name, vjp, flops) [OP_##name] = vjp,
+#include "plan/ops.def"
+#undef OP
+};
+
+void vjp_none(plan *p, step *forward) { plan_fail(p, DDPM_EINVAL, "%s has no backward pass", op_name[forward->op]); }
+
+void vjp_stop(plan *p, step *forward) { (void)p, (void)forward; }
+
+static tensor *new_grad(plan *p, const tensor *x)
+{
+    char name[NAME_CAP];
+    (void)snprintf(name, sizeof name, "d.%.*s", NAME_CAP - 3, x->name);
+    tensor *g = x->arena == ARENA_PARAM ? plan_arena(p, ARENA_GRAD, "d", 1) : plan_like(p, x, "d");
+    if (!g) return NULL;
+    memcpy(g->name, name, sizeof name);
+    g->n = x->n, g->h = x->h, g->w = x->w, g->c = x->c;
+    g->keep = x->arena == ARENA_IO; /* somebody asked for it */
+    return g;
+}
+
+static tensor *grad_of(plan *p, tensor *x)
+{
+    if (x->grad) return x->grad;
+    if (!x->base) return x->grad = new_grad(p, x);
+    tensor *whole = grad_of(p, x->base);
+    return x->grad = plan_columns(p, whole, x->column, x->c);
+}
+
+grad_slot plan_grad(plan *p, tensor *x)
+{
+    if (!x || !x->needs_grad || !plan_ok(p)) return (grad_slot){0};
+    const bool first = !x->grad_written && !(p->add_grads && x->arena == ARENA_PARAM);
+    const grad_slot slot = {grad_of(p, x), first ? 0 : 1};
+    x->grad_written = true;
+    return slot;
+}
+
+bool plan_grad_out(plan *p, step *s, int i, tensor *x)
+{
+    const grad_slot slot = plan_grad(p, x);
+    s->out[i] = slot.t;
+    s->accumulate |= slot.add << i;
+    return slot.t != NULL;
+}
+
+void plan_grad_pass(plan *p, tensor *x, tensor *dy)
+{
+    if (!x || !dy || !x->needs_grad) return;
+    /* dy is read by the backward steps of one op only, and they stand before this: from here on it
+     * can serve as the gradient of x.  An input is not ours to add to. */
+    if (!x->grad_written && !x->base && x->arena == ARENA_ACT && dy->arena == ARENA_ACT && !dy->base) {
+        x->grad = dy;
+        x->grad_written = true;
+        return;
+    }
+    if (x->base || dy->base) {
+        plan_fail(p, DDPM_EINVAL, "%s: a range of columns cannot share a gradient", x->name);
+        return;
+    }
+    step *s = plan_emit(p, OP_copy);
+    s->in[0] = dy;
+    plan_grad_out(p, s, 0, x);
+}
+
+void plan_want_grad(plan *p, tensor *x)
+{
+    (void)p;
+    if (x) x->needs_grad = true;
+}
+
+static bool wants_grad(tensor *t)
+{
+    if (!t) return false;
+    if (t->base) t->needs_grad = t->base->needs_grad;
+    return t->needs_grad;
+}
+
+/* What no parameter or wanted input feeds gets no gradient and no step. */
+static void mark_needs_grad(plan *p)
+{
+    for (int i = 0; i < p->n_forward; i++) {
+        step *s = p->steps[i];
+        bool need = false;
+        for (int k = 0; k < STEP_IN; k++) need |= wants_grad(s->in[k]);
+        need &= op_vjp[s->op] != vjp_stop;
+        for (int k = 0; k < STEP_OUT; k++)
+            if (s->out[k]) s->out[k]->needs_grad |= need;
+    }
+}
+
+/* The gradient of a matrix that is used by columns: complete only if every column has been. */
+static bool grad_is_complete(plan *p, const tensor *t)
+{
+    if (t->grad_written) return true;
+    int64_t columns = 0;
+    for (int i = 0; i < p->n_tensor; i++)
+        if (p->tensors[i]->base == t && p->tensors[i]->grad_written) columns += p->tensors[i]->c;
+    if (columns != 0 && columns != t->c)
+        plan_fail(p, DDPM_EINVAL, "%s: only %lld of %lld columns have a gradient", t->name, (long long)columns,
+                  (long long)t->c);
+    return columns == t->c;
+}
+
+void plan_differentiate(plan *p, tensor *root, tensor *seed)
+{
+    if (!root || !plan_ok(p)) return;
+    p->n_forward = p->n_step;
+    mark_needs_grad(p);
+    if (seed) root->grad = seed, root->grad_written = true;
+    for (int i = p->n_forward - 1; i >= 0 && plan_ok(p); i--) {
+        step *s = p->steps[i];
+        if (s->out[0] != root && !grad_is_complete(p, s->out[0])) continue;
+        memcpy(p->path, s->path, sizeof p->path);
+        op_vjp[s->op](p, s);
+    }
+    p->path[0] = '\0';
+}

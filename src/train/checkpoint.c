@@ -1,0 +1,152 @@
+#include "train/checkpoint.h"
+#include "core/mem.h"
+#include "io/atomic_dir.h"
+#include "io/checkpoint_dir.h"
+#include "io/json_in.h"
+#include "io/json_out.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FORMAT = 1 };
+
+static const struct {
+    arena_kind arena;
+    const char *file;
+} moments[] = {{ARENA_M, "training/exp_avg.safetensors"}, {ARENA_V, "training/exp_avg_sq.safetensors"}};
+
+#define RAW_WEIGHTS "training/weights.safetensors"
+#define EMA_WEIGHTS "unet/diffusion_pytorch_model.safetensors"
+
+static bool has_ema(const model *m) { return m->store->arena[ARENA_EMA] != NULL; }
+
+static ddpm_status write_state(const char *dir, const train_state *s, const checkpoint_facts *facts, err *e)
+{
+    char path[PATH_CAP], hash[20];
+    (void)snprintf(hash, sizeof hash, "%016" PRIx64, facts->dataset_hash);
+    TRY(path_join(path, dir, "training/state.json", e));
+    json_out j = json_out_begin(false, e);
+    json_out_open(&j, NULL, '{');
+    json_out_int(&j, "format", FORMAT);
+    json_out_int(&j, "seed", (int64_t)s->seed);
+    json_out_int(&j, "sample", (int64_t)s->sample);
+    json_out_int(&j, "step", (int64_t)s->step);
+    json_out_int(&j, "updates", (int64_t)s->updates);
+    json_out_int(&j, "skipped", (int64_t)s->skipped);
+    json_out_real(&j, "beta1_pow", s->beta1_pow);
+    json_out_real(&j, "beta2_pow", s->beta2_pow);
+    json_out_text(&j, "dataset", hash);
+    json_out_text(&j, "machine", facts->machine);
+    json_out_text(&j, "version", DDPM_VERSION);
+    json_out_close(&j, '}');
+    return json_out_finish_file(&j, path);
+}
+
+static ddpm_status write_config(const char *dir, const ddpm_config *config, err *e)
+{
+    char path[PATH_CAP], *text;
+    size_t size;
+    TRY(path_join(path, dir, "training/config.yaml", e));
+    TRY(config_write(config, NULL, false, &text, &size, e));
+    const ddpm_status st = file_write(path, text, size, false, e);
+    mem_free(text);
+    return st;
+}
+
+static ddpm_status write_all(const char *dir, const model *m, const train_state *state, const ddpm_config *config,
+                             const checkpoint_facts *facts, err *e)
+{
+    char path[PATH_CAP];
+    TRY(model_save(m, has_ema(m) ? ARENA_EMA : ARENA_PARAM, dir, e));
+    TRY(path_join(path, dir, "training", e));
+    TRY(dir_make(path, e));
+    if (has_ema(m)) {
+        TRY(path_join(path, dir, RAW_WEIGHTS, e));
+        TRY(params_save(m->store, ARENA_PARAM, path, e));
+    }
+    for (size_t i = 0; i < sizeof moments / sizeof *moments; i++) {
+        TRY(path_join(path, dir, moments[i].file, e));
+        TRY(params_save(m->store, moments[i].arena, path, e));
+    }
+    TRY(write_state(dir, state, facts, e));
+    TRY(write_config(dir, config, e));
+    return checkpoint_seal(dir, e);
+}
+
+ddpm_status checkpoint_save(const char *ckpt_dir, const model *m, trainer *t, const ddpm_config *config,
+                            const checkpoint_facts *facts, err *e)
+{
+    atomic_dir folder = {.path = ""};
+    char name[CHECKPOINT_NAME_CAP];
+    train_state state;
+    TRY(trainer_state(t, &state, e));
+    TRY(atomic_dir_begin(&folder, ckpt_dir, checkpoint_name(name, (int64_t)state.step), e));
+    const ddpm_status st = write_all(folder.path, m, &state, config, facts, e);
+    if (st != DDPM_OK) {
+        atomic_dir_abort(&folder);
+        return st;
+    }
+    TRY(atomic_dir_commit(&folder, e));
+    return checkpoint_prune(ckpt_dir, config->ckpt.keep, e);
+}
+
+static int64_t counter(json_in *j, const char *key)
+{
+    const json_t *v = json_in_get(j, key);
+    if (json_is_integer(v) && json_integer_value(v) >= 0) return json_integer_value(v);
+    json_in_fail(j, "%s must be a number from 0 up", key);
+    return 0;
+}
+
+static const char *text_of(json_in *j, const char *key)
+{
+    const char *text = json_string_value(json_in_get(j, key));
+    return text ? text : "";
+}
+
+static ddpm_status read_state(const char *dir, train_state *s, checkpoint_facts *facts, err *e)
+{
+    char path[PATH_CAP];
+    TRY(path_join(path, dir, "training/state.json", e));
+    json_in j = json_in_file(path, e);
+    if (json_in_int(&j, "format", FORMAT, 0, 1000) != FORMAT)
+        json_in_fail(&j, "written by another version of this program (format is not %d)", FORMAT);
+    *s = (train_state){.seed = (uint64_t)counter(&j, "seed"),
+                       .sample = (uint64_t)counter(&j, "sample"),
+                       .step = (uint64_t)counter(&j, "step"),
+                       .updates = (uint64_t)counter(&j, "updates"),
+                       .skipped = (uint64_t)counter(&j, "skipped"),
+                       .beta1_pow = json_in_real(&j, "beta1_pow", 1, 0, 1),
+                       .beta2_pow = json_in_real(&j, "beta2_pow", 1, 0, 1)};
+    facts->dataset_hash = strtoull(text_of(&j, "dataset"), NULL, 16);
+    (void)snprintf(facts->machine, sizeof facts->machine, "%s", text_of(&j, "machine"));
+    (void)text_of(&j, "version");
+    return json_in_close(&j, NULL);
+}
+
+ddpm_status checkpoint_restore(const char *dir, model *m, trainer *t, checkpoint_facts *facts, err *e)
+{
+    char path[PATH_CAP];
+    train_state state;
+    TRY(path_join(path, dir, "training/state.json", e));
+    if (!path_exists(path))
+        return err_set(e, DDPM_EDATA,
+                       "%s: a model, not a checkpoint of a training; start from it with model.init_from=", dir);
+    TRY(checkpoint_verify(dir, e));
+    TRY(read_state(dir, &state, facts, e));
+    TRY(path_join(path, dir, RAW_WEIGHTS, e));
+    const bool raw = path_exists(path);
+    if (!raw) TRY(path_join(path, dir, EMA_WEIGHTS, e));
+    TRY(params_load(m->store, ARENA_PARAM, path, NULL, e));
+    if (has_ema(m)) { /* a run that had no EMA before starts one from its weights */
+        TRY(path_join(path, dir, EMA_WEIGHTS, e));
+        TRY(params_load(m->store, ARENA_EMA, path, NULL, e));
+    }
+    for (size_t i = 0; i < sizeof moments / sizeof *moments; i++) {
+        TRY(path_join(path, dir, moments[i].file, e));
+        TRY(params_load(m->store, moments[i].arena, path, NULL, e));
+    }
+    return trainer_restore(t, &state, e);
+}

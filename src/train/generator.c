@@ -1,0 +1,128 @@
+#include "train/generator.h"
+#include "core/mem.h"
+#include "diffusion/sampler.h"
+#include "ops/nn.h"
+#include "sampler_next.h"
+
+#include <math.h>
+#include <string.h>
+
+struct generator {
+    model *m; /* borrowed */
+    generator_spec spec;
+    schedule *schedule;
+    sampler_table *table;
+    plan *p;
+    tensor *x, *t, *ids, *rows, *state;
+    network_outputs net;
+    generator_tick *tick;
+    void *tick_context;
+    int64_t *all_ids; /* [batch] */
+    float *host;      /* [batch, h, w, c] */
+};
+
+static ddpm_status build(generator *g, err *e)
+{
+    const generator_spec *s = &g->spec;
+    const int c = g->m->net.unet.in_channels;
+    TRY(plan_create(g->m->be, &g->p, e));
+    plan *p = g->p;
+    g->x = plan_input(p, DTYPE_F32, "x", s->batch, s->h, s->w, c);
+    g->t = plan_input(p, DTYPE_F32, "t", s->batch, 1, 1, 1);
+    g->ids = plan_input(p, DTYPE_I64, "ids", s->batch, 1, 1, 1);
+    g->rows = plan_input(p, DTYPE_U8, "rows", 1, 1, 1, (int64_t)sizeof(sampler_row) * g->table->n);
+    g->state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(sampler_state));
+    nn_sampler_next(p, g->rows, g->state, g->t);
+    g->net = network_build(&g->m->net, p, &(network_inputs){.x = g->x, .t = g->t});
+    nn_sampler_step(
+        p, &(nn_sampler_args){.x = g->x, .model = g->net.y, .rows = g->rows, .state = g->state, .ids = g->ids});
+    return plan_finish(p, e);
+}
+
+ddpm_status generator_create(model *m, const generator_spec *spec, generator **out, err *e)
+{
+    generator *g = NULL;
+    ddpm_status st = DDPM_OK;
+    *out = NULL;
+    TRY_GOTO(mem_array(&g, 1, sizeof *g, "generator", e));
+    g->m = m;
+    g->spec = *spec;
+    TRY_GOTO(schedule_create(&spec->scheduler, &g->schedule, e));
+    TRY_GOTO(sampler_ddpm(g->schedule, spec->steps, &g->table, e));
+    TRY_GOTO(build(g, e));
+    TRY_GOTO(mem_array(&g->all_ids, (size_t)spec->batch, sizeof *g->all_ids, "generator", e));
+    TRY_GOTO(mem_array(&g->host, (size_t)tensor_count(g->x), sizeof *g->host, "generator", e));
+    *out = g;
+    g = NULL;
+done:
+    generator_destroy(g);
+    return st;
+}
+
+void generator_destroy(generator *g)
+{
+    if (!g) return;
+    plan_destroy(g->p);
+    sampler_destroy(g->table);
+    schedule_destroy(g->schedule);
+    mem_free(g->all_ids);
+    mem_free(g->host);
+    mem_free(g);
+}
+
+int generator_steps(const generator *g) { return g->table->n; }
+size_t generator_bytes(const generator *g) { return g->p->bytes[ARENA_ACT] + g->p->bytes[ARENA_IO]; }
+double generator_flops(const generator *g) { return plan_flops(g->p, 0, g->p->n_step) / g->spec.batch; }
+void generator_dump(const generator *g, FILE *to) { plan_dump(g->p, to); }
+
+void generator_watch(generator *g, generator_tick *tick, void *context)
+{
+    g->tick = tick;
+    g->tick_context = context;
+}
+
+ddpm_status generator_allocate(generator *g, err *e)
+{
+    TRY(plan_allocate(g->p, e));
+    TRY(params_bind(g->m->store, g->p, g->spec.weights, e));
+    TRY(network_fill(&g->m->net, g->p, &g->net, e));
+    return plan_write(g->p, g->rows, g->table->rows, e);
+}
+
+/* x_T and the state before the first row.  The places beyond n repeat the last image: the plan's
+ * batch is fixed, and no image depends on its neighbours. */
+static ddpm_status start(generator *g, const int64_t *ids, int n, err *e)
+{
+    const sampler_state state = {.seed = g->spec.seed, .row = -1};
+    const int d = (int)(tensor_hw(g->x) * g->x->c);
+    for (int b = 0; b < g->spec.batch; b++) g->all_ids[b] = ids[b < n ? b : n - 1];
+    const sampler_init_args init = {
+        .x = g->host, .state = &state, .ids = g->all_ids, .n = g->spec.batch, .d = d, .scale = 1};
+    for (int b = 0; b < g->spec.batch; b++) sampler_init_one(&init, b);
+    TRY(plan_write(g->p, g->ids, g->all_ids, e));
+    TRY(plan_write(g->p, g->state, &state, e));
+    return plan_write(g->p, g->x, g->host, e);
+}
+
+ddpm_status generator_run(generator *g, const int64_t *ids, int n, float *x, err *e)
+{
+    if (n < 1 || n > g->spec.batch)
+        return err_set(e, DDPM_EINVAL, "%d images at a time; the plan is for %d", n, g->spec.batch);
+    TRY(start(g, ids, n, e));
+    for (int i = 0; i < g->table->n; i++) {
+        TRY(plan_run(g->p, e));
+        if (g->tick && g->tick(g->tick_context, i + 1, g->table->n))
+            return err_set(e, DDPM_ESAVED, "sampling was stopped at step %d of %d", i + 1, g->table->n);
+    }
+    TRY(plan_read(g->p, g->x, g->host, e));
+    memcpy(x, g->host, (size_t)n * (size_t)(tensor_hw(g->x) * g->x->c) * sizeof *x);
+    return DDPM_OK;
+}
+
+void generator_to_bytes(const float *x, int64_t count, uint8_t *bytes)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const float v = x[i] / 2 + 0.5f;
+        bytes[i] = (uint8_t)rintf(255 * (v > 0 ? v < 1 ? v : 1 : 0)); /* NaN becomes black */
+    }
+}

@@ -1,0 +1,38 @@
+/* generator.h - the reverse process: from noise to images, a batch at a time.
+ *
+ * Image `id` of a seed is the same picture whatever the batch: its noise depends on nothing else. */
+#ifndef DDPM_GENERATOR_H
+#define DDPM_GENERATOR_H
+#include "model/model.h"
+#include <stdint.h>
+
+typedef struct generator_spec {
+    int batch, h, w;
+    int steps; /* network evaluations an image; 0 = all timesteps */
+    uint64_t seed;
+    arena_kind weights;         /* ARENA_PARAM or ARENA_EMA of the model's store */
+    scheduler_config scheduler; /* the model's, or with another variance, clipping or spacing */
+} generator_spec;
+
+typedef struct generator generator;
+
+/* Plans the loop; no large memory is touched. */
+DDPM_MUST_CHECK ddpm_status generator_create(model *m, const generator_spec *spec, generator **out, err *e);
+void generator_destroy(generator *g);
+int generator_steps(const generator *g);    /* network evaluations a batch */
+size_t generator_bytes(const generator *g); /* activations, workspaces and inputs */
+double generator_flops(const generator *g); /* of one image and one evaluation */
+void generator_dump(const generator *g, FILE *to);
+DDPM_MUST_CHECK ddpm_status generator_allocate(generator *g, err *e);
+
+/* Called after each step with the number done; true: stop, and generator_run() returns DDPM_ESAVED. */
+typedef bool generator_tick(void *context, int done, int total);
+
+/* Images ids[n], 1 <= n <= batch, ids in [0, 2^32), into x [n, h, w, c], about [-1, 1]. */
+DDPM_MUST_CHECK ddpm_status generator_run(generator *g, const int64_t *ids, int n, float *x, err *e);
+void generator_watch(generator *g, generator_tick *tick, void *context);
+
+/* round(255 clamp(x / 2 + 1/2, 0, 1)), halves to even, as diffusers' image processor: `count` values. */
+void generator_to_bytes(const float *x, int64_t count, uint8_t *bytes);
+
+#endif

@@ -1,0 +1,138 @@
+#include "train/recipe.h"
+#include "update.h"
+
+#include <string.h>
+
+static bool is(const char *word, const char *name) { return !strcmp(word, name); }
+
+dataset_spec recipe_dataset(const ddpm_config *c)
+{
+    return (dataset_spec){.kind = c->data.kind,
+                          .path = c->data.path,
+                          .resolution = c->data.resolution,
+                          .channels = c->data.channels,
+                          .count = c->data.count,
+                          .seed = (uint64_t)c->seed,
+                          .cache_mb = c->data.cache_mb ? c->data.cache_mb : -1,
+                          .max_bad = c->data.max_bad};
+}
+
+network recipe_network(const ddpm_config *c, image_shape shape)
+{
+    network net = {.kind = is(c->model.kind, "simple") ? NETWORK_SIMPLE : NETWORK_UNET, .unet = unet_config_default()};
+    unet_config *u = &net.unet;
+    u->sample_size_h = shape.h, u->sample_size_w = shape.w;
+    u->in_channels = u->out_channels = shape.c;
+    u->n_block = c->model.block_out_channels.count;
+    for (int b = 0; b < u->n_block && b < UNET_MAX_BLOCKS; b++) {
+        u->block[b].out_channels = c->model.block_out_channels.item[b];
+        u->block[b].down = is(c->model.down_block_types.item[b], "AttnDownBlock2D") ? UNET_ATTN_DOWN : UNET_DOWN;
+        u->block[b].up = is(c->model.up_block_types.item[b], "AttnUpBlock2D") ? UNET_ATTN_UP : UNET_UP;
+    }
+    u->layers_per_block = c->model.layers_per_block;
+    u->attention_head_dim = c->model.attention_head_dim;
+    u->norm_num_groups = c->model.norm_num_groups;
+    u->norm_eps = c->model.norm_eps;
+    u->downsample_padding = c->model.downsample_padding;
+    u->flip_sin_to_cos = c->model.flip_sin_to_cos;
+    u->freq_shift = c->model.freq_shift;
+    u->dropout = c->model.dropout;
+    u->add_attention = c->model.add_attention;
+    u->time_scale_shift = is(c->model.resnet_time_scale_shift, "scale_shift") ? UNET_SHIFT_SCALE : UNET_SHIFT_DEFAULT;
+    u->center_input_sample = c->model.center_input_sample;
+    u->num_train_timesteps = c->diffusion.num_train_timesteps;
+    return net;
+}
+
+static scheduler_variance variance_of(const char *word)
+{
+    return is(word, "fixed_large") ? SCHEDULER_FIXED_LARGE : SCHEDULER_FIXED_SMALL;
+}
+
+static scheduler_prediction prediction_of(const char *word)
+{
+    return is(word, "x0")   ? SCHEDULER_SAMPLE
+           : is(word, "mu") ? SCHEDULER_MU
+           : is(word, "v")  ? SCHEDULER_V_PREDICTION
+                            : SCHEDULER_EPSILON;
+}
+
+static scheduler_betas betas_of(const char *word)
+{
+    return is(word, "scaled_linear")       ? SCHEDULER_SCALED_LINEAR
+           : is(word, "squaredcos_cap_v2") ? SCHEDULER_SQUAREDCOS_CAP_V2
+           : is(word, "sigmoid")           ? SCHEDULER_SIGMOID
+                                           : SCHEDULER_LINEAR;
+}
+
+static scheduler_spacing spacing_of(const char *word)
+{
+    return is(word, "trailing") ? SCHEDULER_TRAILING : is(word, "linspace") ? SCHEDULER_LINSPACE : SCHEDULER_LEADING;
+}
+
+scheduler_config recipe_scheduler(const ddpm_config *c)
+{
+    scheduler_config s = scheduler_config_default();
+    s.num_train_timesteps = c->diffusion.num_train_timesteps;
+    s.beta_start = c->diffusion.beta_start;
+    s.beta_end = c->diffusion.beta_end;
+    s.beta_schedule = betas_of(c->diffusion.beta_schedule);
+    s.variance_type = variance_of(c->diffusion.variance_type);
+    s.clip_sample = c->diffusion.clip_sample;
+    s.clip_sample_range = c->diffusion.clip_sample_range;
+    s.prediction_type = prediction_of(c->diffusion.predict);
+    return s;
+}
+
+static int lr_schedule_of(const char *word)
+{
+#define SCHEDULE(name, text)                                                                                           \
+    if (is(word, text)) return LR_##name;
+    LR_SCHEDULE_LIST(SCHEDULE)
+#undef SCHEDULE
+    return LR_CONSTANT;
+}
+
+trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t steps)
+{
+    trainer_spec s = {.batch = c->train.batch,
+                      .h = shape.h,
+                      .w = shape.w,
+                      .micro_batches = c->train.gradient_accumulation_steps,
+                      .flip = c->data.flip,
+                      .seed = (uint64_t)c->seed};
+    s.update.update.lr = c->train.lr;
+    s.update.update.beta1 = c->train.adam_beta1;
+    s.update.update.beta2 = c->train.adam_beta2;
+    s.update.update.eps = c->train.adam_epsilon;
+    s.update.update.weight_decay = c->train.adam_weight_decay;
+    s.update.update.max_grad_norm = c->train.max_grad_norm;
+    s.update.update.ema_decay = c->ema.decay;
+    s.update.update.ema_warmup = c->ema.warmup;
+    s.update.update.schedule = lr_schedule_of(c->train.lr_scheduler);
+    s.update.update.warmup_steps = c->train.lr_warmup_steps;
+    s.update.update.total_steps = steps;
+    return s;
+}
+
+generator_spec recipe_generator(const ddpm_config *c, const model *m, arena_kind weights)
+{
+    generator_spec s = {.batch = c->sample.count < c->sample.batch ? c->sample.count : c->sample.batch,
+                        .steps = c->sample.num_inference_steps,
+                        .seed = (uint64_t)c->sample.seed,
+                        .weights = weights,
+                        .scheduler = m->scheduler};
+    model_image_size(m, &s.h, &s.w);
+    if (!is(c->sample.variance_type, "inherit")) s.scheduler.variance_type = variance_of(c->sample.variance_type);
+    if (!is(c->sample.clip, "inherit")) s.scheduler.clip_sample = is(c->sample.clip, "true");
+    if (c->origin[OPTION_sample_timestep_spacing].source != CONFIG_DEFAULT)
+        s.scheduler.timestep_spacing = spacing_of(c->sample.timestep_spacing);
+    return s;
+}
+
+int64_t recipe_steps(const ddpm_config *c, int64_t images)
+{
+    const int64_t per_step = (int64_t)c->train.batch * c->train.gradient_accumulation_steps;
+    if (c->train.epochs == 0) return c->train.steps;
+    return (c->train.epochs * images + per_step - 1) / per_step;
+}

@@ -1,0 +1,26 @@
+/* recipe.h - from the options of a run to what the engine is told. */
+#ifndef DDPM_RECIPE_H
+#define DDPM_RECIPE_H
+#include "core/config.h"
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "train/generator.h"
+#include "train/trainer.h"
+
+/* Pixels and channels of the images the run is about. */
+typedef struct image_shape {
+    int h, w, c;
+} image_shape;
+
+dataset_spec recipe_dataset(const ddpm_config *c); /* borrows c's texts */
+network recipe_network(const ddpm_config *c, image_shape shape);
+scheduler_config recipe_scheduler(const ddpm_config *c);
+/* `steps`: of the whole run, where the learning rate's schedule ends. */
+trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t steps);
+/* The model's own scheduler with sample.variance_type, sample.clip and sample.timestep_spacing over it. */
+generator_spec recipe_generator(const ddpm_config *c, const model *m, arena_kind weights);
+
+/* Optimizer steps of the run: train.steps, or train.epochs passes over `images` rounded up. */
+int64_t recipe_steps(const ddpm_config *c, int64_t images);
+
+#endif

@@ -1,0 +1,183 @@
+#include "data/dataset_idx.h"
+
+#include "data/dataset.h"
+#include "data_files.h"
+#include <math.h>
+#include <zlib.h>
+
+/* A file of n images 3 x 2 whose bytes count up. */
+enum { H = 3, W = 2, N = 4, HEADER = 16, SIZE = HEADER + N * H * W };
+static void make_images(uint8_t file[SIZE])
+{
+    static const uint8_t header[HEADER] = {0, 0, 8, 3, 0, 0, 0, N, 0, 0, 0, H, 0, 0, 0, W};
+    memcpy(file, header, HEADER);
+    for (int i = 0; i < N * H * W; i++) file[HEADER + i] = (uint8_t)(10 + i);
+}
+static const uint8_t LABELS[8 + N] = {0, 0, 8, 1, 0, 0, 0, N, 3, 0, 7, 1};
+
+static size_t gzip(const void *bytes, size_t size, uint8_t *out, size_t room)
+{
+    z_stream z = {.next_in = (void *)bytes, .avail_in = (uInt)size, .next_out = out, .avail_out = (uInt)room};
+    cr_assert_eq(deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    cr_assert_eq(deflate(&z, Z_FINISH), Z_STREAM_END);
+    deflateEnd(&z);
+    return room - z.avail_out;
+}
+
+Test(dataset_idx, parses_images_and_labels)
+{
+    uint8_t file[SIZE];
+    idx_file f;
+    make_images(file);
+    cr_assert_eq(idx_parse(file, SIZE, 1, "a", &f, NULL), DDPM_OK);
+    cr_assert(f.n == N && f.h == H && f.w == W && f.data == file + HEADER);
+    cr_assert_eq(idx_parse(LABELS, sizeof LABELS, 0, "a", &f, NULL), DDPM_OK);
+    cr_assert(f.n == N && f.data[2] == 7);
+}
+
+Test(dataset_idx, refuses_a_header_that_does_not_fit_the_size)
+{
+    uint8_t file[SIZE + 1] = {0};
+    idx_file f;
+    err e = {0};
+    make_images(file);
+    for (size_t n = 0; n < SIZE; n++) cr_assert_eq(idx_parse(file, n, 1, "a", &f, NULL), DDPM_EDATA, "%zu bytes", n);
+    cr_assert_eq(idx_parse(file, SIZE + 1, 1, "a", &f, &e), DDPM_EDATA);
+    cr_assert_str_eq(e.text, "a: the header promises 40 bytes, there are 41");
+    for (int byte = 0; byte < HEADER; byte++) /* no single byte of the header can lie */
+        for (int bit = 0; bit < 8; bit++) {
+            make_images(file);
+            file[byte] ^= (uint8_t)(1 << bit);
+            cr_assert_eq(idx_parse(file, SIZE, 1, "a", &f, NULL), DDPM_EDATA, "byte %d bit %d", byte, bit);
+        }
+    static const uint8_t wraps[HEADER] = {0, 0, 8, 3, 255, 255, 255, 255, 0, 0, 64, 0, 0, 0, 16, 0};
+    cr_assert_eq(idx_parse(wraps, HEADER, 1, "a", &f, NULL), DDPM_EDATA);
+    static const uint8_t none[HEADER] = {0, 0, 8, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 2};
+    cr_assert_eq(idx_parse(none, HEADER, 1, "a", &f, NULL), DDPM_EDATA);
+    cr_assert_eq(idx_parse(LABELS, sizeof LABELS, 1, "a", &f, &e), DDPM_EDATA);
+    cr_assert_str_eq(e.text, "a: holds labels, and images were looked for");
+}
+
+Test(dataset_idx, unpacks_gzip_and_refuses_what_is_damaged)
+{
+    uint8_t file[SIZE], packed[256], *out;
+    size_t size;
+    make_images(file);
+    const size_t n = gzip(file, SIZE, packed, sizeof packed);
+    cr_assert_eq(idx_unpack(packed, n, "a", &out, &size, NULL), DDPM_OK);
+    cr_assert_eq(size, SIZE);
+    cr_assert_arr_eq(out, file, SIZE);
+    free(out);
+    for (size_t k = 0; k < n; k++)
+        cr_assert_eq(idx_unpack(packed, k, "a", &out, &size, NULL), DDPM_EDATA, "%zu of %zu bytes", k, n);
+    packed[n] = 'x';
+    cr_assert_eq(idx_unpack(packed, n + 1, "a", &out, &size, NULL), DDPM_EDATA); /* something behind it */
+    packed[n - 6] ^= 1;                                                          /* the checksum */
+    cr_assert_eq(idx_unpack(packed, n, "a", &out, &size, NULL), DDPM_EDATA);
+}
+
+/* 4 MB of zeros behind a header for 24 bytes: unpacking must stop there. */
+Test(dataset_idx, a_gzip_bomb_is_not_unpacked)
+{
+    enum { BOMB = 4 << 20 };
+    uint8_t *file = calloc(1, BOMB), packed[8192], *out;
+    size_t size;
+    err e = {0};
+    make_images(file);
+    const size_t n = gzip(file, BOMB, packed, sizeof packed);
+    cr_assert_eq(idx_unpack(packed, n, "a", &out, &size, &e), DDPM_EDATA);
+    cr_assert_str_eq(e.text, "a: holds more than the 40 bytes of its header");
+    memset(file + 4, 0x3f, 4); /* 10^9 images promised */
+    const size_t m = gzip(file, SIZE, packed, sizeof packed);
+    cr_assert_eq(idx_unpack(packed, m, "a", &out, &size, &e), DDPM_OK); /* as much as there is, then: */
+    idx_file f;
+    cr_assert_eq(idx_parse(out, size, 1, "a", &f, &e), DDPM_EDATA);
+    free(out);
+    free(file);
+}
+
+static void assert_opens(const char *path, int first_label)
+{
+    dataset *d;
+    uint8_t pixels[H * W];
+    err e = {0};
+    const dataset_spec spec = {.path = path};
+    cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_OK, "%s", e.text);
+    cr_assert_str_eq(dataset_kind_name(d), "idx");
+    cr_assert(dataset_count(d) == N && dataset_h(d) == H && dataset_w(d) == W && dataset_c(d) == 1);
+    cr_assert_eq(dataset_label(d, 0), first_label);
+    cr_assert_eq(dataset_classes(d), first_label < 0 ? 0 : 8);
+    cr_assert_eq(dataset_read(d, 2, pixels, &e), DDPM_OK);
+    for (int i = 0; i < H * W; i++) cr_assert_eq(pixels[i], 10 + 2 * H * W + i);
+    dataset_close(d);
+}
+
+Test(dataset_idx, finds_the_training_images_and_their_labels)
+{
+    char dir[PATH_CAP], images[PATH_CAP], labels[PATH_CAP], other[PATH_CAP];
+    uint8_t file[SIZE], packed[256];
+    make_images(file);
+    new_folder(dir);
+    new_file(images, dir, "a-images-idx3-ubyte", file, SIZE);
+    assert_opens(images, -1);
+    assert_opens(dir, -1);
+    new_file(other, dir, "b-images-idx3-ubyte", file, SIZE);
+    dataset *d;
+    const dataset_spec spec = {.path = dir};
+    err e = {0};
+    cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_EINVAL);
+    cr_assert_not_null(strstr(e.text, "2 files of IDX images; name one"), "%s", e.text);
+    const size_t n = gzip(file, SIZE, packed, sizeof packed);
+    new_file(images, dir, "train-images-idx3-ubyte.gz", packed, n);
+    assert_opens(dir, -1);
+    new_file(labels, dir, "train-labels-idx1-ubyte", LABELS, sizeof LABELS);
+    assert_opens(dir, 3);
+    assert_opens(images, 3);
+    new_file(labels, dir, "a-labels-idx1-ubyte.gz", packed, gzip(LABELS, sizeof LABELS, packed, sizeof packed));
+    cr_assert_eq(path_join(images, dir, "a-images-idx3-ubyte", NULL), DDPM_OK);
+    assert_opens(images, 3);
+    drop_folder(dir);
+}
+
+Test(dataset_idx, labels_must_be_as_many_as_images)
+{
+    char dir[PATH_CAP], path[PATH_CAP];
+    uint8_t file[SIZE];
+    static const uint8_t three[8 + 3] = {0, 0, 8, 1, 0, 0, 0, 3, 1, 2, 3};
+    dataset *d;
+    err e = {0};
+    make_images(file);
+    new_file(path, new_folder(dir), "train-images-idx3-ubyte", file, SIZE);
+    new_file(path, dir, "train-labels-idx1-ubyte", three, sizeof three);
+    const dataset_spec spec = {.path = dir};
+    cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_EDATA);
+    cr_assert_not_null(strstr(e.text, "3 labels for 4 images"), "%s", e.text);
+    drop_folder(dir);
+}
+
+/* The published set: its size, its first labels, and the mean and deviation that everybody normalizes with. */
+Test(dataset_idx, reads_mnist)
+{
+    const char *root = getenv("DDPM_DATA");
+    char path[PATH_CAP];
+    dataset *d;
+    err e = {0};
+    if (!root || path_join(path, root, "mnist", NULL) != DDPM_OK || !path_is_dir(path))
+        cr_skip_test("DDPM_DATA names no folder with mnist/ in it");
+    const dataset_spec spec = {.path = path};
+    cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_OK, "%s", e.text);
+    cr_assert(dataset_count(d) == 60000 && dataset_h(d) == 28 && dataset_w(d) == 28 && dataset_c(d) == 1);
+    cr_assert_eq(dataset_classes(d), 10);
+    static const int first[10] = {5, 0, 4, 1, 9, 2, 1, 3, 1, 4};
+    for (int i = 0; i < 10; i++) cr_assert_eq(dataset_label(d, i), first[i]);
+    double sum = 0.0, squares = 0.0;
+    const int64_t n = 60000 * 784;
+    for (int64_t i = 0; i < n; i++) {
+        const double v = dataset_pixels(d)[i] / 255.0;
+        sum += v;
+        squares += v * v;
+    }
+    cr_assert_float_eq(sum / n, 0.1307, 5e-5);
+    cr_assert_float_eq(sqrt(squares / n - sum / n * (sum / n)), 0.3081, 5e-5);
+    dataset_close(d);
+}

@@ -1,0 +1,117 @@
+#include "io/scheduler_config.h"
+#include "support/io_support.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+static scheduler_config parse(const char *text, notes *n)
+{
+    scheduler_config c;
+    err e = {0};
+    cr_assert_eq(scheduler_config_parse(text, strlen(text), "s.json", &c, n, &e), DDPM_OK, "%s", e.text);
+    return c;
+}
+
+static void refuse(const char *text, const char *words)
+{
+    scheduler_config c;
+    err e = {0};
+    cr_expect_eq(scheduler_config_parse(text, strlen(text), "s.json", &c, NULL, &e), DDPM_EDATA, "accepted: %s", text);
+    cr_expect_not_null(strstr(e.text, words), "%s: expected '%s', got '%s'", text, words, e.text);
+}
+
+Test(scheduler_config, what_diffusers_writes_is_written_again_to_the_byte)
+{
+    static const char *const names[] = {"scheduler_defaults", "scheduler_cosine", "scheduler_other", "scheduler_sigmoid"};
+    char dir[PATH_CAP], name[64];
+    scratch_make(dir);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        scheduler_config c;
+        notes n = {""};
+        err e = {0};
+        (void)snprintf(name, sizeof name, "configs/%s.json", names[i]);
+        const char *path = in_dir(FIXTURES, name), *out = in_dir(dir, "scheduler_config.json");
+        cr_assert_eq(scheduler_config_read(path, &c, &n, &e), DDPM_OK, "%s", e.text);
+        cr_assert_str_eq(n.text, "");
+        cr_assert_eq(scheduler_config_write(&c, out, &e), DDPM_OK, "%s", e.text);
+        cr_assert(same_bytes(path, out), "%s differs", names[i]);
+    }
+    scratch_remove(dir);
+}
+
+Test(scheduler_config, an_empty_object_is_diffusers_default)
+{
+    char dir[PATH_CAP];
+    err e = {0};
+    const scheduler_config c = parse("{}", NULL);
+    const char *out = in_dir(scratch_make(dir), "scheduler_config.json");
+    cr_assert_eq(scheduler_config_write(&c, out, &e), DDPM_OK, "%s", e.text);
+    cr_assert(same_bytes(FIXTURES "/configs/scheduler_defaults.json", out));
+    scratch_remove(dir);
+}
+
+Test(scheduler_config, every_word_has_its_value)
+{
+    scheduler_config c = parse("{\"beta_schedule\": \"squaredcos_cap_v2\", \"variance_type\": \"fixed_large\","
+                               "\"prediction_type\": \"v_prediction\", \"timestep_spacing\": \"trailing\"}",
+                               NULL);
+    cr_assert_eq(c.beta_schedule, SCHEDULER_SQUAREDCOS_CAP_V2);
+    cr_assert_eq(c.variance_type, SCHEDULER_FIXED_LARGE);
+    cr_assert_eq(c.prediction_type, SCHEDULER_V_PREDICTION);
+    cr_assert_eq(c.timestep_spacing, SCHEDULER_TRAILING);
+    c = parse("{\"beta_schedule\": \"scaled_linear\", \"variance_type\": \"fixed_small\", \"prediction_type\": \"mu\","
+              "\"timestep_spacing\": \"linspace\", \"steps_offset\": 1, \"clip_sample\": false}",
+              NULL);
+    cr_assert_eq(c.beta_schedule, SCHEDULER_SCALED_LINEAR);
+    cr_assert_eq(c.variance_type, SCHEDULER_FIXED_SMALL);
+    cr_assert_eq(c.prediction_type, SCHEDULER_MU);
+    cr_assert_eq(c.timestep_spacing, SCHEDULER_LINSPACE);
+    cr_assert_eq(c.steps_offset, 1);
+    cr_assert_not(c.clip_sample);
+    c = parse("{\"beta_schedule\": \"sigmoid\", \"prediction_type\": \"sample\"}", NULL);
+    cr_assert_eq(c.beta_schedule, SCHEDULER_SIGMOID);
+    cr_assert_eq(c.prediction_type, SCHEDULER_SAMPLE);
+    cr_assert_str_eq(scheduler_prediction_name(SCHEDULER_V_PREDICTION), "v_prediction");
+    cr_assert_str_eq(scheduler_betas_name(SCHEDULER_SIGMOID), "sigmoid");
+    cr_assert_str_eq(scheduler_variance_name(SCHEDULER_FIXED_LARGE), "fixed_large");
+    cr_assert_str_eq(scheduler_spacing_name(SCHEDULER_LINSPACE), "linspace");
+}
+
+Test(scheduler_config, the_first_releases_keys_are_taken)
+{
+    scheduler_config c;
+    notes n = {""};
+    err e = {0};
+    cr_assert_eq(scheduler_config_read(FIXTURES "/first/scheduler_config.json", &c, &n, &e), DDPM_OK, "%s", e.text);
+    cr_assert_str_eq(c.class_name, "GaussianDDPMScheduler");
+    cr_assert_eq(c.num_train_timesteps, 300);
+    cr_assert_not(c.clip_sample);
+    cr_assert_eq(c.variance_type, SCHEDULER_FIXED_LARGE);
+    cr_assert_not_null(strstr(n.text, "tensor_format"), "%s", n.text);
+    cr_assert_eq(parse("{\"predict_epsilon\": false}", NULL).prediction_type, SCHEDULER_SAMPLE);
+    cr_assert_eq(parse("{\"predict_epsilon\": true}", NULL).prediction_type, SCHEDULER_EPSILON);
+    cr_assert_eq(parse("{\"timesteps\": 300, \"num_train_timesteps\": 400}", NULL).num_train_timesteps, 400);
+    cr_assert_str_eq(parse("{\"_class_name\": \"DDIMScheduler\", \"set_alpha_to_one\": true}", NULL).class_name, "DDIMScheduler");
+}
+
+Test(scheduler_config, what_is_not_supported_is_refused_by_name)
+{
+    refuse("{\"_class_name\": \"PNDMScheduler\"}", "PNDMScheduler");
+    refuse("{\"trained_betas\": [0.1, 0.2]}", "trained_betas");
+    refuse("{\"thresholding\": true}", "thresholding");
+    refuse("{\"rescale_betas_zero_snr\": true}", "rescale_betas_zero_snr");
+    refuse("{\"set_alpha_to_one\": false}", "set_alpha_to_one");
+    refuse("{\"variance_type\": \"fixed_small_log\"}", "variance_type = \"fixed_small_log\" is not supported");
+    refuse("{\"variance_type\": \"learned_range\"}", "learned_range");
+    refuse("{\"beta_schedule\": \"laplace\"}", "beta_schedule = \"laplace\"");
+    refuse("{\"prediction_type\": \"flow\"}", "supported: epsilon, sample, v_prediction, mu");
+    refuse("{\"timestep_spacing\": \"karras\"}", "timestep_spacing");
+    refuse("{\"num_train_timesteps\": 0}", "num_train_timesteps");
+    refuse("{\"timesteps\": 10000000}", "timesteps");
+    refuse("{\"beta_start\": 0}", "beta_start");
+    refuse("{\"beta_start\": 0.1, \"beta_end\": 0.05}", "beta_end");
+    refuse("{\"beta_end\": 1}", "beta_end");
+    refuse("{\"steps_offset\": 1000}", "steps_offset");
+    refuse("{\"clip_sample\": 1}", "clip_sample");
+}

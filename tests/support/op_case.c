@@ -1,0 +1,182 @@
+#include "support/op_case.h"
+#include "plan/operands.h"
+#include "ref/ref_ops.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CONV(n, h, w, c, c2, cout, kernel, stride, pad_end, residual)                                                  \
+    {OP_conv2d, n, h, w, c, c2, cout, kernel, stride, 0, 0, pad_end, residual, false, false, false},
+#define UPCONV(n, h, w, c, cout) {OP_upconv, n, h, w, c, 0, cout, 0, 0, 0, 0, false, false, false, false, false},
+#define NORM(n, h, w, c, c2, groups, silu, cond)                                                                       \
+    {OP_norm_act, n, h, w, c, c2, 0, 0, 0, groups, cond, false, false, silu, false, false},
+#define NORM_COLUMNS(n, h, w, c, c2, groups, silu, cond)                                                               \
+    {OP_norm_act, n, h, w, c, c2, 0, 0, 0, groups, cond, false, false, silu, true, false},
+#define LINEAR(n, c, cout, silu) {OP_linear, n, 1, 1, c, 0, cout, 0, 0, 0, 0, false, false, silu, false, false},
+#define ATTENTION(n, h, w, c, heads)                                                                                   \
+    {OP_attention, n, h, w, c, 0, 0, 0, 0, heads, 0, false, false, false, false, false},
+#define TIME_EMBED(n, half, flip) {OP_time_embed, n, 1, 1, half, 0, 0, 0, 0, 0, 0, false, false, false, false, flip},
+#define POINT(op, n, h, w, c)     {OP_##op, n, h, w, c, 0, 0, 0, 0, 0, 0, false, false, false, false, false},
+static const op_case cases[] = {
+#include "cases.def"
+};
+
+const op_case *op_cases(int *n)
+{
+    *n = (int)(sizeof cases / sizeof *cases);
+    return cases;
+}
+
+const char *op_case_text(const op_case *c, char text[160])
+{
+    (void)snprintf(text, 160, "%s n %d, %dx%d, c %d + %d, cout %d, kernel %d, stride %d, groups %d, cond %d%s%s%s%s",
+                   op_name[c->op], c->n, c->h, c->w, c->c, c->c2, c->cout, c->kernel, c->stride, c->groups, c->cond,
+                   c->pad_end ? ", pad_end" : "", c->residual ? ", residual" : "", c->silu ? ", silu" : "",
+                   c->columns ? ", columns" : "");
+    return text;
+}
+
+/* ---- in a plan ---- */
+
+static tensor *input(op_graph *g, const char *name, const int64_t dims[4])
+{
+    return g->operand[g->n_input++] = plan_input(g->p, DTYPE_F32, name, dims[0], dims[1], dims[2], dims[3]);
+}
+
+static tensor *image(op_graph *g, const op_case *c, const char *name, int64_t channels)
+{
+    return input(g, name, (const int64_t[]){c->n, c->h, c->w, channels});
+}
+
+static tensor *row(op_graph *g, const op_case *c, const char *name, int64_t channels)
+{
+    return input(g, name, (const int64_t[]){c->n, 1, 1, channels});
+}
+
+static tensor *build_conv(const op_case *c, op_graph *g)
+{
+    nn_conv_args a = {.cout = c->cout, .kernel = c->kernel, .stride = c->stride, .pad_end = c->pad_end, .name = "conv"};
+    a.x = image(g, c, "x", c->c);
+    if (c->c2) a.x2 = image(g, c, "x2", c->c2);
+    const int64_t h = (c->h + c->stride - 1) / c->stride, w = (c->w + c->stride - 1) / c->stride;
+    if (c->residual) a.residual = input(g, "residual", (const int64_t[]){c->n, h, w, c->cout});
+    return nn_conv2d(g->p, &a);
+}
+
+static int64_t cond_width(const op_case *c) { return (c->cond == COND_SCALE_SHIFT ? 2 : 1) * (c->c + c->c2); }
+
+static tensor *build_norm(const op_case *c, op_graph *g)
+{
+    nn_norm_args a = {
+        .kind = (norm_cond)c->cond, .groups = c->groups, .eps = (double)NORM_EPS, .silu = c->silu, .name = "norm"};
+    a.x = image(g, c, "x", c->c);
+    if (c->c2) a.x2 = image(g, c, "x2", c->c2);
+    if (c->cond != COND_NONE) a.cond = row(g, c, "cond", cond_width(c) + (c->columns ? 2 * OP_MARGIN : 0));
+    if (c->columns) a.cond = plan_columns(g->p, a.cond, OP_MARGIN, cond_width(c));
+    return nn_norm_act(g->p, &a);
+}
+
+static tensor *build_copy(const op_case *c, op_graph *g)
+{
+    tensor *x = image(g, c, "x", c->c), *y = plan_like(g->p, x, "copy");
+    step *s = plan_emit(g->p, OP_copy);
+    s->in[POINT_X] = x, s->out[POINT_Y] = y;
+    return y;
+}
+
+static tensor *build(const op_case *c, op_graph *g)
+{
+    plan *p = g->p;
+    switch ((int)c->op) {
+    case OP_conv2d: return build_conv(c, g);
+    case OP_norm_act: return build_norm(c, g);
+    case OP_copy: return build_copy(c, g);
+    case OP_upconv: return nn_upconv(p, image(g, c, "x", c->c), c->cout, INIT_FAN_AVG, "upconv");
+    case OP_linear:
+        return nn_linear(
+            p, &(nn_linear_args){.x = row(g, c, "x", c->c), .cout = c->cout, .silu = c->silu, .name = "linear"});
+    case OP_attention: return nn_attention(p, image(g, c, "qkv", 3 * c->c), c->groups);
+    case OP_time_embed: {
+        tensor *t = input(g, "t", (const int64_t[]){c->n, 1, 1, 1});
+        return nn_time_embed(p, t, input(g, "freq", (const int64_t[]){c->c, 1, 1, 1}), c->flip_sin_to_cos);
+    }
+    case OP_relu: return nn_relu(p, image(g, c, "x", c->c));
+    case OP_affine: return nn_affine(p, image(g, c, "x", c->c), AFFINE_SCALE, AFFINE_SHIFT);
+    case OP_dropout:
+        g->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
+        return nn_dropout(p, image(g, c, "x", c->c), g->state, DROPOUT_RATE, DROPOUT_LAYER);
+    }
+    return NULL;
+}
+
+void op_build(const op_case *c, op_graph *g)
+{
+    g->y = build(c, g);
+    g->n_operand = g->n_input;
+    for (int i = 0; i < g->p->n_tensor; i++)
+        if (g->p->tensors[i]->arena == ARENA_PARAM) g->operand[g->n_operand++] = g->p->tensors[i];
+}
+
+static int cond_operand(const op_case *c) { return c->c2 ? 2 : 1; }
+
+bool op_reads(const op_case *c, const op_graph *g, int k, int64_t i)
+{
+    if (!c->columns || k != cond_operand(c)) return true;
+    const int64_t column = i % g->operand[k]->c - OP_MARGIN;
+    return column >= 0 && column < cond_width(c);
+}
+
+/* ---- in double ---- */
+
+static ref_conv conv_of(const op_case *c)
+{
+    return (ref_conv){c->n, c->h, c->w, c->c, c->c2, c->cout, c->kernel, c->stride, c->pad_end};
+}
+
+static void reference_conv(const op_case *c, double *const v[], double *y)
+{
+    const ref_conv a = conv_of(c);
+    int k = 0;
+    const double *x = v[k++], *x2 = c->c2 ? v[k++] : NULL, *residual = c->residual ? v[k++] : NULL;
+    ref_conv2d(&a, x, x2, v[k], v[k + 1], residual, y);
+}
+
+/* The range that is read, without the margins. */
+static double *narrow(const op_case *c, const double *cond)
+{
+    const size_t width = (size_t)cond_width(c), wide = width + 2 * OP_MARGIN;
+    double *to = malloc((size_t)c->n * width * sizeof *to);
+    if (!to) abort();
+    for (int b = 0; b < c->n; b++)
+        memcpy(to + (size_t)b * width, cond + (size_t)b * wide + OP_MARGIN, width * sizeof *to);
+    return to;
+}
+
+static void reference_norm(const op_case *c, double *const v[], double *y)
+{
+    const ref_norm a = {c->n, c->h * c->w, c->c, c->c2, c->groups, (double)NORM_EPS, c->silu, c->cond};
+    int k = 0;
+    const double *x = v[k++], *x2 = c->c2 ? v[k++] : NULL, *cond = c->cond ? v[k++] : NULL;
+    double *narrowed = c->columns ? narrow(c, cond) : NULL;
+    ref_norm_act(&a, x, x2, v[k], v[k + 1], narrowed ? narrowed : cond, y);
+    free(narrowed);
+}
+
+void op_reference(const op_case *c, double *const v[OP_OPERANDS], const train_state *state, double *y)
+{
+    const int d = c->h * c->w * c->c, hw = c->h * c->w;
+    const int64_t count = (int64_t)c->n * d;
+    const ref_conv conv = conv_of(c);
+    switch ((int)c->op) {
+    case OP_conv2d: reference_conv(c, v, y); return;
+    case OP_norm_act: reference_norm(c, v, y); return;
+    case OP_upconv: ref_upconv(&conv, v[0], v[1], v[2], y); return;
+    case OP_linear: ref_linear(c->n, c->c, c->cout, c->silu, v[0], v[1], v[2], y); return;
+    case OP_attention: ref_attention(c->n, hw, c->c, c->groups, v[0], y); return;
+    case OP_time_embed: ref_time_embed(c->n, c->c, c->flip_sin_to_cos, v[0], v[1], y); return;
+    case OP_relu: ref_relu(count, v[0], y); return;
+    case OP_affine: ref_affine(count, (double)AFFINE_SCALE, (double)AFFINE_SHIFT, v[0], y); return;
+    case OP_copy: ref_affine(count, 1, 0, v[0], y); return;
+    case OP_dropout: ref_dropout(c->n, d, (double)DROPOUT_RATE, DROPOUT_LAYER, state, v[0], y); return;
+    }
+}

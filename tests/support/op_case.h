@@ -1,0 +1,48 @@
+/* op_case.h - the differentiable lines of cases.def: how to build each in a plan, and its reference. */
+#ifndef DDPM_OP_CASE_H
+#define DDPM_OP_CASE_H
+#include "ops/nn.h"
+#include "train_state.h"
+
+/* Plain values only, so that one can be the parameter of a test.  Fields an op has no use for are 0. */
+typedef struct op_case {
+    op_kind op;
+    int n, h, w, c, c2, cout;
+    int kernel, stride;
+    int groups; /* of a norm; attention: heads */
+    int cond;   /* norm_cond */
+    bool pad_end, residual, silu, columns, flip_sin_to_cos;
+} op_case;
+
+const op_case *op_cases(int *n);                            /* all of them */
+const char *op_case_text(const op_case *c, char text[160]); /* "norm_act n 3, 5x7, ..."; returns text */
+
+enum { OP_OPERANDS = 6, OP_MARGIN = 2 };
+
+/* What stands in for a network around one op.  Operands are its inputs in the order of the
+ * references' arguments (x, x2, cond ...), then its parameters in the order of their creation. */
+typedef struct op_graph {
+    plan *p;
+    tensor *operand[OP_OPERANDS];
+    int n_input, n_operand;
+    tensor *state; /* of dropout */
+    tensor *y;
+} op_graph;
+
+/* Make the inputs and append the op. */
+void op_build(const op_case *c, op_graph *g);
+
+/* Does the op read element i of operand k?  With `columns`, cond is a range of a matrix OP_MARGIN
+ * columns wider on either side. */
+bool op_reads(const op_case *c, const op_graph *g, int k, int64_t i);
+
+/* y from the operands' values; state is dropout's. */
+void op_reference(const op_case *c, double *const operand[OP_OPERANDS], const train_state *state, double *y);
+
+enum { DROPOUT_LAYER = 5 };
+#define DROPOUT_RATE 0.375f
+#define AFFINE_SCALE -1.5f
+#define AFFINE_SHIFT 0.25f
+#define NORM_EPS     1e-5f
+
+#endif
