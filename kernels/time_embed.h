@@ -12,7 +12,7 @@ typedef struct time_embed_args {
     const float *t;    /* [n]        any real, |t| <= 8192 for full precision */
     const float *freq; /* [dim / 2]  from time_embed_frequencies() */
     float *y;          /* [n, dim] */
-    int n, dim;        /* dim even, >= 4 */
+    int n, dim;        /* dim >= 4; where it is odd, the last column is 0 */
     int flip_sin_to_cos;
 } time_embed_args;
 
@@ -33,6 +33,7 @@ HD void time_embed_pair(const time_embed_args *a, int b, int i)
     float *y = a->y + (int64_t)b * a->dim + i;
     y[0] = a->flip_sin_to_cos ? p.cos : p.sin;
     y[half] = a->flip_sin_to_cos ? p.sin : p.cos;
+    if (a->dim % 2 && i == half - 1) y[half + 1] = 0.0f;
 }
 
 C_API ddpm_status k_time_embed(void *stream, const time_embed_args *a); /* asynchronous */

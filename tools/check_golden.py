@@ -17,7 +17,7 @@ from oracle import load_tensors, rel_l2
 
 SIZE_LIMIT = 4 << 20
 FLOAT32_LIMIT = 3e-5  # of one forward and backward pass
-LOSS_LIMIT, SAMPLE_LIMIT = 1e-4, 1e-2  # of a run of up to 1000 steps
+LOSS_LIMIT, SAMPLE_LIMIT = 1e-5, 1e-4  # of a whole run
 
 
 def files_of(folder):

@@ -50,7 +50,7 @@ def config(size, channels, down, up, widths, layers, groups, head_dim, **more):
 
 # The recipe of the paper, as diffusers spells it.
 PAPER = {"downsample_padding": 0, "flip_sin_to_cos": False, "freq_shift": 1, "norm_eps": 1e-6}
-SCALE_SHIFT = {"resnet_time_scale_shift": "scale_shift"}
+SHIFT = {"resnet_time_scale_shift": "scale_shift"}
 
 # name: (timesteps, config)
 UNETS = {
@@ -59,8 +59,8 @@ UNETS = {
     "grey_one_layer": ([0, 1, 500, 999], config(8, 1, (D, A), (AU, U), (4, 8), 1, 2, 2)),
     "three_layers": ([37, 998], config(8, 3, (A, D), (U, AU), (4, 4), 3, 2, None, **PAPER)),
     "non_square": ([999, 0, 250], config((8, 12), 3, (D, D, A), (AU, U, U), (4, 6, 6), 1, 2, 3, **PAPER)),
-    "scale_shift": ([5, 700], config(8, 3, (D, A), (AU, U), (4, 8), 1, 4, 4, **SCALE_SHIFT)),
-    "scale_shift_norm": ([0, 999], config(8, 3, (D, D), (U, U), (8, 8), 1, 8, 8, attn_norm_num_groups=2, **SCALE_SHIFT)),
+    "scale_shift": ([5, 700], config(8, 3, (D, A), (AU, U), (4, 8), 1, 4, 4, **SHIFT)),
+    "scale_shift_norm": ([0, 999], config(8, 3, (D, D), (U, U), (8, 8), 1, 8, 8, **SHIFT, attn_norm_num_groups=2)),
     "no_attention": ([0, 640], config(8, 3, (D, D), (U, U), (4, 6), 1, 2, 8, add_attention=False)),
     "no_mid_out_6": ([873], config(8, 3, (D, A), (AU, U), (8, 12), 1, 4, 4, mid_block_type=None, out_channels=6)),
     "single_block": ([0, 999, 1], config((5, 7), 1, (A,), (AU,), (8,), 1, 4, 4)),
@@ -89,7 +89,8 @@ def write_unets(out):
         t = np.array(steps, np.float32)
         result = oracle.unet_forward_backward(unet.double(), x, t, dout)
         about = "x, dout, out, dx: NHWC; grad.*: of sum(out * dout), torch's layout; computed in float64"
-        save_tensors(os.path.join(folder, "io.safetensors"), {"x": x, "t": t, "dout": dout, **as_float32(result)}, about)
+        tensors = {"x": x, "t": t, "dout": dout, **as_float32(result)}
+        save_tensors(os.path.join(folder, "io.safetensors"), tensors, about)
 
 
 # ---- the tutorial's denoiser --------------------------------------------------------------------
@@ -309,7 +310,8 @@ def distance(a, b):
 
 # ---- sampling -----------------------------------------------------------------------------------
 
-EPSILON, SAMPLE, V, MU = ("trajectory/" + name for name in ("epsilon_ema", "sample", "v_prediction", "mu"))
+EPSILON, SAMPLE, V = ("trajectory/" + name for name in ("epsilon_ema", "sample", "v_prediction"))
+MU = SAMPLE  # 1000 rounds of a network's own output: this one contracts, the one trained for mu is chaotic
 LARGE, NO_CLIP = {"variance_type": "fixed_large"}, {"clip_sample": False}
 # name: (network, steps, DDPMScheduler options)
 SAMPLINGS = {
@@ -442,7 +444,7 @@ def main():
     parser.add_argument("--out", default=GOLDEN, help="folder to write (default: tests/golden)")
     parser.add_argument("--verify", action="store_true", help="write nothing; compare with --out")
     parser.add_argument("--check", metavar="BUILD", help="compare libddpm of this build folder with PyTorch")
-    parser.add_argument("--checkpoint", metavar="DIR", action="append", default=[], help="with --check: a pipeline it wrote")
+    parser.add_argument("--checkpoint", metavar="DIR", action="append", default=[], help="with --check: its output")
     arguments = parser.parse_args()
     oracle.be_deterministic()
     if arguments.check:

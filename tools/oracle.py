@@ -32,6 +32,7 @@ def be_deterministic():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
 
 
 def versions():

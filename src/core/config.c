@@ -149,9 +149,16 @@ static ddpm_status set(ddpm_config *c, config_id option, const config_place *at,
                        const config_items *items, err *e)
 {
     const config_option *o = &config_options[option];
-    char why[VALUE_WHY], outranked[sizeof(char[PATH_CAP])] __attribute__((aligned(16)));
+    union {
+        int64_t integer;
+        double real;
+        config_ints ints;
+        config_words words;
+        char path[PATH_CAP];
+    } outranked; /* checked all the same */
+    char why[VALUE_WHY];
     const bool weaker = at->source < c->origin[option].source;
-    void *field = weaker ? outranked : field_of(c, option);
+    void *field = weaker ? &outranked : field_of(c, option);
     const bool good = text ? value_read(field, o, text, why) : value_read_items(field, o, items, why);
     if (!good) return config_refuse(c, at, e, "%s: %s", o->key, why);
     if (!weaker) c->origin[option] = *at;

@@ -157,9 +157,12 @@ static ddpm_status sweep(dataset *d, int64_t max_bad, err *e)
         if (first < 0 || (is_bad_image((ddpm_status)bad[first]) && !is_bad_image((ddpm_status)bad[i]))) first = i;
     }
     if (first >= 0 && (bad_count > max_bad || bad_count == d->count || !is_bad_image((ddpm_status)bad[first]))) {
-        err why = {.text = "it could not be read, and now it can"};
+        err why = {0};
         st = visit(d, first, &why); /* once more, for its message */
-        if (st == DDPM_OK) st = DDPM_EDATA;
+        if (st != (ddpm_status)bad[first])
+            st = err_set(&why, (ddpm_status)bad[first],
+                         "image %lld of the dataset could not be read at the first try: %s", (long long)first,
+                         err_meaning((ddpm_status)bad[first]));
         if (is_bad_image(st))
             err_set(e, st, "%.400s (%lld of %lld files are bad; data.max_bad=N skips up to N)", why.text,
                     (long long)bad_count, (long long)d->count);

@@ -74,7 +74,11 @@ static axis step_axis(const svg_series *s)
     if (s->n == 0) return a;
     a.min = s->step[0];
     a.max = s->step[s->n - 1];
-    if (!(a.max > a.min)) a.max = a.min + 1.0;
+    if (a.min > 0.0 && a.min < 0.05 * a.max) a.min = 0.0;
+    if (!(a.max > a.min)) {
+        a.min -= 1.0;
+        a.max += 1.0;
+    }
     return a;
 }
 
@@ -121,7 +125,7 @@ static void put_value_ticks(FILE *f, const axis *y)
 
 static void put_step_ticks(FILE *f, const axis *x)
 {
-    const double step = nice_step(x->max - x->min, 7);
+    const double step = fmax(nice_step(x->max - x->min, 7), 1.0);
     for (int i = 0; i <= 16; i++) {
         const double v = (ceil(x->min / step - 1e-6) + i) * step;
         const int at = place(x, v);
@@ -139,7 +143,7 @@ typedef struct column { /* the finite points of one pixel column */
 static void put_column(FILE *f, const column *c, bool *drawing)
 {
     if (!c->any) return;
-    (void)fprintf(f, *drawing ? "L%d %d" : "M%d %dh0", c->at, c->lowest); /* h0: a lone point shows as a dot */
+    (void)fprintf(f, *drawing ? "L%d %d" : "M%d %dh1", c->at, c->lowest); /* h1: a lone point shows as a dot */
     if (c->highest != c->lowest) (void)fprintf(f, "V%d", c->highest);
     *drawing = true;
 }

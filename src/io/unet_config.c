@@ -209,9 +209,6 @@ static ddpm_status check_channels(const unet_config *c, const char *where, err *
                            "%s: block_out_channels[%d] = %d is not a multiple of attention_head_dim = %d", where, i,
                            channels, c->attention_head_dim);
     }
-    if (c->block[0].out_channels % 2)
-        return err_set(e, DDPM_EDATA, "%s: block_out_channels[0] = %d must be even, half sines and half cosines", where,
-                       c->block[0].out_channels);
     const int last = c->block[c->n_block - 1].out_channels;
     if (c->attn_norm_num_groups && last % c->attn_norm_num_groups)
         return err_set(e, DDPM_EDATA,

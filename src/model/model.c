@@ -33,7 +33,10 @@ ddpm_status model_create(backend *be, const network *net, const scheduler_config
     model *m = NULL;
     ddpm_status st = DDPM_OK;
     *out = NULL;
-    if (net->kind == NETWORK_UNET) TRY(unet_config_check(&net->unet, "model", e));
+    if (net->kind == NETWORK_UNET && unet_config_check(&net->unet, "model", e) != DDPM_OK) {
+        if (e) e->status = DDPM_EINVAL; /* files were checked when they were read: these are options */
+        return DDPM_EINVAL;
+    }
     TRY_GOTO(mem_array(&m, 1, sizeof *m, "model", e));
     m->be = be;
     m->net = *net;

@@ -47,7 +47,7 @@ static tensor *embed_time(plan *p, const unet_config *c, tensor *t, tensor *freq
     const int64_t width = 4 * (int64_t)c->block[0].out_channels;
     projections all;
     list_projections(c, &all);
-    tensor *h = nn_time_embed(p, t, freq, c->flip_sin_to_cos);
+    tensor *h = nn_time_embed(p, t, freq, c->block[0].out_channels, c->flip_sin_to_cos);
     plan_push(p, "time_embedding");
     h = nn_linear(p, &(nn_linear_args){.x = h, .cout = width, .silu = true, .name = "linear_1"});
     h = nn_linear(p, &(nn_linear_args){.x = h, .cout = width, .silu = true, .name = "linear_2"});

@@ -58,9 +58,9 @@ tensor *nn_linear(plan *p, const nn_linear_args *a);
  * channels; y [n, h, w, c] = softmax(q k^T / sqrt(c / heads)) v.  Vaswani et al. 2017, eq. 1. */
 tensor *nn_attention(plan *p, tensor *qkv, int heads);
 
-/* Sinusoidal embedding of t [n] to [n, 1, 1, dim], dim even; freq [dim / 2] is filled with
- * time_embed_frequencies() by the caller of the plan. */
-tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, bool flip_sin_to_cos);
+/* Sinusoidal embedding of t [n] to [n, 1, 1, dim], an odd last column 0; freq [dim / 2] is filled
+ * with time_embed_frequencies() by the caller of the plan. */
+tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, int64_t dim, bool flip_sin_to_cos);
 
 tensor *nn_relu(plan *p, tensor *x);
 tensor *nn_affine(plan *p, tensor *x, float scale, float shift); /* scale x + shift */

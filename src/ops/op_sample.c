@@ -3,10 +3,13 @@
 #include "plan/operands.h"
 #include "sampler_step.h"
 
-tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, bool flip_sin_to_cos)
+tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, int64_t dim, bool flip_sin_to_cos)
 {
     if (!t || !freq || !plan_ok(p)) return NULL;
-    tensor *y = plan_act(p, "time_proj", t->n, 1, 1, 2 * freq->n);
+    if (freq->n != dim / 2)
+        return plan_fail(p, DDPM_EINVAL, "%lld frequencies for an embedding of %lld", (long long)freq->n,
+                         (long long)dim);
+    tensor *y = plan_act(p, "time_proj", t->n, 1, 1, dim);
     plan_push(p, "time_proj");
     step *s = plan_emit(p, OP_time_embed);
     plan_pop(p);

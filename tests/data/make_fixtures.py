@@ -126,8 +126,8 @@ def make_jpeg():
         exif[0x010f] = "maker"
         exif[0x0112] = orientation
         both(f"exif{orientation}.jpg", jpeg(smooth(H, W, 3), quality=90, exif=exif.tobytes()))
-    motorola = b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\x08\0\0\0\0\0\0"
-    both("exif8_big_endian.jpg", jpeg(smooth(H, W, 3), quality=90, exif=motorola))
+    intel = b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\x01\3\0\1\0\0\0\x08\0\0\0\0\0\0\0"  # Pillow writes big-endian blocks
+    both("exif8_little_endian.jpg", jpeg(smooth(H, W, 3), quality=90, exif=intel))
 
 
 def make_bad():
@@ -146,6 +146,9 @@ def make_bad():
     cmyk = io.BytesIO()
     Image.fromarray(smooth(H, W, 3)).convert("CMYK").save(cmyk, "JPEG")
     write("bad_cmyk.jpg", cmyk.getvalue())
+    ycck = bytearray(cmyk.getvalue())
+    ycck[ycck.index(b"Adobe") + 11] = 2  # the transform byte of APP14
+    write("bad_ycck.jpg", bytes(ycck))
     sof = picture.index(b"\xff\xc0")
     write("bad_side.jpg", picture[: sof + 5] + struct.pack(">HH", 65500, 65500) + picture[sof + 9:])
     write("bad_promise.jpg", picture[: sof + 5] + struct.pack(">HH", 8000, 8000) + picture[sof + 9:])

@@ -1,4 +1,4 @@
-#include "data/image.h"
+#include "data/image_codec.h"
 
 #include "core/mem.h"
 #include "data_files.h"
@@ -83,6 +83,7 @@ Test(image, refuses_what_is_damaged_and_says_what_is_wrong)
         {FIXTURE("bad_zero.png"), "damaged PNG"},
         {FIXTURE("bad_truncated.jpg"), "damaged JPEG"},
         {FIXTURE("bad_cmyk.jpg"), "CMYK"},
+        {FIXTURE("bad_ycck.jpg"), "CMYK"},
         {FIXTURE("bad_side.jpg"), "65500 x 65500 pixels; the limit"},
         {FIXTURE("bad_promise.jpg"), "promises 8000 x 8000 pixels"},
         {FIXTURE("bad_header.jpg"), "damaged JPEG"},
@@ -122,6 +123,40 @@ Test(image, refuses_every_truncation)
         }
         mem_free(bytes);
     }
+}
+
+/* A TIFF block with the maker's name, then the orientation 6, as cameras write it. */
+static const uint8_t EXIF[] = {'I',  'I', '*', 0, 8, 0, 0, 0, 2,   0, /* the first directory is at 8: 2 entries */
+                               0x0f, 1,   2,   0, 3, 0, 0, 0, 'x', 'y', 0, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0};
+
+static int orientation_of(const uint8_t *bytes, size_t size)
+{
+    uint8_t *exact = malloc(size ? size : 1);
+    memcpy(exact, bytes, size);
+    const int orientation = exif_orientation(exact, size);
+    free(exact);
+    return orientation;
+}
+
+Test(image, hostile_exif_blocks_are_upright)
+{
+    uint8_t block[sizeof EXIF];
+    cr_assert_eq(orientation_of(EXIF, sizeof EXIF), 6);
+    for (size_t n = 0; n < sizeof EXIF; n++) cr_assert_eq(orientation_of(EXIF, n), 1, "%zu bytes", n);
+    for (size_t byte = 0; byte < sizeof EXIF; byte++) /* whatever one byte becomes, nothing is read past the end */
+        for (int v = 0; v < 256; v++) {
+            memcpy(block, EXIF, sizeof EXIF);
+            block[byte] = (uint8_t)v;
+            const int o = orientation_of(block, sizeof block);
+            cr_assert(o >= 1 && o <= 8);
+            if (byte == 30) cr_assert_eq(o, v >= 1 && v <= 8 ? v : 1);
+        }
+    memcpy(block, EXIF, sizeof EXIF);
+    memset(block + 4, 0xff, 4); /* the directory is at 2^32 - 1 */
+    cr_assert_eq(orientation_of(block, sizeof block), 1);
+    memcpy(block, EXIF, sizeof EXIF);
+    block[22] = 0x13, block[9] = 0xff; /* no orientation, and 65 thousand entries more */
+    cr_assert_eq(orientation_of(block, sizeof block), 1);
 }
 
 Test(image, decoders_keep_silent)

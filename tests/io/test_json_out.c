@@ -141,9 +141,19 @@ Test(json_in, takes_values_defaults_and_notes_the_unknown)
 
 Test(json_in, refuses_what_is_not_strict_json)
 {
-    static const char *const bad[] = {"",         "[]",          "{\"a\":1,\"a\":2}", "{} x",           "{\"a\":01}",
-                                      "{\"a\":1", "{'a':1}",     "{\"a\":NaN}",       "{\"a\":\"\xff\"}", "{\"a\\u0000\":1}",
-                                      "nul",      "{\"a\":1e999}", "{\"a\":99999999999999999999}"};
+    static const char *const bad[] = {"",
+                                      "[]",
+                                      "{\"a\":1,\"a\":2}",
+                                      "{} x",
+                                      "{\"a\":01}",
+                                      "{\"a\":1",
+                                      "{'a':1}",
+                                      "{\"a\":NaN}",
+                                      "{\"a\":\"\xff\"}",
+                                      "{\"a\\u0000\":1}",
+                                      "nul",
+                                      "{\"a\":1e999}",
+                                      "{\"a\":99999999999999999999}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         err e = {0};
         json_in j = object(bad[i], &e);
@@ -168,8 +178,9 @@ Test(json_in, limits_hold_to_the_last)
     static const struct {
         const char *text;
         bool good;
-    } cases[] = {{"{\"a\": 1}", true},  {"{\"a\": 9}", true},    {"{\"a\": 0}", false},   {"{\"a\": 10}", false},
-                 {"{\"a\": true}", false}, {"{\"a\": null}", false}, {"{\"a\": \"1\"}", false}, {"{\"a\": 4294967297}", false}};
+    } cases[] = {{"{\"a\": 1}", true},      {"{\"a\": 9}", true},          {"{\"a\": 0}", false},
+                 {"{\"a\": 10}", false},    {"{\"a\": true}", false},      {"{\"a\": null}", false},
+                 {"{\"a\": \"1\"}", false}, {"{\"a\": 4294967297}", false}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         err e = {0};
         json_in j = object(cases[i].text, &e);

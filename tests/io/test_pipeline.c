@@ -118,8 +118,9 @@ Test(pipeline, what_was_looked_for_is_said)
 /* Every folder and config that diffusers wrote for the tests of other rooms is read, and written again to the byte. */
 Test(pipeline, all_golden_configs_go_round)
 {
-    static const char *const names[] = {"unet_cifar",      "unet_defaults",    "unet_scale_shift", "unet_scale_shift_norm",
-                                        "unet_non_square", "unet_no_mid_out_6"};
+    static const char *const names[] = {
+        "unet_cifar",        "unet_defaults", "unet_scale_shift", "unet_scale_shift_norm", "unet_non_square",
+        "unet_no_mid_out_6", "unet_centred",  "unet_odd_widths",  "unet_single_block"};
     char dir[PATH_CAP], path[PATH_CAP];
     scratch_make(dir);
     int read = 0;
@@ -145,8 +146,8 @@ Test(pipeline, diffusers_loads_what_is_written)
     const char *python = getenv("DDPM_PYTHON");
     if (!python) cr_skip_test("set DDPM_PYTHON to a Python with diffusers to check against it");
     write_fixture(scratch_make(dir));
-    (void)snprintf(command, sizeof command, "'%s' '%s/io/check_pipeline.py' '%s' '%s/pipeline'", python, DDPM_TESTS, dir,
-                   FIXTURES);
+    (void)snprintf(command, sizeof command, "'%s' '%s/io/check_pipeline.py' '%s' '%s/pipeline'", python, DDPM_TESTS,
+                   dir, FIXTURES);
     cr_assert_eq(system(command), 0);
     scratch_remove(dir);
 }

@@ -51,8 +51,11 @@ Test(safetensors, widens_every_float_type)
         const char *name;
         int n;
         double values[3];
-    } cases[] = {{"b", 3, {0, 1, 2}},           {"h", 3, {1.5, -0.0, 65504}}, {"bf", 3, {1.5, -3, 0x1.94p+99 /* 1e30 in 8 bits */}},
-                 {"f64", 2, {0.1, -2}}, {"scalar", 1, {3.5}}};
+    } cases[] = {{"b", 3, {0, 1, 2}},
+                 {"h", 3, {1.5, -0.0, 65504}},
+                 {"bf", 3, {1.5, -3, 0x1.94p+99 /* 1e30 in 8 bits */}},
+                 {"f64", 2, {0.1, -2}},
+                 {"scalar", 1, {3.5}}};
     safetensors *st = open_good(FIXTURES "/mix.safetensors");
     err e = {0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -194,9 +197,11 @@ Test(safetensors, bad_items_are_refused_and_leave_no_file)
     name.name = "__metadata__";
     utf8.name = "\xff";
     deep.rank = 9;
-    const safetensors_item cases[][2] = {{good, good}, {good, negative}, {good, huge}, {good, name}, {good, utf8}, {good, deep}};
-    static const char *const words[] = {"two tensors are named 'a'", "negative or too large", "negative or too large",
-                                        "cannot be named '__metadata__'", "cannot be named", "rank 9"};
+    const safetensors_item cases[][2] = {{good, good}, {good, negative}, {good, huge},
+                                         {good, name}, {good, utf8},     {good, deep}};
+    static const char *const words[] = {"two tensors are named 'a'", "negative or too large",
+                                        "negative or too large",     "cannot be named '__metadata__'",
+                                        "cannot be named",           "rank 9"};
     char dir[PATH_CAP];
     const char *path = in_dir(scratch_make(dir), "x.safetensors");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

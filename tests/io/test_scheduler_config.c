@@ -23,7 +23,8 @@ static void refuse(const char *text, const char *words)
 
 Test(scheduler_config, what_diffusers_writes_is_written_again_to_the_byte)
 {
-    static const char *const names[] = {"scheduler_defaults", "scheduler_cosine", "scheduler_other", "scheduler_sigmoid"};
+    static const char *const names[] = {"scheduler_defaults", "scheduler_cosine", "scheduler_other",
+                                        "scheduler_sigmoid"};
     char dir[PATH_CAP], name[64];
     scratch_make(dir);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -92,7 +93,8 @@ Test(scheduler_config, the_first_releases_keys_are_taken)
     cr_assert_eq(parse("{\"predict_epsilon\": false}", NULL).prediction_type, SCHEDULER_SAMPLE);
     cr_assert_eq(parse("{\"predict_epsilon\": true}", NULL).prediction_type, SCHEDULER_EPSILON);
     cr_assert_eq(parse("{\"timesteps\": 300, \"num_train_timesteps\": 400}", NULL).num_train_timesteps, 400);
-    cr_assert_str_eq(parse("{\"_class_name\": \"DDIMScheduler\", \"set_alpha_to_one\": true}", NULL).class_name, "DDIMScheduler");
+    cr_assert_str_eq(parse("{\"_class_name\": \"DDIMScheduler\", \"set_alpha_to_one\": true}", NULL).class_name,
+                     "DDIMScheduler");
 }
 
 Test(scheduler_config, what_is_not_supported_is_refused_by_name)

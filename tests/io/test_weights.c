@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define WEIGHTS FIXTURES "/pipeline/unet/diffusion_pytorch_model.safetensors"
-#define FIRST FIXTURES "/first/diffusion_pytorch_model.fp16.safetensors"
+#define FIRST   FIXTURES "/first/diffusion_pytorch_model.fp16.safetensors"
 
 Test(weights, filters_change_layout_by_index)
 {

@@ -2,7 +2,6 @@
  * `=` against `+=`, and what must not change a bit. */
 #include "core/mem.h"
 #include "noise.h"
-#include "plan/operands.h"
 #include "support/op_rig.h"
 
 #include <criterion/criterion.h>
@@ -10,28 +9,13 @@
 #include <math.h>
 #include <string.h>
 
-enum { ALL = ~0u, FEW = 12, ENTRIES = 6, DIRECTIONS = 3 };
-
-/* Rounding of the cpu backend, of a whole output relative to its own size. */
-static double forward_tolerance(op_kind op)
-{
-    switch ((int)op) {
-    case OP_copy: return 0;
-    case OP_relu: return 0;
-    case OP_affine: return 1e-7;
-    case OP_dropout: return 1e-7;
-    case OP_time_embed: return 2e-7;
-    case OP_attention: return 1e-6;
-    default: return 5e-7;
-    }
-}
-#define GRADIENT_TOLERANCE 2e-6
+enum { ALL = ~0u };
 
 static struct criterion_test_params all_cases(void)
 {
     int n = 0;
-    op_case *c = (op_case *)(uintptr_t)op_cases(&n);
-    return cr_make_param_array(op_case, c, (size_t)n);
+    const op_case *c = op_cases(&n);
+    return cr_make_param_array(op_case, (void *)(uintptr_t)c, (size_t)n);
 }
 
 static double norm_of(const double *a, int64_t n)
@@ -41,76 +25,221 @@ static double norm_of(const double *a, int64_t n)
     return sqrt(sum);
 }
 
-static double distance(const float *a, const double *b, int64_t n)
+/* ---- (a) the forward pass ---- */
+
+/* Rounding of float arithmetic, relative to the size of the whole output. */
+static double forward_tolerance(op_kind op)
 {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-    return sqrt(sum);
+    switch ((int)op) {
+    case OP_copy:
+    case OP_relu: return 0;
+    case OP_affine:
+    case OP_dropout: return 1e-7;
+    default: return 5e-7;
+    }
 }
 
 ParameterizedTestParameters(ops, forward_matches_double) { return all_cases(); }
 ParameterizedTest(const op_case *c, ops, forward_matches_double)
 {
     char text[160];
-    op_exact exact = op_exact_create(c);
+    op_exact x = op_exact_create(c);
     op_result got = op_run(c, &(op_options){.threads = 1, .only = ALL});
-    op_exact_run(&exact);
-    const double scale = norm_of(exact.y, exact.y_count), error = distance(got.y, exact.y, exact.y_count);
-    cr_log_info("forward %.2e %s", error / scale, op_case_text(c, text));
-    cr_expect(error <= forward_tolerance(c->op) * scale, "%s: off by %.2e", op_case_text(c, text), error / scale);
-    op_exact_free(&exact);
+    op_exact_run(&x);
+    const double size = norm_of(x.y, x.y_count);
+    for (int64_t i = 0; i < x.y_count; i++) x.y[i] -= (double)got.y[i];
+    const double error = norm_of(x.y, x.y_count);
+    cr_log_info("forward %.2e of %.2e: %s", error, size, op_case_text(c, text));
+    cr_expect(error <= forward_tolerance(c->op) * size, "%s: off by %.2e", op_case_text(c, text), error);
+    op_exact_free(&x);
     op_result_free(&got);
 }
 
-/* ---- gradients ---- */
+/* ---- (b) gradients ---- */
+
+/* An entry alone is measured by the root mean square of its gradient, a sum over random signs by
+ * the gradient's norm.  Where a gradient vanishes (a group of one pixel), that of the output stands in. */
+#define GRADIENT_TOLERANCE 5e-6
+#define FLOOR              0.1
+enum { FEW = 12, ENTRIES = 6, DIRECTIONS = 3 };
 
 typedef struct checker {
-    const char *text;
-    op_exact *exact;
-    const op_result *got;
-    double worst;
+    const op_case *c;
+    op_exact *x;
+    const float *grad;
+    int operand;
+    double floor, worst;
 } checker;
 
-/* One slope against the gradient; `size` is what the gradient's error is measured by. */
-static void check_slope(checker *k, int operand, const double *direction, double size)
+static void check_slope(checker *k, const double *direction, double size)
 {
-    const float *grad = k->got->grad[operand];
+    char text[160];
+    const int64_t n = k->x->count[k->operand];
     double ours = 0;
-    for (int64_t i = 0; i < k->got->count[operand]; i++)
-        if (direction[i] != 0) ours += (double)grad[i] * direction[i];
-    const double slope = op_exact_slope(k->exact, operand, direction), error = fabs(ours - slope) / size;
+    for (int64_t i = 0; i < n; i++)
+        if (direction[i] != 0) ours += (double)k->grad[i] * direction[i];
+    const double slope = op_exact_slope(k->x, k->operand, direction);
+    const double error = fabs(ours - slope) / fmax(size, k->floor);
     if (!(error <= k->worst)) k->worst = error;
-    cr_expect(error <= GRADIENT_TOLERANCE, "%s: gradient of operand %d: %.8g for a slope of %.8g (off by %.2e)",
-              k->text, operand, ours, slope, error);
+    cr_expect(error <= GRADIENT_TOLERANCE, "%s: operand %d: %.9g for a slope of %.9g, off by %.2e",
+              op_case_text(k->c, text), k->operand, ours, slope, error);
 }
 
-/* The norm of a whole gradient; where it is rounding noise only, that of the gradient it is the sum of. */
-static double size_of(const checker *k, int operand)
-{
-    const int64_t n = k->got->count[operand];
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const double g = (double)k->got->grad[operand][i];
-        if (g == g) sum += g * g;
-    }
-    return fmax(sqrt(sum), norm_of(k->exact->dy, k->exact->y_count) * 0.1);
-}
-
-static void check_operand(checker *k, int operand)
+/* A few single entries (all of a small gradient), and three random directions that see every entry. */
+static void check_gradient(checker *k)
 {
     err why = {0};
-    const int64_t n = k->got->count[operand];
-    const double size = size_of(k, operand);
-    double *direction;
+    const int64_t n = k->x->count[k->operand], entries = n <= FEW ? n : ENTRIES;
+    double *direction, sum = 0;
     cr_assert_eq(mem_array(&direction, (size_t)n, sizeof *direction, "test", &why), DDPM_OK, "%s", why.text);
-    op_graph g = {.operand = {NULL}};
-    (void)g;
-    const int64_t entries = n <= FEW ? n : ENTRIES;
+    for (int64_t i = 0; i < n; i++)
+        if (op_reads(k->c, k->operand, i)) sum += (double)k->grad[i] * (double)k->grad[i];
     for (int64_t j = 0; j < entries; j++) {
         const int64_t i = n <= FEW ? j : j * (n - 1) / (entries - 1);
+        if (!op_reads(k->c, k->operand, i)) continue;
         direction[i] = 1;
-        if (!isnan(k->got->grad[operand][i])) check_slope(k, operand, direction, size);
+        check_slope(k, direction, sqrt(sum / (double)n));
         direction[i] = 0;
     }
+    for (uint32_t j = 0; j < DIRECTIONS && n > FEW; j++) {
+        for (int64_t i = 0; i < n; i++) {
+            const float z = noise_normal4(5, j, 0, 0, (uint32_t)i).v[0];
+            direction[i] = op_reads(k->c, k->operand, i) ? (double)z : 0;
+        }
+        check_slope(k, direction, sqrt(sum));
+    }
     mem_free(direction);
+}
+
+ParameterizedTestParameters(ops, gradients_match_differences_of_double) { return all_cases(); }
+ParameterizedTest(const op_case *c, ops, gradients_match_differences_of_double)
+{
+    char text[160];
+    op_exact x = op_exact_create(c);
+    op_result got = op_run(c, &(op_options){.threads = 1, .only = ALL});
+    checker k = {.c = c, .x = &x, .floor = FLOOR * norm_of(x.dy, x.y_count) / sqrt((double)x.y_count)};
+    const bool differentiable = c->op != OP_time_embed;
+    for (k.operand = 0; k.operand < x.n_operand; k.operand++) {
+        k.grad = got.grad[k.operand];
+        cr_assert(differentiable == (k.grad != NULL), "%s: operand %d", op_case_text(c, text), k.operand);
+        if (k.grad) check_gradient(&k);
+    }
+    cr_log_info("gradients %.2e: %s", k.worst, op_case_text(c, text));
+    op_exact_free(&x);
+    op_result_free(&got);
+}
+
+/* ---- (c) setting and adding ---- */
+
+static double rms(const op_case *c, const op_result *r, int k)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < r->count[k]; i++)
+        if (op_reads(c, k, i)) sum += (double)r->grad[k][i] * (double)r->grad[k][i];
+    return sqrt(sum / (double)r->count[k]);
+}
+
+/* Gradient k, added to what was there; what the op does not read is not touched. */
+static void check_sum(const op_case *c, const op_result *set, const op_result *added, int k)
+{
+    char text[160];
+    const double tolerance = 2e-6 * (1 + rms(c, set, k));
+    for (int64_t i = 0; i < set->count[k]; i++) {
+        const double before = op_before_value(k, i), now = (double)added->grad[k][i];
+        if (!op_reads(c, k, i)) {
+            cr_assert(isnan(set->grad[k][i]) && now == before,
+                      "%s: gradient %d is written at %lld, outside its columns", op_case_text(c, text), k,
+                      (long long)i);
+            continue;
+        }
+        const double want = before + (double)set->grad[k][i], slack = tolerance + 2e-6 * fabs(want);
+        cr_assert(fabs(now - want) <= slack, "%s: gradient %d at %lld: %.9g + %.9g gives %.9g", op_case_text(c, text),
+                  k, (long long)i, before, (double)set->grad[k][i], now);
+    }
+}
+
+ParameterizedTestParameters(ops, every_gradient_is_set_or_added_to) { return all_cases(); }
+ParameterizedTest(const op_case *c, ops, every_gradient_is_set_or_added_to)
+{
+    op_result set = op_run(c, &(op_options){.threads = 1, .only = ALL, .before = OP_BEFORE_NAN});
+    op_result added = op_run(c, &(op_options){.threads = 1, .only = ALL, .before = OP_BEFORE_RANDOM, .add = true});
+    for (int k = 0; k < set.n_operand; k++)
+        if (set.grad[k]) check_sum(c, &set, &added, k);
+    op_result_free(&set);
+    op_result_free(&added);
+}
+
+/* ---- (d), (e): what must not change a bit ---- */
+
+static double difference(const float *a, const float *b, int64_t n)
+{
+    double sum = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (float_bits(a[i]) == float_bits(b[i])) continue;
+        const double d = (double)a[i] - (double)b[i];
+        sum += d * d;
+    }
+    for (int64_t i = 0; i < n; i++) size += isnan(a[i]) ? 0 : (double)a[i] * (double)a[i];
+    return sum == 0 ? 0 : sqrt(sum / size);
+}
+
+static void expect_same(const op_case *c, const op_result *a, const op_result *b, const double tolerance[OP_OPERANDS])
+{
+    char text[160];
+    const double forward = difference(a->y, b->y, a->y_count);
+    cr_expect(forward == 0, "%s: the output differs by %.2e", op_case_text(c, text), forward);
+    for (int k = 0; k < a->n_operand; k++) {
+        if (!a->grad[k] || !b->grad[k]) continue;
+        const double error = difference(a->grad[k], b->grad[k], a->count[k]);
+        if (error > 0) cr_log_info("differs by %.2e: gradient %d of %s", error, k, op_case_text(c, text));
+        cr_expect(error <= tolerance[k], "%s: gradient %d differs by %.2e", op_case_text(c, text), k, error);
+    }
+}
+
+ParameterizedTestParameters(ops, packing_changes_no_bit) { return all_cases(); }
+ParameterizedTest(const op_case *c, ops, packing_changes_no_bit)
+{
+    op_result packed = op_run(c, &(op_options){.threads = 1, .only = ALL});
+    op_result apart = op_run(c, &(op_options){.threads = 1, .only = ALL, .unpacked = true});
+    expect_same(c, &packed, &apart, (const double[OP_OPERANDS]){0});
+    op_result_free(&packed);
+    op_result_free(&apart);
+}
+
+/* oneDNN's backward-weights convolution cuts its sum over pixels by the number of threads: the
+ * filter of a 3x3 convolution and, from the same pass, its bias; the filter alone of an upconv. */
+static bool sums_by_thread(const op_case *c, const op_result *r, int k)
+{
+    return k >= r->n_input && ((c->op == OP_conv2d && c->kernel == 3) || (c->op == OP_upconv && k == r->n_input));
+}
+
+ParameterizedTestParameters(ops, threads_change_no_bit) { return all_cases(); }
+ParameterizedTest(const op_case *c, ops, threads_change_no_bit)
+{
+    double tolerance[OP_OPERANDS];
+    op_result one = op_run(c, &(op_options){.threads = 1, .only = ALL});
+    op_result two = op_run(c, &(op_options){.threads = 2, .only = ALL});
+    for (int k = 0; k < one.n_operand; k++) tolerance[k] = sums_by_thread(c, &one, k) ? 1e-6 : 0;
+    expect_same(c, &one, &two, tolerance);
+    op_result_free(&one);
+    op_result_free(&two);
+}
+
+/* ---- (f) a gradient does not depend on which others are wanted ---- */
+
+ParameterizedTestParameters(ops, gradients_wanted_alone_are_the_same) { return all_cases(); }
+ParameterizedTest(const op_case *c, ops, gradients_wanted_alone_are_the_same)
+{
+    char text[160];
+    op_result all = op_run(c, &(op_options){.threads = 1, .only = ALL});
+    for (int alone = -1; alone < all.n_input; alone++) { /* -1: none but the parameters' */
+        if (alone < 0 && all.n_operand == all.n_input) continue;
+        op_result one = op_run(c, &(op_options){.threads = 1, .only = alone < 0 ? 0 : 1u << alone});
+        for (int k = 0; k < all.n_input; k++)
+            cr_expect((k == alone && all.grad[k]) == (one.grad[k] != NULL), "%s: gradient %d with only %d wanted",
+                      op_case_text(c, text), k, alone);
+        expect_same(c, &all, &one, (const double[OP_OPERANDS]){0});
+        op_result_free(&one);
+    }
+    op_result_free(&all);
 }

@@ -45,12 +45,14 @@ void ref_attention(int n, int s, int c, int heads, const double *qkv, double *y)
     free(p);
 }
 
-void ref_time_embed(int n, int half, bool flip_sin_to_cos, const double *t, const double *freq, double *y)
+void ref_time_embed(int n, int dim, bool flip_sin_to_cos, const double *t, const double *freq, double *y)
 {
+    const int half = dim / 2;
     for (int b = 0; b < n; b++)
         for (int i = 0; i < half; i++) {
             const double angle = (double)(float)(t[b] * freq[i]);
-            double *row = y + (int64_t)b * 2 * half;
+            double *row = y + (int64_t)b * dim;
+            if (dim % 2) row[dim - 1] = 0;
             row[i] = flip_sin_to_cos ? cos(angle) : sin(angle);
             row[half + i] = flip_sin_to_cos ? sin(angle) : cos(angle);
         }

@@ -42,8 +42,9 @@ void ref_linear(int n, int cin, int cout, bool silu, const double *x, const doub
                 double *y);
 /* y [n, s, c] from qkv [n, s, 3c].  Vaswani et al. 2017 (arXiv:1706.03762), eq. 1, for each head. */
 void ref_attention(int n, int s, int c, int heads, const double *qkv, double *y);
-/* y [n, 2 half]: sines, then cosines, or the other way round; the angle is rounded to float first. */
-void ref_time_embed(int n, int half, bool flip_sin_to_cos, const double *t, const double *freq, double *y);
+/* y [n, dim]: sines, then cosines, or the other way round, and a 0 where dim is odd; the angle is
+ * rounded to float first. */
+void ref_time_embed(int n, int dim, bool flip_sin_to_cos, const double *t, const double *freq, double *y);
 void ref_relu(int64_t count, const double *x, double *y);
 void ref_affine(int64_t count, double scale, double shift, const double *x, double *y);
 /* y [n, d] = x mask / (1 - rate), the mask of samples state->sample + 0 .. n - 1 */

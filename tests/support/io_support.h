@@ -34,7 +34,7 @@ float fixture_value(int k, int64_t i);
 int name_rank(const test_net *net, int which); /* k of tensors[which] */
 /* Index in our layout of PyTorch's index i. */
 int64_t our_index(const named_tensor *t, int64_t i);
-void net_fill(test_net *net);        /* with fixture_value(), in our layout */
+void net_fill(test_net *net);             /* with fixture_value(), in our layout */
 int net_differences(const test_net *net); /* values that are not fixture_value() */
 
 #endif

@@ -15,8 +15,8 @@
 #define LINEAR(n, c, cout, silu) {OP_linear, n, 1, 1, c, 0, cout, 0, 0, 0, 0, false, false, silu, false, false},
 #define ATTENTION(n, h, w, c, heads)                                                                                   \
     {OP_attention, n, h, w, c, 0, 0, 0, 0, heads, 0, false, false, false, false, false},
-#define TIME_EMBED(n, half, flip) {OP_time_embed, n, 1, 1, half, 0, 0, 0, 0, 0, 0, false, false, false, false, flip},
-#define POINT(op, n, h, w, c)     {OP_##op, n, h, w, c, 0, 0, 0, 0, 0, 0, false, false, false, false, false},
+#define TIME_EMBED(n, dim, flip) {OP_time_embed, n, 1, 1, dim, 0, 0, 0, 0, 0, 0, false, false, false, false, flip},
+#define POINT(op, n, h, w, c)    {OP_##op, n, h, w, c, 0, 0, 0, 0, 0, 0, false, false, false, false, false},
 static const op_case cases[] = {
 #include "cases.def"
 };
@@ -98,7 +98,7 @@ static tensor *build(const op_case *c, op_graph *g)
     case OP_attention: return nn_attention(p, image(g, c, "qkv", 3 * c->c), c->groups);
     case OP_time_embed: {
         tensor *t = input(g, "t", (const int64_t[]){c->n, 1, 1, 1});
-        return nn_time_embed(p, t, input(g, "freq", (const int64_t[]){c->c, 1, 1, 1}), c->flip_sin_to_cos);
+        return nn_time_embed(p, t, input(g, "freq", (const int64_t[]){c->c / 2, 1, 1, 1}), c->c, c->flip_sin_to_cos);
     }
     case OP_relu: return nn_relu(p, image(g, c, "x", c->c));
     case OP_affine: return nn_affine(p, image(g, c, "x", c->c), AFFINE_SCALE, AFFINE_SHIFT);
@@ -119,10 +119,10 @@ void op_build(const op_case *c, op_graph *g)
 
 static int cond_operand(const op_case *c) { return c->c2 ? 2 : 1; }
 
-bool op_reads(const op_case *c, const op_graph *g, int k, int64_t i)
+bool op_reads(const op_case *c, int k, int64_t i)
 {
     if (!c->columns || k != cond_operand(c)) return true;
-    const int64_t column = i % g->operand[k]->c - OP_MARGIN;
+    const int64_t column = i % (cond_width(c) + 2 * OP_MARGIN) - OP_MARGIN;
     return column >= 0 && column < cond_width(c);
 }
 

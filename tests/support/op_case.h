@@ -32,9 +32,9 @@ typedef struct op_graph {
 /* Make the inputs and append the op. */
 void op_build(const op_case *c, op_graph *g);
 
-/* Does the op read element i of operand k?  With `columns`, cond is a range of a matrix OP_MARGIN
- * columns wider on either side. */
-bool op_reads(const op_case *c, const op_graph *g, int k, int64_t i);
+/* Does the op read element i of operand k?  With `columns`, cond is a range of a matrix that is
+ * OP_MARGIN columns wider on either side. */
+bool op_reads(const op_case *c, int k, int64_t i);
 
 /* y from the operands' values; state is dropout's. */
 void op_reference(const op_case *c, double *const operand[OP_OPERANDS], const train_state *state, double *y);

@@ -25,10 +25,7 @@ static void *new_array(int64_t count, size_t size)
     return a;
 }
 
-static float normal(uint32_t what, int64_t i)
-{
-    return noise_normal4(SEED, what, 0, 0, (uint32_t)(i / 4)).v[i % 4];
-}
+static float normal(uint32_t what, int64_t i) { return noise_normal4(SEED, what, 0, 0, (uint32_t)(i / 4)).v[i % 4]; }
 
 double op_before_value(int k, int64_t i) { return (double)normal((uint32_t)(SEED_BEFORE + k), i); }
 
@@ -117,8 +114,7 @@ op_result op_run(const op_case *c, const op_options *o)
     err why = {0};
     rig r = {0};
     build(&r, c, o);
-    op_result out = {
-        .n_operand = r.g.n_operand, .n_input = r.g.n_input, .y_count = tensor_count(r.g.y)};
+    op_result out = {.n_operand = r.g.n_operand, .n_input = r.g.n_input, .y_count = tensor_count(r.g.y)};
     for (int k = 0; k < r.g.n_operand; k++) write_operand(&r, c, k), write_before(&r, o->before, k);
     float *dy = new_array(out.y_count, sizeof *dy);
     for (int64_t i = 0; i < out.y_count; i++) dy[i] = normal(SEED_DY, i);

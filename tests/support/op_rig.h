@@ -14,8 +14,8 @@ typedef enum op_before {
 
 typedef struct op_options {
     int threads;
-    bool unpacked;    /* no two activations share memory */
-    bool add;         /* all gradients are added to */
+    bool unpacked; /* no two activations share memory */
+    bool add;      /* all gradients are added to */
     op_before before;
     unsigned only; /* bit k: the gradient of input k is wanted; parameters' always are */
 } op_options;

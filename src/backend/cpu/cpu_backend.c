@@ -56,6 +56,7 @@ static ddpm_status prepare(backend *base, step *s, size_t *scratch, err *e)
 {
     *scratch = 0;
     if (!ops[s->op]->prepare) return DDPM_OK;
+    omp_set_num_threads(((const cpu_backend *)base)->threads); /* oneDNN divides a sum by them now, not in run() */
     err why = {0};
     const ddpm_status st = ops[s->op]->prepare((cpu_backend *)base, s, scratch, &why);
     return st == DDPM_OK ? st : err_set(e, st, "%s (%s): %s", s->path, op_name[s->op], why.text);

@@ -1,0 +1,76 @@
+#include "kernels/training_batch.h"
+#include "mse.h"
+
+static const float grad_scale = 0.37f;
+
+struct scored {
+    std::vector<float> pred, t, loss, dpred;
+    std::vector<double> partial;
+    mse_args args;
+    explicit scored(const training_batch &b)
+        : pred(wobbles(b.s.size(), 2.0f)), t(b.s.n), loss(b.s.n, not_a_number), dpred(b.s.size(), not_a_number),
+          partial((size_t)b.s.n * mse_chunks(b.s.h, b.s.w, b.s.c), not_a_number)
+    {
+        for (int i = 0; i < b.s.n; i++) t[i] = (float)b.t(i);
+        args = {pred.data(),    b.images.data(), t.data(), b.table.data(), &b.state, loss.data(), dpred.data(),
+                partial.data(), b.s.n,           b.s.h,    b.s.w,          b.s.c,    b.flip,      grad_scale};
+    }
+};
+
+/* Ho et al. 2020, eq. 14, with a weight and a general target, in double. */
+Test(mse, follows_the_formula_in_every_thread_order)
+{
+    in_every_order([] {
+        for (const shape &s : shapes) {
+            const training_batch batch(s, true);
+            scored got(batch);
+            assert_clean(k_mse(nullptr, &got.args));
+            for (int b = 0; b < s.n; b++) {
+                const double weight = batch.column(b, TABLE_WEIGHT);
+                double sum = 0;
+                for (int i = 0; i < s.d(); i++) {
+                    const double miss =
+                        got.pred[(size_t)b * s.d() + i] - (batch.column(b, TABLE_TARGET_X0) * batch.x0(b, i) +
+                                                           batch.column(b, TABLE_TARGET_EPS) * batch.eps(b, i));
+                    sum += weight * miss * miss;
+                    cr_assert_float_eq(got.dpred[(size_t)b * s.d() + i], grad_scale * 2 * weight * miss, 2e-6);
+                }
+                cr_assert_float_eq(got.loss[b], sum / s.d(), 1e-6 * sum / s.d() + 1e-7, "image %d", b);
+            }
+        }
+    });
+}
+
+Test(mse, backends_agree_to_the_bit)
+{
+    for (const shape &s : shapes) {
+        const training_batch batch(s, true);
+        scored gpu(batch), cpu(batch);
+        assert_clean(k_mse(nullptr, &gpu.args));
+        for (int b = 0; b < s.n; b++) mse_one(&cpu.args, b);
+        assert_same_bits(cpu.loss, gpu.loss);
+        assert_same_bits(cpu.dpred, gpu.dpred);
+    }
+}
+
+Test(mse, the_gradient_may_be_left_out_or_replace_the_prediction)
+{
+    const training_batch batch({2, 5, 5, 3}, false);
+    scored plain(batch), without(batch), in_place(batch);
+    without.args.dpred = nullptr;
+    in_place.args.dpred = in_place.pred.data();
+    for (scored *m : {&plain, &without, &in_place}) assert_clean(k_mse(nullptr, &m->args));
+    assert_same_bits(plain.loss, without.loss);
+    assert_same_bits(plain.loss, in_place.loss);
+    assert_same_bits(plain.dpred, in_place.pred);
+    for (float v : without.dpred) cr_assert(std::isnan(v));
+}
+
+Test(mse, a_nan_in_one_image_stays_there)
+{
+    const training_batch batch({3, 4, 4, 1}, false);
+    scored m(batch);
+    m.pred[20] = not_a_number;
+    assert_clean(k_mse(nullptr, &m.args));
+    cr_assert(std::isfinite(m.loss[0]) && std::isnan(m.loss[1]) && std::isfinite(m.loss[2]));
+}

@@ -1,0 +1,94 @@
+#include "kernels/training_batch.h"
+#include "q_sample.h"
+
+struct noised {
+    std::vector<float> xt, t;
+    q_sample_args args;
+    explicit noised(const training_batch &b) : xt(b.s.size(), not_a_number), t(b.s.n, not_a_number)
+    {
+        args = {b.images.data(), b.table.data(), &b.state, xt.data(), t.data(), b.s.n,
+                b.s.h,           b.s.w,          b.s.c,    b.T,       b.flip};
+    }
+};
+
+/* Ho et al. 2020, eq. 4, in double. */
+Test(q_sample, follows_equation_4_in_every_thread_order)
+{
+    in_every_order([] {
+        for (const shape &s : shapes) {
+            const training_batch batch(s, true);
+            noised got(batch);
+            assert_clean(k_q_sample(nullptr, &got.args));
+            for (int b = 0; b < s.n; b++) {
+                cr_assert_eq(got.t[b], (float)batch.t(b));
+                for (int i = 0; i < s.d(); i++) {
+                    const double xt =
+                        batch.column(b, TABLE_SIGNAL) * batch.x0(b, i) + batch.column(b, TABLE_NOISE) * batch.eps(b, i);
+                    cr_assert_float_eq(got.xt[(size_t)b * s.d() + i], xt, 1e-6, "image %d element %d", b, i);
+                }
+            }
+        }
+    });
+}
+
+Test(q_sample, backends_agree_to_the_bit)
+{
+    for (const shape &s : shapes)
+        for (bool flip : {false, true}) {
+            const training_batch batch(s, flip);
+            noised gpu(batch), cpu(batch);
+            assert_clean(k_q_sample(nullptr, &gpu.args));
+            for (int b = 0; b < s.n; b++) q_sample_one(&cpu.args, b);
+            assert_same_bits(cpu.xt, gpu.xt);
+            assert_same_bits(cpu.t, gpu.t);
+        }
+}
+
+/* Images 0 to 4 at once, or 0 to 1 and then 2 to 4: the same noise. */
+Test(q_sample, a_split_batch_sees_the_same_draws)
+{
+    const shape s = {5, 3, 3, 3};
+    const training_batch batch(s, true);
+    noised whole(batch), parts(batch);
+    train_state later = batch.state;
+    later.sample += 2;
+    assert_clean(k_q_sample(nullptr, &whole.args));
+    q_sample_args part = parts.args;
+    part.n = 2;
+    assert_clean(k_q_sample(nullptr, &part));
+    part.n = 3;
+    part.state = &later;
+    part.images += 2 * s.d(), part.xt += 2 * s.d(), part.t += 2;
+    assert_clean(k_q_sample(nullptr, &part));
+    assert_same_bits(whole.xt, parts.xt);
+    assert_same_bits(whole.t, parts.t);
+}
+
+Test(q_sample, timesteps_and_flips_are_uniform)
+{
+    enum { N = 20000, T = 10 };
+    train_state state = {};
+    int count[T] = {0}, flips = 0;
+    state.seed = 5;
+    for (int b = 0; b < N; b++) {
+        const int t = draw_timestep(&state, b, T);
+        cr_assert(t >= 0 && t < T);
+        count[t]++;
+        flips += draw_flip(&state, b);
+    }
+    for (int n : count) cr_assert_float_eq((double)n / N, 0.1, 5 * sqrt(0.09 / N));
+    cr_assert_float_eq((double)flips / N, 0.5, 5 * sqrt(0.25 / N));
+}
+
+Test(q_sample, bytes_map_onto_minus_1_to_1)
+{
+    uint8_t bytes[4] = {0, 255, 127, 128};
+    float x0[4];
+    drawn_image m = {};
+    m.pixels = bytes, m.d = 4, m.w = 4, m.c = 1;
+    clean_quad(&m, 0, x0);
+    cr_assert_eq(x0[0], -1.0f);
+    cr_assert_eq(x0[1], 1.0f);
+    cr_assert_float_eq(x0[2], -1.0 / 255, 1e-7);
+    cr_assert_float_eq(x0[3], 1.0 / 255, 1e-7);
+}

@@ -1,0 +1,54 @@
+#include "kernels/emulated.h"
+#include "kernels/update_fixture.h"
+#include "time_embed.h"
+
+struct embedding {
+    std::vector<float> t, freq, y;
+    time_embed_args args;
+    embedding(std::vector<float> t_, int dim, float shift, bool cos_first)
+        : t(t_), freq(dim / 2), y(t.size() * dim, not_a_number)
+    {
+        time_embed_frequencies(freq.data(), dim / 2, shift);
+        args = {t.data(), freq.data(), y.data(), (int)t.size(), dim, cos_first};
+    }
+};
+
+/* Vaswani et al. 2017, section 3.5, in double; the angle t freq is a float, so a large t costs digits. */
+Test(time_embed, follows_the_formula_in_every_thread_order)
+{
+    in_every_order([] {
+        for (int dim : {4, 6, 128, 254})
+            for (bool cos_first : {false, true}) {
+                embedding e({0.0f, 1.0f, 0.37f, 999.0f, 8191.5f, -3.0f}, dim, cos_first ? 0.0f : 1.0f, cos_first);
+                assert_clean(k_time_embed(nullptr, &e.args));
+                const int half = dim / 2;
+                for (size_t b = 0; b < e.t.size(); b++)
+                    for (int i = 0; i < half; i++) {
+                        const double freq = pow(10000.0, -(double)i / (half - (cos_first ? 0 : 1)));
+                        const double angle = e.t[b] * freq,
+                                     allowed = 1.5e-7 + 2e-7 * fabs(angle) * (1 + i / (double)half * 9);
+                        const float *y = &e.y[b * dim];
+                        cr_assert_float_eq(y[cos_first ? half + i : i], sin(angle), allowed, "t %g i %d", e.t[b], i);
+                        cr_assert_float_eq(y[cos_first ? i : half + i], cos(angle), allowed, "t %g i %d", e.t[b], i);
+                    }
+            }
+    });
+}
+
+Test(time_embed, agrees_with_diffusers)
+{
+    for (int flip : {0, 1}) {
+        embedding e({fixture_time, fixture_time + 4}, 8, flip ? 0.0f : 1.0f, flip);
+        assert_clean(k_time_embed(nullptr, &e.args));
+        for (int i = 0; i < 32; i++) cr_assert_float_eq(e.y[i], fixture_embedding[4 * flip + i / 8][i % 8], 1.2e-7);
+    }
+}
+
+Test(time_embed, backends_agree_to_the_bit)
+{
+    embedding gpu({0.0f, 12.5f, 777.0f}, 62, 1.0f, true), cpu({0.0f, 12.5f, 777.0f}, 62, 1.0f, true);
+    assert_clean(k_time_embed(nullptr, &gpu.args));
+    for (int b = 0; b < 3; b++)
+        for (int i = 0; i < 31; i++) time_embed_pair(&cpu.args, b, i);
+    assert_same_bits(cpu.y, gpu.y);
+}

@@ -1,0 +1,266 @@
+/* What cannot be built: the first error is kept with the path of its layer, later calls do nothing. */
+#include "core/mem.h"
+#include "model/network.h"
+#include "model/params.h"
+#include "ops/nn.h"
+#include "plan/operands.h"
+#include "sampler_step.h"
+#include "train_state.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+static err why; /* each test is a process of its own */
+
+static tensor *image(plan *p, int64_t h, int64_t w, int64_t c) { return plan_input(p, DTYPE_F32, "x", 2, h, w, c); }
+static tensor *bytes(plan *p, int64_t n) { return plan_input(p, DTYPE_U8, "bytes", n, 1, 1, 1); }
+
+static void conv(plan *p, nn_conv_args a)
+{
+    a.name = "conv", a.cout = a.cout ? a.cout : 8;
+    (void)nn_conv2d(p, &a);
+}
+
+static void norm(plan *p, nn_norm_args a)
+{
+    a.name = "norm1", a.eps = 1e-5;
+    (void)nn_norm_act(p, &a);
+}
+
+static void bad_conv_5x5(plan *p) { conv(p, (nn_conv_args){.x = image(p, 4, 4, 3), .kernel = 5}); }
+static void bad_conv_stride_3(plan *p) { conv(p, (nn_conv_args){.x = image(p, 4, 4, 3), .stride = 3}); }
+static void bad_conv_1x1_stride_2(plan *p)
+{
+    conv(p, (nn_conv_args){.x = image(p, 4, 4, 3), .kernel = 1, .stride = 2});
+}
+static void bad_conv_two_sources_3x3(plan *p)
+{
+    conv(p, (nn_conv_args){.x = image(p, 4, 4, 3), .x2 = image(p, 4, 4, 3)});
+}
+static void bad_conv_two_sizes(plan *p)
+{
+    conv(p, (nn_conv_args){.x = image(p, 4, 4, 3), .x2 = image(p, 4, 5, 3), .kernel = 1});
+}
+static void bad_conv_odd(plan *p) { conv(p, (nn_conv_args){.x = image(p, 4, 5, 3), .stride = 2, .pad_end = true}); }
+static void bad_conv_residual(plan *p)
+{
+    conv(p, (nn_conv_args){.x = image(p, 4, 4, 3), .residual = image(p, 4, 4, 3)});
+}
+static void bad_norm_groups(plan *p) { norm(p, (nn_norm_args){.x = image(p, 4, 4, 130), .groups = 32}); }
+static void bad_norm_no_groups(plan *p) { norm(p, (nn_norm_args){.x = image(p, 4, 4, 8)}); }
+static void bad_norm_two_sizes(plan *p)
+{
+    norm(p, (nn_norm_args){.x = image(p, 4, 4, 8), .x2 = image(p, 3, 3, 8), .groups = 1});
+}
+static void bad_norm_cond(plan *p)
+{
+    norm(p, (nn_norm_args){.x = image(p, 4, 4, 8), .cond = image(p, 1, 1, 8), .kind = COND_SCALE_SHIFT, .groups = 1});
+}
+static void bad_attention_thirds(plan *p) { (void)nn_attention(p, image(p, 2, 2, 8), 1); }
+static void bad_attention_heads(plan *p) { (void)nn_attention(p, image(p, 2, 2, 24), 3); }
+static void bad_dropout_all(plan *p) { (void)nn_dropout(p, image(p, 2, 2, 3), bytes(p, sizeof(train_state)), 1, 0); }
+static void bad_columns_beyond(plan *p) { (void)plan_columns(p, image(p, 1, 1, 8), 4, 5); }
+static void bad_columns_of_an_image(plan *p) { (void)plan_columns(p, image(p, 2, 1, 8), 4, 2); }
+static void bad_table_narrow(plan *p)
+{
+    tensor *table = plan_input(p, DTYPE_F32, "table", 10, 1, 1, 3);
+    (void)nn_q_sample(p, bytes(p, 1), table, bytes(p, sizeof(train_state)), false);
+}
+static void bad_state_short(plan *p)
+{
+    tensor *table = plan_input(p, DTYPE_F32, "table", 10, 1, 1, TABLE_COLUMNS);
+    (void)nn_q_sample(p, bytes(p, 1), table, bytes(p, 8), false);
+}
+static void bad_loss_channels(plan *p)
+{
+    nn_mse_args a = {.images = image(p, 4, 4, 3), .pred = image(p, 4, 4, 6), .micro_batches = 1};
+    a.t = plan_input(p, DTYPE_F32, "t", 2, 1, 1, 1);
+    a.table = plan_input(p, DTYPE_F32, "table", 10, 1, 1, TABLE_COLUMNS);
+    a.state = bytes(p, sizeof(train_state));
+    (void)nn_mse(p, &a);
+}
+static void bad_sampler_bytes(plan *p)
+{
+    nn_sampler_next(p, bytes(p, 3), bytes(p, sizeof(sampler_state)), plan_input(p, DTYPE_F32, "t", 2, 1, 1, 1));
+}
+static void bad_sampler_channels(plan *p)
+{
+    nn_sampler_step(p, &(nn_sampler_args){.x = image(p, 4, 4, 3),
+                                          .model = image(p, 4, 4, 6),
+                                          .rows = bytes(p, sizeof(sampler_row)),
+                                          .state = bytes(p, sizeof(sampler_state))});
+}
+static void bad_nothing_wide(plan *p) { (void)image(p, 4, 0, 3); }
+static void bad_too_large(plan *p) { (void)image(p, INT64_C(1) << 40, INT64_C(1) << 20, 3); }
+static void bad_too_deep(plan *p)
+{
+    for (int i = 0; i < PLAN_DEPTH; i++) plan_push(p, "%d", i);
+}
+static void bad_too_long(plan *p) { plan_push(p, "%090d", 7); }
+static void bad_wrong_network(plan *p)
+{
+    const network net = {.kind = NETWORK_SIMPLE, .unet = {.in_channels = 1, .out_channels = 1}};
+    (void)network_build(&net, p, &(network_inputs){.x = image(p, 4, 4, 3), .t = image(p, 1, 1, 1)});
+}
+static void bad_differentiated_twice(plan *p)
+{
+    tensor *x = image(p, 2, 2, 2), *y = nn_relu(p, x);
+    plan_want_grad(p, x);
+    plan_differentiate(p, y, image(p, 2, 2, 2));
+    plan_differentiate(p, x->grad, image(p, 2, 2, 2));
+}
+static void bad_half_the_columns(plan *p)
+{
+    tensor *m = nn_linear(p, &(nn_linear_args){.x = image(p, 1, 1, 3), .cout = 8, .name = "linear"});
+    tensor *y = nn_norm_act(
+        p,
+        &(nn_norm_args){
+            .x = image(p, 2, 2, 4), .cond = plan_columns(p, m, 0, 4), .kind = COND_ADD, .groups = 1, .name = "norm"});
+    plan_differentiate(p, y, plan_input(p, DTYPE_F32, "dy", 2, 2, 2, 4));
+}
+static void bad_embed(plan *p)
+{
+    (void)nn_time_embed(p, image(p, 1, 1, 1), plan_input(p, DTYPE_F32, "freq", 3, 1, 1, 1), 8, false);
+}
+
+typedef struct bad_plan {
+    void (*build)(plan *p);
+    const char *text;
+} bad_plan;
+static const bad_plan bad[] = {
+    {bad_conv_5x5, "net.0: conv: no 5x5 convolution of stride 1"},
+    {bad_conv_stride_3, "net.0: conv: no 3x3 convolution of stride 3"},
+    {bad_conv_1x1_stride_2, "net.0: conv: no 1x1 convolution of stride 2"},
+    {bad_conv_two_sources_3x3, "net.0: conv: cannot join 4x4 and 4x4 images"},
+    {bad_conv_two_sizes, "net.0: conv: cannot join 4x4 and 4x5 images"},
+    {bad_conv_odd, "net.0: conv: 4x5 cannot be halved with downsample_padding 0; use a size that stays even, or "
+                   "downsample_padding 1"},
+    {bad_conv_residual, "net.0: conv: a residual of 3 channels for an output of 8"},
+    {bad_norm_groups, "net.0: norm1: 130 channels in 32 groups"},
+    {bad_norm_no_groups, "net.0: norm1: 8 channels in 0 groups"},
+    {bad_norm_two_sizes,
+     "net.0: norm1: cannot join a 4x4 image and a 3x3 skip; use a size that every level halves exactly"},
+    {bad_norm_cond, "net.0: norm1: conditioning of shape [2, 8] for [2, 16]"},
+    {bad_attention_thirds, "net.0: attention: 2 channels in 1 heads"},
+    {bad_attention_heads, "net.0: attention: 8 channels in 3 heads"},
+    {bad_dropout_all, "net.0: dropout 1 is not in [0, 1)"},
+    {bad_columns_beyond, "net.0: columns [4, 9) of net.0.x, which has 8"},
+    {bad_columns_of_an_image, "net.0: columns [4, 6) of net.0.x, which has 8"},
+    {bad_table_narrow, "net.0: training table of 3 columns, not 5"},
+    {bad_state_short, "net.0: training state of 8 bytes"},
+    {bad_loss_channels, "net.0: the network gives 6 channels for images of 3"},
+    {bad_sampler_bytes, "net.0: sampler tables of 3 and 16 bytes"},
+    {bad_sampler_channels, "net.0: the network gives 6 channels for images of 3"},
+    {bad_nothing_wide, "net.0: x: impossible shape [2, 4, 0, 3]"},
+    {bad_too_large, "net.0: x: impossible shape [2, 1099511627776, 1048576, 3]"},
+    {bad_too_deep, "net.0.0.1.2.3.4.5: layers nested more than 8 deep"},
+    {bad_too_long, "net.0: layer name too long: 0000000000000000000000000000000000000000"},
+    {bad_wrong_network, "net.0: the network takes images of 1 channels, these have 3"},
+    {bad_differentiated_twice, "net.0.relu: relu_bwd has no backward pass"},
+    {bad_half_the_columns, "net.0.norm: net.0.linear: only 4 of 8 columns have a gradient"},
+    {bad_embed, "net.0: 3 frequencies for an embedding of 8"},
+};
+
+static plan *new_plan(backend **be)
+{
+    plan *p = NULL;
+    cr_assert_eq(backend_create(&(backend_spec){"cpu", 1}, be, &why), DDPM_OK, "%s", why.text);
+    cr_assert_eq(plan_create(*be, &p, &why), DDPM_OK, "%s", why.text);
+    plan_push(p, "net");
+    plan_push(p, "%d", 0);
+    return p;
+}
+
+Test(plan_errors, name_the_layer_and_stick)
+{
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        backend *be = NULL;
+        plan *p = new_plan(&be);
+        bad[i].build(p);
+        cr_expect(!plan_ok(p), "not noticed: %s", bad[i].text);
+        const int n_step = p->n_step, n_tensor = p->n_tensor;
+        (void)nn_relu(p, image(p, 2, 2, 2)); /* does nothing */
+        bad_norm_groups(p);                  /* does not replace the first message */
+        cr_expect(p->n_step == n_step && p->n_tensor == n_tensor, "%s: the plan goes on growing", bad[i].text);
+        why = (err){0};
+        cr_expect_eq(plan_finish(p, &why), DDPM_EINVAL, "%s", bad[i].text);
+        cr_expect_str_eq(why.text, bad[i].text);
+        plan_destroy(p);
+        backend_destroy(be);
+    }
+}
+
+Test(plan_errors, of_the_backend_name_the_step)
+{
+    backend *be = NULL;
+    plan *p = new_plan(&be);
+    norm(p, (nn_norm_args){.x = image(p, 1, 1, 8200), .groups = 2});
+    cr_expect(plan_ok(p));
+    cr_expect_eq(plan_finish(p, &why), DDPM_EINVAL);
+    cr_expect_str_eq(why.text, "net.0.norm1 (norm_act): 4100 channels a group; at most 4096");
+    plan_destroy(p);
+    backend_destroy(be);
+}
+
+Test(plan_errors, a_missing_operand_passes_through)
+{
+    backend *be = NULL;
+    plan *p = new_plan(&be);
+    cr_expect_null(nn_conv2d(p, &(nn_conv_args){.x = NULL, .cout = 3, .name = "conv"}));
+    cr_expect_null(nn_upconv(p, NULL, 3, INIT_FAN_AVG, "conv"));
+    cr_expect_null(nn_norm_act(p, &(nn_norm_args){.x = NULL, .groups = 1, .name = "norm"}));
+    cr_expect_null(nn_linear(p, &(nn_linear_args){.x = NULL, .cout = 3, .name = "linear"}));
+    cr_expect_null(nn_attention(p, NULL, 1));
+    cr_expect_null(nn_relu(p, NULL));
+    cr_expect_null(nn_affine(p, NULL, 1, 0));
+    cr_expect_null(nn_dropout(p, NULL, NULL, 0, 0));
+    cr_expect_null(nn_time_embed(p, NULL, NULL, 4, false));
+    cr_expect_null(nn_q_sample(p, NULL, NULL, NULL, false).xt);
+    cr_expect_null(nn_mse(p, &(nn_mse_args){.pred = NULL}));
+    cr_expect_null(plan_columns(p, NULL, 0, 1));
+    nn_tally(p, NULL, NULL, NULL, 1);
+    nn_sampler_next(p, NULL, NULL, NULL);
+    nn_sampler_step(p, &(nn_sampler_args){.x = NULL});
+    plan_differentiate(p, NULL, NULL);
+    cr_expect_eq(p->n_step, 0);
+    cr_expect(plan_ok(p));
+    plan_destroy(p);
+    backend_destroy(be);
+}
+
+Test(plan_errors, no_memory_no_run)
+{
+    backend *be = NULL;
+    plan *p = new_plan(&be);
+    (void)nn_relu(p, image(p, 2, 2, 2));
+    cr_assert_eq(plan_finish(p, &why), DDPM_OK, "%s", why.text);
+    cr_expect_eq(plan_run(p, &why), DDPM_EINVAL);
+    cr_expect_str_eq(why.text, "the plan has no memory yet");
+    plan_destroy(p);
+    plan_destroy(NULL);
+    backend_destroy(be);
+}
+
+/* A layer deep in a real network: its full path, from the network alone. */
+Test(plan_errors, carry_the_full_path_of_a_network)
+{
+    backend *be = NULL;
+    plan *p = NULL;
+    network net = {.kind = NETWORK_UNET, .unet = unet_config_default()};
+    net.unet.block[1].out_channels = 66; /* 130 channels with the skip of 64 */
+    net.unet.block[0].out_channels = 64;
+    net.unet.block[2].out_channels = net.unet.block[3].out_channels = 64;
+    net.unet.attention_head_dim = 0;
+    net.unet.norm_num_groups = 2;
+    cr_assert_eq(backend_create(&(backend_spec){"cpu", 1}, &be, &why), DDPM_OK, "%s", why.text);
+    cr_assert_eq(plan_create(be, &p, &why), DDPM_OK, "%s", why.text);
+    /* 20 is halved to 10, 5 and 3, and doubled to 6 */
+    const network_inputs in = {plan_input(p, DTYPE_F32, "x", 1, 20, 20, 3), plan_input(p, DTYPE_F32, "t", 1, 1, 1, 1),
+                               NULL};
+    (void)network_build(&net, p, &in);
+    cr_expect_eq(plan_finish(p, &why), DDPM_EINVAL);
+    cr_expect_str_eq(why.text, "up_blocks.1.resnets.0: norm1: cannot join a 6x6 image and a 5x5 skip; use a size that "
+                               "every level halves exactly");
+    plan_destroy(p);
+    backend_destroy(be);
+}

@@ -1,0 +1,139 @@
+#include "support/net_rig.h"
+#include "train_state.h"
+
+#include <criterion/criterion.h>
+
+#define OK(call)                                                                                                       \
+    do {                                                                                                               \
+        const ddpm_status ok_ = (call);                                                                                \
+        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
+    } while (0)
+
+static void set_widths(unet_config *c, const int widths[4])
+{
+    for (int i = 0; i < 4; i++) c->block[i].out_channels = widths[i];
+}
+
+unet_config net_small_unet(void)
+{
+    unet_config c = unet_config_default();
+    set_widths(&c, (const int[]){8, 8, 16, 16});
+    c.norm_num_groups = 4;
+    c.layers_per_block = 1;
+    return c;
+}
+
+unet_config net_cifar10_unet(void)
+{
+    unet_config c = unet_config_default();
+    set_widths(&c, (const int[]){128, 256, 256, 256});
+    c.block[0].down = c.block[2].down = c.block[3].down = UNET_DOWN;
+    c.block[0].up = c.block[1].up = c.block[3].up = UNET_UP;
+    c.block[1].down = UNET_ATTN_DOWN;
+    c.block[2].up = UNET_ATTN_UP;
+    c.attention_head_dim = 0;
+    c.downsample_padding = 0;
+    c.flip_sin_to_cos = false;
+    c.freq_shift = 1;
+    c.norm_eps = 1e-6;
+    c.dropout = 0.1;
+    return c;
+}
+
+static void create(net_rig *r, const net_options *o)
+{
+    err why = {0};
+    r->net = o->net;
+    OK(backend_create(&(backend_spec){"cpu", o->threads ? o->threads : 1}, &r->be, &why));
+    OK(plan_create(r->be, &r->p, &why));
+    OK(params_create(r->be, &r->store, &why));
+    r->p->packed = !o->unpacked;
+}
+
+static tensor *state_input(plan *p) { return plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1); }
+
+static void create_update(net_rig *r, const net_options *o)
+{
+    err why = {0};
+    step_attr a = *o->updates;
+    a.update.zero_grad = o->micro_batches > 1;
+    OK(plan_create(r->be, &r->update, &why));
+    r->update_state = state_input(r->update);
+    nn_update(r->update, r->update_state, (int64_t)r->store->count, &a);
+    OK(plan_finish(r->update, &why));
+}
+
+void net_train(net_rig *r, const net_options *o)
+{
+    err why = {0};
+    const int micro_batches = o->micro_batches ? o->micro_batches : 1;
+    create(r, o);
+    plan *p = r->p;
+    p->training = true;
+    p->add_grads = micro_batches > 1;
+    r->images = plan_input(p, DTYPE_U8, "images", o->n, o->h, o->w, o->net.unet.in_channels);
+    r->table = plan_input(p, DTYPE_F32, "table", o->timesteps, 1, 1, TABLE_COLUMNS);
+    r->state = state_input(p);
+    r->noised = nn_q_sample(p, r->images, r->table, r->state, o->flip);
+    r->out = network_build(&r->net, p, &(network_inputs){r->noised.xt, r->noised.t, r->state});
+    r->loss = nn_mse(p, &(nn_mse_args){.pred = r->out.y,
+                                       .images = r->images,
+                                       .t = r->noised.t,
+                                       .table = r->table,
+                                       .state = r->state,
+                                       .flip = o->flip,
+                                       .micro_batches = micro_batches});
+    plan_differentiate(p, r->loss, NULL);
+    nn_tally(p, r->loss, r->noised.t, r->state, micro_batches);
+    cr_assert(plan_ok(p), "%s", p->first.text);
+    OK(params_declare(r->store, p, &why));
+    OK(plan_finish(p, &why));
+    if (o->updates) create_update(r, o);
+}
+
+void net_sample(net_rig *r, const net_options *o, int rows)
+{
+    err why = {0};
+    create(r, o);
+    plan *p = r->p;
+    r->x = plan_input(p, DTYPE_F32, "x", o->n, o->h, o->w, o->net.unet.in_channels);
+    r->t = plan_input(p, DTYPE_F32, "t", o->n, 1, 1, 1);
+    r->rows = plan_input(p, DTYPE_U8, "rows", rows * (int64_t)sizeof(sampler_row), 1, 1, 1);
+    r->state = plan_input(p, DTYPE_U8, "state", sizeof(sampler_state), 1, 1, 1);
+    r->ids = plan_input(p, DTYPE_I64, "ids", o->n, 1, 1, 1);
+    nn_sampler_next(p, r->rows, r->state, r->t);
+    r->out = network_build(&r->net, p, &(network_inputs){r->x, r->t, NULL});
+    nn_sampler_step(
+        p, &(nn_sampler_args){.x = r->x, .model = r->out.y, .rows = r->rows, .state = r->state, .ids = r->ids});
+    OK(params_declare(r->store, p, &why));
+    OK(plan_finish(p, &why));
+}
+
+void net_allocate(net_rig *r, arena_kind weights, const char *weights_path)
+{
+    err why = {0};
+    OK(plan_allocate(r->p, &why));
+    OK(network_fill(&r->net, r->p, &r->out, &why));
+    OK(params_allocate(r->store, r->loss != NULL, true, &why));
+    if (weights_path) OK(params_load(r->store, ARENA_PARAM, weights_path, NULL, &why));
+    if (weights_path) OK(params_load(r->store, ARENA_EMA, weights_path, NULL, &why));
+    OK(params_bind(r->store, r->p, weights, &why));
+    if (!r->update) return;
+    OK(plan_allocate(r->update, &why));
+    r->update_state->data = r->state->data; /* one state for both plans */
+    OK(params_bind(r->store, r->update, ARENA_PARAM, &why));
+}
+
+void net_run(net_rig *r)
+{
+    err why = {0};
+    OK(plan_run(r->p, &why));
+}
+
+void net_destroy(net_rig *r)
+{
+    plan_destroy(r->p);
+    plan_destroy(r->update);
+    params_destroy(r->store);
+    backend_destroy(r->be);
+}

@@ -1,0 +1,47 @@
+/* net_rig.h - whole plans as a trainer and a sampler build them, on the cpu backend.
+ *
+ * A failing call fails the running test with its message. */
+#ifndef DDPM_NET_RIG_H
+#define DDPM_NET_RIG_H
+#include "diffusion/sampler.h"
+#include "model/network.h"
+#include "model/params.h"
+#include "ops/nn.h"
+
+/* diffusers' defaults, but small: 3 channels, widths 8 8 16 16, 4 groups, one layer a block.  16x16 images or larger. */
+unet_config net_small_unet(void);
+/* The network of Ho et al. 2020 for CIFAR-10, 35.7 million parameters. */
+unet_config net_cifar10_unet(void);
+
+typedef struct net_options {
+    network net;
+    int64_t n, h, w;
+    int threads;              /* 0: 1 */
+    bool unpacked;            /* no two activations share memory */
+    bool flip;                /* training: mirror images at random */
+    int timesteps;            /* training: rows of the table */
+    int micro_batches;        /* training: 0: 1 */
+    const step_attr *updates; /* training: NULL: no update plan */
+} net_options;
+
+typedef struct net_rig {
+    backend *be;
+    network net;
+    params *store;
+    plan *p;
+    plan *update; /* grad_norm and adamw, on the same state */
+    tensor *images, *table, *state, *x, *t, *rows, *ids, *loss, *update_state;
+    nn_noised noised;
+    network_outputs out;
+} net_rig;
+
+/* noise, network, loss, backward pass and tally; the update; finished, without memory */
+void net_train(net_rig *r, const net_options *o);
+/* next row, network, sampler step over `rows` rows; x, ids and state are inputs; finished */
+void net_sample(net_rig *r, const net_options *o, int rows);
+/* Take memory, allocate and bind the parameters; with `weights` load them. */
+void net_allocate(net_rig *r, arena_kind weights, const char *weights_path);
+void net_run(net_rig *r);
+void net_destroy(net_rig *r);
+
+#endif

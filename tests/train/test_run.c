@@ -1,0 +1,317 @@
+/* Whole runs: a run that was stopped and resumed is the run that was not, bit for bit; it learns; what
+ * goes wrong on the way is said and loses nothing. */
+#include "core/file.h"
+#include "core/mem.h"
+#include "io/checkpoint_dir.h"
+#include "train/checkpoint.h"
+#include "train/run.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define OK(call)                                                                                                       \
+    do {                                                                                                               \
+        const ddpm_status ok_ = (call);                                                                                \
+        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
+    } while (0)
+
+static err why;
+static char root[] = "/tmp/ddpm-run-XXXXXX";
+
+static void make_root(void) { cr_assert_not_null(mkdtemp(root)); }
+static void remove_root(void) { OK(dir_remove(root, &why)); }
+
+TestSuite(run, .init = make_root, .fini = remove_root);
+
+/* A small U-Net with everything that draws random numbers. */
+static void tiny(ddpm_config *c, const char *name)
+{
+    static const char *const settings[] = {"data.kind=digits",
+                                           "data.resolution=8",
+                                           "data.channels=1",
+                                           "data.count=20",
+                                           "data.flip=true",
+                                           "model.block_out_channels=8,16",
+                                           "model.down_block_types=DownBlock2D,AttnDownBlock2D",
+                                           "model.up_block_types=AttnUpBlock2D,UpBlock2D",
+                                           "model.layers_per_block=1",
+                                           "model.norm_num_groups=4",
+                                           "model.dropout=0.1",
+                                           "train.batch=6",
+                                           "train.lr=2e-3",
+                                           "train.lr_warmup_steps=3",
+                                           "train.steps=9",
+                                           "ema.decay=0.9",
+                                           "ckpt.every=0",
+                                           "log.every=1"};
+    char out[PATH_CAP];
+    config_defaults(c);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) OK(config_assign(c, NULL, settings[i], &why));
+    OK(path_join(out, root, name, &why));
+    (void)snprintf(c->out, sizeof c->out, "%s", out);
+}
+
+typedef struct stopper {
+    uint64_t at, now;
+    char notes[8192];
+} stopper;
+
+static void collect(void *context, const char *text)
+{
+    stopper *s = context;
+    const size_t used = strlen(s->notes);
+    (void)snprintf(s->notes + used, sizeof s->notes - used, "%s\n", text);
+}
+
+static void count(void *context, const run_status *status) { ((stopper *)context)->now = status->state->step; }
+
+static run_wish stop_there(void *context)
+{
+    const stopper *s = context;
+    return s->now == s->at ? RUN_STOP : RUN_ON;
+}
+
+/* Train until `stop_at` (0: to the end). */
+static ddpm_status train(const ddpm_config *c, uint64_t stop_at, stopper *s)
+{
+    backend *be;
+    stopper mine = {0};
+    if (!s) s = &mine;
+    s->at = stop_at ? stop_at : UINT64_MAX;
+    const run_hooks hooks = {.context = s, .note = collect, .step = count, .wish = stop_there};
+    OK(backend_create(&(backend_spec){"cpu", 2}, &be, &why));
+    why.text[0] = '\0';
+    const ddpm_status st = run_train(be, c, &hooks, &why);
+    backend_destroy(be);
+    return st;
+}
+
+static void expect_same_file(const char *a_dir, const char *b_dir, const char *name)
+{
+    char path[PATH_CAP], *a, *b;
+    size_t n_a, n_b;
+    OK(path_join(path, a_dir, name, &why));
+    OK(file_read(path, 1 << 28, &a, &n_a, &why));
+    OK(path_join(path, b_dir, name, &why));
+    OK(file_read(path, 1 << 28, &b, &n_b, &why));
+    cr_expect(n_a == n_b && !memcmp(a, b, n_a), "%s differs between %s and %s", name, a_dir, b_dir);
+    mem_free(a);
+    mem_free(b);
+}
+
+static void expect_same_end(const ddpm_config *a, const ddpm_config *b, int64_t last)
+{
+    static const char *const files[] = {"unet/diffusion_pytorch_model.safetensors",
+                                        "unet/config.json",
+                                        "scheduler/scheduler_config.json",
+                                        "training/weights.safetensors",
+                                        "training/exp_avg.safetensors",
+                                        "training/exp_avg_sq.safetensors",
+                                        "training/state.json"};
+    char dir[2][PATH_CAP], name[CHECKPOINT_NAME_CAP];
+    (void)snprintf(dir[0], PATH_CAP, "%.3000s/ckpt/%s", a->out, checkpoint_name(name, last));
+    (void)snprintf(dir[1], PATH_CAP, "%.3000s/ckpt/%s", b->out, checkpoint_name(name, last));
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) expect_same_file(dir[0], dir[1], files[i]);
+}
+
+static ddpm_config whole, parts;
+
+static void resume_at(const int *stops, int n, int micro_batches)
+{
+    char setting[64];
+    tiny(&whole, "whole");
+    tiny(&parts, "parts");
+    (void)snprintf(setting, sizeof setting, "train.gradient_accumulation_steps=%d", micro_batches);
+    OK(config_assign(&whole, NULL, setting, &why));
+    OK(config_assign(&parts, NULL, setting, &why));
+    OK(config_assign(&parts, NULL, "resume=auto", &why));
+    OK(train(&whole, 0, NULL));
+    for (int i = 0; i < n; i++) cr_assert_eq(train(&parts, (uint64_t)stops[i], NULL), DDPM_ESAVED, "%s", why.text);
+    OK(train(&parts, 0, NULL));
+    expect_same_end(&whole, &parts, 9);
+}
+
+Test(run, resumed_equals_uninterrupted_to_the_bit) { resume_at((const int[]){1, 5, 8}, 3, 1); }
+Test(run, resumed_with_accumulation_equals_uninterrupted) { resume_at((const int[]){2}, 1, 3); }
+
+Test(run, twice_the_same_run_gives_the_same_bits)
+{
+    tiny(&whole, "first");
+    tiny(&parts, "second");
+    OK(train(&whole, 0, NULL));
+    OK(train(&parts, 0, NULL));
+    expect_same_end(&whole, &parts, 9);
+    OK(config_assign(&parts, NULL, "seed=1", &why));
+    (void)snprintf(parts.out, sizeof parts.out, "%s/third", root);
+    OK(train(&parts, 0, NULL));
+    char a[PATH_CAP], b[PATH_CAP], *x, *y;
+    size_t n, m;
+    (void)snprintf(a, sizeof a, "%.3000s/ckpt/step_00000009/training/weights.safetensors", whole.out);
+    (void)snprintf(b, sizeof b, "%.3000s/ckpt/step_00000009/training/weights.safetensors", parts.out);
+    OK(file_read(a, 1 << 28, &x, &n, &why));
+    OK(file_read(b, 1 << 28, &y, &m, &why));
+    cr_assert(n == m && memcmp(x, y, n), "another seed is another run");
+    mem_free(x);
+    mem_free(y);
+}
+
+/* The losses of metrics.jsonl, a line each. */
+static int read_losses(const char *run, double *loss, int cap)
+{
+    char path[PATH_CAP], *text;
+    size_t size;
+    int n = 0;
+    OK(path_join(path, run, "metrics.jsonl", &why));
+    OK(file_read(path, 1 << 24, &text, &size, &why));
+    for (char *at = text; n < cap && (at = strstr(at, "\"loss\":")); at++) loss[n++] = strtod(at + 7, NULL);
+    mem_free(text);
+    return n;
+}
+
+Test(run, a_resumed_run_has_each_step_once_in_its_metrics)
+{
+    double loss[32], before[32];
+    tiny(&parts, "parts");
+    OK(config_assign(&parts, NULL, "resume=auto", &why));
+    OK(config_assign(&parts, NULL, "ckpt.every=4", &why));
+    cr_assert_eq(train(&parts, 4, NULL), DDPM_ESAVED);
+    cr_assert_eq(read_losses(parts.out, before, 32), 4);
+    /* as if the power had failed after step 4's checkpoint: two more lines, the last cut short */
+    char path[PATH_CAP];
+    OK(path_join(path, parts.out, "metrics.jsonl", &why));
+    FILE *f = fopen(path, "a");
+    fprintf(f, "{\"t\":1,\"step\":5,\"loss\":77}\n{\"t\":1,\"step\":6,\"lo");
+    fclose(f);
+    OK(train(&parts, 0, NULL));
+    cr_assert_eq(read_losses(parts.out, loss, 32), 9);
+    for (int i = 0; i < 4; i++) cr_assert_eq(loss[i], before[i]);
+    cr_assert_neq(loss[4], 77);
+}
+
+Test(run, overfits_8_images_in_under_a_minute, .timeout = 300)
+{
+    static double loss[400];
+    tiny(&whole, "overfit");
+    OK(config_assign(&whole, NULL, "data.count=8", &why));
+    OK(config_assign(&whole, NULL, "data.flip=false", &why));
+    OK(config_assign(&whole, NULL, "model.dropout=0", &why));
+    OK(config_assign(&whole, NULL, "model.block_out_channels=16,32", &why));
+    OK(config_assign(&whole, NULL, "train.batch=64", &why));
+    OK(config_assign(&whole, NULL, "train.lr=4e-3", &why));
+    OK(config_assign(&whole, NULL, "train.steps=400", &why));
+    OK(train(&whole, 0, NULL));
+    cr_assert_eq(read_losses(whole.out, loss, 400), 400);
+    double last = 0;
+    for (int i = 350; i < 400; i++) last += loss[i] / 50;
+    cr_log_info("loss %.4f -> %.4f", loss[0], last);
+    cr_assert_gt(loss[0], 0.8, "an untrained network knows nothing of the noise");
+    cr_assert_lt(last, 0.08);
+}
+
+Test(run, keeps_the_newest_checkpoints_and_leaves_the_pictures)
+{
+    int64_t *steps;
+    int n;
+    char path[PATH_CAP];
+    static const char *const left[] = {"config.yaml", "log.txt",     "metrics.jsonl",
+                                       "loss.svg",    "noising.png", "samples/step_00000008.png"};
+    tiny(&whole, "kept");
+    OK(config_assign(&whole, NULL, "ckpt.every=2", &why));
+    OK(config_assign(&whole, NULL, "ckpt.keep=3", &why));
+    OK(config_assign(&whole, NULL, "sample.every=8", &why));
+    OK(config_assign(&whole, NULL, "sample.num_inference_steps=5", &why));
+    OK(train(&whole, 0, NULL));
+    OK(path_join(path, whole.out, "ckpt", &why));
+    OK(checkpoint_list(path, &steps, &n, &why));
+    cr_assert_eq(n, 3);
+    cr_assert(steps[0] == 9 && steps[1] == 8 && steps[2] == 6);
+    mem_free(steps);
+    for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
+        OK(path_join(path, whole.out, left[i], &why));
+        cr_assert(path_exists(path), "%s", left[i]);
+    }
+}
+
+Test(run, falls_back_to_the_checkpoint_before_a_damaged_one)
+{
+    stopper s = {0};
+    char path[PATH_CAP];
+    tiny(&whole, "damaged");
+    OK(config_assign(&whole, NULL, "ckpt.every=3", &why));
+    OK(config_assign(&whole, NULL, "resume=auto", &why));
+    OK(train(&whole, 0, NULL));
+    OK(path_join(path, whole.out, "ckpt/step_00000009/training/exp_avg.safetensors", &why));
+    cr_assert_eq(truncate(path, 1000), 0);
+    OK(train(&whole, 0, &s));
+    cr_assert_not_null(strstr(s.notes, "exp_avg.safetensors"), "the damaged file is named: %s", s.notes);
+    cr_assert_not_null(strstr(s.notes, "step_00000006, step 6"), "%s", s.notes);
+}
+
+Test(run, refuses_what_would_lose_or_mix_something)
+{
+    tiny(&whole, "refused");
+    OK(train(&whole, 0, NULL));
+    cr_assert_eq(train(&whole, 0, NULL), DDPM_EINVAL);
+    cr_assert_not_null(strstr(why.text, "resume=auto"), "%s", why.text);
+    OK(config_assign(&whole, NULL, "resume=auto", &why));
+    OK(config_assign(&whole, NULL, "model.block_out_channels=8,24", &why));
+    cr_assert_eq(train(&whole, 0, NULL), DDPM_EDATA);
+    cr_assert_not_null(strstr(why.text, "shape"), "%s", why.text);
+    OK(config_assign(&whole, NULL, "model.block_out_channels=10,24", &why));
+    const ddpm_status st = train(&whole, 0, NULL);
+    cr_assert_eq(st, DDPM_EINVAL, "10 channels in 4 groups: %s %s", err_name(st), why.text);
+}
+
+Test(run, says_what_keeps_a_resumed_run_from_being_the_same)
+{
+    stopper s = {0};
+    tiny(&whole, "changed");
+    cr_assert_eq(train(&whole, 4, NULL), DDPM_ESAVED);
+    OK(config_assign(&whole, NULL, "resume=auto", &why));
+    OK(config_assign(&whole, NULL, "train.lr=1e-3", &why));
+    OK(config_assign(&whole, NULL, "data.count=21", &why));
+    OK(train(&whole, 0, &s));
+    cr_assert_not_null(strstr(s.notes, "train.lr differs"), "%s", s.notes);
+    cr_assert_not_null(strstr(s.notes, "the data are not those"), "%s", s.notes);
+    cr_assert_null(strstr(s.notes, "train.batch differs"));
+}
+
+/* A learning rate that blows the weights up: the steps are skipped, counted, and at last the run ends. */
+Test(run, ends_as_diverged_and_keeps_the_good_checkpoint)
+{
+    int64_t *steps;
+    int n;
+    char path[PATH_CAP];
+    stopper s = {0};
+    tiny(&whole, "diverged");
+    OK(config_assign(&whole, NULL, "resume=auto", &why));
+    cr_assert_eq(train(&whole, 4, NULL), DDPM_ESAVED);
+    whole.train.lr = 1e38;
+    whole.train.steps = 100;
+    whole.train.max_grad_norm = 0;
+    whole.train.max_skipped = 5;
+    cr_assert_eq(train(&whole, 0, &s), DDPM_EDIVERGED, "%s", why.text);
+    cr_assert_not_null(strstr(s.notes, "was skipped"), "%s", s.notes);
+    OK(path_join(path, whole.out, "ckpt", &why));
+    OK(checkpoint_list(path, &steps, &n, &why));
+    cr_assert(n == 1 && steps[0] == 4, "the checkpoint from before is still there");
+    mem_free(steps);
+}
+
+Test(run, is_locked_while_it_goes_on)
+{
+    run_folder mine, other;
+    char path[PATH_CAP];
+    OK(path_join(path, root, "locked", &why));
+    OK(run_folder_open(&mine, path, &why));
+    cr_assert_eq(run_folder_open(&other, path, &why), DDPM_ELOCKED);
+    cr_assert_not_null(strstr(why.text, "process"), "%s", why.text);
+    run_folder_close(&other);
+    run_folder_close(&mine);
+    OK(run_folder_open(&mine, path, &why));
+    run_folder_close(&mine);
+}
