@@ -60,7 +60,7 @@ unet_config unet_config_default(void);
  * time_scale_shift is not default (diffusers' UNetMidBlock2D). */
 int unet_mid_attention_groups(const unet_config *c);
 
-/* Are all fields in range and consistent (groups and heads divide the channels)?  DDPM_EINVAL names the field. */
+/* Are all fields in range and consistent (groups and heads divide the channels)?  DDPM_EDATA names the field. */
 DDPM_MUST_CHECK ddpm_status unet_config_check(const unet_config *c, const char *where, err *e);
 
 /* Read config.json.  The classes UNet2DModel and its first name UNetModel are taken, with the first

@@ -344,11 +344,10 @@ uint64_t meet(collective kind, unsigned mask, uint64_t value, int source, const 
 void launch(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
             const std::function<void()> &fn)
 {
-    if (error[0]) return;
     kernel_name = kernel;
     dynamic_bytes = shared_bytes;
     body = &fn;
-    if (!launchable(grid, block)) return;
+    if (!launchable(grid, block)) return; /* nor after an earlier error */
     n_threads = block.x * block.y * block.z;
     while (pool.size() < n_threads) pool.emplace_back(new fiber);
     std::vector<unsigned> turn((size_t)grid.x * grid.y * grid.z);

@@ -216,6 +216,8 @@ static void shuffle_from_outside()
 static void shuffle_without_myself() { __shfl_sync(0xFu, 1, 0); }
 static void shuffle_in_a_short_warp() { __shfl_sync(~0u, 1, 0); }
 
+static void shuffle_by_two_masks() { __shfl_sync(threadIdx.x < 16 ? ~0u : 0xFFFF0000u, 1, 20); }
+
 static void shuffle_at_a_barrier()
 {
     if (threadIdx.x == 2)
@@ -237,6 +239,9 @@ Test(cuda_emu, misused_shuffles_are_errors)
     emu::set_order(emu::order::forward);
     LAUNCH(shuffle_in_a_short_warp, 1, 20, 0, nullptr);
     assert_error("names lanes of a warp of 20");
+    emu::set_order(emu::order::forward);
+    LAUNCH(shuffle_by_two_masks, 1, 32, 0, nullptr);
+    assert_error("thread (0,0,0) waits in __shfl_sync", "but thread (16,0,0) has exited");
     emu::set_order(emu::order::forward);
     LAUNCH(shuffle_at_a_barrier, 1, 32, 0, nullptr);
     assert_error("waits in __shfl_sync", "but thread (2,0,0) waits in __syncthreads");

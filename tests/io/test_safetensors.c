@@ -61,7 +61,7 @@ Test(safetensors, widens_every_float_type)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         float v[3];
         const safetensors_tensor *t = safetensors_find(st, cases[i].name);
-        cr_assert_eq(t->bytes / safetensors_dtype_size(t->dtype), cases[i].n);
+        cr_assert_eq(t->bytes / safetensors_dtype_size(t->dtype), (size_t)cases[i].n);
         cr_assert_eq(safetensors_to_f32(t, v, &e), DDPM_OK, "%s", e.text);
         for (int k = 0; k < cases[i].n; k++) {
             cr_assert_eq(v[k], (float)cases[i].values[k], "%s[%d] = %a", cases[i].name, k, v[k]);

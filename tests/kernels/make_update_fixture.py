@@ -42,7 +42,7 @@ def train():
     optimizer = torch.optim.AdamW([w], lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY, foreach=False)
     lr = scheduler("cosine", optimizer, WARMUP, TOTAL)
     ema = EMAModel([w], decay=EMA)
-    history = {"lr": [], "norm": [], "w": [], "ema": []}
+    history = {"lr": [], "norm": [], "decay": [], "w": [], "ema": []}
     for g in gradients:
         w.grad = g.clone()
         history["norm"].append(torch.nn.utils.clip_grad_norm_([w], CLIP))
@@ -50,6 +50,7 @@ def train():
         optimizer.step()
         lr.step()
         ema.step([w])
+        history["decay"].append(ema.cur_decay_value)
         history["w"].append(w.detach().clone())
         history["ema"].append(ema.shadow_params[0].clone())
     print(f"enum {{ FIXTURE_COUNT = {N}, FIXTURE_STEPS = {STEPS} }};")
@@ -59,8 +60,8 @@ def train():
     print(f"enum {{ FIXTURE_WARMUP = {WARMUP}, FIXTURE_TOTAL = {TOTAL} }};")
     print("static const float fixture_start[FIXTURE_COUNT] = {\n" + numbers(start) + ",\n};")
     table("fixture_gradient", "[FIXTURE_STEPS][FIXTURE_COUNT]", gradients)
-    print("/* after each step */")
-    table("fixture_scalars", "[FIXTURE_STEPS][2]", zip(history["lr"], history["norm"]))
+    print("/* after each step; scalars: learning rate, gradient norm, EMA decay */")
+    table("fixture_scalars", "[FIXTURE_STEPS][3]", zip(history["lr"], history["norm"], history["decay"]))
     table("fixture_w", "[FIXTURE_STEPS][FIXTURE_COUNT]", history["w"])
     table("fixture_ema_w", "[FIXTURE_STEPS][FIXTURE_COUNT]", history["ema"])
 

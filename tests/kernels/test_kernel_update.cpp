@@ -30,6 +30,7 @@ Test(update, twenty_steps_agree_with_pytorch)
             assert_clean(k_grad_norm(nullptr, &norm));
             assert_clean(k_adamw(nullptr, &adam));
             cr_assert_float_eq(state.lr, fixture_scalars[step][0], 1e-9, "step %d", step);
+            cr_assert_float_eq(state.ema_decay, fixture_scalars[step][2], 1e-7, "step %d", step);
             cr_assert_float_eq(state.grad_norm, fixture_scalars[step][1], 3e-7 * state.grad_norm, "step %d", step);
             for (int i = 0; i < N; i++) {
                 cr_assert_float_eq(w[i], fixture_w[step][i], 2e-7, "step %d w[%d]", step, i);

@@ -76,6 +76,7 @@ void net_train(net_rig *r, const net_options *o)
     r->state = state_input(p);
     r->noised = nn_q_sample(p, r->images, r->table, r->state, o->flip);
     r->out = network_build(&r->net, p, &(network_inputs){r->noised.xt, r->noised.t, r->state});
+    if (o->keep) plan_keep(p, r->noised.xt), plan_keep(p, r->noised.t), plan_keep(p, r->out.y);
     r->loss = nn_mse(p, &(nn_mse_args){.pred = r->out.y,
                                        .images = r->images,
                                        .t = r->noised.t,

@@ -1,0 +1,118 @@
+/* Whole sampling loops through plans against diffusers' own loops with the same noise. */
+#include "core/file.h"
+#include "core/mem.h"
+#include "sampler_next.h"
+#include "support/golden.h"
+#include "support/net_rig.h"
+
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <stdio.h>
+
+#define OK(call)                                                                                                       \
+    do {                                                                                                               \
+        const ddpm_status ok_ = (call);                                                                                \
+        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
+    } while (0)
+
+enum { N = 3, SIDE = 12, COUNT = N * SIDE * SIDE, AFTER_ROW = 10 };
+#define TOLERANCE 2e-5
+
+static const struct {
+    const char *name, *network;
+} runs[] = {{"epsilon_small", "epsilon_ema"},
+            {"epsilon_large", "epsilon_ema"},
+            {"epsilon_no_clip", "epsilon_ema"},
+            {"epsilon_leading_50", "epsilon_ema"},
+            {"epsilon_linspace_50", "epsilon_ema"},
+            {"epsilon_trailing_50", "epsilon_ema"},
+            {"sample", "sample"},
+            {"v_prediction", "v_prediction"},
+            {"v_prediction_cosine_50", "v_prediction"},
+            {"mu", "sample"},
+            {"mu_clip", "sample"}};
+enum { RUNS = sizeof runs / sizeof *runs };
+
+static err why; /* each test is a process of its own */
+
+static sampler_table *new_table(const char *run, int64_t steps)
+{
+    char dir[PATH_CAP], path[2 * PATH_CAP];
+    scheduler_config c;
+    schedule *s = NULL;
+    sampler_table *table = NULL;
+    (void)snprintf(path, sizeof path, "%s/scheduler_config.json", golden_path(dir, run));
+    OK(scheduler_config_read(path, &c, NULL, &why));
+    OK(schedule_create(&c, &s, &why));
+    OK(sampler_ddpm(s, (int)steps, &table, &why));
+    cr_assert_eq(table->n, steps);
+    schedule_destroy(s);
+    return table;
+}
+
+static void build(net_rig *r, const char *weights, const sampler_table *table)
+{
+    char dir[PATH_CAP], path[2 * PATH_CAP], name[200];
+    net_options o = {.n = N, .h = SIDE, .w = SIDE};
+    (void)snprintf(name, sizeof name, "trajectory/%s", weights);
+    (void)snprintf(path, sizeof path, "%s/config.json", golden_path(dir, name));
+    OK(unet_config_read(path, &o.net.unet, NULL, &why));
+    net_sample(r, &o, table->n);
+    (void)snprintf(path, sizeof path, "%s/diffusion_pytorch_model.safetensors", dir);
+    net_allocate(r, ARENA_EMA, path);
+}
+
+static void start(net_rig *r, const safetensors *io, const sampler_table *table)
+{
+    int64_t *seed = golden_i64(io, "seed", NULL), *ids = golden_i64(io, "ids", NULL);
+    const sampler_state state = {.seed = (uint64_t)seed[0], .row = -1};
+    float x[COUNT];
+    for (int b = 0; b < N; b++) sampler_init_one(&(sampler_init_args){x, &state, ids, N, SIDE * SIDE, 1}, b);
+    OK(plan_write(r->p, r->x, x, &why));
+    OK(plan_write(r->p, r->ids, ids, &why));
+    OK(plan_write(r->p, r->state, &state, &why));
+    OK(plan_write(r->p, r->rows, table->rows, &why));
+    mem_free(seed);
+    mem_free(ids);
+}
+
+static void check(const net_rig *r, const safetensors *io, const char *what, const char *run)
+{
+    char plain[80];
+    float *theirs = golden_f32(io, what, NULL);
+    (void)snprintf(plain, sizeof plain, "float32.%s", what);
+    float *floats = golden_f32(io, plain, NULL);
+    const double error = rel_l2(r->x->data, theirs, COUNT);
+    cr_log_info("%s, %s: off by %.2e; diffusers in float32 by %.2e", run, what, error, rel_l2(floats, theirs, COUNT));
+    cr_expect(error <= TOLERANCE, "%s, %s: off by %.2e", run, what, error);
+    mem_free(theirs);
+    mem_free(floats);
+}
+
+ParameterizedTestParameters(sampling_golden, whole_loops_match_diffusers)
+{
+    static int index[RUNS];
+    for (int i = 0; i < RUNS; i++) index[i] = i;
+    return cr_make_param_array(int, index, RUNS);
+}
+ParameterizedTest(const int *index, sampling_golden, whole_loops_match_diffusers)
+{
+    char run[100], path[200];
+    net_rig r = {0};
+    (void)snprintf(run, sizeof run, "sampling/%s", runs[*index].name);
+    (void)snprintf(path, sizeof path, "%s/io.safetensors", run);
+    safetensors *io = golden_open(path);
+    int64_t *steps = golden_i64(io, "steps", NULL);
+    sampler_table *table = new_table(run, *steps);
+    build(&r, runs[*index].network, table);
+    start(&r, io, table);
+    for (int i = 0; i < table->n; i++) {
+        net_run(&r);
+        if (i == AFTER_ROW) check(&r, io, "after_row_10", run);
+    }
+    check(&r, io, "x", run);
+    mem_free(steps);
+    sampler_destroy(table);
+    safetensors_close(io);
+    net_destroy(&r);
+}
