@@ -180,7 +180,7 @@ Test(plan_errors, name_the_layer_and_stick)
         cr_expect(!plan_ok(p), "not noticed: %s", bad[i].text);
         const int n_step = p->n_step, n_tensor = p->n_tensor;
         (void)nn_relu(p, image(p, 2, 2, 2)); /* does nothing */
-        bad_norm_groups(p);                  /* does not replace the first message */
+        (void)plan_fail(p, DDPM_EDATA, "a later error");
         cr_expect(p->n_step == n_step && p->n_tensor == n_tensor, "%s: the plan goes on growing", bad[i].text);
         why = (err){0};
         cr_expect_eq(plan_finish(p, &why), DDPM_EINVAL, "%s", bad[i].text);

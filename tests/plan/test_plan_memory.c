@@ -7,6 +7,7 @@
 #include <criterion/parameterized.h>
 #include <limits.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { TIMESTEPS = 10, ROWS = 4, BATCH = 2 };
@@ -197,6 +198,67 @@ ParameterizedTest(const kind *c, plan_memory, all_is_set_once_then_added_to_and_
     cr_expect_eq(gradients, c->u == SAMPLE ? 0 : parameters, "%d of %d parameters have a gradient", gradients,
                  parameters);
     mem_free(w.written);
+    net_destroy(&r);
+}
+
+/* No step of the backward pass works for nothing. */
+static bool is_read(const plan *p, int from, const tensor *t)
+{
+    for (int i = from; i < p->n_step; i++)
+        for (int k = 0; k < STEP_IN; k++)
+            if (p->steps[i]->in[k] && (p->steps[i]->in[k] == t || p->steps[i]->in[k] == t->base)) return true;
+    return false;
+}
+
+ParameterizedTestParameters(plan_memory, every_gradient_is_read) { return all_kinds(); }
+ParameterizedTest(const kind *c, plan_memory, every_gradient_is_read)
+{
+    net_rig r = build(c->s, c->u, false);
+    for (int i = r.p->n_forward; i < r.p->n_step; i++)
+        for (int k = 0; k < STEP_OUT; k++) {
+            const tensor *t = r.p->steps[i]->out[k];
+            if (!t || t->arena != ARENA_ACT) continue;
+            cr_expect(is_read(r.p, i + 1, t), "%s (%s) writes %s, which nobody reads", r.p->steps[i]->path,
+                      op_name[r.p->steps[i]->op], t->name);
+        }
+    net_destroy(&r);
+}
+
+Test(plan_memory, gradients_end_at_the_time_embedding)
+{
+    err why = {0};
+    backend *be = NULL;
+    plan *p = NULL;
+    cr_assert_eq(backend_create(&(backend_spec){"cpu", 1}, &be, &why), DDPM_OK);
+    cr_assert_eq(plan_create(be, &p, &why), DDPM_OK);
+    p->training = true;
+    tensor *t = plan_input(p, DTYPE_F32, "t", 2, 1, 1, 1), *freq = plan_input(p, DTYPE_F32, "freq", 4, 1, 1, 1);
+    plan_want_grad(p, t);
+    tensor *embedding = nn_time_embed(p, t, freq, 8, false);
+    tensor *y = nn_linear(p, &(nn_linear_args){.x = embedding, .cout = 3, .name = "linear"});
+    plan_differentiate(p, y, plan_input(p, DTYPE_F32, "dy", 2, 1, 1, 3));
+    cr_expect(plan_ok(p), "%s", p->first.text);
+    cr_expect_null(embedding->grad);
+    cr_expect_null(t->grad);
+    plan_destroy(p);
+    backend_destroy(be);
+}
+
+Test(plan_memory, dump_has_a_line_for_every_step)
+{
+    net_rig r = build(SMALL, TRAIN, false);
+    char *text = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&text, &size);
+    cr_assert_not_null(to);
+    plan_dump(r.p, to);
+    (void)fclose(to);
+    int lines = 0;
+    for (size_t i = 0; i < size; i++) lines += text[i] == '\n';
+    cr_expect_eq(lines, r.p->n_step);
+    cr_expect_not_null(strstr(text, " norm_act      down_blocks.0.resnets.0.norm2"));
+    cr_expect_not_null(strstr(text, " d.down_blocks.0.resnets.0.conv1.weight[8,3,3,8]@0="));
+    free(text);
     net_destroy(&r);
 }
 

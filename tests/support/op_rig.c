@@ -50,6 +50,14 @@ typedef struct rig {
     tensor *dy;
 } rig;
 
+/* As if the backward pass of another op had set that gradient, or a part of it, before. */
+static void mark_written(plan *p, tensor *operand)
+{
+    operand->grad_written = true;
+    for (int i = 0; i < p->n_tensor; i++)
+        if (p->tensors[i]->base == operand) p->tensors[i]->grad_written = true;
+}
+
 static void build(rig *r, const op_case *c, const op_options *o)
 {
     err why = {0};
@@ -58,18 +66,16 @@ static void build(rig *r, const op_case *c, const op_options *o)
     plan *p = r->g.p;
     p->training = true;
     p->packed = !o->unpacked;
-    p->add_grads = o->add;
     op_build(c, &r->g);
     cr_assert(plan_ok(p), "%s", p->first.text);
     const tensor *y = r->g.y;
     r->dy = plan_input(p, DTYPE_F32, "dy", y->n, y->h, y->w, y->c);
     for (int k = 0; k < r->g.n_input; k++)
         if (o->only >> k & 1) plan_want_grad(p, r->g.operand[k]);
+    for (int k = 0; k < r->g.n_operand; k++)
+        if (o->add >> k & 1) mark_written(p, r->g.operand[k]);
     plan_keep(p, r->g.y);
     plan_differentiate(p, r->g.y, r->dy);
-    for (int i = p->n_forward; i < p->n_step && o->add; i++)
-        for (int k = 0; k < STEP_OUT; k++)
-            if (p->steps[i]->out[k]) p->steps[i]->accumulate |= 1u << k;
     OK(plan_finish(p, &why));
     OK(plan_allocate(p, &why));
     OK(params_create(r->be, &r->store, &why));
@@ -90,10 +96,9 @@ static void write_operand(rig *r, const op_case *c, int k)
     mem_free(v);
 }
 
-static void write_before(rig *r, op_before before, int k)
+static void write_before(rig *r, op_before before, const tensor *g, int k)
 {
     err why = {0};
-    const tensor *g = r->g.operand[k]->grad;
     if (!g) return;
     float *v = new_array(tensor_count(g), sizeof *v);
     for (int64_t i = 0; i < tensor_count(g); i++) v[i] = before == OP_BEFORE_NAN ? NAN : (float)op_before_value(k, i);
@@ -115,7 +120,9 @@ op_result op_run(const op_case *c, const op_options *o)
     rig r = {0};
     build(&r, c, o);
     op_result out = {.n_operand = r.g.n_operand, .n_input = r.g.n_input, .y_count = tensor_count(r.g.y)};
-    for (int k = 0; k < r.g.n_operand; k++) write_operand(&r, c, k), write_before(&r, o->before, k);
+    for (int k = 0; k < r.g.n_operand; k++)
+        write_operand(&r, c, k), write_before(&r, o->before, r.g.operand[k]->grad, k);
+    write_before(&r, OP_BEFORE_NAN, r.g.y, 0);
     float *dy = new_array(out.y_count, sizeof *dy);
     for (int64_t i = 0; i < out.y_count; i++) dy[i] = normal(SEED_DY, i);
     OK(plan_write(r.g.p, r.dy, dy, &why));

@@ -15,9 +15,9 @@ typedef enum op_before {
 typedef struct op_options {
     int threads;
     bool unpacked; /* no two activations share memory */
-    bool add;      /* all gradients are added to */
     op_before before;
     unsigned only; /* bit k: the gradient of input k is wanted; parameters' always are */
+    unsigned add;  /* bit k: the gradient of operand k is added to what was there */
 } op_options;
 
 typedef struct op_result {

@@ -197,7 +197,8 @@ static ddpm_status conv2d_dw_run(cpu_backend *be, const step *s, err *e)
                                          .filter = s->out[CONV_DW_DW]->data,
                                          .bias = dbias->data,
                                          .scratch = cpu_data(s->scratch),
-                                         .add = step_adds(s, CONV_DW_DW)},
+                                         .add = step_adds(s, CONV_DW_DW),
+                                         .add_bias = step_adds(s, CONV_DW_DBIAS)},
                         e);
 }
 

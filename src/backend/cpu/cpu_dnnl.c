@@ -252,7 +252,7 @@ static ddpm_status run_weights(dnn_conv *c, const dnn_conv_args *a, err *e)
 {
     const int64_t count = c->spec.cout * c->spec.kernel * c->spec.kernel * c->spec.cin;
     float *filter = (float *)(uintptr_t)a->filter, *bias = (float *)(uintptr_t)a->bias;
-    float *to = a->add ? c->diff : filter, *to_bias = a->add ? c->diff + count : bias;
+    float *to = a->add ? c->diff : filter, *to_bias = a->add_bias ? c->diff + count : bias;
     TRY(point(c->filter, c->packed ? c->packed : to, e));
     TRY(point(c->bias, to_bias, e));
     const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, c->src},
@@ -263,7 +263,7 @@ static ddpm_status run_weights(dnn_conv *c, const dnn_conv_args *a, err *e)
     TRY(execute(c, c->primitive, c->spec.bias ? 5 : 4, args, e));
     if (c->packed) TRY(repack(c, c->packed, c->filter, to, c->user_filter, e));
     if (a->add) add_to(filter, c->diff, count);
-    if (a->add && c->spec.bias) add_to(bias, to_bias, c->spec.cout);
+    if (a->add_bias && c->spec.bias) add_to(bias, to_bias, c->spec.cout);
     return DDPM_OK;
 }
 

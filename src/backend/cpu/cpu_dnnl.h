@@ -38,8 +38,8 @@ const char *dnn_conv_kernel(const dnn_conv *c); /* oneDNN's name of the implemen
 typedef struct dnn_conv_args {
     const float *src, *dst, *filter, *bias, *residual; /* written ones are cast back */
     void *scratch;
-    uint64_t version; /* of the filter: 0, or a value that changes with it; equal ones are packed once */
-    bool add;         /* backward weights: add to filter and bias instead of setting them */
+    uint64_t version;   /* of the filter: 0, or a value that changes with it; equal ones are packed once */
+    bool add, add_bias; /* backward weights: add to the filter, to the bias, instead of setting it */
 } dnn_conv_args;
 DDPM_MUST_CHECK ddpm_status dnn_conv_run(dnn_conv *c, const dnn_conv_args *a, err *e);
 

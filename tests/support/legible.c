@@ -1,0 +1,87 @@
+#include "support/legible.h"
+#include "core/mem.h"
+#include "data/dataset.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum { KNOWN = 8000, HELD_OUT = 1000, NEAREST = 5, AGREE = 4 };
+
+struct judge {
+    dataset *digits; /* the first KNOWN are the bank, the rest set the limit */
+    int d;
+    double limit; /* squared distance */
+};
+
+typedef struct neighbour {
+    double distance;
+    int label;
+} neighbour;
+
+static double distance(const uint8_t *a, const uint8_t *b, int d)
+{
+    int sum = 0;
+    for (int i = 0; i < d; i++) sum += (a[i] - b[i]) * (a[i] - b[i]);
+    return sum;
+}
+
+/* The NEAREST of the bank, nearest first. */
+static void find(const judge *j, const uint8_t *pixels, neighbour *best)
+{
+    const uint8_t *bank = dataset_pixels(j->digits);
+    for (int k = 0; k < NEAREST; k++) best[k] = (neighbour){INFINITY, -1};
+    for (int i = 0; i < KNOWN; i++) {
+        neighbour n = {distance(bank + (size_t)i * (size_t)j->d, pixels, j->d), dataset_label(j->digits, i)};
+        for (int k = 0; k < NEAREST; k++)
+            if (n.distance < best[k].distance) {
+                const neighbour pushed = best[k];
+                best[k] = n, n = pushed;
+            }
+    }
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+judge *judge_create(int side)
+{
+    static double nearest[HELD_OUT];
+    err why = {0};
+    judge *j = calloc(1, sizeof *j);
+    cr_assert_not_null(j);
+    const dataset_spec spec = {
+        .kind = "digits", .resolution = side, .channels = 1, .count = KNOWN + HELD_OUT, .seed = 20261123};
+    cr_assert_eq(dataset_open(&spec, &j->digits, &why), DDPM_OK, "%s", why.text);
+    j->d = side * side;
+    for (int i = 0; i < HELD_OUT; i++) {
+        neighbour best[NEAREST];
+        find(j, dataset_pixels(j->digits) + (size_t)(KNOWN + i) * (size_t)j->d, best);
+        nearest[i] = best[0].distance;
+    }
+    qsort(nearest, HELD_OUT, sizeof *nearest, by_size);
+    j->limit = 1.2 * nearest[HELD_OUT * 99 / 100];
+    return j;
+}
+
+void judge_destroy(judge *j)
+{
+    if (!j) return;
+    dataset_close(j->digits);
+    free(j);
+}
+
+int judge_read(const judge *j, const uint8_t *pixels)
+{
+    neighbour best[NEAREST];
+    int votes[10] = {0};
+    find(j, pixels, best);
+    if (best[0].distance > j->limit) return -1;
+    for (int k = 0; k < NEAREST; k++) votes[best[k].label]++;
+    for (int digit = 0; digit < 10; digit++)
+        if (votes[digit] >= AGREE) return digit;
+    return -1;
+}

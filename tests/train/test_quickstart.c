@@ -1,0 +1,109 @@
+/* The quickstart keeps its promise: digits that can be read come out of noise.  Takes the minutes that
+ * tools/quickstart takes. */
+#include "core/file.h"
+#include "core/mem.h"
+#include "data/image.h"
+#include "noise.h"
+#include "support/legible.h"
+#include "train/run.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SIDE = 16, PICTURES = 64, ENOUGH = 58 };
+
+static err why;
+
+#define OK(call)                                                                                                       \
+    do {                                                                                                               \
+        const ddpm_status ok_ = (call);                                                                                \
+        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
+    } while (0)
+
+static int count_legible(const judge *j, const uint8_t *pixels, int n, int seen[10])
+{
+    int legible = 0;
+    for (int i = 0; i < n; i++) {
+        const int digit = judge_read(j, pixels + (size_t)i * SIDE * SIDE);
+        if (digit < 0) continue;
+        legible++;
+        seen[digit]++;
+    }
+    return legible;
+}
+
+/* The judge must be able to say no. */
+Test(quickstart, the_judge_reads_digits_and_nothing_else)
+{
+    judge *j = judge_create(SIDE);
+    dataset *d;
+    int seen[10] = {0};
+    static uint8_t mixed[PICTURES * SIDE * SIDE];
+    OK(dataset_open(&(dataset_spec){.kind = "digits", .resolution = SIDE, .count = 200, .seed = 5}, &d, &why));
+    cr_assert_geq(count_legible(j, dataset_pixels(d), 200, seen), 190);
+    for (int i = 0; i < 10; i++) cr_assert_gt(seen[i], 5);
+    for (size_t i = 0; i < sizeof mixed; i++) { /* half digit, half noise */
+        const philox4 bits = noise_bits(1, NOISE_DIGITS, 0, 0, (uint32_t)i);
+        mixed[i] = (uint8_t)((dataset_pixels(d)[i] + (bits.v[0] & 255)) / 2);
+    }
+    cr_assert_leq(count_legible(j, mixed, PICTURES, seen), 3, "half noise");
+    for (size_t i = 0; i < sizeof mixed; i++) /* two digits over each other */
+        mixed[i] = dataset_pixels(d)[i] > dataset_pixels(d)[i + sizeof mixed] ? dataset_pixels(d)[i]
+                                                                              : dataset_pixels(d)[i + sizeof mixed];
+    cr_assert_leq(count_legible(j, mixed, PICTURES, seen), PICTURES / 2, "two digits in one");
+    dataset_close(d);
+    judge_destroy(j);
+}
+
+static void sample(const ddpm_config *c, uint8_t *pixels)
+{
+    backend *be;
+    model *m;
+    generator *g;
+    int64_t ids[PICTURES];
+    static float x[PICTURES * SIDE * SIDE];
+    OK(backend_create(&(backend_spec){"cpu", 0}, &be, &why));
+    OK(model_load(be, c->out, &m, NULL, &why));
+    generator_spec spec = recipe_generator(c, m, ARENA_PARAM);
+    spec.batch = PICTURES;
+    OK(generator_create(m, &spec, &g, &why));
+    OK(generator_allocate(g, &why));
+    for (int i = 0; i < PICTURES; i++) ids[i] = i;
+    OK(generator_run(g, ids, PICTURES, x, &why));
+    generator_to_bytes(x, PICTURES * SIDE * SIDE, pixels);
+    generator_destroy(g);
+    model_destroy(m);
+    backend_destroy(be);
+}
+
+Test(quickstart, draws_digits_one_can_read, .timeout = 1800)
+{
+    static ddpm_config c;
+    static uint8_t pixels[PICTURES * SIDE * SIDE];
+    static const run_hooks quiet = {.context = NULL};
+    char out[] = "/tmp/ddpm-quickstart-XXXXXX";
+    backend *be;
+    int seen[10] = {0};
+    const char *kept = getenv("DDPM_QUICKSTART"); /* score a run that is there instead of training one */
+    config_defaults(&c);
+    OK(config_read_file(&c, DDPM_SOURCE "/configs/quickstart.yaml", &why));
+    (void)snprintf(c.out, sizeof c.out, "%s", kept ? kept : mkdtemp(out));
+    if (!kept) {
+        OK(backend_create(&(backend_spec){"cpu", 0}, &be, &why));
+        c.sample.every = 0;
+        OK(run_train(be, &c, &quiet, &why));
+        backend_destroy(be);
+    }
+    sample(&c, pixels);
+    judge *j = judge_create(SIDE);
+    const int legible = count_legible(j, pixels, PICTURES, seen);
+    judge_destroy(j);
+    cr_log_info("%d of %d legible; 0-9: %d %d %d %d %d %d %d %d %d %d", legible, PICTURES, seen[0], seen[1], seen[2],
+                seen[3], seen[4], seen[5], seen[6], seen[7], seen[8], seen[9]);
+    if (!kept) OK(dir_remove(c.out, &why));
+    cr_assert_geq(legible, ENOUGH, "%d of %d can be read", legible, PICTURES);
+    int classes = 0;
+    for (int i = 0; i < 10; i++) classes += seen[i] > 0;
+    cr_assert_geq(classes, 8, "only %d of the ten digits", classes);
+}
