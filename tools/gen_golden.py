@@ -10,6 +10,7 @@ tests/golden/README.md says what each file holds.
 """
 
 import argparse
+import gzip
 import os
 import shutil
 import sys
@@ -424,6 +425,24 @@ def write_pipelines(out):
     save_tensors(os.path.join(folder, "io.safetensors"), as_float32(tensors), "legacy gives out.current")
 
 
+def write_mnist(out):
+    """The losses of 100 steps on the first MNIST images, from trajectory/initial.  The images stay where they
+    are: without $DDPM_DATA/mnist the stored losses are kept."""
+    source = os.path.join(os.environ.get("DDPM_DATA", ""), "mnist", "train-images-idx3-ubyte.gz")
+    target = os.path.join(out, "mnist", "io.safetensors")
+    if not os.path.exists(source):
+        print("DDPM_DATA is not set or holds no mnist: the fixture mnist is kept as it is")
+        os.makedirs(os.path.dirname(target))
+        shutil.copyfile(os.path.join(GOLDEN, "mnist", "io.safetensors"), target)
+        return
+    with gzip.open(source) as f:
+        pixels = np.frombuffer(f.read(16 + 800 * 784), np.uint8)[16:]
+    unet = oracle.load_unet(os.path.join(out, "trajectory", "initial"), True)
+    record, _ = train(unet, pixels.reshape(800, 28, 28, 1), "epsilon", 100, 1, 0.0)
+    tensors = {name: record[name] for name in ("losses", "grad_norms")}
+    save_tensors(target, tensors, "100 steps of 8 images in float64; the run is otherwise trajectory/epsilon")
+
+
 # ---- the whole ----------------------------------------------------------------------------------
 
 
@@ -435,6 +454,7 @@ def generate(out):
     write_simple(out)
     write_pipelines(out)
     write_trajectories(out)
+    write_mnist(out)
     write_samplings(out)
     oracle.save_json(os.path.join(out, "VERSIONS.json"), oracle.versions())
 

@@ -63,7 +63,7 @@ static ddpm_status list_files(const char *path, file_list *l, err *e)
 static ddpm_status add_file(const char *path, cifar_source *s, dataset *d, err *e)
 {
     size_t size;
-    int64_t count;
+    int64_t count = 0;
     char **bytes = &s->bytes[s->files];
     TRY(file_read(path, FILE_BYTES_MAX, bytes, &size, e));
     s->files++;

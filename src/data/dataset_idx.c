@@ -41,7 +41,7 @@ static ddpm_status promised_size(const uint8_t *bytes, size_t size, const char *
 
 ddpm_status idx_parse(const uint8_t *bytes, size_t size, int images, const char *name, idx_file *out, err *e)
 {
-    size_t promised;
+    size_t promised = 0;
     TRY(promised_size(bytes, size, name, &promised, e));
     const int has_images = big_endian(bytes) == MAGIC_IMAGES;
     if (has_images != images)
@@ -112,7 +112,7 @@ static ddpm_status unpack_to(unpacking *u, size_t limit, err *e)
 ddpm_status idx_unpack(const uint8_t *packed, size_t size, const char *name, uint8_t **out, size_t *out_size, err *e)
 {
     ddpm_status st = DDPM_OK;
-    size_t promised;
+    size_t promised = 0;
     unpacking u = {.name = name, .left = size};
     u.z.next_in = packed;
     *out = NULL;

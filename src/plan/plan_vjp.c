@@ -111,6 +111,10 @@ static bool grad_is_complete(plan *p, const tensor *t)
 void plan_differentiate(plan *p, tensor *root, tensor *seed)
 {
     if (!root || !plan_ok(p)) return;
+    if (!p->training) {
+        plan_fail(p, DDPM_EINVAL, "a plan without `training` keeps nothing to differentiate");
+        return;
+    }
     p->n_forward = p->n_step;
     mark_needs_grad(p);
     if (seed) root->grad = seed, root->grad_written = true;

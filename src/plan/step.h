@@ -106,7 +106,7 @@ typedef union step_attr {
         int timesteps;
     } noise;
     struct {
-        float grad_scale; /* d(loss)/d(mean of an image's squared error): 1 / (batch * micro-batches) */
+        float grad_scale; /* of one value's squared error in the loss: 1 / (n * h * w * c * micro-batches) */
         int timesteps;
         bool flip;
     } mse;

@@ -41,15 +41,8 @@ static void find(const judge *j, const uint8_t *pixels, neighbour *best)
     }
 }
 
-static int by_size(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 judge *judge_create(int side)
 {
-    static double nearest[HELD_OUT];
     err why = {0};
     judge *j = calloc(1, sizeof *j);
     cr_assert_not_null(j);
@@ -60,10 +53,8 @@ judge *judge_create(int side)
     for (int i = 0; i < HELD_OUT; i++) {
         neighbour best[NEAREST];
         find(j, dataset_pixels(j->digits) + (size_t)(KNOWN + i) * (size_t)j->d, best);
-        nearest[i] = best[0].distance;
+        j->limit = fmax(j->limit, best[0].distance);
     }
-    qsort(nearest, HELD_OUT, sizeof *nearest, by_size);
-    j->limit = 1.2 * nearest[HELD_OUT * 99 / 100];
     return j;
 }
 
