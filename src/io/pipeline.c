@@ -128,8 +128,8 @@ static ddpm_status write_index(const char *path, err *e)
     return json_out_finish_file(&j, path);
 }
 
-ddpm_status pipeline_write(const char *dir, const unet_config *net, const scheduler_config *scheduler,
-                           const named_tensor *tensors, int n_tensor, err *e)
+ddpm_status pipeline_write_parts(const char *dir, const scheduler_config *scheduler, const named_tensor *tensors,
+                                 int n_tensor, err *e)
 {
     char path[PATH_CAP];
     TRY(path_join(path, dir, "unet", e));
@@ -138,10 +138,17 @@ ddpm_status pipeline_write(const char *dir, const unet_config *net, const schedu
     TRY(dir_make(path, e));
     TRY(path_join(path, dir, "scheduler/scheduler_config.json", e));
     TRY(scheduler_config_write(scheduler, path, e));
+    TRY(path_join(path, dir, "unet/diffusion_pytorch_model.safetensors", e));
+    return weights_write(path, tensors, n_tensor, false, e);
+}
+
+ddpm_status pipeline_write(const char *dir, const unet_config *net, const scheduler_config *scheduler,
+                           const named_tensor *tensors, int n_tensor, err *e)
+{
+    char path[PATH_CAP];
+    TRY(pipeline_write_parts(dir, scheduler, tensors, n_tensor, e));
     TRY(path_join(path, dir, "unet/config.json", e));
     TRY(unet_config_write(net, path, e));
-    TRY(path_join(path, dir, "unet/diffusion_pytorch_model.safetensors", e));
-    TRY(weights_write(path, tensors, n_tensor, false, e));
     TRY(path_join(path, dir, "model_index.json", e));
     return write_index(path, e);
 }

@@ -35,5 +35,8 @@ DDPM_MUST_CHECK ddpm_status pipeline_read_weights(const pipeline *p, const named
  * loads it.  Not fsynced and not atomic: give it the path of an atomic_dir. */
 DDPM_MUST_CHECK ddpm_status pipeline_write(const char *dir, const unet_config *net, const scheduler_config *scheduler,
                                            const named_tensor *tensors, int n_tensor, err *e);
+/* All of it but unet/config.json and model_index.json, for a network that is no diffusers class. */
+DDPM_MUST_CHECK ddpm_status pipeline_write_parts(const char *dir, const scheduler_config *scheduler,
+                                                 const named_tensor *tensors, int n_tensor, err *e);
 
 #endif

@@ -93,16 +93,9 @@ done:
 static ddpm_status save_simple(const model *m, const char *dir, const named_tensor *tensors, err *e)
 {
     char path[PATH_CAP];
-    TRY(path_join(path, dir, "unet", e));
-    TRY(dir_make(path, e));
-    TRY(path_join(path, dir, "scheduler", e));
-    TRY(dir_make(path, e));
-    TRY(path_join(path, dir, "scheduler/scheduler_config.json", e));
-    TRY(scheduler_config_write(&m->scheduler, path, e));
+    TRY(pipeline_write_parts(dir, &m->scheduler, tensors, m->store->n, e));
     TRY(path_join(path, dir, "unet/config.json", e));
-    TRY(simple_config_write(&m->net.unet, path, e));
-    TRY(path_join(path, dir, "unet/diffusion_pytorch_model.safetensors", e));
-    return weights_write(path, tensors, m->store->n, false, e);
+    return simple_config_write(&m->net.unet, path, e);
 }
 
 ddpm_status model_save(const model *m, arena_kind weights, const char *dir, err *e)

@@ -4,16 +4,11 @@
 #include "sampler_next.h"
 #include "support/golden.h"
 #include "support/net_rig.h"
+#include "support/ok.h"
 
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <stdio.h>
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const ddpm_status ok_ = (call);                                                                                \
-        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
-    } while (0)
 
 enum { N = 3, SIDE = 12, COUNT = N * SIDE * SIDE, AFTER_ROW = 10 };
 #define TOLERANCE 2e-5

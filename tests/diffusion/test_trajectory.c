@@ -4,6 +4,7 @@
 #include "diffusion/objective.h"
 #include "support/golden.h"
 #include "support/net_rig.h"
+#include "support/ok.h"
 #include "train_state.h"
 #include "update.h"
 
@@ -12,12 +13,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const ddpm_status ok_ = (call);                                                                                \
-        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
-    } while (0)
 
 enum { IMAGES = 20, SIDE = 12, PIXELS = SIDE * SIDE, T = 1000 };
 #define LOSS_TOLERANCE   1e-5 /* relative */

@@ -3,18 +3,13 @@
 #include "model/params.h"
 #include "ops/nn.h"
 #include "support/net_rig.h"
+#include "support/ok.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const ddpm_status ok_ = (call);                                                                                \
-        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
-    } while (0)
 
 static err why; /* each test is a process of its own */
 

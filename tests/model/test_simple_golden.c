@@ -4,15 +4,10 @@
 #include "model/network.h"
 #include "model/params.h"
 #include "support/golden.h"
+#include "support/ok.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const ddpm_status ok_ = (call);                                                                                \
-        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
-    } while (0)
 
 enum { N = 3, SIDE = 8 };
 static err why; /* each test is a process of its own */

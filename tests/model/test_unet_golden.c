@@ -5,17 +5,12 @@
 #include "model/network.h"
 #include "model/params.h"
 #include "support/golden.h"
+#include "support/ok.h"
 
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <math.h>
 #include <string.h>
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const ddpm_status ok_ = (call);                                                                                \
-        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
-    } while (0)
 
 static const char *const names[] = {
     "unet_all_attention",    "unet_centred",      "unet_cifar",       "unet_defaults",   "unet_grey_one_layer",

@@ -3,17 +3,12 @@
 #include "noise.h"
 #include "ops/nn.h"
 #include "ref/ref_ops.h"
+#include "support/ok.h"
 
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <math.h>
 #include <string.h>
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const ddpm_status ok_ = (call);                                                                                \
-        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
-    } while (0)
 
 static err why; /* each test is a process of its own */
 

@@ -1,7 +1,7 @@
 /* legible.h - is this picture a digit?  A judge that knows nothing of diffusion.
  *
  * It compares with thousands of drawn digits: a picture is legible when its nearest neighbour is as near
- * as those of 1000 other drawn digits are, and at least 4 of the 5 nearest agree on the class. */
+ * as those of 1000 other drawn digits are, and most of the 5 nearest agree on the class. */
 #ifndef DDPM_LEGIBLE_H
 #define DDPM_LEGIBLE_H
 #include <stdbool.h>

@@ -1,13 +1,8 @@
 #include "support/net_rig.h"
+#include "support/ok.h"
 #include "train_state.h"
 
 #include <criterion/criterion.h>
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const ddpm_status ok_ = (call);                                                                                \
-        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
-    } while (0)
 
 static void set_widths(unet_config *c, const int widths[4])
 {

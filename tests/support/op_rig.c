@@ -2,16 +2,11 @@
 #include "core/mem.h"
 #include "model/params.h"
 #include "noise.h"
+#include "support/ok.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <string.h>
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const ddpm_status ok_ = (call);                                                                                \
-        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
-    } while (0)
 
 enum { SEED = 20, SEED_DY = 100, SEED_BEFORE = 200 };
 

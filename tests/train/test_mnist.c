@@ -2,6 +2,7 @@
 #include "core/file.h"
 #include "core/mem.h"
 #include "support/golden.h"
+#include "support/ok.h"
 #include "train/run.h"
 
 #include <criterion/criterion.h>
@@ -11,12 +12,6 @@
 
 enum { STEPS = 100 };
 static err why;
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const ddpm_status ok_ = (call);                                                                                \
-        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
-    } while (0)
 
 typedef struct record {
     double loss[STEPS], norm[STEPS];

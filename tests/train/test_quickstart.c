@@ -5,6 +5,7 @@
 #include "data/image.h"
 #include "noise.h"
 #include "support/legible.h"
+#include "support/ok.h"
 #include "train/run.h"
 
 #include <criterion/criterion.h>
@@ -14,12 +15,6 @@
 enum { SIDE = 16, PICTURES = 64, ENOUGH = 58 };
 
 static err why;
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const ddpm_status ok_ = (call);                                                                                \
-        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
-    } while (0)
 
 static int count_legible(const judge *j, const uint8_t *pixels, int n, int seen[10])
 {

@@ -3,6 +3,7 @@
 #include "core/file.h"
 #include "core/mem.h"
 #include "io/checkpoint_dir.h"
+#include "support/ok.h"
 #include "train/checkpoint.h"
 #include "train/run.h"
 
@@ -12,12 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const ddpm_status ok_ = (call);                                                                                \
-        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
-    } while (0)
 
 static err why;
 static char root[] = "/tmp/ddpm-run-XXXXXX";

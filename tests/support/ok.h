@@ -1,0 +1,14 @@
+/* ok.h - a call that has to succeed.  The test has an `err why`, whose message is shown when it does not. */
+#ifndef DDPM_TESTS_OK_H
+#define DDPM_TESTS_OK_H
+#include "core/err.h"
+
+#include <criterion/criterion.h>
+
+#define OK(call)                                                                  \
+    do {                                                                          \
+        const ddpm_status ok_ = (call);                                           \
+        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text); \
+    } while (0)
+
+#endif
