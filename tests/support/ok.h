@@ -5,10 +5,10 @@
 
 #include <criterion/criterion.h>
 
-#define OK(call)                                                                  \
-    do {                                                                          \
-        const ddpm_status ok_ = (call);                                           \
-        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text); \
+#define OK(call)                                                                                                       \
+    do {                                                                                                               \
+        const ddpm_status ok_ = (call);                                                                                \
+        cr_assert_eq(ok_, DDPM_OK, "%s: %s: %s", #call, err_name(ok_), why.text);                                      \
     } while (0)
 
 #endif
