@@ -37,9 +37,9 @@ static int decimals(double v) { return v < 9.995 ? 2 : v < 99.95 ? 1 : 0; } /* t
 static void append_memory(char *out, double used, double total)
 {
     const double gib = 1024.0 * 1024 * 1024, mib = 1024.0 * 1024;
-    if (used < gib && total < gib) {
+    if (used < gib) { /* beside a total in GiB it would only be "0.0" */
         append(out, "  mem %.0f", used / mib);
-        if (total >= 0) append(out, "/%.0f", total / mib);
+        if (total >= 0 && total < gib) append(out, "/%.0f", total / mib);
         append(out, " MiB");
         return;
     }

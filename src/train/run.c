@@ -112,24 +112,34 @@ static ddpm_status initial_weights(run *r, err *e)
     return DDPM_OK;
 }
 
-/* Options that change what the rest of the run computes. */
+/* Does the option change what the rest of the run computes? */
+static bool matters(const run *r, int option)
+{
+    static const char *const sections[] = {"data.", "diffusion.", "train.", "ema."};
+    static const int idle[] = {OPTION_data_path, OPTION_data_prefetch, OPTION_data_cache_mb, OPTION_train_max_skipped};
+    const bool ends_matter = !strcmp(r->config->train.lr_scheduler, "linear") ||
+                             !strcmp(r->config->train.lr_scheduler, "cosine"); /* they fall to 0 at the last step */
+    for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
+        if (option == idle[i]) return false;
+    if (option == OPTION_train_steps || option == OPTION_train_epochs) return ends_matter;
+    if (option == OPTION_seed) return true;
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
+        if (!strncmp(config_options[option].key, sections[i], strlen(sections[i]))) return true;
+    return false;
+}
+
 static void compare_configs(run *r, const char *dir)
 {
-    static const char *const matter[] = {"data.", "diffusion.", "train.", "ema."};
     char path[PATH_CAP];
     ddpm_config before;
     err ignored = {0};
     config_defaults(&before);
     if (path_join(path, dir, "training/config.yaml", &ignored) != DDPM_OK) return;
     if (config_read_file(&before, path, &ignored) != DDPM_OK) return;
-    for (int i = 0; i < CONFIG_OPTIONS; i++) {
-        bool matters = i == OPTION_seed;
-        for (size_t k = 0; k < sizeof matter / sizeof *matter; k++)
-            matters |= !strncmp(config_options[i].key, matter[k], strlen(matter[k]));
-        if (matters && !config_same(&before, r->config, (config_id)i))
+    for (int i = 0; i < CONFIG_OPTIONS; i++)
+        if (matters(r, i) && !config_same(&before, r->config, (config_id)i))
             note(r, "resume: %s differs from the checkpoint's: the run goes on, but not bit for bit as before",
                  config_options[i].key);
-    }
 }
 
 static ddpm_status resume_from(run *r, const char *dir, err *e)

@@ -42,6 +42,12 @@ Test(line, leaves_out_what_is_not_known)
     line.memory_used = 300.0 * 1024 * 1024;
     progress_format(text, &line);
     cr_assert_str_eq(text, "image 999/1000  99.9%  mem 300 MiB");
+    line.memory_total = 512.0 * 1024 * 1024;
+    progress_format(text, &line);
+    cr_assert_str_eq(text, "image 999/1000  99.9%  mem 300/512 MiB");
+    line.memory_total = 24.0 * 1024 * 1024 * 1024;
+    progress_format(text, &line);
+    cr_assert_str_eq(text, "image 999/1000  99.9%  mem 300 MiB");
     line.done = 999999, line.total = 1000000, line.memory_used = -1;
     progress_format(text, &line);
     cr_assert_str_eq(text, "image 999999/1000000  99.9%"); /* 100.0% would be a lie */

@@ -269,10 +269,12 @@ Test(run, says_what_keeps_a_resumed_run_from_being_the_same)
     OK(config_assign(&whole, NULL, "resume=auto", &why));
     OK(config_assign(&whole, NULL, "train.lr=1e-3", &why));
     OK(config_assign(&whole, NULL, "data.count=21", &why));
+    OK(config_assign(&whole, NULL, "train.steps=10", &why)); /* with a constant rate only longer */
     OK(train(&whole, 0, &s));
     cr_assert_not_null(strstr(s.notes, "train.lr differs"), "%s", s.notes);
     cr_assert_not_null(strstr(s.notes, "the data are not those"), "%s", s.notes);
     cr_assert_null(strstr(s.notes, "train.batch differs"));
+    cr_assert_null(strstr(s.notes, "train.steps differs"));
 }
 
 /* A learning rate that blows the weights up: the steps are skipped, counted, and at last the run ends. */
