@@ -282,6 +282,7 @@ Test(params, two_layers_of_one_name_are_refused)
 Test(params, gradients_need_memory)
 {
     rig r = create();
+    r.p->training = true;
     tensor *y = conv(r.p, "conv", 3, 9);
     plan_differentiate(r.p, y, plan_input(r.p, DTYPE_F32, "dy", 1, 4, 4, 9));
     OK(params_declare(r.store, r.p, &why));

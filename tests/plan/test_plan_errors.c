@@ -105,12 +105,20 @@ static void bad_wrong_network(plan *p)
 static void bad_differentiated_twice(plan *p)
 {
     tensor *x = image(p, 2, 2, 2), *y = nn_relu(p, x);
+    p->training = true;
     plan_want_grad(p, x);
     plan_differentiate(p, y, image(p, 2, 2, 2));
     plan_differentiate(p, x->grad, image(p, 2, 2, 2));
 }
+static void bad_not_for_training(plan *p)
+{
+    tensor *x = image(p, 2, 2, 2), *y = nn_relu(p, x);
+    plan_want_grad(p, x);
+    plan_differentiate(p, y, image(p, 2, 2, 2));
+}
 static void bad_half_the_columns(plan *p)
 {
+    p->training = true;
     tensor *m = nn_linear(p, &(nn_linear_args){.x = image(p, 1, 1, 3), .cout = 8, .name = "linear"});
     tensor *y = nn_norm_act(
         p,
@@ -157,6 +165,7 @@ static const bad_plan bad[] = {
     {bad_too_long, "net.0: layer name too long: 0000000000000000000000000000000000000000"},
     {bad_wrong_network, "net.0: the network takes images of 1 channels, these have 3"},
     {bad_differentiated_twice, "net.0.relu: relu_bwd has no backward pass"},
+    {bad_not_for_training, "net.0: a plan without `training` keeps nothing to differentiate"},
     {bad_half_the_columns, "net.0.norm: net.0.linear: only 4 of 8 columns have a gradient"},
     {bad_embed, "net.0: 3 frequencies for an embedding of 8"},
 };
