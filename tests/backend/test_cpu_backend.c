@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <omp.h>
 #include <string.h>
+#include <unistd.h>
 
 Test(cpu_backend, refuses_devices_it_does_not_know)
 {
@@ -48,6 +49,11 @@ Test(cpu_backend, memory_is_zeroed_and_aligned)
     be->fn->release(be, memory);
     be->fn->release(be, NULL);
     cr_expect_eq(be->fn->alloc(be, SIZE_MAX / 2, &memory, &why), DDPM_ENOMEM);
+    /* what the system would promise and could not keep */
+    const size_t there = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGE_SIZE);
+    cr_expect_eq(be->fn->alloc(be, there + 1, &memory, &why), DDPM_ENOMEM);
+    cr_expect_not_null(strstr(why.text, "a smaller batch"), "%s", why.text);
+    cr_expect_null(memory);
     backend_destroy(be);
 }
 

@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const cpu_op *const ops[OP_COUNT] = {
 #define OP(name, vjp, flops) [OP_##name] = &cpu_##name,
@@ -27,9 +28,15 @@ static void describe(const backend *base, char *text, size_t cap)
     (void)snprintf(text, cap, "cpu: %d thread%s, %s", threads, threads == 1 ? "" : "s", dnnl);
 }
 
+/* The system would grant more than there is, and end the process when it is used. */
 static ddpm_status alloc(backend *base, size_t bytes, void **out, err *e)
 {
     (void)base;
+    const double gib = 1024.0 * 1024 * 1024, there = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGE_SIZE);
+    *out = NULL;
+    if ((double)bytes > there)
+        return err_set(e, DDPM_ENOMEM, "%.1f GiB are needed at once, the machine has %.1f: a smaller batch needs less",
+                       (double)bytes / gib, there / gib);
     return mem_array(out, bytes, 1, "cpu memory", e);
 }
 
