@@ -179,6 +179,7 @@ Test(program, takes_up_a_sampling_where_it_was_interrupted)
 
 Test(program, ctrl_c_saves_and_resume_goes_on)
 {
+    static char environment[64], words[OUTPUT];
     char *text = NULL;
     size_t size;
     const pid_t child = start("train out=@/run train.steps=1000000 log.every=1" TINY);
@@ -189,6 +190,10 @@ Test(program, ctrl_c_saves_and_resume_goes_on)
         usleep(10000);
     }
     mem_free(text);
+    (void)snprintf(environment, sizeof environment, "/proc/%ld/environ", (long)child);
+    cr_assert_not_null(slurp(environment, words));
+    for (size_t i = 0; i + 1 < sizeof words; i++) words[i] = words[i] ? words[i] : ' ';
+    cr_expect(strstr(words, "GOMP_SPINCOUNT=") || strstr(words, "OMP_WAIT_POLICY="), "the threads spin for long");
     kill(child, SIGINT);
     const result *r = finish(child);
     cr_assert_eq(r->code, DDPM_ESAVED, "%d: %s", r->code, r->error);
