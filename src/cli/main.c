@@ -53,8 +53,8 @@ static ddpm_status finish_output(err *e)
     return err_set(e, DDPM_EIO, "standard output cannot be written");
 }
 
-/* Threads that wait for each other by spinning burn the time slices in which the others could run, as
- * soon as another program wants a core; short spins cost nothing when none does (bench/RESULTS.md).
+/* Threads that wait for each other by spinning burn the time slices in which the others could run, when
+ * several programs want the cores; short spins cost little when none does (bench/RESULTS.md).
  * OpenMP's runtime reads its environment only when it is loaded, so the program starts itself once more. */
 static void spin_briefly(char **argv)
 {
