@@ -122,24 +122,41 @@ static bool matters(const run *r, int option)
     for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
         if (option == idle[i]) return false;
     if (option == OPTION_train_steps || option == OPTION_train_epochs) return ends_matter;
-    if (option == OPTION_seed) return true;
+    if (option == OPTION_seed || option == OPTION_model_dropout) return true;
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
         if (!strncmp(config_options[option].key, sections[i], strlen(sections[i]))) return true;
     return false;
 }
 
-static void compare_configs(run *r, const char *dir)
+/* Does it change the network, though perhaps no weight's shape? */
+static bool is_network(int option)
+{
+    return !strncmp(config_options[option].key, "model.", 6) && option != OPTION_model_dropout &&
+           option != OPTION_model_init_from;
+}
+
+static ddpm_status compare_configs(run *r, const char *dir, err *e)
 {
     char path[PATH_CAP];
     ddpm_config before;
     err ignored = {0};
     config_defaults(&before);
-    if (path_join(path, dir, "training/config.yaml", &ignored) != DDPM_OK) return;
-    if (config_read_file(&before, path, &ignored) != DDPM_OK) return;
-    for (int i = 0; i < CONFIG_OPTIONS; i++)
+    TRY(path_join(path, dir, "training/config.yaml", e));
+    if (config_read_file(&before, path, &ignored) != DDPM_OK) {
+        note(r, "resume: the options of before cannot be compared: %s", ignored.text);
+        return DDPM_OK;
+    }
+    for (int i = 0; i < CONFIG_OPTIONS; i++) {
+        if (is_network(i) && !config_same(&before, r->config, (config_id)i))
+            return err_set(
+                e, DDPM_EINVAL,
+                "%s: %s was another when this run began; resume with the old one, or start anew with another out=", dir,
+                config_options[i].key);
         if (matters(r, i) && !config_same(&before, r->config, (config_id)i))
             note(r, "resume: %s differs from the checkpoint's: the run goes on, but not bit for bit as before",
                  config_options[i].key);
+    }
+    return DDPM_OK;
 }
 
 static ddpm_status resume_from(run *r, const char *dir, err *e)
@@ -154,14 +171,14 @@ static ddpm_status resume_from(run *r, const char *dir, err *e)
     if (strcmp(before.machine, r->facts.machine))
         note(r, "resume: computed on '%s' before, on '%s' now: the last bits may differ", before.machine,
              r->facts.machine);
-    compare_configs(r, dir);
+    TRY(compare_configs(r, dir, e));
     return run_folder_rewind(&r->folder, r->state.step, e);
 }
 
 /* resume=never, auto or a folder. */
 static ddpm_status start(run *r, err *e)
 {
-    char dir[PATH_CAP], line[64];
+    char dir[PATH_CAP];
     notes remarks = {.text = ""};
     int64_t *steps = NULL;
     int found = 0;
@@ -180,8 +197,7 @@ static ddpm_status start(run *r, err *e)
     if (found > 0)
         return err_set(e, DDPM_EINVAL, "%s holds a run already: resume=auto goes on with it, another out= starts anew",
                        r->folder.path);
-    (void)snprintf(line, sizeof line, "start: seed %lld", (long long)r->config->seed);
-    note(r, "%s", line);
+    note(r, "start: seed %lld", (long long)r->config->seed);
     TRY(run_folder_rewind(&r->folder, 0, e));
     TRY(initial_weights(r, e));
     return trainer_state(r->trainer, &r->state, e);
