@@ -1,33 +1,102 @@
-# The kernels for real: kernels/*.cu into the static library kernels_cuda, and the test ptx_gate.
+# The cuda backend: sets DDPM_CUDA, and makes the target ddpm_cuda either of it or of the few lines that
+# say that it is absent.
 #
-#   CUDA=AUTO  where nvcc is found      CUDA=ON  nvcc must be there      CUDA=OFF  never
+#   CUDA=AUTO  where all it needs is found      CUDA=ON  it must be      CUDA=OFF  absent
 #
-# nvcc is called directly rather than through enable_language(CUDA): a machine without the toolkit
-# then configures in silence, and nothing asks what GPU is in this one.
+# It needs the CUDA toolkit (12.0 or newer: nvcc, cudart, cuBLASLt) and cuDNN 9; CUDA_HOME and CUDNN_HOME,
+# as environment or cache variables, say where they are.  nvcc is called directly rather than through
+# enable_language(CUDA): a machine without the toolkit then configures in silence, and nothing asks what
+# GPU is in this one.
+set(DDPM_CUDA FALSE)
 string(TOUPPER "${CUDA}" CUDA_WANTED)
 if(NOT CUDA_WANTED MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "CUDA=${CUDA}: must be AUTO, ON or OFF")
 endif()
-if(CUDA_WANTED STREQUAL "OFF")
+
+# ---- what is there -----------------------------------------------------------------------------
+if(NOT CUDA_WANTED STREQUAL "OFF")
+  set(CUDA_MISSING)
+  find_program(NVCC nvcc HINTS ${CUDA_HOME} ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
+  if(NVCC)
+    get_filename_component(CUDA_ROOT ${NVCC} REALPATH)
+    get_filename_component(CUDA_ROOT ${CUDA_ROOT}/../.. ABSOLUTE)
+    execute_process(COMMAND ${NVCC} --version OUTPUT_VARIABLE NVCC_SAYS ERROR_QUIET)
+    string(REGEX MATCH "release ([0-9.]+)" NVCC_SAYS "${NVCC_SAYS}")
+    set(CUDA_VERSION ${CMAKE_MATCH_1})
+  endif()
+  set(CUDA_PLACES HINTS ${CUDA_ROOT} ${CUDA_ROOT}/targets/x86_64-linux ${CUDA_ROOT}/targets/sbsa-linux)
+  set(CUDNN_PLACES HINTS ${CUDNN_HOME} ENV CUDNN_HOME ENV CUDNN_PATH ENV CUDNN_ROOT ${CUDA_PLACES})
+  find_path(CUDA_INCLUDE cuda_runtime_api.h ${CUDA_PLACES} PATH_SUFFIXES include)
+  find_path(CUBLASLT_INCLUDE cublasLt.h ${CUDA_PLACES} PATH_SUFFIXES include)
+  find_path(CUDNN_INCLUDE cudnn_graph.h ${CUDNN_PLACES} PATH_SUFFIXES include) # cuDNN 9's, not 8's
+  find_library(CUDART cudart_static ${CUDA_PLACES} PATH_SUFFIXES lib64 lib)
+  find_library(CUBLASLT NAMES cublasLt ${CUDA_PLACES} PATH_SUFFIXES lib64 lib)
+  find_library(CUDNN NAMES cudnn libcudnn.so.9 ${CUDNN_PLACES} PATH_SUFFIXES lib64 lib)
+  mark_as_advanced(NVCC CUDA_INCLUDE CUBLASLT_INCLUDE CUDNN_INCLUDE CUDART CUBLASLT CUDNN)
+
+  if(NOT NVCC)
+    set(CUDA_MISSING "nvcc is neither on the PATH nor in /usr/local/cuda/bin")
+    set(CUDA_REMEDY "install the CUDA toolkit or set CUDA_HOME to where it is")
+  elseif(NOT CUDA_VERSION OR CUDA_VERSION VERSION_LESS 12.0)
+    set(CUDA_MISSING "${NVCC} is of CUDA ${CUDA_VERSION}, and 12.0 is needed")
+    set(CUDA_REMEDY "install a newer CUDA toolkit or set CUDA_HOME to where it is")
+  elseif(NOT CUDA_INCLUDE OR NOT CUDART)
+    set(CUDA_MISSING "cuda_runtime_api.h or libcudart_static.a is not beside ${NVCC}")
+    set(CUDA_REMEDY "install the whole CUDA toolkit or set CUDA_HOME to where it is")
+  elseif(NOT CUBLASLT_INCLUDE OR NOT CUBLASLT)
+    set(CUDA_MISSING "cublasLt.h or libcublasLt is not in ${CUDA_ROOT}")
+    set(CUDA_REMEDY "install cuBLAS (libcublas-dev) or set CUDA_HOME to where it is")
+  elseif(NOT CUDNN_INCLUDE OR NOT CUDNN)
+    set(CUDA_MISSING "cuDNN 9 (cudnn_graph.h, libcudnn) is neither in ${CUDA_ROOT} nor in the system's folders")
+    set(CUDA_REMEDY "install cuDNN (libcudnn9-dev) or set CUDNN_HOME to where its include and lib are")
+  endif()
+
+  if(NOT CUDA_MISSING)
+    set(DDPM_CUDA TRUE)
+  elseif(CUDA_WANTED STREQUAL "ON")
+    message(FATAL_ERROR "CUDA=ON, but ${CUDA_MISSING}: ${CUDA_REMEDY}, or configure with -DCUDA=OFF")
+  else()
+    message(STATUS "No cuda backend: ${CUDA_MISSING}")
+  endif()
+  if(NVCC AND TESTS)
+    add_test(NAME ptx_gate COMMAND ${CMAKE_SOURCE_DIR}/tools/checks/ptx ${NVCC})
+  endif()
+endif()
+
+if(NOT DDPM_CUDA)
+  add_library(ddpm_cuda OBJECT src/backend/cuda_absent.c)
+  target_link_libraries(ddpm_cuda PRIVATE ddpm_strict PUBLIC ddpm_flags)
   return()
 endif()
 
-find_program(NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
-mark_as_advanced(NVCC)
-if(NOT NVCC)
-  if(CUDA_WANTED STREQUAL "ON")
-    message(FATAL_ERROR "CUDA=ON, but nvcc is neither on the PATH nor in /usr/local/cuda/bin; "
-      "install the CUDA toolkit, set CUDA_HOME to it, or configure with -DCUDA=OFF")
-  endif()
-  return()
+# ---- the kernels -------------------------------------------------------------------------------
+# One binary an architecture, and the PTX of the newest, which the driver compiles for later ones.
+execute_process(COMMAND ${NVCC} --list-gpu-arch OUTPUT_VARIABLE NVCC_ARCHS ERROR_QUIET)
+set(CUDA_USUAL_ARCHS 80 90 90a)
+if(NVCC_ARCHS MATCHES "compute_100")
+  list(APPEND CUDA_USUAL_ARCHS 100)
 endif()
+set(CUDA_ARCHS "${CUDA_USUAL_ARCHS}" CACHE STRING "What the kernels are compiled for: 80 is compute capability 8.0")
+set(CUDA_PLAIN_ARCHS ${CUDA_ARCHS})
+list(FILTER CUDA_PLAIN_ARCHS INCLUDE REGEX "^[0-9]+$") # 90a is for 9.0 and nothing later
+if(NOT CUDA_PLAIN_ARCHS)
+  message(FATAL_ERROR "CUDA_ARCHS=${CUDA_ARCHS}: at least one plain number is needed, such as 80 or 90")
+endif()
+list(SORT CUDA_PLAIN_ARCHS COMPARE NATURAL)
+list(GET CUDA_PLAIN_ARCHS 0 CUDA_OLDEST)
+list(GET CUDA_PLAIN_ARCHS -1 CUDA_NEWEST)
+set(CUDA_GENCODE)
+foreach(arch ${CUDA_ARCHS})
+  set(code sm_${arch})
+  if(arch STREQUAL CUDA_NEWEST)
+    set(code [sm_${arch},compute_${arch}])
+  endif()
+  list(APPEND CUDA_GENCODE -gencode=arch=compute_${arch},code=${code})
+endforeach()
 
 # -fmad=false: see kernels/math/elementary.h.  tools/checks/ptx compiles with the same flags.
 set(CUDA_FLAGS -std=c++17 -O3 -fmad=false -Xcompiler=-fPIC,-ffp-contract=off,-fvisibility=hidden,-Wall,-Wextra
-  -gencode=arch=compute_80,code=sm_80
-  -gencode=arch=compute_90,code=[sm_90,compute_90] # the PTX serves later GPUs
-  -gencode=arch=compute_90a,code=sm_90a
-  -I${CMAKE_SOURCE_DIR}/include -I${CMAKE_SOURCE_DIR}/kernels)
+  ${CUDA_GENCODE} -I${CMAKE_SOURCE_DIR}/include -I${CMAKE_SOURCE_DIR}/kernels)
 if(WERROR)
   list(APPEND CUDA_FLAGS -Werror=all-warnings -Xcompiler=-Werror)
 endif()
@@ -44,18 +113,15 @@ foreach(source ${CUDA_KERNELS})
     COMMENT "nvcc kernels/${name}.cu" VERBATIM)
   list(APPEND CUDA_OBJECTS ${object})
 endforeach()
-
 add_library(kernels_cuda STATIC ${CUDA_OBJECTS})
 set_target_properties(kernels_cuda PROPERTIES LINKER_LANGUAGE CXX)
 target_include_directories(kernels_cuda INTERFACE include kernels)
-get_filename_component(CUDA_ROOT ${NVCC} REALPATH)
-get_filename_component(CUDA_ROOT ${CUDA_ROOT}/../.. ABSOLUTE)
-find_library(CUDART cudart_static HINTS ${CUDA_ROOT} PATH_SUFFIXES lib64 lib)
-mark_as_advanced(CUDART)
-if(CUDART)
-  target_link_libraries(kernels_cuda INTERFACE ${CUDART} ${CMAKE_DL_LIBS} rt pthread)
-endif()
+target_link_libraries(kernels_cuda INTERFACE ${CUDART} ${CMAKE_DL_LIBS} rt pthread stdc++)
 
-if(TESTS)
-  add_test(NAME ptx_gate COMMAND ${CMAKE_SOURCE_DIR}/tools/checks/ptx ${NVCC})
-endif()
+# ---- the host's part ---------------------------------------------------------------------------
+file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/cuda/*.c)
+add_library(ddpm_cuda OBJECT ${CUDA_SOURCES})
+target_compile_definitions(ddpm_cuda PRIVATE CUDA_OLDEST=${CUDA_OLDEST})
+target_include_directories(ddpm_cuda SYSTEM PUBLIC ${CUDA_INCLUDE} ${CUBLASLT_INCLUDE} ${CUDNN_INCLUDE})
+target_link_libraries(ddpm_cuda PRIVATE ddpm_strict PUBLIC ddpm_flags PkgConfig::XXHASH kernels_cuda ${CUDNN} ${CUBLASLT})
+message(STATUS "The cuda backend: CUDA ${CUDA_VERSION} for ${CUDA_ARCHS}, ${CUDNN}, ${CUBLASLT}")

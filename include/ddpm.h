@@ -39,7 +39,8 @@ DDPM_API const char *ddpm_status_text(ddpm_status status); /* "out of memory"; n
 
 typedef struct ddpm_ctx ddpm_ctx;
 
-/* device: "auto", "cpu".  Uses as many threads as there are processors, or as OMP_NUM_THREADS says.
+/* device: "auto" (a GPU where one answers), "cpu", "cuda", "cuda:N".  The cpu computes in f32 with as many
+ * threads as there are processors, or as OMP_NUM_THREADS says; a GPU in bf16.
  * On failure *ctx holds the message and is still to be destroyed; it is NULL only for want of memory.
  * DDPM_EINVAL: unknown device.  DDPM_EDEVICE: not usable here. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_ctx_create(ddpm_ctx **ctx, const char *device);

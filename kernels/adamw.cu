@@ -15,6 +15,7 @@ static __device__ __forceinline__ void update_quad(const adamw_args &a, const ad
     quad_store(a.w + at, w, count);
     quad_store(a.m + at, m, count);
     quad_store(a.v + at, v, count);
+    if (a.low) quad_store_as(a.low, a.low_type, at, w, count);
     if (!a.ema) return;
     quad_load(ema, a.ema + at, count);
     for (int k = 0; k < 4; k++) ema[k] = adamw_ema(&f, ema[k], w[k]);

@@ -1,4 +1,4 @@
-/* adamw.h - one pass over all parameters: clip, AdamW, EMA, zero the gradient.
+/* adamw.h - one pass over all parameters: clip, AdamW, EMA, a low-precision copy, zero the gradient.
  *
  *   g <- clip g
  *   w <- (1 - lr weight_decay) w
@@ -12,7 +12,7 @@
  * nothing but the gradient changes, whatever is in it. */
 #ifndef DDPM_ADAMW_H
 #define DDPM_ADAMW_H
-#include "quad.h"
+#include "storage.h"
 #include "train_state.h"
 #include <math.h>
 
@@ -23,6 +23,8 @@ typedef struct adamw_args {
     int64_t count;            /* >= 1 */
     double beta1, beta2, eps, weight_decay;
     int zero_grad; /* write 0 to g once it is read */
+    void *low;     /* [count]  the updated w once more, of low_type.  NULL: none */
+    storage low_type;
 } adamw_args;
 
 /* The factors of a step, rounded to float as torch rounds them. */
@@ -68,6 +70,8 @@ static inline void adamw_range(const adamw_args *a, int64_t begin, int64_t end)
         if (apply && ema) ema[i] = adamw_ema(&f, ema[i], w[i]);
         if (zero) g[i] = 0.0f;
     }
+    if (apply && a->low)
+        for (int64_t i = begin; i < end; i++) store_at(a->low, a->low_type, i, w[i]);
 }
 
 C_API ddpm_status k_adamw(void *stream, const adamw_args *a); /* asynchronous */

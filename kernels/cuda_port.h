@@ -15,6 +15,9 @@
 #define C_API
 #endif
 
+/* Says whether the body of a WHILE node in a CUDA graph runs once more (cudaGraphConditionalHandle). */
+typedef unsigned long long graph_condition;
+
 #if defined(__CUDACC__)
 #include <cuda_runtime.h>
 #define HD                                             static __host__ __device__ __forceinline__
@@ -23,17 +26,38 @@
 #define SHARED_DYNAMIC(T, name)                                                                                        \
     extern __shared__ __align__(16) unsigned char name##_[];                                                           \
     T *name = reinterpret_cast<T *>(name##_)
+/* The kernel may be launched with up to `bytes` of dynamic shared memory; without it, with 48 KB.  A
+ * refusal shows in launch_status(). */
+#define SHARED_LIMIT(kernel, bytes)                                                                                    \
+    ((void)cudaFuncSetAttribute((kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes)))
+/* The loop that follows n times over, without n entirely; by nvcc, at which others may not stumble. */
+#define UNROLL_PRAGMA(text)            _Pragma(#text)
+#define UNROLL(n)                      UNROLL_PRAGMA(unroll n)
+#define GRAPH_CONDITION(handle, value) cudaGraphSetConditional((handle), (value))
 static inline ddpm_status launch_status(void) { return cudaPeekAtLastError() == cudaSuccess ? DDPM_OK : DDPM_EBACKEND; }
-#elif defined(DDPM_CUDA_EMU)
+/* The most that SHARED_LIMIT() may ask for on the current device, bytes. */
+static inline size_t shared_most(void)
+{
+    int device = 0, bytes = 0;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess)
+        return 48 * 1024;
+    return (size_t)bytes;
+}
+#elif defined(DDPM_CUDA_EMU) && defined(__cplusplus)
 #include "emu/cuda_emu.h" /* tests/ is on the include path of emulated builds only */
-#define HD static inline
-#define LAUNCH(kernel, grid, block, smem, stream, ...)                                                                 \
-    emu::launch(#kernel, (grid), (block), (smem), (stream), [&] { kernel(__VA_ARGS__); })
+#define HD                                     static inline
+/* the stream and the kernel's arguments in one, for a kernel may have none */
+#define LAUNCH(kernel, grid, block, smem, ...) emu::launch(#kernel, kernel, (grid), (block), (smem), __VA_ARGS__)
 #define SHARED(T, name, n)                                                                                             \
     static const char name##_ = 0;                                                                                     \
     T *name = static_cast<T *>(emu::shared(&name##_, sizeof(T) * (n)))
-#define SHARED_DYNAMIC(T, name) T *name = static_cast<T *>(emu::dynamic_shared())
+#define SHARED_DYNAMIC(T, name)     T *name = static_cast<T *>(emu::dynamic_shared())
+#define SHARED_LIMIT(kernel, bytes) emu::shared_limit((const void *)(kernel), #kernel, (bytes))
+#define UNROLL(n)
+#define GRAPH_CONDITION(handle, value) emu::set_condition((handle), (value))
 static inline ddpm_status launch_status(void) { return emu::last_error()[0] ? DDPM_EBACKEND : DDPM_OK; }
+static inline size_t shared_most(void) { return emu::most_shared(); }
 #else
 #define HD static inline
 #endif

@@ -8,17 +8,18 @@
 #ifndef DDPM_DROPOUT_H
 #define DDPM_DROPOUT_H
 #include "noise.h"
-#include "quad.h"
+#include "storage.h"
 #include "train_state.h"
 
 typedef struct dropout_args {
-    const float *x;           /* [n, d] */
-    float *y;                 /* [n, d]  may be x */
+    const void *x;            /* [n, d] */
+    void *y;                  /* [n, d]  may be x */
     const train_state *state; /* image b is sample number state->sample + b */
     int n, d;                 /* d = elements of one image */
     float p;                  /* in [0, 1) */
     uint32_t layer;           /* which dropout of the network */
     int accumulate;           /* y += instead of y = */
+    storage type;             /* of x and y */
 } dropout_args;
 
 /* Quad q of image b. */
@@ -32,10 +33,10 @@ HD void dropout_quad(const dropout_args *a, int b, int q)
     const uint32_t threshold = (uint32_t)(a->p * 0x1p32f);
     const float scale = 1.0f / (1.0f - a->p);
     float x[4], y[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    quad_load(x, a->x + at, count);
-    if (a->accumulate) quad_load(y, a->y + at, count);
+    quad_load_as(x, a->x, a->type, at, count);
+    if (a->accumulate) quad_load_as(y, a->y, a->type, at, count);
     for (int k = 0; k < 4; k++) y[k] += r.v[k] >= threshold ? scale * x[k] : 0.0f;
-    quad_store(a->y + at, y, count);
+    quad_store_as(a->y, a->type, at, y, count);
 }
 
 C_API ddpm_status k_dropout(void *stream, const dropout_args *a); /* asynchronous */

@@ -17,7 +17,7 @@ __global__ void grad_norm_finish_kernel(grad_norm_args a, int64_t chunks) /* one
     double sum = 0.0;
     for (int64_t i = threadIdx.x; i < chunks; i += REDUCE_LANES) sum += a.partial[i];
     sum = block_sum(sum);
-    if (threadIdx.x == 0) train_state_update(a.state, sum, &a.update);
+    if (threadIdx.x == 0) grad_norm_close(&a, sum);
 }
 
 ddpm_status k_grad_norm(void *stream, const grad_norm_args *a)

@@ -10,6 +10,7 @@ typedef struct grad_norm_args {
     const float *g;     /* [count] */
     double *partial;    /* [reduce_chunks(count)]  scratch */
     train_state *state; /* advanced to the next step */
+    train_record *history; /* [TRAIN_HISTORY]  NULL: none */
     int64_t count;      /* >= 1 */
     update_args update;
 } grad_norm_args;
@@ -21,6 +22,18 @@ HD double grad_norm_quad(const grad_norm_args *a, int64_t q)
     quad_load(g, a->g + 4 * q, quad_count(a->count, q));
     for (int k = 0; k < 4; k++) square[k] = (double)g[k] * (double)g[k];
     return square[0] + square[1] + (square[2] + square[3]);
+}
+
+/* The end of the step, from the sum over all parameters. */
+HD void grad_norm_close(const grad_norm_args *a, double sum_sq)
+{
+    train_state_update(a->state, sum_sq, &a->update);
+    if (!a->history) return;
+    train_record *r = a->history + (a->state->step - 1) % TRAIN_HISTORY;
+    r->loss = a->state->loss;
+    r->grad_norm = a->state->grad_norm;
+    r->lr = a->state->lr;
+    r->skipped = a->state->clip == 0.0f;
 }
 
 /* partial[chunk] on a CPU; chunks are independent. */
@@ -38,7 +51,7 @@ static inline void grad_norm_chunk(const grad_norm_args *a, int64_t chunk)
 /* After all chunks, once. */
 static inline void grad_norm_finish(const grad_norm_args *a)
 {
-    train_state_update(a->state, reduce_array(a->partial, reduce_chunks(a->count)), &a->update);
+    grad_norm_close(a, reduce_array(a->partial, reduce_chunks(a->count)));
 }
 
 C_API ddpm_status k_grad_norm(void *stream, const grad_norm_args *a); /* asynchronous */

@@ -11,7 +11,7 @@ __global__ void mse_partial_kernel(mse_args a, int chunks)
         const int64_t q = (int64_t)chunk * REDUCE_QUADS + turn * REDUCE_LANES + threadIdx.x;
         if (q >= quads_of(m.d)) break;
         const normal4 eps = eps_quad(&m, (int)q);
-        sum += mse_quad(&a, &m, b, (int)q, eps.v);
+        sum += mse_quad(&a, &m, b, (int)q, eps.v, a.pred_type);
     }
     sum = block_sum(sum);
     if (threadIdx.x == 0) a.partial[blockIdx.x] = sum;

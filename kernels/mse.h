@@ -13,17 +13,19 @@
 #include "reduce.h"
 
 typedef struct mse_args {
-    const float *pred;        /* [n, h, w, c] */
-    const uint8_t *images;    /* [n, h, w, c]  as q_sample got them */
+    const void *pred;         /* [n, h, w, c]  of pred_type */
+    const uint8_t *images;    /* as q_sample got them */
     const float *t;           /* [n]           as q_sample drew them */
     const float *table;       /* [T, TABLE_COLUMNS] */
     const train_state *state; /* as q_sample read it */
     float *loss;              /* [n] */
-    float *dpred;             /* [n, h, w, c]  NULL: not wanted; may be pred */
+    void *dpred;              /* [n, h, w, c]  of pred_type.  NULL: not wanted; may be pred */
     double *partial;          /* [n, mse_chunks()]  scratch of k_mse() */
     int n, h, w, c;
     int flip;         /* as q_sample's */
     float grad_scale; /* 1 / (n * h * w * c * micro-batches) for the gradient of the mean of all losses of a step */
+    storage pred_type;
+    const int64_t *index; /* as q_sample's */
 } mse_args;
 
 /* Partial sums an image. */
@@ -31,12 +33,13 @@ HD int mse_chunks(int h, int w, int c) { return (int)reduce_chunks((int64_t)h * 
 
 HD drawn_image mse_image(const mse_args *a, int b)
 {
-    const q_sample_args as = {a->images, a->table, a->state, 0, 0, a->n, a->h, a->w, a->c, 0, a->flip};
+    const q_sample_args as = {a->images, a->table, a->state, 0, 0, a->n, a->h, a->w, a->c, 0, a->flip, STORE_F32, a->index};
     return q_sample_image(&as, b, (int)a->t[b]);
 }
 
-/* Writes dpred of quad q of image b, its draws given, and returns the sum of its weighted squares. */
-HD double mse_quad(const mse_args *a, const drawn_image *m, int b, int q, const float *eps)
+/* Writes dpred of quad q of image b, its draws given, and returns the sum of its weighted squares; `type` is
+ * pred_type, named so that compilers see it where it is fixed. */
+HD double mse_quad(const mse_args *a, const drawn_image *m, int b, int q, const float *eps, storage type)
 {
     const int count = quad_count(m->d, q);
     const int64_t at = (int64_t)b * m->d + 4 * (int64_t)q;
@@ -45,13 +48,13 @@ HD double mse_quad(const mse_args *a, const drawn_image *m, int b, int q, const 
     float x0[4], pred[4], gradient[4];
     double square[4];
     clean_quad(m, q, x0);
-    quad_load(pred, a->pred + at, count);
+    quad_load_as(pred, a->pred, type, at, count);
     for (int k = 0; k < 4; k++) {
         const float miss = pred[k] - (ta * x0[k] + te * eps[k]);
         gradient[k] = slope * miss;
         square[k] = k < count ? (double)(weight * miss * miss) : 0.0;
     }
-    if (a->dpred) quad_store(a->dpred + at, gradient, count);
+    if (a->dpred) quad_store_as(a->dpred, type, at, gradient, count);
     return square[0] + square[1] + (square[2] + square[3]);
 }
 
@@ -64,7 +67,7 @@ HD float mse_finish(const mse_args *a, const double *partial)
     return (float)(sum / ((double)a->h * a->w * a->c));
 }
 
-/* Partial sum `chunk` of image m = mse_image(a, b) on a CPU. */
+/* Partial sum `chunk` of image m = mse_image(a, b) on a CPU, where pred is float. */
 static inline double mse_chunk(const mse_args *a, const drawn_image *m, int b, int chunk)
 {
     double lane[REDUCE_LANES] = {0.0};
@@ -74,7 +77,7 @@ static inline double mse_chunk(const mse_args *a, const drawn_image *m, int b, i
         const int first = chunk * REDUCE_QUADS + turn * REDUCE_LANES;
         const int count = quads - first < REDUCE_LANES ? quads - first : REDUCE_LANES;
         noise_normals(m->seed, NOISE_TRAIN_EPS, m->ordinal, (uint32_t)first, count, eps);
-        for (int l = 0; l < count; l++) lane[l] += mse_quad(a, m, b, first + l, eps + 4 * l);
+        for (int l = 0; l < count; l++) lane[l] += mse_quad(a, m, b, first + l, eps + 4 * l, STORE_F32);
     }
     return reduce_lanes(lane);
 }

@@ -10,7 +10,7 @@ __global__ void q_sample_kernel(q_sample_args a, int blocks)
     if (q == 0) a.t[b] = (float)t;
     if (q >= quads_of(m.d)) return;
     const normal4 eps = eps_quad(&m, q);
-    q_sample_quad(&a, &m, b, q, eps.v);
+    q_sample_quad(&a, &m, b, q, eps.v, a.xt_type);
 }
 
 ddpm_status k_q_sample(void *stream, const q_sample_args *a)

@@ -9,17 +9,19 @@
 #ifndef DDPM_Q_SAMPLE_H
 #define DDPM_Q_SAMPLE_H
 #include "noise.h"
-#include "quad.h"
+#include "storage.h"
 #include "train_state.h"
 
 typedef struct q_sample_args {
-    const uint8_t *images;    /* [n, h, w, c] */
+    const uint8_t *images;    /* [n, h, w, c]; with `index` a whole data set [.., h, w, c] */
     const float *table;       /* [T, TABLE_COLUMNS] */
     const train_state *state; /* image b is sample number state->sample + b */
-    float *xt;                /* [n, h, w, c] */
+    void *xt;                 /* [n, h, w, c]  of xt_type */
     float *t;                 /* [n]  whole numbers in [0, T) */
     int n, h, w, c, T;        /* all >= 1; h * w * c < 2^31 */
     int flip;                 /* mirror at random */
+    storage xt_type;
+    const int64_t *index; /* [n]  which of `images` is image b; NULL: number b */
 } q_sample_args;
 
 /* One image as q_sample and mse see it. */
@@ -53,7 +55,7 @@ HD drawn_image q_sample_image(const q_sample_args *a, int b, int t)
     const uint64_t ordinal = a->state->sample + (uint64_t)b;
     drawn_image m;
     m.d = a->h * a->w * a->c;
-    m.pixels = a->images + (int64_t)b * m.d;
+    m.pixels = a->images + (a->index ? a->index[b] : b) * m.d;
     m.row = a->table + (int64_t)t * TABLE_COLUMNS;
     m.seed = a->state->seed;
     m.ordinal[0] = (uint32_t)ordinal;
@@ -85,17 +87,17 @@ HD normal4 eps_quad(const drawn_image *m, int q)
     return noise_normal4(m->seed, NOISE_TRAIN_EPS, m->ordinal[0], m->ordinal[1], (uint32_t)q);
 }
 
-/* Quad q of image b, its four draws given. */
-HD void q_sample_quad(const q_sample_args *a, const drawn_image *m, int b, int q, const float *eps)
+/* Quad q of image b, its four draws given; `type` is xt_type, named so that compilers see it where it is fixed. */
+HD void q_sample_quad(const q_sample_args *a, const drawn_image *m, int b, int q, const float *eps, storage type)
 {
     const float signal = m->row[TABLE_SIGNAL], noise = m->row[TABLE_NOISE];
     float x0[4], xt[4];
     clean_quad(m, q, x0);
     for (int k = 0; k < 4; k++) xt[k] = signal * x0[k] + noise * eps[k];
-    quad_store(a->xt + (int64_t)b * m->d + 4 * (int64_t)q, xt, quad_count(m->d, q));
+    quad_store_as(a->xt, type, (int64_t)b * m->d + 4 * (int64_t)q, xt, quad_count(m->d, q));
 }
 
-/* Image b on a CPU, its noise drawn by vector loops. */
+/* Image b on a CPU, where xt is float, its noise drawn by vector loops. */
 static inline void q_sample_one(const q_sample_args *a, int b)
 {
     enum { BLOCK = 64 };
@@ -107,7 +109,7 @@ static inline void q_sample_one(const q_sample_args *a, int b)
     for (int first = 0; first < quads; first += BLOCK) {
         const int block = quads - first < BLOCK ? quads - first : BLOCK;
         noise_normals(m.seed, NOISE_TRAIN_EPS, m.ordinal, (uint32_t)first, block, eps);
-        for (int q = 0; q < block; q++) q_sample_quad(a, &m, b, first + q, eps + 4 * q);
+        for (int q = 0; q < block; q++) q_sample_quad(a, &m, b, first + q, eps + 4 * q, STORE_F32);
     }
 }
 

@@ -53,4 +53,14 @@ HD void quad_load_bytes(uint8_t *v, const uint8_t *p, int count)
         for (int k = 0; k < 4; k++) v[k] = k < count ? p[k] : (uint8_t)0;
 }
 
+HD void quad_store_bytes(uint8_t *p, const uint8_t *v, int count)
+{
+    if (count == 4 && ((uintptr_t)p & 3u) == 0) {
+        const byte_quad out = {{v[0], v[1], v[2], v[3]}};
+        *(byte_quad *)p = out;
+    } else
+        for (int k = 0; k < 4; k++)
+            if (k < count) p[k] = v[k];
+}
+
 #endif

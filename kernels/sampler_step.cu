@@ -10,7 +10,7 @@ __global__ void sampler_step_kernel(sampler_step_args a, int blocks)
     normal4 xi = {{0.0f, 0.0f, 0.0f, 0.0f}};
     if (r.s != 0.0f)
         xi = noise_normal4(a.state->seed, NOISE_SAMPLE_STEP, (uint32_t)a.ids[b], (uint32_t)a.state->row, (uint32_t)q);
-    sampler_step_quad(&a, &r, b, q, xi.v);
+    sampler_step_quad(&a, &r, b, q, xi.v, a.model_type);
 }
 
 ddpm_status k_sampler_step(void *stream, const sampler_step_args *a)

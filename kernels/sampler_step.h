@@ -10,7 +10,7 @@
 #ifndef DDPM_SAMPLER_STEP_H
 #define DDPM_SAMPLER_STEP_H
 #include "noise.h"
-#include "quad.h"
+#include "storage.h"
 
 enum { SAMPLER_SAVE_X = 1 };
 
@@ -30,24 +30,26 @@ typedef struct sampler_state {
 
 typedef struct sampler_step_args {
     float *x;                   /* [n, d]  updated in place */
-    const float *model;         /* [n, d]  F(x, t) */
+    const void *model;          /* [n, d]  F(x, t), of model_type */
     float *x0_prev, *x_saved;   /* [n, d]  NULL where no row needs them (c, d = 0, no flag) */
     const sampler_row *rows;    /* [rows] */
     const sampler_state *state; /* seed, row */
     const int64_t *ids;         /* [n]     of the images, in [0, 2^32) */
     int n, d;                   /* d = h * w * c */
+    storage model_type;
 } sampler_step_args;
 
 HD float clip_to(float v, float limit) { return v < -limit ? -limit : v > limit ? limit : v; } /* NaN stays NaN */
 
-/* Quad q of image b; xi are its four draws, not read when r->s is 0. */
-HD void sampler_step_quad(const sampler_step_args *a, const sampler_row *r, int b, int q, const float *xi)
+/* Quad q of image b; xi are its four draws, not read when r->s is 0; `type` is model_type, named so that
+ * compilers see it where it is fixed. */
+HD void sampler_step_quad(const sampler_step_args *a, const sampler_row *r, int b, int q, const float *xi, storage type)
 {
     const int count = quad_count(a->d, q);
     const int64_t at = (int64_t)b * a->d + 4 * (int64_t)q;
     float x[4], x0[4], next[4], other[4];
     quad_load(x, a->x + at, count);
-    quad_load(x0, a->model + at, count);
+    quad_load_as(x0, a->model, type, at, count);
     for (int k = 0; k < 4; k++) {
         x0[k] = r->c_skip * x[k] + r->c_out * x0[k];
         if (r->clip > 0.0f) x0[k] = clip_to(x0[k], r->clip);
@@ -68,7 +70,7 @@ HD void sampler_step_quad(const sampler_step_args *a, const sampler_row *r, int 
     if (a->x_saved && (r->flags & SAMPLER_SAVE_X)) quad_store(a->x_saved + at, x, count);
 }
 
-/* Image b on a CPU, its noise drawn by vector loops. */
+/* Image b on a CPU, where model is float, its noise drawn by vector loops. */
 static inline void sampler_step_one(const sampler_step_args *a, int b)
 {
     enum { BLOCK = 64 };
@@ -79,7 +81,7 @@ static inline void sampler_step_one(const sampler_step_args *a, int b)
     for (int first = 0; first < quads; first += BLOCK) {
         const int block = quads - first < BLOCK ? quads - first : BLOCK;
         if (r.s != 0.0f) noise_normals(a->state->seed, NOISE_SAMPLE_STEP, draw, (uint32_t)first, block, xi);
-        for (int q = 0; q < block; q++) sampler_step_quad(a, &r, b, first + q, xi + 4 * q);
+        for (int q = 0; q < block; q++) sampler_step_quad(a, &r, b, first + q, xi + 4 * q, STORE_F32);
     }
 }
 

@@ -7,13 +7,15 @@
 #ifndef DDPM_TIME_EMBED_H
 #define DDPM_TIME_EMBED_H
 #include "math/elementary.h"
+#include "storage.h"
 
 typedef struct time_embed_args {
     const float *t;    /* [n]        any real, |t| <= 8192 for full precision */
     const float *freq; /* [dim / 2]  from time_embed_frequencies() */
-    float *y;          /* [n, dim] */
+    void *y;           /* [n, dim]  of y_type */
     int n, dim;        /* dim >= 4; where it is odd, the last column is 0 */
     int flip_sin_to_cos;
+    storage y_type;
 } time_embed_args;
 
 /* freq[half] on the host; half - freq_shift must not be 0. */
@@ -30,10 +32,10 @@ HD void time_embed_pair(const time_embed_args *a, int b, int i)
 {
     const int half = a->dim / 2;
     const sincos_pair p = sincos_f32(a->t[b] * a->freq[i]);
-    float *y = a->y + (int64_t)b * a->dim + i;
-    y[0] = a->flip_sin_to_cos ? p.cos : p.sin;
-    y[half] = a->flip_sin_to_cos ? p.sin : p.cos;
-    if (a->dim % 2 && i == half - 1) y[half + 1] = 0.0f;
+    const int64_t at = (int64_t)b * a->dim + i;
+    store_at(a->y, a->y_type, at, a->flip_sin_to_cos ? p.cos : p.sin);
+    store_at(a->y, a->y_type, at + half, a->flip_sin_to_cos ? p.sin : p.cos);
+    if (a->dim % 2 && i == half - 1) store_at(a->y, a->y_type, at + half + 1, 0.0f);
 }
 
 C_API ddpm_status k_time_embed(void *stream, const time_embed_args *a); /* asynchronous */

@@ -25,6 +25,14 @@ typedef struct train_state {
     float ema_rate;              /* 1 - ema_decay, rounded once */
 } train_state;
 
+/* What a finished step leaves for the log: step s in place s % TRAIN_HISTORY of a ring, which the host
+ * reads now and then without holding up the steps. */
+enum { TRAIN_HISTORY = 64 };
+typedef struct train_record {
+    float loss, grad_norm, lr; /* as in the state after that step */
+    int32_t skipped;           /* was it? */
+} train_record;
+
 /* Columns of the training table, one row a timestep, filled in double by the host.
  *   x_t = signal x_0 + noise eps;  target = target_x0 x_0 + target_eps eps;  loss = weight (pred - target)^2 */
 enum { TABLE_SIGNAL, TABLE_NOISE, TABLE_TARGET_X0, TABLE_TARGET_EPS, TABLE_WEIGHT, TABLE_COLUMNS };

@@ -1,6 +1,7 @@
 /* ddpm.c - the public interface, a thin coat over the layers below. */
 #include "ddpm.h"
 #include "core/mem.h"
+#include "ops/nn.h"
 #include "train/generator.h"
 #include "train/run.h"
 
@@ -114,6 +115,7 @@ static ddpm_status plan_prediction(ddpm_model *m, int n, err *e)
     m->x = plan_input(m->p, DTYPE_F32, "x", n, h, w, m->m->net.unet.in_channels);
     m->t = plan_input(m->p, DTYPE_F32, "t", n, 1, 1, 1);
     m->net = network_build(&m->m->net, m->p, &(network_inputs){.x = m->x, .t = m->t});
+    m->net.y = nn_cast(m->p, m->net.y, DTYPE_F32);
     plan_keep(m->p, m->net.y);
     TRY(plan_finish(m->p, e));
     TRY(plan_allocate(m->p, e));
@@ -136,6 +138,7 @@ ddpm_status ddpm_model_predict(ddpm_model *m, int n, const float *x, const float
     }
     TRY(plan_write(m->p, m->x, x, e));
     TRY(plan_write(m->p, m->t, t, e));
+    TRY(params_refresh(m->m->store, ARENA_PARAM, e));
     TRY(plan_run(m->p, e));
     return plan_read(m->p, m->net.y, out, e);
 }

@@ -4,11 +4,11 @@
 
 ddpm_status backend_create(const backend_spec *spec, backend **out, err *e)
 {
+    const bool any = !strcmp(spec->device, "auto");
     *out = NULL;
-    if (!strcmp(spec->device, "auto") || !strcmp(spec->device, "cpu")) return cpu_create(spec, out, e);
-    if (!strncmp(spec->device, "cuda", 4))
-        return err_set(e, DDPM_EDEVICE, "device=%s: this build has no cuda backend; use device=cpu", spec->device);
-    return err_set(e, DDPM_EINVAL, "device=%s: unknown device; use auto or cpu", spec->device);
+    if (!strncmp(spec->device, "cuda", 4) || (any && cuda_present())) return cuda_create(spec, out, e);
+    if (any || !strcmp(spec->device, "cpu")) return cpu_create(spec, out, e);
+    return err_set(e, DDPM_EINVAL, "device=%s: unknown device; use auto, cpu, cuda or cuda:N", spec->device);
 }
 
 void backend_destroy(backend *be)

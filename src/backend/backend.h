@@ -7,17 +7,19 @@
 #define DDPM_BACKEND_H
 #include "core/err.h"
 #include "plan/step.h"
+#include <stdio.h>
 
 typedef struct backend backend;
 
 typedef struct backend_table {
     const char *name; /* "cpu", "cuda" */
+    size_t alignment; /* of tensors in their arena: bytes, a power of two */
 
     void (*destroy)(backend *be); /* takes NULL */
     /* One line for the user: device, libraries, threads. */
     void (*describe)(const backend *be, char *text, size_t cap);
 
-    /* Zeroed memory, aligned to at least 64 bytes. */
+    /* Zeroed memory, aligned to `alignment`. */
     ddpm_status (*alloc)(backend *be, size_t bytes, void **out, err *e);
     void (*release)(backend *be, void *memory); /* takes NULL */
     ddpm_status (*upload)(backend *be, void *to, const void *from_host, size_t bytes, err *e);
@@ -29,17 +31,38 @@ typedef struct backend_table {
      * known, memory is not.  DDPM_EBACKEND names the step. */
     ddpm_status (*prepare)(backend *be, step *s, size_t *scratch, err *e);
     void (*unprepare)(backend *be, step *s); /* takes a step that was never prepared */
-    /* Run the steps in order; all memory is bound. */
-    ddpm_status (*run)(backend *be, step *const *steps, int n, err *e);
+    /* Run the steps in order, the whole list `times` >= 1 times; all memory is bound.  May return before
+     * they are done: upload() and download() wait. */
+    ddpm_status (*run)(backend *be, step *const *steps, int n, int times, err *e);
+    /* low[count], of type be->act, from weights f32 [count].  NULL where act is f32. */
+    ddpm_status (*convert)(backend *be, void *low, const float *weights, size_t count, err *e);
+    size_t (*memory_free)(const backend *be); /* bytes that alloc() may hope for now */
+    /* What was chosen by timing, a line each.  NULL: nothing is. */
+    void (*report)(const backend *be, FILE *to);
+    bool host_memory; /* memory may be touched from the host */
 } backend_table;
 
 struct backend {
     const backend_table *fn;
+    dtype act;          /* of activations: f32, or bf16 */
+    const char *remark; /* something to be told once, about the way it was made; NULL: nothing */
+    bool bias_sums;     /* norm_act_bwd can hand out NORM_BWD_DBIAS and DBIAS2 */
 };
 
+typedef enum precision_kind {
+    PRECISION_AUTO, /* the backend's fastest that trains well: bf16 on cuda, fp32 on the cpu */
+    PRECISION_FP32,
+    PRECISION_TF32, /* f32 in memory, products of values rounded to 11 bits */
+    PRECISION_BF16, /* bf16 activations and weight copies; statistics, loss, gradients of weights, optimizer in f32 */
+} precision_kind;
+
 typedef struct backend_spec {
-    const char *device; /* "auto" (cuda if a device answers, else cpu), "cpu" */
+    const char *device; /* "auto" (cuda if a device answers, else cpu), "cpu", "cuda", "cuda:N" */
     int threads;        /* cpu: OpenMP threads, 0 = as many as there are processors */
+    precision_kind precision;
+    bool nondeterministic;  /* cuda: also try library plans whose result may differ from run to run */
+    const char *plan_cache; /* cuda: file of the plans chosen by timing; NULL or "": choose anew */
+    unsigned debug;         /* CUDA_NO_... of backend/cuda/cuda_backend.h: leave an optimization out */
 } backend_spec;
 
 /* DDPM_EINVAL: unknown device.  DDPM_EDEVICE: known, but not usable here. */
@@ -48,5 +71,7 @@ void backend_destroy(backend *be);
 
 /* The backends there are, for backend.c alone. */
 DDPM_MUST_CHECK ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e);
+DDPM_MUST_CHECK ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e);
+bool cuda_present(void); /* does a device answer?  Quiet */
 
 #endif

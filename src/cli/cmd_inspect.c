@@ -116,18 +116,31 @@ static ddpm_status print_sampling(const ddpm_config *c, model *m, int batch, err
     return DDPM_OK;
 }
 
+static void print_plans(const backend *be)
+{
+    printf("\n");
+    if (be->fn->report)
+        be->fn->report(be, stdout);
+    else
+        printf("the %s backend chooses no plans by timing\n", be->fn->name);
+}
+
 ddpm_status cmd_inspect(const cli_args *args, err *e)
 {
     backend *be = NULL;
     model *m = NULL;
+    backend_spec device;
+    char cache[PATH_CAP];
     const ddpm_config *c = &args->config;
     const int batch = c->inspect.batch ? c->inspect.batch : c->train.batch;
     ddpm_status st = DDPM_OK;
-    TRY_GOTO(backend_create(&(backend_spec){.device = c->device, .threads = c->threads}, &be, e));
+    TRY_GOTO(recipe_backend(c, NULL, cache, &device, e));
+    TRY_GOTO(backend_create(&device, &be, e));
     TRY_GOTO(open_model(args, be, &m, e));
     TRY_GOTO(print_layers(m, be, e));
     TRY_GOTO(print_training(c, m, batch, e));
     TRY_GOTO(print_sampling(c, m, batch, e));
+    if (c->inspect.plans) print_plans(be);
 done:
     model_destroy(m);
     backend_destroy(be);

@@ -1,10 +1,12 @@
 /* cmd_sample.c - ddpm sample: pictures from a model, one file each, and an overview.
  *
- * Every picture is written under another name and renamed, so a file that is there is whole.
+ * Every picture is written under another name and renamed, so a file that is there is whole; a thread of
+ * its own does that while the next batch is computed.
  * sampling.json says what the pictures in the folder were made from: the same command takes up where
  * it was interrupted, another one begins anew. */
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/picture_writer.h"
 #include "cli/progress.h"
 #include "core/clock.h"
 #include "core/mem.h"
@@ -30,18 +32,11 @@ typedef struct job {
     int h, w, c, batch;
     int64_t *todo; /* ids that are not there yet */
     int64_t n_todo;
-    float *x;       /* [batch, h, w, c] */
-    uint8_t *bytes; /* the same as u8 */
+    int64_t drawn;   /* of them, whole batches handed to the writer */
+    uint8_t *pixels; /* [batch, h, w, c] */
+    picture_writer *writer;
     progress bar;
-    int64_t batches_done;
 } job;
-
-static ddpm_status picture_path(const job *j, int64_t id, char *out, err *e)
-{
-    char name[32];
-    (void)snprintf(name, sizeof name, "%06" PRId64 ".png", id);
-    return path_join(out, j->out, name, e);
-}
 
 static ddpm_status choose_folder(const cli_args *args, job *j, err *e)
 {
@@ -100,7 +95,7 @@ static ddpm_status list_todo(job *j, bool same, err *e)
     char path[PATH_CAP];
     TRY(mem_array(&j->todo, (size_t)count, sizeof *j->todo, "list of pictures", e));
     for (int64_t id = 0; id < count; id++) {
-        TRY(picture_path(j, id, path, e));
+        TRY(picture_path(j->out, id, path, e));
         if (same && path_exists(path)) continue;
         if (!same && unlink(path) && errno != ENOENT) return err_errno(e, DDPM_EIO, errno, "%s: cannot replace", path);
         j->todo[j->n_todo++] = id;
@@ -108,10 +103,11 @@ static ddpm_status list_todo(job *j, bool same, err *e)
     return DDPM_OK;
 }
 
+/* A batch in the making is given up when it is no longer wanted, or could not be written. */
 static bool tick(void *context, int done, int total)
 {
     job *j = context;
-    const int64_t batches = (j->n_todo + j->batch - 1) / j->batch, all = j->batches_done * total + done;
+    const int64_t batches = (j->n_todo + j->batch - 1) / j->batch, all = j->drawn / j->batch * total + done;
     const double now = clock_seconds();
     if (progress_step(&j->bar, now, all)) {
         progress_line line = progress_unknown;
@@ -119,37 +115,34 @@ static bool tick(void *context, int done, int total)
         line.total = batches * total;
         progress_show(&j->bar, now, line);
     }
-    return interrupt_stop() != 0;
+    return interrupt_stop() != 0 || picture_writer_status(j->writer) != DDPM_OK;
 }
 
-static ddpm_status write_batch(const job *j, const int64_t *ids, int n, err *e)
+static ddpm_status draw_batches(job *j, err *e)
 {
-    const int64_t d = (int64_t)j->h * j->w * j->c;
-    char path[PATH_CAP];
-    generator_to_bytes(j->x, n * d, j->bytes);
-    for (int i = 0; i < n; i++) {
-        const image one = {.h = j->h, .w = j->w, .c = j->c, .pixel = j->bytes + i * d};
-        TRY(picture_path(j, ids[i], path, e));
-        TRY(image_write_png(path, &one, e));
+    while (j->drawn < j->n_todo) {
+        const int64_t left = j->n_todo - j->drawn, *ids = j->todo + j->drawn;
+        const int n = left < j->batch ? (int)left : j->batch;
+        TRY(generator_run_bytes(j->g, ids, n, j->pixels, e));
+        TRY(picture_writer_push(j->writer, ids, n, j->pixels, e));
+        j->drawn += n;
     }
     return DDPM_OK;
 }
 
+/* All that is drawn is also written when this returns, unless the writing itself failed. */
 static ddpm_status draw_all(job *j, err *e)
 {
+    err unwritten = {0};
     generator_watch(j->g, tick, j);
     progress_begin(&j->bar, stdout, j->config->log.seconds, 0, clock_seconds(), 0);
-    for (int64_t at = 0; at < j->n_todo; at += j->batch) {
-        const int n = j->n_todo - at < j->batch ? (int)(j->n_todo - at) : j->batch;
-        const ddpm_status st = generator_run(j->g, j->todo + at, n, j->x, e);
-        if (st == DDPM_ESAVED)
-            return err_set(e, DDPM_ESAVED, "stopped: %lld pictures are left; the same command goes on with them",
-                           (long long)(j->n_todo - at));
-        TRY(st);
-        TRY(write_batch(j, j->todo + at, n, e));
-        j->batches_done++;
-    }
-    return DDPM_OK;
+    const ddpm_status st = draw_batches(j, e);
+    const ddpm_status written = picture_writer_finish(j->writer, &unwritten);
+    if (st != DDPM_OK && st != DDPM_ESAVED) return st;
+    if (written != DDPM_OK) return err_set(e, written, "%s", unwritten.text);
+    if (st == DDPM_OK) return DDPM_OK;
+    return err_set(e, DDPM_ESAVED, "stopped: %lld pictures are left; the same command goes on with them",
+                   (long long)(j->n_todo - j->drawn));
 }
 
 static ddpm_status write_grid(const job *j, err *e)
@@ -165,7 +158,7 @@ static ddpm_status write_grid(const job *j, err *e)
     TRY_GOTO(mem_array(&tiles, (size_t)n, d, "overview", e));
     for (int i = 0; i < n; i++) {
         image one = {0};
-        TRY_GOTO(picture_path(j, i, path, e));
+        TRY_GOTO(picture_path(j->out, i, path, e));
         TRY_GOTO(image_load(path, &one, e));
         if (one.h == j->h && one.w == j->w && one.c == j->c) memcpy(tiles + (size_t)i * d, one.pixel, d);
         image_free(&one);
@@ -182,20 +175,24 @@ done:
 static ddpm_status prepare(const cli_args *args, job *j, err *e)
 {
     notes remarks = {.text = ""};
+    backend_spec device;
+    char cache[PATH_CAP];
     bool same;
     TRY(interrupt_install(e));
-    TRY(backend_create(&(backend_spec){.device = args->config.device, .threads = args->config.threads}, &j->be, e));
+    TRY(recipe_backend(&args->config, NULL, cache, &device, e));
+    TRY(backend_create(&device, &j->be, e));
     TRY(model_load(j->be, args->argument[0], &j->m, &remarks, e));
     if (remarks.text[0]) printf("%s: %s\n", args->argument[0], remarks.text);
     const generator_spec spec = recipe_generator(j->config, j->m, ARENA_PARAM);
     j->h = spec.h, j->w = spec.w, j->c = j->m->net.unet.in_channels, j->batch = spec.batch;
     TRY(generator_create(j->m, &spec, &j->g, e));
     TRY(choose_folder(args, j, e));
+    TRY(picture_writer_create(
+        &(picture_writer_spec){.folder = j->out, .batch = j->batch, .h = j->h, .w = j->w, .c = j->c}, &j->writer, e));
     TRY(check_folder(j, &spec, &same, e));
     TRY(list_todo(j, same, e));
     const size_t values = (size_t)j->batch * (size_t)j->h * (size_t)j->w * (size_t)j->c;
-    TRY(mem_array(&j->x, values, sizeof *j->x, "pictures", e));
-    TRY(mem_array(&j->bytes, values, 1, "pictures", e));
+    TRY(mem_array(&j->pixels, values, 1, "pictures", e));
     return j->n_todo ? generator_allocate(j->g, e) : DDPM_OK;
 }
 
@@ -210,11 +207,11 @@ ddpm_status cmd_sample(const cli_args *args, err *e)
     printf("%s: %d pictures (%lld new) and grid.png\n", j.out, j.config->sample.count, (long long)j.n_todo);
 done:
     if (st != DDPM_OK && j.bar.out) progress_end(&j.bar);
+    picture_writer_destroy(j.writer);
     generator_destroy(j.g);
     model_destroy(j.m);
     backend_destroy(j.be);
     mem_free(j.todo);
-    mem_free(j.x);
-    mem_free(j.bytes);
+    mem_free(j.pixels);
     return st;
 }

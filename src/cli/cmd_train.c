@@ -3,6 +3,7 @@
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "core/clock.h"
+#include "train/recipe.h"
 #include "train/run.h"
 
 #include <unistd.h>
@@ -55,10 +56,13 @@ static run_wish wish(void *context)
 ddpm_status cmd_train(const cli_args *args, err *e)
 {
     backend *be = NULL;
+    backend_spec spec;
+    char cache[PATH_CAP];
     view v = {.seconds = args->config.log.seconds};
     const run_hooks hooks = {.context = &v, .note = show_note, .begin = begin, .step = step_done, .wish = wish};
     TRY(interrupt_install(e));
-    TRY(backend_create(&(backend_spec){.device = args->config.device, .threads = args->config.threads}, &be, e));
+    TRY(recipe_backend(&args->config, args->config.out, cache, &spec, e));
+    TRY(backend_create(&spec, &be, e));
     const ddpm_status st = run_train(be, &args->config, &hooks, e);
     if (v.bar.out) progress_end(&v.bar);
     backend_destroy(be);

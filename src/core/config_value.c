@@ -130,12 +130,22 @@ static bool read_path(char *out, const config_option *o, const char *text, char 
     return true;
 }
 
+/* "cuda:N" stands for cuda:0, cuda:1 and so on. */
+static bool is_numbered(const char *word, size_t n) { return n > 2 && word[n - 2] == ':' && word[n - 1] == 'N'; }
+
+static bool is_small_number(const char *text)
+{
+    const size_t n = strspn(text, "0123456789");
+    return n > 0 && n <= 3 && !text[n];
+}
+
 static bool is_one_of(const char *text, const char *words)
 {
     const size_t length = strlen(text);
     for (const char *w = words; *w;) {
         const size_t n = strcspn(w, "|");
-        if (n == length && memcmp(w, text, n) == 0) return true;
+        if (n == length && memcmp(w, text, n) == 0 && !is_numbered(w, n)) return true;
+        if (is_numbered(w, n) && !strncmp(w, text, n - 1) && is_small_number(text + n - 1)) return true;
         w += n + (w[n] == '|');
     }
     return false;

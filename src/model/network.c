@@ -1,5 +1,6 @@
 #include "model/network.h"
 #include "core/mem.h"
+#include "ops/nn.h"
 #include "time_embed.h"
 
 network_outputs network_build(const network *net, plan *p, const network_inputs *in)
@@ -11,7 +12,9 @@ network_outputs network_build(const network *net, plan *p, const network_inputs 
                   (long long)in->x->c);
         return none;
     }
-    return net->kind == NETWORK_UNET ? unet_build(&net->unet, p, in) : simple_build(&net->unet, p, in);
+    network_inputs typed = *in;
+    typed.x = nn_cast(p, in->x, p->be->act);
+    return net->kind == NETWORK_UNET ? unet_build(&net->unet, p, &typed) : simple_build(&net->unet, p, &typed);
 }
 
 ddpm_status network_fill(const network *net, plan *p, const network_outputs *out, err *e)

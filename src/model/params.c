@@ -74,6 +74,27 @@ ddpm_status params_allocate(params *s, bool training, bool ema, err *e)
     return DDPM_OK;
 }
 
+static arena_kind low_of(arena_kind weights) { return weights == ARENA_EMA ? ARENA_EMA_LOW : ARENA_PARAM_LOW; }
+
+/* The low-precision copy of the weights, where the backend computes with one. */
+static ddpm_status allocate_low(params *s, arena_kind weights, err *e)
+{
+    const arena_kind low = low_of(weights);
+    if (s->be->act == DTYPE_F32 || s->arena[low]) return DDPM_OK;
+    if (weights == ARENA_PARAM) s->stale = true;
+    return s->be->fn->alloc(s->be, (s->count + ALIGN_FLOATS) * dtype_size(s->be->act), &s->arena[low], e);
+}
+
+ddpm_status params_refresh(params *s, arena_kind weights, err *e)
+{
+    void *low = s->arena[low_of(weights)];
+    if (!low || (weights == ARENA_PARAM ? !s->stale : s->ema_low == s->version)) return DDPM_OK;
+    TRY(s->be->fn->convert(s->be, low, s->arena[weights], s->count, e));
+    if (weights == ARENA_PARAM) s->stale = false;
+    if (weights == ARENA_EMA) s->ema_low = s->version;
+    return DDPM_OK;
+}
+
 static ddpm_status bind_param(params *s, tensor *t, arena_kind weights, err *e)
 {
     const param *first = NULL;
@@ -91,6 +112,8 @@ static ddpm_status bind_param(params *s, tensor *t, arena_kind weights, err *e)
     t->offset = first->offset * sizeof(float);
     t->version = &s->version;
     t->data = (char *)s->arena[weights] + t->offset;
+    void *low = s->arena[low_of(weights)];
+    t->low = low ? (char *)low + first->offset * dtype_size(s->be->act) : t->data;
     if (!t->grad || t->grad->arena != ARENA_GRAD) return DDPM_OK;
     if (!s->arena[ARENA_GRAD]) return err_set(e, DDPM_EINVAL, "%s: no memory for gradients", t->name);
     t->grad->offset = t->offset;
@@ -100,6 +123,7 @@ static ddpm_status bind_param(params *s, tensor *t, arena_kind weights, err *e)
 
 ddpm_status params_bind(params *s, plan *p, arena_kind weights, err *e)
 {
+    TRY(allocate_low(s, weights, e));
     for (int i = 0; i < p->n_tensor; i++) {
         tensor *t = p->tensors[i];
         if (t->n_part > 0) {
@@ -161,5 +185,6 @@ ddpm_status params_get(const params *s, arena_kind arena, float *to, err *e)
 ddpm_status params_set(params *s, arena_kind arena, const float *from, err *e)
 {
     s->version++;
+    if (arena == ARENA_PARAM) s->stale = true;
     return s->be->fn->upload(s->be, s->arena[arena], from, s->count * sizeof(float), e);
 }

@@ -24,8 +24,10 @@ typedef struct params {
     int n, cap;
     size_t count;             /* floats in an arena, gaps for alignment included (they stay 0) */
     int64_t values;           /* parameters in the usual sense */
-    void *arena[ARENA_COUNT]; /* PARAM to EMA; NULL where not allocated */
+    void *arena[ARENA_COUNT]; /* PARAM on; NULL where not allocated */
     uint64_t version;         /* grows with every change of the weights */
+    bool stale;               /* PARAM was set from outside since PARAM_LOW was made; adamw keeps the two alike */
+    uint64_t ema_low;         /* the version that EMA_LOW was made from; 0: none */
 } params;
 
 DDPM_MUST_CHECK ddpm_status params_create(backend *be, params **out, err *e);
@@ -38,6 +40,10 @@ DDPM_MUST_CHECK ddpm_status params_allocate(params *s, bool training, bool ema, 
 /* Point the plan's parameters (and their gradients) at the store.  `weights` is ARENA_PARAM or
  * ARENA_EMA.  DDPM_EINVAL: a name the store has not, or a shape that differs. */
 DDPM_MUST_CHECK ddpm_status params_bind(params *s, plan *p, arena_kind weights, err *e);
+
+/* Bring the low-precision copy of an arena (ARENA_PARAM or ARENA_EMA) up to date before plans that read it
+ * run.  Nothing to do for a backend that computes in f32. */
+DDPM_MUST_CHECK ddpm_status params_refresh(params *s, arena_kind weights, err *e);
 
 const param *params_find(const params *s, const char *name); /* NULL: none */
 static inline int64_t param_count(const param *q) { return q->n * q->h * q->w * q->c; }

@@ -64,6 +64,7 @@ tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, int64_t dim, bool flip_s
 
 tensor *nn_relu(plan *p, tensor *x);
 tensor *nn_affine(plan *p, tensor *x, float scale, float shift); /* scale x + shift */
+tensor *nn_cast(plan *p, tensor *x, dtype to);                   /* f32 or bf16; x itself where it is that already */
 /* y = x * mask / (1 - rate), the mask drawn per sample of the run; `layer` numbers the masks of a network. */
 tensor *nn_dropout(plan *p, tensor *x, tensor *state, float rate, uint32_t layer);
 
@@ -73,11 +74,17 @@ typedef struct nn_noised {
     tensor *xt; /* [n, h, w, c] */
     tensor *t;  /* [n] */
 } nn_noised;
-/* u8 images [n,h,w,c] -> x_t and t, both drawn from state (train_state) and table [T, TABLE_COLUMNS]. */
-nn_noised nn_q_sample(plan *p, tensor *images, tensor *table, tensor *state, bool flip);
+typedef struct nn_q_sample_args {
+    tensor *images; /* u8 [n, h, w, c] */
+    tensor *index;  /* optional i64 [n]: images is a whole data set, and these are taken */
+    tensor *table, *state;
+    bool flip;
+} nn_q_sample_args;
+/* x_t and t, both drawn from state (train_state) and table [T, TABLE_COLUMNS]. */
+nn_noised nn_q_sample(plan *p, const nn_q_sample_args *a);
 
 typedef struct nn_mse_args {
-    tensor *pred, *images, *t, *table, *state;
+    tensor *pred, *images, *index, *t, *table, *state; /* images, index: as nn_q_sample got them */
     bool flip;
     int micro_batches; /* the loss is the mean over this many runs of the plan */
 } nn_mse_args;
@@ -87,8 +94,9 @@ tensor *nn_mse(plan *p, const nn_mse_args *a);
 /* End of a micro-batch: loss into the state, sample += n.  After plan_differentiate(). */
 void nn_tally(plan *p, tensor *loss, tensor *t, tensor *state, int micro_batches);
 
-/* Gradient norm and this step's scalars into the state, then AdamW and EMA over `count` floats. */
-void nn_update(plan *p, tensor *state, int64_t count, const step_attr *update);
+/* Gradient norm and this step's scalars into the state (and a line of the optional history), then AdamW
+ * and EMA over `count` floats. */
+void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const step_attr *update);
 
 /* ---- sampling ------------------------------------------------------------------------------------ */
 
@@ -102,5 +110,8 @@ typedef struct nn_sampler_args {
     tensor *rows, *state, *ids; /* sampler_row[], sampler_state, i64 [n] */
 } nn_sampler_args;
 void nn_sampler_step(plan *p, const nn_sampler_args *a);
+
+/* y u8 = x f32, images from [-1, 1] to bytes (kernels/to_u8.h); both inputs. */
+void nn_to_u8(plan *p, tensor *x, tensor *y);
 
 #endif

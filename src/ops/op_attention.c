@@ -9,7 +9,7 @@ tensor *nn_attention(plan *p, tensor *qkv, int heads)
     if (qkv->c % 3 || heads < 1 || c % heads)
         return plan_fail(p, DDPM_EINVAL, "attention: %lld channels in %d heads", (long long)c, heads);
     tensor *y = plan_act(p, "attention", qkv->n, qkv->h, qkv->w, c);
-    tensor *lse = plan_act(p, "lse", qkv->n, heads, tensor_hw(qkv), 1);
+    tensor *lse = plan_act_f32(p, "lse", qkv->n, heads, tensor_hw(qkv), 1);
     plan_push(p, "attention");
     step *s = plan_emit(p, OP_attention);
     plan_pop(p);

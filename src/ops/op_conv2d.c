@@ -64,7 +64,7 @@ void conv2d_vjp(plan *p, step *f)
     s->a = f->a;
     s->in[CONV_DW_X] = x, s->in[CONV_DW_X2] = x2, s->in[CONV_DW_DY] = dy;
     plan_grad_out(p, s, CONV_DW_DW, f->in[CONV_W]);
-    plan_grad_out(p, s, CONV_DW_DBIAS, f->in[CONV_BIAS]);
+    plan_bias_grad(p, s, CONV_DW_DBIAS, dy, f->in[CONV_BIAS]);
     if (x->needs_grad || (x2 && x2->needs_grad)) {
         s = plan_emit(p, OP_conv2d_dx);
         s->a = f->a;

@@ -29,7 +29,7 @@ tensor *nn_norm_act(plan *p, const nn_norm_args *a)
     const param_spec zeros = {.rank = 1, .h = 1, .w = 1, .c = 1, .init = INIT_ZEROS};
     tensor *gamma = plan_param(p, &rows, 1, "weight", &ones), *beta = plan_param(p, &rows, 1, "bias", &zeros);
     tensor *y = plan_act(p, a->name, a->x->n, a->x->h, a->x->w, c);
-    tensor *mean = plan_act(p, "mean", a->x->n, 1, 1, a->groups), *rstd = plan_like(p, mean, "rstd");
+    tensor *mean = plan_act_f32(p, "mean", a->x->n, 1, 1, a->groups), *rstd = plan_like(p, mean, "rstd");
     plan_push(p, "%s", a->name);
     step *s = plan_emit(p, OP_norm_act);
     plan_pop(p);

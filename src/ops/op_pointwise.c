@@ -56,4 +56,22 @@ void dropout_vjp(plan *p, step *f)
     plan_grad_out(p, s, POINT_Y, f->in[POINT_X]);
 }
 
-void copy_vjp(plan *p, step *f) { plan_grad_pass(p, f->in[POINT_X], f->out[POINT_Y]->grad); }
+tensor *nn_cast(plan *p, tensor *x, dtype to)
+{
+    if (!x || !plan_ok(p) || x->dtype == to) return x;
+    tensor *y = pointwise(p, OP_copy, x, NULL);
+    if (y) y->dtype = to;
+    return y;
+}
+
+void copy_vjp(plan *p, step *f)
+{
+    tensor *x = f->in[POINT_X], *dy = f->out[POINT_Y]->grad;
+    if (x->dtype == f->out[POINT_Y]->dtype) {
+        plan_grad_pass(p, x, dy);
+        return;
+    }
+    step *s = plan_emit(p, OP_copy);
+    s->in[POINT_X] = dy;
+    plan_grad_out(p, s, POINT_Y, x);
+}

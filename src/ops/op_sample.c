@@ -53,3 +53,17 @@ void nn_sampler_step(plan *p, const nn_sampler_args *a)
     s->out[SAMPLER_STEP_X] = a->x, s->out[SAMPLER_STEP_X0_PREV] = a->x0_prev, s->out[SAMPLER_STEP_X_SAVED] = a->x_saved;
     s->accumulate = 7;
 }
+
+void nn_to_u8(plan *p, tensor *x, tensor *y)
+{
+    if (!x || !y || !plan_ok(p)) return;
+    if (tensor_count(x) != tensor_count(y) || x->dtype != DTYPE_F32 || y->dtype != DTYPE_U8) {
+        plan_fail(p, DDPM_EINVAL, "%lld values of type %s to %lld bytes", (long long)tensor_count(x),
+                  dtype_name(x->dtype), (long long)tensor_count(y));
+        return;
+    }
+    plan_push(p, "to_u8");
+    step *s = plan_emit(p, OP_to_u8);
+    plan_pop(p);
+    s->in[POINT_X] = x, s->out[POINT_Y] = y;
+}

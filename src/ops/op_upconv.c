@@ -30,7 +30,7 @@ void upconv_vjp(plan *p, step *f)
     step *s = plan_emit(p, OP_upconv_dw);
     s->in[UPCONV_DW_X] = f->in[UPCONV_X], s->in[UPCONV_DW_DY] = dy;
     plan_grad_out(p, s, UPCONV_DW_DW, f->in[UPCONV_W]);
-    plan_grad_out(p, s, UPCONV_DW_DBIAS, f->in[UPCONV_BIAS]);
+    plan_bias_grad(p, s, UPCONV_DW_DBIAS, dy, f->in[UPCONV_BIAS]);
     if (!f->in[UPCONV_X]->needs_grad) return;
     s = plan_emit(p, OP_upconv_dx);
     s->in[UPCONV_DX_DY] = dy, s->in[UPCONV_DX_W] = f->in[UPCONV_W];

@@ -31,7 +31,8 @@ enum {
     NORM_BWD_MEAN,
     NORM_BWD_RSTD
 };
-enum { NORM_BWD_DX, NORM_BWD_DX2, NORM_BWD_DGAMMA, NORM_BWD_DBETA, NORM_BWD_DCOND };
+/* DBIAS, DBIAS2 [c1], [c2]: sums over n, h, w of what DX and DX2 hold after the step */
+enum { NORM_BWD_DX, NORM_BWD_DX2, NORM_BWD_DGAMMA, NORM_BWD_DBETA, NORM_BWD_DCOND, NORM_BWD_DBIAS, NORM_BWD_DBIAS2 };
 
 /* linear: y = act(x W^T + bias); pre = what act was given, kept for the backward pass */
 enum { LINEAR_X, LINEAR_W, LINEAR_BIAS };
@@ -48,20 +49,22 @@ enum { ATTN_BWD_DQKV };
 enum { EMBED_T, EMBED_FREQ };
 enum { EMBED_Y };
 
-enum { POINT_X, POINT_STATE }; /* relu, affine, copy, dropout (which reads the state) */
+enum { POINT_X, POINT_STATE }; /* relu, affine, copy (which converts), to_u8, dropout (which reads the state) */
 enum { POINT_Y };
 enum { RELU_BWD_DY, RELU_BWD_Y };
 enum { RELU_BWD_DX };
 
-enum { Q_SAMPLE_IMAGES, Q_SAMPLE_TABLE, Q_SAMPLE_STATE };
+/* images [n, h, w, c]; or a whole data set with INDEX i64 [n], the image of each place of the batch */
+enum { Q_SAMPLE_IMAGES, Q_SAMPLE_TABLE, Q_SAMPLE_STATE, Q_SAMPLE_INDEX };
 enum { Q_SAMPLE_XT, Q_SAMPLE_T };
-enum { MSE_PRED, MSE_IMAGES, MSE_T, MSE_TABLE, MSE_STATE };
+enum { MSE_PRED, MSE_IMAGES, MSE_T, MSE_TABLE, MSE_STATE, MSE_INDEX };
 enum { MSE_LOSS, MSE_DPRED }; /* loss [n]: each image's */
 enum { TALLY_LOSS, TALLY_T, TALLY_STATE };
 enum { TALLY_STATE_OUT };
 
-enum { UPDATE_G, UPDATE_STATE };                   /* grad_norm */
-enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA }; /* adamw's outputs, all updated in place */
+enum { UPDATE_G, UPDATE_STATE };           /* grad_norm and adamw */
+enum { UPDATE_STATE_OUT, UPDATE_HISTORY }; /* grad_norm's outputs; HISTORY: train_record[TRAIN_HISTORY] */
+enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA, UPDATE_LOW }; /* adamw's outputs: in place; LOW a copy of W */
 
 enum { SAMPLER_ROWS, SAMPLER_STATE }; /* sampler_next */
 enum { SAMPLER_NEXT_STATE, SAMPLER_NEXT_T };

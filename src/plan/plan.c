@@ -18,6 +18,7 @@ ddpm_status plan_create(backend *be, plan **out, err *e)
     TRY(mem_array(&p, 1, sizeof *p, "plan", e));
     p->be = be;
     p->packed = true;
+    p->checked = true;
     *out = p;
     return DDPM_OK;
 }
@@ -109,12 +110,17 @@ tensor *plan_input(plan *p, dtype d, const char *name, int64_t n, int64_t h, int
 
 tensor *plan_act(plan *p, const char *name, int64_t n, int64_t h, int64_t w, int64_t c)
 {
+    return new_tensor(p, ARENA_ACT, p->be->act, name, (const int64_t[]){n, h, w, c});
+}
+
+tensor *plan_act_f32(plan *p, const char *name, int64_t n, int64_t h, int64_t w, int64_t c)
+{
     return new_tensor(p, ARENA_ACT, DTYPE_F32, name, (const int64_t[]){n, h, w, c});
 }
 
 tensor *plan_like(plan *p, const tensor *t, const char *name)
 {
-    return t ? plan_act(p, name, t->n, t->h, t->w, t->c) : NULL;
+    return t ? new_tensor(p, ARENA_ACT, t->dtype, name, (const int64_t[]){t->n, t->h, t->w, t->c}) : NULL;
 }
 
 tensor *plan_columns(plan *p, tensor *base, int64_t column, int64_t c)
@@ -130,7 +136,8 @@ tensor *plan_columns(plan *p, tensor *base, int64_t column, int64_t c)
 
 tensor *plan_arena(plan *p, arena_kind arena, const char *name, int64_t count)
 {
-    return new_tensor(p, arena, DTYPE_F32, name, (const int64_t[]){count, 1, 1, 1});
+    const dtype d = arena >= ARENA_PARAM_LOW ? p->be->act : DTYPE_F32;
+    return new_tensor(p, arena, d, name, (const int64_t[]){count, 1, 1, 1});
 }
 
 static int64_t total_rows(const layer_rows *rows, int n_rows)
@@ -192,7 +199,7 @@ ddpm_status plan_finish(plan *p, err *e)
         TRY(p->be->fn->prepare(p->be, s, &scratch, e));
         if (scratch == 0) continue;
         memcpy(p->path, s->path, sizeof p->path);
-        s->scratch = plan_act(p, "scratch", (int64_t)(scratch + 3) / 4, 1, 1, 1);
+        s->scratch = plan_act_f32(p, "scratch", (int64_t)(scratch + 3) / 4, 1, 1, 1);
         if (!s->scratch) return err_set(e, p->first.status, "%s", p->first.text);
     }
     p->path[0] = '\0';

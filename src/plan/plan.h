@@ -28,6 +28,7 @@ typedef struct plan {
     bool training;                      /* keep what a backward pass needs; dropout acts */
     bool add_grads; /* parameter gradients are always added to, never set: accumulation over micro-batches */
     bool packed;    /* overlay activations by lifetime (default); off, to test that it changes no bit */
+    bool checked;   /* each step sees its own operands only: default, and possible, under AddressSanitizer */
     bool finished;
     size_t bytes[ARENA_COUNT]; /* after plan_finish(): ACT and IO */
     size_t unpacked_bytes;     /* activations without overlaying */
@@ -51,11 +52,12 @@ void plan_pop(plan *p);
 
 /* All return NULL after an error.  `name` is joined to the path. */
 tensor *plan_input(plan *p, dtype d, const char *name, int64_t n, int64_t h, int64_t w, int64_t c); /* IO, kept */
-tensor *plan_act(plan *p, const char *name, int64_t n, int64_t h, int64_t w, int64_t c);
+tensor *plan_act(plan *p, const char *name, int64_t n, int64_t h, int64_t w, int64_t c); /* of the backend's type */
+tensor *plan_act_f32(plan *p, const char *name, int64_t n, int64_t h, int64_t w, int64_t c);
 tensor *plan_like(plan *p, const tensor *t, const char *name); /* an activation of t's shape */
 /* Columns [column, column + c) of the matrix `base`; no memory of its own. */
 tensor *plan_columns(plan *p, tensor *base, int64_t column, int64_t c);
-/* The first `bytes / 4` floats of a whole arena (PARAM to EMA), for the optimizer. */
+/* The first `count` elements of a whole arena (PARAM on), for the optimizer. */
 tensor *plan_arena(plan *p, arena_kind arena, const char *name, int64_t count);
 
 typedef struct param_spec {
@@ -89,6 +91,10 @@ bool plan_grad_out(plan *p, step *s, int i, tensor *x);
 /* The gradient of x is `dy` itself plus what is there: shared when it is the first. */
 void plan_grad_pass(plan *p, tensor *x, tensor *dy);
 
+/* Set out[i] of s to the gradient of a bias that was added to what has the gradient dy: its sums over
+ * n, h, w.  Where the step that completed dy can hand them out (backend.bias_sums), that step does. */
+void plan_bias_grad(plan *p, step *s, int i, const tensor *dy, tensor *bias);
+
 /* Mark an input whose gradient is wanted (parameters always are).  Before the first op that reads it. */
 void plan_want_grad(plan *p, tensor *x);
 /* Append the backward steps of everything that feeds `root` and needs a gradient.  `seed` is the
@@ -100,6 +106,7 @@ void plan_differentiate(plan *p, tensor *root, tensor *seed);
 DDPM_MUST_CHECK ddpm_status plan_finish(plan *p, err *e);   /* prepare all steps, lay out memory; takes none */
 DDPM_MUST_CHECK ddpm_status plan_allocate(plan *p, err *e); /* take IO and ACT memory */
 DDPM_MUST_CHECK ddpm_status plan_run(plan *p, err *e);
+DDPM_MUST_CHECK ddpm_status plan_run_times(plan *p, int times, err *e); /* the whole plan, that often */
 DDPM_MUST_CHECK ddpm_status plan_write(plan *p, tensor *t, const void *from_host, err *e); /* all of t */
 DDPM_MUST_CHECK ddpm_status plan_read(plan *p, const tensor *t, void *to_host, err *e);
 

@@ -20,7 +20,11 @@ enum { CHECKED = 1 };
 enum { CHECKED = 0 };
 #endif
 
-static size_t aligned(size_t bytes) { return (bytes + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN; }
+static size_t aligned(const plan *p, size_t bytes)
+{
+    const size_t to = p->be->fn->alignment;
+    return (bytes + to - 1) / to * to;
+}
 
 static void touch(tensor *t, int i)
 {
@@ -30,16 +34,19 @@ static void touch(tensor *t, int i)
         return;
     }
     if (t->first < 0) t->first = i;
-    t->last = i;
+    if (i > t->last) t->last = i;
 }
 
+/* A side step may run beside those that follow it, so its operands live on for a while. */
 static void find_lifetimes(plan *p)
 {
     for (int i = 0; i < p->n_step; i++) {
         step *s = p->steps[i];
-        for (int k = 0; k < STEP_IN; k++) touch(s->in[k], i);
-        for (int k = 0; k < STEP_OUT; k++) touch(s->out[k], i);
-        touch(s->scratch, i);
+        for (int at = i; at <= (s->side ? i + SIDE_WINDOW : i); at += SIDE_WINDOW) {
+            for (int k = 0; k < STEP_IN; k++) touch(s->in[k], at);
+            for (int k = 0; k < STEP_OUT; k++) touch(s->out[k], at);
+            touch(s->scratch, at);
+        }
     }
     for (int i = 0; i < p->n_tensor; i++)
         if (p->tensors[i]->keep || !p->packed) p->tensors[i]->first = 0, p->tensors[i]->last = INT_MAX;
@@ -87,7 +94,7 @@ ddpm_status plan_layout(plan *p, err *e)
     for (int i = 0; i < p->n_tensor; i++) {
         tensor *t = p->tensors[i];
         if (t->base) continue;
-        t->bytes = aligned(p->be->fn->tensor_bytes(p->be, t));
+        t->bytes = aligned(p, p->be->fn->tensor_bytes(p->be, t));
         if (t->arena == ARENA_IO) {
             t->offset = p->bytes[ARENA_IO];
             p->bytes[ARENA_IO] += t->bytes;
@@ -129,7 +136,8 @@ ddpm_status plan_allocate(plan *p, err *e)
         TRY(p->be->fn->alloc(p->be, p->bytes[own[i]] + MEM_ALIGN, &p->memory[own[i]], e));
     }
     /* In checked builds nobody may count on activations that nobody wrote. */
-    if (CHECKED) memset(p->memory[ARENA_ACT], 0xff, p->bytes[ARENA_ACT]);
+    p->checked &= CHECKED && p->be->fn->host_memory;
+    if (CHECKED && p->be->fn->host_memory) memset(p->memory[ARENA_ACT], 0xff, p->bytes[ARENA_ACT]);
     bind(p);
     return DDPM_OK;
 }
@@ -151,14 +159,18 @@ static ddpm_status run_checked(plan *p, err *e)
         for (int k = 0; k < STEP_IN; k++) show(s->in[k]);
         for (int k = 0; k < STEP_OUT; k++) show(s->out[k]);
         show(s->scratch);
-        st = p->be->fn->run(p->be, &p->steps[i], 1, e);
+        st = p->be->fn->run(p->be, &p->steps[i], 1, 1, e);
     }
     SHOW(p->memory[ARENA_ACT], p->bytes[ARENA_ACT] + MEM_ALIGN);
     return st;
 }
 
-ddpm_status plan_run(plan *p, err *e)
+ddpm_status plan_run_times(plan *p, int times, err *e)
 {
     if (!p->memory[ARENA_ACT]) return err_set(e, DDPM_EINVAL, "the plan has no memory yet");
-    return CHECKED ? run_checked(p, e) : p->be->fn->run(p->be, p->steps, p->n_step, e);
+    if (!p->checked) return p->be->fn->run(p->be, p->steps, p->n_step, times, e);
+    for (int i = 0; i < times; i++) TRY(run_checked(p, e));
+    return DDPM_OK;
 }
+
+ddpm_status plan_run(plan *p, err *e) { return plan_run_times(p, 1, e); }

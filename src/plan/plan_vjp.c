@@ -1,4 +1,5 @@
 /* plan_vjp.c - reverse-mode differentiation: each op appends its own backward steps, last op first. */
+#include "plan/operands.h"
 #include "plan/plan.h"
 
 #include <string.h>
@@ -67,6 +68,27 @@ void plan_grad_pass(plan *p, tensor *x, tensor *dy)
     step *s = plan_emit(p, OP_copy);
     s->in[0] = dy;
     plan_grad_out(p, s, 0, x);
+}
+
+static step *last_writer(plan *p, const tensor *t)
+{
+    for (int i = p->n_step - 1; i >= 0; i--)
+        for (int k = 0; k < STEP_OUT; k++)
+            if (p->steps[i]->out[k] == t) return p->steps[i];
+    return NULL;
+}
+
+void plan_bias_grad(plan *p, step *s, int i, const tensor *dy, tensor *bias)
+{
+    step *norm = p->be->bias_sums ? last_writer(p, dy) : NULL;
+    if (norm && norm->op == OP_norm_act_bwd) {
+        const int out = norm->out[NORM_BWD_DX] == dy ? NORM_BWD_DBIAS : NORM_BWD_DBIAS2;
+        if (!norm->out[out]) { /* another convolution may have been added to the same sum */
+            plan_grad_out(p, norm, out, bias);
+            return;
+        }
+    }
+    plan_grad_out(p, s, i, bias);
 }
 
 void plan_want_grad(plan *p, tensor *x)

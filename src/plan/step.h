@@ -6,7 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STEP_IN = 8, STEP_OUT = 5, NAME_CAP = 96 };
+enum { STEP_IN = 8, STEP_OUT = 7, NAME_CAP = 96 };
+
+/* The operands of a side step stay alive for this many steps. */
+enum { SIDE_WINDOW = 6 };
 
 typedef enum op_kind {
 #define OP(name, vjp, flops) OP_##name,
@@ -27,6 +30,9 @@ typedef enum arena_kind {
     ARENA_M,     /* Adam's first moment */
     ARENA_V,     /* Adam's second moment */
     ARENA_EMA,   /* moving average of the weights */
+    /* Copies in the backend's activation type, where that is not f32: same layout, other element size. */
+    ARENA_PARAM_LOW,
+    ARENA_EMA_LOW,
     ARENA_COUNT
 } arena_kind;
 
@@ -62,6 +68,7 @@ typedef struct tensor {
     int first, last;      /* steps between which it lives; -1: never used */
     size_t bytes, offset; /* in its arena */
     void *data;           /* NULL until memory is bound */
+    void *low;            /* ARENA_PARAM: its copy in the backend's activation type; data where that is f32 */
     int n_part;           /* ARENA_PARAM: the named parameters in it */
     param_part *part;
     int rank;          /* ARENA_PARAM: 1, 2 or 4, as PyTorch shapes it */
@@ -129,6 +136,7 @@ typedef struct step {
     char path[NAME_CAP]; /* the layer, for messages and timings */
     void *impl;          /* what the backend prepared */
     tensor *scratch;     /* memory the backend asked for, alive during this step */
+    bool side;           /* set by prepare(): may still run while the next SIDE_WINDOW - 1 steps do */
 } step;
 
 static inline int64_t tensor_count(const tensor *t) { return t->n * t->h * t->w * t->c; }

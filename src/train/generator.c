@@ -3,8 +3,8 @@
 #include "diffusion/sampler.h"
 #include "ops/nn.h"
 #include "sampler_next.h"
+#include "to_u8.h"
 
-#include <math.h>
 #include <string.h>
 
 struct generator {
@@ -12,8 +12,8 @@ struct generator {
     generator_spec spec;
     schedule *schedule;
     sampler_table *table;
-    plan *p;
-    tensor *x, *t, *ids, *rows, *state;
+    plan *p, *last; /* a step of the loop; images to bytes */
+    tensor *x, *t, *ids, *rows, *state, *x_last, *bytes;
     network_outputs net;
     generator_tick *tick;
     void *tick_context;
@@ -39,6 +39,15 @@ static ddpm_status build(generator *g, err *e)
     return plan_finish(p, e);
 }
 
+static ddpm_status build_last(generator *g, err *e)
+{
+    TRY(plan_create(g->m->be, &g->last, e));
+    g->x_last = plan_input(g->last, DTYPE_F32, "x", g->x->n, g->x->h, g->x->w, g->x->c);
+    g->bytes = plan_input(g->last, DTYPE_U8, "bytes", g->x->n, g->x->h, g->x->w, g->x->c);
+    nn_to_u8(g->last, g->x_last, g->bytes);
+    return plan_finish(g->last, e);
+}
+
 ddpm_status generator_create(model *m, const generator_spec *spec, generator **out, err *e)
 {
     generator *g = NULL;
@@ -50,6 +59,7 @@ ddpm_status generator_create(model *m, const generator_spec *spec, generator **o
     TRY_GOTO(schedule_create(&spec->scheduler, &g->schedule, e));
     TRY_GOTO(sampler_ddpm(g->schedule, spec->steps, &g->table, e));
     TRY_GOTO(build(g, e));
+    TRY_GOTO(build_last(g, e));
     TRY_GOTO(mem_array(&g->all_ids, (size_t)spec->batch, sizeof *g->all_ids, "generator", e));
     TRY_GOTO(mem_array(&g->host, (size_t)tensor_count(g->x), sizeof *g->host, "generator", e));
     *out = g;
@@ -63,6 +73,7 @@ void generator_destroy(generator *g)
 {
     if (!g) return;
     plan_destroy(g->p);
+    plan_destroy(g->last);
     sampler_destroy(g->table);
     schedule_destroy(g->schedule);
     mem_free(g->all_ids);
@@ -71,7 +82,10 @@ void generator_destroy(generator *g)
 }
 
 int generator_steps(const generator *g) { return g->table->n; }
-size_t generator_bytes(const generator *g) { return g->p->bytes[ARENA_ACT] + g->p->bytes[ARENA_IO]; }
+size_t generator_bytes(const generator *g)
+{
+    return g->p->bytes[ARENA_ACT] + g->p->bytes[ARENA_IO] + g->last->bytes[ARENA_IO];
+}
 double generator_flops(const generator *g) { return plan_flops(g->p, 0, g->p->n_step) / g->spec.batch; }
 void generator_dump(const generator *g, FILE *to) { plan_dump(g->p, to); }
 
@@ -81,9 +95,42 @@ void generator_watch(generator *g, generator_tick *tick, void *context)
     g->tick_context = context;
 }
 
+/* The largest batch that fits, found by planning: what a plan takes is not proportional to the batch. */
+static int batch_that_fits(const generator *g, size_t there)
+{
+    generator_spec spec = g->spec;
+    size_t need = generator_bytes(g);
+    while (spec.batch > 1 && need > there) {
+        const int guess = (int)((double)spec.batch * (double)there / (double)need);
+        generator *smaller = NULL;
+        err ignored = {0};
+        spec.batch = guess < spec.batch ? guess : spec.batch - 1;
+        if (spec.batch < 1 || generator_create(g->m, &spec, &smaller, &ignored) != DDPM_OK) return 0;
+        need = generator_bytes(smaller);
+        generator_destroy(smaller);
+    }
+    return need <= there ? spec.batch : 0;
+}
+
+static ddpm_status check_memory(const generator *g, err *e)
+{
+    const size_t there = g->m->be->fn->memory_free(g->m->be), need = generator_bytes(g);
+    const double gib = 1.0 / (1024.0 * 1024 * 1024);
+    if (there == 0 || need <= there) return DDPM_OK;
+    const int fits = batch_that_fits(g, there);
+    if (fits > 0)
+        return err_set(e, DDPM_ENOMEM, "sampling with batch %d needs %.2f GiB and %.2f are free: sample.batch=%d fits",
+                       g->spec.batch, (double)need * gib, (double)there * gib, fits);
+    return err_set(e, DDPM_ENOMEM, "sampling needs %.2f GiB and %.2f are free: no batch of this network's images fits",
+                   (double)need * gib, (double)there * gib);
+}
+
 ddpm_status generator_allocate(generator *g, err *e)
 {
+    TRY(check_memory(g, e));
     TRY(plan_allocate(g->p, e));
+    TRY(plan_allocate(g->last, e));
+    g->x_last->data = g->x->data; /* where the loop leaves the images */
     TRY(params_bind(g->m->store, g->p, g->spec.weights, e));
     TRY(network_fill(&g->m->net, g->p, &g->net, e));
     return plan_write(g->p, g->rows, g->table->rows, e);
@@ -104,25 +151,47 @@ static ddpm_status start(generator *g, const int64_t *ids, int n, err *e)
     return plan_write(g->p, g->x, g->host, e);
 }
 
-ddpm_status generator_run(generator *g, const int64_t *ids, int n, float *x, err *e)
+/* Steps between two ticks.  A device gets all of them at once where nobody watches. */
+static int turn_of(const generator *g)
 {
+    enum { WATCHED = 20 };
+    if (!g->tick) return g->table->n;
+    return g->m->be->fn->host_memory ? 1 : WATCHED;
+}
+
+static ddpm_status run_loop(generator *g, const int64_t *ids, int n, err *e)
+{
+    const int turn = turn_of(g);
     if (n < 1 || n > g->spec.batch)
         return err_set(e, DDPM_EINVAL, "%d images at a time; the plan is for %d", n, g->spec.batch);
+    TRY(params_refresh(g->m->store, g->spec.weights, e));
     TRY(start(g, ids, n, e));
-    for (int i = 0; i < g->table->n; i++) {
-        TRY(plan_run(g->p, e));
-        if (g->tick && g->tick(g->tick_context, i + 1, g->table->n))
-            return err_set(e, DDPM_ESAVED, "sampling was stopped at step %d of %d", i + 1, g->table->n);
+    for (int i = 0; i < g->table->n;) {
+        const int times = g->table->n - i < turn ? g->table->n - i : turn;
+        TRY(plan_run_times(g->p, times, e));
+        i += times;
+        if (g->tick && g->tick(g->tick_context, i, g->table->n))
+            return err_set(e, DDPM_ESAVED, "sampling was stopped at step %d of %d", i, g->table->n);
     }
-    TRY(plan_read(g->p, g->x, g->host, e));
-    memcpy(x, g->host, (size_t)n * (size_t)(tensor_hw(g->x) * g->x->c) * sizeof *x);
     return DDPM_OK;
+}
+
+static size_t values_of(const generator *g, int n) { return (size_t)n * (size_t)(tensor_hw(g->x) * g->x->c); }
+
+ddpm_status generator_run(generator *g, const int64_t *ids, int n, float *x, err *e)
+{
+    TRY(run_loop(g, ids, n, e));
+    return g->m->be->fn->download(g->m->be, x, g->x->data, values_of(g, n) * sizeof *x, e);
+}
+
+ddpm_status generator_run_bytes(generator *g, const int64_t *ids, int n, uint8_t *bytes, err *e)
+{
+    TRY(run_loop(g, ids, n, e));
+    TRY(plan_run(g->last, e));
+    return g->m->be->fn->download(g->m->be, bytes, g->bytes->data, values_of(g, n), e);
 }
 
 void generator_to_bytes(const float *x, int64_t count, uint8_t *bytes)
 {
-    for (int64_t i = 0; i < count; i++) {
-        const float v = x[i] / 2 + 0.5f;
-        bytes[i] = (uint8_t)rintf(255 * (v > 0 ? v < 1 ? v : 1 : 0)); /* NaN becomes black */
-    }
+    for (int64_t i = 0; i < count; i++) bytes[i] = to_u8(x[i]);
 }

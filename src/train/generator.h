@@ -30,6 +30,8 @@ typedef bool generator_tick(void *context, int done, int total);
 
 /* Images ids[n], 1 <= n <= batch, ids in [0, 2^32), into x [n, h, w, c], about [-1, 1]. */
 DDPM_MUST_CHECK ddpm_status generator_run(generator *g, const int64_t *ids, int n, float *x, err *e);
+/* The same as bytes u8 [n, h, w, c]. */
+DDPM_MUST_CHECK ddpm_status generator_run_bytes(generator *g, const int64_t *ids, int n, uint8_t *bytes, err *e);
 void generator_watch(generator *g, generator_tick *tick, void *context);
 
 /* round(255 clamp(x / 2 + 1/2, 0, 1)), halves to even, as diffusers' image processor: `count` values. */

@@ -1,9 +1,45 @@
 #include "train/recipe.h"
 #include "update.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static bool is(const char *word, const char *name) { return !strcmp(word, name); }
+
+/* ~/.cache/ddpm/cuda_plans.txt, or in $XDG_CACHE_HOME; "" where neither is known. */
+static ddpm_status cache_of_user(char cache[PATH_CAP], err *e)
+{
+    const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char dir[PATH_CAP];
+    cache[0] = '\0';
+    if (base && base[0] == '/') {
+        TRY(path_join(dir, base, "ddpm", e));
+    } else {
+        if (!home || home[0] != '/') return DDPM_OK;
+        TRY(path_join(dir, home, ".cache/ddpm", e));
+    }
+    return path_join(cache, dir, "cuda_plans.txt", e);
+}
+
+ddpm_status recipe_backend(const ddpm_config *c, const char *out, char cache[PATH_CAP], backend_spec *spec, err *e)
+{
+    static const char *const precisions[] = {"auto", "fp32", "tf32", "bf16"}; /* as precision_kind */
+    static const char *const without[] = {"graph",    "side",   "upconv", "sdpa",
+                                          "epilogue", "tuning", "loop",   "bias_sums"}; /* bits of cuda_debug */
+    *spec = (backend_spec){.device = c->device, .threads = c->threads, .nondeterministic = !c->cuda.deterministic};
+    for (int i = 0; i < 4; i++)
+        if (is(c->precision, precisions[i])) spec->precision = (precision_kind)i;
+    for (int i = 0; i < c->cuda.without.count; i++)
+        for (int bit = 0; bit < 8; bit++)
+            if (is(c->cuda.without.item[i], without[bit])) spec->debug |= 1u << bit;
+    if (!is(c->cuda.plan_cache, "auto")) {
+        spec->plan_cache = c->cuda.plan_cache;
+        return DDPM_OK;
+    }
+    TRY(out ? path_join(cache, out, "cuda_plans.txt", e) : cache_of_user(cache, e));
+    spec->plan_cache = cache;
+    return DDPM_OK;
+}
 
 dataset_spec recipe_dataset(const ddpm_config *c)
 {

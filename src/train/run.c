@@ -12,7 +12,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SAVE_FAILURES = 3 }; /* failed saves in a row that end a run */
+enum {
+    SAVE_FAILURES = 3,  /* failed saves in a row that end a run */
+    LOOK_AHEAD = 32,    /* steps a device may be given before anybody looks at their results */
+    RESIDENT_SHARE = 8, /* a data set may take this part of a device's free memory */
+    STORE_IMAGES = 256  /* images uploaded at a time */
+};
+_Static_assert((int)LOOK_AHEAD <= (int)TRAIN_HISTORY, "what nobody looked at yet must still be there");
 
 typedef struct run {
     const ddpm_config *config; /* borrowed */
@@ -26,7 +32,10 @@ typedef struct run {
     trainer *trainer;
     generator *preview;
     checkpoint_facts facts;
-    train_state state;
+    train_state state; /* after the last step that was looked at */
+    uint64_t given;    /* steps given to the device */
+    uint64_t sample;   /* ordinal of the first image of the next micro-batch, where the data set is resident */
+    int64_t *index;    /* [batch]  resident: the images of a micro-batch; else NULL */
     int64_t steps;
     uint64_t saved_step; /* of the newest checkpoint; UINT64_MAX: none */
     uint64_t skipped_in_a_row;
@@ -69,6 +78,55 @@ static ddpm_status open_data(run *r, err *e)
     return DDPM_OK;
 }
 
+static size_t image_bytes(const run *r)
+{
+    return (size_t)dataset_h(r->data) * (size_t)dataset_w(r->data) * (size_t)dataset_c(r->data);
+}
+
+/* A device that can hold the whole data set gets it, and is told indices instead of images. */
+static bool is_resident(const run *r)
+{
+    return !r->be->fn->host_memory && !strcmp(r->config->data.resident, "auto") &&
+           image_bytes(r) * (size_t)dataset_count(r->data) <= r->be->fn->memory_free(r->be) / RESIDENT_SHARE;
+}
+
+static size_t total(trainer_memory need) { return need.weights + need.activations + need.inputs; }
+
+/* The largest batch that fits, found by planning: what a plan takes is not proportional to the batch. */
+static int batch_that_fits(run *r, trainer_spec spec, trainer_memory need, size_t there)
+{
+    while (spec.batch > 1 && total(need) > there) {
+        const size_t fixed = need.weights, rest = there > fixed ? there - fixed : 0;
+        const int guess = (int)((double)spec.batch * (double)rest / (double)(total(need) - fixed));
+        spec.batch = guess < spec.batch ? guess : spec.batch - 1;
+        if (spec.batch < 1) return 0;
+        trainer *t = NULL;
+        err ignored = {0};
+        if (trainer_create(r->m, &spec, &t, &ignored) != DDPM_OK) return 0;
+        need = trainer_needs(t);
+        trainer_destroy(t);
+    }
+    return total(need) <= there ? spec.batch : 0;
+}
+
+static ddpm_status check_memory(run *r, const trainer_spec *spec, trainer_memory need, err *e)
+{
+    const size_t there = r->be->fn->memory_free(r->be);
+    const double gib = 1.0 / (1024.0 * 1024 * 1024);
+    if (there == 0 || total(need) <= there) return DDPM_OK;
+    const int fits = batch_that_fits(r, *spec, need, there);
+    if (fits == 0)
+        return err_set(e, DDPM_ENOMEM,
+                       "training needs %.2f GiB and %.2f are free; no batch fits: take a narrower network "
+                       "(model.block_out_channels) or smaller images (data.resolution)",
+                       (double)total(need) * gib, (double)there * gib);
+    return err_set(e, DDPM_ENOMEM,
+                   "training with batch %d needs %.2f GiB and %.2f are free: train.batch=%d fits, with "
+                   "train.gradient_accumulation_steps=%d for the same step",
+                   spec->batch, (double)total(need) * gib, (double)there * gib, fits,
+                   (spec->batch * spec->micro_batches + fits - 1) / fits);
+}
+
 /* The network of the configuration, or that of model.init_from, which must fit the images. */
 static ddpm_status build_model(run *r, err *e)
 {
@@ -88,7 +146,8 @@ static ddpm_status build_model(run *r, err *e)
     }
     const scheduler_config scheduler = recipe_scheduler(r->config);
     TRY(model_create(r->be, &net, &scheduler, &r->m, e));
-    const trainer_spec spec = recipe_trainer(r->config, shape, r->steps);
+    trainer_spec spec = recipe_trainer(r->config, shape, r->steps);
+    if (is_resident(r)) spec.resident = dataset_count(r->data);
     TRY(trainer_create(r->m, &spec, &r->trainer, e));
     const trainer_memory need = trainer_needs(r->trainer);
     const double mib = 1.0 / (1 << 20);
@@ -96,6 +155,10 @@ static ddpm_status build_model(run *r, err *e)
          net.kind == NETWORK_SIMPLE ? "simple" : "unet", (double)r->m->store->values / 1e6, need.flops / 1e9);
     note(r, "memory: %.1f MiB of weights, moments and gradients, %.1f MiB of activations (%.1f MiB without sharing)",
          (double)need.weights * mib, (double)need.activations * mib, (double)need.unpacked * mib);
+    note(r, "memory: %.1f MiB of inputs%s; %.1f MiB in all, %.1f MiB free", (double)need.inputs * mib,
+         spec.resident ? " with the whole data set" : "", (double)total(need) * mib,
+         (double)r->be->fn->memory_free(r->be) * mib);
+    TRY(check_memory(r, &spec, need, e));
     return trainer_allocate(r->trainer, e);
 }
 
@@ -116,13 +179,14 @@ static ddpm_status initial_weights(run *r, err *e)
 static bool matters(const run *r, int option)
 {
     static const char *const sections[] = {"data.", "diffusion.", "train.", "ema."};
-    static const int idle[] = {OPTION_data_path, OPTION_data_prefetch, OPTION_data_cache_mb, OPTION_train_max_skipped};
+    static const int idle[] = {OPTION_data_path, OPTION_data_prefetch, OPTION_data_cache_mb, OPTION_data_resident,
+                               OPTION_train_max_skipped};
     const bool ends_matter = !strcmp(r->config->train.lr_scheduler, "linear") ||
                              !strcmp(r->config->train.lr_scheduler, "cosine"); /* they fall to 0 at the last step */
     for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
         if (option == idle[i]) return false;
     if (option == OPTION_train_steps || option == OPTION_train_epochs) return ends_matter;
-    if (option == OPTION_seed || option == OPTION_model_dropout) return true;
+    if (option == OPTION_seed || option == OPTION_model_dropout || option == OPTION_precision) return true;
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
         if (!strncmp(config_options[option].key, sections[i], strlen(sections[i]))) return true;
     return false;
@@ -235,8 +299,30 @@ done:
     return st;
 }
 
+/* Every image to the device. */
+static ddpm_status store_images(run *r, err *e)
+{
+    const size_t size = image_bytes(r);
+    const int64_t count = dataset_count(r->data);
+    uint8_t *some = NULL;
+    ddpm_status st = DDPM_OK;
+    TRY_GOTO(mem_array(&some, STORE_IMAGES, size, "images", e));
+    for (int64_t first = 0; first < count; first += STORE_IMAGES) {
+        const int64_t n = count - first < STORE_IMAGES ? count - first : STORE_IMAGES;
+        for (int64_t i = 0; i < n; i++) TRY_GOTO(dataset_read(r->data, first + i, some + (size_t)i * size, e));
+        TRY_GOTO(trainer_store(r->trainer, first, n, some, e));
+    }
+    TRY_GOTO(mem_array(&r->index, (size_t)r->config->train.batch, sizeof *r->index, "image indices", e));
+    r->sample = r->state.sample;
+done:
+    mem_free(some);
+    return st;
+}
+
 static ddpm_status start_loader(run *r, err *e)
 {
+    r->given = r->state.step;
+    if (trainer_is_resident(r->trainer)) return store_images(r, e);
     return loader_create(&(loader_spec){.data = r->data,
                                         .batch = r->config->train.batch,
                                         .seed = (uint64_t)r->config->seed,
@@ -280,18 +366,15 @@ static ddpm_status preview(run *r, err *e)
     const int64_t count = (int64_t)n * shape[0] * shape[1] * shape[2];
     const int columns = r->config->sample.grid ? r->config->sample.grid : (int)ceil(sqrt((double)n));
     char dir[PATH_CAP], name[64], path[PATH_CAP];
-    float *x = NULL;
     int64_t *ids = NULL;
     uint8_t *bytes = NULL;
     image grid = {0};
     ddpm_status st = DDPM_OK;
     if (!r->preview) TRY(make_preview(r, e));
-    TRY_GOTO(mem_array(&x, (size_t)count, sizeof *x, "preview", e));
     TRY_GOTO(mem_array(&bytes, (size_t)count, 1, "preview", e));
     TRY_GOTO(mem_array(&ids, (size_t)n, sizeof *ids, "preview", e));
     for (int i = 0; i < n; i++) ids[i] = i;
-    TRY_GOTO(generator_run(r->preview, ids, n, x, e));
-    generator_to_bytes(x, count, bytes);
+    TRY_GOTO(generator_run_bytes(r->preview, ids, n, bytes, e));
     TRY_GOTO(image_grid(bytes, n, shape, columns, &grid, e));
     TRY_GOTO(run_folder_file(&r->folder, "samples", dir, e));
     TRY_GOTO(dir_make(dir, e));
@@ -299,24 +382,35 @@ static ddpm_status preview(run *r, err *e)
     TRY_GOTO(path_join(path, dir, name, e));
     TRY_GOTO(image_write_png(path, &grid, e));
 done:
-    mem_free(x);
     mem_free(bytes);
     mem_free(ids);
     image_free(&grid);
     return st;
 }
 
-static ddpm_status one_step(run *r, err *e)
+static ddpm_status give_micro_batch(run *r, err *e)
 {
-    for (int i = 0; i < r->config->train.gradient_accumulation_steps; i++) {
-        const uint8_t *images;
+    const uint8_t *images;
+    if (!r->index) {
         TRY(loader_next(r->loader, &images, e));
-        TRY(trainer_accumulate(r->trainer, images, e));
+        return trainer_accumulate(r->trainer, images, e);
     }
-    const uint64_t skipped = r->state.skipped;
-    TRY(trainer_update(r->trainer, e));
-    TRY(trainer_state(r->trainer, &r->state, e));
-    if (r->state.skipped == skipped) {
+    for (int i = 0; i < r->config->train.batch; i++)
+        r->index[i] =
+            loader_image_index((uint64_t)r->config->seed, dataset_count(r->data), r->sample++, r->config->data.shuffle);
+    return trainer_accumulate_stored(r->trainer, r->index, e);
+}
+
+static ddpm_status give_step(run *r, err *e)
+{
+    for (int i = 0; i < r->config->train.gradient_accumulation_steps; i++) TRY(give_micro_batch(r, e));
+    r->given++;
+    return trainer_update(r->trainer, e);
+}
+
+static ddpm_status judge_step(run *r, bool skipped, err *e)
+{
+    if (!skipped) {
         r->skipped_in_a_row = 0;
         return DDPM_OK;
     }
@@ -343,7 +437,7 @@ static void keep_books(run *r)
     }
     const bool due = r->state.step % (uint64_t)r->config->log.every == 0 || r->state.step == (uint64_t)r->steps;
     if (!due) return;
-    const double now = clock_seconds(), waited = loader_waited_seconds(r->loader);
+    const double now = clock_seconds(), waited = r->loader ? loader_waited_seconds(r->loader) : 0;
     const run_metrics m = {.state = &r->state,
                            .images_per_second = (double)(r->state.sample - r->line_sample) / (now - r->line_time),
                            .data_seconds = waited - r->line_waited};
@@ -353,24 +447,55 @@ static void keep_books(run *r)
     r->line_time = now, r->line_waited = waited, r->line_sample = r->state.sample;
 }
 
-static bool is_due(const run *r, int64_t every) { return every > 0 && r->state.step % (uint64_t)every == 0; }
+static bool is_multiple(uint64_t count, int64_t of) { return of > 0 && count % (uint64_t)of == 0; }
+static bool is_due(const run *r, int64_t every) { return is_multiple(r->state.step, every); }
+
+/* Something is to be written down, saved or drawn after the last step given; or it is time. */
+static bool must_look(const run *r)
+{
+    const ddpm_config *c = r->config;
+    return r->be->fn->host_memory || r->given - r->state.step >= LOOK_AHEAD || r->given == (uint64_t)r->steps ||
+           is_multiple(r->given, c->log.every) || is_multiple(r->given, c->sample.every) ||
+           is_multiple(r->given, c->ckpt.every);
+}
+
+/* Go through the results of the steps that nobody has looked at, one by one, as if each had been waited for. */
+static ddpm_status catch_up(run *r, const run_status *status, err *e)
+{
+    train_record history[TRAIN_HISTORY];
+    train_state now;
+    if (r->state.step == r->given) return DDPM_OK;
+    TRY(trainer_state(r->trainer, &now, e));
+    TRY(trainer_history(r->trainer, history, e));
+    while (r->state.step < now.step) {
+        const train_record *done = &history[r->state.step % TRAIN_HISTORY];
+        r->state.step++;
+        r->state.sample += (uint64_t)images_per_step(r);
+        r->state.skipped += done->skipped != 0;
+        r->state.loss = done->loss, r->state.grad_norm = done->grad_norm, r->state.lr = done->lr;
+        if (r->state.step == now.step) r->state = now;
+        TRY(judge_step(r, done->skipped != 0, e));
+        keep_books(r);
+        if (r->hooks->step) r->hooks->step(r->hooks->context, status);
+    }
+    return DDPM_OK;
+}
 
 static ddpm_status loop(run *r, err *e)
 {
     const trainer_memory need = trainer_needs(r->trainer);
-    const run_status status = {.state = &r->state,
-                               .steps = r->steps,
-                               .images_per_step = images_per_step(r),
-                               .memory = need.weights + need.activations + need.inputs};
+    const run_status status = {
+        .state = &r->state, .steps = r->steps, .images_per_step = images_per_step(r), .memory = total(need)};
     r->line_time = clock_seconds();
     r->line_sample = r->state.sample;
     if (r->hooks->begin) r->hooks->begin(r->hooks->context, &status);
-    while (r->state.step < (uint64_t)r->steps) {
-        TRY(one_step(r, e));
-        keep_books(r);
-        if (r->hooks->step) r->hooks->step(r->hooks->context, &status);
-        if (is_due(r, r->config->sample.every)) TRY(preview(r, e));
+    while (r->given < (uint64_t)r->steps) {
+        TRY(give_step(r, e));
+        if (must_look(r)) TRY(catch_up(r, &status, e));
         const run_wish wish = r->hooks->wish ? r->hooks->wish(r->hooks->context) : RUN_ON;
+        if (wish != RUN_ON) TRY(catch_up(r, &status, e));
+        if (r->state.step != r->given) continue;
+        if (is_due(r, r->config->sample.every)) TRY(preview(r, e));
         if (is_due(r, r->config->ckpt.every) || wish != RUN_ON) TRY(save(r, wish == RUN_STOP, e));
         if (wish == RUN_STOP && r->state.step < (uint64_t)r->steps)
             return err_set(e, DDPM_ESAVED, "stopped and saved at step %llu; the same command with resume=auto goes on",
@@ -392,6 +517,7 @@ ddpm_status run_train(backend *be, const ddpm_config *config, const run_hooks *h
     TRY_GOTO(run_folder_open(&r->folder, config->out, e));
     be->fn->describe(be, r->facts.machine, sizeof r->facts.machine);
     note(r, "device: %s", r->facts.machine);
+    if (be->remark) note(r, "device: %s", be->remark);
     TRY_GOTO(open_data(r, e));
     TRY_GOTO(build_model(r, e));
     TRY_GOTO(start(r, e));
@@ -402,6 +528,7 @@ ddpm_status run_train(backend *be, const ddpm_config *config, const run_hooks *h
 done:
     if (st != DDPM_OK && e && r->folder.log >= 0) run_folder_log(&r->folder, e->text);
     loader_destroy(r->loader);
+    mem_free(r->index);
     generator_destroy(r->preview);
     trainer_destroy(r->trainer);
     model_destroy(r->m);

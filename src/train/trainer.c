@@ -7,10 +7,16 @@ struct trainer {
     model *m; /* borrowed */
     trainer_spec spec;
     schedule *schedule;
-    plan *grad, *update; /* forward and backward of a micro-batch; the optimizer */
-    tensor *images, *table, *grad_state, *update_state;
+    plan *grad;   /* forward and backward of a micro-batch; with only one of them the optimizer too */
+    plan *update; /* the optimizer after several micro-batches, else NULL */
+    tensor *images, *index, *table, *grad_state, *update_state, *history;
     network_outputs net;
 };
+
+static tensor *history_input(trainer *t, plan *p)
+{
+    return t->history = plan_input(p, DTYPE_U8, "history", 1, 1, 1, sizeof(train_record) * TRAIN_HISTORY);
+}
 
 static ddpm_status build_grad(trainer *t, err *e)
 {
@@ -19,13 +25,18 @@ static ddpm_status build_grad(trainer *t, err *e)
     plan *p = t->grad;
     p->training = true;
     p->add_grads = s->micro_batches > 1; /* then adamw leaves zeros behind */
-    t->images = plan_input(p, DTYPE_U8, "images", s->batch, s->h, s->w, t->m->net.unet.in_channels);
+    const int64_t images = s->resident > 0 ? s->resident : s->batch;
+    t->images = plan_input(p, DTYPE_U8, "images", images, s->h, s->w, t->m->net.unet.in_channels);
+    if (s->resident > 0) t->index = plan_input(p, DTYPE_I64, "index", s->batch, 1, 1, 1);
     t->table = plan_input(p, DTYPE_F32, "table", t->schedule->timesteps, 1, 1, TABLE_COLUMNS);
     t->grad_state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
-    const nn_noised noised = nn_q_sample(p, t->images, t->table, t->grad_state, s->flip);
+    const nn_noised noised = nn_q_sample(
+        p, &(nn_q_sample_args){
+               .images = t->images, .index = t->index, .table = t->table, .state = t->grad_state, .flip = s->flip});
     t->net = network_build(&t->m->net, p, &(network_inputs){.x = noised.xt, .t = noised.t, .state = t->grad_state});
     tensor *loss = nn_mse(p, &(nn_mse_args){.pred = t->net.y,
                                             .images = t->images,
+                                            .index = t->index,
                                             .t = noised.t,
                                             .table = t->table,
                                             .state = t->grad_state,
@@ -33,6 +44,8 @@ static ddpm_status build_grad(trainer *t, err *e)
                                             .micro_batches = s->micro_batches});
     plan_differentiate(p, loss, NULL);
     nn_tally(p, loss, noised.t, t->grad_state, s->micro_batches);
+    if (s->micro_batches == 1)
+        nn_update(p, t->grad_state, history_input(t, p), (int64_t)t->m->store->count, &s->update);
     return plan_finish(p, e);
 }
 
@@ -40,9 +53,9 @@ static ddpm_status build_update(trainer *t, err *e)
 {
     TRY(plan_create(t->m->be, &t->update, e));
     step_attr a = t->spec.update;
-    a.update.zero_grad = t->spec.micro_batches > 1;
+    a.update.zero_grad = true; /* micro-batches only add */
     t->update_state = plan_input(t->update, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
-    nn_update(t->update, t->update_state, (int64_t)t->m->store->count, &a);
+    nn_update(t->update, t->update_state, history_input(t, t->update), (int64_t)t->m->store->count, &a);
     return plan_finish(t->update, e);
 }
 
@@ -56,7 +69,7 @@ ddpm_status trainer_create(model *m, const trainer_spec *spec, trainer **out, er
     t->spec = *spec;
     TRY_GOTO(schedule_create(&m->scheduler, &t->schedule, e));
     TRY_GOTO(build_grad(t, e));
-    TRY_GOTO(build_update(t, e));
+    if (spec->micro_batches > 1) TRY_GOTO(build_update(t, e));
     *out = t;
     t = NULL;
 done:
@@ -77,8 +90,10 @@ static bool has_ema(const trainer *t) { return t->spec.update.update.ema_decay >
 
 trainer_memory trainer_needs(const trainer *t)
 {
+    const dtype act = t->m->be->act;
     const size_t arena = t->m->store->count * sizeof(float);
-    return (trainer_memory){.weights = arena * (has_ema(t) ? 5 : 4),
+    const size_t low = act == DTYPE_F32 ? 0 : t->m->store->count * dtype_size(act);
+    return (trainer_memory){.weights = arena * (has_ema(t) ? 5 : 4) + low,
                             .activations = t->grad->bytes[ARENA_ACT],
                             .unpacked = t->grad->unpacked_bytes,
                             .inputs = t->grad->bytes[ARENA_IO],
@@ -86,6 +101,7 @@ trainer_memory trainer_needs(const trainer *t)
 }
 
 void trainer_dump(const trainer *t, FILE *to) { plan_dump(t->grad, to); }
+const plan *trainer_plan(const trainer *t) { return t->grad; }
 
 static ddpm_status write_table(trainer *t, err *e)
 {
@@ -101,10 +117,12 @@ ddpm_status trainer_allocate(trainer *t, err *e)
 {
     TRY(params_allocate(t->m->store, true, has_ema(t), e));
     TRY(plan_allocate(t->grad, e));
-    TRY(plan_allocate(t->update, e));
-    t->update_state->data = t->grad_state->data; /* one state for both plans */
     TRY(params_bind(t->m->store, t->grad, ARENA_PARAM, e));
-    TRY(params_bind(t->m->store, t->update, ARENA_PARAM, e));
+    if (t->update) {
+        TRY(plan_allocate(t->update, e));
+        t->update_state->data = t->grad_state->data; /* one state for both plans */
+        TRY(params_bind(t->m->store, t->update, ARENA_PARAM, e));
+    }
     TRY(network_fill(&t->m->net, t->grad, &t->net, e));
     TRY(write_table(t, e));
     return trainer_restore(t, &(train_state){.seed = t->spec.seed, .beta1_pow = 1, .beta2_pow = 1}, e);
@@ -113,10 +131,35 @@ ddpm_status trainer_allocate(trainer *t, err *e)
 ddpm_status trainer_accumulate(trainer *t, const uint8_t *images, err *e)
 {
     TRY(plan_write(t->grad, t->images, images, e));
+    TRY(params_refresh(t->m->store, ARENA_PARAM, e));
     return plan_run(t->grad, e);
 }
 
-ddpm_status trainer_update(trainer *t, err *e) { return plan_run(t->update, e); }
+bool trainer_is_resident(const trainer *t) { return t->index != NULL; }
+
+ddpm_status trainer_store(trainer *t, int64_t first, int64_t count, const uint8_t *images, err *e)
+{
+    const size_t one = (size_t)(tensor_hw(t->images) * t->images->c);
+    if (first < 0 || count < 0 || first > t->images->n - count)
+        return err_set(e, DDPM_EINVAL, "images [%lld, %lld) of a data set of %lld", (long long)first,
+                       (long long)(first + count), (long long)t->images->n);
+    return t->m->be->fn->upload(t->m->be, (char *)t->images->data + (size_t)first * one, images, (size_t)count * one,
+                                e);
+}
+
+ddpm_status trainer_accumulate_stored(trainer *t, const int64_t *index, err *e)
+{
+    TRY(plan_write(t->grad, t->index, index, e));
+    TRY(params_refresh(t->m->store, ARENA_PARAM, e));
+    return plan_run(t->grad, e);
+}
+
+ddpm_status trainer_history(trainer *t, train_record history[TRAIN_HISTORY], err *e)
+{
+    return plan_read(t->update ? t->update : t->grad, t->history, history, e);
+}
+
+ddpm_status trainer_update(trainer *t, err *e) { return t->update ? plan_run(t->update, e) : DDPM_OK; }
 
 ddpm_status trainer_state(trainer *t, train_state *state, err *e)
 {

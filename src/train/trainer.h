@@ -1,6 +1,7 @@
 /* trainer.h - the training step: noise, predict, compare, differentiate, update.
  *
- * A step is `micro_batches` calls of trainer_accumulate() and one trainer_update().  Everything that
+ * A step is `micro_batches` calls of trainer_accumulate() and one trainer_update(); with one micro-batch
+ * all of it is one plan, which trainer_accumulate() runs to the end.  Everything that
  * changes from step to step lives in one train_state (kernels/train_state.h). */
 #ifndef DDPM_TRAINER_H
 #define DDPM_TRAINER_H
@@ -10,6 +11,7 @@
 typedef struct trainer_spec {
     int batch, h, w; /* of one micro-batch; h and w in pixels */
     int micro_batches;
+    int64_t resident; /* > 0: that many images, the whole data set, lie in the backend's memory (trainer_store()) */
     bool flip;        /* mirror half of the images */
     uint64_t seed;    /* of noise, timesteps, flips and dropout */
     step_attr update; /* .update: lr, betas, EMA, ... (plan/step.h) */
@@ -31,6 +33,7 @@ DDPM_MUST_CHECK ddpm_status trainer_create(model *m, const trainer_spec *spec, t
 void trainer_destroy(trainer *t);
 trainer_memory trainer_needs(const trainer *t);
 void trainer_dump(const trainer *t, FILE *to); /* the steps of the plan */
+const plan *trainer_plan(const trainer *t);    /* of a micro-batch, to look at or to time its steps */
 
 /* Take the memory (with the model's, where it has none).  Weights are neither drawn nor read here:
  * params_init(), params_load() or trainer_restore(). */
@@ -38,10 +41,17 @@ DDPM_MUST_CHECK ddpm_status trainer_allocate(trainer *t, err *e);
 
 /* One micro-batch u8 [batch, h, w, c]. */
 DDPM_MUST_CHECK ddpm_status trainer_accumulate(trainer *t, const uint8_t *images, err *e);
+bool trainer_is_resident(const trainer *t);
+/* With spec.resident: put images [first, first + count) u8 [count, h, w, c] there; after trainer_allocate(). */
+DDPM_MUST_CHECK ddpm_status trainer_store(trainer *t, int64_t first, int64_t count, const uint8_t *images, err *e);
+/* With spec.resident: one micro-batch of the stored images index[batch]. */
+DDPM_MUST_CHECK ddpm_status trainer_accumulate_stored(trainer *t, const int64_t *index, err *e);
 /* Clip, Adam, EMA.  A step with a loss or gradient that is not finite changes nothing but the counters. */
 DDPM_MUST_CHECK ddpm_status trainer_update(trainer *t, err *e);
 /* The state after the last update. */
 DDPM_MUST_CHECK ddpm_status trainer_state(trainer *t, train_state *state, err *e);
+/* The last TRAIN_HISTORY steps; see train_record. */
+DDPM_MUST_CHECK ddpm_status trainer_history(trainer *t, train_record history[TRAIN_HISTORY], err *e);
 DDPM_MUST_CHECK ddpm_status trainer_restore(trainer *t, const train_state *state, err *e);
 
 #endif

@@ -19,7 +19,8 @@ Test(cpu_backend, refuses_devices_it_does_not_know)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         err why = {0};
         backend *be = NULL;
-        cr_expect_eq(backend_create(&(backend_spec){bad[i].device, bad[i].threads}, &be, &why), bad[i].status);
+        cr_expect_eq(backend_create(&(backend_spec){.device = bad[i].device, .threads = bad[i].threads}, &be, &why),
+                     bad[i].status);
         cr_expect_null(be);
         cr_expect(strstr(why.text, bad[i].text), "%s", why.text);
     }
@@ -30,7 +31,7 @@ Test(cpu_backend, describes_itself)
     err why = {0};
     backend *be = NULL;
     char text[120];
-    cr_assert_eq(backend_create(&(backend_spec){"auto", 2}, &be, &why), DDPM_OK, "%s", why.text);
+    cr_assert_eq(backend_create(&(backend_spec){.device = "auto", .threads = 2}, &be, &why), DDPM_OK, "%s", why.text);
     be->fn->describe(be, text, sizeof text);
     cr_expect(strstr(text, "cpu: 2 threads, oneDNN "), "%s", text);
     backend_destroy(be);
@@ -42,7 +43,7 @@ Test(cpu_backend, memory_is_zeroed_and_aligned)
     err why = {0};
     backend *be = NULL;
     void *memory = NULL;
-    cr_assert_eq(backend_create(&(backend_spec){"cpu", 1}, &be, &why), DDPM_OK, "%s", why.text);
+    cr_assert_eq(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why), DDPM_OK, "%s", why.text);
     cr_assert_eq(be->fn->alloc(be, 1000, &memory, &why), DDPM_OK, "%s", why.text);
     cr_expect_eq((uintptr_t)memory % 64, 0);
     for (int i = 0; i < 1000; i++) cr_assert_eq(((char *)memory)[i], 0);

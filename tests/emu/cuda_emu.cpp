@@ -1,4 +1,5 @@
 #include "emu/cuda_emu.h"
+#include "emu/emu_faults.h"
 
 #include <algorithm>
 #include <cstdarg>
@@ -24,7 +25,7 @@ namespace
 {
 constexpr unsigned warp_lanes = 32, max_threads = 1024;
 constexpr size_t page = 4096, stack_bytes = 128 * 1024;
-constexpr size_t shared_limit = 48 * 1024; /* what a block gets without asking the driver for more */
+constexpr size_t shared_unasked = 48 * 1024; /* what a block gets without SHARED_LIMIT */
 
 enum class state { ready, at_barrier, at_meeting, done };
 
@@ -58,9 +59,11 @@ using block_memory = std::unique_ptr<void, void (*)(void *)>;
 
 std::vector<std::unique_ptr<fiber>> pool;
 std::map<const void *, block_memory> block_shared;
-size_t dynamic_bytes;
+std::map<const void *, size_t> shared_asked; /* by kernel: SHARED_LIMIT */
+size_t shared_most = 227 * 1024, shared_used;
+const geometry *shape;
 const std::function<void()> *body;
-const char *kernel_name;
+sink where_work_goes;
 ucontext_t scheduler;
 unsigned running, n_threads;
 order run_order = order::forward;
@@ -68,15 +71,6 @@ std::mt19937 rng{1};
 char error[512];
 
 /* ---- errors ---- */
-
-__attribute__((format(printf, 1, 2))) void fail(const char *fmt, ...)
-{
-    if (error[0]) return;
-    va_list arguments;
-    va_start(arguments, fmt);
-    vsnprintf(error, sizeof error, fmt, arguments);
-    va_end(arguments);
-}
 
 struct text {
     char s[200];
@@ -86,7 +80,7 @@ text name_of(const fiber &f)
 {
     text t;
     const dim3 b = f.idx.block, i = f.idx.thread;
-    snprintf(t.s, sizeof t.s, "%s: block (%u,%u,%u): thread (%u,%u,%u)", kernel_name, b.x, b.y, b.z, i.x, i.y, i.z);
+    snprintf(t.s, sizeof t.s, "%s: block (%u,%u,%u): thread (%u,%u,%u)", shape->name, b.x, b.y, b.z, i.x, i.y, i.z);
     return t;
 }
 
@@ -272,14 +266,22 @@ void run_block()
         for (auto &f : pool) f->started = false;
 }
 
-bool launchable(dim3 grid, dim3 block)
+size_t shared_allowed(const void *kernel)
 {
+    const auto asked = shared_asked.find(kernel);
+    return asked == shared_asked.end() ? shared_unasked : std::max(shared_unasked, asked->second);
+}
+
+bool launchable(const geometry &g)
+{
+    const dim3 grid = g.grid, block = g.block;
     if (grid.x - 1 > 0x7FFFFFFEu || grid.y - 1 > 65534 || grid.z - 1 > 65534)
-        fail("%s: a grid of (%u,%u,%u) blocks", kernel_name, grid.x, grid.y, grid.z);
+        fail("%s: a grid of (%u,%u,%u) blocks", g.name, grid.x, grid.y, grid.z);
     if (block.x - 1 > 1023 || block.y - 1 > 1023 || block.z - 1 > 63 || block.x * block.y * block.z > max_threads)
-        fail("%s: a block of (%u,%u,%u) threads", kernel_name, block.x, block.y, block.z);
-    if (dynamic_bytes > shared_limit)
-        fail("%s: %zu bytes of dynamic shared memory, %zu are allowed", kernel_name, dynamic_bytes, shared_limit);
+        fail("%s: a block of (%u,%u,%u) threads", g.name, block.x, block.y, block.z);
+    if (g.shared_bytes > shared_allowed(g.kernel))
+        fail("%s: %zu bytes of dynamic shared memory, %zu are allowed", g.name, g.shared_bytes,
+             shared_allowed(g.kernel));
     return !error[0];
 }
 
@@ -294,15 +296,41 @@ void place_threads(dim3 grid, dim3 block, unsigned b)
 }
 } // namespace
 
-void set_order(order o, unsigned seed)
+void set_threads(order o, unsigned seed)
 {
     run_order = o;
     rng.seed(seed);
+}
+
+void set_order(order o, unsigned seed)
+{
+    set_threads(o, seed);
     error[0] = 0;
 }
 
 const char *last_error() { return error; }
+
+void fail(const char *format, ...)
+{
+    if (error[0]) return;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error, sizeof error, format, arguments);
+    va_end(arguments);
+}
+
 int lane() { return (int)(running % warp_lanes); }
+
+void set_sink(sink s) { where_work_goes = s; }
+void set_shared_most(size_t bytes) { shared_most = bytes; }
+size_t most_shared() { return shared_most; }
+
+void shared_limit(const void *kernel, const char *name, size_t bytes)
+{
+    if (bytes > shared_most)
+        return fail("%s: %zu bytes of shared memory asked for, a block has at most %zu", name, bytes, shared_most);
+    shared_asked[kernel] = bytes;
+}
 
 void *shared(const void *site, size_t bytes)
 {
@@ -311,11 +339,15 @@ void *shared(const void *site, size_t bytes)
         block_memory fresh(malloc(bytes), free);
         memset(fresh.get(), 0xff, bytes);
         it = block_shared.emplace(site, std::move(fresh)).first;
+        if (site != &shape) shared_used += bytes; /* the dynamic part is in from the start */
+        const size_t allowed = shared_asked.count(shape->kernel) ? shared_most : shared_unasked;
+        if (shared_used > allowed || shared_used - shape->shared_bytes > shared_unasked)
+            fail("%s: %zu bytes of shared memory, %zu of them dynamic", shape->name, shared_used, shape->shared_bytes);
     }
     return it->second.get();
 }
 
-void *dynamic_shared() { return shared(&dynamic_bytes, dynamic_bytes); }
+void *dynamic_shared() { return shared(&shape, shape->shared_bytes); }
 
 void barrier(const place &at)
 {
@@ -341,22 +373,51 @@ uint64_t meet(collective kind, unsigned mask, uint64_t value, int source, const 
     return f.result;
 }
 
-void launch(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
-            const std::function<void()> &fn)
+static void run_grid(const geometry &g, const std::function<void()> &fn)
 {
-    kernel_name = kernel;
-    dynamic_bytes = shared_bytes;
+    shape = &g;
     body = &fn;
-    if (!launchable(grid, block)) return; /* nor after an earlier error */
-    n_threads = block.x * block.y * block.z;
+    n_threads = g.block.x * g.block.y * g.block.z;
     while (pool.size() < n_threads) pool.emplace_back(new fiber);
-    std::vector<unsigned> turn((size_t)grid.x * grid.y * grid.z);
+    std::vector<unsigned> turn((size_t)g.grid.x * g.grid.y * g.grid.z);
     arrange(turn);
     for (unsigned b : turn) {
-        place_threads(grid, block, b);
+        if (error[0]) return;
+        shared_used = g.shared_bytes;
+        place_threads(g.grid, g.block, b);
         run_block();
         block_shared.clear();
-        if (error[0]) return;
     }
+}
+
+void submit(const geometry &g, cudaStream_t stream, std::function<void()> fn)
+{
+    if (const char *injected = failure_of(g.name)) fail("%s", injected);
+    if (!launchable(g)) return; /* nor after an earlier error */
+    auto run = [g, fn = std::move(fn)] { run_grid(g, fn); };
+    if (where_work_goes)
+        where_work_goes(stream, g.name, run);
+    else
+        run();
+}
+
+/* ---- failures on purpose ---- */
+
+static long calls_made, failing_call;
+
+void fail_at(long n)
+{
+    calls_made = 0;
+    failing_call = n;
+}
+
+long calls() { return calls_made; }
+
+const char *failure_of(const char *name)
+{
+    static char text[200];
+    if (++calls_made != failing_call) return nullptr;
+    snprintf(text, sizeof text, "emulated failure of call %ld: %s", calls_made, name);
+    return text;
 }
 } // namespace emu

@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <tuple>
 #include <type_traits>
 
 #define __global__
@@ -33,7 +34,7 @@ struct dim3 {
     dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-using cudaStream_t = void *; /* ignored: a launch is complete when LAUNCH returns */
+using cudaStream_t = void *; /* without emu_rt.cpp a launch is complete when LAUNCH returns */
 
 struct alignas(8) float2 {
     float x, y;
@@ -74,13 +75,43 @@ enum class order { forward, reverse, shuffled };
 
 /* The order of blocks, warps and lanes from now on; also forgets the last error. */
 void set_order(order o, unsigned seed = 1);
+void set_threads(order o, unsigned seed = 1); /* the same without forgetting */
 
 /* The first error since set_order(), "" for none.  As with CUDA it sticks: later launches do nothing. */
 const char *last_error();
+/* Report one, unless there is one already. */
+void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Run `body` once for every thread.  `shared_bytes` is the dynamic shared memory of a block. */
-void launch(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-            const std::function<void()> &body);
+/* Where launches and other work of a stream go.  NULL, as it is at first: they run at once. */
+using sink = void (*)(cudaStream_t stream, const char *what, std::function<void()> run);
+void set_sink(sink s);
+
+/* Bytes of shared memory that a block may have at most; 227 KB as on sm_90 to begin with. */
+void set_shared_most(size_t bytes);
+size_t most_shared();
+
+struct geometry {
+    const char *name;
+    const void *kernel;
+    dim3 grid, block;
+    size_t shared_bytes; /* dynamic, of a block */
+};
+
+/* Check the launch, then have `body` run once for every thread. */
+void submit(const geometry &g, cudaStream_t stream, std::function<void()> body);
+
+/* A launch takes its arguments along as they are now, however late it runs. */
+template <class... P, class... A>
+void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+            A &&...arguments)
+{
+    static_assert((!std::is_reference<P>::value && ...), "a kernel's parameters are values");
+    const std::tuple<P...> copy(std::forward<A>(arguments)...);
+    submit({name, reinterpret_cast<const void *>(kernel), grid, block, shared_bytes}, stream,
+           [=] { std::apply(kernel, copy); });
+}
+
+void shared_limit(const void *kernel, const char *name, size_t bytes);
 
 /* ---- for the macros and functions below ---- */
 struct index {
@@ -97,6 +128,10 @@ enum class collective { sync, shuffle, vote };
 
 void *shared(const void *site, size_t bytes); /* one allocation a block and site */
 void *dynamic_shared();
+inline void set_condition(unsigned long long handle, unsigned value)
+{
+    *reinterpret_cast<unsigned *>(static_cast<uintptr_t>(handle)) = value;
+}
 void barrier(const place &at);
 /* All lanes of `mask` meet.  shuffle: the value of lane `source`; vote: bit l = lane l's value is not 0. */
 uint64_t meet(collective kind, unsigned mask, uint64_t value, int source, const place &at);

@@ -1,6 +1,8 @@
 /* The emulator is only worth something if it sees mistakes: each test here makes one, or checks that
  * correct code passes. */
 #include "kernels/emulated.h"
+#include "emu/emu_faults.h"
+#include <functional>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -290,7 +292,16 @@ Test(cuda_emu, launches_that_a_gpu_refuses_are_errors)
     const struct {
         dim3 grid, block;
         size_t shared;
-    } wrong[] = {{0, 32, 0},           {1, 0, 0}, {1, 1025, 0}, {1, dim3(64, 32), 0}, {dim3(1, 65536), 1, 0},
+    } wrong[] = {{0, 32, 0},
+                 {dim3(1, 0), 32, 0},
+                 {dim3(1, 1, 0), 32, 0},
+                 {dim3(0x80000000u), 32, 0},
+                 {dim3(1, 65536), 1, 0},
+                 {dim3(1, 1, 65536), 1, 0},
+                 {1, 0, 0},
+                 {1, 1025, 0},
+                 {1, dim3(1, 1, 65), 0},
+                 {1, dim3(64, 32), 0},
                  {1, 1, 48 * 1024 + 1}};
     for (const auto &w : wrong) {
         emu::set_order(emu::order::forward);
@@ -300,8 +311,121 @@ Test(cuda_emu, launches_that_a_gpu_refuses_are_errors)
     }
     emu::set_order(emu::order::forward);
     LAUNCH(nothing, dim3(1, 65535), 1, 0, nullptr);
+    LAUNCH(nothing, dim3(1, 1, 65535), 1, 0, nullptr);
     LAUNCH(nothing, 1, dim3(16, 1, 64), 48 * 1024, nullptr);
     cr_assert_eq(launch_status(), DDPM_OK, "%s", emu::last_error());
+}
+
+template <int N> static void more_shared(int *out)
+{
+    SHARED(int, fixed, N);
+    SHARED_DYNAMIC(int, value);
+    value[threadIdx.x] = fixed[threadIdx.x] = (int)threadIdx.x;
+    *out = value[threadIdx.x];
+}
+
+Test(cuda_emu, more_shared_memory_must_be_asked_for)
+{
+    enum { K = 1024 };
+    int out = -1;
+    LAUNCH(more_shared<32>, 1, 1, 100 * K, nullptr, &out);
+    assert_error("more_shared<32>: 102400 bytes of dynamic shared memory, 49152 are allowed");
+    emu::set_order(emu::order::forward);
+    SHARED_LIMIT(more_shared<32>, 100 * K);
+    LAUNCH(more_shared<32>, 1, 1, 100 * K, nullptr, &out);
+    cr_assert_eq(launch_status(), DDPM_OK, "%s", emu::last_error());
+    cr_assert_eq(out, 0);
+    LAUNCH(more_shared<32>, 1, 1, 100 * K + 1, nullptr, &out);
+    assert_error("102401 bytes of dynamic shared memory, 102400 are allowed");
+    emu::set_order(emu::order::forward);
+    LAUNCH(more_shared<64>, 1, 1, 100 * K, nullptr, &out); /* another kernel did not ask */
+    assert_error("more_shared<64>: 102400 bytes");
+    emu::set_order(emu::order::forward);
+    SHARED_LIMIT(more_shared<32>, 227 * K + 1); /* no GPU has that much */
+    cr_assert_eq(launch_status(), DDPM_EBACKEND);
+    assert_error("more_shared<32>: 232449 bytes of shared memory asked for, a block has at most 232448");
+}
+
+Test(cuda_emu, static_shared_memory_counts_too)
+{
+    enum { K = 1024 };
+    int out = -1;
+    LAUNCH(more_shared<256>, 1, 1, 47 * K, nullptr, &out);
+    cr_assert_eq(launch_status(), DDPM_OK, "%s", emu::last_error());
+    LAUNCH(more_shared<256>, 1, 1, 47 * K + 1, nullptr, &out); /* 1 KB static */
+    assert_error("more_shared<256>: 49153 bytes of shared memory, 48129 of them dynamic");
+    emu::set_order(emu::order::forward);
+    SHARED_LIMIT(more_shared<256>, 227 * K);
+    LAUNCH(more_shared<256>, 1, 1, 226 * K, nullptr, &out);
+    cr_assert_eq(launch_status(), DDPM_OK, "%s", emu::last_error());
+    LAUNCH(more_shared<256>, 1, 1, 226 * K + 1, nullptr, &out);
+    assert_error("232449 bytes of shared memory");
+    emu::set_order(emu::order::forward);
+    LAUNCH(more_shared<12 * 1024 + 1>, 1, 1, 4, nullptr, &out); /* static alone */
+    assert_error("49160 bytes of shared memory");
+}
+
+/* ---- launches that run later ---- */
+
+struct pair {
+    int *to;
+    int value;
+};
+
+static void store(pair p, int more) { *p.to = p.value + more; }
+
+static std::vector<std::function<void()>> kept;
+static void keep(cudaStream_t, const char *, std::function<void()> run) { kept.push_back(run); }
+
+Test(cuda_emu, a_launch_takes_its_arguments_along)
+{
+    int out = 0, more = 100;
+    pair p = {&out, 1};
+    emu::set_sink(keep);
+    LAUNCH(store, 1, 1, 0, nullptr, p, more);
+    p.value = 2, more = 200;
+    LAUNCH(store, 1, 1, 0, nullptr, p, more);
+    p = {nullptr, 3}, more = 300;
+    cr_assert_eq(out, 0);
+    cr_assert_eq(kept.size(), 2u);
+    for (int turn = 0; turn < 2; turn++) { /* as often as one likes */
+        kept[0]();
+        cr_assert_eq(out, 101);
+        kept[1]();
+        cr_assert_eq(out, 202);
+    }
+    emu::set_sink(nullptr);
+    LAUNCH(store, 1, 1, 0, nullptr, pair{&out, 4}, 400);
+    cr_assert_eq(out, 404);
+}
+
+/* As nvcc passes them: every thread has its own. */
+static void spoil(pair p)
+{
+    p.value++;
+    *p.to += p.value;
+}
+
+Test(cuda_emu, every_thread_has_its_own_arguments)
+{
+    int out = 0;
+    LAUNCH(spoil, 2, 2, 0, nullptr, pair{&out, 1});
+    cr_assert_eq(out, 8);
+}
+
+Test(cuda_emu, launches_fail_on_purpose)
+{
+    int out = 0;
+    emu::fail_at(2);
+    LAUNCH(store, 1, 1, 0, nullptr, pair{&out, 1}, 0);
+    cr_assert_eq(launch_status(), DDPM_OK);
+    LAUNCH(store, 1, 1, 0, nullptr, pair{&out, 2}, 0);
+    cr_assert_eq(launch_status(), DDPM_EBACKEND);
+    assert_error("emulated failure of call 2: store");
+    LAUNCH(store, 1, 1, 0, nullptr, pair{&out, 3}, 0);
+    cr_assert_eq(launch_status(), DDPM_EBACKEND, "it sticks");
+    cr_assert_eq(out, 1);
+    cr_assert_eq(emu::calls(), 3);
 }
 
 static void dynamic_sum(float *out, int n)

@@ -65,7 +65,7 @@ static ddpm_status train_one(engine *x, err *e)
     const uint8_t *images;
     spec.update.update.lr = 1e-3;
     spec.update.update.ema_decay = 0.9;
-    TRY(backend_create(&(backend_spec){"cpu", 1}, &x->be, e));
+    TRY(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &x->be, e));
     TRY(dataset_open(&(dataset_spec){.kind = "digits", .resolution = 8, .channels = 1, .count = 8}, &x->data, e));
     TRY(loader_create(&(loader_spec){.data = x->data, .batch = 2}, &x->loader, e));
     TRY(model_create(x->be, &net, &scheduler, &x->m, e));

@@ -1,5 +1,5 @@
-# The kernels as C++ on the emulator of tests/emu, always under AddressSanitizer and
-# UndefinedBehaviorSanitizer: every kernel runs on machines that have no GPU.
+# The kernels as C++, and the cuda backend's host code, on the emulator of tests/emu, always under
+# AddressSanitizer and UndefinedBehaviorSanitizer: both run on machines that have no GPU.
 file(GLOB EMULATED_KERNELS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.cu)
 set_source_files_properties(${EMULATED_KERNELS} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
 
@@ -7,14 +7,41 @@ add_library(kernels_emulated STATIC ${EMULATED_KERNELS} emu/cuda_emu.cpp)
 target_link_libraries(kernels_emulated PUBLIC ddpm_flags)
 target_include_directories(kernels_emulated PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 target_compile_definitions(kernels_emulated PUBLIC DDPM_CUDA_EMU)
-target_compile_options(kernels_emulated PUBLIC -fsanitize=address,undefined -fno-sanitize-recover=all
-  -fno-omit-frame-pointer -g)
+target_compile_options(kernels_emulated PUBLIC -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+  -fno-omit-frame-pointer -g $<$<C_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>) # gcc loses its way among the checks
 target_link_options(kernels_emulated PUBLIC -fsanitize=address,undefined)
 
+# The cuda backend without the files that know CUDA's libraries; tests/emu stands in for those.
+file(GLOB EMULATED_HOST CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/cuda/*.c)
+list(FILTER EMULATED_HOST EXCLUDE REGEX "/(cuda_rt|cuda_dnn|cuda_sdpa|cuda_blas|cudnn_[^/]*)\\.c$")
+file(GLOB EMULATED_SEAMS CONFIGURE_DEPENDS emu/emu_*.cpp)
+# For speed; the extents of what the loops touch are checked before they run.
+set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/emu/emu_loops.cpp PROPERTIES
+  COMPILE_OPTIONS "-fno-sanitize=all;-O3;${OpenMP_C_FLAGS}")
+add_library(backend_emulated OBJECT ${EMULATED_HOST} ${EMULATED_SEAMS})
+target_link_libraries(backend_emulated PUBLIC kernels_emulated PkgConfig::XXHASH PRIVATE ddpm_strict)
+
+# The whole library with that backend, in ddpm_static's place: a program links one of the two.
+add_library(ddpm_emulated STATIC $<TARGET_OBJECTS:ddpm_objects> $<TARGET_OBJECTS:backend_emulated>)
+target_link_libraries(ddpm_emulated PUBLIC kernels_emulated ddpm_objects)
+add_library(test_support_emulated STATIC ${TEST_SUPPORT})
+target_link_libraries(test_support_emulated PUBLIC test_base ddpm_emulated)
+target_compile_definitions(test_support_emulated PUBLIC TEST_DEVICE="cuda")
+
+function(emulated_test name source)
+  ddpm_test(${name} ${source} test_support_emulated)
+  set_tests_properties(${name} PROPERTIES LABELS emulated ${ARGN})
+endfunction()
+
 file(GLOB EMULATED_TESTS CONFIGURE_DEPENDS emu/test_*.cpp kernels/test_*.cpp)
-foreach(source ${EMULATED_TESTS})
-  ddpm_test(${source})
+foreach(source ${EMULATED_TESTS} ${EMULATED_C_TESTS})
   get_filename_component(name ${source} NAME_WE)
-  target_link_libraries(${name} PRIVATE kernels_emulated)
-  set_tests_properties(${name} PROPERTIES LABELS emulated)
+  emulated_test(${name} ${source})
+endforeach()
+
+# The tests of the ops once more, on the emulated device: in f32, and in bf16.
+foreach(name test_ops test_train_ops test_sample_ops)
+  emulated_test(${name}_emulated ops/${name}.c)
+  add_test(NAME ${name}_emulated_bf16 COMMAND ${name}_emulated --jobs 2 WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(${name}_emulated_bf16 PROPERTIES LABELS emulated ENVIRONMENT DDPM_TEST_PRECISION=bf16)
 endforeach()

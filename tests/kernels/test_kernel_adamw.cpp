@@ -1,5 +1,5 @@
 #include "adamw.h"
-#include "kernels/emulated.h"
+#include "kernels/stored.h"
 
 enum { NO_EMA = 1, ZERO_GRAD = 2 };
 
@@ -103,4 +103,38 @@ Test(adamw, arenas_off_the_16_byte_grid_are_the_same)
         v->erase(v->begin());
     }
     assert_same(on, off);
+}
+
+Test(adamw, a_copy_of_the_weights_is_written_in_its_own_type)
+{
+    in_every_order([] {
+        for (size_t n : counts)
+            for (storage type : storages) {
+                arenas plain(n, 0), gpu(n, 0), cpu(n, 0);
+                stored low(n, type, n % 2), other(n, type);
+                gpu.args.low = low.data(), cpu.args.low = other.data();
+                gpu.args.low_type = cpu.args.low_type = type;
+                assert_clean(k_adamw(nullptr, &plain.args));
+                assert_clean(k_adamw(nullptr, &gpu.args));
+                adamw_range(&cpu.args, 0, (int64_t)n / 3);
+                adamw_range(&cpu.args, (int64_t)n / 3, (int64_t)n);
+                assert_same(plain, gpu);
+                assert_same(plain, cpu);
+                for (size_t i = 0; i < n; i++) cr_assert_eq(low[i], kept(plain.w[i], type));
+                for (size_t i = 0; i < n; i++) cr_assert_eq(other[i], kept(plain.w[i], type));
+                low.assert_untouched_before();
+            }
+    });
+}
+
+Test(adamw, a_skipped_update_leaves_the_copy_alone)
+{
+    arenas gpu(1027, 0), cpu(1027, 0);
+    stored low(1027, STORE_BF16), other(1027, STORE_BF16);
+    gpu.args.low = low.data(), cpu.args.low = other.data();
+    gpu.args.low_type = cpu.args.low_type = STORE_BF16;
+    gpu.state.clip = cpu.state.clip = 0.0f;
+    assert_clean(k_adamw(nullptr, &gpu.args));
+    adamw_range(&cpu.args, 0, 1027);
+    for (size_t i = 0; i < 1027; i++) cr_assert(std::isnan(low[i]) && std::isnan(other[i]));
 }

@@ -1,5 +1,5 @@
 #include "dropout.h"
-#include "kernels/emulated.h"
+#include "kernels/stored.h"
 
 static dropout_args over(const std::vector<float> &x, std::vector<float> &y, const train_state *s, int n, float p)
 {
@@ -68,4 +68,22 @@ Test(dropout, accumulates_works_in_place_and_forgets_what_it_drops)
         cr_assert_eq(sum[i], 10.0f + y[i]);
         cr_assert_eq(std::isnan(kept[i]), y[i] != 0.0f);
     }
+}
+
+Test(dropout, bf16_loses_the_same_elements)
+{
+    const train_state s = at_sample(5);
+    for (int d : {1, 3, 27, 1028})
+        for (int accumulate : {0, 1}) {
+            stored x(wobbles(2 * d, 1.0f), STORE_BF16, 1), y(wobbles(2 * d, 3.0f), STORE_BF16, d == 3);
+            const std::vector<float> from = x.floats();
+            std::vector<float> to = y.floats();
+            dropout_args plain = over(from, to, &s, 2, 0.5f), low = plain;
+            plain.accumulate = low.accumulate = accumulate;
+            low.x = x.data(), low.y = y.data(), low.type = STORE_BF16;
+            assert_clean(k_dropout(nullptr, &plain));
+            assert_clean(k_dropout(nullptr, &low));
+            for (size_t i = 0; i < y.n; i++) cr_assert_eq(y[i], nearest_bf16(to[i]), "element %zu of %d", i, 2 * d);
+            y.assert_untouched_before();
+        }
 }

@@ -1,3 +1,4 @@
+#include "kernels/stored.h"
 #include "kernels/training_batch.h"
 #include "mse.h"
 
@@ -73,4 +74,43 @@ Test(mse, a_nan_in_one_image_stays_there)
     m.pred[20] = not_a_number;
     assert_clean(k_mse(nullptr, &m.args));
     cr_assert(std::isfinite(m.loss[0]) && std::isnan(m.loss[1]) && std::isfinite(m.loss[2]));
+}
+
+Test(mse, bf16_predictions_get_bf16_gradients)
+{
+    in_every_order([] {
+        for (const shape &s : shapes) {
+            const training_batch batch(s, true);
+            scored plain(batch), rounded(batch), in_place(batch);
+            stored pred(plain.pred, STORE_BF16), dpred(s.size(), STORE_BF16), both = pred;
+            plain.pred = pred.floats();
+            plain.args.pred = plain.pred.data();
+            rounded.args.pred = pred.data(), rounded.args.dpred = dpred.data();
+            in_place.args.pred = in_place.args.dpred = both.data();
+            rounded.args.pred_type = in_place.args.pred_type = STORE_BF16;
+            for (scored *m : {&plain, &rounded, &in_place}) assert_clean(k_mse(nullptr, &m->args));
+            assert_same_bits(plain.loss, rounded.loss);
+            assert_same_bits(plain.loss, in_place.loss);
+            for (size_t i = 0; i < s.size(); i++) cr_assert_eq(dpred[i], nearest_bf16(plain.dpred[i]));
+            assert_same_bits(dpred.bytes, both.bytes);
+        }
+    });
+}
+
+Test(mse, images_come_from_the_data_set_by_index)
+{
+    const training_batch set({5, 3, 5, 3}, true), few({4, 3, 5, 3}, true);
+    const std::vector<int64_t> index = {4, 0, 3, 0};
+    training_batch picked = few;
+    for (size_t b = 0; b < 4; b++)
+        std::copy_n(set.images.begin() + index[b] * few.s.d(), few.s.d(), picked.images.begin() + b * few.s.d());
+    scored whole(picked), gpu(picked), cpu(picked);
+    gpu.args.images = cpu.args.images = set.images.data();
+    gpu.args.index = cpu.args.index = index.data();
+    assert_clean(k_mse(nullptr, &whole.args));
+    assert_clean(k_mse(nullptr, &gpu.args));
+    for (int b = 0; b < 4; b++) mse_one(&cpu.args, b);
+    assert_same_bits(whole.dpred, gpu.dpred);
+    assert_same_bits(whole.dpred, cpu.dpred);
+    assert_same_bits(whole.loss, gpu.loss);
 }

@@ -1,3 +1,4 @@
+#include "kernels/stored.h"
 #include "kernels/training_batch.h"
 #include "q_sample.h"
 
@@ -58,7 +59,7 @@ Test(q_sample, a_split_batch_sees_the_same_draws)
     assert_clean(k_q_sample(nullptr, &part));
     part.n = 3;
     part.state = &later;
-    part.images += 2 * s.d(), part.xt += 2 * s.d(), part.t += 2;
+    part.images += 2 * s.d(), part.xt = parts.xt.data() + 2 * s.d(), part.t += 2;
     assert_clean(k_q_sample(nullptr, &part));
     assert_same_bits(whole.xt, parts.xt);
     assert_same_bits(whole.t, parts.t);
@@ -91,4 +92,39 @@ Test(q_sample, bytes_map_onto_minus_1_to_1)
     cr_assert_eq(x0[1], 1.0f);
     cr_assert_float_eq(x0[2], -1.0 / 255, 1e-7);
     cr_assert_float_eq(x0[3], 1.0 / 255, 1e-7);
+}
+
+Test(q_sample, bf16_is_the_same_rounded_once)
+{
+    in_every_order([] {
+        for (const shape &s : shapes) {
+            const training_batch batch(s, true);
+            noised plain(batch), rounded(batch);
+            stored low(s.size(), STORE_BF16);
+            rounded.args.xt = low.data();
+            rounded.args.xt_type = STORE_BF16;
+            assert_clean(k_q_sample(nullptr, &plain.args));
+            assert_clean(k_q_sample(nullptr, &rounded.args));
+            for (size_t i = 0; i < s.size(); i++) cr_assert_eq(low[i], nearest_bf16(plain.xt[i]));
+            assert_same_bits(plain.t, rounded.t);
+        }
+    });
+}
+
+/* The same images picked out of a data set, in another order and one of them twice. */
+Test(q_sample, images_come_from_the_data_set_by_index)
+{
+    const training_batch set({5, 3, 5, 3}, true), few({4, 3, 5, 3}, true);
+    const std::vector<int64_t> index = {4, 0, 3, 0};
+    training_batch picked = few;
+    for (size_t b = 0; b < 4; b++)
+        std::copy_n(set.images.begin() + index[b] * few.s.d(), few.s.d(), picked.images.begin() + b * few.s.d());
+    noised whole(picked), gpu(picked), cpu(picked);
+    gpu.args.images = cpu.args.images = set.images.data();
+    gpu.args.index = cpu.args.index = index.data();
+    assert_clean(k_q_sample(nullptr, &whole.args));
+    assert_clean(k_q_sample(nullptr, &gpu.args));
+    for (int b = 0; b < 4; b++) q_sample_one(&cpu.args, b);
+    assert_same_bits(whole.xt, gpu.xt);
+    assert_same_bits(whole.xt, cpu.xt);
 }

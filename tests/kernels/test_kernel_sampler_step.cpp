@@ -1,4 +1,4 @@
-#include "kernels/emulated.h"
+#include "kernels/stored.h"
 #include "sampler_next.h"
 #include "sampler_step.h"
 
@@ -112,7 +112,7 @@ Test(sampler_step, the_noise_belongs_to_the_image)
     sampler_step_args last = alone.args;
     last.n = 1;
     last.ids += 2;
-    last.x += 2 * 27, last.model += 2 * 27, last.x0_prev += 2 * 27, last.x_saved += 2 * 27;
+    last.x += 2 * 27, last.model = &alone.model[2 * 27], last.x0_prev += 2 * 27, last.x_saved += 2 * 27;
     assert_clean(k_sampler_step(nullptr, &batch.args));
     assert_clean(k_sampler_step(nullptr, &last));
     cr_assert_arr_eq(&batch.x[2 * 27], &alone.x[2 * 27], 27 * sizeof(float));
@@ -155,6 +155,25 @@ Test(sampler_init, is_scaled_noise_of_seed_and_image)
                 for (int i = 0; i < d; i++)
                     cr_assert_eq(gpu[b * d + i],
                                  80.0f * noise_normal4(99, NOISE_SAMPLE_INIT, (uint32_t)ids[b], 0, i / 4).v[i % 4]);
+        }
+    });
+}
+
+Test(sampler_step, the_model_may_answer_in_bf16)
+{
+    in_every_order([] {
+        for (int d : sizes) {
+            chain plain(d, everything), rounded(d, everything);
+            stored model(plain.model, STORE_BF16, d == 27);
+            plain.model = model.floats();
+            plain.args.model = plain.model.data();
+            rounded.args.model = model.data();
+            rounded.args.model_type = STORE_BF16;
+            assert_clean(k_sampler_step(nullptr, &plain.args));
+            assert_clean(k_sampler_step(nullptr, &rounded.args));
+            assert_same_bits(plain.x, rounded.x);
+            assert_same_bits(plain.x0_prev, rounded.x0_prev);
+            assert_same_bits(plain.x_saved, rounded.x_saved);
         }
     });
 }

@@ -1,4 +1,4 @@
-#include "kernels/emulated.h"
+#include "kernels/stored.h"
 #include "kernels/update_fixture.h"
 #include "time_embed.h"
 
@@ -53,4 +53,17 @@ Test(time_embed, backends_agree_to_the_bit)
     for (int b = 0; b < 3; b++)
         for (int i = 0; i < 31; i++) time_embed_pair(&cpu.args, b, i);
     assert_same_bits(cpu.y, gpu.y);
+}
+
+Test(time_embed, bf16_is_the_same_rounded_once)
+{
+    for (int dim : {4, 7, 62}) {
+        embedding plain({0.0f, 12.5f, 777.0f}, dim, 1.0f, true), rounded({0.0f, 12.5f, 777.0f}, dim, 1.0f, true);
+        stored y(plain.y.size(), STORE_BF16);
+        rounded.args.y = y.data();
+        rounded.args.y_type = STORE_BF16;
+        assert_clean(k_time_embed(nullptr, &plain.args));
+        assert_clean(k_time_embed(nullptr, &rounded.args));
+        for (size_t i = 0; i < y.n; i++) cr_assert_eq(y[i], nearest_bf16(plain.y[i]), "element %zu", i);
+    }
 }

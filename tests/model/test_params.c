@@ -22,7 +22,7 @@ typedef struct rig {
 static rig create(void)
 {
     rig r = {0};
-    OK(backend_create(&(backend_spec){"cpu", 1}, &r.be, &why));
+    OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &r.be, &why));
     OK(plan_create(r.be, &r.p, &why));
     OK(params_create(r.be, &r.store, &why));
     return r;

@@ -54,7 +54,7 @@ Test(simple_golden, matches_pytorch)
     params *store = NULL;
     const network net = {.kind = NETWORK_SIMPLE, .unet = {.in_channels = 1, .out_channels = 1}};
     safetensors *io = golden_open("simple/io.safetensors");
-    OK(backend_create(&(backend_spec){"cpu", 2}, &be, &why));
+    OK(backend_create(&(backend_spec){.device = "cpu", .threads = 2}, &be, &why));
     OK(plan_create(be, &p, &why));
     p->training = true;
     tensor *x = plan_input(p, DTYPE_F32, "x", N, SIDE, SIDE, 1);

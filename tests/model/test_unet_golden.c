@@ -33,7 +33,7 @@ static void build(rig *r, const char *name, int threads)
     golden_path(dir, name);
     (void)snprintf(path, sizeof path, "%s/config.json", dir);
     OK(unet_config_read(path, &r->net.unet, NULL, &why));
-    OK(backend_create(&(backend_spec){"cpu", threads}, &r->be, &why));
+    OK(backend_create(&(backend_spec){.device = "cpu", .threads = threads}, &r->be, &why));
     OK(plan_create(r->be, &r->p, &why));
 
     (void)snprintf(path, sizeof path, "%s/io.safetensors", name);

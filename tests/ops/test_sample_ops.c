@@ -3,6 +3,7 @@
 #include "ops/nn.h"
 #include "ref/ref_ops.h"
 #include "sampler_next.h"
+#include "support/device.h"
 #include "support/ok.h"
 
 #include <criterion/criterion.h>
@@ -40,7 +41,7 @@ static tensor *image(rig *r, const sample_case *c, const char *name)
 
 static void build(rig *r, const sample_case *c)
 {
-    OK(backend_create(&(backend_spec){"cpu", 2}, &r->be, &why));
+    r->be = test_backend(2);
     OK(plan_create(r->be, &r->p, &why));
     r->x = image(r, c, "x"), r->model = image(r, c, "model");
     r->x0_prev = image(r, c, "x0_prev"), r->x_saved = image(r, c, "x_saved");

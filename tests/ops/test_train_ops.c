@@ -3,6 +3,7 @@
 #include "noise.h"
 #include "ops/nn.h"
 #include "ref/ref_ops.h"
+#include "support/device.h"
 #include "support/ok.h"
 
 #include <criterion/criterion.h>
@@ -49,7 +50,7 @@ typedef struct noise_rig {
 
 static void build_noise(noise_rig *r, const noise_case *c)
 {
-    OK(backend_create(&(backend_spec){"cpu", 2}, &r->be, &why));
+    r->be = test_backend(2);
     OK(plan_create(r->be, &r->p, &why));
     plan *p = r->p;
     p->training = true;
@@ -58,7 +59,7 @@ static void build_noise(noise_rig *r, const noise_case *c)
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
     r->pred = plan_input(p, DTYPE_F32, "pred", c->n, c->h, c->w, c->c);
     plan_want_grad(p, r->pred);
-    r->noised = nn_q_sample(p, r->images, r->table, r->state, c->flip);
+    r->noised = nn_q_sample(p, &(nn_q_sample_args){r->images, NULL, r->table, r->state, c->flip});
     plan_keep(p, r->noised.xt);
     plan_keep(p, r->noised.t);
     r->loss = nn_mse(p, &(nn_mse_args){.pred = r->pred,
@@ -194,13 +195,13 @@ typedef struct update_rig {
 
 static void build_update(update_rig *r, const update_case *c)
 {
-    OK(backend_create(&(backend_spec){"cpu", 2}, &r->be, &why));
+    r->be = test_backend(2);
     OK(plan_create(r->be, &r->p, &why));
     plan *p = r->p;
     r->loss = plan_input(p, DTYPE_F32, "loss", c->n, 1, 1, 1);
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
     nn_tally(p, r->loss, plan_input(p, DTYPE_F32, "t", c->n, 1, 1, 1), r->state, 1);
-    nn_update(p, r->state, c->count, &update_attr);
+    nn_update(p, r->state, NULL, c->count, &update_attr);
     OK(plan_finish(p, &why));
     OK(plan_allocate(p, &why));
     for (int i = 0; i < p->n_tensor; i++) {
@@ -313,7 +314,8 @@ ParameterizedTest(const update_case *c, train_ops, update_matches_double)
     cr_expect_eq(r.version, STEPS, "the weights' version has not moved");
     double *const mine[] = {exact.g, exact.w, exact.m, exact.v, exact.ema};
     for (int i = 0; i < 5; i++) mem_free(mine[i]);
-    for (int a = ARENA_PARAM; a < ARENA_COUNT; a++) r.be->fn->release(r.be, r.of[a]->data);
+    for (int a = ARENA_PARAM; a < ARENA_COUNT; a++)
+        if (r.of[a]) r.be->fn->release(r.be, r.of[a]->data);
     plan_destroy(r.p);
     backend_destroy(r.be);
 }

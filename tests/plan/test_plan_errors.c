@@ -64,12 +64,12 @@ static void bad_columns_of_an_image(plan *p) { (void)plan_columns(p, image(p, 2,
 static void bad_table_narrow(plan *p)
 {
     tensor *table = plan_input(p, DTYPE_F32, "table", 10, 1, 1, 3);
-    (void)nn_q_sample(p, bytes(p, 1), table, bytes(p, sizeof(train_state)), false);
+    (void)nn_q_sample(p, &(nn_q_sample_args){bytes(p, 1), NULL, table, bytes(p, sizeof(train_state)), false});
 }
 static void bad_state_short(plan *p)
 {
     tensor *table = plan_input(p, DTYPE_F32, "table", 10, 1, 1, TABLE_COLUMNS);
-    (void)nn_q_sample(p, bytes(p, 1), table, bytes(p, 8), false);
+    (void)nn_q_sample(p, &(nn_q_sample_args){bytes(p, 1), NULL, table, bytes(p, 8), false});
 }
 static void bad_loss_channels(plan *p)
 {
@@ -173,7 +173,7 @@ static const bad_plan bad[] = {
 static plan *new_plan(backend **be)
 {
     plan *p = NULL;
-    cr_assert_eq(backend_create(&(backend_spec){"cpu", 1}, be, &why), DDPM_OK, "%s", why.text);
+    cr_assert_eq(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, be, &why), DDPM_OK, "%s", why.text);
     cr_assert_eq(plan_create(*be, &p, &why), DDPM_OK, "%s", why.text);
     plan_push(p, "net");
     plan_push(p, "%d", 0);
@@ -224,7 +224,7 @@ Test(plan_errors, a_missing_operand_passes_through)
     cr_expect_null(nn_affine(p, NULL, 1, 0));
     cr_expect_null(nn_dropout(p, NULL, NULL, 0, 0));
     cr_expect_null(nn_time_embed(p, NULL, NULL, 4, false));
-    cr_expect_null(nn_q_sample(p, NULL, NULL, NULL, false).xt);
+    cr_expect_null(nn_q_sample(p, &(nn_q_sample_args){.images = NULL}).xt);
     cr_expect_null(nn_mse(p, &(nn_mse_args){.pred = NULL}));
     cr_expect_null(plan_columns(p, NULL, 0, 1));
     nn_tally(p, NULL, NULL, NULL, 1);
@@ -261,7 +261,7 @@ Test(plan_errors, carry_the_full_path_of_a_network)
     net.unet.block[2].out_channels = net.unet.block[3].out_channels = 64;
     net.unet.attention_head_dim = 0;
     net.unet.norm_num_groups = 2;
-    cr_assert_eq(backend_create(&(backend_spec){"cpu", 1}, &be, &why), DDPM_OK, "%s", why.text);
+    cr_assert_eq(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why), DDPM_OK, "%s", why.text);
     cr_assert_eq(plan_create(be, &p, &why), DDPM_OK, "%s", why.text);
     /* 20 is halved to 10, 5 and 3, and doubled to 6 */
     const network_inputs in = {plan_input(p, DTYPE_F32, "x", 1, 20, 20, 3), plan_input(p, DTYPE_F32, "t", 1, 1, 1, 1),

@@ -1,4 +1,5 @@
 #include "support/net_rig.h"
+#include "support/device.h"
 #include "support/ok.h"
 #include "train_state.h"
 
@@ -39,7 +40,7 @@ static void create(net_rig *r, const net_options *o)
 {
     err why = {0};
     r->net = o->net;
-    OK(backend_create(&(backend_spec){"cpu", o->threads ? o->threads : 1}, &r->be, &why));
+    r->be = test_backend(o->threads ? o->threads : 1);
     OK(plan_create(r->be, &r->p, &why));
     OK(params_create(r->be, &r->store, &why));
     r->p->packed = !o->unpacked;
@@ -54,7 +55,7 @@ static void create_update(net_rig *r, const net_options *o)
     a.update.zero_grad = o->micro_batches > 1;
     OK(plan_create(r->be, &r->update, &why));
     r->update_state = state_input(r->update);
-    nn_update(r->update, r->update_state, (int64_t)r->store->count, &a);
+    nn_update(r->update, r->update_state, NULL, (int64_t)r->store->count, &a);
     OK(plan_finish(r->update, &why));
 }
 
@@ -69,7 +70,7 @@ void net_train(net_rig *r, const net_options *o)
     r->images = plan_input(p, DTYPE_U8, "images", o->n, o->h, o->w, o->net.unet.in_channels);
     r->table = plan_input(p, DTYPE_F32, "table", o->timesteps, 1, 1, TABLE_COLUMNS);
     r->state = state_input(p);
-    r->noised = nn_q_sample(p, r->images, r->table, r->state, o->flip);
+    r->noised = nn_q_sample(p, &(nn_q_sample_args){r->images, NULL, r->table, r->state, o->flip});
     r->out = network_build(&r->net, p, &(network_inputs){r->noised.xt, r->noised.t, r->state});
     if (o->keep) plan_keep(p, r->noised.xt), plan_keep(p, r->noised.t), plan_keep(p, r->out.y);
     r->loss = nn_mse(p, &(nn_mse_args){.pred = r->out.y,
@@ -123,6 +124,7 @@ void net_allocate(net_rig *r, arena_kind weights, const char *weights_path)
 void net_run(net_rig *r)
 {
     err why = {0};
+    if (r->store) OK(params_refresh(r->store, ARENA_PARAM, &why));
     OK(plan_run(r->p, &why));
 }
 

@@ -40,7 +40,12 @@ const char *op_case_text(const op_case *c, char text[160])
 
 static tensor *input(op_graph *g, const char *name, const int64_t dims[4])
 {
-    return g->operand[g->n_input++] = plan_input(g->p, DTYPE_F32, name, dims[0], dims[1], dims[2], dims[3]);
+    return g->operand[g->n_input++] = plan_input(g->p, g->p->be->act, name, dims[0], dims[1], dims[2], dims[3]);
+}
+
+static tensor *input_f32(op_graph *g, const char *name, int64_t n)
+{
+    return g->operand[g->n_input++] = plan_input(g->p, DTYPE_F32, name, n, 1, 1, 1);
 }
 
 static tensor *image(op_graph *g, const op_case *c, const char *name, int64_t channels)
@@ -97,8 +102,8 @@ static tensor *build(const op_case *c, op_graph *g)
             p, &(nn_linear_args){.x = row(g, c, "x", c->c), .cout = c->cout, .silu = c->silu, .name = "linear"});
     case OP_attention: return nn_attention(p, image(g, c, "qkv", 3 * c->c), c->groups);
     case OP_time_embed: {
-        tensor *t = input(g, "t", (const int64_t[]){c->n, 1, 1, 1});
-        return nn_time_embed(p, t, input(g, "freq", (const int64_t[]){c->c / 2, 1, 1, 1}), c->c, c->flip_sin_to_cos);
+        tensor *t = input_f32(g, "t", c->n);
+        return nn_time_embed(p, t, input_f32(g, "freq", c->c / 2), c->c, c->flip_sin_to_cos);
     }
     case OP_relu: return nn_relu(p, image(g, c, "x", c->c));
     case OP_affine: return nn_affine(p, image(g, c, "x", c->c), AFFINE_SCALE, AFFINE_SHIFT);

@@ -2,6 +2,7 @@
 #include "core/mem.h"
 #include "model/params.h"
 #include "noise.h"
+#include "support/device.h"
 #include "support/ok.h"
 
 #include <criterion/criterion.h>
@@ -22,10 +23,10 @@ static void *new_array(int64_t count, size_t size)
 
 static float normal(uint32_t what, int64_t i) { return noise_normal4(SEED, what, 0, 0, (uint32_t)(i / 4)).v[i % 4]; }
 
-double op_before_value(int k, int64_t i) { return (double)normal((uint32_t)(SEED_BEFORE + k), i); }
+double op_before_value(int k, int64_t i) { return (double)test_rounded(normal((uint32_t)(SEED_BEFORE + k), i)); }
 
-/* Element i of operand k: images N(0, 1); filters N(0, 1 / fan_in); scales near 1, biases near 0. */
-static float value(const op_case *c, const tensor *t, int k, int64_t i)
+/* N(0, 1) images; filters N(0, 1 / fan_in); scales near 1, biases near 0. */
+static float drawn(const op_case *c, const tensor *t, int k, int64_t i)
 {
     const float z = normal((uint32_t)k, i);
     if (t->arena == ARENA_PARAM) {
@@ -34,6 +35,13 @@ static float value(const op_case *c, const tensor *t, int k, int64_t i)
     }
     if (c->op == OP_time_embed) return k == 0 ? (float)(i * 37 % 1000) : expf(-(float)i / 3);
     return c->op == OP_relu ? z + copysignf(0.1f, z) : z; /* off the kink */
+}
+
+/* Element i of operand k, as its type can hold it. */
+static float value(const op_case *c, const tensor *t, int k, int64_t i)
+{
+    const float v = drawn(c, t, k, i);
+    return c->op == OP_time_embed ? v : test_rounded(v);
 }
 
 /* ---- on the backend ---- */
@@ -56,7 +64,7 @@ static void mark_written(plan *p, tensor *operand)
 static void build(rig *r, const op_case *c, const op_options *o)
 {
     err why = {0};
-    OK(backend_create(&(backend_spec){"cpu", o->threads}, &r->be, &why));
+    r->be = test_backend(o->threads);
     OK(plan_create(r->be, &r->g.p, &why));
     plan *p = r->g.p;
     p->training = true;
@@ -64,7 +72,7 @@ static void build(rig *r, const op_case *c, const op_options *o)
     op_build(c, &r->g);
     cr_assert(plan_ok(p), "%s", p->first.text);
     const tensor *y = r->g.y;
-    r->dy = plan_input(p, DTYPE_F32, "dy", y->n, y->h, y->w, y->c);
+    r->dy = plan_input(p, y->dtype, "dy", y->n, y->h, y->w, y->c);
     for (int k = 0; k < r->g.n_input; k++)
         if (o->only >> k & 1) plan_want_grad(p, r->g.operand[k]);
     for (int k = 0; k < r->g.n_operand; k++)
@@ -82,30 +90,27 @@ static void build(rig *r, const op_case *c, const op_options *o)
 /* Through the store, as checkpoints do; its gaps stay 0. */
 static void write_operand(rig *r, const op_case *c, int k)
 {
-    err why = {0};
     const tensor *t = r->g.operand[k];
     const int64_t count = tensor_count(t);
     float *v = new_array(count, sizeof *v);
     for (int64_t i = 0; i < count; i++) v[i] = value(c, t, k, i);
-    OK(r->be->fn->upload(r->be, t->data, v, (size_t)count * sizeof *v, &why));
+    test_upload(r->be, t, v);
     mem_free(v);
 }
 
 static void write_before(rig *r, op_before before, const tensor *g, int k)
 {
-    err why = {0};
     if (!g) return;
     float *v = new_array(tensor_count(g), sizeof *v);
     for (int64_t i = 0; i < tensor_count(g); i++) v[i] = before == OP_BEFORE_NAN ? NAN : (float)op_before_value(k, i);
-    OK(r->be->fn->upload(r->be, g->data, v, (size_t)tensor_count(g) * sizeof *v, &why));
+    test_upload(r->be, g, v);
     mem_free(v);
 }
 
 static float *read_tensor(rig *r, const tensor *t)
 {
-    err why = {0};
     float *v = new_array(tensor_count(t), sizeof *v);
-    OK(plan_read(r->g.p, t, v, &why));
+    test_download(r->be, t, v);
     return v;
 }
 
@@ -119,9 +124,11 @@ op_result op_run(const op_case *c, const op_options *o)
         write_operand(&r, c, k), write_before(&r, o->before, r.g.operand[k]->grad, k);
     write_before(&r, OP_BEFORE_NAN, r.g.y, 0);
     float *dy = new_array(out.y_count, sizeof *dy);
-    for (int64_t i = 0; i < out.y_count; i++) dy[i] = normal(SEED_DY, i);
-    OK(plan_write(r.g.p, r.dy, dy, &why));
+    for (int64_t i = 0; i < out.y_count; i++) dy[i] = test_rounded(normal(SEED_DY, i));
+    test_upload(r.be, r.dy, dy);
     if (r.g.state) OK(plan_write(r.g.p, r.g.state, &dropout_state, &why));
+    r.store->stale = true; /* written behind its back */
+    OK(params_refresh(r.store, ARENA_PARAM, &why));
     OK(plan_run(r.g.p, &why));
     out.y = read_tensor(&r, r.g.y);
     for (int k = 0; k < r.g.n_operand; k++) {
@@ -147,14 +154,14 @@ op_exact op_exact_create(const op_case *c)
 {
     err why = {0};
     rig r = {0};
-    OK(backend_create(&(backend_spec){"cpu", 1}, &r.be, &why));
+    OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &r.be, &why));
     OK(plan_create(r.be, &r.g.p, &why));
     op_build(c, &r.g);
     cr_assert(plan_ok(r.g.p), "%s", r.g.p->first.text);
     op_exact x = {.c = *c, .n_operand = r.g.n_operand, .y_count = tensor_count(r.g.y)};
     x.y = new_array(x.y_count, sizeof *x.y);
     x.dy = new_array(x.y_count, sizeof *x.dy);
-    for (int64_t i = 0; i < x.y_count; i++) x.dy[i] = (double)normal(SEED_DY, i);
+    for (int64_t i = 0; i < x.y_count; i++) x.dy[i] = (double)test_rounded(normal(SEED_DY, i));
     for (int k = 0; k < x.n_operand; k++) {
         x.count[k] = tensor_count(r.g.operand[k]);
         x.operand[k] = new_array(x.count[k], sizeof *x.operand[k]);

@@ -53,7 +53,7 @@ Test(mnist, the_loss_falls_as_pytorchs_does, .timeout = 300)
     set(&c, "data.path", path);
     set(&c, "model.init_from", golden_path(path, "trajectory/initial"));
     set(&c, "out", mkdtemp(out));
-    OK(backend_create(&(backend_spec){"cpu", 2}, &be, &why));
+    OK(backend_create(&(backend_spec){.device = "cpu", .threads = 2}, &be, &why));
     OK(run_train(be, &c, &hooks, &why));
     backend_destroy(be);
 

@@ -58,7 +58,7 @@ static void sample(const ddpm_config *c, uint8_t *pixels)
     generator *g;
     int64_t ids[PICTURES];
     static float x[PICTURES * SIDE * SIDE];
-    OK(backend_create(&(backend_spec){"cpu", 0}, &be, &why));
+    OK(backend_create(&(backend_spec){.device = "cpu", .threads = 0}, &be, &why));
     OK(model_load(be, c->out, &m, NULL, &why));
     generator_spec spec = recipe_generator(c, m, ARENA_PARAM);
     spec.batch = PICTURES;
@@ -85,7 +85,7 @@ Test(quickstart, draws_digits_one_can_read, .timeout = 1800)
     OK(config_read_file(&c, DDPM_SOURCE "/configs/quickstart.yaml", &why));
     (void)snprintf(c.out, sizeof c.out, "%s", kept ? kept : mkdtemp(out));
     if (!kept) {
-        OK(backend_create(&(backend_spec){"cpu", 0}, &be, &why));
+        OK(backend_create(&(backend_spec){.device = "cpu", .threads = 0}, &be, &why));
         c.sample.every = 0;
         OK(run_train(be, &c, &quiet, &why));
         backend_destroy(be);

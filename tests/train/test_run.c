@@ -78,7 +78,7 @@ static ddpm_status train(const ddpm_config *c, uint64_t stop_at, stopper *s)
     if (!s) s = &mine;
     s->at = stop_at ? stop_at : UINT64_MAX;
     const run_hooks hooks = {.context = s, .note = collect, .step = count, .wish = stop_there};
-    OK(backend_create(&(backend_spec){"cpu", 2}, &be, &why));
+    OK(backend_create(&(backend_spec){.device = "cpu", .threads = 2}, &be, &why));
     why.text[0] = '\0';
     const ddpm_status st = run_train(be, c, &hooks, &why);
     backend_destroy(be);

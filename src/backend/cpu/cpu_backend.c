@@ -28,11 +28,19 @@ static void describe(const backend *base, char *text, size_t cap)
     (void)snprintf(text, cap, "cpu: %d thread%s, %s", threads, threads == 1 ? "" : "s", dnnl);
 }
 
+static double physical_memory(void) { return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGE_SIZE); }
+
+static size_t memory_free(const backend *base)
+{
+    (void)base;
+    return (size_t)physical_memory();
+}
+
 /* The system would grant more than there is, and end the process when it is used. */
 static ddpm_status alloc(backend *base, size_t bytes, void **out, err *e)
 {
     (void)base;
-    const double gib = 1024.0 * 1024 * 1024, there = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGE_SIZE);
+    const double gib = 1024.0 * 1024 * 1024, there = physical_memory();
     *out = NULL;
     if ((double)bytes > there)
         return err_set(e, DDPM_ENOMEM, "%.1f GiB are needed at once, the machine has %.1f: a smaller batch needs less",
@@ -75,16 +83,18 @@ static void unprepare(backend *base, step *s)
     if (s->impl && ops[s->op]->release) ops[s->op]->release(s);
 }
 
-static ddpm_status run(backend *base, step *const *steps, int n, err *e)
+static ddpm_status run(backend *base, step *const *steps, int n, int times, err *e)
 {
     cpu_backend *be = (cpu_backend *)base;
     omp_set_num_threads(be->threads); /* of the calling thread: the next program part may want others */
-    for (int i = 0; i < n; i++) TRY(ops[steps[i]->op]->run(be, steps[i], e));
+    for (int turn = 0; turn < times; turn++)
+        for (int i = 0; i < n; i++) TRY(ops[steps[i]->op]->run(be, steps[i], e));
     return DDPM_OK;
 }
 
 static const backend_table table = {
     .name = "cpu",
+    .alignment = MEM_ALIGN,
     .destroy = destroy,
     .describe = describe,
     .alloc = alloc,
@@ -95,12 +105,16 @@ static const backend_table table = {
     .prepare = prepare,
     .unprepare = unprepare,
     .run = run,
+    .memory_free = memory_free,
+    .host_memory = true,
 };
 
 ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e)
 {
     *out = NULL;
     if (spec->threads < 0) return err_set(e, DDPM_EINVAL, "threads=%d: at least 1, or 0 for all", spec->threads);
+    if (spec->precision != PRECISION_AUTO && spec->precision != PRECISION_FP32)
+        return err_set(e, DDPM_EINVAL, "precision: the cpu computes in fp32; use auto or fp32, or device=cuda");
     cpu_backend *be = NULL;
     TRY(mem_array(&be, 1, sizeof *be, "cpu backend", e));
     be->base.fn = &table;

@@ -2,6 +2,7 @@
 #include "backend/cpu/cpu_backend.h"
 #include "sampler_next.h"
 #include "time_embed.h"
+#include "to_u8.h"
 
 static ddpm_status time_embed_run(cpu_backend *be, const step *s, err *e)
 {
@@ -46,6 +47,18 @@ static ddpm_status sampler_step_run(cpu_backend *be, const step *s, err *e)
     return DDPM_OK;
 }
 
+static ddpm_status to_u8_run(cpu_backend *be, const step *s, err *e)
+{
+    (void)be, (void)e;
+    const float *x = s->in[POINT_X]->data;
+    uint8_t *y = s->out[POINT_Y]->data;
+    const int64_t count = tensor_count(s->in[POINT_X]);
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < count; i++) y[i] = to_u8(x[i]);
+    return DDPM_OK;
+}
+
 const cpu_op cpu_time_embed = {NULL, time_embed_run, NULL};
 const cpu_op cpu_sampler_next = {NULL, sampler_next_run, NULL};
 const cpu_op cpu_sampler_step = {NULL, sampler_step_run, NULL};
+const cpu_op cpu_to_u8 = {NULL, to_u8_run, NULL};

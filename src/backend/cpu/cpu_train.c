@@ -8,6 +8,8 @@
 #include "q_sample.h"
 #include "tally.h"
 
+static const int64_t *index_of(const tensor *t) { return t ? t->data : NULL; }
+
 static ddpm_status q_sample_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be, (void)e;
@@ -17,12 +19,13 @@ static ddpm_status q_sample_run(cpu_backend *be, const step *s, err *e)
                              .state = s->in[Q_SAMPLE_STATE]->data,
                              .xt = s->out[Q_SAMPLE_XT]->data,
                              .t = s->out[Q_SAMPLE_T]->data,
-                             .n = (int)x->n,
+                             .n = (int)s->out[Q_SAMPLE_XT]->n,
                              .h = (int)x->h,
                              .w = (int)x->w,
                              .c = (int)x->c,
                              .T = s->a.noise.timesteps,
-                             .flip = s->a.noise.flip};
+                             .flip = s->a.noise.flip,
+                             .index = index_of(s->in[Q_SAMPLE_INDEX])};
 #pragma omp parallel for schedule(static)
     for (int b = 0; b < a.n; b++) q_sample_one(&a, b);
     return DDPM_OK;
@@ -39,12 +42,13 @@ static ddpm_status mse_run(cpu_backend *be, const step *s, err *e)
                         .state = s->in[MSE_STATE]->data,
                         .loss = s->out[MSE_LOSS]->data,
                         .dpred = cpu_data(s->out[MSE_DPRED]),
-                        .n = (int)x->n,
+                        .n = (int)s->in[MSE_PRED]->n,
                         .h = (int)x->h,
                         .w = (int)x->w,
                         .c = (int)x->c,
                         .flip = s->a.mse.flip,
-                        .grad_scale = s->a.mse.grad_scale};
+                        .grad_scale = s->a.mse.grad_scale,
+                        .index = index_of(s->in[MSE_INDEX])};
 #pragma omp parallel for schedule(static)
     for (int b = 0; b < a.n; b++) mse_one(&a, b);
     return DDPM_OK;
@@ -88,6 +92,7 @@ static ddpm_status grad_norm_run(cpu_backend *be, const step *s, err *e)
     const grad_norm_args a = {.g = s->in[UPDATE_G]->data,
                               .partial = s->scratch->data,
                               .state = s->in[UPDATE_STATE]->data,
+                              .history = s->out[UPDATE_HISTORY] ? s->out[UPDATE_HISTORY]->data : NULL,
                               .count = tensor_count(s->in[UPDATE_G]),
                               .update = update_of(s)};
     const int64_t chunks = reduce_chunks(a.count);

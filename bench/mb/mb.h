@@ -1,0 +1,184 @@
+/* mb.h - what the microbenchmarks share.
+ *
+ * A benchmark first holds what it is about to time against a reference in double, then times it on
+ * buffers that together exceed the second-level cache, and puts its figure beside the one that was
+ * predicted (predictions.h).  Everything here also runs on the cpu backend, which keeps it honest
+ * where there is no GPU; only what has MB_CUDA around it needs the cuda backend. */
+#ifndef DDPM_MB_H
+#define DDPM_MB_H
+#include "core/config.h"
+#include "io/json_out.h"
+#include "model/model.h"
+#include "ops/nn.h"
+#include "train/generator.h"
+#include "train/recipe.h"
+#include "train/trainer.h"
+
+typedef struct mb_options {
+    ddpm_config config; /* of the files and key=value arguments: network, batch, optimizer */
+    backend_spec backend;
+    const char *json;    /* file; "": none */
+    const char *only;    /* rows whose name has this in it; "": all */
+    const char *weights; /* pipeline folder; "": drawn from the seed */
+    const char *images;  /* raw u8 NHWC file; "": random bytes */
+    const char *out;     /* folder to write to */
+    const char *batches; /* "1,16,64": those that `sampling` takes */
+    int repeats, warmup; /* of each figure */
+    double seconds;      /* begin nothing new after so many */
+    bool serve;          /* step, sample: time on request (mb_serve.c) */
+} mb_options;
+
+typedef struct mb_run {
+    const mb_options *o;
+    backend *be;
+    image_shape image;
+    json_out json;  /* inside the object of this benchmark */
+    double begin;   /* clock_seconds() */
+    double peak_gb; /* 1e9 bytes a second that a copy moves, read and written; 0: not measured */
+    int wrong;      /* checks that did not hold */
+} mb_run;
+
+typedef ddpm_status mb_function(mb_run *r, err *e);
+mb_function mb_norm, mb_up, mb_attention, mb_timeline, mb_overlap, mb_sampling, mb_step, mb_sample, mb_weights, mb_predict;
+mb_function mb_device, mb_ceilings, mb_conv, mb_graph; /* cuda only */
+
+static inline bool mb_late(const mb_run *r, double now) { return now - r->begin > r->o->seconds; }
+bool mb_wanted(const mb_run *r, const char *row); /* by name and time */
+static inline bool mb_on_cuda(const backend *be) { return be->fn->name[1] == 'u'; }
+
+/* ---- time (mb_time.c) ---- */
+
+typedef struct timing {
+    int n;
+    double median, p10, p90, min, max; /* ms */
+} timing;
+timing timing_of(double *ms, int n); /* sorts ms */
+void timing_put(json_out *j, const char *key, const timing *t);
+
+/* A point in the work of a backend: an event of its stream, or the clock where it runs at once. */
+typedef struct stamp {
+    void *event;
+    double seconds;
+} stamp;
+DDPM_MUST_CHECK ddpm_status stamps_create(backend *be, stamp **out, int n, err *e);
+void stamps_destroy(stamp *stamps, int n); /* takes NULL */
+DDPM_MUST_CHECK ddpm_status stamp_set(backend *be, stamp *s, err *e);
+DDPM_MUST_CHECK ddpm_status stamp_ms(const stamp *from, const stamp *to, double *ms, err *e); /* waits for `to` */
+DDPM_MUST_CHECK ddpm_status mb_wait(backend *be, err *e);                                     /* for all work */
+
+/* The list of steps, each run of it; the list stays where it is until the steps are gone. */
+DDPM_MUST_CHECK ddpm_status time_steps(const mb_run *r, backend *be, step *const *steps, int n, timing *out, err *e);
+
+/* ---- values (mb_data.c) ---- */
+
+/* Element i of stream k: N(0, 1), the same everywhere; as type d holds it. */
+double mb_value(int k, int64_t i, dtype d);
+/* scale * value + shift into memory of `count` elements of type d. */
+typedef struct fill {
+    int stream;
+    double scale, shift;
+} fill;
+DDPM_MUST_CHECK ddpm_status mb_fill(backend *be, void *to, dtype d, int64_t count, fill f, err *e);
+double mb_filled(fill f, int64_t i, dtype d);
+DDPM_MUST_CHECK ddpm_status mb_read(backend *be, const void *data, dtype d, int64_t i, double *v, err *e);
+static inline int64_t mb_pick(int sample, int64_t n) /* in [0, n), spread out; the ends among them */
+{
+    return sample == 0 ? 0 : sample == 1 ? n - 1 : (int64_t)((uint64_t)sample * 0x9E3779B97F4A7C15u % (uint64_t)n);
+}
+
+/* How far results are from the reference: |got - want| / |want| over what was added, NaN counted as far. */
+typedef struct agreement {
+    double difference, norm;
+    int n;
+} agreement;
+void agree(agreement *a, double got, double want);
+double agreement_error(const agreement *a);
+/* What products of that type may be off by. */
+double mb_tolerance(dtype d, bool tf32);
+/* Note the error in the row; false, and counted, where it is too large. */
+bool mb_check(mb_run *r, const char *key, const agreement *a, double tolerance);
+
+/* ---- one op, several times (mb_op.c) ---- */
+
+enum { OP_COPIES = 32, OP_INPUTS = 3 };
+
+typedef tensor *op_builder(plan *p, const void *shape, tensor *in[OP_INPUTS]); /* makes the inputs and the op */
+
+typedef struct op_bench {
+    backend *be;
+    int copies; /* so many that they exceed the cache together */
+    plan *p[OP_COPIES];
+    params *store[OP_COPIES];
+    tensor *in[OP_INPUTS], *y, *dy; /* of the first copy */
+    step **forward, **backward;     /* of all copies, one after the other */
+    int n_forward, n_backward;
+} op_bench;
+
+/* Input k is filled from stream k, dy from stream DY, parameters from PARAM on in order of creation. */
+enum { STREAM_DY = OP_INPUTS, STREAM_PARAM };
+fill op_param_fill(const tensor *t, int index);
+const tensor *op_param(const op_bench *b, int index); /* of the first copy */
+DDPM_MUST_CHECK ddpm_status op_create(backend *be, op_builder *build, const void *shape, op_bench *out, err *e);
+void op_destroy(op_bench *b);
+DDPM_MUST_CHECK ddpm_status op_run_first(op_bench *b, err *e); /* forward and backward, once */
+
+typedef struct op_times {
+    timing forward, backward; /* of one copy */
+} op_times;
+DDPM_MUST_CHECK ddpm_status op_time(const mb_run *r, op_bench *b, op_times *out, err *e);
+
+/* ---- networks (mb_net.c) ---- */
+
+/* The steps of the network, forward and backward, at the batch of the configuration: not prepared, not run.
+ * Destroy both, also after a failure. */
+DDPM_MUST_CHECK ddpm_status net_list(const mb_run *r, plan **out, model **m, err *e);
+DDPM_MUST_CHECK ddpm_status mb_model(const mb_run *r, backend *be, model **out, err *e); /* without memory */
+/* Weights into PARAM and EMA of a model whose memory is there: --weights, or from the seed. */
+DDPM_MUST_CHECK ddpm_status mb_load(const mb_run *r, model *m, bool ema, err *e);
+trainer_spec mb_trainer_spec(const mb_run *r);
+
+/* Images from a file or random; batches are drawn from them. */
+typedef struct image_source {
+    uint8_t *bytes; /* [count, bytes_each] */
+    int64_t count, bytes_each, batch;
+    int64_t *index; /* [batch] */
+    uint64_t drawn;
+} image_source;
+DDPM_MUST_CHECK ddpm_status images_open(const mb_run *r, image_source *out, err *e); /* close it, also after a failure */
+void images_close(image_source *s);
+const int64_t *images_next(image_source *s); /* the images of the next batch */
+
+/* Of the configuration that was read; NULL: none. */
+const struct predicted_step *mb_prediction(const mb_run *r);
+
+/* Is this step like one that was seen?  Shapes and attributes, not places. */
+bool same_step(const step *a, const step *b);
+
+/* ---- training steps (mb_step.c) ---- */
+
+typedef struct step_bench {
+    backend *be; /* owned, where it is not the run's */
+    bool own;
+    model *m;
+    trainer *t;
+    image_source images;
+    train_state state; /* after the last turns */
+} step_bench;
+/* Warm; on a backend of its own where `debug` differs from the run's. */
+DDPM_MUST_CHECK ddpm_status step_create(const mb_run *r, unsigned debug, step_bench *b, err *e);
+void step_destroy(step_bench *b);
+/* n steps of a step_bench: ms[n] of each, and the whole by the clock. */
+DDPM_MUST_CHECK ddpm_status step_time(void *context, int n, double *ms, double *wall_ms, err *e);
+
+/* ---- requests (mb_serve.c) ---- */
+
+/* Time n turns: ms[n] by stamps, the whole by the clock. */
+typedef ddpm_status serve_function(void *context, int n, double *ms, double *wall_ms, err *e);
+typedef struct server {
+    serve_function *time;
+    void *context;
+    void (*more)(void *context, json_out *j); /* what else to say after a turn; may be NULL */
+} server;
+DDPM_MUST_CHECK ddpm_status mb_serve(mb_run *r, const server *s, err *e);
+
+#endif

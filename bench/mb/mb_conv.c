@@ -1,0 +1,296 @@
+/* mb_conv.c - mb1: every plan that cuDNN has for every distinct convolution of a training step. */
+#include "core/mem.h"
+#include "mb_cuda.h"
+#include "predictions.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { PROBLEMS = 256, PER_STEP = 4, CHECKED = 16, NAME = 160 };
+
+static fill fill_of(const conv_problem *q, int operand)
+{
+    const double fan_in = (double)(q->filter * q->filter) * (double)q->c;
+    return (fill){operand, operand == CONV_OPERAND_W ? 1 / sqrt(fan_in) : 1, 0};
+}
+
+static double value(const conv_problem *q, int operand, int64_t i) { return mb_filled(fill_of(q, operand), i, q->io); }
+
+/* ---- the reference: one element from the definition, in double ---- */
+
+static int64_t x_index(const conv_problem *q, int64_t n, int64_t h, int64_t w, int64_t c)
+{
+    return ((n * q->h + h) * q->w + w) * q->c + c;
+}
+
+static int64_t y_index(const conv_problem *q, int64_t n, int64_t h, int64_t w, int64_t k)
+{
+    return ((n * q->oh + h) * q->ow + w) * q->k + k;
+}
+
+static int64_t w_index(const conv_problem *q, int64_t k, int i, int j, int64_t c)
+{
+    return ((k * q->filter + i) * q->filter + j) * q->c + c;
+}
+
+static bool inside(int64_t i, int64_t n) { return i >= 0 && i < n; }
+
+static double forward_at(const conv_problem *q, const int64_t at[4])
+{
+    double y = 0;
+    for (int i = 0; i < q->filter; i++)
+        for (int j = 0; j < q->filter; j++) {
+            const int64_t h = at[1] * q->stride - q->pad_before + i, w = at[2] * q->stride - q->pad_before + j;
+            if (!inside(h, q->h) || !inside(w, q->w)) continue;
+            for (int64_t c = 0; c < q->c; c++)
+                y += value(q, CONV_OPERAND_X, x_index(q, at[0], h, w, c)) *
+                     value(q, CONV_OPERAND_W, w_index(q, at[3], i, j, c));
+        }
+    if (q->bias) y += value(q, CONV_OPERAND_BIAS, at[3]);
+    if (q->residual) y += value(q, CONV_OPERAND_RESIDUAL, y_index(q, at[0], at[1], at[2], at[3]));
+    return y;
+}
+
+static double data_at(const conv_problem *q, const int64_t at[4])
+{
+    double x = 0;
+    for (int i = 0; i < q->filter; i++)
+        for (int j = 0; j < q->filter; j++) {
+            const int64_t h = at[1] + q->pad_before - i, w = at[2] + q->pad_before - j;
+            if (h % q->stride || w % q->stride || !inside(h / q->stride, q->oh) || !inside(w / q->stride, q->ow) ||
+                h < 0 || w < 0)
+                continue;
+            for (int64_t k = 0; k < q->k; k++)
+                x += value(q, CONV_OPERAND_Y, y_index(q, at[0], h / q->stride, w / q->stride, k)) *
+                     value(q, CONV_OPERAND_W, w_index(q, k, i, j, at[3]));
+        }
+    return x;
+}
+
+static double filter_at(const conv_problem *q, const int64_t at[4])
+{
+    double sum = 0;
+    for (int64_t n = 0; n < q->n; n++)
+        for (int64_t oh = 0; oh < q->oh; oh++)
+            for (int64_t ow = 0; ow < q->ow; ow++) {
+                const int64_t h = oh * q->stride - q->pad_before + at[1], w = ow * q->stride - q->pad_before + at[2];
+                if (!inside(h, q->h) || !inside(w, q->w)) continue;
+                sum += value(q, CONV_OPERAND_X, x_index(q, n, h, w, at[3])) *
+                       value(q, CONV_OPERAND_Y, y_index(q, n, oh, ow, at[0]));
+            }
+    return sum;
+}
+
+static const struct {
+    const char *name;
+    int result;
+    double (*at)(const conv_problem *q, const int64_t at[4]);
+    double share; /* of the peak, predicted */
+} passes[] = {
+    [CONV_FORWARD] = {"forward", CONV_OPERAND_Y, forward_at, CONV_FORWARD_SHARE},
+    [CONV_DATA] = {"data", CONV_OPERAND_X, data_at, CONV_DATA_SHARE},
+    [CONV_FILTER] = {"filter", CONV_OPERAND_W, filter_at, CONV_FILTER_SHARE},
+};
+
+typedef struct sample {
+    int64_t index;
+    double want;
+} sample;
+
+/* Once for all plans of the problem. */
+static void choose_samples(const conv_problem *q, sample out[CHECKED])
+{
+    const int64_t dims[3][4] = {[CONV_FORWARD] = {q->n, q->oh, q->ow, q->k},
+                                [CONV_DATA] = {q->n, q->h, q->w, q->c},
+                                [CONV_FILTER] = {q->k, q->filter, q->filter, q->c}};
+    const int64_t *d = dims[q->pass];
+    for (int k = 0; k < CHECKED; k++) {
+        const int64_t i = mb_pick(k, d[0] * d[1] * d[2] * d[3]);
+        const int64_t at[4] = {i / (d[1] * d[2] * d[3]), i / (d[2] * d[3]) % d[1], i / d[3] % d[2], i % d[3]};
+        out[k] = (sample){i, passes[q->pass].at(q, at)};
+        if (q->accumulate) out[k].want += value(q, passes[q->pass].result, i);
+    }
+}
+
+/* ---- the problems of a network ---- */
+
+static void problem_name(const conv_problem *q, char text[NAME])
+{
+    (void)snprintf(text, NAME, "%s %s %lldx%lldx%lldx%lld -> %lldx%lldx%lld f%d s%d p%d,%d%s%s%s", passes[q->pass].name,
+                   q->tf32 ? "tf32" : dtype_name(q->io), (long long)q->n, (long long)q->h, (long long)q->w,
+                   (long long)q->c, (long long)q->oh, (long long)q->ow, (long long)q->k, q->filter, q->stride,
+                   q->pad_before, q->pad_after, q->bias ? " bias" : "", q->residual ? " residual" : "",
+                   q->accumulate ? " add" : "");
+}
+
+typedef struct problem_list {
+    conv_problem q[PROBLEMS];
+    int times[PROBLEMS]; /* that a step asks for it */
+    int n;
+} problem_list;
+
+static void add_problem(problem_list *l, const conv_problem *q)
+{
+    char name[NAME], other[NAME];
+    problem_name(q, name);
+    for (int k = 0; k < l->n; k++) {
+        problem_name(&l->q[k], other);
+        if (strcmp(name, other) != 0) continue;
+        l->times[k]++;
+        return;
+    }
+    if (l->n == PROBLEMS) return;
+    l->q[l->n] = *q;
+    l->times[l->n++] = 1;
+}
+
+static void list_problems(const mb_run *r, const plan *p, problem_list *l)
+{
+    const bool tf32 = r->o->backend.precision == PRECISION_TF32;
+    for (int i = 0; i < p->n_step; i++) {
+        conv_problem q[PER_STEP];
+        const int n = cuda_conv_problems(p->steps[i], tf32, r->o->backend.debug, q, PER_STEP);
+        for (int k = 0; k < n && k < PER_STEP; k++) add_problem(l, &q[k]);
+    }
+}
+
+/* ---- */
+
+typedef struct best_plan {
+    double tflops, ms, first_tflops; /* first: what the library itself puts first */
+    int plan;
+} best_plan;
+
+static double flop(const conv_problem *q)
+{
+    return 2.0 * (double)(q->n * q->oh * q->ow) * (double)(q->k * q->c) * (double)(q->filter * q->filter);
+}
+
+static ddpm_status check(plan_bench *b, const conv_problem *q, int i, const sample *samples, double *error, err *e)
+{
+    agreement a = {0};
+    TRY(plan_bench_once(b, i, e));
+    for (int k = 0; k < CHECKED; k++) {
+        double got;
+        TRY(mb_read(&b->be->base, b->operand[0][passes[q->pass].result], q->io, samples[k].index, &got, e));
+        agree(&a, got, samples[k].want);
+    }
+    *error = agreement_error(&a);
+    return DDPM_OK;
+}
+
+/* A plan that fails is said and left out: the others are still worth knowing. */
+static ddpm_status time_plan(mb_run *r, plan_bench *b, const conv_problem *q, int i, const sample *samples,
+                             best_plan *best)
+{
+    json_out *j = &r->json;
+    err why = {.status = DDPM_OK};
+    char name[PRIMITIVE_NAME];
+    plan_times t;
+    double error = 0;
+    b->p->fn->name(b->p, i, name);
+    json_out_open(j, NULL, '{');
+    json_out_text(j, "plan", name);
+    json_out_int(j, "workspace", (int64_t)b->p->fn->workspace(b->p, i));
+    ddpm_status st = check(b, q, i, samples, &error, &why);
+    const bool wrong = st == DDPM_OK && error > mb_tolerance(q->io, q->tf32);
+    if (st == DDPM_OK) json_out_real(j, "error", error);
+    if (wrong) r->wrong++, printf("WRONG: %s is off by %.3g\n", name, error);
+    if (st == DDPM_OK) st = plan_bench_time(r, b, i, &t, &why);
+    if (st == DDPM_OK) {
+        const double tflops = 1e-9 * flop(q) / t.time.median;
+        timing_put(j, "time", &t.time);
+        json_out_real(j, "tflops", tflops);
+        json_out_bool(j, "recorded", t.recorded);
+        if (i == 0) best->first_tflops = tflops;
+        if (!wrong && tflops > best->tflops) best->tflops = tflops, best->ms = t.time.median, best->plan = i;
+    } else
+        json_out_text(j, "failed", why.text);
+    json_out_close(j, '}');
+    return rt_sync(b->be->main, NULL); /* a device that is gone ends it all */
+}
+
+static ddpm_status time_plans(mb_run *r, plan_bench *b, const conv_problem *q, best_plan *best, err *e)
+{
+    sample samples[CHECKED];
+    ddpm_status st = DDPM_OK;
+    choose_samples(q, samples);
+    json_out_open(&r->json, "plans", '[');
+    for (int i = 0; i < b->p->fn->count(b->p) && st == DDPM_OK; i++) st = time_plan(r, b, q, i, samples, best);
+    json_out_close(&r->json, ']');
+    return st == DDPM_OK ? DDPM_OK : err_set(e, st, "the device failed while plans were timed");
+}
+
+static void put_best(mb_run *r, const conv_problem *q, const best_plan *best, int plans)
+{
+    const double peak = q->io == DTYPE_BF16 ? PEAK_BF16_TFLOPS : q->tf32 ? PEAK_TF32_TFLOPS : 0;
+    json_out_int(&r->json, "best", best->plan);
+    json_out_real(&r->json, "best_tflops", best->tflops);
+    json_out_real(&r->json, "best_ms", best->ms);
+    json_out_real(&r->json, "first_tflops", best->first_tflops);
+    json_out_real(&r->json, "predicted_tflops", peak * passes[q->pass].share); /* 0: none; without tile fill */
+    printf("  %3d plans, best %.1f TFLOP/s in %.4f ms, the library's first %.1f, predicted %.0f where tiles fill\n", plans,
+           best->tflops, best->ms, best->first_tflops, peak * passes[q->pass].share);
+}
+
+static void put_problem(mb_run *r, const conv_problem *q, const char *name, int times)
+{
+    json_out *j = &r->json;
+    json_out_text(j, "problem", name);
+    json_out_text(j, "pass", passes[q->pass].name);
+    json_out_text(j, "type", q->tf32 ? "tf32" : dtype_name(q->io));
+    json_out_int(j, "times_a_step", times);
+    json_out_open(j, "shape", '[');
+    const int64_t shape[] = {q->n, q->h, q->w, q->c, q->oh, q->ow, q->k, q->filter, q->stride, q->pad_before, q->pad_after};
+    for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++) json_out_int(j, NULL, shape[i]);
+    json_out_close(j, ']');
+}
+
+static ddpm_status row(mb_run *r, const conv_problem *q, const char *name, int times, err *e)
+{
+    const cuda_backend *be = (const cuda_backend *)r->be;
+    const primitive_search how = {.deterministic = !r->o->backend.nondeterministic,
+                                  .workspace_cap = (size_t)256 << 20};
+    operand_fill fills[PRIMITIVE_OPERANDS];
+    primitive *p = NULL;
+    plan_bench b = {.be = (cuda_backend *)r->be};
+    best_plan best = {.plan = -1};
+    ddpm_status st = DDPM_OK;
+    for (int k = 0; k < PRIMITIVE_OPERANDS; k++) fills[k] = (operand_fill){q->io, fill_of(q, k)};
+    json_out_open(&r->json, NULL, '{');
+    put_problem(r, q, name, times);
+    printf("%s\n", name);
+    TRY_GOTO(dnn_convolution_create(be->dnn, q, &how, &p, e));
+    TRY_GOTO(plan_bench_create(r, p, fills, &b, e));
+    TRY_GOTO(time_plans(r, &b, q, &best, e));
+    put_best(r, q, &best, p->fn->count(p));
+done:
+    json_out_close(&r->json, '}');
+    plan_bench_destroy(&b);
+    primitive_destroy(p);
+    return st;
+}
+
+ddpm_status mb_conv(mb_run *r, err *e)
+{
+    plan *net = NULL;
+    model *m = NULL;
+    problem_list *l = NULL;
+    ddpm_status st = DDPM_OK;
+    json_out_open(&r->json, "problems", '[');
+    TRY_GOTO(net_list(r, &net, &m, e));
+    TRY_GOTO(mem_array(&l, 1, sizeof *l, "problems", e));
+    list_problems(r, net, l);
+    for (int k = 0; k < l->n; k++) {
+        char name[NAME];
+        problem_name(&l->q[k], name);
+        if (mb_wanted(r, name)) TRY_GOTO(row(r, &l->q[k], name, l->times[k], e));
+    }
+done:
+    json_out_close(&r->json, ']');
+    mem_free(l);
+    plan_destroy(net);
+    model_destroy(m);
+    return st;
+}

@@ -1,0 +1,125 @@
+/* mb_plan.c - one plan of a library after the other, on operands that rotate through the memory. */
+#include "mb_cuda.h"
+
+#include <string.h>
+
+static size_t bytes_of(const primitive *p)
+{
+    size_t all = 0;
+    for (int k = 0; k < PRIMITIVE_OPERANDS; k++) all += p->bytes[k];
+    return all;
+}
+
+static ddpm_status add_set(plan_bench *b, const operand_fill *fills, err *e)
+{
+    const int set = b->sets++;
+    for (int k = 0; k < PRIMITIVE_OPERANDS; k++) {
+        const size_t bytes = b->p->bytes[k];
+        if (!bytes) continue;
+        TRY(rt_alloc(bytes, &b->operand[set][k], e));
+        if (set > 0) {
+            TRY(rt_copy(b->operand[set][k], b->operand[0][k], bytes, b->be->main, e));
+            continue;
+        }
+        const int64_t count = (int64_t)(bytes / dtype_size(fills[k].d));
+        TRY(mb_fill(&b->be->base, b->operand[0][k], fills[k].d, count, fills[k].f, e));
+        if (!b->p->written[k]) continue;
+        TRY(rt_alloc(bytes, &b->first[k], e));
+        TRY(rt_copy(b->first[k], b->operand[0][k], bytes, b->be->main, e));
+    }
+    return DDPM_OK;
+}
+
+ddpm_status plan_bench_create(mb_run *r, primitive *p, const operand_fill fills[PRIMITIVE_OPERANDS], plan_bench *out,
+                              err *e)
+{
+    ddpm_status st = DDPM_OK;
+    *out = (plan_bench){.be = (cuda_backend *)r->be, .p = p};
+    do TRY_GOTO(add_set(out, fills, e));
+    while (out->sets < PLAN_SETS && (size_t)out->sets * bytes_of(p) < 3 * out->be->device.l2);
+    st = rt_sync(out->be->main, e);
+done:
+    if (st != DDPM_OK) plan_bench_destroy(out);
+    return st;
+}
+
+void plan_bench_destroy(plan_bench *b)
+{
+    for (int s = 0; s < b->sets; s++)
+        for (int k = 0; k < PRIMITIVE_OPERANDS; k++) rt_free(b->operand[s][k]);
+    for (int k = 0; k < PRIMITIVE_OPERANDS; k++) rt_free(b->first[k]);
+    rt_free(b->workspace);
+    *b = (plan_bench){.be = b->be};
+}
+
+static ddpm_status make_room(plan_bench *b, int i, err *e)
+{
+    const size_t want = b->p->fn->workspace(b->p, i);
+    if (want <= b->room) return DDPM_OK;
+    rt_free(b->workspace);
+    b->workspace = NULL, b->room = 0;
+    TRY(rt_alloc(want, &b->workspace, e));
+    b->room = want;
+    return DDPM_OK;
+}
+
+ddpm_status plan_bench_once(plan_bench *b, int i, err *e)
+{
+    TRY(make_room(b, i, e));
+    for (int k = 0; k < PRIMITIVE_OPERANDS; k++)
+        if (b->first[k]) TRY(rt_copy(b->operand[0][k], b->first[k], b->p->bytes[k], b->be->main, e));
+    TRY(b->p->fn->run(b->p, i, b->operand[0], b->workspace, b->be->main, e));
+    return rt_sync(b->be->main, e);
+}
+
+static ddpm_status each_set(plan_bench *b, int i, err *e)
+{
+    for (int s = 0; s < b->sets; s++) TRY(b->p->fn->run(b->p, i, b->operand[s], b->workspace, b->be->main, e));
+    return DDPM_OK;
+}
+
+/* NULL where the plan cannot be recorded. */
+static rt_graph *record(plan_bench *b, int i)
+{
+    rt_graph *graph = NULL;
+    err ignored = {.status = DDPM_OK};
+    if (rt_graph_begin(b->be->main, &ignored) != DDPM_OK) return NULL;
+    const ddpm_status st = each_set(b, i, &ignored);
+    if (rt_graph_end(b->be->main, st == DDPM_OK ? &graph : NULL, &ignored) != DDPM_OK) return NULL;
+    return graph;
+}
+
+static ddpm_status turn(plan_bench *b, int i, rt_graph *graph, err *e)
+{
+    return graph ? rt_graph_launch(graph, b->be->main, e) : each_set(b, i, e);
+}
+
+ddpm_status plan_bench_time(mb_run *r, plan_bench *b, int i, plan_times *out, err *e)
+{
+    enum { TURNS = 64 };
+    const int n = r->o->repeats < TURNS ? r->o->repeats : TURNS;
+    stamp *stamps = NULL;
+    rt_graph *graph = NULL;
+    double ms[TURNS];
+    ddpm_status st = DDPM_OK;
+    TRY_GOTO(make_room(b, i, e));
+    TRY_GOTO(stamps_create(r->be, &stamps, n + 1, e));
+    TRY_GOTO(each_set(b, i, e)); /* libraries load their code now */
+    TRY_GOTO(rt_sync(b->be->main, e));
+    graph = record(b, i);
+    TRY_GOTO(turn(b, i, graph, e));
+    TRY_GOTO(stamp_set(r->be, &stamps[0], e));
+    for (int k = 0; k < n; k++) {
+        TRY_GOTO(turn(b, i, graph, e));
+        TRY_GOTO(stamp_set(r->be, &stamps[k + 1], e));
+    }
+    for (int k = 0; k < n; k++) {
+        TRY_GOTO(stamp_ms(&stamps[k], &stamps[k + 1], &ms[k], e));
+        ms[k] /= b->sets;
+    }
+    *out = (plan_times){timing_of(ms, n), graph != NULL};
+done:
+    rt_graph_destroy(graph);
+    stamps_destroy(stamps, n + 1);
+    return st;
+}

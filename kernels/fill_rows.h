@@ -1,0 +1,18 @@
+/* fill_rows.h - what a product is added to: the bias in every row, and a residual.
+ *
+ *   y[r, i] = bias[i] + residual[r, i],   either of them 0 where it is not given */
+#ifndef DDPM_FILL_ROWS_H
+#define DDPM_FILL_ROWS_H
+#include "panel.h"
+
+typedef struct fill_rows_args {
+    void *y; /* [rows, c]  of `type` */
+    storage type;
+    const float *bias;    /* [c]        NULL: none */
+    const void *residual; /* [rows, c]  of `type`, may be y.  NULL: none */
+    int64_t rows, c;      /* >= 1; c < 2^30 */
+} fill_rows_args;
+
+C_API ddpm_status k_fill_rows(void *stream, const fill_rows_args *a); /* asynchronous */
+
+#endif

@@ -1,0 +1,328 @@
+/* norm_act.cuh - how norm_act.cu and norm_act_bwd.cu cut their work, and what their blocks share.
+ *
+ * A block owns some whole groups of one image: of every pixel it reads a range of at least 64, or 32,
+ * contiguous bytes.  Where all pixels of a range fit into shared memory (the slab), global memory is
+ * read once.  Where they do not (64x64 in float, 128x128 and up), an image is shared out among blocks
+ * in chunks of pixels, one kernel for the sums and one for the result: the second reads x again, from
+ * the L2 cache as far as a layer of the whole batch fits there.  Chunks also occupy the device when
+ * images are few and large, which one block for all pixels would not.
+ *
+ * Threads stand in `columns` of one vector access each, side by side in the range, and in as many rows,
+ * pixels, as there are threads for.  A thread visits the same pixels in every pass, so what it put into
+ * the slab only it reads. */
+#ifndef DDPM_NORM_ACT_CUH
+#define DDPM_NORM_ACT_CUH
+#include "norm_act.h"
+#include <limits.h>
+
+constexpr size_t NORM_ACCESS = 16; /* bytes of a vector access */
+
+enum {
+    NORM_WARP = 32,
+    NORM_THREADS = 512, /* of the widest block; NORM_THREADS_SCALAR where accesses are of single elements */
+    NORM_THREADS_SCALAR = NORM_ACT_GROUP_MAX,
+    NORM_BATCH = 4,            /* loads a thread has under way */
+    NORM_BLOCK_RESERVE = 1024, /* bytes of shared memory that the system takes from every block */
+    NORM_COLUMNS = 32,         /* of the kernels that add up partial sums: channels side by side, */
+    NORM_SLICES = 8            /* and threads that share a column out */
+};
+
+/* E elements that move in one access. */
+template <class T, int E> struct alignas(sizeof(T) * E < NORM_ACCESS ? sizeof(T) * E : NORM_ACCESS) norm_pack {
+    T v[E];
+};
+
+HD int norm_least(int a, int b) { return a < b ? a : b; }
+HD int norm_most(int a, int b) { return a > b ? a : b; }
+
+static __device__ __forceinline__ float norm_widen(float v) { return v; }
+static __device__ __forceinline__ float norm_widen(bf16 v) { return bf16_to_f32(v); }
+static __device__ __forceinline__ void norm_narrow(float v, float *to) { *to = v; }
+static __device__ __forceinline__ void norm_narrow(float v, bf16 *to) { *to = bf16_of(v); }
+
+template <int E, class T> __device__ __forceinline__ norm_pack<T, E> norm_get(const T *p)
+{
+    return *reinterpret_cast<const norm_pack<T, E> *>(p);
+}
+
+template <class T, int E> __device__ __forceinline__ void norm_put(T *p, const norm_pack<T, E> &v)
+{
+    *reinterpret_cast<norm_pack<T, E> *>(p) = v;
+}
+
+/* E floats to shared memory, in accesses of 16 bytes at most. */
+template <int E> __device__ __forceinline__ void norm_put_floats(float *to, const float *v)
+{
+    constexpr int PART = E < 4 ? E : 4;
+    for (int part = 0; part < E; part += PART) {
+        norm_pack<float, PART> out;
+        for (int e = 0; e < PART; e++) out.v[e] = v[part + e];
+        norm_put(to + part, out);
+    }
+}
+
+template <int E> __device__ __forceinline__ void norm_get_floats(float *v, const float *from)
+{
+    constexpr int PART = E < 4 ? E : 4;
+    for (int part = 0; part < E; part += PART) {
+        const norm_pack<float, PART> in = norm_get<PART>(from + part);
+        for (int e = 0; e < PART; e++) v[part + e] = in.v[e];
+    }
+}
+
+/* ---- the cut, made on the host ----
+ *
+ * Kernels ask for all the shared memory there is, whatever a launch takes: what they may have is a property of
+ * the kernel, and a graph that is instantiated later must find it no smaller than at its launches. */
+
+typedef struct norm_cut {
+    int vector;         /* elements of an access: 1, or NORM_ACCESS bytes of them */
+    int range, ranges;  /* channels of a block: whole groups, multiples of `vector`; ranges of an image */
+    int groups;         /* of a range */
+    int pixels, chunks; /* of a block; 1: the slab holds a range of a whole image */
+    int threads;
+    size_t slab, shared; /* bytes: of the slab (0: none), of all dynamic shared memory */
+} norm_cut;
+
+typedef struct norm_want {
+    size_t element;  /* bytes of one in the slab */
+    size_t shared;   /* bytes a block can have */
+    bool aligned;    /* every array begins at a multiple of NORM_ACCESS bytes */
+    bool chunk_slab; /* chunks are kept in a slab, too */
+} norm_want;
+
+static inline int norm_storage_bytes(const norm_act_args *a) { return a->type == STORE_BF16 ? 2 : 4; }
+static inline bool norm_is_aligned(const void *p) { return (uintptr_t)p % NORM_ACCESS == 0; }
+
+static inline bool norm_shape_is_sound(const norm_act_args *a)
+{
+    const int64_t c = (int64_t)a->c1 + a->c2;
+    return a->n > 0 && a->hw > 0 && a->c1 > 0 && a->c2 >= 0 && (a->x2 != NULL) == (a->c2 > 0) && a->groups > 0 &&
+           c <= INT_MAX / 2 && c % a->groups == 0 && c / a->groups <= NORM_ACT_GROUP_MAX &&
+           (a->cond != NULL) == (a->kind != NORM_PLAIN);
+}
+
+static inline size_t norm_round_up(size_t bytes) { return (bytes + NORM_ACCESS - 1) / NORM_ACCESS * NORM_ACCESS; }
+
+/* Shared memory beside the slab, see norm_memory. */
+static inline size_t norm_overhead(const norm_cut *u)
+{
+    const size_t wide = u->range > u->threads ? u->range : u->threads;
+    return (2 * ((size_t)u->range + (size_t)u->groups) + wide) * sizeof(double) +
+           (size_t)u->threads * u->vector * sizeof(float);
+}
+
+/* The narrowest range of whole groups and whole vectors that has that many bytes a pixel. */
+static inline void norm_cut_range(norm_cut *u, const norm_act_args *a, int bytes, bool aligned)
+{
+    const int c = a->c1 + a->c2, size = norm_storage_bytes(a), per_group = c / a->groups;
+    int step = per_group;
+    u->vector = (int)NORM_ACCESS / size;
+    while (step % u->vector) step += per_group;
+    if (!aligned || a->c1 % u->vector || a->c2 % u->vector || step > NORM_ACT_GROUP_MAX)
+        u->vector = 1, step = per_group;
+    u->range = (bytes / size + step - 1) / step * step;
+    if (u->range > c) u->range = c;
+    u->ranges = (c + u->range - 1) / u->range;
+    u->groups = u->range / per_group;
+}
+
+/* Enough threads to have 512 on a multiprocessor, and at most 32 accesses of each to a tensor. */
+static inline void norm_cut_threads(norm_cut *u, size_t limit)
+{
+    const int64_t columns = u->range / u->vector, accesses = columns * u->pixels;
+    const int most = u->vector == 1 ? NORM_THREADS_SCALAR : NORM_THREADS;
+    u->threads = accesses < 256 ? 64 : u->slab ? 128 : 256;
+    while (u->threads < NORM_THREADS && 2 * u->threads <= accesses &&
+           (32 * u->threads < accesses || (u->slab && u->threads * (limit / u->slab) < 512)))
+        u->threads *= 2;
+    while (u->threads < columns && u->threads < most) u->threads *= 2;
+}
+
+/* Whether a slab of u->pixels pixels fits; sets threads, slab and shared. */
+static inline bool norm_cut_fits(norm_cut *u, const norm_want *w, size_t budget)
+{
+    u->slab = norm_round_up(u->range * w->element * (size_t)u->pixels) + NORM_ACCESS;
+    norm_cut_threads(u, w->shared);
+    u->shared = u->slab + norm_overhead(u);
+    return u->shared <= budget;
+}
+
+/* Images in chunks of at most NORM_ACT_CHUNK pixels. */
+static inline bool norm_cut_chunks(norm_cut *u, const norm_act_args *a, const norm_want *w)
+{
+    norm_cut_range(u, a, 64, w->aligned);
+    u->pixels = NORM_ACT_CHUNK < a->hw ? NORM_ACT_CHUNK : a->hw;
+    u->slab = 0;
+    if (!w->chunk_slab) {
+        norm_cut_threads(u, w->shared);
+        u->shared = norm_overhead(u);
+    } else
+        while (!norm_cut_fits(u, w, w->shared) && u->pixels > 1) u->pixels = (u->pixels + 1) / 2;
+    u->chunks = (int)(((int64_t)a->hw + u->pixels - 1) / u->pixels);
+    return u->shared <= w->shared;
+}
+
+/* False: no block can do it.  n has no say: the result for an image is the same in every batch.  Two
+ * blocks on a multiprocessor, one loading while the other computes, come before 64 bytes a pixel: half a
+ * line of 64 is what the neighbouring range reads at the same time. */
+static inline bool norm_cut_make(norm_cut *u, const norm_act_args *a, const norm_want *w)
+{
+    const size_t two = (w->shared - NORM_BLOCK_RESERVE) / 2, budgets[2] = {two < w->shared ? two : 0, w->shared};
+    u->chunks = 1, u->pixels = a->hw;
+    for (int b = 0; b < 2; b++)
+        for (int bytes = 64; bytes >= 32; bytes /= 2) {
+            norm_cut_range(u, a, bytes, w->aligned);
+            if (norm_cut_fits(u, w, budgets[b])) return true;
+        }
+    return norm_cut_chunks(u, a, w);
+}
+
+/* Blocks of a launch with one for every (image, chunk, range); 0: more than a grid can have. */
+static inline unsigned norm_blocks(const norm_act_args *a, const norm_cut *u)
+{
+    const double blocks = (double)a->n * u->chunks * u->ranges;
+    return blocks <= INT_MAX ? (unsigned)(a->n * u->chunks * u->ranges) : 0u;
+}
+
+/* ---- a block's part of it ---- */
+
+typedef struct norm_tile {
+    int image, chunk;
+    int from, width;   /* channels from .. from + width - 1 */
+    int first, pixels; /* pixels first .. first + pixels - 1 */
+    int channel;       /* of the range: the first of this thread */
+    int row, rows;     /* this thread has the pixels row, row + rows, ... of the tile */
+    bool active;       /* false: a thread left over by the last row; it has no pixel */
+} norm_tile;
+
+/* Ranges come first: blocks that run at the same time share lines of memory. */
+template <int E> __device__ __forceinline__ norm_tile norm_tile_of(const norm_act_args &a, const norm_cut &u)
+{
+    const int c = a.c1 + a.c2, b = (int)blockIdx.x, tid = (int)threadIdx.x, range = b % u.ranges;
+    norm_tile t;
+    t.chunk = b / u.ranges % u.chunks;
+    t.image = b / u.ranges / u.chunks;
+    t.from = range * u.range;
+    t.width = norm_least(u.range, c - t.from);
+    t.first = t.chunk * u.pixels;
+    t.pixels = norm_least(u.pixels, a.hw - t.first);
+    const int columns = t.width / E;
+    t.rows = (int)blockDim.x / columns;
+    t.channel = tid % columns * E;
+    t.active = tid / columns < t.rows;
+    t.row = t.active ? tid / columns : t.pixels;
+    return t;
+}
+
+/* This thread's vector of the tile's first pixel in one of two tensors; that of pixel i is i * ld further. */
+template <class T> struct norm_run {
+    T *at; /* NULL where the tensor is */
+    int64_t ld;
+};
+
+template <class T, class V>
+__device__ __forceinline__ norm_run<T> norm_run_of(const norm_act_args &a, const norm_tile &t, V *x, V *x2)
+{
+    const int c = t.from + t.channel, second = c >= a.c1;
+    T *base = static_cast<T *>(second ? x2 : x);
+    norm_run<T> r = {nullptr, second ? a.c2 : a.c1};
+    if (base) r.at = base + ((int64_t)t.image * a.hw + t.first) * r.ld + (second ? c - a.c1 : c);
+    return r;
+}
+
+/* The same in a tensor of all channels. */
+template <class T, class V>
+__device__ __forceinline__ norm_run<T> norm_run_joined(const norm_act_args &a, const norm_tile &t, V *y)
+{
+    const int64_t c = a.c1 + a.c2;
+    const norm_run<T> r = {static_cast<T *>(y) + ((int64_t)t.image * a.hw + t.first) * c + t.from + t.channel, c};
+    return r;
+}
+
+/* The affine map of channel c of an image, and what is added to x before it. */
+typedef struct norm_channel {
+    float addend, up, gain, shift; /* up = 1 + s, gain = gamma up */
+} norm_channel;
+
+template <class T> __device__ __forceinline__ norm_channel norm_channel_of(const norm_act_args &a, int image, int c)
+{
+    const T *cond = static_cast<const T *>(a.cond);
+    if (cond) cond += image * a.cond_ld + c;
+    norm_channel k;
+    k.addend = a.kind == NORM_ADD ? norm_widen(cond[0]) : 0.0f;
+    k.up = a.kind == NORM_SCALE_SHIFT ? 1.0f + norm_widen(cond[0]) : 1.0f;
+    k.gain = a.gamma[c] * k.up;
+    k.shift = a.beta[c] * k.up + (a.kind == NORM_SCALE_SHIFT ? norm_widen(cond[a.c1 + a.c2]) : 0.0f);
+    return k;
+}
+
+/* Dynamic shared memory, in this order. */
+typedef struct norm_memory {
+    unsigned char *slab;
+    double *total[2]; /* [range] */
+    double *group[2]; /* [groups] */
+    double *part;     /* [max(range, threads)] */
+    float *partial;   /* [threads * E] >= [rows, width] */
+} norm_memory;
+
+static __device__ __forceinline__ norm_memory norm_carve(unsigned char *memory, const norm_cut &u)
+{
+    norm_memory m;
+    double *at = reinterpret_cast<double *>(memory + u.slab);
+    m.slab = memory;
+    for (int k = 0; k < 2; k++, at += u.range) m.total[k] = at;
+    for (int k = 0; k < 2; k++, at += u.groups) m.group[k] = at;
+    m.part = at;
+    m.partial = reinterpret_cast<float *>(at + norm_most(u.range, (int)blockDim.x));
+    return m;
+}
+
+/* total[width] = every thread's sum[E], added over the rows: strided parts of them, then the parts. */
+template <int E>
+__device__ __forceinline__ void norm_totals(const norm_tile &t, const norm_memory &m, const float *sum, double *total)
+{
+    const int threads = (int)blockDim.x, parts = norm_most(threads / t.width, 1);
+    if (t.active) norm_put_floats<E>(m.partial + t.row * t.width + t.channel, sum);
+    __syncthreads();
+    UNROLL(1)
+    for (int k = (int)threadIdx.x; k < parts * t.width; k += threads) {
+        double part = 0.0;
+        UNROLL(4)
+        for (int row = k / t.width; row < t.rows; row += parts) part += m.partial[row * t.width + k % t.width];
+        m.part[k] = part;
+    }
+    __syncthreads();
+    UNROLL(1)
+    for (int c = (int)threadIdx.x; c < t.width; c += threads) {
+        double sum_of_parts = 0.0;
+        UNROLL(4)
+        for (int p = 0; p < parts; p++) sum_of_parts += m.part[p * t.width + c];
+        total[c] = sum_of_parts;
+    }
+    __syncthreads();
+}
+
+/* The sum over a warp, in every lane: a + b and b + a have the same bits. */
+static __device__ __forceinline__ double norm_warp_sum(double v)
+{
+    for (int bit = NORM_WARP / 2; bit > 0; bit /= 2) v += __shfl_xor_sync(~0u, v, bit);
+    return v;
+}
+
+/* group[g] = the sum of of(c) over the channels c of group g of the range; one warp a group. */
+template <class F>
+__device__ __forceinline__ void norm_group_sums(const norm_tile &t, int per_group, double *group, F of)
+{
+    const int lane = (int)threadIdx.x % NORM_WARP, warps = (int)blockDim.x / NORM_WARP;
+    for (int g = (int)threadIdx.x / NORM_WARP; g < t.width / per_group; g += warps) {
+        double sum = 0.0;
+        UNROLL(1)
+        for (int c = lane; c < per_group; c += NORM_WARP) sum += of(g * per_group + c);
+        sum = norm_warp_sum(sum);
+        if (lane == 0) group[g] = sum;
+    }
+    __syncthreads();
+}
+
+#endif

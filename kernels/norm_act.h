@@ -1,0 +1,87 @@
+/* norm_act.h - group normalization and SiLU in one kernel, conditioned on the time; and its gradient.
+ *
+ *   v = cat(x, x2) + addend                     addend [n, c], with NORM_ADD
+ *   xhat = (v - mean) rstd                      mean, rstd of a group: channels c / groups, all pixels
+ *   z = xhat gain + shift                       gain = gamma (1 + s), shift = beta (1 + s) + t,
+ *   y = z sigmoid(z), or z                      s, t [n, c] = cond's halves with NORM_SCALE_SHIFT, else 0
+ *   Wu & He 2018 (arXiv:1803.08494); Elfwing et al. 2017 (arXiv:1702.03118)
+ *
+ * Backward, with dz = dy act'(z), N elements a group, and S1 = sum dz, S2 = sum dz xhat over the
+ * pixels of one channel of one image:
+ *   d(v) = rstd (gain dz - sum_group(gain S1) / N - xhat sum_group(gain S2) / N)
+ *   dgamma = sum_n (1 + s) S2,      dbeta = sum_n (1 + s) S1
+ *   daddend = sum over pixels of d(v);   ds = gamma S2 + beta S1,   dt = S1
+ *
+ * Sums are taken in float by threads over few pixels and joined in double, in an order that depends on
+ * the shapes, the alignment and the shared memory of the device alone. */
+#ifndef DDPM_NORM_ACT_H
+#define DDPM_NORM_ACT_H
+#include "math/elementary.h"
+#include "storage.h"
+#include <stddef.h>
+
+/* The values of plan/step.h's norm_cond. */
+typedef enum norm_condition { NORM_PLAIN, NORM_ADD, NORM_SCALE_SHIFT } norm_condition;
+
+enum {
+    NORM_ACT_GROUP_MAX = 1024, /* channels of a group */
+    NORM_ACT_CHUNK = 256       /* pixels of a block where an image is shared out among blocks */
+};
+
+typedef struct norm_act_args {
+    const void *x, *x2;        /* [n, hw, c1], [n, hw, c2] of `type`; c2 = 0: x2 is NULL */
+    const float *gamma, *beta; /* [c], c = c1 + c2 */
+    const void *cond;          /* [n, c] or [n, 2c] of `type`, rows cond_ld elements apart; NULL with NORM_PLAIN */
+    int64_t cond_ld;
+    void *y;            /* [n, hw, c] of `type`, not overlapping x or x2; not touched by the backward pass */
+    float *mean, *rstd; /* [n, groups] written by k_norm_act(), read by k_norm_act_bwd() */
+    storage type;
+    norm_condition kind;
+    int n, hw, c1, c2, groups;
+    int silu; /* 0: y = z */
+    float eps;
+} norm_act_args;
+
+typedef struct norm_act_bwd_args {
+    norm_act_args f;
+    const void *dy;        /* [n, hw, c] of f.type */
+    void *dx, *dx2;        /* as x and x2; NULL: not wanted */
+    int add, add2;         /* += instead of = */
+    float *dgamma, *dbeta; /* [c]; NULL: not wanted */
+    int add_dgamma, add_dbeta;
+    void *dcond; /* as cond, rows dcond_ld elements apart; NULL: not wanted */
+    int64_t dcond_ld;
+    int add_dcond;
+    /* [c1], [c2]: sums over n and hw of what dx and dx2 hold after the step (before they are rounded to
+     * bf16): the bias gradients of the convolutions that made x and x2.  NULL: not wanted */
+    float *dbias, *dbias2;
+    int add_dbias, add_dbias2;
+    float *scratch; /* norm_act_bwd_scratch() bytes */
+} norm_act_bwd_args;
+
+HD float norm_sigmoid(float z) { return 1.0f / (1.0f + exp_f32(-z)); }
+HD float norm_silu(float z) { return z * norm_sigmoid(z); }
+
+/* d silu / dz */
+HD float norm_silu_slope(float z)
+{
+    const float s = norm_sigmoid(z);
+    return s * (1.0f + z * (1.0f - s));
+}
+
+/* Bytes of norm_act_bwd_args.scratch: [n, 3, c] sums of images, then [n, chunks, 2, c] of chunks.
+ * Only n, hw, c1 and c2 are read. */
+static inline size_t norm_act_bwd_scratch(const norm_act_bwd_args *a)
+{
+    const size_t chunks = ((size_t)a->f.hw + NORM_ACT_CHUNK - 1) / NORM_ACT_CHUNK;
+    return (size_t)a->f.n * ((size_t)a->f.c1 + (size_t)a->f.c2) * (3 + 2 * chunks) * sizeof(float);
+}
+
+/* Asynchronous.  DDPM_EINVAL: a shape that is none, or more than NORM_ACT_GROUP_MAX channels a group. */
+C_API ddpm_status k_norm_act(void *stream, const norm_act_args *a);
+C_API ddpm_status k_norm_act_bwd(void *stream, const norm_act_bwd_args *a);
+/* The same as if a block could have only `shared` bytes of shared memory: what does not fit is read twice. */
+C_API ddpm_status k_norm_act_within(void *stream, const norm_act_args *a, size_t shared);
+C_API ddpm_status k_norm_act_bwd_within(void *stream, const norm_act_bwd_args *a, size_t shared);
+
+#endif

@@ -1,0 +1,411 @@
+#include "norm_act.cuh"
+
+/* Where scratch keeps the sums of an image and of one of its chunks. */
+enum { SUM_DBETA, SUM_DGAMMA, SUM_DX, SUMS };
+enum { CHUNK_S1, CHUNK_S2, CHUNK_SUMS, CHUNK_DX = CHUNK_S1, CHUNK_TOTAL = CHUNK_S2 };
+
+HD float *image_sum(const norm_act_bwd_args &a, int image, int which, int c)
+{
+    return a.scratch + ((int64_t)image * SUMS + which) * (a.f.c1 + a.f.c2) + c;
+}
+
+HD float *chunk_sum(const norm_act_bwd_args &a, const norm_cut &u, int image, int chunk, int which, int c)
+{
+    const int64_t all = a.f.c1 + a.f.c2, row = ((int64_t)image * u.chunks + chunk) * CHUNK_SUMS + which;
+    return a.scratch + (a.f.n * (int64_t)SUMS + row) * all + c;
+}
+
+/* For each of a thread's channels: v = x + center, z = v slope + shift, and once the sums are known
+ * d(v) = dz slope - at_0 - v of_v. */
+template <int E> struct bwd_map {
+    float center[E], slope[E], shift[E], at_0[E], of_v[E];
+};
+
+/* The elements of pixel i for a thread: v, and dz from dy. */
+template <class T, int E>
+__device__ __forceinline__ void find_dz(const norm_pack<T, E> &x, const norm_pack<T, E> &dy, const bwd_map<E> &map,
+                                        int silu, float *v, float *dz)
+{
+    for (int e = 0; e < E; e++) {
+        v[e] = norm_widen(x.v[e]) + map.center[e];
+        dz[e] = norm_widen(dy.v[e]);
+    }
+    if (silu)
+        for (int e = 0; e < E; e++) dz[e] *= norm_silu_slope(fmaf(v[e], map.slope[e], map.shift[e]));
+}
+
+template <class T, int E>
+__device__ __forceinline__ void find_map(const norm_act_args &f, const norm_tile &t, bwd_map<E> *map)
+{
+    const int per_group = (f.c1 + f.c2) / f.groups;
+    for (int e = 0; e < E; e++) {
+        const int c = t.from + t.channel + e;
+        const int64_t group = (int64_t)t.image * f.groups + c / per_group;
+        const norm_channel k = norm_channel_of<T>(f, t.image, c);
+        map->center[e] = k.addend - f.mean[group];
+        map->slope[e] = k.gain * f.rstd[group];
+        map->shift[e] = k.shift;
+    }
+}
+
+/* m1, m2: the means over each group of the range of gain dz and of gain dz xhat. */
+template <int E>
+__device__ __forceinline__ void add_means(const norm_act_args &f, const norm_tile &t, const double *m1,
+                                          const double *m2, bwd_map<E> *map)
+{
+    const int per_group = (f.c1 + f.c2) / f.groups;
+    for (int e = 0; e < E; e++) {
+        const int g = (t.channel + e) / per_group;
+        const float rstd = f.rstd[(int64_t)t.image * f.groups + t.from / per_group + g];
+        map->at_0[e] = (float)m1[g] * rstd;
+        map->of_v[e] = (float)m2[g] * rstd * rstd;
+    }
+}
+
+/* A tile's part of the slab: x as it came, and dz, which costs an exponential, in float. */
+template <class T> struct bwd_slab {
+    T *x;      /* [pixels, width]  NULL: there is no slab */
+    float *dz; /* [pixels, width] */
+};
+
+template <class T> __device__ __forceinline__ bwd_slab<T> slab_of(const norm_cut &u, unsigned char *memory)
+{
+    const bwd_slab<T> s = {reinterpret_cast<T *>(memory),
+                           reinterpret_cast<float *>(memory + (u.range * u.pixels * (int)sizeof(T) + 15) / 16 * 16)};
+    return s;
+}
+
+/* First pass over the tile: s1 = sum dz, s2 = sum dz v of this thread; fills the slab where there is one. */
+template <class T, int E, bool SLAB>
+__device__ __forceinline__ void sum_dz(const norm_act_bwd_args &a, const norm_tile &t, const bwd_slab<T> &slab,
+                                       float *s1, float *s2)
+{
+    constexpr int BATCH = E == 1 ? 1 : 2;
+    const norm_run<const T> x = norm_run_of<const T>(a.f, t, a.f.x, a.f.x2),
+                            dy = norm_run_joined<const T>(a.f, t, a.dy);
+    bwd_map<E> map;
+    find_map<T, E>(a.f, t, &map);
+    for (int e = 0; e < E; e++) s1[e] = s2[e] = 0.0f;
+    for (int i = t.row; i < t.pixels; i += BATCH * t.rows) {
+        norm_pack<T, E> x_in[BATCH] = {}, dy_in[BATCH] = {};
+        UNROLL()
+        for (int k = 0; k < BATCH; k++) {
+            const int pixel = i + k * t.rows;
+            if (pixel >= t.pixels) continue;
+            x_in[k] = norm_get<E>(x.at + pixel * x.ld);
+            dy_in[k] = norm_get<E>(dy.at + pixel * dy.ld);
+        }
+        UNROLL()
+        for (int k = 0; k < BATCH; k++) {
+            const int pixel = i + k * t.rows, place = pixel * t.width + t.channel;
+            float v[E], dz[E];
+            if (pixel >= t.pixels) continue;
+            find_dz(x_in[k], dy_in[k], map, a.f.silu, v, dz);
+            for (int e = 0; e < E; e++) s1[e] += dz[e], s2[e] = fmaf(dz[e], v[e], s2[e]);
+            if (!SLAB) continue;
+            norm_put(slab.x + place, x_in[k]);
+            norm_put_floats<E>(slab.dz + place, dz);
+        }
+    }
+}
+
+/* What a thread does with d(v): writes it, and adds it up over the pixels. */
+template <class T, int E> struct dx_sink {
+    norm_run<T> to;        /* NULL: not wanted */
+    bool add;              /* to += */
+    float dx[E], total[E]; /* sums: of d(v); of what `to` holds in the end, or would */
+};
+
+template <class T, int E>
+__device__ __forceinline__ void open_sink(const norm_act_bwd_args &a, const norm_tile &t, dx_sink<T, E> *s)
+{
+    s->to = norm_run_of<T>(a.f, t, a.dx, a.dx2);
+    s->add = s->to.at && (t.from + t.channel < a.f.c1 ? a.add : a.add2);
+    for (int e = 0; e < E; e++) s->dx[e] = s->total[e] = 0.0f;
+}
+
+template <class T, int E>
+__device__ __forceinline__ void take_dx(dx_sink<T, E> *s, int pixel, const bwd_map<E> &map, const float *v,
+                                        const float *dz, const norm_pack<T, E> &old)
+{
+    norm_pack<T, E> out;
+    for (int e = 0; e < E; e++) {
+        const float dx = fmaf(dz[e], map.slope[e], -map.at_0[e]) - v[e] * map.of_v[e];
+        const float total = s->add ? norm_widen(old.v[e]) + dx : dx;
+        s->dx[e] += dx;
+        s->total[e] += total;
+        norm_narrow(total, &out.v[e]);
+    }
+    if (s->to.at) norm_put(s->to.at + pixel * s->to.ld, out);
+}
+
+/* Second pass, from the slab. */
+template <class T, int E>
+__device__ __forceinline__ void write_dx_from_slab(const norm_tile &t, const bwd_slab<T> &slab, const bwd_map<E> &map,
+                                                   dx_sink<T, E> *s)
+{
+    constexpr int BATCH = E == 1 ? 1 : 2;
+    for (int i = t.row; i < t.pixels; i += BATCH * t.rows) {
+        norm_pack<T, E> old[BATCH] = {};
+        UNROLL()
+        for (int k = 0; k < BATCH; k++)
+            if (s->add && i + k * t.rows < t.pixels) old[k] = norm_get<E>(s->to.at + (i + k * t.rows) * s->to.ld);
+        UNROLL()
+        for (int k = 0; k < BATCH; k++) {
+            const int pixel = i + k * t.rows, place = pixel * t.width + t.channel;
+            if (pixel >= t.pixels) continue;
+            const norm_pack<T, E> x = norm_get<E>(slab.x + place);
+            float v[E], dz[E];
+            for (int e = 0; e < E; e++) v[e] = norm_widen(x.v[e]) + map.center[e];
+            norm_get_floats<E>(dz, slab.dz + place);
+            take_dx(s, pixel, map, v, dz, old[k]);
+        }
+    }
+}
+
+/* Second pass, from global memory. */
+template <class T, int E>
+__device__ __forceinline__ void write_dx_again(const norm_act_bwd_args &a, const norm_tile &t, const bwd_map<E> &map,
+                                               dx_sink<T, E> *s)
+{
+    const norm_run<const T> x = norm_run_of<const T>(a.f, t, a.f.x, a.f.x2),
+                            dy = norm_run_joined<const T>(a.f, t, a.dy);
+    for (int pixel = t.row; pixel < t.pixels; pixel += t.rows) {
+        const norm_pack<T, E> x_in = norm_get<E>(x.at + pixel * x.ld), dy_in = norm_get<E>(dy.at + pixel * dy.ld);
+        norm_pack<T, E> old = {};
+        float v[E], dz[E];
+        if (s->add) old = norm_get<E>(s->to.at + pixel * s->to.ld);
+        find_dz(x_in, dy_in, map, a.f.silu, v, dz);
+        take_dx(s, pixel, map, v, dz, old);
+    }
+}
+
+template <class T>
+__device__ __forceinline__ void store_dcond(const norm_act_bwd_args &a, int image, int at, double value)
+{
+    T *to = static_cast<T *>(a.dcond) + image * a.dcond_ld + at;
+    norm_narrow((a.add_dcond ? norm_widen(*to) : 0.0f) + (float)value, to);
+}
+
+/* Channel c of an image has the sums s1, s2: what becomes of them. */
+template <class T>
+__device__ __forceinline__ void finish_sums(const norm_act_bwd_args &a, int image, int c, double s1, double s2,
+                                            double up)
+{
+    *image_sum(a, image, SUM_DBETA, c) = (float)(s1 * up);
+    *image_sum(a, image, SUM_DGAMMA, c) = (float)(s2 * up);
+    if (!a.dcond || a.f.kind != NORM_SCALE_SHIFT) return;
+    store_dcond<T>(a, image, c, a.f.gamma[c] * s2 + a.f.beta[c] * s1);
+    store_dcond<T>(a, image, a.f.c1 + a.f.c2 + c, s1);
+}
+
+HD bool wants_dcond_sums(const norm_act_bwd_args &a) { return a.dcond && a.f.kind == NORM_ADD; }
+HD bool wants_dx_sums(const norm_act_bwd_args &a) { return a.dbias || a.dbias2; }
+HD bool wants_dx(const norm_act_bwd_args &a) { return a.dx || a.dx2 || wants_dcond_sums(a) || wants_dx_sums(a); }
+
+/* Block (image, range): all of an image's part, x and dy read once. */
+template <class T, int E>
+__global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
+    norm_act_bwd_slab_kernel(norm_act_bwd_args a, norm_cut cut)
+{
+    SHARED_DYNAMIC(unsigned char, memory);
+    const norm_tile t = norm_tile_of<E>(a.f, cut);
+    const norm_memory m = norm_carve(memory, cut);
+    const bwd_slab<T> slab = slab_of<T>(cut, m.slab);
+    const int per_group = (a.f.c1 + a.f.c2) / a.f.groups;
+    const double count = (double)a.f.hw * per_group;
+    float s1[E], s2[E];
+    sum_dz<T, E, true>(a, t, slab, s1, s2);
+    norm_totals<E>(t, m, s1, m.total[0]);
+    norm_totals<E>(t, m, s2, m.total[1]);
+    UNROLL(1)
+    for (int k = (int)threadIdx.x; k < t.width; k += (int)blockDim.x) {
+        const int c = t.from + k;
+        const norm_channel of = norm_channel_of<T>(a.f, t.image, c);
+        const double sum1 = m.total[0][k],
+                     sum2 = m.total[1][k] * a.f.rstd[(int64_t)t.image * a.f.groups + c / per_group];
+        finish_sums<T>(a, t.image, c, sum1, sum2, of.up);
+        m.total[0][k] = sum1 * of.gain / count;
+        m.total[1][k] = sum2 * of.gain / count;
+    }
+    if (!wants_dx(a)) return;
+    __syncthreads();
+    for (int k = 0; k < 2; k++) norm_group_sums(t, per_group, m.group[k], [&](int c) { return m.total[k][c]; });
+    bwd_map<E> map;
+    dx_sink<T, E> sink;
+    find_map<T, E>(a.f, t, &map);
+    add_means<E>(a.f, t, m.group[0], m.group[1], &map);
+    open_sink<T, E>(a, t, &sink);
+    write_dx_from_slab<T, E>(t, slab, map, &sink);
+    if (wants_dcond_sums(a)) {
+        norm_totals<E>(t, m, sink.dx, m.total[0]);
+        for (int k = (int)threadIdx.x; k < t.width; k += (int)blockDim.x)
+            store_dcond<T>(a, t.image, t.from + k, m.total[0][k]);
+    }
+    if (wants_dx_sums(a)) {
+        norm_totals<E>(t, m, sink.total, m.total[1]);
+        for (int k = (int)threadIdx.x; k < t.width; k += (int)blockDim.x)
+            *image_sum(a, t.image, SUM_DX, t.from + k) = (float)m.total[1][k];
+    }
+}
+
+/* ---- in chunks ---- */
+
+/* Every thread's sum over the tile's pixels into sums `which` of the chunk. */
+template <int E>
+__device__ __forceinline__ void store_chunk_sums(const norm_act_bwd_args &a, const norm_cut &cut, const norm_tile &t,
+                                                 const norm_memory &m, int which, const float *sum)
+{
+    norm_totals<E>(t, m, sum, m.total[0]);
+    for (int k = (int)threadIdx.x; k < t.width; k += (int)blockDim.x)
+        *chunk_sum(a, cut, t.image, t.chunk, which, t.from + k) = (float)m.total[0][k];
+}
+
+/* Block (image, chunk, range): S1, and S2 times the standard deviation */
+template <class T, int E>
+__global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
+    norm_act_bwd_sums_kernel(norm_act_bwd_args a, norm_cut cut)
+{
+    SHARED_DYNAMIC(unsigned char, memory);
+    const norm_tile t = norm_tile_of<E>(a.f, cut);
+    const norm_memory m = norm_carve(memory, cut);
+    const bwd_slab<T> none = {nullptr, nullptr};
+    float s1[E], s2[E];
+    sum_dz<T, E, false>(a, t, none, s1, s2);
+    store_chunk_sums<E>(a, cut, t, m, CHUNK_S1, s1);
+    store_chunk_sums<E>(a, cut, t, m, CHUNK_S2, s2);
+}
+
+/* Block (image, chunk, range): dx, and its sums */
+template <class T, int E>
+__global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
+    norm_act_bwd_apply_kernel(norm_act_bwd_args a, norm_cut cut)
+{
+    SHARED_DYNAMIC(unsigned char, memory);
+    const norm_tile t = norm_tile_of<E>(a.f, cut);
+    const norm_memory m = norm_carve(memory, cut);
+    const int per_group = (a.f.c1 + a.f.c2) / a.f.groups;
+    const double count = (double)a.f.hw * per_group;
+    for (int k = 0; k < 2; k++) {
+        const float *sums = image_sum(a, t.image, k == 0 ? SUM_DBETA : SUM_DGAMMA, t.from), *gamma = a.f.gamma + t.from;
+        norm_group_sums(t, per_group, m.group[k], [&](int c) { return (double)gamma[c] * sums[c] / count; });
+    }
+    bwd_map<E> map;
+    dx_sink<T, E> sink;
+    find_map<T, E>(a.f, t, &map);
+    add_means<E>(a.f, t, m.group[0], m.group[1], &map);
+    open_sink<T, E>(a, t, &sink);
+    write_dx_again<T, E>(a, t, map, &sink);
+    if (wants_dcond_sums(a)) store_chunk_sums<E>(a, cut, t, m, CHUNK_DX, sink.dx);
+    if (wants_dx_sums(a)) store_chunk_sums<E>(a, cut, t, m, CHUNK_TOTAL, sink.total);
+}
+
+/* ---- sums of partial sums: blocks of NORM_COLUMNS channels and NORM_SLICES threads a channel ---- */
+
+/* The sum of p[0], p[ld], ..., p[(rows - 1) ld] in the threads of slice 0.  All threads must call it. */
+static __device__ __forceinline__ double column_total(const float *p, int rows, int64_t ld)
+{
+    SHARED(double, part, NORM_COLUMNS *NORM_SLICES);
+    const int tid = (int)threadIdx.x;
+    double sum = 0.0;
+    UNROLL(4)
+    for (int row = tid / NORM_COLUMNS; row < rows; row += NORM_SLICES) sum += p[row * ld];
+    part[tid] = sum;
+    __syncthreads();
+    sum = 0.0;
+    if (tid < NORM_COLUMNS)
+        for (int s = 0; s < NORM_SLICES; s++) sum += part[s * NORM_COLUMNS + tid];
+    __syncthreads(); /* before anybody writes the parts again */
+    return sum;
+}
+
+/* Block (image, NORM_COLUMNS channels): S1 and S2 of the image from those of its chunks; or, at the end, the
+ * sums of dx. */
+template <class T> __global__ void norm_act_bwd_join_kernel(norm_act_bwd_args a, norm_cut cut, int at_the_end)
+{
+    const int all = a.f.c1 + a.f.c2, blocks = (all + NORM_COLUMNS - 1) / NORM_COLUMNS;
+    const int image = (int)blockIdx.x / blocks;
+    const int c = (int)blockIdx.x % blocks * NORM_COLUMNS + (int)threadIdx.x % NORM_COLUMNS;
+    const bool mine = (int)threadIdx.x < NORM_COLUMNS && c < all;
+    const int rows = c < all ? cut.chunks : 0;
+    const int64_t ld = (int64_t)CHUNK_SUMS * all;
+    const bool first = !at_the_end || wants_dcond_sums(a), second = !at_the_end || wants_dx_sums(a);
+    const double sum1 = first ? column_total(chunk_sum(a, cut, image, 0, CHUNK_S1, c), rows, ld) : 0.0;
+    const double sum2 = second ? column_total(chunk_sum(a, cut, image, 0, CHUNK_S2, c), rows, ld) : 0.0;
+    if (!mine) return;
+    if (!at_the_end) {
+        const int64_t group = (int64_t)image * a.f.groups + c / (all / a.f.groups);
+        finish_sums<T>(a, image, c, sum1, sum2 * a.f.rstd[group], norm_channel_of<T>(a.f, image, c).up);
+        return;
+    }
+    if (first) store_dcond<T>(a, image, c, sum1);
+    if (second) *image_sum(a, image, SUM_DX, c) = (float)sum2;
+}
+
+static __device__ __forceinline__ void add_over_images(const norm_act_bwd_args &a, int which, int c, int all, float *to,
+                                                       int add)
+{
+    const double sum = column_total(image_sum(a, 0, which, c), c < all ? a.f.n : 0, (int64_t)SUMS * all);
+    if ((int)threadIdx.x < NORM_COLUMNS && c < all && to) *to = (add ? *to : 0.0f) + (float)sum;
+}
+
+/* Block (NORM_COLUMNS channels): over all images */
+__global__ void norm_act_bwd_finish_kernel(norm_act_bwd_args a)
+{
+    const int all = a.f.c1 + a.f.c2, c = (int)blockIdx.x * NORM_COLUMNS + (int)threadIdx.x % NORM_COLUMNS;
+    if (a.dbeta) add_over_images(a, SUM_DBETA, c, all, a.dbeta + c, a.add_dbeta);
+    if (a.dgamma) add_over_images(a, SUM_DGAMMA, c, all, a.dgamma + c, a.add_dgamma);
+    if (!wants_dx_sums(a)) return;
+    float *base = c < a.f.c1 ? a.dbias : a.dbias2;
+    add_over_images(a, SUM_DX, c, all, base ? base + (c < a.f.c1 ? c : c - a.f.c1) : nullptr,
+                    c < a.f.c1 ? a.add_dbias : a.add_dbias2);
+}
+
+/* ---- the launches ---- */
+
+template <class T, int E>
+static void launch_chunks(cudaStream_t stream, const norm_act_bwd_args &a, const norm_cut &cut, unsigned columns)
+{
+    const unsigned blocks = norm_blocks(&a.f, &cut), threads = NORM_COLUMNS * NORM_SLICES;
+    SHARED_LIMIT((norm_act_bwd_sums_kernel<T, E>), shared_most());
+    SHARED_LIMIT((norm_act_bwd_apply_kernel<T, E>), shared_most());
+    LAUNCH((norm_act_bwd_sums_kernel<T, E>), dim3(blocks), cut.threads, cut.shared, stream, a, cut);
+    LAUNCH(norm_act_bwd_join_kernel<T>, dim3(a.f.n * columns), threads, 0, stream, a, cut, 0);
+    if (!wants_dx(a)) return;
+    LAUNCH((norm_act_bwd_apply_kernel<T, E>), dim3(blocks), cut.threads, cut.shared, stream, a, cut);
+    if (!wants_dcond_sums(a) && !wants_dx_sums(a)) return;
+    LAUNCH(norm_act_bwd_join_kernel<T>, dim3(a.f.n * columns), threads, 0, stream, a, cut, 1);
+}
+
+template <class T, int E> static ddpm_status launch(void *to, const norm_act_bwd_args &a, const norm_cut &cut)
+{
+    const cudaStream_t stream = (cudaStream_t)to;
+    const unsigned columns = ((unsigned)(a.f.c1 + a.f.c2) + NORM_COLUMNS - 1) / NORM_COLUMNS;
+    if (cut.slab) {
+        SHARED_LIMIT((norm_act_bwd_slab_kernel<T, E>), shared_most());
+        LAUNCH((norm_act_bwd_slab_kernel<T, E>), dim3(norm_blocks(&a.f, &cut)), cut.threads, cut.shared, stream, a,
+               cut);
+    } else
+        launch_chunks<T, E>(stream, a, cut, columns);
+    if (a.dgamma || a.dbeta || wants_dx_sums(a))
+        LAUNCH(norm_act_bwd_finish_kernel, dim3(columns), NORM_COLUMNS * NORM_SLICES, 0, stream, a);
+    return launch_status();
+}
+
+ddpm_status k_norm_act_bwd_within(void *stream, const norm_act_bwd_args *a, size_t shared)
+{
+    const norm_act_args *f = &a->f;
+    const bool aligned = norm_is_aligned(f->x) && norm_is_aligned(f->x2) && norm_is_aligned(a->dy) &&
+                         norm_is_aligned(a->dx) && norm_is_aligned(a->dx2);
+    const norm_want want = {norm_storage_bytes(f) + sizeof(float), shared, aligned, false};
+    norm_cut cut;
+    if (!norm_shape_is_sound(f) || !norm_cut_make(&cut, f, &want) || norm_blocks(f, &cut) == 0) return DDPM_EINVAL;
+    if (f->type == STORE_F32)
+        return cut.vector == 1 ? launch<float, 1>(stream, *a, cut) : launch<float, 4>(stream, *a, cut);
+    return cut.vector == 1 ? launch<bf16, 1>(stream, *a, cut) : launch<bf16, 8>(stream, *a, cut);
+}
+
+ddpm_status k_norm_act_bwd(void *stream, const norm_act_bwd_args *a)
+{
+    return k_norm_act_bwd_within(stream, a, shared_most());
+}

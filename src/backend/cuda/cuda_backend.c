@@ -1,0 +1,255 @@
+#include "backend/cuda/cuda_backend.h"
+#include "core/mem.h"
+#include "pointwise.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 256 };                                  /* what libraries want of a workspace, and cudaMalloc gives */
+static const size_t WORKSPACE_CAP = (size_t)256 << 20; /* bytes a library's plan may ask for */
+
+static const cuda_op *const ops[OP_COUNT] = {
+#define OP(name, vjp, flops) [OP_##name] = &cuda_##name,
+#include "plan/ops.def"
+#undef OP
+};
+
+/* After a failure of the device nothing it holds can be trusted: everything later fails the same way. */
+static ddpm_status keep_failure(cuda_backend *be, ddpm_status st, err *why, err *e)
+{
+    if (st == DDPM_EBACKEND && be->dead.status == DDPM_OK) be->dead = *why;
+    return st == DDPM_OK ? st : err_set(e, st, "%s", why->text);
+}
+
+static ddpm_status alive(const cuda_backend *be, err *e)
+{
+    return be->dead.status == DDPM_OK ? DDPM_OK : err_set(e, be->dead.status, "%s", be->dead.text);
+}
+
+static void destroy(backend *base)
+{
+    cuda_backend *be = (cuda_backend *)base;
+    if (!be) return;
+    cuda_forget_graphs(be, NULL);
+    choices_destroy(be->choices);
+    blas_context_destroy(be->blas);
+    dnn_context_destroy(be->dnn);
+    cuda_staging_destroy(be);
+    rt_event_destroy(be->before);
+    for (int i = 0; i < SIDE_WINDOW; i++) rt_event_destroy(be->after[i]);
+    rt_stream_destroy(be->aside);
+    rt_stream_destroy(be->main);
+    rt_free(be->count);
+    rt_free_host(be->turns);
+    mem_free(be);
+}
+
+static const char *precision_name(const cuda_backend *be)
+{
+    return be->base.act == DTYPE_BF16 ? "bf16" : be->tf32 ? "tf32" : "fp32";
+}
+
+static void libraries(const cuda_backend *be, char text[200])
+{
+    char dnn[80], blas[80];
+    dnn_context_describe(be->dnn, dnn);
+    blas_context_describe(be->blas, blas);
+    (void)snprintf(text, 200, "driver %d.%d, CUDA %d.%d, %s, %s", be->device.driver / 1000,
+                   be->device.driver % 1000 / 10, be->device.runtime / 1000, be->device.runtime % 1000 / 10, dnn, blas);
+}
+
+static void describe(const backend *base, char *text, size_t cap)
+{
+    const cuda_backend *be = (const cuda_backend *)base;
+    const double gib = 1024.0 * 1024 * 1024;
+    char with[200];
+    libraries(be, with);
+    (void)snprintf(text, cap, "cuda:%d %s (%d.%d), %s, %s, %.1f of %.1f GiB free", be->device.index, be->device.name,
+                   be->device.major, be->device.minor, with, precision_name(be), (double)rt_memory_free() / gib,
+                   (double)be->device.total / gib);
+}
+
+static ddpm_status alloc(backend *base, size_t bytes, void **out, err *e)
+{
+    TRY(alive((cuda_backend *)base, e));
+    return rt_alloc(bytes, out, e);
+}
+
+static void release(backend *base, void *memory)
+{
+    (void)base;
+    rt_free(memory);
+}
+
+static ddpm_status upload(backend *base, void *to, const void *from_host, size_t bytes, err *e)
+{
+    cuda_backend *be = (cuda_backend *)base;
+    err why = {0};
+    TRY(alive(be, e));
+    return keep_failure(be, cuda_stage_upload(be, to, from_host, bytes, &why), &why, e);
+}
+
+static ddpm_status download_now(cuda_backend *be, void *to_host, const void *from, size_t bytes, err *e)
+{
+    TRY(rt_download(to_host, from, bytes, be->main, e));
+    return rt_sync(be->main, e);
+}
+
+static ddpm_status download(backend *base, void *to_host, const void *from, size_t bytes, err *e)
+{
+    cuda_backend *be = (cuda_backend *)base;
+    err why = {0};
+    TRY(alive(be, e));
+    return keep_failure(be, download_now(be, to_host, from, bytes, &why), &why, e);
+}
+
+static size_t tensor_bytes(const backend *base, const tensor *t)
+{
+    (void)base;
+    return (size_t)tensor_count(t) * dtype_size(t->dtype);
+}
+
+static ddpm_status prepare(backend *base, step *s, size_t *scratch, err *e)
+{
+    cuda_backend *be = (cuda_backend *)base;
+    err why = {0};
+    *scratch = 0;
+    TRY(alive(be, e));
+    if (!ops[s->op]->prepare) return DDPM_OK;
+    const ddpm_status st = ops[s->op]->prepare(be, s, scratch, &why);
+    return st == DDPM_OK ? st : err_set(e, st, "%s (%s): %s", s->path, op_name[s->op], why.text);
+}
+
+static void unprepare(backend *base, step *s)
+{
+    cuda_forget_graphs((cuda_backend *)base, s);
+    if (s->impl && ops[s->op]->release) ops[s->op]->release(s);
+}
+
+ddpm_status cuda_run_op(cuda_backend *be, const step *s, err *e)
+{
+    err why = {0};
+    const ddpm_status st = ops[s->op]->run(be, s, &why);
+    return st == DDPM_OK ? st : err_set(e, st, "%s (%s): %s", s->path, op_name[s->op], why.text);
+}
+
+static ddpm_status run(backend *base, step *const *steps, int n, int times, err *e)
+{
+    cuda_backend *be = (cuda_backend *)base;
+    err why = {0};
+    TRY(alive(be, e));
+    return keep_failure(be, cuda_run_steps(be, steps, n, times, &why), &why, e);
+}
+
+static ddpm_status convert(backend *base, void *low, const float *weights, size_t count, err *e)
+{
+    cuda_backend *be = (cuda_backend *)base;
+    const pointwise_args a = {.kind = POINT_KIND_COPY,
+                              .x = weights,
+                              .y = low,
+                              .x_type = STORE_F32,
+                              .y_type = STORE_BF16,
+                              .count = (int64_t)count};
+    err why = {0};
+    TRY(alive(be, e));
+    return keep_failure(be, rt_launched(k_pointwise(be->main, &a), &why), &why, e);
+}
+
+static size_t memory_free(const backend *base)
+{
+    (void)base;
+    return rt_memory_free();
+}
+
+static void report(const backend *base, FILE *to) { choices_dump(((const cuda_backend *)base)->choices, to); }
+
+static const backend_table table = {
+    .name = "cuda",
+    .alignment = ALIGN,
+    .destroy = destroy,
+    .describe = describe,
+    .alloc = alloc,
+    .release = release,
+    .upload = upload,
+    .download = download,
+    .tensor_bytes = tensor_bytes,
+    .prepare = prepare,
+    .unprepare = unprepare,
+    .run = run,
+    .convert = convert,
+    .memory_free = memory_free,
+    .report = report,
+};
+
+/* "auto", "cuda": -1; "cuda:2": 2 */
+static ddpm_status device_index(const char *device, int *index, err *e)
+{
+    *index = -1;
+    if (!strcmp(device, "auto") || !strcmp(device, "cuda")) return DDPM_OK;
+    char *end = NULL;
+    const long i = strncmp(device, "cuda:", 5) || !device[5] ? -1 : strtol(device + 5, &end, 10);
+    if (i < 0 || i > 1023 || *end)
+        return err_set(e, DDPM_EINVAL, "device=%s: use auto, cpu, cuda or cuda:N with a number from 0", device);
+    *index = (int)i;
+    return DDPM_OK;
+}
+
+static ddpm_status open_streams(cuda_backend *be, err *e)
+{
+    TRY(rt_stream_create(true, &be->main, e));
+    TRY(rt_stream_create(false, &be->aside, e));
+    TRY(rt_event_create(false, &be->before, e));
+    for (int i = 0; i < SIDE_WINDOW; i++) TRY(rt_event_create(false, &be->after[i], e));
+    void *count = NULL, *turns = NULL;
+    TRY(rt_alloc(sizeof *be->count, &count, e));
+    be->count = count;
+    TRY(rt_alloc_host(sizeof *be->turns, &turns, e));
+    be->turns = turns;
+    be->stream = be->main;
+    return DDPM_OK;
+}
+
+static ddpm_status open_libraries(cuda_backend *be, const backend_spec *spec, err *e)
+{
+    char with[200], machine[320];
+    TRY(dnn_context_create(NULL, &be->dnn, e));
+    TRY(blas_context_create(&be->blas, e));
+    libraries(be, with);
+    (void)snprintf(machine, sizeof machine, "%s (%d.%d), %s", be->device.name, be->device.major, be->device.minor,
+                   with);
+    return choices_create(&(choices_spec){.file = spec->plan_cache,
+                                          .machine = machine,
+                                          .stream = be->main,
+                                          .l2 = be->device.l2,
+                                          .deterministic = !spec->nondeterministic,
+                                          .untimed = cuda_without(be, CUDA_NO_TUNING),
+                                          .workspace_cap = WORKSPACE_CAP},
+                          &be->choices, e);
+}
+
+ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
+{
+    cuda_backend *be = NULL;
+    int index;
+    ddpm_status st = DDPM_OK;
+    *out = NULL;
+    TRY_GOTO(device_index(spec->device, &index, e));
+    TRY_GOTO(mem_array(&be, 1, sizeof *be, "cuda backend", e));
+    be->base.fn = &table;
+    be->base.act = spec->precision == PRECISION_AUTO || spec->precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    be->base.bias_sums = !(spec->debug & CUDA_NO_BIAS_SUMS);
+    be->tf32 = spec->precision == PRECISION_TF32;
+    be->debug = spec->debug;
+    TRY_GOTO(rt_open(index, &be->device, e));
+    TRY_GOTO(open_streams(be, e));
+    TRY_GOTO(open_libraries(be, spec, e));
+    if (choices_remark(be->choices)[0]) be->base.remark = choices_remark(be->choices);
+    *out = &be->base;
+    be = NULL;
+done:
+    if (be) destroy(&be->base);
+    return st;
+}
+
+bool cuda_present(void) { return rt_present(); }

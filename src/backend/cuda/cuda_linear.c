@@ -1,0 +1,122 @@
+/* cuda_linear.c - the time embedding's matrices. */
+#include "backend/cuda/cuda_backend.h"
+#include "column_sum.h"
+#include "core/mem.h"
+#include "pointwise.h"
+
+typedef struct linear_impl {
+    product y, dx, dw;
+    size_t dz, sums;
+} linear_impl;
+
+static void linear_release(step *s)
+{
+    mem_free(s->impl);
+    s->impl = NULL;
+}
+
+static ddpm_status new_impl(step *s, linear_impl **out, err *e)
+{
+    TRY(mem_array(out, 1, sizeof **out, "matrix product", e));
+    s->impl = *out;
+    return DDPM_OK;
+}
+
+static ddpm_status linear_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
+{
+    const tensor *x = s->in[LINEAR_X], *y = s->out[LINEAR_Y];
+    linear_impl *impl;
+    TRY(new_impl(s, &impl, e));
+    impl->y.q = (gemm_problem){.in = x->dtype,
+                               .out = y->dtype,
+                               .transpose_b = true,
+                               .m = x->n,
+                               .n = y->c,
+                               .k = x->c,
+                               .lda = x->c,
+                               .ldb = x->c,
+                               .ldd = y->c,
+                               .bias = !cuda_without(be, CUDA_NO_EPILOGUE)};
+    return cuda_product_prepare(be, &impl->y, 0, scratch, e);
+}
+
+static ddpm_status linear_run(cuda_backend *be, const step *s, err *e)
+{
+    const linear_impl *impl = s->impl;
+    const tensor *y = s->out[LINEAR_Y], *bias = s->in[LINEAR_BIAS];
+    const tensor *pre = s->out[LINEAR_PRE] ? s->out[LINEAR_PRE] : y;
+    const product_data at = {.a = s->in[LINEAR_X]->data,
+                             .b = s->in[LINEAR_W]->low,
+                             .bias = impl->y.q.bias ? bias->low : NULL,
+                             .d = pre->data};
+    TRY(cuda_product_run(be, s, &impl->y, &at, e));
+    if (!impl->y.q.bias) TRY(cuda_fill_rows(be, pre, bias, pre->data, e));
+    if (!s->a.linear.silu) return DDPM_OK;
+    const pointwise_args a = {.kind = POINT_KIND_SILU,
+                              .x = pre->data,
+                              .y = y->data,
+                              .x_type = cuda_storage(pre),
+                              .y_type = cuda_storage(y),
+                              .count = tensor_count(y)};
+    return rt_launched(k_pointwise(be->stream, &a), e);
+}
+
+static ddpm_status linear_bwd_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
+{
+    const tensor *dy = s->in[LINEAR_BWD_DY], *x = s->in[LINEAR_BWD_X], *dx = s->out[LINEAR_BWD_DX];
+    linear_impl *impl;
+    TRY(new_impl(s, &impl, e));
+    if (s->a.linear.silu) impl->dz = cuda_piece(scratch, (size_t)tensor_count(dy) * dtype_size(dy->dtype));
+    if (s->out[LINEAR_BWD_DBIAS]) impl->sums = cuda_piece(scratch, column_sum_scratch(dy->n, dy->c));
+    impl->dw.q = (gemm_problem){.in = dy->dtype,
+                                .out = DTYPE_F32,
+                                .transpose_a = true,
+                                .m = dy->c,
+                                .n = x->c,
+                                .k = x->n,
+                                .lda = dy->c,
+                                .ldb = x->c,
+                                .ldd = x->c,
+                                .addend = step_adds(s, LINEAR_BWD_DW)};
+    TRY(cuda_product_prepare(be, &impl->dw, 0, scratch, e));
+    if (!dx) return DDPM_OK;
+    impl->dx.q = (gemm_problem){.in = dy->dtype,
+                                .out = dx->dtype,
+                                .m = x->n,
+                                .n = x->c,
+                                .k = dy->c,
+                                .lda = dy->c,
+                                .ldb = x->c,
+                                .ldd = x->c,
+                                .addend = step_adds(s, LINEAR_BWD_DX)};
+    return cuda_product_prepare(be, &impl->dx, 0, scratch, e);
+}
+
+static ddpm_status linear_bwd_run(cuda_backend *be, const step *s, err *e)
+{
+    const linear_impl *impl = s->impl;
+    const tensor *dy = s->in[LINEAR_BWD_DY], *x = s->in[LINEAR_BWD_X], *dx = s->out[LINEAR_BWD_DX];
+    const void *dz = dy->data;
+    if (s->a.linear.silu) {
+        const pointwise_args a = {.kind = POINT_KIND_SILU_BWD,
+                                  .x = dy->data,
+                                  .other = s->in[LINEAR_BWD_PRE]->data,
+                                  .y = cuda_scratch(s, impl->dz),
+                                  .x_type = cuda_storage(dy),
+                                  .other_type = cuda_storage(s->in[LINEAR_BWD_PRE]),
+                                  .y_type = cuda_storage(dy),
+                                  .count = tensor_count(dy)};
+        TRY(rt_launched(k_pointwise(be->stream, &a), e));
+        dz = a.y;
+    }
+    tensor *dbias = s->out[LINEAR_BWD_DBIAS];
+    TRY(cuda_column_sums(be, dy, dz, dbias, step_adds(s, LINEAR_BWD_DBIAS), cuda_scratch(s, impl->sums), e));
+    float *dw = s->out[LINEAR_BWD_DW]->data;
+    TRY(cuda_product_run(be, s, &impl->dw, &(product_data){.a = dz, .b = x->data, .c = dw, .d = dw}, e));
+    if (!dx) return DDPM_OK;
+    const product_data at = {.a = dz, .b = s->in[LINEAR_BWD_W]->low, .c = dx->data, .d = dx->data};
+    return cuda_product_run(be, s, &impl->dx, &at, e);
+}
+
+const cuda_op cuda_linear = {linear_prepare, linear_run, linear_release};
+const cuda_op cuda_linear_bwd = {linear_bwd_prepare, linear_bwd_run, linear_release};

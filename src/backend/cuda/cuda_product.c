@@ -1,0 +1,68 @@
+/* cuda_product.c - matrix products and the small launches that several ops share. */
+#include "backend/cuda/cuda_backend.h"
+#include "column_sum.h"
+#include "fill_rows.h"
+#include "pointwise.h"
+
+ddpm_status cuda_product_prepare(cuda_backend *be, product *g, int64_t offset_bytes, size_t *end, err *e)
+{
+    gemm_problem *q = &g->q;
+    const int64_t in = (int64_t)dtype_size(q->in), out = (int64_t)dtype_size(q->out);
+    if (!q->batch) q->batch = 1;
+    if (q->alpha == 0) q->alpha = 1;
+    if (!q->ldc) q->ldc = q->ldd;
+    q->tf32 = be->tf32 && q->in == DTYPE_F32;
+    const int64_t bytes[] = {q->lda * in,      q->ldb * in,      q->ldd * out,      q->ldc * out,
+                             q->stride_a * in, q->stride_b * in, q->stride_d * out, offset_bytes};
+    q->align = cuda_alignment(bytes, (int)(sizeof bytes / sizeof *bytes));
+    TRY(cuda_gemm(be, q, &g->p, e));
+    g->workspace = cuda_piece(end, choices_workspace(g->p));
+    return DDPM_OK;
+}
+
+ddpm_status cuda_product_run(cuda_backend *be, const step *s, const product *g, const product_data *at, err *e)
+{
+    /* operands are not const for the library's sake; it writes to D alone */
+    void *const operands[PRIMITIVE_OPERANDS] = {[GEMM_A] = (void *)(uintptr_t)at->a,
+                                                [GEMM_B] = (void *)(uintptr_t)at->b,
+                                                [GEMM_D] = at->d,
+                                                [GEMM_BIAS] = (void *)(uintptr_t)at->bias,
+                                                [GEMM_C] = (void *)(uintptr_t)at->c};
+    return cuda_primitive_run(be, g->p, operands, cuda_scratch(s, g->workspace), e);
+}
+
+ddpm_status cuda_column_sums(cuda_backend *be, const tensor *x, const void *data, tensor *sums, bool add, void *partial,
+                             err *e)
+{
+    const column_sum_args a = {.x = data,
+                               .type = cuda_storage(x),
+                               .rows = x->n * tensor_hw(x),
+                               .c = x->c,
+                               .sums = sums->data,
+                               .accumulate = add,
+                               .partial = partial};
+    return rt_launched(k_column_sum(be->stream, &a), e);
+}
+
+ddpm_status cuda_copy_as(cuda_backend *be, const void *from, storage from_type, const tensor *to, bool add, err *e)
+{
+    const pointwise_args a = {.kind = POINT_KIND_COPY,
+                              .x = from,
+                              .y = to->data,
+                              .x_type = from_type,
+                              .y_type = cuda_storage(to),
+                              .count = tensor_count(to),
+                              .accumulate = add};
+    return rt_launched(k_pointwise(be->stream, &a), e);
+}
+
+ddpm_status cuda_fill_rows(cuda_backend *be, const tensor *to, const tensor *bias, const void *residual, err *e)
+{
+    const fill_rows_args a = {.y = to->data,
+                              .type = cuda_storage(to),
+                              .bias = cuda_data(bias),
+                              .residual = residual,
+                              .rows = to->n * tensor_hw(to),
+                              .c = to->c};
+    return rt_launched(k_fill_rows(be->stream, &a), e);
+}

@@ -1,0 +1,225 @@
+/* cuda_run.c - a list of steps as one graph: run once step by step, recorded the next time, replayed ever after.
+ *
+ * Nothing in a step depends on a value the host knows, so the recorded work stays right as long as
+ * the operands lie where they lay; where they have moved, it is recorded again.
+ *
+ * Side steps (gradients of weights: nobody waits for them but the optimizer) go to a second stream.
+ * The plan keeps their operands alive for SIDE_WINDOW steps; here the main stream waits for them by
+ * then, or before, where a step touches what they read or write. */
+#include "backend/cuda/cuda_backend.h"
+#include "core/mem.h"
+
+#include <stdint.h>
+
+typedef struct recorded {
+    struct recorded *next;
+    step *const *steps; /* the plan's; only compared */
+    int n;
+    bool loop;
+    uint64_t operands; /* where they were */
+    rt_graph *graph;   /* NULL: not yet recorded */
+} recorded;
+
+static void destroy_record(recorded *r)
+{
+    rt_graph_destroy(r->graph);
+    mem_free(r);
+}
+
+static bool contains(const recorded *r, const step *s)
+{
+    for (int i = 0; i < r->n; i++)
+        if (r->steps[i] == s) return true;
+    return false;
+}
+
+void cuda_forget_graphs(cuda_backend *be, const step *s)
+{
+    for (recorded **at = &be->graphs; *at;) {
+        recorded *r = *at;
+        if (s && !contains(r, s)) {
+            at = &r->next;
+            continue;
+        }
+        *at = r->next;
+        destroy_record(r);
+    }
+}
+
+/* ---- one after the other, on two streams ---- */
+
+static const tensor *whole(const tensor *t) { return t && t->base ? t->base : t; }
+
+static bool touches(const step *s, const tensor *t)
+{
+    for (int k = 0; k < STEP_IN; k++)
+        if (whole(s->in[k]) == t) return true;
+    for (int k = 0; k < STEP_OUT; k++)
+        if (whole(s->out[k]) == t) return true;
+    return false;
+}
+
+/* Must `s` wait for the side step `aside` that may still be running?  Where it writes what that one
+ * reads or writes, or reads what that one writes. */
+static bool depends(const step *s, const step *aside)
+{
+    for (int k = 0; k < STEP_OUT; k++)
+        if (s->out[k] && touches(aside, whole(s->out[k]))) return true;
+    for (int k = 0; k < STEP_IN; k++) {
+        if (!s->in[k]) continue;
+        if (s->in[k]->arena == ARENA_GRAD) return true; /* all gradients at once: the optimizer */
+        for (int j = 0; j < STEP_OUT; j++)
+            if (aside->out[j] && whole(aside->out[j]) == whole(s->in[k])) return true;
+    }
+    return false;
+}
+
+/* The side steps that the main stream has not waited for: [from, to) of the list. */
+typedef struct pending {
+    step *const *steps;
+    int index[SIDE_WINDOW]; /* of the side step whose end after[slot] marks; -1: none */
+} pending;
+
+static ddpm_status wait_for(cuda_backend *be, pending *p, int slot, err *e)
+{
+    const int reached = p->index[slot];
+    TRY(rt_stream_wait(be->main, be->after[slot], e));
+    for (int k = 0; k < SIDE_WINDOW; k++) /* the side stream is in order */
+        if (p->index[k] >= 0 && p->index[k] <= reached) p->index[k] = -1;
+    return DDPM_OK;
+}
+
+static ddpm_status wait_where_needed(cuda_backend *be, pending *p, int i, err *e)
+{
+    for (int slot = 0; slot < SIDE_WINDOW; slot++) {
+        const int aside = p->index[slot];
+        if (aside < 0) continue;
+        if (i - aside >= SIDE_WINDOW || depends(p->steps[i], p->steps[aside])) TRY(wait_for(be, p, slot, e));
+    }
+    return DDPM_OK;
+}
+
+static ddpm_status run_aside(cuda_backend *be, pending *p, int i, err *e)
+{
+    const int slot = i % SIDE_WINDOW;
+    TRY(rt_event_record(be->before, be->main, e));
+    TRY(rt_stream_wait(be->aside, be->before, e));
+    be->stream = be->aside;
+    const ddpm_status st = cuda_run_op(be, p->steps[i], e);
+    be->stream = be->main;
+    TRY(st);
+    TRY(rt_event_record(be->after[slot], be->aside, e));
+    p->index[slot] = i;
+    return DDPM_OK;
+}
+
+static ddpm_status run_all(cuda_backend *be, step *const *steps, int n, err *e)
+{
+    pending p = {.steps = steps};
+    for (int k = 0; k < SIDE_WINDOW; k++) p.index[k] = -1;
+    for (int i = 0; i < n; i++) {
+        TRY(wait_where_needed(be, &p, i, e));
+        TRY(steps[i]->side ? run_aside(be, &p, i, e) : cuda_run_op(be, steps[i], e));
+    }
+    for (int slot = 0; slot < SIDE_WINDOW; slot++)
+        if (p.index[slot] >= 0) TRY(wait_for(be, &p, slot, e));
+    return DDPM_OK;
+}
+
+/* ---- recorded ---- */
+
+static uint64_t mix(uint64_t hash, const void *p) { return (hash ^ (uint64_t)(uintptr_t)p) * 0x9E3779B97F4A7C15u; }
+
+static uint64_t mix_tensor(uint64_t hash, const tensor *t) { return t ? mix(mix(hash, t->data), t->low) : hash + 1; }
+
+static uint64_t operands_of(step *const *steps, int n)
+{
+    uint64_t hash = 0;
+    for (int i = 0; i < n; i++) {
+        for (int k = 0; k < STEP_IN; k++) hash = mix_tensor(hash, steps[i]->in[k]);
+        for (int k = 0; k < STEP_OUT; k++) hash = mix_tensor(hash, steps[i]->out[k]);
+        hash = mix_tensor(hash, steps[i]->scratch) ^ hash >> 29;
+    }
+    return hash;
+}
+
+static recorded *find(cuda_backend *be, step *const *steps, int n, bool loop)
+{
+    for (recorded *r = be->graphs; r; r = r->next)
+        if (r->steps == steps && r->n == n && r->loop == loop) return r;
+    return NULL;
+}
+
+static ddpm_status record(cuda_backend *be, recorded *r, err *e)
+{
+    rt_graph_destroy(r->graph);
+    r->graph = NULL;
+    TRY(r->loop ? rt_loop_begin(be->main, be->count, e) : rt_graph_begin(be->main, e));
+    const ddpm_status st = run_all(be, r->steps, r->n, e);
+    if (st != DDPM_OK) {
+        err ignored = {0};
+        (void)rt_graph_end(be->main, NULL, &ignored);
+        return st;
+    }
+    return rt_graph_end(be->main, &r->graph, e);
+}
+
+static ddpm_status up_to_date(cuda_backend *be, recorded *r, err *e)
+{
+    const uint64_t operands = operands_of(r->steps, r->n);
+    if (r->graph && r->operands == operands) return DDPM_OK;
+    r->operands = operands;
+    return record(be, r, e);
+}
+
+static ddpm_status replay(cuda_backend *be, recorded *r, int times, err *e)
+{
+    TRY(up_to_date(be, r, e));
+    if (!r->loop) {
+        for (int i = 0; i < times; i++) TRY(rt_graph_launch(r->graph, be->main, e));
+        return DDPM_OK;
+    }
+    TRY(rt_sync(be->main, e)); /* the upload before may still read *turns */
+    *be->turns = times;
+    TRY(rt_upload(be->count, be->turns, sizeof *be->turns, be->main, e));
+    return rt_graph_launch(r->graph, be->main, e);
+}
+
+static ddpm_status new_record(cuda_backend *be, step *const *steps, int n, bool loop, err *e)
+{
+    recorded *r;
+    TRY(mem_array(&r, 1, sizeof *r, "graph", e));
+    *r = (recorded){.next = be->graphs, .steps = steps, .n = n, .loop = loop};
+    be->graphs = r;
+    return DDPM_OK;
+}
+
+static ddpm_status run_times(cuda_backend *be, step *const *steps, int n, int times, err *e)
+{
+    const bool loop = times > 1 && be->device.loops && !cuda_without(be, CUDA_NO_LOOP);
+    recorded *r = find(be, steps, n, loop);
+    if (cuda_without(be, CUDA_NO_GRAPH) || n == 1) {
+        for (int i = 0; i < times; i++) TRY(run_all(be, steps, n, e));
+        return DDPM_OK;
+    }
+    if (r) return replay(be, r, times, e);
+    /* The first time as it is: libraries load their code now, which a recording must not. */
+    TRY(run_all(be, steps, n, e));
+    TRY(new_record(be, steps, n, loop, e));
+    return times > 1 ? replay(be, find(be, steps, n, loop), times - 1, e) : DDPM_OK;
+}
+
+static void count_versions(step *const *steps, int n, int times)
+{
+    for (int i = 0; i < n; i++) {
+        const tensor *w = steps[i]->op == OP_adamw ? steps[i]->out[UPDATE_W] : NULL;
+        if (w && w->version) *w->version += (uint64_t)times;
+    }
+}
+
+ddpm_status cuda_run_steps(cuda_backend *be, step *const *steps, int n, int times, err *e)
+{
+    TRY(run_times(be, steps, n, times, e));
+    count_versions(steps, n, times);
+    return DDPM_OK;
+}

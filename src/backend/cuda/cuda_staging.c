@@ -1,0 +1,50 @@
+/* cuda_staging.c - uploads that do not wait for the device.
+ *
+ * What is to be uploaded is copied into one of a few pinned buffers and leaves from there when the
+ * stream gets to it; the caller goes on at once.  A buffer is taken again only when its last copy is done. */
+#include "backend/cuda/cuda_backend.h"
+
+#include <string.h>
+
+static const size_t STAGED_MOST = (size_t)64 << 20; /* bytes: more goes directly, and waits */
+
+static ddpm_status make_room(staging *s, size_t bytes, err *e)
+{
+    if (!s->done) TRY(rt_event_create(false, &s->done, e));
+    if (s->used) TRY(rt_event_sync(s->done, e));
+    s->used = false;
+    if (s->bytes >= bytes) return DDPM_OK;
+    rt_free_host(s->memory);
+    s->memory = NULL;
+    s->bytes = 0;
+    TRY(rt_alloc_host(bytes, &s->memory, e));
+    s->bytes = bytes;
+    return DDPM_OK;
+}
+
+ddpm_status cuda_stage_upload(cuda_backend *be, void *to, const void *from_host, size_t bytes, err *e)
+{
+    if (bytes > STAGED_MOST) {
+        TRY(rt_upload(to, from_host, bytes, be->main, e));
+        return rt_sync(be->main, e);
+    }
+    staging *s = &be->staging[be->next_staging];
+    be->next_staging = (be->next_staging + 1) % STAGINGS;
+    TRY(make_room(s, bytes, e));
+    memcpy(s->memory, from_host, bytes);
+    TRY(rt_upload(to, s->memory, bytes, be->main, e));
+    TRY(rt_event_record(s->done, be->main, e));
+    s->used = true;
+    return DDPM_OK;
+}
+
+void cuda_staging_destroy(cuda_backend *be)
+{
+    for (int i = 0; i < STAGINGS; i++) {
+        err ignored = {0};
+        staging *s = &be->staging[i];
+        if (s->used && rt_event_sync(s->done, &ignored) != DDPM_OK) continue; /* better lost than overwritten */
+        rt_event_destroy(s->done);
+        rt_free_host(s->memory);
+    }
+}

@@ -1,0 +1,500 @@
+/* Every convolution of every configuration gets its plans from cuDNN for an H200 that need not be there
+ * (h200.json is what cuDNN says of one); which plans are left out; failures have one clear line. */
+#include "backend/cuda/cudnn_graph.h"
+#include "backend/cuda/cuda_backend.h"
+#include "core/file.h"
+#include "core/mem.h"
+#include "model/network.h"
+#include "support/cudnn_leaks.h"
+#include "support/ok.h"
+#include "train/recipe.h"
+#include "train_state.h"
+
+#include <criterion/criterion.h>
+#include <glob.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CAP = 256 << 20, MANY = 512 };
+
+static const primitive_search usual = {.deterministic = true, .workspace_cap = CAP};
+
+static char *read_json(void)
+{
+    err why = {0};
+    char *json;
+    size_t size;
+    OK(file_read(DDPM_TESTS "/backend/h200.json", 1 << 16, &json, &size, &why));
+    return json;
+}
+
+static dnn_context *h200(void)
+{
+    err why = {0};
+    dnn_context *c;
+    char *json = read_json();
+    OK(dnn_context_create(json, &c, &why));
+    mem_free(json);
+    return c;
+}
+
+static primitive *create(dnn_context *c, const conv_problem *q, const primitive_search *how)
+{
+    err why = {0};
+    primitive *p = NULL;
+    OK(dnn_convolution_create(c, q, how, &p, &why));
+    return p;
+}
+
+/* A 3x3 convolution of the 32x32 level of a CIFAR-10 U-Net. */
+static conv_problem usual_problem(conv_pass pass, dtype io)
+{
+    return (conv_problem){.pass = pass,
+                          .io = io,
+                          .n = 128,
+                          .h = 32,
+                          .w = 32,
+                          .c = 128,
+                          .oh = 32,
+                          .ow = 32,
+                          .k = 128,
+                          .filter = 3,
+                          .stride = 1,
+                          .pad_before = 1,
+                          .pad_after = 1};
+}
+
+/* Sizes that differ in everything, 4x6 from 8x12 by padding below and to the right. */
+static conv_problem odd_problem(conv_pass pass)
+{
+    return (conv_problem){.pass = pass,
+                          .io = DTYPE_BF16,
+                          .n = 2,
+                          .h = 8,
+                          .w = 12,
+                          .c = 16,
+                          .oh = 4,
+                          .ow = 6,
+                          .k = 24,
+                          .filter = 3,
+                          .stride = 2,
+                          .pad_after = 1,
+                          .accumulate = pass != CONV_FORWARD};
+}
+
+/* Good until the 4th call after it. */
+static const char *name_of(const primitive *p, int i)
+{
+    static char text[4][PRIMITIVE_NAME];
+    static int turn;
+    turn = (turn + 1) % 4;
+    p->fn->name(p, i, text[turn]);
+    return text[turn];
+}
+
+static bool has(const primitive *p, const char *name)
+{
+    for (int i = 0; i < p->fn->count(p); i++)
+        if (!strcmp(name_of(p, i), name)) return true;
+    return false;
+}
+
+/* ---- every convolution of every configuration --------------------------------------------------- */
+
+typedef struct problems {
+    conv_problem q[MANY];
+    int n;
+} problems;
+
+static bool same(const conv_problem *a, const conv_problem *b)
+{
+    return a->pass == b->pass && a->io == b->io && a->tf32 == b->tf32 && a->n == b->n && a->h == b->h && a->w == b->w &&
+           a->c == b->c && a->oh == b->oh && a->ow == b->ow && a->k == b->k && a->filter == b->filter &&
+           a->stride == b->stride && a->pad_before == b->pad_before && a->pad_after == b->pad_after &&
+           a->bias == b->bias && a->residual == b->residual && a->accumulate == b->accumulate;
+}
+
+static void add(problems *all, const conv_problem *q)
+{
+    for (int i = 0; i < all->n; i++)
+        if (same(&all->q[i], q)) return;
+    cr_assert_lt(all->n, MANY);
+    all->q[all->n++] = *q;
+}
+
+static void collect(const plan *p, bool tf32, problems *all)
+{
+    cr_assert(plan_ok(p), "%s", p->first.text);
+    for (int i = 0; i < p->n_step; i++) {
+        conv_problem q[4];
+        const int n = cuda_conv_problems(p->steps[i], tf32, 0, q, 4);
+        cr_assert_leq(n, 4);
+        for (int k = 0; k < n; k++) add(all, &q[k]);
+    }
+}
+
+/* The network as a trainer (batch, gradients) and a sampler build it, never finished: nothing is prepared
+ * or allocated, so the cpu backend stands in for a device whose activations are of type `act`. */
+static void collect_plans(const ddpm_config *c, dtype act, bool tf32, problems *all)
+{
+    err why = {0};
+    backend *be;
+    model *m;
+    const int channels = c->data.channels ? c->data.channels : 3; /* a folder's images, as they are stored */
+    const image_shape shape = {c->data.resolution, c->data.resolution, channels};
+    cr_assert_gt(shape.h, 0, "a configuration that leaves the size of its images open");
+    OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
+    be->act = act;
+    const network net = recipe_network(c, shape);
+    const scheduler_config scheduler = recipe_scheduler(c);
+    OK(model_create(be, &net, &scheduler, &m, &why));
+    const generator_spec sampling = recipe_generator(c, m, ARENA_EMA);
+    for (int training = 0; training < 2; training++) {
+        const int64_t n = training ? c->train.batch : sampling.batch;
+        plan *p;
+        OK(plan_create(be, &p, &why));
+        p->training = training;
+        p->add_grads = c->train.gradient_accumulation_steps > 1;
+        tensor *x = plan_input(p, DTYPE_F32, "x", n, shape.h, shape.w, shape.c);
+        tensor *t = plan_input(p, DTYPE_F32, "t", n, 1, 1, 1);
+        tensor *state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
+        const network_outputs out = network_build(&net, p, &(network_inputs){x, t, training ? state : NULL});
+        if (training) plan_differentiate(p, out.y, plan_input(p, act, "seed", n, shape.h, shape.w, out.y->c));
+        collect(p, tf32, all);
+        plan_destroy(p);
+    }
+    model_destroy(m);
+    backend_destroy(be);
+}
+
+static void check_names(const primitive *p)
+{
+    for (int i = 0; i < p->fn->count(p); i++) {
+        char name[PRIMITIVE_NAME];
+        p->fn->name(p, i, name);
+        cr_assert_eq(strspn(name, "eng0123456789:k=,-"), strlen(name), "%s", name);
+        cr_assert_eq(strncmp(name, "eng", 3), 0, "%s", name);
+        for (int k = 0; k < i; k++) cr_assert_str_neq(name_of(p, k), name, "%s: %s twice", p->key, name);
+        cr_assert_leq(p->fn->workspace(p, i), CAP);
+    }
+}
+
+/* Plans for all problems of a file; returns how many problems there are. */
+static int plan_all(dnn_context *dnn, const char *file, dtype act, bool tf32)
+{
+    err why = {0};
+    ddpm_config c;
+    problems all = {.n = 0};
+    config_defaults(&c);
+    OK(config_read_file(&c, file, &why));
+    OK(config_check(&c, &why));
+    collect_plans(&c, act, tf32, &all);
+    for (int i = 0; i < all.n; i++) {
+        primitive *p = create(dnn, &all.q[i], &usual);
+        int ready = 0;
+        for (int k = 0; k < p->fn->count(p); k++) ready += !dnn_plan_compiled(p, k);
+        printf("%-72s %3d plans, %3d of them ready, workspace of the first %.2f MB\n", p->key, p->fn->count(p), ready,
+               (double)p->fn->workspace(p, 0) / (1 << 20));
+        (void)fflush(stdout); /* whole lines, whatever runs beside it */
+        cr_assert_geq(ready, 1, "%s: %s has no plan that cuDNN brings", file, p->key);
+        check_names(p);
+        primitive_destroy(p);
+    }
+    return all.n;
+}
+
+static void plan_configs(dtype act, bool tf32)
+{
+    glob_t files;
+    dnn_context *dnn = h200();
+    cr_assert_eq(glob(DDPM_SOURCE "/configs/*.yaml", 0, NULL, &files), 0);
+    for (size_t i = 0; i < files.gl_pathc; i++) {
+        printf("%s\n", strrchr(files.gl_pathv[i], '/') + 1);
+        cr_assert_geq(plan_all(dnn, files.gl_pathv[i], act, tf32), 3, "%s", files.gl_pathv[i]);
+    }
+    globfree(&files);
+    dnn_context_destroy(dnn);
+}
+
+Test(cudnn_h200, plans_every_convolution_in_bf16) { plan_configs(DTYPE_BF16, false); }
+Test(cudnn_h200, plans_every_convolution_in_tf32) { plan_configs(DTYPE_F32, true); }
+Test(cudnn_h200, plans_every_convolution_in_fp32) { plan_configs(DTYPE_F32, false); }
+
+typedef cudnnBackendDescriptor_t descriptor;
+
+/* ---- the search -------------------------------------------------------------------------------- */
+
+/* Has the engine of that plan the note?  Asked of cuDNN anew, by the engine's number. */
+static bool engine_has(dnn_context *c, const conv_problem *q, const char *name, cudnnBackendNumericalNote_t note)
+{
+    dnn_graph g = {0};
+    cudnnBackendNumericalNote_t held[32];
+    int64_t n = 0;
+    bool found = false;
+    dnn_convolution_graph(&g, q);
+    const descriptor graph = dnn_make(&g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+    dnn_set(&g, graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g.n_op, g.op);
+    dnn_finalize(&g, graph, "graph");
+    const descriptor engine = dnn_make(&g, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    const int64_t index = strtol(name + 3, NULL, 10);
+    dnn_set_operand(&g, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph);
+    dnn_set(&g, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &index);
+    dnn_set_operand(&g, engine, CUDNN_ATTR_ENGINE_DEVICEPROP, c->device);
+    dnn_finalize(&g, engine, "engine");
+    cr_assert_eq(g.first.status, DDPM_OK, "%s: %s", name, g.first.text);
+    cr_assert_eq(
+        cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, 32, &n, held),
+        CUDNN_STATUS_SUCCESS);
+    for (int i = 0; i < n; i++) found = found || held[i] == note;
+    dnn_graph_release(&g);
+    return found;
+}
+
+static int plans_with(dnn_context *c, const conv_problem *q, const primitive *p, cudnnBackendNumericalNote_t note)
+{
+    int n = 0;
+    for (int i = 0; i < p->fn->count(p); i++) n += engine_has(c, q, name_of(p, i), note);
+    return n;
+}
+
+Test(cudnn_h200, plans_that_may_differ_from_run_to_run_are_left_out)
+{
+    dnn_context *c = h200();
+    int some = 0;
+    for (int pass = CONV_DATA; pass <= CONV_FILTER; pass++) {
+        const primitive_search any = {.deterministic = false, .workspace_cap = CAP};
+        conv_problem q = usual_problem(pass, DTYPE_F32);
+        q.tf32 = true;
+        primitive *sure = create(c, &q, &usual), *all = create(c, &q, &any);
+        cr_assert_eq(plans_with(c, &q, sure, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC), 0);
+        some += plans_with(c, &q, all, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC);
+        for (int i = 0; i < sure->fn->count(sure); i++) cr_assert(has(all, name_of(sure, i)));
+        primitive_destroy(sure);
+        primitive_destroy(all);
+    }
+    cr_assert_gt(some, 0, "there are none to be left out: the test shows nothing");
+    dnn_context_destroy(c);
+}
+
+Test(cudnn_h200, fp32_is_f32_and_tf32_uses_the_tensor_cores)
+{
+    dnn_context *c = h200();
+    for (int pass = CONV_FORWARD; pass <= CONV_FILTER; pass++) {
+        conv_problem strict = usual_problem(pass, DTYPE_F32), fast = strict;
+        fast.tf32 = true;
+        primitive *a = create(c, &strict, &usual), *b = create(c, &fast, &usual);
+        cr_assert_eq(plans_with(c, &strict, a, CUDNN_NUMERICAL_NOTE_TENSOR_CORE), 0);
+        cr_assert_eq(plans_with(c, &strict, a, CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS), 0);
+        cr_assert_gt(plans_with(c, &fast, b, CUDNN_NUMERICAL_NOTE_TENSOR_CORE), 0);
+        cr_assert_str_neq(a->key, b->key);
+        primitive_destroy(a);
+        primitive_destroy(b);
+    }
+    dnn_context_destroy(c);
+}
+
+Test(cudnn_h200, no_plan_sums_in_bf16)
+{
+    dnn_context *c = h200();
+    const primitive_search any = {.deterministic = false, .workspace_cap = CAP};
+    for (int pass = CONV_FORWARD; pass <= CONV_FILTER; pass++) {
+        const conv_problem q = usual_problem(pass, DTYPE_BF16);
+        primitive *p = create(c, &q, &any);
+        cr_assert_eq(plans_with(c, &q, p, CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION), 0);
+        primitive_destroy(p);
+    }
+    dnn_context_destroy(c);
+}
+
+Test(cudnn_h200, a_plan_is_found_again_by_its_name)
+{
+    dnn_context *c = h200();
+    const conv_problem q = usual_problem(CONV_FILTER, DTYPE_BF16);
+    primitive *all = create(c, &q, &usual);
+    const int n = all->fn->count(all);
+    cr_assert_gt(n, 8);
+    for (int i = 0; i < n; i += 5) {
+        primitive_search how = usual;
+        char name[PRIMITIVE_NAME];
+        all->fn->name(all, i, name);
+        how.wanted = name;
+        primitive *one = create(c, &q, &how);
+        cr_assert_eq(one->fn->count(one), 1);
+        cr_assert_str_eq(name_of(one, 0), name);
+        cr_assert_eq(one->fn->workspace(one, 0), all->fn->workspace(all, i));
+        primitive_destroy(one);
+    }
+    primitive_search how = usual;
+    how.wanted = "eng99999:k1=2";
+    primitive *other = create(c, &q, &how);
+    cr_assert_eq(other->fn->count(other), n, "all of them, where there is none of that name");
+    primitive_destroy(other);
+    primitive_destroy(all);
+    dnn_context_destroy(c);
+}
+
+Test(cudnn_h200, workspace_stays_within_its_bounds)
+{
+    dnn_context *c = h200();
+    const conv_problem q = usual_problem(CONV_FILTER, DTYPE_BF16);
+    primitive *all = create(c, &q, &usual);
+    size_t largest = 0;
+    for (int i = 0; i < all->fn->count(all); i++)
+        if (all->fn->workspace(all, i) > largest) largest = all->fn->workspace(all, i);
+    int fit = 0, least = 0;
+    for (int i = 0; i < all->fn->count(all); i++) fit += all->fn->workspace(all, i) < largest;
+    for (int i = 0; i < all->fn->count(all); i++) least += all->fn->workspace(all, i) == 0;
+    cr_assert(fit < all->fn->count(all) && least > 0 && least < fit);
+    primitive *fewer = create(c, &q, &(primitive_search){.deterministic = true, .workspace_cap = largest - 1});
+    primitive *none = create(c, &q, &(primitive_search){.deterministic = true});
+    cr_assert_eq(fewer->fn->count(fewer), fit);
+    cr_assert_eq(none->fn->count(none), least);
+    /* a plan that is known by name must fit as well */
+    char name[PRIMITIVE_NAME];
+    for (int i = 0; i < all->fn->count(all); i++)
+        if (all->fn->workspace(all, i) == largest) all->fn->name(all, i, name);
+    primitive *named = create(c, &q, &(primitive_search){.deterministic = true, .wanted = name});
+    cr_assert_eq(named->fn->count(named), least);
+    primitive_destroy(named);
+    primitive_destroy(none);
+    primitive_destroy(fewer);
+    primitive_destroy(all);
+    dnn_context_destroy(c);
+}
+
+Test(cudnn_h200, the_plan_kept_is_the_one_that_was_chosen)
+{
+    err why = {0};
+    dnn_context *c = h200();
+    const conv_problem q = usual_problem(CONV_DATA, DTYPE_BF16);
+    primitive *p = create(c, &q, &usual);
+    char name[PRIMITIVE_NAME];
+    p->fn->name(p, 3, name);
+    const size_t workspace = p->fn->workspace(p, 3);
+    OK(p->fn->keep(p, 3, &why));
+    cr_assert_eq(p->fn->count(p), 1);
+    cr_assert_str_eq(name_of(p, 0), name);
+    cr_assert_eq(p->fn->workspace(p, 0), workspace);
+    OK(p->fn->keep(p, 0, &why));
+    cr_assert_str_eq(name_of(p, 0), name);
+    primitive_destroy(p);
+    dnn_context_destroy(c);
+}
+
+Test(cudnn_h200, a_primitive_tells_what_its_operands_hold)
+{
+    dnn_context *c = h200();
+    conv_problem q = odd_problem(CONV_FORWARD);
+    primitive *p = create(c, &q, &usual);
+    cr_assert_str_eq(p->key, "conv:fwd:bf16:n2h8w12c16:oh4ow6k24:f3s2p0,1:b0r0a0");
+    cr_assert_arr_eq(p->bytes, ((size_t[PRIMITIVE_OPERANDS]){6144, 6912, 2304}), sizeof p->bytes);
+    cr_assert_arr_eq(p->written, ((bool[PRIMITIVE_OPERANDS]){false, false, true}), sizeof p->written);
+    primitive_destroy(p);
+    q.bias = q.residual = true, q.io = DTYPE_F32;
+    p = create(c, &q, &usual);
+    cr_assert_str_eq(p->key, "conv:fwd:fp32:n2h8w12c16:oh4ow6k24:f3s2p0,1:b1r1a0");
+    cr_assert_arr_eq(p->bytes, ((size_t[PRIMITIVE_OPERANDS]){12288, 13824, 4608, 96, 4608}), sizeof p->bytes);
+    primitive_destroy(p);
+    q = odd_problem(CONV_DATA);
+    p = create(c, &q, &usual);
+    cr_assert_str_eq(p->key, "conv:data:bf16:n2h8w12c16:oh4ow6k24:f3s2p0,1:b0r0a1");
+    cr_assert_arr_eq(p->written, ((bool[PRIMITIVE_OPERANDS]){true}), sizeof p->written);
+    primitive_destroy(p);
+    q = odd_problem(CONV_FILTER);
+    p = create(c, &q, &usual);
+    cr_assert_str_eq(p->key, "conv:filter:bf16:n2h8w12c16:oh4ow6k24:f3s2p0,1:b0r0a1");
+    cr_assert_arr_eq(p->written, ((bool[PRIMITIVE_OPERANDS]){false, true}), sizeof p->written);
+    primitive_destroy(p);
+    dnn_context_destroy(c);
+}
+
+/* ---- failures ---------------------------------------------------------------------------------- */
+
+static void refused(const char *json, const char *said)
+{
+    err why = {0};
+    dnn_context *c = (dnn_context *)&why; /* anything but NULL */
+    cr_assert_eq(dnn_context_create(json, &c, &why), DDPM_EBACKEND, "%s", json);
+    cr_assert_null(c);
+    cr_assert_eq(strncmp(why.text, "cuDNN: the JSON description of the device: ", 43), 0, "%s", why.text);
+    cr_assert(strstr(why.text, said), "%s", why.text);
+    cr_assert_null(strchr(why.text, '\n'));
+}
+
+Test(cudnn_h200, a_damaged_device_description_is_refused)
+{
+    char *json = read_json(), *at;
+    refused("", "IsObject");
+    refused("hello", "IsObject");
+    refused("{}", "maxGridSize");
+    at = strstr(json, "\"warpSize\"");
+    cr_assert(at);
+    memcpy(at, "\"warpSice\"", 10);
+    refused(json, "HasMember");
+    json[strlen(json) / 2] = 0;
+    refused(json, "IsObject");
+    mem_free(json);
+}
+
+Test(cudnn_h200, an_impossible_convolution_is_named)
+{
+    dnn_context *c = h200();
+    for (int pass = CONV_FORWARD; pass <= CONV_FILTER; pass++) {
+        err why = {0};
+        primitive *p = (primitive *)&why;
+        conv_problem q = usual_problem(pass, DTYPE_BF16);
+        q.filter = 4; /* 32 + 1 + 1 - 4 + 1 is not 32 */
+        cr_assert_eq(dnn_convolution_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
+        cr_assert_null(p);
+        cr_assert(strstr(why.text, ":bf16:n128h32w32c128:oh32ow32k128:f4s1p1,1:b0r0a0: cuDNN: "), "%s", why.text);
+        cr_assert(strstr(why.text, "CUDNN_STATUS_BAD_PARAM"), "%s", why.text);
+        cr_assert_null(strchr(why.text, '\n'));
+    }
+    dnn_context_destroy(c);
+}
+
+Test(cudnn_h200, a_convolution_without_any_plan_is_named)
+{
+    err why = {0};
+    dnn_context *c = h200();
+    primitive *p;
+    const conv_problem q = usual_problem(CONV_FORWARD, DTYPE_U8);
+    cr_assert_eq(dnn_convolution_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
+    cr_assert_null(p);
+    cr_assert_eq(strncmp(why.text, "conv:fwd:", 9), 0, "%s", why.text);
+    cr_assert(strstr(why.text, "no plan"), "%s", why.text);
+    dnn_context_destroy(c);
+}
+
+Test(cudnn_h200, a_plan_for_an_absent_device_does_not_run)
+{
+    err why = {0};
+    dnn_context *c = h200();
+    const conv_problem q = odd_problem(CONV_FORWARD);
+    primitive *p = create(c, &q, &usual);
+    void *const operands[PRIMITIVE_OPERANDS] = {NULL};
+    cr_assert_eq(p->fn->run(p, 0, operands, NULL, NULL, &why), DDPM_EBACKEND);
+    cr_assert(strstr(why.text, p->key) && strstr(why.text, "not there"), "%s", why.text);
+    primitive_destroy(p);
+    dnn_context_destroy(c);
+}
+
+Test(cudnn_h200, without_a_device_cudnn_says_why)
+{
+    err why = {0};
+    char text[80];
+    dnn_context *c;
+    const ddpm_status st = dnn_context_create(NULL, &c, &why);
+    if (st == DDPM_OK) {
+        dnn_context_destroy(c);
+        cr_skip_test("a device answers");
+    }
+    cr_assert_eq(st, DDPM_EBACKEND);
+    cr_assert_null(c);
+    cr_assert_eq(strncmp(why.text, "cuDNN: cudnnCreate: CUDNN_STATUS_", 33), 0, "%s", why.text);
+    dnn_context_destroy(NULL);
+    c = h200();
+    dnn_context_describe(c, text);
+    cr_assert_eq(strncmp(text, "cuDNN 9.", 8), 0, "%s", text);
+    dnn_context_destroy(c);
+}

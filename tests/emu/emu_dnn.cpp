@@ -1,0 +1,205 @@
+/* cuda_dnn.h by plain loops: sums in double, rounded once at the end. */
+#include "emu/emu_loops.h"
+#include "emu/emu_primitive.h"
+
+#include <cstdio>
+extern "C" {
+#include "backend/cuda/cuda_dnn.h"
+}
+
+using namespace emu;
+
+struct dnn_context {
+    bool elsewhere; /* plans are for a device that is not there */
+};
+
+ddpm_status dnn_context_create(const char *device_json, dnn_context **out, err *e)
+{
+    *out = nullptr;
+    ENTER(e);
+    *out = new dnn_context{device_json != nullptr};
+    count_context(1);
+    return DDPM_OK;
+}
+
+void dnn_context_destroy(dnn_context *c)
+{
+    if (!c) return;
+    count_context(-1);
+    delete c;
+}
+
+void dnn_context_describe(const dnn_context *, char text[80]) { snprintf(text, 80, "emulated cuDNN"); }
+
+/* ---- convolutions ---- */
+
+static conv_shape shape_of(const conv_problem &q)
+{
+    return {q.n, q.h, q.w, q.c, q.oh, q.ow, q.k, q.filter, q.stride, q.pad_before};
+}
+
+static size_t count_x(const conv_problem &q) { return (size_t)(q.n * q.h * q.w * q.c); }
+static size_t count_y(const conv_problem &q) { return (size_t)(q.n * q.oh * q.ow * q.k); }
+static size_t count_w(const conv_problem &q) { return (size_t)(q.k * q.filter * q.filter * q.c); }
+
+static bool consistent(const conv_problem &q)
+{
+    const int64_t pads = q.pad_before + q.pad_after;
+    if (q.n < 1 || q.c < 1 || q.k < 1 || q.filter < 1 || q.stride < 1 || q.pad_before < 0 || q.pad_after < 0)
+        return false;
+    if (q.h + pads < q.filter || q.w + pads < q.filter) return false;
+    if (q.pass != CONV_FORWARD && (q.bias || q.residual)) return false;
+    if (q.pass == CONV_FORWARD && q.accumulate) return false;
+    if (q.io != DTYPE_F32 && q.io != DTYPE_BF16) return false;
+    return q.oh == (q.h + pads - q.filter) / q.stride + 1 && q.ow == (q.w + pads - q.filter) / q.stride + 1;
+}
+
+static void run_forward(const conv_problem &q, void *const *at)
+{
+    const std::vector<float> x = values_of(at[CONV_OPERAND_X], q.io, count_x(q), q.tf32);
+    const std::vector<float> w = values_of(at[CONV_OPERAND_W], q.io, count_w(q), q.tf32);
+    std::vector<double> y(count_y(q));
+    conv_forward(shape_of(q), x.data(), w.data(), y.data());
+    for (size_t i = 0; i < y.size(); i++) {
+        if (q.bias) y[i] += (double)value_at(at[CONV_OPERAND_BIAS], q.io, i % (size_t)q.k);
+        if (q.residual) y[i] += (double)value_at(at[CONV_OPERAND_RESIDUAL], q.io, i);
+        put_value(at[CONV_OPERAND_Y], q.io, i, y[i]);
+    }
+}
+
+static void put_all(void *to, dtype type, const std::vector<double> &values, bool add)
+{
+    for (size_t i = 0; i < values.size(); i++)
+        put_value(to, type, i, add ? values[i] + (double)value_at(to, type, i) : values[i]);
+}
+
+static void run_data(const conv_problem &q, void *const *at)
+{
+    const std::vector<float> y = values_of(at[CONV_OPERAND_Y], q.io, count_y(q), q.tf32);
+    const std::vector<float> w = values_of(at[CONV_OPERAND_W], q.io, count_w(q), q.tf32);
+    std::vector<double> x(count_x(q));
+    conv_data(shape_of(q), y.data(), w.data(), x.data());
+    put_all(at[CONV_OPERAND_X], q.io, x, q.accumulate);
+}
+
+static void run_filter(const conv_problem &q, void *const *at)
+{
+    const std::vector<float> x = values_of(at[CONV_OPERAND_X], q.io, count_x(q), q.tf32);
+    const std::vector<float> y = values_of(at[CONV_OPERAND_Y], q.io, count_y(q), q.tf32);
+    std::vector<double> w(count_w(q));
+    conv_filter(shape_of(q), x.data(), y.data(), w.data());
+    put_all(at[CONV_OPERAND_W], q.io, w, q.accumulate);
+}
+
+static std::string conv_key(const conv_problem &q)
+{
+    static const char *const pass[] = {"forward", "data", "filter"};
+    char text[PRIMITIVE_KEY];
+    snprintf(text, sizeof text, "conv:%s:%s:%lldx%lldx%lldx%lld:%lldx%lldx%lld:f%ds%dp%d,%d%s%s%s", pass[q.pass],
+             q.io == DTYPE_F32 && q.tf32 ? "tf32" : dtype_name(q.io), (long long)q.n, (long long)q.h, (long long)q.w,
+             (long long)q.c, (long long)q.oh, (long long)q.ow, (long long)q.k, q.filter, q.stride, q.pad_before,
+             q.pad_after, q.bias ? ":bias" : "", q.residual ? ":residual" : "", q.accumulate ? ":add" : "");
+    return text;
+}
+
+ddpm_status dnn_convolution_create(dnn_context *c, const conv_problem *problem, const primitive_search *how,
+                                   primitive **out, err *e)
+{
+    const conv_problem q = *problem;
+    description d;
+    *out = nullptr;
+    d.key = conv_key(q);
+    if (!consistent(q)) return err_set(e, DDPM_EBACKEND, "%s: the sizes contradict each other", d.key.c_str());
+    const size_t each = dtype_size(q.io);
+    d.bytes[CONV_OPERAND_X] = count_x(q) * each;
+    d.bytes[CONV_OPERAND_W] = count_w(q) * each;
+    d.bytes[CONV_OPERAND_Y] = count_y(q) * each;
+    d.bytes[CONV_OPERAND_BIAS] = q.bias ? (size_t)q.k * each : 0;
+    d.bytes[CONV_OPERAND_RESIDUAL] = q.residual ? count_y(q) * each : 0;
+    d.may_alias[CONV_OPERAND_RESIDUAL] = true;
+    d.runs = !c->elsewhere;
+    switch (q.pass) {
+    case CONV_FORWARD:
+        d.written[CONV_OPERAND_Y] = true;
+        d.loops = [q](void *const *at) { run_forward(q, at); };
+        break;
+    case CONV_DATA:
+        d.written[CONV_OPERAND_X] = true;
+        d.loops = [q](void *const *at) { run_data(q, at); };
+        break;
+    case CONV_FILTER:
+        d.written[CONV_OPERAND_W] = true;
+        d.loops = [q](void *const *at) { run_filter(q, at); };
+        break;
+    }
+    return make_primitive(d, how, out, e);
+}
+
+/* ---- attention ---- */
+
+struct attention_sizes {
+    attention_shape t;
+    size_t qkv, y, lse;
+};
+
+static attention_sizes sizes_of(const attention_problem &q)
+{
+    const size_t rows = (size_t)(q.n * q.s), row = (size_t)q.heads * (size_t)q.d;
+    return {{q.n, q.s, q.heads, q.d}, 3 * rows * row, rows * row, rows * (size_t)q.heads};
+}
+
+static void run_attention(const attention_problem &q, void *const *at)
+{
+    const attention_sizes n = sizes_of(q);
+    const std::vector<float> qkv = values_of(at[SDPA_QKV], q.io, n.qkv, false);
+    std::vector<double> y(n.y), lse(n.lse);
+    attention_forward(n.t, qkv.data(), y.data(), lse.data());
+    put_all(at[SDPA_Y], q.io, y, false);
+    put_all(at[SDPA_LSE], DTYPE_F32, lse, false);
+}
+
+static void run_attention_backward(const attention_problem &q, void *const *at)
+{
+    const attention_sizes n = sizes_of(q);
+    const std::vector<float> qkv = values_of(at[SDPA_QKV], q.io, n.qkv, false);
+    const std::vector<float> y = values_of(at[SDPA_Y], q.io, n.y, false);
+    const std::vector<float> lse = values_of(at[SDPA_LSE], DTYPE_F32, n.lse, false);
+    const std::vector<float> dy = values_of(at[SDPA_DY], q.io, n.y, false);
+    std::vector<double> dqkv(n.qkv);
+    attention_backward(n.t, qkv.data(), y.data(), lse.data(), dy.data(), dqkv.data());
+    put_all(at[SDPA_DQKV], q.io, dqkv, false);
+}
+
+/* What cuDNN's fused attention takes on all its GPUs. */
+static bool fusable(const attention_problem &q)
+{
+    return emu_get_device()->attention && q.io == DTYPE_BF16 && q.d % 8 == 0 && q.d <= 128;
+}
+
+ddpm_status dnn_attention_create(dnn_context *c, const attention_problem *problem, const primitive_search *how,
+                                 primitive **out, err *e)
+{
+    const attention_problem q = *problem;
+    *out = nullptr;
+    if (!fusable(q)) return DDPM_OK;
+    const attention_sizes n = sizes_of(q);
+    const size_t each = dtype_size(q.io);
+    char text[PRIMITIVE_KEY];
+    snprintf(text, sizeof text, "sdpa:%s:%s:%lldx%lld:%dx%d", q.backward ? "backward" : "forward", dtype_name(q.io),
+             (long long)q.n, (long long)q.s, q.heads, q.d);
+    description d;
+    d.key = text;
+    d.runs = !c->elsewhere;
+    d.bytes[SDPA_QKV] = n.qkv * each;
+    d.bytes[SDPA_Y] = n.y * each;
+    d.bytes[SDPA_LSE] = n.lse * sizeof(float);
+    d.bytes[SDPA_DY] = q.backward ? n.y * each : 0;
+    d.bytes[SDPA_DQKV] = q.backward ? n.qkv * each : 0;
+    d.written[SDPA_Y] = d.written[SDPA_LSE] = !q.backward;
+    d.written[SDPA_DQKV] = q.backward;
+    if (q.backward)
+        d.loops = [q](void *const *at) { run_attention_backward(q, at); };
+    else
+        d.loops = [q](void *const *at) { run_attention(q, at); };
+    return make_primitive(d, how, out, e);
+}

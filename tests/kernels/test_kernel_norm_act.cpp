@@ -1,0 +1,593 @@
+#include "kernels/emulated.h"
+#include "norm_act.cuh"
+#include <algorithm>
+
+extern "C" {
+#include "ref/ref_ops.h" /* its includes are C++ by now */
+}
+
+static const double eps = 1e-3;
+static const size_t all_there_is = 227 * 1024, little = 12 * 1024, less = 7 * 1024;
+
+struct shape {
+    int n, hw, c1, c2, groups;
+    int c() const { return c1 + c2; }
+};
+
+/* Groups of 1, 2, 3, 4, 6, 8, 16, 48 and 64 channels; seams between groups and inside one, of vectors and
+ * inside one; a last range that is narrower; one pixel. */
+static const shape shapes[] = {{2, 35, 32, 0, 8},  {2, 35, 30, 0, 10},  {2, 1, 33, 0, 33},   {1, 9, 24, 40, 4},
+                               {2, 20, 7, 5, 2},   {1, 6, 128, 0, 2},   {2, 40, 96, 96, 32}, {1, 300, 48, 0, 1},
+                               {1, 5, 200, 0, 25}, {1, 600, 16, 16, 8}, {3, 2, 2, 1, 1},     {1, 300, 3, 0, 3}};
+
+struct form {
+    storage type;
+    norm_condition kind;
+    int silu;
+    size_t shared;
+    int shift; /* elements every array begins after an aligned address */
+};
+
+/* An array of exact size as a kernel gets it, and its values in double. */
+struct array {
+    storage type = STORE_F32;
+    size_t count = 0;
+    int shift = 0;
+    std::vector<float> full;
+    std::vector<bf16> half;
+    array() {}
+    array(storage type_, const std::vector<float> &v, int shift_ = 0) : type(type_), count(v.size()), shift(shift_)
+    {
+        full.resize(type == STORE_F32 ? count + shift : 0);
+        half.resize(type == STORE_F32 ? 0 : count + shift);
+        for (size_t i = 0; i < count; i++) store_at(data(), type, (int64_t)i, v[i]);
+    }
+    void *data()
+    {
+        if (count == 0) return nullptr;
+        return type == STORE_F32 ? (void *)(full.data() + shift) : (void *)(half.data() + shift);
+    }
+    double operator[](size_t i) { return load_at(data(), type, (int64_t)i); }
+    std::vector<double> values()
+    {
+        std::vector<double> v(count);
+        for (size_t i = 0; i < count; i++) v[i] = (*this)[i];
+        return v;
+    }
+};
+
+static std::vector<float> nans(size_t n) { return std::vector<float>(n, not_a_number); }
+static std::vector<float> wobbles_from(size_t n, float scale, size_t first, float middle = 0.0f)
+{
+    std::vector<float> v(n);
+    for (size_t i = 0; i < n; i++) v[i] = middle + wobble(i + first, scale);
+    return v;
+}
+
+/* ---- what is to come out, in double ---- */
+
+struct problem {
+    shape s;
+    form f;
+    array x, x2, cond, gamma, beta, dy;
+    int cond_width, cond_ld;
+    problem(const shape &s_, const form &f_, float middle = 0.0f) : s(s_), f(f_)
+    {
+        const size_t pixels = (size_t)s.n * s.hw, c = s.c();
+        cond_width = f.kind == NORM_PLAIN ? 0 : (int)c * (f.kind == NORM_ADD ? 1 : 2);
+        cond_ld = cond_width ? cond_width + 3 : 0;
+        x = array(f.type, wobbles_from(pixels * s.c1, 1.5f, 5, middle), f.shift);
+        x2 = array(f.type, wobbles_from(pixels * s.c2, 0.7f, 99, middle), f.shift);
+        cond = array(f.type, wobbles_from((size_t)s.n * cond_ld, 0.8f, 3), f.shift);
+        gamma = array(STORE_F32, wobbles_from(c, 1.0f, 17, 0.2f));
+        beta = array(STORE_F32, wobbles_from(c, 0.6f, 71));
+        dy = array(f.type, wobbles_from(pixels * c, 1.2f, 1234), f.shift);
+    }
+    norm_act_args args()
+    {
+        norm_act_args a = {};
+        a.x = x.data(), a.x2 = x2.data(), a.cond = cond.data(), a.cond_ld = cond_ld;
+        a.gamma = (float *)gamma.data(), a.beta = (float *)beta.data();
+        a.type = f.type, a.kind = f.kind, a.n = s.n, a.hw = s.hw, a.c1 = s.c1, a.c2 = s.c2, a.groups = s.groups;
+        a.silu = f.silu, a.eps = (float)eps;
+        return a;
+    }
+    double s_of(int image, int c) { return f.kind == NORM_SCALE_SHIFT ? cond[(size_t)image * cond_ld + c] : 0.0; }
+};
+
+static const double float_eps = (float)eps;
+
+struct operands {
+    std::vector<double> x, x2, gamma, beta, cond; /* cond without gaps */
+    explicit operands(problem &p) : x(p.x.values()), x2(p.x2.values()), gamma(p.gamma.values()), beta(p.beta.values())
+    {
+        for (int image = 0; image < p.s.n; image++)
+            for (int i = 0; i < p.cond_width; i++) cond.push_back(p.cond[(size_t)image * p.cond_ld + i]);
+    }
+};
+
+static std::vector<double> reference_y(const shape &s, const form &f, const operands &o)
+{
+    const ref_norm r = {s.n, s.hw, s.c1, s.c2, s.groups, float_eps, f.silu != 0, (int)f.kind};
+    std::vector<double> y((size_t)s.n * s.hw * s.c());
+    ref_norm_act(&r, o.x.data(), o.x2.data(), o.gamma.data(), o.beta.data(), o.cond.data(), y.data());
+    return y;
+}
+
+struct gradients {
+    std::vector<double> x, x2, gamma, beta, cond;
+    std::vector<double> mean, rstd; /* [n, groups] */
+};
+
+/* One group of one image by the chain rule: dv_j = sum_i dxhat_i (d xhat_i / d v_j), and
+ * d xhat_i / d v_j = rstd ((i == j) - 1 / N - xhat_i xhat_j / N). */
+static void reference_group(problem &p, const operands &o, const std::vector<double> &dy, int image, int g,
+                            gradients *d)
+{
+    const shape &s = p.s;
+    const int c = s.c(), width = c / s.groups, count = s.hw * width;
+    std::vector<double> v(count), dxhat(count);
+    auto place = [&](int i) { return ((size_t)image * s.hw + i / width) * c + g * width + i % width; };
+    double mean = 0, square = 0;
+    for (int i = 0; i < count; i++) {
+        const int ch = g * width + i % width;
+        const size_t pixel = (size_t)image * s.hw + i / width;
+        v[i] = ch < s.c1 ? o.x[pixel * s.c1 + ch] : o.x2[pixel * s.c2 + ch - s.c1];
+        if (p.f.kind == NORM_ADD) v[i] += o.cond[(size_t)image * c + ch];
+        mean += v[i] / count;
+    }
+    for (double &e : v) square += (e - mean) * (e - mean) / count;
+    const double rstd = 1 / sqrt(square + float_eps);
+    d->mean[(size_t)image * s.groups + g] = mean, d->rstd[(size_t)image * s.groups + g] = rstd;
+    double sum = 0, along = 0;
+    for (int i = 0; i < count; i++) {
+        const int ch = g * width + i % width;
+        const double up = 1 + p.s_of(image, ch), xhat = (v[i] - mean) * rstd, affine = xhat * o.gamma[ch] + o.beta[ch];
+        const double shift = p.f.kind == NORM_SCALE_SHIFT ? o.cond[(size_t)image * 2 * c + c + ch] : 0;
+        const double z = affine * up + shift, sig = 1 / (1 + exp(-z));
+        const double dz = dy[place(i)] * (p.f.silu ? sig + z * sig * (1 - sig) : 1);
+        d->gamma[ch] += dz * up * xhat;
+        d->beta[ch] += dz * up;
+        if (p.f.kind == NORM_SCALE_SHIFT) {
+            d->cond[(size_t)image * 2 * c + ch] += dz * affine;
+            d->cond[(size_t)image * 2 * c + c + ch] += dz;
+        }
+        dxhat[i] = dz * up * o.gamma[ch];
+        sum += dxhat[i], along += dxhat[i] * xhat;
+    }
+    for (int i = 0; i < count; i++) {
+        const int ch = g * width + i % width;
+        const size_t pixel = (size_t)image * s.hw + i / width;
+        const double dv = rstd * (dxhat[i] - sum / count - (v[i] - mean) * rstd * along / count);
+        (ch < s.c1 ? d->x[pixel * s.c1 + ch] : d->x2[pixel * s.c2 + ch - s.c1]) = dv;
+        if (p.f.kind == NORM_ADD) d->cond[(size_t)image * c + ch] += dv;
+    }
+}
+
+static gradients reference_gradients(problem &p, const operands &o)
+{
+    const size_t c = p.s.c(), groups = (size_t)p.s.n * p.s.groups;
+    gradients d = {std::vector<double>(o.x.size()), std::vector<double>(o.x2.size()),   std::vector<double>(c),
+                   std::vector<double>(c),          std::vector<double>(o.cond.size()), std::vector<double>(groups),
+                   std::vector<double>(groups)};
+    const std::vector<double> dy = p.dy.values();
+    for (int image = 0; image < p.s.n; image++)
+        for (int g = 0; g < p.s.groups; g++) reference_group(p, o, dy, image, g, &d);
+    return d;
+}
+
+/* Within `part` of the largest magnitude (or of what it is made of, 1, where all of that cancels), and of
+ * bf16 within half a unit in its last place, 2^-8 of the value. */
+static void assert_near(array &got, const std::vector<double> &want, const char *what, double part = 1e-5,
+                        double largest = 0.1)
+{
+    cr_assert_eq(got.count, want.size(), "%s", what);
+    for (double v : want) largest = std::max(largest, fabs(v));
+    for (size_t i = 0; i < want.size(); i++) {
+        const double most = part * largest + (got.type == STORE_BF16 ? fabs(want[i]) * 0x1p-8 : 0.0);
+        cr_assert(fabs(got[i] - want[i]) <= most, "%s, element %zu: %.9g, not %.9g", what, i, got[i], want[i]);
+    }
+}
+
+static std::string name_of(const shape &s, const form &f)
+{
+    char t[160];
+    snprintf(t, sizeof t, "[%d, %d, %d + %d] in %d groups, type %d, kind %d, silu %d, %zu bytes, shift %d", s.n, s.hw,
+             s.c1, s.c2, s.groups, f.type, f.kind, f.silu, f.shared, f.shift);
+    return t;
+}
+
+/* ---- forward ---- */
+
+struct forward {
+    array y, mean, rstd;
+    ddpm_status status;
+    explicit forward(problem &p)
+        : y(p.f.type, nans((size_t)p.s.n * p.s.hw * p.s.c()), p.f.shift),
+          mean(STORE_F32, nans((size_t)p.s.n * p.s.groups)), rstd(STORE_F32, nans((size_t)p.s.n * p.s.groups))
+    {
+        norm_act_args a = p.args();
+        a.y = y.data(), a.mean = (float *)mean.data(), a.rstd = (float *)rstd.data();
+        status = k_norm_act_within(nullptr, &a, p.f.shared);
+    }
+};
+
+static void assert_same(array &a, array &b)
+{
+    assert_same_bits(a.full, b.full);
+    cr_assert_eq(a.half.size(), b.half.size());
+    if (a.half.size()) cr_assert_eq(memcmp(a.half.data(), b.half.data(), a.half.size() * sizeof(bf16)), 0);
+}
+
+static void check_forward(const shape &s, const form &f)
+{
+    problem p(s, f);
+    const operands o(p);
+    const std::string name = name_of(s, f);
+    const std::vector<double> y = reference_y(s, f, o);
+    const gradients d = reference_gradients(p, o);
+    std::vector<forward> got;
+    in_every_order([&] {
+        got.emplace_back(p);
+        cr_assert_eq(got.back().status, DDPM_OK, "%s: %s", name.c_str(), emu::last_error());
+    });
+    assert_near(got[0].y, y, (name + ": y").c_str());
+    assert_near(got[0].mean, d.mean, (name + ": mean").c_str());
+    assert_near(got[0].rstd, d.rstd, (name + ": rstd").c_str());
+    for (forward &other : got) {
+        assert_same(got[0].y, other.y);
+        assert_same(got[0].mean, other.mean);
+        assert_same(got[0].rstd, other.rstd);
+    }
+}
+
+static const storage types[] = {STORE_F32, STORE_BF16};
+static const norm_condition kinds[] = {NORM_PLAIN, NORM_ADD, NORM_SCALE_SHIFT};
+
+Test(norm_act, is_the_formula_in_one_pass)
+{
+    int i = 0;
+    for (const shape &s : shapes)
+        for (storage type : types)
+            for (norm_condition kind : kinds) check_forward(s, {type, kind, i++ % 2, all_there_is, 0});
+}
+
+/* Images in chunks; hw above what fits, so the cut below is one too. */
+Test(norm_act, is_the_formula_in_chunks)
+{
+    const shape large[] = {
+        {2, 300, 32, 0, 8}, {1, 600, 16, 16, 8}, {2, 259, 7, 5, 2}, {1, 301, 24, 40, 4}, {1, 777, 3, 0, 3}};
+    int i = 0;
+    for (const shape &s : large)
+        for (storage type : types)
+            for (norm_condition kind : kinds) check_forward(s, {type, kind, i++ % 2, i % 3 ? little : less, 0});
+}
+
+Test(norm_act, arrays_may_begin_anywhere)
+{
+    for (storage type : types)
+        for (size_t shared : {all_there_is, little}) check_forward({1, 300, 32, 16, 6}, {type, NORM_ADD, 1, shared, 1});
+}
+
+Test(norm_act, a_slab_may_be_as_large_as_the_device_allows)
+{
+    check_forward({1, 1024, 32, 0, 4}, {STORE_BF16, NORM_ADD, 1, all_there_is, 0});
+    check_forward({1, 3, 1024, 0, 1}, {STORE_F32, NORM_PLAIN, 1, all_there_is, 0});
+    check_forward({1, 3, 1023, 0, 1}, {STORE_F32, NORM_PLAIN, 1, 48 * 1024, 0});
+}
+
+Test(norm_act, a_large_mean_costs_no_digits_of_the_variance)
+{
+    for (size_t shared : {all_there_is, little}) {
+        const shape s = {1, 600, 16, 0, 4};
+        problem p(s, {STORE_F32, NORM_PLAIN, 0, shared, 0}, 1000.0f);
+        const operands o(p);
+        forward got(p);
+        assert_clean(got.status);
+        assert_near(got.y, reference_y(s, p.f, o), "y", 1e-4);
+    }
+}
+
+/* ---- backward ---- */
+
+enum { DX, DX2, DGAMMA, DBETA, DCOND, DBIAS, DBIAS2, OUTPUTS };
+static const char *const output_names[OUTPUTS] = {"dx", "dx2", "dgamma", "dbeta", "dcond", "dbias", "dbias2"};
+
+struct backward {
+    array out[OUTPUTS], before[OUTPUTS];
+    std::vector<float> scratch;
+    ddpm_status status;
+    /* Bit k of `missing`: output k is not wanted; of `adds`: it is added to. */
+    backward(problem &p, array &mean, array &rstd, unsigned missing, unsigned adds)
+    {
+        const size_t pixels = (size_t)p.s.n * p.s.hw, c1 = p.s.c1, c2 = p.s.c2, c = c1 + c2;
+        const size_t sizes[OUTPUTS] = {pixels * c1, pixels * c2, c, c, (size_t)p.s.n * p.cond_ld, c1, c2};
+        for (int k = 0; k < OUTPUTS; k++) {
+            const bool activation = k == DX || k == DX2 || k == DCOND;
+            if (missing >> k & 1) continue;
+            const bool add = adds >> k & 1;
+            out[k] = array(activation ? p.f.type : STORE_F32,
+                           add ? wobbles_from(sizes[k], 0.9f, 40 + k) : nans(sizes[k]), activation ? p.f.shift : 0);
+            before[k] = out[k];
+        }
+        norm_act_bwd_args a = {};
+        a.f = p.args();
+        scratch = nans(norm_act_bwd_scratch(&a) / sizeof(float));
+        a.f.mean = (float *)mean.data(), a.f.rstd = (float *)rstd.data();
+        a.dy = p.dy.data(), a.dx = out[DX].data(), a.dx2 = out[DX2].data(), a.add = adds >> DX & 1,
+        a.add2 = adds >> DX2 & 1;
+        a.dgamma = (float *)out[DGAMMA].data(), a.dbeta = (float *)out[DBETA].data();
+        a.add_dgamma = adds >> DGAMMA & 1, a.add_dbeta = adds >> DBETA & 1;
+        a.dcond = out[DCOND].data(), a.dcond_ld = p.cond_ld, a.add_dcond = adds >> DCOND & 1;
+        a.dbias = (float *)out[DBIAS].data(), a.dbias2 = (float *)out[DBIAS2].data();
+        a.add_dbias = adds >> DBIAS & 1, a.add_dbias2 = adds >> DBIAS2 & 1;
+        a.scratch = scratch.data();
+        status = k_norm_act_bwd_within(nullptr, &a, p.f.shared);
+    }
+};
+
+/* What output k holds at the end, given what it held. */
+static std::vector<double> expected(problem &p, const gradients &d, backward &b, int k)
+{
+    const size_t c1 = p.s.c1, c2 = p.s.c2;
+    std::vector<double> want;
+    switch (k) {
+    case DX: want = d.x; break;
+    case DX2: want = d.x2; break;
+    case DGAMMA: want = d.gamma; break;
+    case DBETA: want = d.beta; break;
+    case DCOND:
+        for (size_t i = 0; i < b.out[k].count; i++) {
+            const size_t image = i / p.cond_ld, at = i % p.cond_ld;
+            want.push_back(at < (size_t)p.cond_width ? d.cond[image * p.cond_width + at] : 0.0);
+        }
+        break;
+    default: { /* sums of all that dx holds */
+        const bool second = k == DBIAS2;
+        const std::vector<double> &dx = second ? d.x2 : d.x;
+        array &old = b.before[second ? DX2 : DX];
+        const size_t c = second ? c2 : c1;
+        want.assign(c, 0.0);
+        for (size_t i = 0; i < dx.size(); i++) want[i % c] += dx[i] + (old.count && !std::isnan(old[i]) ? old[i] : 0.0);
+    }
+    }
+    for (size_t i = 0; i < want.size(); i++)
+        if (!std::isnan(b.before[k][i])) want[i] += b.before[k][i];
+    return want;
+}
+
+/* The gap after each row of dcond stays as it was; leave it out of the comparison that follows. */
+static void check_gaps(problem &p, backward &b, std::vector<double> *want)
+{
+    for (size_t i = 0; i < b.out[DCOND].count; i++) {
+        if (i % p.cond_ld < (size_t)p.cond_width) continue;
+        const double before = b.before[DCOND][i], after = b.out[DCOND][i];
+        cr_assert(before == after || (std::isnan(before) && std::isnan(after)), "dcond: gap %zu", i);
+        store_at(b.out[DCOND].data(), p.f.type, (int64_t)i, 0.0f);
+        (*want)[i] = 0.0;
+    }
+}
+
+static void check_backward(const shape &s, const form &f, unsigned missing, unsigned adds)
+{
+    problem p(s, f);
+    const operands o(p);
+    const std::string name = name_of(s, f);
+    const gradients d = reference_gradients(p, o);
+    std::vector<backward> got;
+    array mean(STORE_F32, std::vector<float>(d.mean.begin(), d.mean.end()));
+    array rstd(STORE_F32, std::vector<float>(d.rstd.begin(), d.rstd.end()));
+    in_every_order([&] {
+        got.emplace_back(p, mean, rstd, missing, adds);
+        cr_assert_eq(got.back().status, DDPM_OK, "%s: %s", name.c_str(), emu::last_error());
+    });
+    for (int k = 0; k < OUTPUTS; k++) {
+        for (backward &other : got) assert_same(got[0].out[k], other.out[k]);
+        if (got[0].out[k].count == 0) continue;
+        std::vector<double> want = expected(p, d, got[0], k);
+        if (k == DCOND) check_gaps(p, got[0], &want);
+        assert_near(got[0].out[k], want, (name + ": " + output_names[k]).c_str(), 1e-5, 1.0);
+    }
+}
+
+static const unsigned all_add = (1u << OUTPUTS) - 1, some_add = 0x55; /* every other one */
+
+Test(norm_act_bwd, is_the_chain_rule_in_one_pass)
+{
+    unsigned i = 0;
+    for (const shape &s : shapes)
+        for (storage type : types)
+            for (norm_condition kind : kinds) {
+                const unsigned adds[] = {0, all_add, some_add, all_add & ~some_add};
+                check_backward(s, {type, kind, (int)(i % 3 > 0), all_there_is, 0}, 0, adds[i % 4]);
+                i++;
+            }
+}
+
+Test(norm_act_bwd, is_the_chain_rule_in_chunks)
+{
+    const shape large[] = {
+        {2, 300, 32, 0, 8}, {1, 600, 16, 16, 8}, {2, 259, 7, 5, 2}, {1, 301, 24, 40, 4}, {1, 777, 3, 0, 3}};
+    unsigned i = 0;
+    for (const shape &s : large)
+        for (storage type : types)
+            for (norm_condition kind : kinds) {
+                const unsigned adds[] = {all_add, 0, all_add & ~some_add, some_add};
+                check_backward(s, {type, kind, (int)(i % 3 > 0), little, 0}, 0, adds[i % 4]);
+                i++;
+            }
+}
+
+Test(norm_act_bwd, arrays_may_begin_anywhere)
+{
+    for (storage type : types)
+        for (size_t shared : {all_there_is, little})
+            check_backward({1, 300, 32, 16, 6}, {type, NORM_ADD, 1, shared, 1}, 0, 0);
+}
+
+Test(norm_act_bwd, a_slab_may_be_as_large_as_the_device_allows)
+{
+    check_backward({1, 1024, 16, 0, 2}, {STORE_BF16, NORM_ADD, 1, all_there_is, 0}, 0, all_add);
+    check_backward({1, 3, 1024, 0, 1}, {STORE_F32, NORM_PLAIN, 1, all_there_is, 0}, 0, 0);
+}
+
+/* Each output left out in turn changes no other. */
+Test(norm_act_bwd, outputs_may_be_left_out)
+{
+    for (norm_condition kind : {NORM_ADD, NORM_SCALE_SHIFT})
+        for (size_t shared : {all_there_is, little}) {
+            problem p({2, 270, 24, 8, 2}, {STORE_F32, kind, 1, shared, 0});
+            const operands o(p);
+            const gradients d = reference_gradients(p, o);
+            array mean(STORE_F32, std::vector<float>(d.mean.begin(), d.mean.end()));
+            array rstd(STORE_F32, std::vector<float>(d.rstd.begin(), d.rstd.end()));
+            emu::set_order(emu::order::forward);
+            backward all(p, mean, rstd, 0, 0);
+            assert_clean(all.status);
+            for (unsigned missing = 0; missing <= OUTPUTS; missing++) { /* the last: everything */
+                backward some(p, mean, rstd, missing == OUTPUTS ? all_add : 1u << missing, 0);
+                assert_clean(some.status);
+                for (int k = 0; k < OUTPUTS; k++)
+                    if (some.out[k].count && k != DCOND)
+                        assert_same(all.out[k], some.out[k]);
+                    else if (some.out[k].count)
+                        cr_assert_eq(memcmp(all.out[k].data(), some.out[k].data(), p.cond_width * 4), 0);
+            }
+        }
+}
+
+/* The derivative of sum dy y by differences through ref_norm_act, which this file did not write. */
+struct slope {
+    problem &p;
+    operands o;
+    double at(std::vector<double> &v, size_t i)
+    {
+        const double h = 1e-3, was = v[i], factor[4] = {1, -8, 8, -1}, step[4] = {-2, -1, 1, 2};
+        double sum = 0;
+        for (int k = 0; k < 4; k++) {
+            v[i] = was + step[k] * h;
+            const std::vector<double> y = reference_y(p.s, p.f, o);
+            for (size_t j = 0; j < y.size(); j++) sum += factor[k] * p.dy[j] * y[j];
+        }
+        v[i] = was;
+        return sum / (12 * h);
+    }
+    void check(std::vector<double> &v, const std::vector<double> &want)
+    {
+        for (size_t i = 0; i < v.size(); i++) cr_assert_float_eq(at(v, i), want[i], 1e-7);
+    }
+};
+
+Test(norm_act_bwd, the_chain_rule_of_this_file_is_the_slope_of_the_reference)
+{
+    for (norm_condition kind : kinds)
+        for (int silu : {0, 1}) {
+            problem p({2, 5, 4, 2, 2}, {STORE_F32, kind, silu, all_there_is, 0});
+            slope s = {p, operands(p)};
+            const gradients d = reference_gradients(p, s.o);
+            s.check(s.o.x, d.x);
+            s.check(s.o.x2, d.x2);
+            s.check(s.o.gamma, d.gamma);
+            s.check(s.o.beta, d.beta);
+            s.check(s.o.cond, d.cond);
+        }
+}
+
+/* ---- the cut, and what is refused ---- */
+
+static norm_cut cut_of(const shape &s, storage type, bool backward, size_t shared, bool *fits)
+{
+    norm_act_args a = {};
+    norm_cut u = {};
+    a.type = type, a.n = s.n, a.hw = s.hw, a.c1 = s.c1, a.c2 = s.c2, a.groups = s.groups;
+    const size_t bytes = norm_storage_bytes(&a);
+    const norm_want w = {bytes + (backward ? 4 : 0), shared, true, !backward};
+    *fits = norm_cut_make(&u, &a, &w);
+    return u;
+}
+
+Test(norm_act_cut, holds_together_for_every_shape)
+{
+    for (int hw : {1, 16, 35, 64, 256, 1024, 4096, 16384, 65536})
+        for (int c1 : {1, 3, 30, 32, 64, 96, 128, 200, 256, 384, 512, 1024})
+            for (int c2 : {0, 32, 64, 7})
+                for (int groups : {1, 2, 8, 32})
+                    for (storage type : types)
+                        for (bool backward : {false, true})
+                            for (size_t shared :
+                                 {(size_t)48 * 1024, (size_t)99 * 1024, (size_t)163 * 1024, all_there_is}) {
+                                const shape s = {2, hw, c1, c2, groups};
+                                if (s.c() % groups || s.c() / groups > NORM_ACT_GROUP_MAX) continue;
+                                bool fits;
+                                const norm_cut u = cut_of(s, type, backward, shared, &fits);
+                                const int columns = u.range / u.vector;
+                                cr_assert(fits && u.shared <= shared, "%d %d %d %d", hw, c1, c2, groups);
+                                cr_assert(u.range % (s.c() / groups) == 0 && u.range % u.vector == 0);
+                                cr_assert(u.ranges * u.range >= s.c() && (u.ranges - 1) * u.range < s.c());
+                                cr_assert(u.threads >= columns && u.threads % NORM_WARP == 0);
+                                cr_assert_leq(u.threads, u.vector == 1 ? 1024 : 512);
+                                cr_assert((int64_t)u.chunks * u.pixels >= hw &&
+                                          (int64_t)(u.chunks - 1) * u.pixels < hw);
+                                cr_assert(!(u.slab && backward) || u.chunks == 1);
+                            }
+}
+
+/* The shapes of the published models on an H200. */
+Test(norm_act_cut, reads_once_what_can_be_read_once)
+{
+    bool fits;
+    norm_cut u = cut_of({128, 1024, 128, 0, 32}, STORE_BF16, false, all_there_is, &fits);
+    cr_assert(u.chunks == 1 && u.vector == 8 && u.range == 32 && u.shared * 2 <= all_there_is);
+    u = cut_of({128, 1024, 128, 0, 32}, STORE_BF16, true, all_there_is, &fits);
+    cr_assert(u.chunks == 1 && u.vector == 8 && u.range == 16 && u.slab && u.shared * 2 <= all_there_is);
+    u = cut_of({128, 1024, 128, 0, 32}, STORE_F32, true, all_there_is, &fits);
+    cr_assert(u.chunks == 1 && u.vector == 4 && u.slab);
+    u = cut_of({128, 1024, 256, 128, 32}, STORE_BF16, false, all_there_is, &fits);
+    cr_assert(u.chunks == 1 && u.vector == 8 && u.range == 48);
+    u = cut_of({32, 4096, 64, 0, 32}, STORE_BF16, false, all_there_is, &fits);
+    cr_assert(u.chunks == 1 && u.vector == 8 && u.range == 16);
+    for (bool backward : {false, true}) {
+        u = cut_of({16, 65536, 128, 0, 32}, STORE_BF16, backward, all_there_is, &fits);
+        cr_assert(u.chunks == 256 && u.pixels == 256 && u.vector == 8 && u.range == 32);
+    }
+}
+
+Test(norm_act_cut, a_grid_has_an_end)
+{
+    norm_act_args a = {};
+    a.n = 1 << 20;
+    norm_cut u = {};
+    u.chunks = 256, u.ranges = 4;
+    cr_assert_eq(norm_blocks(&a, &u), 1u << 30);
+    u.ranges = 8;
+    cr_assert_eq(norm_blocks(&a, &u), 0);
+}
+
+Test(norm_act, refuses_what_is_no_shape)
+{
+    problem plain({1, 4, 6, 0, 3}, {STORE_F32, NORM_PLAIN, 1, all_there_is, 0});
+    float y[24], mean[3], rstd[3];
+    norm_act_args good = plain.args();
+    good.y = y, good.mean = mean, good.rstd = rstd;
+    emu::set_order(emu::order::forward);
+    assert_clean(k_norm_act(nullptr, &good));
+    for (int k = 0; k < 9; k++) {
+        norm_act_bwd_args b = {};
+        b.f = good;
+        norm_act_args &a = b.f;
+        switch (k) {
+        case 0: a.groups = 4; break;
+        case 1: a.groups = 0; break;
+        case 2: a.n = 0; break;
+        case 3: a.hw = 0; break;
+        case 4: a.c1 = 2049, a.groups = 1; break;
+        case 5: a.c2 = 6; break;
+        case 6: a.x2 = y; break;
+        case 7: a.kind = NORM_ADD; break;
+        case 8: a.cond = y; break;
+        }
+        cr_assert_eq(k_norm_act(nullptr, &a), DDPM_EINVAL, "case %d", k);
+        cr_assert_eq(k_norm_act_bwd(nullptr, &b), DDPM_EINVAL, "case %d, backward", k);
+    }
+    cr_assert_eq(k_norm_act_within(nullptr, &good, 512), DDPM_EINVAL);
+}

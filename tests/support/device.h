@@ -1,0 +1,22 @@
+/* device.h - the backend a test program runs on.
+ *
+ * The cpu, unless the program was built for the emulated device (TEST_DEVICE) or the environment says
+ * otherwise: DDPM_TEST_DEVICE=cuda, DDPM_TEST_PRECISION=bf16 (auto, fp32, tf32). */
+#ifndef DDPM_TEST_DEVICE_H
+#define DDPM_TEST_DEVICE_H
+#include "backend/backend.h"
+
+const char *test_device(void);
+precision_kind test_precision(void);
+/* A failing creation fails the running test with its message. */
+backend *test_backend(int threads);
+bool test_is_low(void); /* are activations bf16? */
+/* The bound for this precision: `fp32` for float activations, `low` for bf16 (2^-9 a rounding). */
+double test_bound(double fp32, double low);
+
+/* An upload of floats into memory of type f32 or bf16, and back. */
+void test_upload(backend *be, const tensor *t, const float *from);
+void test_download(backend *be, const tensor *t, float *to);
+float test_rounded(float v); /* to what an activation can hold */
+
+#endif
