@@ -18,14 +18,13 @@ __global__ void column_sum_partial_kernel(column_sum_args a, panel p)
             for (int k = 0; k < 4; k++) part[k] += x[r][k];
         for (int k = 0; k < 4; k++) sum.v[k] += part[k];
     }
+    lane[me] = sum;
     for (int half = p.depth * p.width / 2; half >= p.width; half /= 2) {
-        lane[me] = sum;
         __syncthreads();
         if (me < half)
-            for (int k = 0; k < 4; k++) sum.v[k] += lane[me + half].v[k];
-        __syncthreads();
+            for (int k = 0; k < 4; k++) lane[me].v[k] += lane[me + half].v[k];
     }
-    if (me < p.width && at.count) quad_store(a.partial + at.down * a.c + at.column, sum.v, at.count);
+    if (me < p.width && at.count) quad_store(a.partial + at.down * a.c + at.column, lane[me].v, at.count);
 }
 
 enum { COLUMNS = 8, LANES = 32 };

@@ -186,8 +186,9 @@ Test(cudart_calls, streams_and_events_are_of_the_kind_that_is_asked_for)
     open_device(0);
     OK(rt_stream_create(true, &stream[0], &why));
     OK(rt_stream_create(false, &stream[1], &why));
-    cr_expect(strstr(cuda.log, "cudaStreamCreateWithPriority:1,-5"), "%s", cuda.log); /* 1: cudaStreamNonBlocking */
-    cr_expect(strstr(cuda.log, "cudaStreamCreateWithPriority:1,0"), "%s", cuda.log);
+    const char *first = strstr(cuda.log, "cudaStreamCreateWithPriority:1,-5"); /* 1: cudaStreamNonBlocking */
+    const char *second = strstr(cuda.log, "cudaStreamCreateWithPriority:1,0");
+    cr_expect(first && second && first < second, "%s", cuda.log);
     cuda.log[0] = '\0';
     OK(rt_event_create(true, &event[0], &why));
     OK(rt_event_create(false, &event[1], &why));

@@ -13,14 +13,23 @@
 
 #include <stdio.h>
 
-#ifndef CUDA_STUB
-#define CUDA_STUB "/usr/local/cuda/lib64/stubs/libcuda.so"
-#endif
-
 enum { ROOM = 1 << 29, NOT_LOADED = 5001 }; /* CUDNN_STATUS_EXECUTION_FAILED_CUDA_DRIVER */
 
 static const primitive_search usual = {.deterministic = true, .workspace_cap = ROOM};
 static const primitive_search any = {.deterministic = false, .workspace_cap = ROOM};
+
+/* cuDNN looks for libcuda.so.1, as which the stub beside the toolkit's libraries names itself. */
+static void load_stub(void)
+{
+    char path[4096];
+    Dl_info nvrtc;
+    (void)snprintf(path, sizeof path, "libnvrtc.so.%d", CUDART_VERSION / 1000);
+    void *const library = dlopen(path, RTLD_NOW), *const version = library ? dlsym(library, "nvrtcVersion") : NULL;
+    if (!version || !dladdr(version, &nvrtc)) cr_skip_test("no libnvrtc, with which cuDNN compiles");
+    const int folder = (int)(strrchr(nvrtc.dli_fname, '/') - nvrtc.dli_fname);
+    (void)snprintf(path, sizeof path, "%.*s/stubs/libcuda.so", folder, nvrtc.dli_fname);
+    if (!dlopen(path, RTLD_NOW | RTLD_GLOBAL)) cr_skip_test("no stub of the driver: %s", dlerror());
+}
 
 static dnn_context *h200(void)
 {
@@ -28,8 +37,7 @@ static dnn_context *h200(void)
     dnn_context *c;
     char *json;
     size_t size;
-    /* cuDNN looks for libcuda.so.1, which the stub calls itself */
-    if (!dlopen(CUDA_STUB, RTLD_NOW | RTLD_GLOBAL)) cr_skip_test("no stub of the driver: %s", dlerror());
+    load_stub();
     OK(file_read(DDPM_TESTS "/backend/h200.json", 1 << 16, &json, &size, &why));
     OK(dnn_context_create(json, &c, &why));
     mem_free(json);
@@ -296,6 +304,7 @@ Test(cudnn_attention, offers_both_forms_of_the_gradient_where_chance_is_allowed)
         how.wanted = names[i];
         p = create(c, &small[1], &how);
         cr_assert_eq(p->fn->count(p), 1);
+        cr_expect_eq(recorder.plans, 1, "what is not wanted is not made");
         expect_name(p, 0, names[i]);
         cr_expect_eq(p->bytes[SDPA_DQKV], sizeof(bf16) * N * S * 3 * C);
         run_backward(c, p, 0);

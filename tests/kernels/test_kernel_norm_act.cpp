@@ -563,6 +563,16 @@ Test(norm_act_cut, a_grid_has_an_end)
     cr_assert_eq(norm_blocks(&a, &u), 0);
 }
 
+/* Chunks of four pixels, the shortest whose moments find room in y; shifted by an element, they do not. */
+Test(norm_act, moments_stay_within_y)
+{
+    const shape s = {1, 300, 2, 0, 2};
+    const form f = {STORE_BF16, NORM_PLAIN, 1, 864, 0};
+    problem shifted(s, {f.type, f.kind, f.silu, f.shared, 1});
+    check_forward(s, f);
+    cr_assert_eq(forward(shifted).status, DDPM_EINVAL);
+}
+
 Test(norm_act, refuses_what_is_no_shape)
 {
     problem plain({1, 4, 6, 0, 3}, {STORE_F32, NORM_PLAIN, 1, all_there_is, 0});

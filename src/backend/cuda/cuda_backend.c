@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN = 256 };                                  /* what libraries want of a workspace, and cudaMalloc gives */
+enum {
+    ALIGN = 256, /* what libraries want of a workspace, and cudaMalloc gives */
+    LIBRARIES_TEXT = 320
+};
 static const size_t WORKSPACE_CAP = (size_t)256 << 20; /* bytes a library's plan may ask for */
 
 static const cuda_op *const ops[OP_COUNT] = {
@@ -50,12 +53,12 @@ static const char *precision_name(const cuda_backend *be)
     return be->base.act == DTYPE_BF16 ? "bf16" : be->tf32 ? "tf32" : "fp32";
 }
 
-static void libraries(const cuda_backend *be, char text[200])
+static void libraries(const cuda_backend *be, char text[LIBRARIES_TEXT])
 {
     char dnn[80], blas[80];
     dnn_context_describe(be->dnn, dnn);
     blas_context_describe(be->blas, blas);
-    (void)snprintf(text, 200, "driver %d.%d, CUDA %d.%d, %s, %s", be->device.driver / 1000,
+    (void)snprintf(text, LIBRARIES_TEXT, "driver %d.%d, CUDA %d.%d, %s, %s", be->device.driver / 1000,
                    be->device.driver % 1000 / 10, be->device.runtime / 1000, be->device.runtime % 1000 / 10, dnn, blas);
 }
 
@@ -63,7 +66,7 @@ static void describe(const backend *base, char *text, size_t cap)
 {
     const cuda_backend *be = (const cuda_backend *)base;
     const double gib = 1024.0 * 1024 * 1024;
-    char with[200];
+    char with[LIBRARIES_TEXT];
     libraries(be, with);
     (void)snprintf(text, cap, "cuda:%d %s (%d.%d), %s, %s, %.1f of %.1f GiB free", be->device.index, be->device.name,
                    be->device.major, be->device.minor, with, precision_name(be), (double)rt_memory_free() / gib,
@@ -212,7 +215,7 @@ static ddpm_status open_streams(cuda_backend *be, err *e)
 
 static ddpm_status open_libraries(cuda_backend *be, const backend_spec *spec, err *e)
 {
-    char with[200], machine[320];
+    char with[LIBRARIES_TEXT], machine[LIBRARIES_TEXT + 128];
     TRY(dnn_context_create(NULL, &be->dnn, e));
     TRY(blas_context_create(&be->blas, e));
     libraries(be, with);

@@ -440,8 +440,6 @@ static ddpm_status end_capture(cudaGraph_t *out, err *e)
     if (st == DDPM_OK) {
         *out = *outer ? *outer : captured; /* a loop's captured body is part of its outer graph */
         *outer = NULL;
-    } else if (captured && !*outer) {
-        quietly(cudaGraphDestroy(captured));
     }
     forget_recording();
     return st;

@@ -150,35 +150,42 @@ static recorded *find(cuda_backend *be, step *const *steps, int n, bool loop)
     return NULL;
 }
 
-static ddpm_status record(cuda_backend *be, recorded *r, err *e)
+/* *refused: everything could be recorded, and CUDA would not have it as one graph. */
+static ddpm_status record(cuda_backend *be, recorded *r, bool *refused, err *e)
 {
+    *refused = false;
     rt_graph_destroy(r->graph);
     r->graph = NULL;
     TRY(r->loop ? rt_loop_begin(be->main, be->count, e) : rt_graph_begin(be->main, e));
-    const ddpm_status st = run_all(be, r->steps, r->n, e);
+    ddpm_status st = run_all(be, r->steps, r->n, e);
     if (st != DDPM_OK) {
         err ignored = {0};
-        (void)rt_graph_end(be->main, NULL, &ignored);
+        const ddpm_status ended = rt_graph_end(be->main, NULL, &ignored);
+        (void)ended; /* the first failure is the one to tell */
         return st;
     }
-    return rt_graph_end(be->main, &r->graph, e);
+    st = rt_graph_end(be->main, &r->graph, e);
+    *refused = st != DDPM_OK;
+    return st;
 }
 
-static ddpm_status up_to_date(cuda_backend *be, recorded *r, err *e)
+static ddpm_status up_to_date(cuda_backend *be, recorded *r, bool *refused, err *e)
 {
     const uint64_t operands = operands_of(r->steps, r->n);
+    *refused = false;
     if (r->graph && r->operands == operands) return DDPM_OK;
     r->operands = operands;
-    return record(be, r, e);
+    return record(be, r, refused, e);
 }
 
-static ddpm_status replay(cuda_backend *be, recorded *r, int times, err *e)
+static ddpm_status launch_times(cuda_backend *be, recorded *r, int times, err *e)
 {
-    TRY(up_to_date(be, r, e));
-    if (!r->loop) {
-        for (int i = 0; i < times; i++) TRY(rt_graph_launch(r->graph, be->main, e));
-        return DDPM_OK;
-    }
+    for (int i = 0; i < times; i++) TRY(rt_graph_launch(r->graph, be->main, e));
+    return DDPM_OK;
+}
+
+static ddpm_status launch_loop(cuda_backend *be, recorded *r, int times, err *e)
+{
     TRY(rt_sync(be->main, e)); /* the upload before may still read *turns */
     *be->turns = times;
     TRY(rt_upload(be->count, be->turns, sizeof *be->turns, be->main, e));
@@ -194,19 +201,33 @@ static ddpm_status new_record(cuda_backend *be, step *const *steps, int n, bool 
     return DDPM_OK;
 }
 
+static ddpm_status replay(cuda_backend *be, step *const *steps, int n, int times, err *e)
+{
+    bool refused;
+    const bool loop = times > 1 && be->device.loops && !cuda_without(be, CUDA_NO_LOOP);
+    if (!find(be, steps, n, loop)) TRY(new_record(be, steps, n, loop, e));
+    recorded *r = find(be, steps, n, loop);
+    const ddpm_status st = up_to_date(be, r, &refused, e);
+    if (loop && refused) { /* some library's kernel may not stand in a loop: its turns one by one, then */
+        be->device.loops = false;
+        return replay(be, steps, n, times, e);
+    }
+    TRY(st);
+    return loop ? launch_loop(be, r, times, e) : launch_times(be, r, times, e);
+}
+
 static ddpm_status run_times(cuda_backend *be, step *const *steps, int n, int times, err *e)
 {
-    const bool loop = times > 1 && be->device.loops && !cuda_without(be, CUDA_NO_LOOP);
-    recorded *r = find(be, steps, n, loop);
+    const bool seen = find(be, steps, n, false) || find(be, steps, n, true);
     if (cuda_without(be, CUDA_NO_GRAPH) || n == 1) {
         for (int i = 0; i < times; i++) TRY(run_all(be, steps, n, e));
         return DDPM_OK;
     }
-    if (r) return replay(be, r, times, e);
+    if (seen) return replay(be, steps, n, times, e);
     /* The first time as it is: libraries load their code now, which a recording must not. */
     TRY(run_all(be, steps, n, e));
-    TRY(new_record(be, steps, n, loop, e));
-    return times > 1 ? replay(be, find(be, steps, n, loop), times - 1, e) : DDPM_OK;
+    if (times > 1) return replay(be, steps, n, times - 1, e);
+    return new_record(be, steps, n, false, e);
 }
 
 static void count_versions(step *const *steps, int n, int times)

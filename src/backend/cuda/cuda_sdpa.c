@@ -305,19 +305,25 @@ static int plan_named(const primitive *p, const char *wanted)
     return -1;
 }
 
-/* Plans of one form only are made where the one wanted is found among them. */
+static bool is_of_form(const char *name, int form)
+{
+    return name && !strncmp(name, form_name[form], strlen(form_name[form]));
+}
+
+/* The form of the plan that is wanted comes first, for the other is not made if the plan is found. */
 static ddpm_status make_both(dnn_context *c, const attention_problem *q, const primitive_search *how, primitive **out,
                              err *e)
 {
+    const int first = is_of_form(how->wanted, ATOMIC) ? ATOMIC : ORDERED;
     sdpa_forms *p = NULL;
     ddpm_status st;
     int wanted = -1;
     TRY_GOTO(mem_array(&p, 1, sizeof *p, "attention", e));
     p->base.fn = &forms_table;
-    for (int form = 0; form < FORMS && wanted < 0; form++) {
+    for (int i = 0; i < FORMS && wanted < 0; i++) {
+        const int form = (first + i) % FORMS;
         primitive_search here = *how;
-        const size_t prefix = strlen(form_name[form]);
-        here.wanted = how->wanted && !strncmp(how->wanted, form_name[form], prefix) ? how->wanted + prefix : NULL;
+        here.wanted = is_of_form(how->wanted, form) ? how->wanted + strlen(form_name[form]) : NULL;
         TRY_GOTO(make(c, q, form == ATOMIC, &here, &p->form[form], e));
         wanted = plan_named(&p->base, how->wanted);
     }
@@ -333,19 +339,12 @@ done:
     return st;
 }
 
-/* cuDNN refuses other problems by itself; but some refusals look like mistakes of the caller. */
-static bool possible(const attention_problem *q)
-{
-    enum { WIDEST_BACKWARD = 256 };
-    return cudnnGetVersion() >= OLDEST && q->io == DTYPE_BF16 && q->d % 8 == 0 &&
-           (!q->backward || q->d <= WIDEST_BACKWARD);
-}
-
 ddpm_status dnn_attention_create(dnn_context *c, const attention_problem *q, const primitive_search *how,
                                  primitive **out, err *e)
 {
     *out = NULL;
-    if (!possible(q)) return DDPM_OK;
+    /* Problems of other kinds cuDNN refuses by itself. */
+    if (cudnnGetVersion() < OLDEST || q->io != DTYPE_BF16) return DDPM_OK;
     if (q->backward && !how->deterministic) return make_both(c, q, how, out, e);
     return make(c, q, false, how, out, e);
 }
