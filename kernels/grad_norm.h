@@ -7,11 +7,11 @@
 #include "update.h"
 
 typedef struct grad_norm_args {
-    const float *g;     /* [count] */
-    double *partial;    /* [reduce_chunks(count)]  scratch */
-    train_state *state; /* advanced to the next step */
+    const float *g;        /* [count] */
+    double *partial;       /* [reduce_chunks(count)]  scratch */
+    train_state *state;    /* advanced to the next step */
     train_record *history; /* [TRAIN_HISTORY]  NULL: none */
-    int64_t count;      /* >= 1 */
+    int64_t count;         /* >= 1 */
     update_args update;
 } grad_norm_args;
 

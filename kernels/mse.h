@@ -33,7 +33,8 @@ HD int mse_chunks(int h, int w, int c) { return (int)reduce_chunks((int64_t)h * 
 
 HD drawn_image mse_image(const mse_args *a, int b)
 {
-    const q_sample_args as = {a->images, a->table, a->state, 0, 0, a->n, a->h, a->w, a->c, 0, a->flip, STORE_F32, a->index};
+    const storage none = STORE_F32; /* there is no xt */
+    const q_sample_args as = {a->images, a->table, a->state, 0, 0, a->n, a->h, a->w, a->c, 0, a->flip, none, a->index};
     return q_sample_image(&as, b, (int)a->t[b]);
 }
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 import net
+import settings
 import torch
 
 BOUND = {"fp32": 2e-5, "tf32": 5e-3, "bf16": 5e-2}
@@ -54,10 +55,10 @@ def main():
     bad = 0
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         run(o, ["weights", "--out", folder])
-        state, options = net.pipeline_state(folder), net.options_of_pipeline(folder)
+        state, options = net.pipeline_state(folder), settings.options_of_pipeline(folder)
         state = {k: noisy(k, v) for k, v in state.items()}
         save(folder, state)
-        from_yaml, _ = net.options_of_yaml(o.config)
+        from_yaml, _ = settings.options_of_yaml(o.config)
         if {k: from_yaml[k] for k in from_yaml if k != "dropout"} != {k: options[k] for k in options if k != "dropout"}:
             raise SystemExit(f"{o.config} and the pipeline made from it say different things:\n{from_yaml}\n{options}")
         torch.manual_seed(1)

@@ -8,6 +8,7 @@ import sys
 import time
 
 import net
+import settings
 import torch
 import variants
 
@@ -25,11 +26,14 @@ def arguments(about):
     p.add_argument("--repeats", type=int, default=200)
     p.add_argument("--steps", type=int, default=0, help="sample.py: network evaluations an image, 0: all")
     p.add_argument("--sampler", default="ddpm", choices=["ddpm", "ddim"])
+    p.add_argument("--no-dropout", action="store_true")
     p.add_argument("--serve", action="store_true", help="answer to numbers of turns on the standard input")
     p.add_argument("--json", default="", help="file for the result")
     o = p.parse_args()
     o.v = variants.parse(o.variant)
-    o.options, o.settings = net.options_of_yaml(o.config)
+    o.options, o.settings = settings.options_of_yaml(o.config)
+    if o.no_dropout:
+        o.options["dropout"] = 0.0
     o.batch = o.batch or o.settings.get("train.batch", 128)
     return o
 

@@ -16,6 +16,7 @@ static struct {
     int calls, fail_at;            /* that may fail; the one that does, or 0 */
     cudaError_t fail_with, last;
     int live; /* allocations, streams, events, graphs and executable graphs that somebody holds */
+    enum cudaStreamCaptureMode mode; /* of the thread; Global, 0, to begin with */
     bool capturing, invalid;
     int handle_default, handle_flags, thread_local_mode;
     unsigned long long flags;
@@ -240,6 +241,14 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
     cuda.thread_local_mode = mode == cudaStreamCaptureModeThreadLocal;
     return cudaSuccess;
 }
+cudaError_t cudaThreadExchangeStreamCaptureMode(enum cudaStreamCaptureMode *mode)
+{
+    CALLED("cudaThreadExchangeStreamCaptureMode");
+    const enum cudaStreamCaptureMode was = cuda.mode;
+    cuda.mode = *mode;
+    *mode = was;
+    return cudaSuccess;
+}
 /* Graphs: a pointer to an int that tells the outer one, 1, from what was captured, 2. */
 static cudaGraph_t new_graph(int kind)
 {
@@ -335,6 +344,7 @@ cudaError_t cudaStreamBeginCaptureToGraph(cudaStream_t stream, cudaGraph_t graph
 ddpm_status k_loop_next(void *stream, const loop_next_args *a)
 {
     cr_assert(cuda.capturing, "the last kernel of the body is not recorded");
+    cr_assert_eq(cuda.mode, cudaStreamCaptureModeRelaxed, "its code cannot be loaded");
     cuda.next_stream = stream;
     cuda.next = *a;
     return call("k_loop_next") == cudaSuccess ? DDPM_OK : DDPM_EBACKEND;

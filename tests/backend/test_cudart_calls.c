@@ -347,8 +347,10 @@ Test(cudart_calls, records_the_body_of_a_loop)
     cr_expect_eq(cuda.node.conditional.handle, 4711);
     OK(rt_graph_end(stream, &graph, &why));
     cr_expect_str_eq(cuda.log, "cudaGraphCreate cudaGraphConditionalHandleCreate cudaGraphAddNode "
-                               "cudaStreamBeginCaptureToGraph k_loop_next cudaStreamEndCapture cudaGraphInstantiate "
+                               "cudaStreamBeginCaptureToGraph cudaThreadExchangeStreamCaptureMode k_loop_next "
+                               "cudaThreadExchangeStreamCaptureMode cudaStreamEndCapture cudaGraphInstantiate "
                                "cudaGraphUpload");
+    cr_expect_eq(cuda.mode, cudaStreamCaptureModeGlobal, "not as it was");
     cr_expect(cuda.next_stream == stream && cuda.next.count == &count && cuda.next.handle == 4711);
     cr_expect_eq(*(int *)cuda.executable_of, 1, "not the outer graph");
     rt_graph_destroy(graph);

@@ -14,17 +14,17 @@
 enum { H = 6, W = 10, C = 3, BATCH = 2, IMAGES = 7, STEPS = 20, ROWS = 5 };
 
 /* Two levels, so 3x5 pixels at the bottom; attention up, down and in the middle; both ways of telling the time. */
-static network small_net(bool scale_shift)
+static network small_net(bool scale_shift, bool tiny)
 {
     network net = {.kind = NETWORK_UNET, .unet = unet_config_default()};
     net.unet.sample_size_h = H, net.unet.sample_size_w = W;
     net.unet.in_channels = net.unet.out_channels = C;
     net.unet.n_block = 2;
-    net.unet.block[0] = (unet_block){8, UNET_DOWN, UNET_ATTN_UP};
-    net.unet.block[1] = (unet_block){16, UNET_ATTN_DOWN, UNET_UP};
+    net.unet.block[0] = (unet_block){tiny ? 2 : 8, UNET_DOWN, UNET_ATTN_UP};
+    net.unet.block[1] = (unet_block){tiny ? 4 : 16, UNET_ATTN_DOWN, UNET_UP};
     net.unet.layers_per_block = 1;
-    net.unet.attention_head_dim = 8;
-    net.unet.norm_num_groups = 4;
+    net.unet.attention_head_dim = tiny ? 0 : 8;
+    net.unet.norm_num_groups = tiny ? 2 : 4;
     net.unet.dropout = 0.1;
     net.unet.time_scale_shift = scale_shift ? UNET_SHIFT_SCALE : UNET_SHIFT_DEFAULT;
     return net;
@@ -36,6 +36,7 @@ typedef struct setup {
     unsigned debug;
     int steps, micro_batches;
     bool scale_shift, resident;
+    bool tiny; /* a narrower network */
     int stop_at; /* > 0: state and arenas through the host after so many steps, as a checkpoint does */
 } setup;
 
@@ -72,7 +73,7 @@ static void picture(int64_t which, uint8_t *to)
 
 static ddpm_status open_engine(engine *x, const setup *s, err *e)
 {
-    const network net = small_net(s->scale_shift);
+    const network net = small_net(s->scale_shift, s->tiny);
     const scheduler_config scheduler = scheduler_config_default();
     trainer_spec spec = {.batch = BATCH,
                          .h = H,
@@ -196,6 +197,7 @@ static outcome run(const setup *s)
     outcome o = {0};
     err why = {0};
     OK(everything(s, &o, &why));
+    cr_log_info("%ld calls of the device", emu_calls());
     cr_expect_eq(emu_live_total(), 0, "%d things of the device are left", emu_live_total());
     cr_expect_eq(o.state.step, s->steps);
     cr_expect_eq(o.state.skipped, 0);
@@ -259,7 +261,7 @@ Test(emu_train, agrees_with_the_cpu_in_bf16, .timeout = 900)
 {
     setup s = cuda;
     s.precision = PRECISION_BF16;
-    compare_with_cpu(s, (bounds){2e-2, 1e-1, 1e-1});
+    compare_with_cpu(s, (bounds){5e-3, 3e-2, 3e-2});
 }
 
 Test(emu_train, agrees_with_the_cpu_with_scale_and_shift, .timeout = 900)
@@ -353,9 +355,17 @@ Test(emu_train, every_optimization_can_be_left_out, .timeout = 1800)
 
 Test(emu_train, every_call_of_the_device_may_fail, .timeout = 3600)
 {
-    setup s = {.device = "cuda", .precision = PRECISION_BF16, .steps = 3, .micro_batches = 1};
+    setup s = {.device = "cuda",
+               .precision = PRECISION_BF16,
+               .debug = CUDA_NO_TUNING, /* of which test_cuda_choice.c fails every call */
+               .steps = 2,
+               .micro_batches = 1,
+               .tiny = true};
     err why = {0};
     outcome o = {0};
+    OK(everything(&s, &o, &why));
+    forget(&o);
+    cr_log_info("%ld calls in all", emu_calls());
     long n = 1;
     int got_by = 0; /* without: a loop that CUDA refuses is done turn by turn */
     for (;; n++) {

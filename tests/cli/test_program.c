@@ -240,10 +240,9 @@ Test(program, bad_input_gets_one_line_and_its_code)
     expect_failure("inspect @/nowhere", DDPM_ENOINPUT, "nowhere");
     expect_failure("train out=@/x" TINY "model.norm_num_groups=3", DDPM_EINVAL, "norm_num_groups");
     expect_failure("train device=abacus", DDPM_EINVAL, "device");
-    expect_failure("train device=cuda:x", DDPM_EINVAL, "cuda:x");
     /* whether it is the device, the driver or the backend that is missing */
-    expect_failure("train out=@/x device=cuda:1000" TINY, DDPM_EDEVICE, "device=cuda:1000: ");
-    expect_failure("train out=@/x device=cuda:1000" TINY, DDPM_EDEVICE, "device=cpu");
+    expect_failure("train out=@/x device=cuda:99" TINY, DDPM_EDEVICE, "device=cuda:99: ");
+    expect_failure("train out=@/x device=cuda:99" TINY, DDPM_EDEVICE, "device=cpu");
     write_text("a-file", "x");
     expect_failure("train out=@/a-file train.steps=1" TINY, DDPM_EIO, "a-file");
 }

@@ -93,19 +93,20 @@ static void run_gemm(gemm_problem q, void *const *at)
 static std::string gemm_key(const gemm_problem &q)
 {
     char text[PRIMITIVE_KEY];
-    snprintf(text, sizeof text, "gemm:%s-%s:%c%c:%lldx%lldx%lld:ld%lld,%lld,%lld,%lld:b%lld,%lld,%lld,%lld:a%.9g:al%d%s%s",
-             q.in == DTYPE_F32 && q.tf32 ? "tf32" : dtype_name(q.in), dtype_name(q.out), q.transpose_a ? 't' : 'n',
-             q.transpose_b ? 't' : 'n', (long long)q.m, (long long)q.n, (long long)q.k, (long long)q.lda,
-             (long long)q.ldb, (long long)q.ldd, (long long)q.ldc, (long long)q.batch, (long long)q.stride_a,
-             (long long)q.stride_b, (long long)q.stride_d, (double)q.alpha, q.align, q.bias ? ":bias" : "",
-             q.addend ? ":addend" : "");
+    snprintf(
+        text, sizeof text, "gemm:%s-%s:%c%c:%lldx%lldx%lld:ld%lld,%lld,%lld,%lld:b%lld,%lld,%lld,%lld:a%.9g:al%d%s%s",
+        q.in == DTYPE_F32 && q.tf32 ? "tf32" : dtype_name(q.in), dtype_name(q.out), q.transpose_a ? 't' : 'n',
+        q.transpose_b ? 't' : 'n', (long long)q.m, (long long)q.n, (long long)q.k, (long long)q.lda, (long long)q.ldb,
+        (long long)q.ldd, (long long)q.ldc, (long long)q.batch, (long long)q.stride_a, (long long)q.stride_b,
+        (long long)q.stride_d, (double)q.alpha, q.align, q.bias ? ":bias" : "", q.addend ? ":addend" : "");
     return text;
 }
 
 static bool possible(const gemm_problem &q)
 {
     const bool aligned = q.align == 2 || q.align == 4 || q.align == 8 || q.align == 16;
-    if (!fits(stored_a(q)) || !fits(stored_b(q)) || !fits(stored_d(q)) || (q.addend && !fits(stored_c(q)))) return false;
+    if (!fits(stored_a(q)) || !fits(stored_b(q)) || !fits(stored_d(q)) || (q.addend && !fits(stored_c(q))))
+        return false;
     return aligned && q.batch >= 1 && !(q.bias && q.batch > 1) && !(q.in == DTYPE_F32 && q.out == DTYPE_BF16);
 }
 

@@ -138,8 +138,7 @@ const primitive_table table = {count, name, workspace, keep, run, destroy};
 
 std::vector<plan> plans_for(const primitive_search *how)
 {
-    const plan all[EMU_PLANS] = {
-        {"plain", 0, 0}, {"with-256-bytes", 256, 1}, {"large-nondet", EMU_LARGE_WORKSPACE, 2}};
+    const plan all[EMU_PLANS] = {{"plain", 0, 0}, {"with-256-bytes", 256, 1}, {"large-nondet", EMU_LARGE_WORKSPACE, 2}};
     std::vector<plan> left;
     for (const plan &p : all)
         if (p.workspace <= how->workspace_cap && !(how->deterministic && p.number == 2)) left.push_back(p);

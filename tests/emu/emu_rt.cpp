@@ -202,7 +202,8 @@ ddpm_status rt_upload(void *to, const void *from_host, size_t bytes, void *strea
     if (!bytes) return DDPM_OK;
     if (!on_device(to, bytes)) return not_device(__func__, "the target", to, bytes, e);
     TRY(check_host(__func__, from_host, bytes, stream, e));
-    return enqueue(stream, __func__, 1.0, [=] { memcpy(to, from_host, bytes); }, e);
+    return enqueue(
+        stream, __func__, 1.0, [=] { memcpy(to, from_host, bytes); }, e);
 }
 
 ddpm_status rt_download(void *to_host, const void *from, size_t bytes, void *stream, err *e)
@@ -211,7 +212,8 @@ ddpm_status rt_download(void *to_host, const void *from, size_t bytes, void *str
     if (!bytes) return DDPM_OK;
     if (!on_device(from, bytes)) return not_device(__func__, "the source", from, bytes, e);
     TRY(check_host(__func__, to_host, bytes, stream, e));
-    return enqueue(stream, __func__, 1.0, [=] { memcpy(to_host, from, bytes); }, e);
+    return enqueue(
+        stream, __func__, 1.0, [=] { memcpy(to_host, from, bytes); }, e);
 }
 
 ddpm_status rt_copy(void *to, const void *from, size_t bytes, void *stream, err *e)
@@ -220,7 +222,8 @@ ddpm_status rt_copy(void *to, const void *from, size_t bytes, void *stream, err 
     if (!bytes) return DDPM_OK;
     if (!on_device(to, bytes)) return not_device(__func__, "the target", to, bytes, e);
     if (!on_device(from, bytes)) return not_device(__func__, "the source", from, bytes, e);
-    return enqueue(stream, __func__, 1.0, [=] { memcpy(to, from, bytes); }, e);
+    return enqueue(
+        stream, __func__, 1.0, [=] { memcpy(to, from, bytes); }, e);
 }
 
 ddpm_status rt_zero(void *at, size_t bytes, void *stream, err *e)
@@ -228,7 +231,8 @@ ddpm_status rt_zero(void *at, size_t bytes, void *stream, err *e)
     ENTER(e);
     if (!bytes) return DDPM_OK;
     if (!on_device(at, bytes)) return not_device(__func__, "the target", at, bytes, e);
-    return enqueue(stream, __func__, 1.0, [=] { memset(at, 0, bytes); }, e);
+    return enqueue(
+        stream, __func__, 1.0, [=] { memset(at, 0, bytes); }, e);
 }
 
 /* Not counted: the launch was. */

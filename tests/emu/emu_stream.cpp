@@ -193,10 +193,7 @@ void replay(const recording_state &r)
 
 /* ---- handles ---- */
 
-ddpm_status refuse(const char *call, const char *why, err *e)
-{
-    return err_set(e, DDPM_EBACKEND, "%s: %s", call, why);
-}
+ddpm_status refuse(const char *call, const char *why, err *e) { return err_set(e, DDPM_EBACKEND, "%s: %s", call, why); }
 
 std::shared_ptr<stream> default_stream()
 {
@@ -274,8 +271,7 @@ ddpm_status wait_recorded(const std::shared_ptr<stream> &s, const event &ev, con
 {
     const std::shared_ptr<recording_state> r = ev.in.lock();
     const bool open = r && std::find(recordings.begin(), recordings.end(), r) != recordings.end();
-    if (!ev.in_recording)
-        return spoil_one(*s->to, call, "dependency created on uncaptured work in another stream", e);
+    if (!ev.in_recording) return spoil_one(*s->to, call, "dependency created on uncaptured work in another stream", e);
     if (!open) return refuse(call, captured_event, e);
     if (s->to && s->to != r) return spoil_one(*s->to, call, "operation would result in a merge of two captures", e);
     if (!r->spoiled.empty()) return refuse(call, "operation failed due to a previous error during capture", e);
@@ -513,7 +509,8 @@ ddpm_status rt_graph_launch(rt_graph *graph, void *handle, err *e)
     ENTER(e);
     if (recording(handle)) return spoil(__func__, e);
     const std::shared_ptr<recording_state> r = graph->recorded;
-    return enqueue(handle, __func__, 0.0, [r] { replay(*r); }, e);
+    return enqueue(
+        handle, __func__, 0.0, [r] { replay(*r); }, e);
 }
 
 void rt_graph_destroy(rt_graph *graph)

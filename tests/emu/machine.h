@@ -18,8 +18,8 @@ static err why; /* of the last call that failed */
     do {                                                                                                               \
         why = {};                                                                                                      \
         cr_assert_eq(call, status_, "%s", #call);                                                                      \
-        for (const char *part_ : {__VA_ARGS__})                                                                         \
-            cr_assert(strstr(why.text, part_), "no \"%s\" in \"%s\"", part_, why.text);                                  \
+        for (const char *part_ : {__VA_ARGS__})                                                                        \
+            cr_assert(strstr(why.text, part_), "no \"%s\" in \"%s\"", part_, why.text);                                \
     } while (0)
 
 enum { CELLS = 4 };

@@ -2,7 +2,7 @@
 """Writes emu_fixture.h: what PyTorch makes, in double, of small convolutions, a batch of products and
 attention, and of their gradients.  Inputs are value() below; needs torch.
 
-    python3 tests/emu/make_emu_fixture.py > tests/emu/emu_fixture.h"""
+    python3 tests/emu/make_emu_fixture.py | clang-format >tests/emu/emu_fixture.h"""
 
 import torch
 

@@ -305,4 +305,3 @@ Test(emu_rt, loops_can_be_misused)
     emu_get_device()->loops = false;
     REFUSED(DDPM_EBACKEND, rt_loop_begin(m.main, m.cell, &why), "no WHILE nodes");
 }
-

@@ -155,8 +155,8 @@ Test(emu_primitives, tf32_rounds_the_factors)
 {
     for (bool tf32 : {false, true}) {
         rig r;
-        conv_problem q = problem_of({1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, nullptr, nullptr, nullptr}, CONV_FORWARD,
-                                    DTYPE_F32, false);
+        conv_problem q =
+            problem_of({1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, nullptr, nullptr, nullptr}, CONV_FORWARD, DTYPE_F32, false);
         q.tf32 = tf32;
         OK(dnn_convolution_create(r.dnn, &q, &anything, &r.p, &why));
         r.get_operands();
@@ -173,7 +173,8 @@ Test(emu_primitives, tf32_rounds_the_factors)
 /* Rows of the stored matrix are 3 elements longer than needed; matrices of the batch lie 7 elements apart. */
 static std::vector<double> stored(int salt, int rows, int cols, bool transpose)
 {
-    const int lines = transpose ? cols : rows, length = transpose ? rows : cols, ld = length + 3, stride = lines * ld + 7;
+    const int lines = transpose ? cols : rows, length = transpose ? rows : cols, ld = length + 3,
+              stride = lines * ld + 7;
     std::vector<double> v((size_t)((GEMM_BATCH - 1) * stride + (lines - 1) * ld + length), NAN);
     for (int b = 0; b < GEMM_BATCH; b++)
         for (int i = 0; i < rows; i++)
@@ -455,7 +456,8 @@ Test(emu_primitives, creation_selection_and_run_fail_on_purpose)
     blas_context *b;
     const conv_problem q = problem_of(conv_fixtures[3], CONV_FORWARD, DTYPE_F32, false);
     emu_fail_at(1);
-    REFUSED(DDPM_EBACKEND, dnn_convolution_create(r.dnn, &q, &anything, &r.p, &why), "call 1: creation of conv:forward");
+    REFUSED(DDPM_EBACKEND, dnn_convolution_create(r.dnn, &q, &anything, &r.p, &why),
+            "call 1: creation of conv:forward");
     cr_assert_null(r.p);
     simple(r, &anything);
     r.get_operands();

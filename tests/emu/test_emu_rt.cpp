@@ -40,7 +40,8 @@ Test(emu_rt, copies_know_their_sides)
     OK(rt_copy(m.cell, m.cell + 3, sizeof(int), m.main, &why));
     OK(rt_zero(m.cell + 2, sizeof(int), m.main, &why));
     cr_assert_eq(m.read(m.main), std::vector<int>({4, 2, 0, 4}));
-    REFUSED(DDPM_EBACKEND, rt_upload(on_host, on_host, 4, m.main, &why), "rt_upload", "the target", "not device memory");
+    REFUSED(DDPM_EBACKEND, rt_upload(on_host, on_host, 4, m.main, &why), "rt_upload", "the target",
+            "not device memory");
     REFUSED(DDPM_EBACKEND, rt_upload(m.cell, m.cell, 4, m.main, &why), "host memory expected");
     REFUSED(DDPM_EBACKEND, rt_upload(m.cell + 1, on_host, sizeof on_host, m.main, &why), "the target");
     REFUSED(DDPM_EBACKEND, rt_download(on_host, on_host, 4, m.main, &why), "the source");
@@ -273,10 +274,11 @@ done:
 
 Test(emu_rt, every_call_fails_on_purpose)
 {
-    static const char *const names[] = {
-        "rt_open",        "rt_stream_create", "rt_event_create", "rt_alloc", "rt_alloc_host", "rt_event_record",
-        "rt_upload",      "set",              "rt_stream_wait",  "rt_download", "rt_event_sync", "rt_event_ms",
-        "rt_graph_begin", "rt_zero",          "rt_copy",         "rt_graph_end", "rt_graph_launch", "rt_sync"};
+    static const char *const names[] = {"rt_open",         "rt_stream_create", "rt_event_create", "rt_alloc",
+                                        "rt_alloc_host",   "rt_event_record",  "rt_upload",       "set",
+                                        "rt_stream_wait",  "rt_download",      "rt_event_sync",   "rt_event_ms",
+                                        "rt_graph_begin",  "rt_zero",          "rt_copy",         "rt_graph_end",
+                                        "rt_graph_launch", "rt_sync"};
     enum { CALLS = sizeof names / sizeof *names };
     for (int n = 1; n <= CALLS; n++) {
         char text[80];

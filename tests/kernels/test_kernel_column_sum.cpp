@@ -78,6 +78,7 @@ Test(panel, covers_every_row_once)
             for (int64_t most : {0, 512}) {
                 const panel p = panel_of(rows, c, 8, most);
                 cr_assert_eq(p.width * p.depth, PANEL_THREADS);
+                cr_assert(p.width <= PANEL_WIDTH && (p.width == 1 || p.width / 2 * 4 < c)); /* few threads idle */
                 cr_assert((int64_t)p.across * p.width * 4 >= c && (int64_t)(p.across - 1) * p.width * 4 < c);
                 cr_assert(p.down * p.height >= rows && (p.down - 1) * p.height < rows && p.height % p.depth == 0);
                 cr_assert(most ? p.down <= most : p.height <= 8 * p.depth);

@@ -12,7 +12,7 @@ struct gradient {
     {
         state.beta1_pow = state.beta2_pow = 1.0;
         state.loss_sum = 0.75;
-        args = {g.data(), partial.data(), &state, (int64_t)count, plain};
+        args = {g.data(), partial.data(), &state, nullptr, (int64_t)count, plain};
     }
     void on_cpu()
     {
@@ -83,4 +83,26 @@ Test(grad_norm, one_bad_element_anywhere_skips_the_update)
             cr_assert_eq(got.state.updates, 0u);
             cr_assert_eq(got.state.step, 1u);
         }
+}
+
+/* Steps 62, 63, 64 and 65, the second of them skipped: the ring's last two places, then its first two. */
+Test(grad_norm, a_ring_keeps_what_every_step_came_to)
+{
+    for (bool on_gpu : {true, false}) {
+        std::vector<train_record> ring(TRAIN_HISTORY, train_record{7.0f, 7.0f, 7.0f, 7});
+        for (uint64_t step = 62; step < 66; step++) {
+            gradient got(5);
+            got.state.step = step;
+            got.args.history = ring.data();
+            if (step == 63) got.g[2] = not_a_number;
+            if (on_gpu)
+                assert_clean(k_grad_norm(nullptr, &got.args));
+            else
+                got.on_cpu();
+            const train_record &r = ring[step % 64];
+            cr_assert(r.loss == 0.75f && r.lr == 0.5f && r.skipped == (step == 63));
+            cr_assert_eq(memcmp(&r.grad_norm, &got.state.grad_norm, sizeof r.grad_norm), 0);
+        }
+        for (int place = 2; place < 62; place++) cr_assert(ring[place].loss == 7.0f && ring[place].skipped == 7);
+    }
 }

@@ -22,7 +22,7 @@ Test(update, twenty_steps_agree_with_pytorch)
         const update_args update = {fixture_lr,    fixture_beta1, fixture_beta2,
                                     fixture_clip,  fixture_ema,   FIXTURE_WARMUP,
                                     FIXTURE_TOTAL, LR_COSINE,     1};
-        const grad_norm_args norm = {g.data(), &partial, &state, N, update};
+        const grad_norm_args norm = {g.data(), &partial, &state, nullptr, N, update};
         const adamw_args adam = {w.data(), g.data(),      m.data(),      v.data(),    ema.data(),    &state,
                                  N,        fixture_beta1, fixture_beta2, fixture_eps, fixture_decay, 1};
         for (int step = 0; step < FIXTURE_STEPS; step++) {

@@ -425,13 +425,24 @@ ddpm_status rt_loop_begin(void *stream, int *count, err *e)
     return DDPM_OK;
 }
 
+/* The first launch of a kernel loads its code, by calls that a capture forbids; this kernel is never
+ * launched but here. */
+static ddpm_status append_next(err *e)
+{
+    enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    CALL(cudaThreadExchangeStreamCaptureMode, &mode);
+    const ddpm_status st = rt_launched(k_loop_next(recording.stream, &recording.next), e);
+    CALL(cudaThreadExchangeStreamCaptureMode, &mode);
+    return st;
+}
+
 /* The graph that was recorded, now the caller's. */
 static ddpm_status end_capture(cudaGraph_t *out, err *e)
 {
     ddpm_status st = DDPM_OK;
     cudaGraph_t captured = NULL, *outer = &recording.outer;
     *out = NULL;
-    if (*outer) st = rt_launched(k_loop_next(recording.stream, &recording.next), e);
+    if (*outer) st = append_next(e);
     const cudaError_t why = cudaStreamEndCapture(recording.stream, &captured); /* whatever happened before */
     if (why != cudaSuccess) {
         (void)cudaGetLastError();
