@@ -96,7 +96,8 @@ static ddpm_status read_flag(mb_options *o, int argc, char **argv, int *i, err *
         if (flags[k].number) *flags[k].number = atoi(argv[*i]);
         if (seconds) o->seconds = atof(seconds);
         if (precision) o->backend.precision = precision_of(precision);
-        if ((int)o->backend.precision < 0) return err_set(e, DDPM_EINVAL, "--precision %s: fp32, tf32 or bf16", precision);
+        if ((int)o->backend.precision < 0)
+            return err_set(e, DDPM_EINVAL, "--precision %s: fp32, tf32 or bf16", precision);
         return DDPM_OK;
     }
     return err_set(e, DDPM_EINVAL, "unknown flag %s; mb --help lists them", argv[*i]);
@@ -171,8 +172,16 @@ static ddpm_status run_and_write(const mb_options *o, int which, int *wrong, err
 
 int main(int argc, char **argv)
 {
-    static mb_options o = {.backend = {.device = "auto"}, .json = "", .only = "", .weights = "", .images = "",
-                           .out = "", .batches = "1,16,64,256", .repeats = 20, .warmup = 3, .seconds = 500};
+    static mb_options o = {.backend = {.device = "auto"},
+                           .json = "",
+                           .only = "",
+                           .weights = "",
+                           .images = "",
+                           .out = "",
+                           .batches = "1,16,64,256",
+                           .repeats = 20,
+                           .warmup = 3,
+                           .seconds = 500};
     err e = {.status = DDPM_OK};
     int which = 0, wrong = 0;
     if (argc < 2) return usage(stderr, DDPM_EINVAL);

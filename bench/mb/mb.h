@@ -39,7 +39,8 @@ typedef struct mb_run {
 } mb_run;
 
 typedef ddpm_status mb_function(mb_run *r, err *e);
-mb_function mb_norm, mb_up, mb_attention, mb_timeline, mb_overlap, mb_sampling, mb_step, mb_sample, mb_weights, mb_predict;
+mb_function mb_norm, mb_up, mb_attention, mb_timeline, mb_overlap, mb_sampling, mb_step, mb_sample, mb_weights,
+    mb_predict;
 mb_function mb_device, mb_ceilings, mb_conv, mb_graph; /* cuda only */
 
 static inline bool mb_late(const mb_run *r, double now) { return now - r->begin > r->o->seconds; }
@@ -144,7 +145,8 @@ typedef struct image_source {
     int64_t *index; /* [batch] */
     uint64_t drawn;
 } image_source;
-DDPM_MUST_CHECK ddpm_status images_open(const mb_run *r, image_source *out, err *e); /* close it, also after a failure */
+DDPM_MUST_CHECK ddpm_status images_open(const mb_run *r, image_source *out,
+                                        err *e); /* close it, also after a failure */
 void images_close(image_source *s);
 const int64_t *images_next(image_source *s); /* the images of the next batch */
 

@@ -17,8 +17,8 @@ typedef struct attention_shape {
 } attention_shape;
 
 static const attention_shape grid[] = {
-    {0, 4, 8, 32}, {0, 4, 1, 256},  {0, 4, 1, 512},  {0, 8, 8, 32},   {0, 8, 4, 64},
-    {0, 8, 1, 256}, {0, 16, 6, 32}, {0, 16, 4, 64}, {0, 16, 2, 128}, {0, 16, 1, 256}, {0, 16, 1, 512},
+    {0, 4, 8, 32},  {0, 4, 1, 256}, {0, 4, 1, 512},  {0, 8, 8, 32},   {0, 8, 4, 64},   {0, 8, 1, 256},
+    {0, 16, 6, 32}, {0, 16, 4, 64}, {0, 16, 2, 128}, {0, 16, 1, 256}, {0, 16, 1, 512},
 };
 enum { SHAPES = sizeof grid / sizeof grid[0] };
 
@@ -105,8 +105,8 @@ static ddpm_status check_at(const reference *f, const op_bench *b, int64_t at, i
         y += p[j] * qkv(f, V, j, i);
         dq += scale * dlogit[j] * qkv(f, K, j, i);
     }
-    TRY(mb_read(b->be, b->y->data, b->y->dtype, ((f->n * positions(f) + at) * f->s->heads + f->head) * f->s->d + i, &got,
-                e));
+    TRY(mb_read(b->be, b->y->data, b->y->dtype, ((f->n * positions(f) + at) * f->s->heads + f->head) * f->s->d + i,
+                &got, e));
     agree(&out->y, got, y);
     TRY(read_dqkv(f, b, Q, place, dq, out, e));
     TRY(read_dqkv(f, b, K, place, dk, out, e));

@@ -48,8 +48,20 @@ static ddpm_status multiply(mb_run *r, const char *key, dtype d, bool tf32, err 
 {
     enum { SIDE = 8192 };
     cuda_backend *be = (cuda_backend *)r->be;
-    const gemm_problem q = {.in = d, .out = d, .tf32 = tf32, .transpose_b = true, .m = SIDE, .n = SIDE, .k = SIDE,
-                            .lda = SIDE, .ldb = SIDE, .ldd = SIDE, .ldc = SIDE, .batch = 1, .alpha = 1, .align = 16};
+    const gemm_problem q = {.in = d,
+                            .out = d,
+                            .tf32 = tf32,
+                            .transpose_b = true,
+                            .m = SIDE,
+                            .n = SIDE,
+                            .k = SIDE,
+                            .lda = SIDE,
+                            .ldb = SIDE,
+                            .ldd = SIDE,
+                            .ldc = SIDE,
+                            .batch = 1,
+                            .alpha = 1,
+                            .align = 16};
     const primitive_search how = {.deterministic = true, .workspace_cap = (size_t)256 << 20};
     const operand_fill fills[PRIMITIVE_OPERANDS] = {
         [GEMM_A] = {d, {0, 1, 0}}, [GEMM_B] = {d, {1, 1, 0}}, [GEMM_D] = {d, {2, 1, 0}}};

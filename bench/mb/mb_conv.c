@@ -230,8 +230,8 @@ static void put_best(mb_run *r, const conv_problem *q, const best_plan *best, in
     json_out_real(&r->json, "best_ms", best->ms);
     json_out_real(&r->json, "first_tflops", best->first_tflops);
     json_out_real(&r->json, "predicted_tflops", peak * passes[q->pass].share); /* 0: none; without tile fill */
-    printf("  %3d plans, best %.1f TFLOP/s in %.4f ms, the library's first %.1f, predicted %.0f where tiles fill\n", plans,
-           best->tflops, best->ms, best->first_tflops, peak * passes[q->pass].share);
+    printf("  %3d plans, best %.1f TFLOP/s in %.4f ms, the library's first %.1f, predicted %.0f where tiles fill\n",
+           plans, best->tflops, best->ms, best->first_tflops, peak * passes[q->pass].share);
 }
 
 static void put_problem(mb_run *r, const conv_problem *q, const char *name, int times)
@@ -242,7 +242,8 @@ static void put_problem(mb_run *r, const conv_problem *q, const char *name, int 
     json_out_text(j, "type", q->tf32 ? "tf32" : dtype_name(q->io));
     json_out_int(j, "times_a_step", times);
     json_out_open(j, "shape", '[');
-    const int64_t shape[] = {q->n, q->h, q->w, q->c, q->oh, q->ow, q->k, q->filter, q->stride, q->pad_before, q->pad_after};
+    const int64_t shape[] = {q->n, q->h,      q->w,      q->c,          q->oh,       q->ow,
+                             q->k, q->filter, q->stride, q->pad_before, q->pad_after};
     for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++) json_out_int(j, NULL, shape[i]);
     json_out_close(j, ']');
 }
@@ -250,8 +251,7 @@ static void put_problem(mb_run *r, const conv_problem *q, const char *name, int 
 static ddpm_status row(mb_run *r, const conv_problem *q, const char *name, int times, err *e)
 {
     const cuda_backend *be = (const cuda_backend *)r->be;
-    const primitive_search how = {.deterministic = !r->o->backend.nondeterministic,
-                                  .workspace_cap = (size_t)256 << 20};
+    const primitive_search how = {.deterministic = !r->o->backend.nondeterministic, .workspace_cap = (size_t)256 << 20};
     operand_fill fills[PRIMITIVE_OPERANDS];
     primitive *p = NULL;
     plan_bench b = {.be = (cuda_backend *)r->be};

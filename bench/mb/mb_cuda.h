@@ -17,7 +17,7 @@ typedef struct plan_bench {
     int sets; /* of operands, so many that they exceed the cache together */
     void *operand[PLAN_SETS][PRIMITIVE_OPERANDS];
     void *first[PRIMITIVE_OPERANDS]; /* what a result holds before the first run */
-    void *workspace; /* as much as the plan at hand wants */
+    void *workspace;                 /* as much as the plan at hand wants */
     size_t room;
 } plan_bench;
 

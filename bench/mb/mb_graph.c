@@ -52,7 +52,9 @@ static ddpm_status put_names(mb_run *r, const trace *t, err *e)
         json_out_real(&r->json, "ms_per_step", list[i].ms / TRACED);
         json_out_real(&r->json, "per_step", (double)list[i].count / TRACED);
         json_out_close(&r->json, '}');
-        if (i < 12) printf("  %8.4f ms %5.1f times  %.90s\n", list[i].ms / TRACED, (double)list[i].count / TRACED, list[i].name);
+        if (i < 12)
+            printf("  %8.4f ms %5.1f times  %.90s\n", list[i].ms / TRACED, (double)list[i].count / TRACED,
+                   list[i].name);
     }
     json_out_close(&r->json, ']');
     mem_free(list);
@@ -107,8 +109,8 @@ static ddpm_status report(mb_run *r, const trace *t, const timing *wall, err *e)
     json_out_real(j, "predicted_wall_over_sum", GRAPH_WALL_OVER_SUM);
     json_out_real(j, "predicted_gap_us", GRAPH_GAP_US);
     if (p) json_out_int(j, "predicted_kernels", p->kernels);
-    printf("%.0f kernels a step, sum %.3f ms, wall %.3f ms (%.3f of the sum), gaps %.2f us median, %.3f ms idle\n", count,
-           sum, wall->median, wall->median / sum, g.gap.median, g.idle_ms / TRACED);
+    printf("%.0f kernels a step, sum %.3f ms, wall %.3f ms (%.3f of the sum), gaps %.2f us median, %.3f ms idle\n",
+           count, sum, wall->median, wall->median / sum, g.gap.median, g.idle_ms / TRACED);
     return put_names(r, t, e);
 }
 

@@ -14,7 +14,10 @@ bool mb_wanted(const mb_run *r, const char *row)
     return strstr(row, r->o->only) != NULL && !mb_late(r, clock_seconds());
 }
 
-trainer_spec mb_trainer_spec(const mb_run *r) { return recipe_trainer(&r->o->config, r->image, r->o->config.train.steps); }
+trainer_spec mb_trainer_spec(const mb_run *r)
+{
+    return recipe_trainer(&r->o->config, r->image, r->o->config.train.steps);
+}
 
 ddpm_status mb_model(const mb_run *r, backend *be, model **out, err *e)
 {
@@ -95,8 +98,7 @@ ddpm_status images_open(const mb_run *r, image_source *out, err *e)
     TRY(file_read(r->o->images, LARGEST, &bytes, &size, e));
     out->bytes = (uint8_t *)bytes;
     out->count = (int64_t)size / out->bytes_each;
-    return out->count >= batch ? DDPM_OK
-                               : err_set(e, DDPM_EDATA, "%s: fewer images than one batch has", r->o->images);
+    return out->count >= batch ? DDPM_OK : err_set(e, DDPM_EDATA, "%s: fewer images than one batch has", r->o->images);
 }
 
 void images_close(image_source *s)

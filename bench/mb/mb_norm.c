@@ -203,7 +203,8 @@ ddpm_status mb_norm(mb_run *r, err *e)
         if (known) continue;
         seen[rows++] = s;
         const tensor *x = s->in[NORM_X], *x2 = s->in[NORM_X2];
-        const norm_shape shape = {x->n,          x->h,         x->w,           x->c, x2 ? x2->c : 0, s->a.norm.groups,
+        const norm_shape shape = {x->n,          x->h,           x->w,
+                                  x->c,          x2 ? x2->c : 0, s->a.norm.groups,
                                   s->a.norm.eps, s->a.norm.silu, s->in[NORM_COND] != NULL};
         char name[80];
         (void)snprintf(name, sizeof name, "%lldx%lldx%lldx%lld+%lld%s%s", (long long)x->n, (long long)x->h,

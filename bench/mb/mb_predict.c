@@ -39,8 +39,8 @@ static ddpm_status write_inputs(const mb_run *r, predictor *f, err *e)
     char *bytes;
     size_t size;
     TRY(file_read(r->o->images, LARGEST, &bytes, &size, e));
-    ddpm_status st = size == want ? DDPM_OK
-                                  : err_set(e, DDPM_EDATA, "%s: %zu bytes; x and t are %zu", r->o->images, size, want);
+    ddpm_status st =
+        size == want ? DDPM_OK : err_set(e, DDPM_EDATA, "%s: %zu bytes; x and t are %zu", r->o->images, size, want);
     if (st == DDPM_OK) st = plan_write(f->p, f->x, bytes, e);
     if (st == DDPM_OK) st = plan_write(f->p, f->t, bytes + (size_t)tensor_count(f->x) * sizeof(float), e);
     mem_free(bytes);

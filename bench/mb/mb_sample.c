@@ -102,8 +102,8 @@ ddpm_status mb_sample(mb_run *r, err *e)
         const timing t = timing_of(ms, loops);
         timing_put(&r->json, "evaluation", &t);
         sample_more(&b, &r->json);
-        printf("batch %d: %.4f ms a network evaluation of %d, %.2f images/s\n", b.batch, t.median,
-               generator_steps(b.g), 1e3 * b.batch / t.median / generator_steps(b.g));
+        printf("batch %d: %.4f ms a network evaluation of %d, %.2f images/s\n", b.batch, t.median, generator_steps(b.g),
+               1e3 * b.batch / t.median / generator_steps(b.g));
     }
 done:
     sample_destroy(&b);
@@ -159,8 +159,7 @@ ddpm_status mb_sampling(mb_run *r, err *e)
         char *end;
         const long batch = strtol(at, &end, 10);
         if (end == at || batch < 1 || batch > 65536) {
-            st = err_set(e, DDPM_EINVAL, "--batches %s: numbers with commas between them were expected",
-                         r->o->batches);
+            st = err_set(e, DDPM_EINVAL, "--batches %s: numbers with commas between them were expected", r->o->batches);
             break;
         }
         for (int k = 0; k < LOOP_KINDS && st == DDPM_OK; k++)

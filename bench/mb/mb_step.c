@@ -130,8 +130,8 @@ static const struct {
     const char *name;
 } optimizations[] = {
 #ifdef MB_CUDA
-    {CUDA_NO_SIDE, "side_stream"},       {CUDA_NO_GRAPH, "graph"},   {CUDA_NO_UPCONV, "folded_upconv"},
-    {CUDA_NO_SDPA, "fused_attention"},   {CUDA_NO_EPILOGUE, "epilogues"}, {CUDA_NO_TUNING, "tuning"},
+    {CUDA_NO_SIDE, "side_stream"},     {CUDA_NO_GRAPH, "graph"},        {CUDA_NO_UPCONV, "folded_upconv"},
+    {CUDA_NO_SDPA, "fused_attention"}, {CUDA_NO_EPILOGUE, "epilogues"}, {CUDA_NO_TUNING, "tuning"},
     {CUDA_NO_BIAS_SUMS, "bias_sums"},
 #else
     {1, "nothing"}, /* the same twice: what noise there is */

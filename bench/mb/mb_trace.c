@@ -111,12 +111,11 @@ static ddpm_status load(err *e)
     static void *l;
     if (!l) l = library();
     if (!l) return err_set(e, DDPM_EDEVICE, "no libcupti here: no tracing");
-    const bool all = find(l, "cuptiActivityEnable", &cupti.enable) && find(l, "cuptiActivityDisable", &cupti.disable) &&
-                     find(l, "cuptiActivityRegisterCallbacks", &cupti.callbacks) &&
-                     find(l, "cuptiActivityFlushAll", &cupti.flush) &&
-                     find(l, "cuptiActivityGetNextRecord", &cupti.next) &&
-                     find(l, "cuptiActivityGetNumDroppedRecords", &cupti.dropped) &&
-                     find(l, "cuptiGetResultString", &cupti.text);
+    const bool all =
+        find(l, "cuptiActivityEnable", &cupti.enable) && find(l, "cuptiActivityDisable", &cupti.disable) &&
+        find(l, "cuptiActivityRegisterCallbacks", &cupti.callbacks) && find(l, "cuptiActivityFlushAll", &cupti.flush) &&
+        find(l, "cuptiActivityGetNextRecord", &cupti.next) &&
+        find(l, "cuptiActivityGetNumDroppedRecords", &cupti.dropped) && find(l, "cuptiGetResultString", &cupti.text);
     return all ? DDPM_OK : err_set(e, DDPM_EDEVICE, "libcupti lacks a function: no tracing");
 }
 

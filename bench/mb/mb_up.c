@@ -160,8 +160,8 @@ static ddpm_status row(mb_run *r, backend *unfolded, const char *name, up_shape 
     s.plain = true;
     TRY_GOTO(variant(r, r->be, "conv3x3", &s, &plain, e));
     const double rate = tflops(&s, 16.0 / 36, folded.forward.median) / tflops(&s, 1, plain.forward.median);
-    const double gain = (nearest.forward.median + nearest.backward.median) /
-                        (folded.forward.median + folded.backward.median);
+    const double gain =
+        (nearest.forward.median + nearest.backward.median) / (folded.forward.median + folded.backward.median);
     json_out_real(&r->json, "rate_over_conv3x3", rate);
     json_out_real(&r->json, "predicted_rate_at_least", UP_RATE_SHARE);
     json_out_real(&r->json, "speedup", gain);

@@ -30,9 +30,9 @@
 typedef struct predicted_step {
     const char *config; /* "configs/<config>.yaml" */
     int batch;
-    double training_ms, floor_ms;  /* bf16, whole step, and what no version of it can beat */
-    int kernels;                   /* of a step */
-    double overlap_ms;             /* gained by the second stream */
+    double training_ms, floor_ms; /* bf16, whole step, and what no version of it can beat */
+    int kernels;                  /* of a step */
+    double overlap_ms;            /* gained by the second stream */
     int sample_batch[3];
     double sample_ms[3]; /* one network evaluation at that batch */
 } predicted_step;

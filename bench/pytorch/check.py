@@ -77,8 +77,10 @@ def main():
             error = float((got - want).double().norm() / got.double().norm())
             good = net.parameters(rival) == total and error <= BOUND[o.precision]
             bad += not good
-            print(f"{'ok     ' if good else 'DIFFERS'} {kind}: {net.parameters(rival)} parameters of {total}, "
-                  f"relative difference {error:.2g}, bound {BOUND[o.precision]:g}")
+            print(
+                f"{'ok     ' if good else 'DIFFERS'} {kind}: {net.parameters(rival)} parameters of {total}, "
+                f"relative difference {error:.2g}, bound {BOUND[o.precision]:g}"
+            )
     return 1 if bad else 0
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import copy
 import json
 import sys
 import time
@@ -52,8 +51,13 @@ def prepare(o):
         import torch._inductor.config as inductor
 
         if "tuned" in o.v["flags"]:
-            for name in ("coordinate_descent_tuning", "epilogue_fusion", "shape_padding", "layout_optimization",
-                         "conv_1x1_as_mm"):
+            for name in (
+                "coordinate_descent_tuning",
+                "epilogue_fusion",
+                "shape_padding",
+                "layout_optimization",
+                "conv_1x1_as_mm",
+            ):
                 if hasattr(inductor, name):
                     setattr(inductor, name, True)
 
@@ -155,12 +159,15 @@ def run(o, turn, more, divide=1):
             say({"n": len(ms), "ms": [t / divide for t in ms], "wall_ms": wall, **more(), **memory(o)})
         return
     ms, wall = time_turns(o, turn, o.repeats)
-    result = {**about, "time": quantiles([t / divide for t in ms]), "wall_ms": wall / len(ms) / divide, **more(), **memory(o)}
-    print(f"{o.variant}: {result['time']['median']:.4f} ms (p10 {result['time']['p10']:.4f}, p90 {result['time']['p90']:.4f})")
+    result = {
+        **about,
+        "time": quantiles([t / divide for t in ms]),
+        "wall_ms": wall / len(ms) / divide,
+        **more(),
+        **memory(o),
+    }
+    t = result["time"]
+    print(f"{o.variant}: {t['median']:.4f} ms (p10 {t['p10']:.4f}, p90 {t['p90']:.4f})")
     if o.json:
         with open(o.json, "w") as f:
             json.dump(result, f, indent=1)
-
-
-def clone(module):
-    return copy.deepcopy(module).requires_grad_(False)

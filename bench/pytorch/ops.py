@@ -73,10 +73,15 @@ def conv_call(q):
     def call(a, b):
         if q["pass"] == "forward":
             return F.conv2d(a, b, None, stride, before)
-        given = (a, torch.empty(x, device=a.device, dtype=a.dtype, memory_format=torch.channels_last), b) \
-            if q["pass"] == "data" else (a, b, torch.empty(weight, device=a.device, dtype=a.dtype))
+        given = (
+            (a, torch.empty(x, device=a.device, dtype=a.dtype, memory_format=torch.channels_last), b)
+            if q["pass"] == "data"
+            else (a, b, torch.empty(weight, device=a.device, dtype=a.dtype))
+        )
         mask = [q["pass"] == "data", q["pass"] == "filter", False]
-        return torch.ops.aten.convolution_backward(*given, None, [stride] * 2, [before] * 2, [1, 1], False, [0, 0], 1, mask)
+        return torch.ops.aten.convolution_backward(
+            *given, None, [stride] * 2, [before] * 2, [1, 1], False, [0, 0], 1, mask
+        )
 
     y = (n, k, oh, ow)
     return call, {"forward": (x, weight), "data": (y, weight), "filter": (y, x)}[q["pass"]]
@@ -135,8 +140,11 @@ def main():
         except RuntimeError as e:  # out of memory, no such plan: the other shapes are still worth knowing
             row["pytorch_error"] = str(e).splitlines()[0]
             bad += 1
-        print(row.get("problem", row.get("shape")), {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()
-                                                     if k.startswith("pytorch")}, flush=True)
+        print(
+            row.get("problem", row.get("shape")),
+            {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items() if k.startswith("pytorch")},
+            flush=True,
+        )
         if o.out:
             with open(o.out, "w") as f:
                 json.dump(found, f, indent=1)

@@ -14,7 +14,9 @@ def table(o):
     double: Ho et al. 2020, eq. 6 and 7; DDIM: Song et al. 2020 (arXiv:2010.02502), eq. 12 with eta = 0."""
     s = o.settings
     big_t = s.get("diffusion.num_train_timesteps", 1000)
-    beta = torch.linspace(s.get("diffusion.beta_start", 1e-4), s.get("diffusion.beta_end", 0.02), big_t, dtype=torch.float64)
+    beta = torch.linspace(
+        s.get("diffusion.beta_start", 1e-4), s.get("diffusion.beta_end", 0.02), big_t, dtype=torch.float64
+    )
     abar = torch.cumprod(1 - beta, 0)
     steps = o.steps or big_t
     stride, rows = big_t // steps, []
@@ -27,8 +29,14 @@ def table(o):
         else:
             alpha = bar / before
             variance = (1 - before) / (1 - bar) * (1 - alpha)
-            rows.append([t, alpha.sqrt() * (1 - before) / (1 - bar), before.sqrt() * (1 - alpha) / (1 - bar),
-                         variance.clamp(min=1e-20).sqrt() if i else 0.0])
+            rows.append(
+                [
+                    t,
+                    alpha.sqrt() * (1 - before) / (1 - bar),
+                    before.sqrt() * (1 - alpha) / (1 - bar),
+                    variance.clamp(min=1e-20).sqrt() if i else 0.0,
+                ]
+            )
         rows[-1] += [1 / bar.sqrt(), -((1 - bar) / bar).sqrt()]
     return torch.tensor([[float(v) for v in r] for r in rows], dtype=torch.float32, device=o.device)
 
@@ -103,8 +111,12 @@ def main():
     if o.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     count = sum(p.numel() for p in sampler.net.parameters())
-    common.run(o, sampler.turn, lambda: {"parameters": count, "steps": len(sampler.rows), "first_step_s": compile_s},
-               divide=len(sampler.rows))
+    common.run(
+        o,
+        sampler.turn,
+        lambda: {"parameters": count, "steps": len(sampler.rows), "first_step_s": compile_s},
+        divide=len(sampler.rows),
+    )
 
 
 if __name__ == "__main__":

@@ -4,12 +4,24 @@ import json
 import os
 
 DEFAULTS = {
-    "in_channels": 3, "out_channels": 3, "sample_size": 32, "block_out_channels": [128, 256, 256, 256],
+    "in_channels": 3,
+    "out_channels": 3,
+    "sample_size": 32,
+    "block_out_channels": [128, 256, 256, 256],
     "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"], "layers_per_block": 2,
-    "attention_head_dim": None, "norm_num_groups": 32, "norm_eps": 1e-6, "downsample_padding": 0,
-    "flip_sin_to_cos": False, "freq_shift": 1, "dropout": 0.0, "add_attention": True,
-    "center_input_sample": False, "mid_block_type": "UNetMidBlock2D", "resnet_time_scale_shift": "default",
+    "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+    "layers_per_block": 2,
+    "attention_head_dim": None,
+    "norm_num_groups": 32,
+    "norm_eps": 1e-6,
+    "downsample_padding": 0,
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "dropout": 0.0,
+    "add_attention": True,
+    "center_input_sample": False,
+    "mid_block_type": "UNetMidBlock2D",
+    "resnet_time_scale_shift": "default",
 }
 
 

@@ -16,8 +16,12 @@ ARGS = common.arguments(__doc__)
 def schedule(o):
     """sqrt(abar) and sqrt(1 - abar), [T] each."""
     s = o.settings
-    beta = torch.linspace(s.get("diffusion.beta_start", 1e-4), s.get("diffusion.beta_end", 0.02),
-                          s.get("diffusion.num_train_timesteps", 1000), dtype=torch.float64)
+    beta = torch.linspace(
+        s.get("diffusion.beta_start", 1e-4),
+        s.get("diffusion.beta_end", 0.02),
+        s.get("diffusion.num_train_timesteps", 1000),
+        dtype=torch.float64,
+    )
     abar = torch.cumprod(1 - beta, 0)
     return abar.sqrt().float().to(o.device), (1 - abar).sqrt().float().to(o.device)
 
@@ -36,8 +40,13 @@ class Step:
         self.decay = o.settings.get("ema.decay", 0.9999)
         self.clip = o.settings.get("train.max_grad_norm", 1)
         cuda = o.device == "cuda"
-        self.opt = torch.optim.AdamW(self.master, lr=o.settings.get("train.lr", 2e-4), weight_decay=0.0, fused=True,
-                                     **({"capturable": True} if cuda else {}))
+        self.opt = torch.optim.AdamW(
+            self.master,
+            lr=o.settings.get("train.lr", 2e-4),
+            weight_decay=0.0,
+            fused=True,
+            **({"capturable": True} if cuda else {})
+        )
         self.data = common.images(o)
         self.signal, self.noise = schedule(o)
         self.flip = bool(o.settings.get("data.flip", False))

@@ -14,24 +14,59 @@ A variant is a name of words joined by dashes, in any order:
 """
 
 PRECISION = ("bf16", "purebf16", "tf32", "fp32")
-MODE = {"eager": None, "compile": "default", "reduce": "reduce-overhead", "max": "max-autotune",
-        "maxng": "max-autotune-no-cudagraphs"}
+MODE = {
+    "eager": None,
+    "compile": "default",
+    "reduce": "reduce-overhead",
+    "max": "max-autotune",
+    "maxng": "max-autotune-no-cudagraphs",
+}
 LAYOUT = ("nhwc", "nchw")
 NET = ("clean", "diffusers")
 FLAGS = ("graph", "limit10", "tuned")
 
-# What `bench/compare` runs unless it is told otherwise: likely winners first.
-TRAIN_CUDA = ["bf16-maxng-nhwc-graph", "bf16-compile-nhwc-graph", "bf16-reduce-nhwc", "bf16-compile-nhwc",
-              "bf16-eager-nhwc-graph", "bf16-eager-nhwc", "purebf16-compile-nhwc-graph", "bf16-max-nhwc",
-              "bf16-compile-nchw-graph", "bf16-compile-nhwc-graph-tuned", "bf16-compile-nhwc-graph-limit10",
-              "bf16-eager-nchw", "bf16-eager-nhwc-diffusers", "bf16-compile-nhwc-graph-diffusers",
-              "tf32-compile-nhwc-graph", "tf32-eager-nhwc", "fp32-compile-nhwc-graph"]
-SAMPLE_CUDA = ["purebf16-maxng-nhwc-graph", "purebf16-compile-nhwc-graph", "purebf16-reduce-nhwc", "purebf16-max-nhwc",
-               "purebf16-eager-nhwc-graph", "purebf16-eager-nhwc", "bf16-compile-nhwc-graph",
-               "purebf16-compile-nchw-graph", "purebf16-compile-nhwc-graph-tuned", "purebf16-eager-nhwc-diffusers",
-               "tf32-compile-nhwc-graph"]
-TRAIN_CPU = SAMPLE_CPU = ["fp32-compile-nhwc", "fp32-eager-nhwc", "fp32-compile-nchw", "fp32-eager-nchw",
-                          "bf16-compile-nhwc", "bf16-eager-nhwc", "fp32-eager-nchw-diffusers"]
+# What `bench/compare` runs unless it is told otherwise, as far as its time goes: likely winners first.
+TRAIN_CUDA = [
+    "bf16-compile-nhwc-graph",
+    "bf16-eager-nhwc-graph",
+    "bf16-reduce-nhwc",
+    "bf16-maxng-nhwc-graph",
+    "bf16-eager-nhwc",
+    "bf16-compile-nhwc",
+    "purebf16-compile-nhwc-graph",
+    "bf16-compile-nchw-graph",
+    "bf16-compile-nhwc-graph-tuned",
+    "bf16-compile-nhwc-graph-limit10",
+    "bf16-eager-nchw",
+    "bf16-eager-nhwc-diffusers",
+    "bf16-compile-nhwc-graph-diffusers",
+    "tf32-compile-nhwc-graph",
+    "tf32-eager-nhwc",
+    "fp32-compile-nhwc-graph",
+    "bf16-max-nhwc",
+]
+SAMPLE_CUDA = [
+    "purebf16-compile-nhwc-graph",
+    "purebf16-eager-nhwc-graph",
+    "purebf16-reduce-nhwc",
+    "purebf16-maxng-nhwc-graph",
+    "purebf16-eager-nhwc",
+    "bf16-compile-nhwc-graph",
+    "purebf16-compile-nchw-graph",
+    "purebf16-compile-nhwc-graph-tuned",
+    "purebf16-eager-nhwc-diffusers",
+    "tf32-compile-nhwc-graph",
+    "purebf16-max-nhwc",
+]
+TRAIN_CPU = SAMPLE_CPU = [
+    "fp32-compile-nhwc",
+    "fp32-eager-nhwc",
+    "fp32-compile-nchw",
+    "fp32-eager-nchw",
+    "bf16-compile-nhwc",
+    "bf16-eager-nhwc",
+    "fp32-eager-nchw-diffusers",
+]
 
 
 def parse(name):
@@ -43,12 +78,17 @@ def parse(name):
                 break
         else:
             if word not in FLAGS:
-                raise SystemExit(f"variant {name}: no word {word}; there are "
-                                 + " ".join([*PRECISION, *MODE, *LAYOUT, *NET, *FLAGS]))
+                raise SystemExit(
+                    f"variant {name}: no word {word}; there are " + " ".join([*PRECISION, *MODE, *LAYOUT, *NET, *FLAGS])
+                )
             found["flags"].add(word)
     return found
 
 
 def defaults(mode, device):
-    return {("train", "cuda"): TRAIN_CUDA, ("sample", "cuda"): SAMPLE_CUDA, ("train", "cpu"): TRAIN_CPU,
-            ("sample", "cpu"): SAMPLE_CPU}[mode, device]
+    return {
+        ("train", "cuda"): TRAIN_CUDA,
+        ("sample", "cuda"): SAMPLE_CUDA,
+        ("train", "cpu"): TRAIN_CPU,
+        ("sample", "cpu"): SAMPLE_CPU,
+    }[mode, device]

@@ -6,6 +6,7 @@
 #include "io/atomic_dir.h"
 #include "io/checkpoint_dir.h"
 #include "train/checkpoint.h"
+#include "train/fit.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -90,43 +91,6 @@ static bool is_resident(const run *r)
            image_bytes(r) * (size_t)dataset_count(r->data) <= r->be->fn->memory_free(r->be) / RESIDENT_SHARE;
 }
 
-static size_t total(trainer_memory need) { return need.weights + need.activations + need.inputs; }
-
-/* The largest batch that fits, found by planning: what a plan takes is not proportional to the batch. */
-static int batch_that_fits(run *r, trainer_spec spec, trainer_memory need, size_t there)
-{
-    while (spec.batch > 1 && total(need) > there) {
-        const size_t fixed = need.weights, rest = there > fixed ? there - fixed : 0;
-        const int guess = (int)((double)spec.batch * (double)rest / (double)(total(need) - fixed));
-        spec.batch = guess < spec.batch ? guess : spec.batch - 1;
-        if (spec.batch < 1) return 0;
-        trainer *t = NULL;
-        err ignored = {0};
-        if (trainer_create(r->m, &spec, &t, &ignored) != DDPM_OK) return 0;
-        need = trainer_needs(t);
-        trainer_destroy(t);
-    }
-    return total(need) <= there ? spec.batch : 0;
-}
-
-static ddpm_status check_memory(run *r, const trainer_spec *spec, trainer_memory need, err *e)
-{
-    const size_t there = r->be->fn->memory_free(r->be);
-    const double gib = 1.0 / (1024.0 * 1024 * 1024);
-    if (there == 0 || total(need) <= there) return DDPM_OK;
-    const int fits = batch_that_fits(r, *spec, need, there);
-    if (fits == 0)
-        return err_set(e, DDPM_ENOMEM,
-                       "training needs %.2f GiB and %.2f are free; no batch fits: take a narrower network "
-                       "(model.block_out_channels) or smaller images (data.resolution)",
-                       (double)total(need) * gib, (double)there * gib);
-    return err_set(e, DDPM_ENOMEM,
-                   "training with batch %d needs %.2f GiB and %.2f are free: train.batch=%d fits, with "
-                   "train.gradient_accumulation_steps=%d for the same step",
-                   spec->batch, (double)total(need) * gib, (double)there * gib, fits,
-                   (spec->batch * spec->micro_batches + fits - 1) / fits);
-}
-
 /* The network of the configuration, or that of model.init_from, which must fit the images. */
 static ddpm_status build_model(run *r, err *e)
 {
@@ -156,9 +120,9 @@ static ddpm_status build_model(run *r, err *e)
     note(r, "memory: %.1f MiB of weights, moments and gradients, %.1f MiB of activations (%.1f MiB without sharing)",
          (double)need.weights * mib, (double)need.activations * mib, (double)need.unpacked * mib);
     note(r, "memory: %.1f MiB of inputs%s; %.1f MiB in all, %.1f MiB free", (double)need.inputs * mib,
-         spec.resident ? " with the whole data set" : "", (double)total(need) * mib,
+         spec.resident ? " with the whole data set" : "", (double)fit_total(need) * mib,
          (double)r->be->fn->memory_free(r->be) * mib);
-    TRY(check_memory(r, &spec, need, e));
+    TRY(fit_check(r->m, &spec, need, e));
     return trainer_allocate(r->trainer, e);
 }
 
@@ -485,7 +449,7 @@ static ddpm_status loop(run *r, err *e)
 {
     const trainer_memory need = trainer_needs(r->trainer);
     const run_status status = {
-        .state = &r->state, .steps = r->steps, .images_per_step = images_per_step(r), .memory = total(need)};
+        .state = &r->state, .steps = r->steps, .images_per_step = images_per_step(r), .memory = fit_total(need)};
     r->line_time = clock_seconds();
     r->line_sample = r->state.sample;
     if (r->hooks->begin) r->hooks->begin(r->hooks->context, &status);

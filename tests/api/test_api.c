@@ -85,7 +85,7 @@ Test(api, says_what_is_wrong_in_one_line)
     ddpm_ctx *ctx;
     ddpm_model *m;
     cr_assert_eq(ddpm_ctx_create(&ctx, "abacus"), DDPM_EINVAL);
-    cr_assert_str_eq(ddpm_last_error(ctx), "device=abacus: unknown device; use auto or cpu");
+    cr_assert_str_eq(ddpm_last_error(ctx), "device=abacus: unknown device; use auto, cpu, cuda or cuda:N");
     cr_assert_eq(ddpm_model_load(ctx, "x", &m), DDPM_EINVAL, "a context without a device is of no use");
     ddpm_ctx_destroy(ctx);
     cr_assert_eq(ddpm_ctx_create(&ctx, "cpu"), DDPM_OK);

@@ -37,7 +37,7 @@ typedef struct setup {
     unsigned debug;
     int steps, micro_batches;
     bool scale_shift, resident;
-    bool tiny; /* a narrower network */
+    bool tiny;   /* a narrower network */
     int stop_at; /* > 0: state and arenas through the host after so many steps, as a checkpoint does */
 } setup;
 
@@ -147,11 +147,17 @@ done:
 static ddpm_status sample(engine *x, const setup *s, outcome *o, err *e)
 {
     const int64_t ids[2] = {3, 4};
-    const generator_spec spec = {
-        .batch = 2, .h = H, .w = W, .steps = s->tiny ? 3 : ROWS, .weights = ARENA_EMA, .seed = 9, .scheduler = x->m->scheduler};
+    const generator_spec spec = {.batch = 2,
+                                 .h = H,
+                                 .w = W,
+                                 .steps = s->tiny ? 3 : ROWS,
+                                 .weights = ARENA_EMA,
+                                 .seed = 9,
+                                 .scheduler = x->m->scheduler};
     TRY(generator_create(x->m, &spec, &x->g, e));
     TRY(generator_allocate(x->g, e));
-    for (int i = 0; i < (s->tiny ? 1 : 2); i++) TRY(generator_run(x->g, ids, 2, o->image[0], e)); /* the second time recorded */
+    for (int i = 0; i < (s->tiny ? 1 : 2); i++)
+        TRY(generator_run(x->g, ids, 2, o->image[0], e)); /* the second time recorded */
     return DDPM_OK;
 }
 

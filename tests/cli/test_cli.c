@@ -141,12 +141,13 @@ static char *help_of(const cli_command *command)
 
 Test(help, lists_every_option_of_a_command_and_no_other)
 {
-    const cli_command all = {.name = "everything",
-                             .summary = "",
-                             .arguments = "",
-                             .more = "",
-                             .options = "out seed resume device threads data model diffusion train ema ckpt log sample "
-                                        "noise inspect"};
+    const cli_command all = {
+        .name = "everything",
+        .summary = "",
+        .arguments = "",
+        .more = "",
+        .options = "out seed resume device precision threads cuda data model diffusion train ema ckpt log sample "
+                   "noise inspect"};
     char *text = help_of(&all), *train = help_of(&table[0]);
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
         const config_option *o = &config_options[i];
@@ -166,7 +167,10 @@ Test(help, lists_every_option_of_a_command_and_no_other)
     cr_expect(strstr(train, "\n  batch=128 ") && strstr(train, "\n  sample.batch=64 "), "short names where they work");
     cr_expect(!strstr(train, "noise.t") && !strstr(train, "threads="));
     cr_expect(strstr(train, "train's examples\n") && strstr(train, "ddpm train [CONFIG.yaml ...] [key=value ...]"));
-    cr_expect(strstr(text, "\n  device=auto                           where to compute [auto, cpu]\n"), "%s", text);
+    cr_expect(strstr(text,
+                     "\n  device=auto                           where to compute; auto = a GPU where there is one "
+                     "[auto, cpu, cuda, cuda:N]\n"),
+              "%s", text);
     free(text), free(train);
 }
 

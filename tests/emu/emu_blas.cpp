@@ -84,9 +84,8 @@ static void run_one(const gemm_problem &q, void *const *at, int64_t which)
         }
 }
 
-static void run_gemm(gemm_problem q, void *const *at)
+static void run_gemm(const gemm_problem &q, void *const *at)
 {
-    if (q.batch == 1) q.stride_a = q.stride_b = q.stride_d = 0;
     for (int64_t which = 0; which < q.batch; which++) run_one(q, at, which);
 }
 

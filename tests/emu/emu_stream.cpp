@@ -277,7 +277,6 @@ ddpm_status wait_recorded(const std::shared_ptr<stream> &s, const event &ev, con
     if (!r->spoiled.empty()) return refuse(call, "operation failed due to a previous error during capture", e);
     if (!s->to) {
         s->to = r;
-        s->last.clear();
         r->members.push_back(s);
     }
     add_all(s->last, ev.last);

@@ -12,7 +12,7 @@ static rt_graph *end_graph(machine &m)
     return g;
 }
 
-Test(emu_rt, a_recording_runs_when_it_is_launched_and_not_before)
+Test(emu_graph, a_recording_runs_when_it_is_launched_and_not_before)
 {
     machine m;
     OK(rt_graph_begin(m.main, &why));
@@ -32,7 +32,7 @@ Test(emu_rt, a_recording_runs_when_it_is_launched_and_not_before)
     cr_assert_eq(emu_live().graphs, 0);
 }
 
-Test(emu_rt, pinned_memory_may_be_recorded_and_other_memory_not)
+Test(emu_graph, pinned_memory_may_be_recorded_and_other_memory_not)
 {
     machine m;
     int pageable = 7;
@@ -68,7 +68,7 @@ template <class F> static void not_while_recording(F forbidden, const char *call
     cr_assert_eq(m.read(m.main, 0), 2);
 }
 
-Test(emu_rt, what_cuda_forbids_while_capturing_fails)
+Test(emu_graph, what_cuda_forbids_while_capturing_fails)
 {
     const char *const forbidden = "operation not permitted when stream is capturing";
     void *p;
@@ -92,7 +92,7 @@ Test(emu_rt, what_cuda_forbids_while_capturing_fails)
     cr_assert_eq(emu_live_total(), 0);
 }
 
-Test(emu_rt, freeing_memory_spoils_a_recording)
+Test(emu_graph, freeing_memory_spoils_a_recording)
 {
     machine m;
     void *p;
@@ -103,7 +103,7 @@ Test(emu_rt, freeing_memory_spoils_a_recording)
     REFUSED(DDPM_EBACKEND, rt_graph_end(m.main, &g, &why), "rt_free");
 }
 
-Test(emu_rt, other_streams_work_on_while_one_records)
+Test(emu_graph, other_streams_work_on_while_one_records)
 {
     machine m;
     OK(rt_graph_begin(m.main, &why));
@@ -115,7 +115,7 @@ Test(emu_rt, other_streams_work_on_while_one_records)
     rt_graph_destroy(g);
 }
 
-Test(emu_rt, an_event_of_a_recording_is_no_event_of_a_stream)
+Test(emu_graph, an_event_of_a_recording_is_no_event_of_a_stream)
 {
     machine m;
     OK(rt_graph_begin(m.main, &why));
@@ -127,7 +127,7 @@ Test(emu_rt, an_event_of_a_recording_is_no_event_of_a_stream)
     OK(rt_stream_wait(m.side, m.fork, &why));
 }
 
-Test(emu_rt, two_recordings_do_not_merge)
+Test(emu_graph, two_recordings_do_not_merge)
 {
     machine m;
     rt_graph *g;
@@ -140,7 +140,7 @@ Test(emu_rt, two_recordings_do_not_merge)
     REFUSED(DDPM_EBACKEND, rt_graph_end(m.main, &g, &why), "not capturing");
 }
 
-Test(emu_rt, side_work_that_nobody_joins_cannot_be_recorded)
+Test(emu_graph, side_work_that_nobody_joins_cannot_be_recorded)
 {
     machine m;
     rt_graph *g;
@@ -156,7 +156,7 @@ Test(emu_rt, side_work_that_nobody_joins_cannot_be_recorded)
     cr_assert_eq(m.read(m.side, 0), 3);
 }
 
-Test(emu_rt, an_abandoned_recording_leaves_the_streams_usable)
+Test(emu_graph, an_abandoned_recording_leaves_the_streams_usable)
 {
     machine m;
     OK(rt_graph_begin(m.main, &why));
@@ -167,9 +167,17 @@ Test(emu_rt, an_abandoned_recording_leaves_the_streams_usable)
     put(m.side, m.cell, 2);
     cr_assert_eq(m.read(m.side, 0), 2);
     cr_assert_eq(emu_live().graphs, 0);
+    OK(rt_graph_begin(m.side, &why)); /* the next one knows nothing of it */
+    put(m.side, m.cell, 3);
+    rt_graph *g;
+    OK(rt_graph_end(m.side, &g, &why));
+    emu_set_timing(EMU_SIDE_LATE);
+    OK(rt_graph_launch(g, m.side, &why));
+    cr_assert_eq(m.read(m.side, 0), 3);
+    rt_graph_destroy(g);
 }
 
-Test(emu_rt, recorded_side_work_is_right_in_every_timing)
+Test(emu_graph, recorded_side_work_is_right_in_every_timing)
 {
     machine m;
     OK(rt_graph_begin(m.main, &why));
@@ -215,7 +223,7 @@ static seen in_recording(emu_timing t, bool forked_late, bool joined_early)
     return {v[1], v[2]};
 }
 
-Test(emu_rt, missing_dependencies_of_a_recording_show_early_or_late)
+Test(emu_graph, missing_dependencies_of_a_recording_show_early_or_late)
 {
     for (emu_timing t : timings) { /* with both dependencies nothing can go wrong */
         const seen right = in_recording(t, true, true);
@@ -229,7 +237,7 @@ Test(emu_rt, missing_dependencies_of_a_recording_show_early_or_late)
 }
 
 /* Two pieces of side work, joined one by one: late means each just before its own join. */
-Test(emu_rt, late_side_work_waits_for_its_own_join)
+Test(emu_graph, late_side_work_waits_for_its_own_join)
 {
     machine m;
     void *second;
@@ -257,7 +265,7 @@ static void half_a_barrier()
     if (threadIdx.x) __syncthreads();
 }
 
-Test(emu_rt, a_kernel_that_fails_in_a_replay_shows_at_the_sync)
+Test(emu_graph, a_kernel_that_fails_in_a_replay_shows_at_the_sync)
 {
     machine m;
     OK(rt_graph_begin(m.main, &why));
@@ -269,9 +277,19 @@ Test(emu_rt, a_kernel_that_fails_in_a_replay_shows_at_the_sync)
     rt_graph_destroy(g);
 }
 
+Test(emu_graph, a_call_that_failed_cannot_be_ignored)
+{
+    machine m;
+    rt_graph *g;
+    OK(rt_graph_begin(m.main, &why));
+    emu_fail_at(1);
+    REFUSED(DDPM_EBACKEND, rt_zero(m.cell, sizeof(int), m.main, &why), "emulated failure of call 1: rt_zero");
+    REFUSED(DDPM_EBACKEND, rt_graph_end(m.main, &g, &why), "previous error during capture");
+}
+
 /* ---- loops ---- */
 
-Test(emu_rt, a_loop_runs_as_often_as_it_is_told)
+Test(emu_graph, a_loop_runs_as_often_as_it_is_told)
 {
     for (emu_timing t : timings) {
         machine m;
@@ -291,7 +309,7 @@ Test(emu_rt, a_loop_runs_as_often_as_it_is_told)
     }
 }
 
-Test(emu_rt, loops_can_be_misused)
+Test(emu_graph, loops_can_be_misused)
 {
     machine m;
     int on_host = 1;

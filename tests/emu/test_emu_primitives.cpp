@@ -150,22 +150,27 @@ Test(emu_primitives, sizes_that_contradict_each_other_are_refused)
     cr_assert_null(r.p);
 }
 
-/* 1 + 2^-11 needs 12 bits: one more than tf32 has.  In bf16 the switch means nothing. */
+/* 1 + 2^-11 and 1 + 3 2^-11 need 12 bits, one more than tf32 has: ties, to be rounded to even. */
 Test(emu_primitives, tf32_rounds_the_factors)
 {
-    for (bool tf32 : {false, true}) {
-        rig r;
-        conv_problem q =
-            problem_of({1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, nullptr, nullptr, nullptr}, CONV_FORWARD, DTYPE_F32, false);
-        q.tf32 = tf32;
-        OK(dnn_convolution_create(r.dnn, &q, &anything, &r.p, &why));
-        r.get_operands();
-        fill(r, CONV_OPERAND_X, DTYPE_F32, {1 + 0x1p-11});
-        fill(r, CONV_OPERAND_W, DTYPE_F32, {1 + 0x1p-10});
-        OK(r.run(0));
-        cr_assert_eq(read(r, CONV_OPERAND_Y, DTYPE_F32)[0],
-                     (float)(tf32 ? 1 + 0x1p-10 : (1 + 0x1p-11) * (1 + 0x1p-10)));
-    }
+    static const int operand[][3] = {/* result, factors */
+                                     {CONV_OPERAND_Y, CONV_OPERAND_X, CONV_OPERAND_W},
+                                     {CONV_OPERAND_X, CONV_OPERAND_Y, CONV_OPERAND_W},
+                                     {CONV_OPERAND_W, CONV_OPERAND_X, CONV_OPERAND_Y}};
+    for (conv_pass pass : {CONV_FORWARD, CONV_DATA, CONV_FILTER})
+        for (bool tf32 : {false, true}) {
+            rig r;
+            conv_problem q =
+                problem_of({1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, nullptr, nullptr, nullptr}, pass, DTYPE_F32, false);
+            q.tf32 = tf32;
+            OK(dnn_convolution_create(r.dnn, &q, &anything, &r.p, &why));
+            r.get_operands();
+            fill(r, operand[pass][1], DTYPE_F32, {1 + 0x1p-11});
+            fill(r, operand[pass][2], DTYPE_F32, {1 + 3 * 0x1p-11});
+            OK(r.run(0));
+            cr_assert_eq(read(r, operand[pass][0], DTYPE_F32)[0],
+                         (float)(tf32 ? 1 + 0x1p-9 : (1 + 0x1p-11) * (1 + 3 * 0x1p-11)));
+        }
 }
 
 /* ---- products ---- */
@@ -338,7 +343,9 @@ Test(emu_primitives, the_search_leaves_plans_out)
         {{false, SIZE_MAX, nullptr}, "plain with-256-bytes large-nondet"},
         {{true, SIZE_MAX, nullptr}, "plain with-256-bytes"},
         {{false, EMU_LARGE_WORKSPACE - 1, nullptr}, "plain with-256-bytes"},
+        {{false, 256, nullptr}, "plain with-256-bytes"},
         {{false, 255, nullptr}, "plain"},
+        {{false, 0, nullptr}, "plain"},
         {{false, SIZE_MAX, "with-256-bytes"}, "with-256-bytes"},
         {{true, SIZE_MAX, "large-nondet"}, "plain with-256-bytes"}, /* not found: all */
     };
@@ -410,6 +417,8 @@ Test(emu_primitives, operands_are_checked)
     REFUSED(DDPM_EBACKEND, r.run(1), "operand 0 and the workspace overlap");
     r.at[CONV_OPERAND_Y] = static_cast<char *>(room) + 16;
     REFUSED(DDPM_EBACKEND, r.run(0), "operand 0 overlaps the result, operand 2");
+    r.at[CONV_OPERAND_Y] = room;
+    REFUSED(DDPM_EBACKEND, r.run(0), "operand 0 overlaps the result, operand 2");
     r.at[CONV_OPERAND_X] = x, r.at[CONV_OPERAND_Y] = y, r.room = on_host;
     OK(r.run(0)); /* wants none */
     REFUSED(DDPM_EBACKEND, r.run(1), "workspace", "not device memory");
@@ -417,6 +426,21 @@ Test(emu_primitives, operands_are_checked)
     REFUSED(DDPM_EBACKEND, r.run(1), "workspace", "not aligned to 256 bytes");
     r.room = room;
     OK(r.run(1));
+}
+
+/* What is added may be the result itself, for it is read where it is written; an input may not. */
+Test(emu_primitives, only_what_is_added_may_be_the_result)
+{
+    rig r;
+    const conv_problem q = problem_of(conv_fixtures[3], CONV_FORWARD, DTYPE_F32, true);
+    OK(dnn_convolution_create(r.dnn, &q, &anything, &r.p, &why));
+    r.get_operands();
+    void *const residual = r.at[CONV_OPERAND_RESIDUAL], *const bias = r.at[CONV_OPERAND_BIAS];
+    r.at[CONV_OPERAND_RESIDUAL] = r.at[CONV_OPERAND_Y];
+    OK(r.run(0));
+    r.at[CONV_OPERAND_RESIDUAL] = residual, r.at[CONV_OPERAND_BIAS] = r.at[CONV_OPERAND_Y];
+    REFUSED(DDPM_EBACKEND, r.run(0), "operand 3 overlaps the result, operand 2");
+    r.at[CONV_OPERAND_BIAS] = bias;
 }
 
 Test(emu_primitives, a_recording_does_not_outlive_its_primitives)

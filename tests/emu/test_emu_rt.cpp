@@ -194,6 +194,8 @@ Test(emu_rt, host_memory_is_read_when_the_stream_gets_there)
     for (emu_timing t : timings) {
         machine m;
         emu_set_timing(t);
+        m.fork_side();
+        m.join_side(); /* which does not make the main stream a side stream */
         m.host[0] = 1;
         OK(rt_upload(m.cell, m.host, sizeof(int), m.main, &why));
         m.host[0] = 2; /* too early */

@@ -143,8 +143,20 @@ def plain_environment(deps, scratch):
 
 # ---- what there is ------------------------------------------------------------------------------
 
-GPU_FIELDS = ["name", "driver_version", "memory.total", "memory.used", "clocks.sm", "clocks.mem", "clocks.max.sm",
-              "temperature.gpu", "power.draw", "power.limit", "persistence_mode", "utilization.gpu"]
+GPU_FIELDS = [
+    "name",
+    "driver_version",
+    "memory.total",
+    "memory.used",
+    "clocks.sm",
+    "clocks.mem",
+    "clocks.max.sm",
+    "temperature.gpu",
+    "power.draw",
+    "power.limit",
+    "persistence_mode",
+    "utilization.gpu",
+]
 
 
 def gpu_state():
@@ -169,11 +181,23 @@ def release():
 def versions(env):
     first = lambda command: (text_of(command, env) or "none").splitlines()[0]  # noqa: E731
     nvcc = re.search(r"release ([\d.]+)", text_of(["nvcc", "--version"], env) or "")
-    return {"nvcc": nvcc.group(1) if nvcc else None, "cmake": first(["cmake", "--version"]),
-            "gcc": first(["gcc", "--version"]), "ninja": first(["ninja", "--version"]),
-            "python": platform.python_version(), "glibc": " ".join(platform.libc_ver())}
+    return {
+        "nvcc": nvcc.group(1) if nvcc else None,
+        "cmake": first(["cmake", "--version"]),
+        "gcc": first(["gcc", "--version"]),
+        "ninja": first(["ninja", "--version"]),
+        "python": platform.python_version(),
+        "glibc": " ".join(platform.libc_ver()),
+    }
 
 
 def facts(env):
-    return {"date": text_of(["date", "-u", "+%Y-%m-%dT%H:%M:%SZ"]), "commit": commit(), "system": release(),
-            "kernel": platform.release(), "processors": os.cpu_count(), "versions": versions(env), "gpu": gpu_state()}
+    return {
+        "date": text_of(["date", "-u", "+%Y-%m-%dT%H:%M:%SZ"]),
+        "commit": commit(),
+        "system": release(),
+        "kernel": platform.release(),
+        "processors": os.cpu_count(),
+        "versions": versions(env),
+        "gpu": gpu_state(),
+    }

@@ -68,8 +68,15 @@ class Report:
             log.flush()
             start = log.tell()
             try:
-                p = subprocess.Popen(command, env=env, cwd=cwd, stdout=log, stderr=subprocess.STDOUT, stdin=stdin or subprocess.DEVNULL,
-                                     start_new_session=True)
+                p = subprocess.Popen(
+                    command,
+                    env=env,
+                    cwd=cwd,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    stdin=stdin or subprocess.DEVNULL,
+                    start_new_session=True,
+                )
             except OSError as e:
                 entry["rc"] = str(e)
                 return 127, str(e)
@@ -84,8 +91,9 @@ class Report:
                 end_group(p)
             log.seek(start)
             output = log.read().decode("utf-8", "replace")
-        entry.update(rc="time up" if code is None else code, seconds=round(time.monotonic() - begin, 1),
-                     output=output[-TAIL:])
+        entry.update(
+            rc="time up" if code is None else code, seconds=round(time.monotonic() - begin, 1), output=output[-TAIL:]
+        )
         self.write()
         return code, output
 
@@ -96,8 +104,11 @@ class Report:
         self.found["status"] = status
         self.write()
         counts = {w: sum(c["status"] == w for c in self.found["checks"]) for w in ("ok", "FAILED", "skipped")}
-        print(f"{self.stage}: {status} in {self.found['seconds']:.0f} s: {counts['ok']} ok, {counts['FAILED']} failed, "
-              f"{counts['skipped']} skipped -> {self.path}", flush=True)
+        print(
+            f"{self.stage}: {status} in {self.found['seconds']:.0f} s: {counts['ok']} ok, {counts['FAILED']} failed, "
+            f"{counts['skipped']} skipped -> {self.path}",
+            flush=True,
+        )
         return status == "ok"
 
 
