@@ -160,6 +160,8 @@ Test(emu_graph, an_abandoned_recording_leaves_the_streams_usable)
 {
     machine m;
     OK(rt_graph_begin(m.main, &why));
+    put(m.main, m.cell + 1, 1);
+    put(m.main, m.cell + 2, 1);
     m.fork_side();
     put(m.side, m.cell, 1);
     OK(rt_graph_end(m.main, nullptr, &why));

@@ -11,7 +11,7 @@ typedef struct dnn_context dnn_context;
 /* For the current device; or, with `device_json` (a cuDNN device description), for a device that need
  * not be there: plans are built, and cannot run. */
 DDPM_MUST_CHECK ddpm_status dnn_context_create(const char *device_json, dnn_context **out, err *e);
-void dnn_context_destroy(dnn_context *c);                   /* takes NULL */
+void dnn_context_destroy(dnn_context *c);                       /* takes NULL */
 void dnn_context_describe(const dnn_context *c, char text[80]); /* "cuDNN 9.19.0" */
 
 typedef enum conv_pass {
@@ -22,14 +22,14 @@ typedef enum conv_pass {
 
 typedef struct conv_problem {
     conv_pass pass;
-    dtype io;                   /* f32 or bf16 */
-    bool tf32;                  /* f32: products of values rounded to 11 bits are allowed */
-    int64_t n, h, w, c;         /* x */
-    int64_t oh, ow, k;          /* y [n, oh, ow, k] */
-    int filter, stride;         /* 1, 3 or 4; 1 or 2 */
-    int pad_before, pad_after;  /* rows and columns of zeros above and left; below and right */
-    bool bias, residual;        /* CONV_FORWARD: bias [k] of type io; residual of y's shape */
-    bool accumulate;            /* CONV_DATA, CONV_FILTER: += */
+    dtype io;                  /* f32 or bf16 */
+    bool tf32;                 /* f32: products of values rounded to 11 bits are allowed */
+    int64_t n, h, w, c;        /* x */
+    int64_t oh, ow, k;         /* y [n, oh, ow, k] */
+    int filter, stride;        /* 1, 3 or 4; 1 or 2 */
+    int pad_before, pad_after; /* rows and columns of zeros above and left; below and right */
+    bool bias, residual;       /* CONV_FORWARD: bias [k] of type io; residual of y's shape */
+    bool accumulate;           /* CONV_DATA, CONV_FILTER: += */
 } conv_problem;
 
 /* operands, at multiples of 16 bytes; the result is Y, X or W by the pass */
@@ -41,9 +41,9 @@ DDPM_MUST_CHECK ddpm_status dnn_convolution_create(dnn_context *c, const conv_pr
 
 typedef struct attention_problem {
     bool backward;
-    dtype io;           /* bf16 */
-    int64_t n, s;       /* images, positions */
-    int heads, d;       /* d channels a head; scale is 1 / sqrt(d) */
+    dtype io;     /* bf16 */
+    int64_t n, s; /* images, positions */
+    int heads, d; /* d channels a head; scale is 1 / sqrt(d) */
 } attention_problem;
 
 /* qkv, dqkv [n, s, 3 heads d] as (q | k | v); y, dy [n, s, heads d]; lse f32 [n, heads, s].
