@@ -1,4 +1,5 @@
 #include "support/device.h"
+#include "backend/cuda/cuda_backend.h"
 #include "core/mem.h"
 #include "math/bf16.h"
 #include "support/ok.h"
@@ -32,8 +33,11 @@ backend *test_backend(int threads)
 {
     err why = {0};
     backend *be = NULL;
-    OK(backend_create(&(backend_spec){.device = test_device(), .threads = threads, .precision = test_precision()}, &be,
-                      &why));
+    OK(backend_create(&(backend_spec){.device = test_device(),
+                                      .threads = threads,
+                                      .precision = test_precision(),
+                                      .debug = CUDA_NO_TUNING}, /* every process would time every plan anew */
+                      &be, &why));
     return be;
 }
 

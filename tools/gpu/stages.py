@@ -1,6 +1,7 @@
 """stages.py - the stages of tools/gpu_check; each is a function of (report, options)."""
 
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 
 from gpu import machine
 from gpu.correct import correct, sanitize, tests
+from gpu.report import write_json
 from gpu.steps import DEVICE_TESTS, PRECISIONS, fresh, gpu_note, jobs, last_line, load, losses, need, run_check
 
 NETWORKS = {
@@ -35,6 +37,25 @@ def targets():
     return ["ddpm", *(["mb"] if os.path.exists(bench) else []), *tests]
 
 
+def touch_changed(o):
+    """A copied checkout may bring a changed file under an old date, and ninja goes by dates: what differs from
+    what was built here before gets today's."""
+    path = os.path.join(o.build, "sources.json")
+    before = load(path) if os.path.exists(path) else {}
+    now = {}
+    for folder in ("src", "include", "kernels", "tests", "bench", "cmake"):
+        for base, _, names in os.walk(os.path.join(machine.ROOT, folder)):
+            for name in names:
+                file = os.path.join(base, name)
+                if name.endswith((".c", ".h", ".cu", ".cuh", ".cpp", ".def", ".cmake", "CMakeLists.txt")):
+                    with open(file, "rb") as f:
+                        now[os.path.relpath(file, machine.ROOT)] = hashlib.sha256(f.read()).hexdigest()
+    for name in now:
+        if before and before.get(name) != now[name]:
+            os.utime(os.path.join(machine.ROOT, name))
+    write_json(path, now)
+
+
 def build(r, o):
     r.put(
         "environment",
@@ -56,6 +77,7 @@ def build(r, o):
     r.check(
         "GPU", r.found["gpu"] is not None or None, str((r.found["gpu"] or {}).get("name", "none answers nvidia-smi"))
     )
+    touch_changed(o)
     good, output = run_check(r, "configure", configure_command(o), env=o.env)
     if not good:
         return
