@@ -37,7 +37,9 @@ static double forward_tolerance(op_kind op)
     case OP_relu: return 0;
     case OP_affine:
     case OP_dropout: return test_bound(1e-7, 2e-3);
-    case OP_attention: return test_bound(5e-7, 4e-3);
+    case OP_attention:
+    case OP_linear: /* rounded before SiLU and after */
+    case OP_conv2d: /* and the sum of two sources */ return test_bound(5e-7, 5e-3);
     default: return test_bound(5e-7, 2.5e-3);
     }
 }
@@ -62,7 +64,8 @@ ParameterizedTest(const op_case *c, ops, forward_matches_double)
 
 /* An entry alone is measured by the root mean square of its gradient, a sum over random signs by
  * the gradient's norm.  Where a gradient vanishes (a group of one pixel), that of the output stands in. */
-#define GRADIENT_TOLERANCE test_bound(5e-6, 2e-2)
+/* On a device the two sides of a group of one pixel, which cancel, are rounded differently. */
+#define GRADIENT_TOLERANCE test_bound(strcmp(test_device(), "cpu") ? 5e-5 : 5e-6, 2e-2)
 #define FLOOR              0.1
 enum { FEW = 12, ENTRIES = 6, DIRECTIONS = 3 };
 

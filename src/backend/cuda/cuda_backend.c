@@ -33,7 +33,10 @@ static ddpm_status alive(const cuda_backend *be, err *e)
 static void destroy(backend *base)
 {
     cuda_backend *be = (cuda_backend *)base;
+    err ignored = {0};
     if (!be) return;
+    const ddpm_status idle = be->main ? rt_sync(be->main, &ignored) : DDPM_OK;
+    (void)idle; /* nothing may still run on what is freed now */
     cuda_forget_graphs(be, NULL);
     choices_destroy(be->choices);
     blas_context_destroy(be->blas);
@@ -156,6 +159,7 @@ static ddpm_status convert(backend *base, void *low, const float *weights, size_
                               .count = (int64_t)count};
     err why = {0};
     TRY(alive(be, e));
+    if (count == 0) return DDPM_OK;
     return keep_failure(be, rt_launched(k_pointwise(be->main, &a), &why), &why, e);
 }
 
