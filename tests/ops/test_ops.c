@@ -64,8 +64,7 @@ ParameterizedTest(const op_case *c, ops, forward_matches_double)
 
 /* An entry alone is measured by the root mean square of its gradient, a sum over random signs by
  * the gradient's norm.  Where a gradient vanishes (a group of one pixel), that of the output stands in. */
-/* On a device the two sides of a group of one pixel, which cancel, are rounded differently. */
-#define GRADIENT_TOLERANCE test_bound(strcmp(test_device(), "cpu") ? 5e-5 : 5e-6, 2e-2)
+#define GRADIENT_TOLERANCE test_bound(5e-6, 2e-2)
 #define FLOOR              0.1
 enum { FEW = 12, ENTRIES = 6, DIRECTIONS = 3 };
 
@@ -77,6 +76,14 @@ typedef struct checker {
     double floor, worst;
 } checker;
 
+/* In a group of one value the terms of the gradient cancel, and what is left of their rounding is
+ * multiplied by 1 / sqrt(eps) = 316; the cpu's terms happen to be rounded alike. */
+static double gradient_tolerance(const op_case *c)
+{
+    const bool cancels = c->op == OP_norm_act && c->h * c->w == 1 && c->groups == c->c + c->c2;
+    return cancels && strcmp(test_device(), "cpu") ? test_bound(2e-3, 2e-2) : GRADIENT_TOLERANCE;
+}
+
 static void check_slope(checker *k, const double *direction, double size)
 {
     char text[160];
@@ -87,7 +94,7 @@ static void check_slope(checker *k, const double *direction, double size)
     const double slope = op_exact_slope(k->x, k->operand, direction);
     const double error = fabs(ours - slope) / fmax(size, k->floor);
     if (!(error <= k->worst)) k->worst = error;
-    cr_expect(error <= GRADIENT_TOLERANCE, "%s: operand %d: %.9g for a slope of %.9g, off by %.2e",
+    cr_expect(error <= gradient_tolerance(k->c), "%s: operand %d: %.9g for a slope of %.9g, off by %.2e",
               op_case_text(k->c, text), k->operand, ours, slope, error);
 }
 
