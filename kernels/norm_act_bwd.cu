@@ -16,7 +16,8 @@ HD float *chunk_sum(const norm_act_bwd_args &a, const norm_cut &u, int image, in
 }
 
 /* For each of a thread's channels: v = x + center, z = v slope + shift, and once the sums are known
- * d(v) = dz slope - at_0 - v of_v. */
+ * d(v) = dz slope - at_0 - v of_v.  dz slope is rounded before at_0, a mean of such products, is taken
+ * from it: in a group of one value the two are the same number, and nothing is left. */
 template <int E> struct bwd_map {
     float center[E], slope[E], shift[E], at_0[E], of_v[E];
 };
@@ -48,7 +49,7 @@ __device__ __forceinline__ void find_map(const norm_act_args &f, const norm_tile
     }
 }
 
-/* m1, m2: the means over each group of the range of gain dz and of gain dz xhat. */
+/* m1, m2: the means over each group of the range of slope dz and of slope dz xhat. */
 template <int E>
 __device__ __forceinline__ void add_means(const norm_act_args &f, const norm_tile &t, const double *m1,
                                           const double *m2, bwd_map<E> *map)
@@ -57,8 +58,8 @@ __device__ __forceinline__ void add_means(const norm_act_args &f, const norm_til
     for (int e = 0; e < E; e++) {
         const int g = (t.channel + e) / per_group;
         const float rstd = f.rstd[(int64_t)t.image * f.groups + t.from / per_group + g];
-        map->at_0[e] = (float)m1[g] * rstd;
-        map->of_v[e] = (float)m2[g] * rstd * rstd;
+        map->at_0[e] = (float)m1[g];
+        map->of_v[e] = (float)m2[g] * rstd;
     }
 }
 
@@ -130,7 +131,7 @@ __device__ __forceinline__ void take_dx(dx_sink<T, E> *s, int pixel, const bwd_m
 {
     norm_pack<T, E> out;
     for (int e = 0; e < E; e++) {
-        const float dx = fmaf(dz[e], map.slope[e], -map.at_0[e]) - v[e] * map.of_v[e];
+        const float dx = fmaf(-v[e], map.of_v[e], dz[e] * map.slope[e] - map.at_0[e]);
         const float total = s->add ? norm_widen(old.v[e]) + dx : dx;
         s->dx[e] += dx;
         s->total[e] += total;
@@ -222,11 +223,11 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     for (int k = (int)threadIdx.x; k < t.width; k += (int)blockDim.x) {
         const int c = t.from + k;
         const norm_channel of = norm_channel_of<T>(a.f, t.image, c);
-        const double sum1 = m.total[0][k],
-                     sum2 = m.total[1][k] * a.f.rstd[(int64_t)t.image * a.f.groups + c / per_group];
+        const float rstd = a.f.rstd[(int64_t)t.image * a.f.groups + c / per_group], slope = of.gain * rstd;
+        const double sum1 = m.total[0][k], sum2 = m.total[1][k] * rstd;
         finish_sums<T>(a, t.image, c, sum1, sum2, of.up);
-        m.total[0][k] = sum1 * of.gain / count;
-        m.total[1][k] = sum2 * of.gain / count;
+        m.total[0][k] = sum1 * slope / count;
+        m.total[1][k] = sum2 * slope / count;
     }
     if (!wants_dx(a)) return;
     __syncthreads();
@@ -288,7 +289,9 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     const double count = (double)a.f.hw * per_group;
     for (int k = 0; k < 2; k++) {
         const float *sums = image_sum(a, t.image, k == 0 ? SUM_DBETA : SUM_DGAMMA, t.from), *gamma = a.f.gamma + t.from;
-        norm_group_sums(t, per_group, m.group[k], [&](int c) { return (double)gamma[c] * sums[c] / count; });
+        const float *rstd = a.f.rstd + (int64_t)t.image * a.f.groups + t.from / per_group;
+        norm_group_sums(t, per_group, m.group[k],
+                        [&](int c) { return (double)gamma[c] * rstd[c / per_group] * sums[c] / count; });
     }
     bwd_map<E> map;
     dx_sink<T, E> sink;

@@ -18,7 +18,7 @@ tensor *nn_linear(plan *p, const nn_linear_args *a)
     plan_pop(p);
     s->in[LINEAR_X] = a->x, s->in[LINEAR_W] = w, s->in[LINEAR_BIAS] = b;
     s->out[LINEAR_Y] = y;
-    s->out[LINEAR_PRE] = a->silu && p->training ? plan_like(p, y, "pre") : NULL;
+    s->out[LINEAR_PRE] = a->silu && p->training ? plan_act_f32(p, "pre", y->n, 1, 1, y->c) : NULL;
     s->a.linear.silu = a->silu;
     return y;
 }

@@ -402,6 +402,6 @@ Test(emu_train, every_call_of_the_device_may_fail, .timeout = 7200)
     }
     emu_reset();
     cr_log_info("%ld calls, %d got by without", n - 1, got_by);
-    cr_expect_leq(got_by, 1);
+    cr_expect(got_by == 1 || (got_by == 0 && !getenv("DDPM_TEST_LONG")), "%d got by without", got_by);
     cr_assert_gt(n, 500);
 }

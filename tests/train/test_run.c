@@ -187,7 +187,7 @@ Test(run, a_resumed_run_has_each_step_once_in_its_metrics)
     cr_assert_neq(loss[4], 77);
 }
 
-Test(run, overfits_8_images_in_under_a_minute, .timeout = 1200)
+Test(run, overfits_8_images_in_under_a_minute, .timeout = 300)
 {
     static double loss[400];
     tiny(&whole, "overfit");

@@ -2,11 +2,12 @@
 #include "backend/cuda/cuda_backend.h"
 #include "column_sum.h"
 #include "core/mem.h"
+#include "fill_rows.h"
 #include "pointwise.h"
 
 typedef struct linear_impl {
     product y, dx, dw;
-    size_t dz, sums;
+    size_t pre, dz, sums;
 } linear_impl;
 
 static void linear_release(step *s)
@@ -27,8 +28,10 @@ static ddpm_status linear_prepare(cuda_backend *be, step *s, size_t *scratch, er
     const tensor *x = s->in[LINEAR_X], *y = s->out[LINEAR_Y];
     linear_impl *impl;
     TRY(new_impl(s, &impl, e));
+    if (s->a.linear.silu && !s->out[LINEAR_PRE])
+        impl->pre = cuda_piece(scratch, (size_t)tensor_count(y) * sizeof(float));
     impl->y.q = (gemm_problem){.in = x->dtype,
-                               .out = y->dtype,
+                               .out = s->a.linear.silu ? DTYPE_F32 : y->dtype, /* SiLU gets it unrounded */
                                .transpose_b = true,
                                .m = x->n,
                                .n = y->c,
@@ -43,19 +46,30 @@ static ddpm_status linear_prepare(cuda_backend *be, step *s, size_t *scratch, er
 static ddpm_status linear_run(cuda_backend *be, const step *s, err *e)
 {
     const linear_impl *impl = s->impl;
-    const tensor *y = s->out[LINEAR_Y], *bias = s->in[LINEAR_BIAS];
-    const tensor *pre = s->out[LINEAR_PRE] ? s->out[LINEAR_PRE] : y;
+    const bool silu = s->a.linear.silu;
+    const tensor *y = s->out[LINEAR_Y], *bias = s->in[LINEAR_BIAS], *pre = s->out[LINEAR_PRE];
+    void *to = !silu ? y->data : pre ? pre->data : cuda_scratch(s, impl->pre);
     const product_data at = {.a = s->in[LINEAR_X]->data,
                              .b = s->in[LINEAR_W]->low,
-                             .bias = impl->y.q.bias ? bias->low : NULL,
-                             .d = pre->data};
+                             .bias = !impl->y.q.bias ? NULL
+                                     : silu          ? bias->data
+                                                     : bias->low,
+                             .d = to};
     TRY(cuda_product_run(be, s, &impl->y, &at, e));
-    if (!impl->y.q.bias) TRY(cuda_fill_rows(be, pre, bias, pre->data, e));
-    if (!s->a.linear.silu) return DDPM_OK;
+    if (!impl->y.q.bias) {
+        const fill_rows_args f = {.y = to,
+                                  .type = silu ? STORE_F32 : cuda_storage(y),
+                                  .bias = bias->data,
+                                  .residual = to,
+                                  .rows = y->n,
+                                  .c = y->c};
+        TRY(rt_launched(k_fill_rows(be->stream, &f), e));
+    }
+    if (!silu) return DDPM_OK;
     const pointwise_args a = {.kind = POINT_KIND_SILU,
-                              .x = pre->data,
+                              .x = to,
                               .y = y->data,
-                              .x_type = cuda_storage(pre),
+                              .x_type = STORE_F32,
                               .y_type = cuda_storage(y),
                               .count = tensor_count(y)};
     return rt_launched(k_pointwise(be->stream, &a), e);
