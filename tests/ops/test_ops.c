@@ -28,19 +28,17 @@ static double norm_of(const double *a, int64_t n)
 
 /* ---- (a) the forward pass ---- */
 
-/* How often a value is rounded to bf16 on its way: attention rounds its probabilities too, a convolution
- * of two sources its first sum. */
-static int roundings(const op_case *c) { return c->op == OP_attention || (c->op == OP_conv2d && c->c2) ? 2 : 1; }
-
-/* Rounding of float arithmetic, relative to the size of the whole output; bf16 is off by at most 2^-9. */
-static double forward_tolerance(const op_case *c)
+/* Rounding of float arithmetic, relative to the size of the whole output.  In bf16 a value is off by at most
+ * 2^-8, and many values by 2^-8 / sqrt(3) in the mean; attention rounds its probabilities too. */
+static double forward_tolerance(op_kind op, int64_t count)
 {
-    const double low = roundings(c) * 0x1p-9;
-    switch ((int)c->op) {
+    const double low = count == 1 ? 0x1p-8 : 2.5e-3;
+    switch ((int)op) {
     case OP_copy:
     case OP_relu: return 0;
     case OP_affine:
-    case OP_dropout: return test_bound(1e-7, low);
+    case OP_dropout: return test_bound(1e-7, 2e-3);
+    case OP_attention: return test_bound(5e-7, 4e-3);
     default: return test_bound(5e-7, low);
     }
 }
@@ -56,7 +54,7 @@ ParameterizedTest(const op_case *c, ops, forward_matches_double)
     for (int64_t i = 0; i < x.y_count; i++) x.y[i] -= (double)got.y[i];
     const double error = norm_of(x.y, x.y_count);
     cr_log_info("forward %.2e of %.2e: %s", error, size, op_case_text(c, text));
-    cr_expect(error <= forward_tolerance(c) * size, "%s: off by %.2e", op_case_text(c, text), error);
+    cr_expect(error <= forward_tolerance(c->op, x.y_count) * size, "%s: off by %.2e", op_case_text(c, text), error);
     op_exact_free(&x);
     op_result_free(&got);
 }

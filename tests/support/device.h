@@ -11,7 +11,7 @@ precision_kind test_precision(void);
 /* A failing creation fails the running test with its message. */
 backend *test_backend(int threads);
 bool test_is_low(void); /* are activations bf16? */
-/* The bound for this precision: `fp32` for float activations, `low` for bf16 (2^-9 a rounding). */
+/* The bound for this precision: `fp32` for float activations, `low` for bf16 (2^-8 a rounding). */
 double test_bound(double fp32, double low);
 
 /* An upload of floats into memory of type f32 or bf16, and back. */
