@@ -39,9 +39,8 @@ foreach(source ${EMULATED_TESTS} ${EMULATED_C_TESTS})
   emulated_test(${name} ${source})
 endforeach()
 
-# The tests of the ops once more, on the emulated device: in f32, and in bf16.  (test_train_ops and
-# test_sample_ops read memory without asking the backend; they are for the cpu.)
-foreach(name test_ops)
+# The tests of the ops once more, on the emulated device: in f32, and in bf16.
+foreach(name test_ops test_train_ops test_sample_ops)
   emulated_test(${name}_emulated ops/${name}.c)
   add_test(NAME ${name}_emulated_bf16 COMMAND ${name}_emulated --jobs 2 WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name}_emulated_bf16 PROPERTIES LABELS emulated

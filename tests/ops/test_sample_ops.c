@@ -26,6 +26,7 @@ static const sampler_row rows[] = {{999, 1.1f, -0.4f, 0.8f, 0.3f, 0, 0, 0.5f, 1,
                                    {20, 0, 1, 0.3f, 0.2f, 0, 0.1f, 0.7f, 0, SAMPLER_SAVE_X},
                                    {0, 1, -1, 0, 1, 0.5f, 0.2f, 0.1f, 2, 0}};
 enum { ROWS = sizeof rows / sizeof *rows, MAX_IMAGES = 3 };
+static const uint64_t SEED = 0xabcdef0123456789u;
 static const int64_t ids[MAX_IMAGES] = {7, 0, 4000000000};
 
 typedef struct rig {
@@ -61,15 +62,16 @@ static void build(rig *r, const sample_case *c)
     OK(plan_allocate(r->p, &why));
     OK(plan_write(r->p, r->rows, rows, &why));
     OK(plan_write(r->p, r->ids, ids, &why));
-    OK(plan_write(r->p, r->state, &(sampler_state){.seed = 0xabcdef0123456789u, .row = -1}, &why));
+    OK(plan_write(r->p, r->state, &(sampler_state){.seed = SEED, .row = -1}, &why));
 }
 
-static void expect_close(const tensor *got, const double *want, const char *what)
+static void expect_close(const rig *r, const tensor *got, const double *want, const char *what)
 {
-    const float *v = got->data;
+    float *v = test_copy(r->be, got);
     for (int64_t i = 0; i < tensor_count(got); i++)
         cr_assert(fabs((double)v[i] - want[i]) <= 1e-6 * (1 + fabs(want[i])), "%s at %lld: %.9g, not %.9g", what,
                   (long long)i, (double)v[i], want[i]);
+    mem_free(v);
 }
 
 static double *new_copy(const tensor *t)
@@ -88,29 +90,38 @@ ParameterizedTest(const sample_case *c, sample_ops, steps_match_double)
 {
     rig r = {0};
     build(&r, c);
-    const sampler_state *state = r.state->data;
+    sampler_state state = {.seed = SEED, .row = -1};
     const int d = c->h * c->w * c->c;
     const int64_t count = (int64_t)c->n * d;
     double *model = new_copy(r.x);
-    ref_sample exact = {new_copy(r.x), new_copy(r.x), new_copy(r.x), model, ids, state->seed, 0, c->n, d};
-    ref_sampler_init(c->n, d, state->seed, ids, exact.x);
-    for (int b = 0; b < c->n; b++) sampler_init_one(&(sampler_init_args){r.x->data, state, ids, c->n, d, 1}, b);
-    expect_close(r.x, exact.x, "the first noise");
-    for (int64_t i = 0; i < count; i++) ((float *)r.x0_prev->data)[i] = ((float *)r.x_saved->data)[i] = NAN;
+    ref_sample exact = {new_copy(r.x), new_copy(r.x), new_copy(r.x), model, ids, SEED, 0, c->n, d};
+    ref_sampler_init(c->n, d, SEED, ids, exact.x);
+    float *values = test_copy(r.be, r.x), *t = test_copy(r.be, r.t);
+    for (int b = 0; b < c->n; b++) sampler_init_one(&(sampler_init_args){values, &state, ids, c->n, d, 1}, b);
+    test_upload(r.be, r.x, values);
+    expect_close(&r, r.x, exact.x, "the first noise");
+    for (int64_t i = 0; i < count; i++) values[i] = NAN;
+    test_upload(r.be, r.x0_prev, values);
+    test_upload(r.be, r.x_saved, values);
     for (int row = 0; row < ROWS; row++) {
         for (int64_t i = 0; i < count; i++) {
-            const float v = sinf((float)(i + 100 * row));
-            ((float *)r.model->data)[i] = v, model[i] = (double)v;
+            values[i] = sinf((float)(i + 100 * row));
+            model[i] = (double)values[i];
         }
+        test_upload(r.be, r.model, values);
         exact.row = row;
         OK(plan_run(r.p, &why));
         ref_sampler_step(&exact, &rows[row]);
-        cr_expect_eq(state->row, row);
-        for (int b = 0; b < c->n; b++) cr_expect_eq(((float *)r.t->data)[b], rows[row].t);
-        expect_close(r.x, exact.x, "x");
-        expect_close(r.x0_prev, exact.x0_prev, "x0_prev");
-        expect_close(r.x_saved, exact.x_saved, "x_saved");
+        OK(plan_read(r.p, r.state, &state, &why));
+        cr_expect_eq(state.row, row);
+        test_download(r.be, r.t, t);
+        for (int b = 0; b < c->n; b++) cr_expect_eq(t[b], rows[row].t);
+        expect_close(&r, r.x, exact.x, "x");
+        expect_close(&r, r.x0_prev, exact.x0_prev, "x0_prev");
+        expect_close(&r, r.x_saved, exact.x_saved, "x_saved");
     }
+    mem_free(values);
+    mem_free(t);
     mem_free(exact.x);
     mem_free(exact.x0_prev);
     mem_free(exact.x_saved);

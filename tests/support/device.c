@@ -90,3 +90,10 @@ void test_download(backend *be, const tensor *t, float *to)
     for (size_t i = 0; i < count; i++) to[i] = bf16_to_f32(low[i]);
     mem_free(low);
 }
+
+float *test_copy(backend *be, const tensor *t)
+{
+    float *copy = room(t, sizeof *copy);
+    test_download(be, t, copy);
+    return copy;
+}

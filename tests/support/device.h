@@ -17,6 +17,7 @@ double test_bound(double fp32, double low);
 /* An upload of floats into memory of type f32 or bf16, and back. */
 void test_upload(backend *be, const tensor *t, const float *from);
 void test_download(backend *be, const tensor *t, float *to);
-float test_rounded(float v); /* to what an activation can hold */
+float *test_copy(backend *be, const tensor *t); /* a download into new memory; mem_free() it */
+float test_rounded(float v);                    /* to what an activation can hold */
 
 #endif
