@@ -13,6 +13,7 @@ tensor *nn_linear(plan *p, const nn_linear_args *a)
     tensor *w = plan_param(p, rows, n_rows, "weight", &weight), *b = plan_param(p, rows, n_rows, "bias", &bias);
     if (!w || !b) return NULL;
     tensor *y = plan_act(p, rows[0].name, a->x->n, 1, 1, w->n);
+    if (!y) return NULL;
     plan_push(p, "%s", rows[0].name);
     step *s = plan_emit(p, OP_linear);
     plan_pop(p);
