@@ -27,6 +27,9 @@ typedef struct backend_table {
 
     /* Bytes a tensor needs in its arena; a padded layout may need more than its elements. */
     size_t (*tensor_bytes)(const backend *be, const tensor *t);
+    /* Choose how each activation of the list lies in memory (tensor.layout), before any is prepared; what is
+     * kept or lies outside ARENA_ACT stays NHWC.  NULL: all do. */
+    ddpm_status (*arrange)(backend *be, step *const *steps, int n, err *e);
     /* Make the step's primitive; set *scratch to the bytes it wants while it runs.  Shapes are
      * known, memory is not.  DDPM_EBACKEND names the step. */
     ddpm_status (*prepare)(backend *be, step *s, size_t *scratch, err *e);

@@ -1,4 +1,5 @@
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/cpu_layout.h"
 #include "core/mem.h"
 
 #include <omp.h>
@@ -67,6 +68,13 @@ static size_t tensor_bytes(const backend *base, const tensor *t)
     return (size_t)tensor_count(t) * dtype_size(t->dtype);
 }
 
+static ddpm_status arrange(backend *base, step *const *steps, int n, err *e)
+{
+    (void)base, (void)e;
+    if (dnn_has_blocked_kernels()) cpu_arrange(steps, n);
+    return DDPM_OK;
+}
+
 static ddpm_status prepare(backend *base, step *s, size_t *scratch, err *e)
 {
     *scratch = 0;
@@ -102,6 +110,7 @@ static const backend_table table = {
     .upload = copy,
     .download = copy,
     .tensor_bytes = tensor_bytes,
+    .arrange = arrange,
     .prepare = prepare,
     .unprepare = unprepare,
     .run = run,

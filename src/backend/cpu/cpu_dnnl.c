@@ -17,9 +17,10 @@ struct dnn_conv {
     dnn_conv_spec spec;
     dnnl_primitive_t primitive, pack; /* pack: the filter between our layout and the primitive's */
     dnnl_memory_t src, dst, filter, user_filter, bias, residual, scratch;
-    void *packed; /* the filter as the primitive wants it; NULL: ours will do */
+    bool packs;   /* the primitive wants the filter in another layout than ours */
+    void *packed; /* a frozen filter as the primitive wants it */
     uint64_t packed_version;
-    float *diff; /* backward weights: a gradient to be added */
+    size_t packed_at, diff_at; /* in the scratch: the filter so, where it is not kept; a gradient to be added */
     const char *kernel;
 };
 
@@ -83,6 +84,12 @@ void dnn_describe(char *text, size_t cap)
     (void)snprintf(text, cap, "oneDNN %d.%d.%d, %s", v->major, v->minor, v->patch, name);
 }
 
+bool dnn_has_blocked_kernels(void)
+{
+    const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+    return (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+}
+
 typedef struct conv_descs {
     dnnl_memory_desc_t src, dst, filter, any_filter, bias;
     dnnl_dims_t strides, pad_begin, pad_end;
@@ -91,14 +98,22 @@ typedef struct conv_descs {
     dnnl_primitive_desc_t desc;
 } conv_descs;
 
+static int64_t filter_ld(const dnn_conv_spec *s) { return s->filter_ld ? s->filter_ld : s->cin; }
+
 static ddpm_status init_descs(const dnn_conv_spec *s, conv_descs *k, err *e)
 {
     const dnnl_dims_t src = {s->n, s->cin, s->h, s->w}, dst = {s->n, s->cout, s->oh, s->ow}, bias = {s->cout};
     const dnnl_dims_t filter = {s->cout, s->cin, s->kernel, s->kernel};
+    const int64_t ld = filter_ld(s);
+    const dnnl_dims_t steps = {s->kernel * s->kernel * ld, 1, s->kernel * ld, ld};
+    const dnnl_format_tag_t data = s->blocked ? dnnl_nChw16c : dnnl_nhwc;
     for (int i = 0; i < 2; i++) k->strides[i] = s->stride, k->pad_begin[i] = s->pad_begin, k->pad_end[i] = s->pad_end;
-    DNN(dnnl_memory_desc_init_by_tag(&k->src, 4, src, dnnl_f32, dnnl_nhwc));
-    DNN(dnnl_memory_desc_init_by_tag(&k->dst, 4, dst, dnnl_f32, dnnl_nhwc));
-    DNN(dnnl_memory_desc_init_by_tag(&k->filter, 4, filter, dnnl_f32, dnnl_ohwi));
+    DNN(dnnl_memory_desc_init_by_tag(&k->src, 4, src, dnnl_f32, data));
+    DNN(dnnl_memory_desc_init_by_tag(&k->dst, 4, dst, dnnl_f32, data));
+    if (s->pass == DNN_BACKWARD_WEIGHTS && s->add)
+        DNN(dnnl_memory_desc_init_by_tag(&k->filter, 4, filter, dnnl_f32, dnnl_ohwi));
+    else
+        DNN(dnnl_memory_desc_init_by_strides(&k->filter, 4, filter, dnnl_f32, steps));
     DNN(dnnl_memory_desc_init_by_tag(&k->any_filter, 4, filter, dnnl_f32, dnnl_format_tag_any));
     DNN(dnnl_memory_desc_init_by_tag(&k->bias, 1, bias, dnnl_f32, dnnl_x));
     DNN(dnnl_primitive_attr_create(&k->attr));
@@ -106,33 +121,40 @@ static ddpm_status init_descs(const dnn_conv_spec *s, conv_descs *k, err *e)
     return DDPM_OK;
 }
 
+/* What is added to the result before it is written. */
+static ddpm_status set_post_ops(const dnn_conv_spec *s, conv_descs *k, err *e)
+{
+    if (!s->residual && !s->sum) return DDPM_OK;
+    dnnl_post_ops_t add;
+    DNN(dnnl_post_ops_create(&add));
+    const dnnl_status_t appended =
+        s->sum ? dnnl_post_ops_append_sum(add, 1) : dnnl_post_ops_append_binary(add, dnnl_binary_add, &k->dst);
+    const dnnl_status_t set = appended ? appended : dnnl_primitive_attr_set_post_ops(k->attr, add);
+    dnnl_post_ops_destroy(add);
+    DNN(set);
+    return DDPM_OK;
+}
+
 static ddpm_status create_desc(dnn *d, const dnn_conv_spec *s, conv_descs *k, err *e)
 {
-    const dnnl_alg_kind_t direct = dnnl_convolution_direct;
+    const dnnl_alg_kind_t how = s->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct;
     const dnnl_memory_desc_t *bias = s->bias ? &k->bias : NULL;
     dnnl_convolution_desc_t conv;
-    DNN(dnnl_convolution_forward_desc_init(&conv, dnnl_forward_training, direct, &k->src, &k->any_filter,
+    DNN(dnnl_convolution_forward_desc_init(&conv, dnnl_forward_training, how, &k->src, &k->any_filter,
                                            s->pass == DNN_FORWARD ? bias : NULL, &k->dst, k->strides, k->pad_begin,
                                            k->pad_end));
     if (s->pass == DNN_FORWARD) {
-        if (s->residual) {
-            dnnl_post_ops_t add;
-            DNN(dnnl_post_ops_create(&add));
-            const dnnl_status_t appended = dnnl_post_ops_append_binary(add, dnnl_binary_add, &k->dst);
-            const dnnl_status_t set = appended ? appended : dnnl_primitive_attr_set_post_ops(k->attr, add);
-            dnnl_post_ops_destroy(add);
-            DNN(set);
-        }
+        TRY(set_post_ops(s, k, e));
         DNN(dnnl_primitive_desc_create(&k->desc, &conv, k->attr, d->engine, NULL));
         return DDPM_OK;
     }
     DNN(dnnl_primitive_desc_create(&k->forward, &conv, NULL, d->engine, NULL));
     if (s->pass == DNN_BACKWARD_DATA)
-        DNN(dnnl_convolution_backward_data_desc_init(&conv, direct, &k->src, &k->any_filter, &k->dst, k->strides,
+        DNN(dnnl_convolution_backward_data_desc_init(&conv, how, &k->src, &k->any_filter, &k->dst, k->strides,
                                                      k->pad_begin, k->pad_end));
     else
-        DNN(dnnl_convolution_backward_weights_desc_init(&conv, direct, &k->src, &k->any_filter, bias, &k->dst,
-                                                        k->strides, k->pad_begin, k->pad_end));
+        DNN(dnnl_convolution_backward_weights_desc_init(&conv, how, &k->src, &k->any_filter, bias, &k->dst, k->strides,
+                                                        k->pad_begin, k->pad_end));
     DNN(dnnl_primitive_desc_create(&k->desc, &conv, k->attr, d->engine, k->forward));
     return DDPM_OK;
 }
@@ -146,6 +168,8 @@ static ddpm_status create_reorder(dnn_conv *c, const dnnl_memory_desc_t *from, c
     DNN(made);
     return DDPM_OK;
 }
+
+static size_t rounded(size_t bytes) { return (bytes + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN; }
 
 static ddpm_status create_memory(dnn_conv *c, const conv_descs *k, size_t *scratch, err *e)
 {
@@ -162,10 +186,18 @@ static ddpm_status create_memory(dnn_conv *c, const conv_descs *k, size_t *scrat
     DNN(dnnl_memory_create(&c->filter, filter, engine, DNNL_MEMORY_NONE));
     DNN(dnnl_memory_create(&c->user_filter, &k->filter, engine, DNNL_MEMORY_NONE));
     DNN(dnnl_memory_create(&c->scratch, pad, engine, DNNL_MEMORY_NONE));
-    *scratch = dnnl_memory_desc_get_size(pad);
-    if (weights) TRY(mem_array(&c->diff, (size_t)(s->cout * (s->kernel * s->kernel * s->cin + 1)), 4, "gradient", e));
+    *scratch = rounded(dnnl_memory_desc_get_size(pad));
+    c->diff_at = *scratch;
+    if (weights && (s->add || s->add_bias))
+        *scratch += rounded((size_t)(s->cout * (s->kernel * s->kernel * s->cin + 1)) * sizeof(float));
     if (dnnl_memory_desc_equal(filter, &k->filter)) return DDPM_OK;
-    TRY(mem_array(&c->packed, dnnl_memory_desc_get_size(filter), 1, "filter", e));
+    const size_t bytes = dnnl_memory_desc_get_size(filter);
+    c->packs = true;
+    c->packed_at = *scratch;
+    if (s->frozen)
+        TRY(mem_array(&c->packed, bytes, 1, "filter", e));
+    else
+        *scratch += rounded(bytes);
     return weights ? create_reorder(c, filter, &k->filter, e) : create_reorder(c, &k->filter, filter, e);
 }
 
@@ -204,7 +236,6 @@ void dnn_conv_destroy(dnn_conv *c)
     if (c->primitive) dnnl_primitive_destroy(c->primitive);
     if (c->pack) dnnl_primitive_destroy(c->pack);
     mem_free(c->packed);
-    mem_free(c->diff);
     mem_free(c);
 }
 
@@ -231,39 +262,47 @@ static ddpm_status repack(dnn_conv *c, const void *from, dnnl_memory_t from_memo
     return execute(c, c->pack, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, from_memory}, {DNNL_ARG_TO, to_memory}}, e);
 }
 
-/* The filter as the primitive wants it, laid out anew only when it changed. */
+static void *piece(const dnn_conv_args *a, size_t at) { return (char *)a->scratch + at; }
+
+/* The filter as the primitive wants it; a frozen one is laid out anew only when it changed. */
 static ddpm_status use_filter(dnn_conv *c, const dnn_conv_args *a, err *e)
 {
-    if (!c->packed) return point(c->filter, a->filter, e);
-    if (a->version == 0 || a->version != c->packed_version) {
-        TRY(repack(c, a->filter, c->user_filter, c->packed, c->filter, e));
+    if (!c->packs) return point(c->filter, a->filter, e);
+    void *packed = c->packed ? c->packed : piece(a, c->packed_at);
+    if (!c->packed || a->version == 0 || a->version != c->packed_version) {
+        TRY(repack(c, a->filter, c->user_filter, packed, c->filter, e));
         c->packed_version = a->version;
     }
-    return point(c->filter, c->packed, e);
+    return point(c->filter, packed, e);
 }
 
-static void add_to(float *y, const float *x, int64_t count)
+/* The filter's rows `ld` channels apart += those of x, which have none between them. */
+static void add_filter(const dnn_conv_spec *s, float *filter, const float *x)
 {
-#pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < count; i++) y[i] += x[i];
+    const int64_t rows = s->cout * s->kernel * s->kernel, ld = filter_ld(s);
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < s->cin; i++) filter[r * ld + i] += x[r * s->cin + i];
 }
 
 static ddpm_status run_weights(dnn_conv *c, const dnn_conv_args *a, err *e)
 {
-    const int64_t count = c->spec.cout * c->spec.kernel * c->spec.kernel * c->spec.cin;
-    float *filter = (float *)(uintptr_t)a->filter, *bias = (float *)(uintptr_t)a->bias;
-    float *to = a->add ? c->diff : filter, *to_bias = a->add_bias ? c->diff + count : bias;
-    TRY(point(c->filter, c->packed ? c->packed : to, e));
+    const dnn_conv_spec *s = &c->spec;
+    const int64_t count = s->cout * s->kernel * s->kernel * s->cin;
+    float *filter = (float *)(uintptr_t)a->filter, *bias = (float *)(uintptr_t)a->bias, *diff = piece(a, c->diff_at);
+    float *to = s->add ? diff : filter, *to_bias = s->add_bias ? diff + count : bias;
+    void *packed = c->packs ? piece(a, c->packed_at) : to;
+    TRY(point(c->filter, packed, e));
     TRY(point(c->bias, to_bias, e));
     const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, c->src},
                                     {DNNL_ARG_DIFF_DST, c->dst},
                                     {DNNL_ARG_DIFF_WEIGHTS, c->filter},
                                     {DNNL_ARG_SCRATCHPAD, c->scratch},
                                     {DNNL_ARG_DIFF_BIAS, c->bias}};
-    TRY(execute(c, c->primitive, c->spec.bias ? 5 : 4, args, e));
-    if (c->packed) TRY(repack(c, c->packed, c->filter, to, c->user_filter, e));
-    if (a->add) add_to(filter, c->diff, count);
-    if (a->add_bias && c->spec.bias) add_to(bias, to_bias, c->spec.cout);
+    TRY(execute(c, c->primitive, s->bias ? 5 : 4, args, e));
+    if (c->packs) TRY(repack(c, packed, c->filter, to, c->user_filter, e));
+    if (s->add) add_filter(s, filter, diff);
+    for (int64_t i = 0; i < s->cout && s->bias && s->add_bias; i++) bias[i] += to_bias[i];
     return DDPM_OK;
 }
 
