@@ -47,6 +47,8 @@ struct backend {
     dtype act;          /* of activations: f32, or bf16 */
     const char *remark; /* something to be told once, about the way it was made; NULL: nothing */
     bool bias_sums;     /* norm_act_bwd can hand out NORM_BWD_DBIAS and DBIAS2 */
+    bool two_sources;   /* norm_act and 1x1 convolutions read x and x2 where they lie; else they want nn_concat() */
+    bool projections;   /* every resnet's projection of the time embedding comes from one matrix product */
 };
 
 typedef enum precision_kind {
@@ -62,7 +64,7 @@ typedef struct backend_spec {
     precision_kind precision;
     bool nondeterministic;  /* cuda: also try library plans whose result may differ from run to run */
     const char *plan_cache; /* cuda: file of the plans chosen by timing; NULL or "": choose anew */
-    unsigned debug;         /* CUDA_NO_... of backend/cuda/cuda_backend.h: leave an optimization out */
+    unsigned debug;         /* cuda: bits of core/cuda_switches.h, optimizations to leave out */
 } backend_spec;
 
 /* DDPM_EINVAL: unknown device.  DDPM_EDEVICE: known, but not usable here. */

@@ -52,6 +52,7 @@ static tensor *embed_time(plan *p, const unet_config *c, tensor *t, tensor *freq
     h = nn_linear(p, &(nn_linear_args){.x = h, .cout = width, .silu = true, .name = "linear_1"});
     h = nn_linear(p, &(nn_linear_args){.x = h, .cout = width, .silu = true, .name = "linear_2"});
     plan_pop(p);
+    if (!p->be->projections) return h; /* each resnet makes its own */
     return nn_linear(p, &(nn_linear_args){.x = h, .name = "time_emb_proj", .rows = all.rows, .n_rows = all.n});
 }
 

@@ -62,6 +62,8 @@ tensor *nn_attention(plan *p, tensor *qkv, int heads);
  * with time_embed_frequencies() by the caller of the plan. */
 tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, int64_t dim, bool flip_sin_to_cos);
 
+/* y [n, h, w, c1 + c2] = cat(x, x2), in memory: for backends that cannot read two sources (backend.two_sources). */
+tensor *nn_concat(plan *p, tensor *x, tensor *x2);
 tensor *nn_relu(plan *p, tensor *x);
 tensor *nn_affine(plan *p, tensor *x, float scale, float shift); /* scale x + shift */
 tensor *nn_cast(plan *p, tensor *x, dtype to);                   /* f32 or bf16; x itself where it is that already */

@@ -46,6 +46,12 @@ enum { ATTN_Y, ATTN_LSE }; /* lse [n, heads, h * w, 1]: log of the softmax denom
 enum { ATTN_BWD_DY, ATTN_BWD_QKV, ATTN_BWD_Y, ATTN_BWD_LSE };
 enum { ATTN_BWD_DQKV };
 
+/* concat: y [n, h, w, c1 + c2] = x and x2 side by side */
+enum { CONCAT_X, CONCAT_X2 };
+enum { CONCAT_Y };
+enum { CONCAT_BWD_DY };
+enum { CONCAT_BWD_DX, CONCAT_BWD_DX2 };
+
 enum { EMBED_T, EMBED_FREQ };
 enum { EMBED_Y };
 

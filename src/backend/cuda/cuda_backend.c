@@ -247,6 +247,8 @@ ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
     be->base.fn = &table;
     be->base.act = spec->precision == PRECISION_AUTO || spec->precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32;
     be->base.bias_sums = !(spec->debug & CUDA_NO_BIAS_SUMS);
+    be->base.two_sources = !(spec->debug & CUDA_NO_CONCAT);
+    be->base.projections = !(spec->debug & CUDA_NO_PROJECTIONS);
     be->tf32 = spec->precision == PRECISION_TF32;
     be->debug = spec->debug;
     TRY_GOTO(rt_open(index, &be->device, e));

@@ -7,6 +7,7 @@
 
 typedef struct linear_impl {
     product y, dx, dw;
+    target to_dx, to_dw;
     size_t pre, dz, sums;
 } linear_impl;
 
@@ -82,6 +83,7 @@ static ddpm_status linear_bwd_prepare(cuda_backend *be, step *s, size_t *scratch
     TRY(new_impl(s, &impl, e));
     if (s->a.linear.silu) impl->dz = cuda_piece(scratch, (size_t)tensor_count(dy) * dtype_size(dy->dtype));
     if (s->out[LINEAR_BWD_DBIAS]) impl->sums = cuda_piece(scratch, column_sum_scratch(dy->n, dy->c));
+    impl->to_dw = cuda_target(be, s->out[LINEAR_BWD_DW], step_adds(s, LINEAR_BWD_DW), scratch);
     impl->dw.q = (gemm_problem){.in = dy->dtype,
                                 .out = DTYPE_F32,
                                 .transpose_a = true,
@@ -91,9 +93,10 @@ static ddpm_status linear_bwd_prepare(cuda_backend *be, step *s, size_t *scratch
                                 .lda = dy->c,
                                 .ldb = x->c,
                                 .ldd = x->c,
-                                .addend = step_adds(s, LINEAR_BWD_DW)};
+                                .addend = impl->to_dw.add};
     TRY(cuda_product_prepare(be, &impl->dw, 0, scratch, e));
     if (!dx) return DDPM_OK;
+    impl->to_dx = cuda_target(be, dx, step_adds(s, LINEAR_BWD_DX), scratch);
     impl->dx.q = (gemm_problem){.in = dy->dtype,
                                 .out = dx->dtype,
                                 .m = x->n,
@@ -102,7 +105,7 @@ static ddpm_status linear_bwd_prepare(cuda_backend *be, step *s, size_t *scratch
                                 .lda = dy->c,
                                 .ldb = x->c,
                                 .ldd = x->c,
-                                .addend = step_adds(s, LINEAR_BWD_DX)};
+                                .addend = impl->to_dx.add};
     return cuda_product_prepare(be, &impl->dx, 0, scratch, e);
 }
 
@@ -125,11 +128,15 @@ static ddpm_status linear_bwd_run(cuda_backend *be, const step *s, err *e)
     }
     tensor *dbias = s->out[LINEAR_BWD_DBIAS];
     TRY(cuda_column_sums(be, dy, dz, dbias, step_adds(s, LINEAR_BWD_DBIAS), cuda_scratch(s, impl->sums), e));
-    float *dw = s->out[LINEAR_BWD_DW]->data;
-    TRY(cuda_product_run(be, s, &impl->dw, &(product_data){.a = dz, .b = x->data, .c = dw, .d = dw}, e));
+    const tensor *dw = s->out[LINEAR_BWD_DW];
+    void *to = cuda_target_data(s, &impl->to_dw, dw);
+    TRY(cuda_product_run(be, s, &impl->dw, &(product_data){.a = dz, .b = x->data, .c = to, .d = to}, e));
+    TRY(cuda_target_finish(be, s, &impl->to_dw, dw, e));
     if (!dx) return DDPM_OK;
-    const product_data at = {.a = dz, .b = s->in[LINEAR_BWD_W]->low, .c = dx->data, .d = dx->data};
-    return cuda_product_run(be, s, &impl->dx, &at, e);
+    to = cuda_target_data(s, &impl->to_dx, dx);
+    const product_data at = {.a = dz, .b = s->in[LINEAR_BWD_W]->low, .c = to, .d = to};
+    TRY(cuda_product_run(be, s, &impl->dx, &at, e));
+    return cuda_target_finish(be, s, &impl->to_dx, dx, e);
 }
 
 const cuda_op cuda_linear = {linear_prepare, linear_run, linear_release};

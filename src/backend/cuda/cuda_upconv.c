@@ -3,7 +3,7 @@
  * The filter is folded (kernels/upconv_fold.h) into the scratch at every run: it is small, and the
  * weights change with every step.  The transposed convolution of a [cin, 4, 4, cout] filter is cuDNN's
  * data gradient of the convolution that goes from the large image to the small one.
- * CUDA_NO_UPCONV takes the two operations one after the other instead. */
+ * CUDA_NO_UPCONV takes the two operations one after the other instead; CUDA_NO_BETA adds the bias last. */
 #include "backend/cuda/cuda_backend.h"
 #include "column_sum.h"
 #include "core/mem.h"
@@ -15,6 +15,7 @@ typedef struct upconv_impl {
     size_t workspace;
     size_t filter; /* the folded filter, or its gradient; unfolded: a bf16 gradient */
     size_t image;  /* unfolded: the enlarged image, or its gradient; folded: a gradient to be added */
+    target dw;     /* unfolded, in f32 */
     size_t sums;
 } upconv_impl;
 
@@ -82,6 +83,7 @@ int cuda_upconv_problem(const step *s, unsigned debug, conv_problem *out)
     *out = plain ? plain_problem(pass, large, small) : folded_problem(pass, large, small);
     out->accumulate = s->op == OP_upconv && !plain; /* on top of the bias */
     if (plain && pass == CONV_FILTER) out->accumulate = out->io == DTYPE_F32 && step_adds(s, UPCONV_DW_DW);
+    if (debug & CUDA_NO_BETA) out->accumulate = false;
     return 1;
 }
 
@@ -162,9 +164,11 @@ static ddpm_status upconv_run(cuda_backend *be, const step *s, err *e)
         TRY(conv(be, s, a.y, w->low, y->data, e));
         return cuda_fill_rows(be, y, bias, y->data, e);
     }
+    const bool beta = !cuda_without(be, CUDA_NO_BETA);
     TRY(fold(be, s, w, e));
-    TRY(cuda_fill_rows(be, y, bias, NULL, e));
-    return conv(be, s, y->data, cuda_scratch(s, impl->filter), x->data, e);
+    if (beta) TRY(cuda_fill_rows(be, y, bias, NULL, e));
+    TRY(conv(be, s, y->data, cuda_scratch(s, impl->filter), x->data, e));
+    return beta ? DDPM_OK : cuda_fill_rows(be, y, bias, y->data, e);
 }
 
 /* ---- gradient of the input ---- */
@@ -201,6 +205,8 @@ static ddpm_status upconv_dw_prepare(cuda_backend *be, step *s, size_t *scratch,
     s->side = !cuda_without(be, CUDA_NO_SIDE);
     TRY(prepare(be, s, (const int64_t[]){x->c, dy->c}, cuda_without(be, CUDA_NO_UPCONV) ? x : NULL, scratch, e));
     upconv_impl *impl = s->impl;
+    if (cuda_without(be, CUDA_NO_UPCONV) && x->dtype == DTYPE_F32)
+        impl->dw = cuda_target(be, s->out[UPCONV_DW_DW], step_adds(s, UPCONV_DW_DW), scratch);
     if (s->out[UPCONV_DW_DBIAS]) impl->sums = cuda_piece(scratch, column_sum_scratch(dy->n * tensor_hw(dy), dy->c));
     return DDPM_OK;
 }
@@ -212,10 +218,11 @@ static ddpm_status plain_dw(cuda_backend *be, const step *s, const void *dy, err
     const tensor *x = s->in[UPCONV_DW_X], *dw = s->out[UPCONV_DW_DW];
     const upsample_args a = enlarge(s, x);
     const bool low = x->dtype != DTYPE_F32;
-    void *gradient = low ? cuda_scratch(s, impl->filter) : dw->data;
+    void *gradient = low ? cuda_scratch(s, impl->filter) : cuda_target_data(s, &impl->dw, dw);
     TRY(rt_launched(k_upsample(be->stream, &a), e));
     TRY(conv(be, s, a.y, gradient, dy, e));
-    return low ? cuda_copy_as(be, gradient, STORE_BF16, dw, step_adds(s, UPCONV_DW_DW), e) : DDPM_OK;
+    return low ? cuda_copy_as(be, gradient, STORE_BF16, dw, step_adds(s, UPCONV_DW_DW), e)
+               : cuda_target_finish(be, s, &impl->dw, dw, e);
 }
 
 static ddpm_status upconv_dw_run(cuda_backend *be, const step *s, err *e)
