@@ -17,6 +17,7 @@
     {OP_attention, n, h, w, c, 0, 0, 0, 0, heads, 0, false, false, false, false, false},
 #define TIME_EMBED(n, dim, flip) {OP_time_embed, n, 1, 1, dim, 0, 0, 0, 0, 0, 0, false, false, false, false, flip},
 #define POINT(op, n, h, w, c)    {OP_##op, n, h, w, c, 0, 0, 0, 0, 0, 0, false, false, false, false, false},
+#define CONCAT(n, h, w, c, c2)   {OP_concat, n, h, w, c, c2, 0, 0, 0, 0, 0, false, false, false, false, false},
 static const op_case cases[] = {
 #include "cases.def"
 };
@@ -81,6 +82,12 @@ static tensor *build_norm(const op_case *c, op_graph *g)
     return nn_norm_act(g->p, &a);
 }
 
+static tensor *build_concat(const op_case *c, op_graph *g)
+{
+    tensor *x = image(g, c, "x", c->c);
+    return nn_concat(g->p, x, image(g, c, "x2", c->c2));
+}
+
 static tensor *build_copy(const op_case *c, op_graph *g)
 {
     tensor *x = image(g, c, "x", c->c), *y = plan_like(g->p, x, "copy");
@@ -96,6 +103,7 @@ static tensor *build(const op_case *c, op_graph *g)
     case OP_conv2d: return build_conv(c, g);
     case OP_norm_act: return build_norm(c, g);
     case OP_copy: return build_copy(c, g);
+    case OP_concat: return build_concat(c, g);
     case OP_upconv: return nn_upconv(p, image(g, c, "x", c->c), c->cout, INIT_FAN_AVG, "upconv");
     case OP_linear:
         return nn_linear(
@@ -181,6 +189,7 @@ void op_reference(const op_case *c, double *const v[OP_OPERANDS], const train_st
     case OP_time_embed: ref_time_embed(c->n, c->c, c->flip_sin_to_cos, v[0], v[1], y); return;
     case OP_relu: ref_relu(count, v[0], y); return;
     case OP_affine: ref_affine(count, (double)AFFINE_SCALE, (double)AFFINE_SHIFT, v[0], y); return;
+    case OP_concat: ref_concat(c->n * hw, c->c, c->c2, v[0], v[1], y); return;
     case OP_copy: ref_affine(count, 1, 0, v[0], y); return;
     case OP_dropout: ref_dropout(c->n, d, (double)DROPOUT_RATE, DROPOUT_LAYER, state, v[0], y); return;
     }
