@@ -132,7 +132,7 @@ static const struct {
 #ifdef MB_CUDA
     {CUDA_NO_SIDE, "side_stream"},     {CUDA_NO_GRAPH, "graph"},        {CUDA_NO_UPCONV, "folded_upconv"},
     {CUDA_NO_SDPA, "fused_attention"}, {CUDA_NO_EPILOGUE, "epilogues"}, {CUDA_NO_TUNING, "tuning"},
-    {CUDA_NO_BIAS_SUMS, "bias_sums"},
+    {CUDA_NO_BIAS_SUMS, "bias_sums"},  {CUDA_NO_TIME_MLP, "time_mlp"},
 #else
     {1, "nothing"}, /* the same twice: what noise there is */
 #endif

@@ -47,6 +47,7 @@ struct backend {
     dtype act;          /* of activations: f32, or bf16 */
     const char *remark; /* something to be told once, about the way it was made; NULL: nothing */
     bool bias_sums;     /* norm_act_bwd can hand out NORM_BWD_DBIAS and DBIAS2 */
+    int64_t time_mlp; /* dim + width up to which a time embedding is one op; beyond, its layers are ops of their own */
 };
 
 typedef enum precision_kind {

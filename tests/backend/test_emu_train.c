@@ -346,7 +346,7 @@ Test(emu_train, the_moment_of_side_work_changes_no_bit, .timeout = 1800)
 /* Other operations in another order: only roundings may differ. */
 Test(emu_train, every_optimization_can_be_left_out, .timeout = 1800)
 {
-    const unsigned debug[] = {CUDA_NO_UPCONV, CUDA_NO_SDPA, CUDA_NO_EPILOGUE, CUDA_NO_BIAS_SUMS};
+    const unsigned debug[] = {CUDA_NO_UPCONV, CUDA_NO_SDPA, CUDA_NO_EPILOGUE, CUDA_NO_BIAS_SUMS, CUDA_NO_TIME_MLP};
     setup s = cuda;
     s.steps = 6;
     outcome a = run(&s);

@@ -11,14 +11,15 @@
 
 /* backend_spec.debug: leave an optimization out, to measure what it gives. */
 enum cuda_debug {
-    CUDA_NO_GRAPH = 1,      /* launch every step by itself instead of replaying a graph */
-    CUDA_NO_SIDE = 2,       /* all steps on one stream */
-    CUDA_NO_UPCONV = 4,     /* upsample, then the 3x3 convolution, instead of the folded 4x4 one */
-    CUDA_NO_SDPA = 8,       /* attention from products instead of cuDNN's fused one */
-    CUDA_NO_EPILOGUE = 16,  /* bias and residual by kernels of their own */
-    CUDA_NO_TUNING = 32,    /* the libraries' first plan instead of the fastest */
-    CUDA_NO_LOOP = 64,      /* replay the body of a sampling loop instead of a WHILE node */
-    CUDA_NO_BIAS_SUMS = 128 /* bias gradients by a pass of their own instead of in the norm's backward pass */
+    CUDA_NO_GRAPH = 1,       /* launch every step by itself instead of replaying a graph */
+    CUDA_NO_SIDE = 2,        /* all steps on one stream */
+    CUDA_NO_UPCONV = 4,      /* upsample, then the 3x3 convolution, instead of the folded 4x4 one */
+    CUDA_NO_SDPA = 8,        /* attention from products instead of cuDNN's fused one */
+    CUDA_NO_EPILOGUE = 16,   /* bias and residual by kernels of their own */
+    CUDA_NO_TUNING = 32,     /* the libraries' first plan instead of the fastest */
+    CUDA_NO_LOOP = 64,       /* replay the body of a sampling loop instead of a WHILE node */
+    CUDA_NO_BIAS_SUMS = 128, /* bias gradients by a pass of their own instead of in the norm's backward pass */
+    CUDA_NO_TIME_MLP = 256   /* the time embedding and its layers by kernels of their own */
 };
 
 enum { STAGINGS = 4 };
