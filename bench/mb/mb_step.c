@@ -140,6 +140,7 @@ static const struct {
     {CUDA_NO_CONCAT, "virtual_concat"},
     {CUDA_NO_PROJECTIONS, "joint_projections"},
     {CUDA_NO_BETA, "beta"},
+    {CUDA_NO_TIME_MLP, "time_mlp"},
 #else
     {1, "nothing"}, /* the same twice: what noise there is */
 #endif

@@ -49,6 +49,7 @@ struct backend {
     bool bias_sums;     /* norm_act_bwd can hand out NORM_BWD_DBIAS and DBIAS2 */
     bool two_sources;   /* norm_act and 1x1 convolutions read x and x2 where they lie; else they want nn_concat() */
     bool projections;   /* every resnet's projection of the time embedding comes from one matrix product */
+    int64_t time_mlp; /* dim + width up to which a time embedding is one op; beyond, its layers are ops of their own */
 };
 
 typedef enum precision_kind {

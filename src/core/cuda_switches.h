@@ -22,6 +22,8 @@
     SWITCH(LOOP, loop, 64)                                                                                             \
     /* bias gradients by a pass of their own, not the norm's */                                                        \
     SWITCH(BIAS_SUMS, bias_sums, 128)                                                                                  \
+    /* the time embedding and its layers by kernels of their own */                                                    \
+    SWITCH(TIME_MLP, time_mlp, 256)                                                                                    \
     /* x and the skip concatenated in memory instead of read side by side */                                           \
     SWITCH(CONCAT, concat, 512)                                                                                        \
     /* a product for each time projection instead of one for all */                                                    \

@@ -62,8 +62,19 @@ tensor *nn_attention(plan *p, tensor *qkv, int heads);
  * with time_embed_frequencies() by the caller of the plan. */
 tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, int64_t dim, bool flip_sin_to_cos);
 
+typedef struct nn_time_mlp_args {
+    tensor *t, *freq; /* as nn_time_embed's */
+    int64_t dim, width;
+    bool flip_sin_to_cos;
+    const char *name; /* its layers are "<name>.linear_1" and "<name>.linear_2" */
+} nn_time_mlp_args;
+/* y [n, 1, 1, width] = silu(linear_2(silu(linear_1(nn_time_embed(t))))): one op, or its four where the
+ * backend would rather have those (backend.time_mlp). */
+tensor *nn_time_mlp(plan *p, const nn_time_mlp_args *a);
+
 /* y [n, h, w, c1 + c2] = cat(x, x2), in memory: for backends that cannot read two sources (backend.two_sources). */
 tensor *nn_concat(plan *p, tensor *x, tensor *x2);
+
 tensor *nn_relu(plan *p, tensor *x);
 tensor *nn_affine(plan *p, tensor *x, float scale, float shift); /* scale x + shift */
 tensor *nn_cast(plan *p, tensor *x, dtype to);                   /* f32 or bf16; x itself where it is that already */

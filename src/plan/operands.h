@@ -55,6 +55,11 @@ enum { CONCAT_BWD_DX, CONCAT_BWD_DX2 };
 enum { EMBED_T, EMBED_FREQ };
 enum { EMBED_Y };
 
+/* time_mlp: h0 = time_embed(t), h1 = silu(pre1 = h0 W1^T + b1), y = silu(pre2 = h1 W2^T + b2); all outputs
+ * but y are kept for the backward pass, and absent without one */
+enum { TIME_MLP_T, TIME_MLP_FREQ, TIME_MLP_W1, TIME_MLP_B1, TIME_MLP_W2, TIME_MLP_B2 };
+enum { TIME_MLP_Y, TIME_MLP_H0, TIME_MLP_PRE1, TIME_MLP_H1, TIME_MLP_PRE2 };
+
 enum { POINT_X, POINT_STATE }; /* relu, affine, copy (which converts), to_u8, dropout (which reads the state) */
 enum { POINT_Y };
 enum { RELU_BWD_DY, RELU_BWD_Y };

@@ -1,6 +1,7 @@
 #include "backend/cuda/cuda_backend.h"
 #include "core/mem.h"
 #include "pointwise.h"
+#include "time_mlp.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -249,6 +250,7 @@ ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
     be->base.bias_sums = !(spec->debug & CUDA_NO_BIAS_SUMS);
     be->base.two_sources = !(spec->debug & CUDA_NO_CONCAT);
     be->base.projections = !(spec->debug & CUDA_NO_PROJECTIONS);
+    be->base.time_mlp = spec->debug & CUDA_NO_TIME_MLP ? 0 : TIME_MLP_WIDEST;
     be->tf32 = spec->precision == PRECISION_TF32;
     be->debug = spec->debug;
     TRY_GOTO(rt_open(index, &be->device, e));

@@ -1,9 +1,10 @@
-/* cuda_linear.c - the time embedding's matrices. */
+/* cuda_linear.c - the time embedding's layers: in one kernel, or each a matrix product. */
 #include "backend/cuda/cuda_backend.h"
 #include "column_sum.h"
 #include "core/mem.h"
 #include "fill_rows.h"
 #include "pointwise.h"
+#include "time_mlp.h"
 
 typedef struct linear_impl {
     product y, dx, dw;
@@ -139,5 +140,28 @@ static ddpm_status linear_bwd_run(cuda_backend *be, const step *s, err *e)
     return cuda_target_finish(be, s, &impl->to_dx, dx, e);
 }
 
+static ddpm_status time_mlp_run(cuda_backend *be, const step *s, err *e)
+{
+    const tensor *y = s->out[TIME_MLP_Y], *w1 = s->in[TIME_MLP_W1];
+    const time_mlp_args a = {.t = s->in[TIME_MLP_T]->data,
+                             .freq = s->in[TIME_MLP_FREQ]->data,
+                             .w1 = w1->low,
+                             .w2 = s->in[TIME_MLP_W2]->low,
+                             .b1 = s->in[TIME_MLP_B1]->data,
+                             .b2 = s->in[TIME_MLP_B2]->data,
+                             .y = y->data,
+                             .h0 = cuda_data(s->out[TIME_MLP_H0]),
+                             .h1 = cuda_data(s->out[TIME_MLP_H1]),
+                             .pre1 = cuda_data(s->out[TIME_MLP_PRE1]),
+                             .pre2 = cuda_data(s->out[TIME_MLP_PRE2]),
+                             .n = (int)y->n,
+                             .dim = (int)w1->c,
+                             .width = (int)y->c,
+                             .flip_sin_to_cos = s->a.embed.flip_sin_to_cos,
+                             .type = cuda_storage(y)};
+    return rt_launched(k_time_mlp(be->stream, &a), e);
+}
+
+const cuda_op cuda_time_mlp = {NULL, time_mlp_run, NULL};
 const cuda_op cuda_linear = {linear_prepare, linear_run, linear_release};
 const cuda_op cuda_linear_bwd = {linear_bwd_prepare, linear_bwd_run, linear_release};
