@@ -233,6 +233,7 @@ Test(cuda_run, a_list_is_recorded_once_and_launched_ever_after)
     cr_expect_eq(calls_of(&l, 4), 3); /* the turns are uploaded when the upload before is done */
     cr_expect_gt(recording, 3);
     cr_expect_eq(calls_of(&l, 7), 3);
+    cr_expect_eq(calls_of(&l, 2), 3);
     cr_expect_eq(calls_of(&l, 1), 1);
     cr_expect_eq(emu_live().graphs, 2);
     l.be->fn->unprepare(l.be, l.steps[1]);
@@ -251,8 +252,8 @@ Test(cuda_run, without_graphs_every_step_is_launched_every_time)
     close_list(&l);
     open_list(&l, CUDA_NO_LOOP);
     append(&l, 0, 1, 2), append(&l, 1, 2, 2);
-    (void)calls_of(&l, 3);
-    cr_expect_eq(calls_of(&l, 3), 3);
+    (void)calls_of(&l, 5);
+    cr_expect_eq(calls_of(&l, 5), 5);
     close_list(&l);
     open_list(&l, 0);
     append(&l, 0, 1, 2); /* a single step gains nothing */
@@ -311,10 +312,11 @@ Test(cuda_run, what_has_moved_is_recorded_again)
     cr_expect_gt(calls_of(&l, 1), 2);
     cr_expect_eq(get(&l, 1), 23);
     cr_expect_eq(get(&l, 5), 11);
-    l.step[1].in[1] = l.step[1].in[0], l.step[1].in[0] = l.step[1].in[2]; /* and other positions */
-    l.step[1].in[0] = l.step[1].in[1], l.step[1].in[7] = l.step[1].in[1], l.step[1].in[1] = NULL;
+    l.step[1].in[STEP_IN - 1] = &l.in[1]; /* and other positions */
     cr_expect_gt(calls_of(&l, 1), 2);
-    l.step[1].out[6] = &l.out[1];
+    l.step[1].in[1] = &l.in[1], l.step[1].in[STEP_IN - 1] = NULL;
+    cr_expect_gt(calls_of(&l, 1), 2);
+    l.step[1].out[STEP_OUT - 1] = &l.out[1];
     cr_expect_gt(calls_of(&l, 1), 2);
     (void)calls_of(&l, 5);
     cr_expect_eq(calls_of(&l, 5), 3);
@@ -322,6 +324,10 @@ Test(cuda_run, what_has_moved_is_recorded_again)
     cr_expect_gt(calls_of(&l, 5), 5);
     cr_expect_eq(get(&l, 6), 23);
     cr_expect_eq(emu_live().graphs, 2);
+    l.out[1].data = room(&l, 7);
+    emu_fail_at(1);
+    cr_expect_eq(run_list(&l, 1), DDPM_EBACKEND); /* the old recording is gone, and no new one there */
+    cr_expect_eq(emu_live().graphs, 1);
     close_list(&l);
 }
 
@@ -354,7 +360,7 @@ Test(cuda_run, turns_are_launched_one_by_one_where_loops_are_not_to_be_had)
     OK(run_list(&l, 3));
     cr_expect_eq(get(&l, 0), 8);
     cr_expect_eq(emu_live().graphs, 1);
-    cr_expect_eq(calls_of(&l, 3), 3); /* and no loop is tried again */
+    cr_expect_eq(calls_of(&l, 5), 5); /* and no loop is tried again */
     close_list(&l);
     open_list(&l, 0);
     append(&l, 0, 1, 1), append(&l, 1, 0, 1);
@@ -440,11 +446,18 @@ Test(cuda_run, columns_are_their_matrix) { in_every_timing(build_columns, fill, 
 
 /* The memory of a side step's operands is another's from SIDE_WINDOW + 1 steps on: here, whoever stands in between,
  * the last step overwrites what the first one reads. */
+static int second_at; /* the other side step, which may take the first one's place among those that are waited for */
+
 static void build_window(list *l)
 {
-    append(l, 0, 1, 1)->side = true;
-    for (int i = 1; i < SIDE_WINDOW; i++) append(l, 2, 3, 1);
-    append(l, 4, 5, 1)->side = true; /* takes over the first one's place among those that are waited for */
+    for (int i = 0; i <= SIDE_WINDOW; i++) {
+        if (i == 0)
+            append(l, 0, 1, 1)->side = true;
+        else if (i == second_at)
+            append(l, 4, 5, 1)->side = true;
+        else
+            append(l, 2, 3, 1);
+    }
     append(l, 6, 0, 1);
 }
 
@@ -455,7 +468,10 @@ static void check_window(const list *l)
     cr_expect_eq(get(l, 0), 71);
 }
 
-Test(cuda_run, side_work_ends_before_its_operands_do) { in_every_timing(build_window, fill, check_window); }
+Test(cuda_run, side_work_ends_before_its_operands_do)
+{
+    for (second_at = 1; second_at <= SIDE_WINDOW; second_at++) in_every_timing(build_window, fill, check_window);
+}
 
 static void build_window_of_main(list *l)
 {
@@ -470,6 +486,22 @@ Test(cuda_run, side_work_ends_though_none_follows)
 {
     in_every_timing(build_window_of_main, fill, check_window_of_main);
 }
+
+/* Side steps that read what main made, each something else. */
+static void build_forks(list *l)
+{
+    for (int i = 0; i < 3; i++) {
+        append(l, 3 * i, 3 * i + 1, 1);
+        append(l, 3 * i + 1, 3 * i + 2, 1)->side = true;
+    }
+}
+
+static void check_forks(const list *l)
+{
+    for (int i = 0; i < 3; i++) cr_expect_eq(get(l, 3 * i + 2), (float)(30 * i + 12));
+}
+
+Test(cuda_run, side_work_begins_when_main_got_there) { in_every_timing(build_forks, fill, check_forks); }
 
 /* A wait for one ends the wait for those before it, and not for those after it. */
 static void build_order(list *l)
@@ -491,6 +523,20 @@ static void check_order(const list *l)
 }
 
 Test(cuda_run, side_steps_are_waited_for_each_in_its_turn) { in_every_timing(build_order, fill, check_order); }
+
+/* The end of a side step is waited for once: what follows knows it. */
+Test(cuda_run, nobody_waits_twice)
+{
+    enum { RECORD_BEFORE = 1, WAIT_BEFORE, LAUNCH_ASIDE, RECORD_AFTER, WAIT_AFTER, ASIDE_CALLS = WAIT_AFTER };
+    list l;
+    open_list(&l, CUDA_NO_GRAPH);
+    append(&l, 0, 1, 1)->side = true;
+    append(&l, 1, 2, 1);
+    l.step[1].in[0] = &l.out[0];
+    for (int i = 0; i < 3; i++) append(&l, 3, 4, 1)->in[0] = &l.out[0];
+    cr_expect_eq(calls_of(&l, 1), ASIDE_CALLS + 4);
+    close_list(&l);
+}
 
 /* Main work goes on beside the side step, which is the point of it: late, it sees what main leaves. */
 Test(cuda_run, main_does_not_wait_for_what_it_does_not_need)
@@ -565,7 +611,8 @@ Test(cuda_run, weights_have_a_new_version_after_every_update)
 /* One that does not touch the device: the next run is on its own. */
 Test(cuda_run, a_step_that_is_refused_leaves_nothing_running)
 {
-    for (int recorded = 0; recorded < 2; recorded++) {
+    for (int how = 0; how < 4; how++) {
+        const bool recorded = how & 1, aside = how & 2;
         list l;
         open_list(&l, 0);
         append(&l, 0, 1, 1)->side = true;
@@ -576,6 +623,7 @@ Test(cuda_run, a_step_that_is_refused_leaves_nothing_running)
         const step good = l.step[2];
         append_refused(&l, &l.in[1]);
         l.step[2] = l.step[3], l.n = 3;
+        l.step[2].side = aside;
         fill(&l);
         cr_assert_eq(run_list(&l, 1), DDPM_EINVAL);
         cr_expect(strstr(why.text, "refused (norm_act)"), "%s", why.text);
@@ -695,7 +743,23 @@ Test(cuda_run, uploads_wait_for_no_more_than_they_must)
 
 Test(cuda_run, uploads_of_any_size)
 {
-    const size_t sizes[] = {0, 4, 400, 40, 0, 4000, 4, 1, 4001, 40000, ((size_t)64 << 20) + 4, 4, (size_t)64 << 20};
+    const size_t sizes[] = {0,
+                            4,
+                            400,
+                            40,
+                            0,
+                            4000,
+                            4,
+                            1,
+                            4001,
+                            40000,
+                            40001,
+                            40001,
+                            40001,
+                            40001,
+                            ((size_t)64 << 20) + 4,
+                            4,
+                            (size_t)64 << 20};
     const size_t most = ((size_t)64 << 20) + 4;
     list l;
     unsigned char *sent, *seen;
@@ -727,6 +791,12 @@ Test(cuda_run, an_upload_without_memory_leaves_the_device_alive)
     open_list(&l, 0);
     emu_fail_at(2); /* event, memory */
     cr_assert_eq(l.be->fn->upload(l.be, l.memory, v, sizeof v, &why), DDPM_ENOMEM);
+    for (int i = 0; i < STAGINGS - 1; i++) put(&l, i, (float)i); /* of the other buffers */
+    put(&l, 0, 1);
+    for (int i = 0; i < STAGINGS - 1; i++) put(&l, i, (float)i);
+    float more[2 * ROOM] = {0};
+    emu_fail_at(2); /* wait, memory */
+    cr_assert_eq(l.be->fn->upload(l.be, l.memory, more, sizeof more, &why), DDPM_ENOMEM);
     for (int i = 0; i < 2 * STAGINGS; i++) put(&l, i, (float)i);
     for (int i = 0; i < 2 * STAGINGS; i++) cr_expect_eq(get(&l, i), (float)i);
     close_list(&l);
