@@ -630,6 +630,9 @@ Test(cuda_run, a_step_that_is_refused_leaves_nothing_running)
         cr_expect_eq(emu_live().graphs, 0);
         put(&l, 0, 100); /* not while the side step may still read it */
         cr_expect_eq(get(&l, 1), recorded ? 20 : 11);
+        fill(&l);
+        OK(l.be->fn->run(l.be, l.steps + 1, 1, 1, &why)); /* on the main stream, whichever the refused one was for */
+        cr_expect_eq(get(&l, 3), 31);
         l.step[2] = good;
         for (int i = 0; i < 3; i++) {
             fill(&l);
