@@ -13,7 +13,7 @@ target_link_options(kernels_emulated PUBLIC -fsanitize=address,undefined)
 
 # The cuda backend without the files that know CUDA's libraries; tests/emu stands in for those.
 file(GLOB EMULATED_HOST CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/cuda/*.c)
-list(FILTER EMULATED_HOST EXCLUDE REGEX "/(cuda_rt|cuda_dnn|cuda_sdpa|cuda_blas|cudnn_[^/]*)\\.c$")
+list(FILTER EMULATED_HOST EXCLUDE REGEX "/(cuda_rt|cuda_rt_graph|cuda_dnn|cuda_sdpa|cuda_blas|cudnn_[^/]*)\\.c$")
 file(GLOB EMULATED_SEAMS CONFIGURE_DEPENDS emu/emu_*.cpp)
 # For speed; the extents of what the loops touch are checked before they run.
 set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/emu/emu_loops.cpp PROPERTIES
