@@ -36,6 +36,9 @@ typedef struct backend_table {
     ddpm_status (*run)(backend *be, step *const *steps, int n, int times, err *e);
     /* low[count], of type be->act, from weights f32 [count].  NULL where act is f32. */
     ddpm_status (*convert)(backend *be, void *low, const float *weights, size_t count, err *e);
+    /* k [cin, 4, 4, cout], of type be->act, from w [cout, 3, 3, cin] (kernels/upconv_fold.h).  NULL where be->folds is
+     * not set. */
+    ddpm_status (*fold)(backend *be, void *k, const float *w, int cout, int cin, err *e);
     size_t (*memory_free)(const backend *be); /* bytes that alloc() may hope for now */
     /* What was chosen by timing, a line each.  NULL: nothing is. */
     void (*report)(const backend *be, FILE *to);
@@ -47,6 +50,7 @@ struct backend {
     dtype act;          /* of activations: f32, or bf16 */
     const char *remark; /* something to be told once, about the way it was made; NULL: nothing */
     bool bias_sums;     /* norm_act_bwd can hand out NORM_BWD_DBIAS and DBIAS2 */
+    bool folds;         /* upconv wants its filter folded (tensor.fold), and adamw keeps the folds up to date */
 };
 
 typedef enum precision_kind {

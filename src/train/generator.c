@@ -95,18 +95,24 @@ void generator_watch(generator *g, generator_tick *tick, void *context)
     g->tick_context = context;
 }
 
+/* What generator_allocate() takes. */
+static size_t bytes_to_take(const generator *g)
+{
+    return generator_bytes(g) + params_copy_bytes_left(g->m->store, g->spec.weights);
+}
+
 /* The largest batch that fits, found by planning: what a plan takes is not proportional to the batch. */
 static int batch_that_fits(const generator *g, size_t there)
 {
     generator_spec spec = g->spec;
-    size_t need = generator_bytes(g);
+    size_t need = bytes_to_take(g);
     while (spec.batch > 1 && need > there) {
         const int guess = (int)((double)spec.batch * (double)there / (double)need);
         generator *smaller = NULL;
         err ignored = {0};
         spec.batch = guess < spec.batch ? guess : spec.batch - 1;
         if (spec.batch < 1 || generator_create(g->m, &spec, &smaller, &ignored) != DDPM_OK) return 0;
-        need = generator_bytes(smaller);
+        need = bytes_to_take(smaller);
         generator_destroy(smaller);
     }
     return need <= there ? spec.batch : 0;
@@ -114,7 +120,7 @@ static int batch_that_fits(const generator *g, size_t there)
 
 static ddpm_status check_memory(const generator *g, err *e)
 {
-    const size_t there = g->m->be->fn->memory_free(g->m->be), need = generator_bytes(g);
+    const size_t there = g->m->be->fn->memory_free(g->m->be), need = bytes_to_take(g);
     const double gib = 1.0 / (1024.0 * 1024 * 1024);
     if (there == 0 || need <= there) return DDPM_OK;
     const int fits = batch_that_fits(g, there);
