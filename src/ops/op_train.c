@@ -73,11 +73,13 @@ void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const par
     tensor *g = plan_arena(p, ARENA_GRAD, "gradients", count), *w = plan_arena(p, ARENA_PARAM, "weights", count);
     tensor *m = plan_arena(p, ARENA_M, "m", count), *v = plan_arena(p, ARENA_V, "v", count);
     tensor *ema = update->update.ema_decay > 0 ? plan_arena(p, ARENA_EMA, "ema", count) : NULL;
+    plan_push(p, "update");
     step *s = plan_emit(p, OP_grad_norm);
     s->in[UPDATE_G] = g, s->in[UPDATE_STATE] = state;
     s->out[UPDATE_STATE_OUT] = state, s->out[UPDATE_HISTORY] = history;
     s->a = *update;
     s = plan_emit(p, OP_adamw);
+    plan_pop(p);
     s->in[UPDATE_G] = g, s->in[UPDATE_STATE] = state;
     s->out[UPDATE_W] = w, s->out[UPDATE_M] = m, s->out[UPDATE_V] = v, s->out[UPDATE_EMA] = ema;
     if (p->be->act != DTYPE_F32) s->out[UPDATE_LOW] = plan_arena(p, ARENA_PARAM_LOW, "weights", count);
