@@ -223,6 +223,24 @@ Test(emu_copies, follow_weights_set_from_outside)
     destroy(&x);
 }
 
+/* A refresh that has nothing to make does not count for copies that come later. */
+Test(emu_copies, are_made_where_they_come_late)
+{
+    static const arena_kind arenas[] = {ARENA_PARAM, ARENA_EMA};
+    engine x = {0};
+    open_model(&x, PRECISION_BF16, 0);
+    OK(params_allocate(x.store, false, true, &why));
+    OK(params_init(x.store, 1, &why));
+    for (int i = 0; i < 2; i++) {
+        OK(params_refresh(x.store, arenas[i], &why));
+        open_generator(&x, arenas[i]);
+        OK(generator_allocate(x.g[i], &why));
+        OK(params_refresh(x.store, arenas[i], &why));
+        expect_current(&x, arenas[i], "after the first refresh of copies");
+    }
+    destroy(&x);
+}
+
 /* What the plans read, rather than what lies there: a picture by copies that adamw kept is, bit for bit, the one
  * by copies made anew, in another engine as after a restart. */
 Test(emu_copies, pictures_are_those_of_the_current_weights)
