@@ -155,6 +155,7 @@ static const std::vector<layout> layouts = {
     {{{0, 3, 5}}, 0},                                  /* three elements in the last quad */
     {{{0, 3, 5}}, 1},                                  /* whose fourth is another parameter's */
     {{{0, 33, 30}}, 2},                                /* several tiles both ways, at the start */
+    {{{5, 33, 16}}, 0},                                /* tiles that are all full one way */
     {{{300, 33, 30}}, 0},                              /* at the end */
     {{{1, 3, 5}, {0, 1, 7}, {2, 32, 8}}, 5},           /* side by side: the second begins where a gap ends */
     {{{0, 31, 17}, {400, 70, 9}, {1, 5, 3}}, 1030},    /* more than a block between and behind them */
