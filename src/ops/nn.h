@@ -108,8 +108,9 @@ tensor *nn_mse(plan *p, const nn_mse_args *a);
 void nn_tally(plan *p, tensor *loss, tensor *t, tensor *state, int micro_batches);
 
 /* Gradient norm and this step's scalars into the state (and a line of the optional history), then AdamW
- * and EMA over `count` floats. */
-void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const step_attr *update);
+ * and EMA over `count` floats; the filters of `folds` are folded anew (borrowed; NULL: none). */
+void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const param_folds *folds,
+               const step_attr *update);
 
 /* ---- sampling ------------------------------------------------------------------------------------ */
 

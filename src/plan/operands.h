@@ -75,7 +75,8 @@ enum { TALLY_STATE_OUT };
 
 enum { UPDATE_G, UPDATE_STATE };           /* grad_norm and adamw */
 enum { UPDATE_STATE_OUT, UPDATE_HISTORY }; /* grad_norm's outputs; HISTORY: train_record[TRAIN_HISTORY] */
-enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA, UPDATE_LOW }; /* adamw's outputs: in place; LOW a copy of W */
+/* adamw's outputs: in place; LOW a copy of W, FOLD folds of parts of it */
+enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA, UPDATE_LOW, UPDATE_FOLD };
 
 enum { SAMPLER_ROWS, SAMPLER_STATE }; /* sampler_next */
 enum { SAMPLER_NEXT_STATE, SAMPLER_NEXT_T };

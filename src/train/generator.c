@@ -96,6 +96,12 @@ void generator_watch(generator *g, generator_tick *tick, void *context)
     g->tick_context = context;
 }
 
+/* What generator_allocate() takes. */
+static size_t bytes_to_take(const generator *g)
+{
+    return generator_bytes(g) + params_copy_bytes_left(g->m->store, g->spec.weights);
+}
+
 static size_t bytes_with(void *context, int batch)
 {
     const generator *g = context;
@@ -104,14 +110,14 @@ static size_t bytes_with(void *context, int batch)
     err ignored = {0};
     spec.batch = batch;
     if (generator_create(g->m, &spec, &smaller, &ignored) != DDPM_OK) return 0;
-    const size_t bytes = generator_bytes(smaller);
+    const size_t bytes = bytes_to_take(smaller);
     generator_destroy(smaller);
     return bytes;
 }
 
 static ddpm_status check_memory(generator *g, err *e)
 {
-    const size_t there = g->m->be->fn->memory_free(g->m->be), need = generator_bytes(g);
+    const size_t there = g->m->be->fn->memory_free(g->m->be), need = bytes_to_take(g);
     const double gib = 1.0 / (1024.0 * 1024 * 1024);
     if (there == 0 || need <= there) return DDPM_OK;
     const int fits = fit_batch(
