@@ -77,7 +77,8 @@ Test(emu_switches, nothing_left_out)
     cr_expect_eq(count(r.p, OP_concat), 0);
     cr_expect_eq(count(r.p, OP_concat_bwd), 0);
     cr_expect_eq(two_sources(r.p), 2 * UP_RESNETS);
-    cr_expect_eq(count(r.p, OP_linear), 3);
+    cr_expect_eq(count(r.p, OP_linear), 1); /* all projections */
+    cr_expect_eq(count(r.p, OP_time_mlp), 1);
     cr_expect_not_null(strstr(r.report, ":add\t"));
     cr_expect_not_null(strstr(r.report, ":addend\t"));
     destroy(&r);
@@ -92,10 +93,18 @@ Test(emu_switches, without_concat_nothing_reads_two_sources)
     destroy(&r);
 }
 
+Test(emu_switches, without_time_mlp_its_layers_are_ops)
+{
+    rig r = prepared(CUDA_NO_TIME_MLP, PRECISION_FP32);
+    cr_expect_eq(count(r.p, OP_time_mlp), 0);
+    cr_expect_eq(count(r.p, OP_linear), 3);
+    destroy(&r);
+}
+
 Test(emu_switches, without_projections_every_resnet_has_its_own)
 {
     rig r = prepared(CUDA_NO_PROJECTIONS, PRECISION_FP32);
-    cr_expect_eq(count(r.p, OP_linear), 2 + RESNETS);
+    cr_expect_eq(count(r.p, OP_linear), RESNETS);
     for (int i = 0; i + 1 < r.p->n_step; i++) /* where it is needed: right before its norm */
         if (r.p->steps[i]->op == OP_linear && strstr(r.p->steps[i]->path, "time_emb_proj"))
             cr_expect(strstr(r.p->steps[i + 1]->path, ".norm2"), "%s", r.p->steps[i]->path);
