@@ -17,12 +17,13 @@ typedef struct dense {
 } dense;
 
 /* The row of `sum` that this lane ends, added up over the lanes in a fixed order. */
-template <int ROWS> static __device__ __forceinline__ float own_row(float *sum)
+template <int ROWS> static __device__ __forceinline__ float own_row(const float *sum)
 {
     float mine = 0.0f;
     for (int r = 0; r < ROWS; r++) {
-        for (int bit = LANES / 2; bit > 0; bit /= 2) sum[r] += __shfl_xor_sync(~0u, sum[r], bit);
-        mine = (int)threadIdx.x % LANES == r ? sum[r] : mine;
+        float all = sum[r];
+        for (int bit = LANES / 2; bit > 0; bit /= 2) all += __shfl_xor_sync(~0u, all, bit);
+        mine = (int)threadIdx.x % LANES == r ? all : mine;
     }
     return mine;
 }
