@@ -83,7 +83,8 @@ static void sample_more(void *context, json_out *j)
     const sample_bench *b = context;
     json_out_int(j, "steps", generator_steps(b->g));
     json_out_int(j, "parameters", b->m->store->values);
-    json_out_int(j, "memory_bytes", (int64_t)(generator_bytes(b->g) + b->m->store->count * sizeof(float)));
+    const size_t weights = b->m->store->count * sizeof(float) + params_copy_bytes(b->m->store);
+    json_out_int(j, "memory_bytes", (int64_t)(generator_bytes(b->g) + weights));
 }
 
 ddpm_status mb_sample(mb_run *r, err *e)
