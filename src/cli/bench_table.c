@@ -20,7 +20,7 @@ static void put_costs(json_out *j, double ms, double flops, double bytes, double
     json_out_real(j, "times_roofline", share(ms, floor_ms));
 }
 
-static void put_op(json_out *j, const op_time *o, double sum)
+static void put_op(json_out *j, const step_cost *o, double sum)
 {
     json_out_open(j, NULL, '{');
     json_out_text(j, "layer", o->s->path);
@@ -39,7 +39,7 @@ static const char *tail(const char *path, size_t most)
     return n > most ? path + n - most : path;
 }
 
-static void show_op(const bench_job *b, const op_time *o, double sum)
+static void show_op(const bench_job *b, const step_cost *o, double sum)
 {
     const double ms = o->time.median;
     bench_say(b, "%-36s %-13s %9.4f %4.1f %8.1f %7.1f %8.4f %6.1f\n", tail(o->s->path, 36), op_name[o->s->op], ms,
@@ -47,7 +47,7 @@ static void show_op(const bench_job *b, const op_time *o, double sum)
               share(ms, o->floor_ms));
 }
 
-static void list_ops(bench_job *b, const op_time *ops, int n, double sum)
+static void list_ops(bench_job *b, const step_cost *ops, int n, double sum)
 {
     const int top = b->config.bench.top, shown = top && top < n ? top : n;
     bench_say(b, "\n%-36s %-13s %9s %4s %8s %7s %8s %6s\n", "layer", "op", "ms", "%", "GFLOP/s", "GB/s", "lost ms",
@@ -61,7 +61,7 @@ static void list_ops(bench_job *b, const op_time *ops, int n, double sum)
     if (shown < n) bench_say(b, "... and %d more (top=0 shows all)\n", n - shown);
 }
 
-static void list_totals(bench_job *b, const op_time *ops, int n, double sum)
+static void list_totals(bench_job *b, const step_cost *ops, int n, double sum)
 {
     op_total totals[OP_COUNT * PHASES];
     double phase_ms[PHASES] = {0};
@@ -92,7 +92,7 @@ static void list_totals(bench_job *b, const op_time *ops, int n, double sum)
               phase_ms[PHASE_BACKWARD], phase_ms[PHASE_UPDATE]);
 }
 
-static void report(bench_job *b, op_times *t, const timing *whole)
+static void report(bench_job *b, step_costs *t, const timing *whole)
 {
     double sum = 0;
     for (int i = 0; i < t->n; i++) sum += t->list[i].time.median;
@@ -114,7 +114,7 @@ static bench_ops_spec ops_spec(const bench_job *b, const plan *p, bench_begin *b
     return spec;
 }
 
-static ddpm_status ops_of_training(bench_job *b, op_times *t, timing *whole, err *e)
+static ddpm_status ops_of_training(bench_job *b, step_costs *t, timing *whole, err *e)
 {
     bench_train rig;
     ddpm_status st = DDPM_OK;
@@ -133,7 +133,7 @@ done:
     return st;
 }
 
-static ddpm_status ops_of_sampling(bench_job *b, op_times *t, timing *whole, err *e)
+static ddpm_status ops_of_sampling(bench_job *b, step_costs *t, timing *whole, err *e)
 {
     bench_sample rig;
     ddpm_status st = DDPM_OK;
@@ -150,7 +150,7 @@ done:
 
 ddpm_status bench_cli_ops(bench_job *b, err *e)
 {
-    op_times t = {.n = 0};
+    step_costs t = {.n = 0};
     timing whole;
     const bool sampling = !strcmp(b->config.bench.plan, "sample");
     json_out_text(&b->json, "plan", b->config.bench.plan);

@@ -1,10 +1,10 @@
 /* cmd_bench.c - ddpm bench: how fast a configuration trains, samples and reads its images on this machine. */
 #include "cli/bench_cli.h"
-#include "commit.h"
 #include "core/clock.h"
 #include "core/process.h"
 #include "train/fit.h"
 
+#include <commit.h> /* made by the build */
 #include <libgen.h>
 #include <sched.h>
 #include <stdarg.h>

@@ -83,13 +83,13 @@ size_t bench_device_bytes(const backend *be, size_t before);
 
 typedef enum op_phase { PHASE_FORWARD, PHASE_BACKWARD, PHASE_UPDATE, PHASES } op_phase;
 
-typedef struct op_time {
+typedef struct step_cost {
     const step *s;
     op_phase phase;
     timing time;
     double flops, bytes; /* operations; bytes of its operands, each read or written once */
     double floor_ms;     /* roofline_ms() of them */
-} op_time;
+} step_cost;
 
 /* Brings the plan's inputs and counters to where a pass may begin. */
 typedef ddpm_status bench_begin(void *context, err *e);
@@ -104,17 +104,17 @@ typedef struct bench_ops_spec {
     machine_peak peak;
 } bench_ops_spec;
 
-typedef struct op_times {
-    op_time *list; /* [n]  in the order of the plan */
+typedef struct step_costs {
+    step_cost *list; /* [n]  in the order of the plan */
     int n;
     timing pass; /* sums of all steps, pass by pass */
     step **rows; /* the lists by which a device knows what it recorded */
-} op_times;
+} step_costs;
 
 /* Each step of the plan by itself, in their order, so that every one sees what it would see.  On a device a
  * step runs several times in a row where that changes nothing, what it adds to being put back. */
-DDPM_MUST_CHECK ddpm_status bench_ops(const bench_ops_spec *spec, op_times *out, err *e);
-void bench_ops_free(op_times *t); /* after the plan is gone; also after a failure */
+DDPM_MUST_CHECK ddpm_status bench_ops(const bench_ops_spec *spec, step_costs *out, err *e);
+void bench_ops_free(step_costs *t); /* after the plan is gone; also after a failure */
 
 /* Sum over the steps of one op in one phase. */
 typedef struct op_total {
@@ -124,9 +124,9 @@ typedef struct op_total {
     double ms, flops, bytes, floor_ms;
 } op_total;
 /* Into totals[OP_COUNT * PHASES], longest first; returns how many there are. */
-int bench_ops_total(const op_time *ops, int n, op_total *totals);
+int bench_ops_total(const step_cost *ops, int n, op_total *totals);
 /* Most time lost (beyond the roofline) first. */
-void bench_ops_sort(op_time *ops, int n);
+void bench_ops_sort(step_cost *ops, int n);
 
 /* ---- the machine (bench_peak.c) ---- */
 

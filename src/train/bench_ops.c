@@ -140,27 +140,27 @@ static op_phase phase_of(const plan *p, int i)
     return i < p->n_forward ? PHASE_FORWARD : PHASE_BACKWARD;
 }
 
-static void fill_in(const ops_bench *b, int rounds, op_times *out)
+static void fill_in(const ops_bench *b, int rounds, step_costs *out)
 {
     const bench_ops_spec *spec = b->spec;
     for (int i = 0; i < out->n; i++) {
-        op_time *o = &out->list[i];
-        *o = (op_time){.s = spec->p->steps[i],
-                       .phase = phase_of(spec->p, i),
-                       .time = timing_of(b->ms + (ptrdiff_t)i * spec->limits.rounds, rounds),
-                       .flops = plan_flops(spec->p, i, i + 1),
-                       .bytes = plan_bytes(spec->p, i, i + 1)};
+        step_cost *o = &out->list[i];
+        *o = (step_cost){.s = spec->p->steps[i],
+                         .phase = phase_of(spec->p, i),
+                         .time = timing_of(b->ms + (ptrdiff_t)i * spec->limits.rounds, rounds),
+                         .flops = plan_flops(spec->p, i, i + 1),
+                         .bytes = plan_bytes(spec->p, i, i + 1)};
         o->floor_ms = roofline_ms(o->flops, o->bytes, &spec->peak);
     }
     out->pass = timing_of(b->whole, rounds);
 }
 
-ddpm_status bench_ops(const bench_ops_spec *spec, op_times *out, err *e)
+ddpm_status bench_ops(const bench_ops_spec *spec, step_costs *out, err *e)
 {
     ops_bench b = {.spec = spec};
     int rounds = 0;
     ddpm_status st = DDPM_OK;
-    *out = (op_times){.n = spec->p->n_step};
+    *out = (step_costs){.n = spec->p->n_step};
     TRY_GOTO(mem_array(&out->list, (size_t)out->n, sizeof *out->list, "times", e));
     TRY_GOTO(mem_array(&out->rows, (size_t)out->n * IN_A_ROW, sizeof(step *), "lists of steps", e));
     b.rows = out->rows;
@@ -174,11 +174,11 @@ done:
     return st;
 }
 
-void bench_ops_free(op_times *t)
+void bench_ops_free(step_costs *t)
 {
     mem_free(t->list);
     mem_free(t->rows);
-    *t = (op_times){.n = 0};
+    *t = (step_costs){.n = 0};
 }
 
 /* ---- sums and order ------------------------------------------------------------------------------------ */
@@ -189,7 +189,7 @@ static int longer_first(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-int bench_ops_total(const op_time *ops, int n, op_total *totals)
+int bench_ops_total(const step_cost *ops, int n, op_total *totals)
 {
     op_total all[OP_COUNT][PHASES];
     int found = 0;
@@ -210,9 +210,9 @@ int bench_ops_total(const op_time *ops, int n, op_total *totals)
 
 static int more_lost_first(const void *a, const void *b)
 {
-    const op_time *p = a, *q = b;
+    const step_cost *p = a, *q = b;
     const double x = p->time.median - p->floor_ms, y = q->time.median - q->floor_ms;
     return (x < y) - (x > y);
 }
 
-void bench_ops_sort(op_time *ops, int n) { qsort(ops, (size_t)n, sizeof *ops, more_lost_first); }
+void bench_ops_sort(step_cost *ops, int n) { qsort(ops, (size_t)n, sizeof *ops, more_lost_first); }
