@@ -63,14 +63,14 @@ static void list_ops(bench_job *b, const step_cost *ops, int n, double sum)
 
 static void list_totals(bench_job *b, const step_cost *ops, int n, double sum)
 {
-    op_total totals[OP_COUNT * PHASES];
+    step_total totals[OP_COUNT * PHASES];
     double phase_ms[PHASES] = {0};
     const int found = bench_ops_total(ops, n, totals);
     bench_say(b, "\n%-9s %-13s %5s %10s %5s %8s %7s %9s %6s\n", "", "op", "steps", "ms", "%", "GFLOP/s", "GB/s",
               "lost ms", "x roof");
     json_out_open(&b->json, "totals", '[');
     for (int i = 0; i < found; i++) {
-        const op_total *t = &totals[i];
+        const step_total *t = &totals[i];
         bench_say(b, "%-9s %-13s %5d %10.4f %5.1f %8.1f %7.1f %9.4f %6.1f\n", phase_names[t->phase], op_name[t->op],
                   t->count, t->ms, 100 * share(t->ms, sum), rate(t->flops, t->ms, 1e9), rate(t->bytes, t->ms, 1e9),
                   t->ms - t->floor_ms, share(t->ms, t->floor_ms));

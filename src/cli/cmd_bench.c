@@ -279,7 +279,7 @@ static ddpm_status run_weights(bench_job *b, err *e)
     const ddpm_config *c = &b->config;
     model *m = NULL;
     notes remarks = {.text = ""};
-    image_shape shape;
+    image_shape shape = {0};
     char file[PATH_CAP];
     ddpm_status st = DDPM_OK;
     if (!c->bench.save[0]) return err_set(e, DDPM_EINVAL, "ddpm bench weights: save=FOLDER is missing");

@@ -90,7 +90,7 @@ ddpm_status bench_data(const ddpm_config *c, backend *be, dataset **out, err *e)
 {
     enum { SYNTHETIC = 1024 }; /* images, or one batch */
     dataset_spec spec = recipe_dataset(c);
-    image_shape shape;
+    image_shape shape = {0};
     *out = NULL;
     if (is(c->bench.data, "real")) return dataset_open(&spec, out, e);
     TRY(bench_shape(c, be, &shape, e));
@@ -203,7 +203,7 @@ ddpm_status bench_train_begin(void *context, err *e)
 static ddpm_status open_model(const ddpm_config *c, const char *run, bench_sample *b, err *e)
 {
     notes remarks = {.text = ""};
-    image_shape shape;
+    image_shape shape = {0};
     char file[PATH_CAP];
     if (run) return model_load(b->be, run, &b->m, &remarks, e);
     TRY(bench_shape(c, b->be, &shape, e));

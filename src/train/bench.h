@@ -117,14 +117,14 @@ DDPM_MUST_CHECK ddpm_status bench_ops(const bench_ops_spec *spec, step_costs *ou
 void bench_ops_free(step_costs *t); /* after the plan is gone; also after a failure */
 
 /* Sum over the steps of one op in one phase. */
-typedef struct op_total {
+typedef struct step_total {
     op_kind op;
     op_phase phase;
     int count;
     double ms, flops, bytes, floor_ms;
-} op_total;
+} step_total;
 /* Into totals[OP_COUNT * PHASES], longest first; returns how many there are. */
-int bench_ops_total(const step_cost *ops, int n, op_total *totals);
+int bench_ops_total(const step_cost *ops, int n, step_total *totals);
 /* Most time lost (beyond the roofline) first. */
 void bench_ops_sort(step_cost *ops, int n);
 

@@ -185,17 +185,17 @@ void bench_ops_free(step_costs *t)
 
 static int longer_first(const void *a, const void *b)
 {
-    const double x = ((const op_total *)a)->ms, y = ((const op_total *)b)->ms;
+    const double x = ((const step_total *)a)->ms, y = ((const step_total *)b)->ms;
     return (x < y) - (x > y);
 }
 
-int bench_ops_total(const step_cost *ops, int n, op_total *totals)
+int bench_ops_total(const step_cost *ops, int n, step_total *totals)
 {
-    op_total all[OP_COUNT][PHASES];
+    step_total all[OP_COUNT][PHASES];
     int found = 0;
     memset(all, 0, sizeof all);
     for (int i = 0; i < n; i++) {
-        op_total *t = &all[ops[i].s->op][ops[i].phase];
+        step_total *t = &all[ops[i].s->op][ops[i].phase];
         t->op = ops[i].s->op, t->phase = ops[i].phase;
         t->count++;
         t->ms += ops[i].time.median;

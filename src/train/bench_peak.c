@@ -137,13 +137,13 @@ ddpm_status bench_peak(backend *be, double enough_ms, machine_peak *out, err *e)
     *out = (machine_peak){0};
     for (int side = SIDE_LEAST; side <= most && ms < enough_ms; side *= 2) {
         TRY(multiply(be, side, &ms, &work, e));
-        const double rate = 1e-9 * work / ms;
+        const double rate = ms > 0 ? 1e-9 * work / ms : 0;
         if (rate > out->tflop_per_s) out->tflop_per_s = rate, out->product_side = side;
     }
     ms = 0;
     for (int64_t bytes = 1 << 20; ms < enough_ms; bytes = bytes * 4 < bytes_most ? bytes * 4 : bytes_most) {
         TRY(copy(be, bytes / size, &ms, &work, e)); /* the last one stands: what fits a cache is faster */
-        out->gb_per_s = 1e-6 * work / ms;
+        out->gb_per_s = ms > 0 ? 1e-6 * work / ms : 0;
         out->copy_bytes = work;
         if (bytes == bytes_most) break;
     }

@@ -46,3 +46,6 @@ foreach(name test_ops test_train_ops test_sample_ops)
   set_tests_properties(${name}_emulated_bf16 PROPERTIES LABELS emulated
     ENVIRONMENT DDPM_TEST_PRECISION=bf16 FAIL_REGULAR_EXPRESSION "${LEAKED}")
 endforeach()
+
+# The rigs of `ddpm bench` on the emulated device, where every part of a step runs several times in a row.
+emulated_test(test_bench_rigs_emulated train/test_bench_rigs.c)
