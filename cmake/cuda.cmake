@@ -63,18 +63,19 @@ if(NOT CUDA_WANTED STREQUAL "OFF")
   else()
     message(STATUS "No cuda backend: ${CUDA_MISSING}")
   endif()
-  if(CUDA_VERSION AND TESTS)
-    add_test(NAME ptx_gate COMMAND ${CMAKE_SOURCE_DIR}/tools/checks/ptx ${NVCC})
-  endif()
 endif()
 
 if(NOT DDPM_CUDA)
   add_library(ddpm_cuda OBJECT src/backend/cuda_absent.c)
   target_link_libraries(ddpm_cuda PRIVATE ddpm_strict PUBLIC ddpm_flags)
-  return()
+  if(CUDA_WANTED STREQUAL "OFF" OR NOT CUDA_VERSION OR CUDA_VERSION VERSION_LESS 12.0)
+    return()
+  endif()
 endif()
 
 # ---- the kernels -------------------------------------------------------------------------------
+# Where only the libraries are missing they are compiled for the gate alone.
+#
 # One binary an architecture, and the PTX of the newest, which the driver compiles for later ones.
 execute_process(COMMAND ${NVCC} --list-gpu-arch OUTPUT_VARIABLE NVCC_ARCHS ERROR_QUIET)
 set(CUDA_USUAL_ARCHS 80 90 90a)
@@ -99,7 +100,7 @@ foreach(arch ${CUDA_ARCHS})
   list(APPEND CUDA_GENCODE -gencode=arch=compute_${arch},code=${code})
 endforeach()
 
-# -fmad=false: see kernels/math/elementary.h.  tools/checks/ptx compiles with the same flags.
+# -fmad=false: see kernels/math/elementary.h.
 set(CUDA_FLAGS -std=c++17 -O3 -fmad=false -Xcompiler=-fPIC,-ffp-contract=off,-fvisibility=hidden,-Wall,-Wextra
   ${CUDA_GENCODE} -I${CMAKE_SOURCE_DIR}/include -I${CMAKE_SOURCE_DIR}/kernels)
 if(WERROR)
@@ -108,18 +109,27 @@ endif()
 
 file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.cu)
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/cuda)
+set(NVCC_REPORT ${CMAKE_SOURCE_DIR}/cmake/nvcc_report) # keeps what tools/checks/ptx reads
 set(CUDA_OBJECTS)
 foreach(source ${CUDA_KERNELS})
   get_filename_component(name ${source} NAME_WE)
   set(object ${CMAKE_BINARY_DIR}/cuda/${name}.o)
-  add_custom_command(OUTPUT ${object}
-    COMMAND ${NVCC} ${CUDA_FLAGS} -MD -MF ${object}.d -c ${source} -o ${object}
-    DEPENDS ${source} DEPFILE ${object}.d
+  set(report ${CMAKE_BINARY_DIR}/cuda/${name})
+  add_custom_command(OUTPUT ${object} ${report}/ptxas
+    COMMAND ${NVCC_REPORT} ${report} ${NVCC} ${CUDA_FLAGS} -MD -MF ${object}.d -c ${source} -o ${object}
+    DEPENDS ${source} ${NVCC_REPORT} DEPFILE ${object}.d
     COMMENT "nvcc kernels/${name}.cu" VERBATIM)
   list(APPEND CUDA_OBJECTS ${object})
 endforeach()
 add_library(kernels_cuda STATIC ${CUDA_OBJECTS})
 set_target_properties(kernels_cuda PROPERTIES LINKER_LANGUAGE CXX)
+if(TESTS AND CUDA_ARCHS STREQUAL CUDA_USUAL_ARCHS) # it wants all it knows
+  add_test(NAME ptx_gate COMMAND ${CMAKE_SOURCE_DIR}/tools/checks/ptx ${CMAKE_BINARY_DIR})
+endif()
+if(NOT DDPM_CUDA)
+  set_target_properties(kernels_cuda PROPERTIES EXCLUDE_FROM_ALL ON)
+  return()
+endif()
 target_include_directories(kernels_cuda INTERFACE include kernels)
 target_link_libraries(kernels_cuda INTERFACE ${CUDART} ${CMAKE_DL_LIBS} rt pthread stdc++)
 

@@ -1,4 +1,5 @@
-/* adamw.h - one pass over all parameters: clip, AdamW, EMA, a low-precision copy, zero the gradient.
+/* adamw.h - one pass over all parameters: clip, AdamW, EMA, a low-precision copy, folded upconv filters, zero
+ * the gradient.
  *
  *   g <- clip g
  *   w <- (1 - lr weight_decay) w
@@ -16,15 +17,27 @@
 #include "train_state.h"
 #include <math.h>
 
+enum { ADAMW_FOLDS = 8 }; /* at most so many filters: the table travels with the arguments */
+
+/* A filter [cout, 3, 3, cin] among the parameters that is wanted folded too (upconv_fold.h). */
+typedef struct adamw_fold {
+    int64_t w; /* its first element; a multiple of 4 */
+    int64_t k; /* first element of [cin, 4, 4, cout] in `folded` */
+    int cout, cin;
+} adamw_fold;
+
 typedef struct adamw_args {
     float *w, *g, *m, *v;     /* [count] */
     float *ema;               /* [count]  NULL: none */
     const train_state *state; /* after train_state_update() */
     int64_t count;            /* >= 1 */
     double beta1, beta2, eps, weight_decay;
-    int zero_grad; /* write 0 to g once it is read */
-    void *low;     /* [count]  the updated w once more, of low_type.  NULL: none */
-    storage low_type;
+    int zero_grad;    /* write 0 to g once it is read */
+    void *low;        /* [count]  the updated w once more, of low_type.  NULL: none */
+    storage low_type; /* of `folded` too */
+    void *folded;     /* the filters of the table, folded from the updated w */
+    int folds;        /* 0 .. ADAMW_FOLDS; their ranges of w do not overlap */
+    adamw_fold fold[ADAMW_FOLDS];
 } adamw_args;
 
 /* The factors of a step, rounded to float as torch rounds them. */
@@ -58,7 +71,7 @@ HD void adamw_element(const adamw_factors *f, float gradient, float *w, float *m
 
 HD float adamw_ema(const adamw_factors *f, float ema, float w) { return ema - f->ema_rate * (ema - w); }
 
-/* Parameters [begin, end) on a CPU. */
+/* Parameters [begin, end) on a CPU, which folds no filters. */
 static inline void adamw_range(const adamw_args *a, int64_t begin, int64_t end)
 {
     const adamw_factors f = adamw_prepare(a);

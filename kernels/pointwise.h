@@ -31,6 +31,7 @@ typedef struct pointwise_args {
     float scale, shift; /* affine's */
 } pointwise_args;
 
+HD float silu(float z) { return z / (1.0f + exp_f32(-z)); }
 HD float silu_slope(float z)
 {
     const float s = 1.0f / (1.0f + exp_f32(-z));
@@ -44,7 +45,7 @@ HD float pointwise_value(const pointwise_args *a, pointwise_kind kind, float x, 
     case POINT_KIND_AFFINE: return a->scale * x + a->shift;
     case POINT_KIND_RELU: return x > 0.0f ? x : 0.0f;
     case POINT_KIND_RELU_BWD: return other > 0.0f ? x : 0.0f;
-    case POINT_KIND_SILU: return x / (1.0f + exp_f32(-x));
+    case POINT_KIND_SILU: return silu(x);
     case POINT_KIND_SILU_BWD: return x * silu_slope(other);
     case POINT_KIND_COPY: break;
     }

@@ -25,6 +25,9 @@ HD void store_at(void *p, storage s, int64_t i, float v)
         ((float *)p)[i] = v;
 }
 
+/* What is left of v in memory. */
+HD float as_stored(float v, storage s) { return s == STORE_BF16 ? bf16_to_f32(bf16_of(v)) : v; }
+
 /* v = elements at .. at + count of p, 0 beyond; one access where the quad is full and aligned. */
 HD void quad_load_as(float *v, const void *p, storage s, int64_t at, int count)
 {

@@ -38,6 +38,15 @@ HD void time_embed_pair(const time_embed_args *a, int b, int i)
     if (a->dim % 2 && i == half - 1) store_at(a->y, a->y_type, at + half + 1, 0.0f);
 }
 
+/* One column of the embedding of t; 0 beyond the last pair. */
+HD float time_embed_column(float t, const float *freq, int dim, int flip_sin_to_cos, int column)
+{
+    const int half = dim / 2;
+    if (column >= 2 * half) return 0.0f;
+    const sincos_pair p = sincos_f32(t * freq[column % half]);
+    return (column < half) == (flip_sin_to_cos != 0) ? p.cos : p.sin;
+}
+
 C_API ddpm_status k_time_embed(void *stream, const time_embed_args *a); /* asynchronous */
 
 #endif

@@ -41,9 +41,17 @@ static const struct {
     const char *name;
 } optimizations[] = {
 #ifdef MB_CUDA
-    {CUDA_NO_SIDE, "side_stream"},     {CUDA_NO_GRAPH, "graph"},        {CUDA_NO_UPCONV, "folded_upconv"},
-    {CUDA_NO_SDPA, "fused_attention"}, {CUDA_NO_EPILOGUE, "epilogues"}, {CUDA_NO_TUNING, "tuning"},
+    {CUDA_NO_SIDE, "side_stream"},
+    {CUDA_NO_GRAPH, "graph"},
+    {CUDA_NO_UPCONV, "folded_upconv"},
+    {CUDA_NO_SDPA, "fused_attention"},
+    {CUDA_NO_EPILOGUE, "epilogues"},
+    {CUDA_NO_TUNING, "tuning"},
     {CUDA_NO_BIAS_SUMS, "bias_sums"},
+    {CUDA_NO_CONCAT, "virtual_concat"},
+    {CUDA_NO_PROJECTIONS, "joint_projections"},
+    {CUDA_NO_BETA, "beta"},
+    {CUDA_NO_TIME_MLP, "time_mlp"},
 #else
     {1, "nothing"}, /* the same twice: what noise there is */
 #endif

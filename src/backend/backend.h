@@ -36,6 +36,9 @@ typedef struct backend_table {
     ddpm_status (*run)(backend *be, step *const *steps, int n, int times, err *e);
     /* low[count], of type be->act, from weights f32 [count].  NULL where act is f32. */
     ddpm_status (*convert)(backend *be, void *low, const float *weights, size_t count, err *e);
+    /* k [cin, 4, 4, cout], of type be->act, from w [cout, 3, 3, cin] (kernels/upconv_fold.h).  NULL where be->folds is
+     * not set. */
+    ddpm_status (*fold)(backend *be, void *k, const float *w, int cout, int cin, err *e);
     size_t (*memory_free)(const backend *be); /* bytes that alloc() may hope for now */
     /* What was chosen by timing, a line each.  NULL: nothing is. */
     void (*report)(const backend *be, FILE *to);
@@ -54,6 +57,10 @@ struct backend {
     dtype act;          /* of activations: f32, or bf16 */
     const char *remark; /* something to be told once, about the way it was made; NULL: nothing */
     bool bias_sums;     /* norm_act_bwd can hand out NORM_BWD_DBIAS and DBIAS2 */
+    bool two_sources;   /* norm_act and 1x1 convolutions read x and x2 where they lie; else they want nn_concat() */
+    bool projections;   /* every resnet's projection of the time embedding comes from one matrix product */
+    int64_t time_mlp; /* dim + width up to which a time embedding is one op; beyond, its layers are ops of their own */
+    bool folds;       /* upconv wants its filter folded (tensor.fold), and adamw keeps the folds up to date */
 };
 
 typedef enum precision_kind {
@@ -69,7 +76,7 @@ typedef struct backend_spec {
     precision_kind precision;
     bool nondeterministic;  /* cuda: also try library plans whose result may differ from run to run */
     const char *plan_cache; /* cuda: file of the plans chosen by timing; NULL or "": choose anew */
-    unsigned debug;         /* CUDA_NO_... of backend/cuda/cuda_backend.h: leave an optimization out */
+    unsigned debug;         /* cuda: bits of core/cuda_switches.h, optimizations to leave out */
 } backend_spec;
 
 /* DDPM_EINVAL: unknown device.  DDPM_EDEVICE: known, but not usable here. */

@@ -161,7 +161,7 @@ static ddpm_status run_train_bench(bench_job *b, err *e)
 
 static size_t planned_by(const bench_sample *rig)
 {
-    return generator_bytes(rig->g) + rig->m->store->count * sizeof(float);
+    return generator_bytes(rig->g) + rig->m->store->count * sizeof(float) + params_copy_bytes(rig->m->store);
 }
 
 static void sample_more(void *context, json_out *j)

@@ -108,7 +108,7 @@ static ddpm_status print_sampling(const ddpm_config *c, model *m, int batch, err
     generator_spec spec = recipe_generator(c, m, ARENA_PARAM);
     spec.batch = batch;
     TRY(generator_create(m, &spec, &g, e));
-    const double weights = (double)(m->store->count * sizeof(float));
+    const double weights = (double)(m->store->count * sizeof(float) + params_copy_bytes(m->store));
     printf("sampling, batch %d: %.1f MiB = %.1f weights + %.1f activations and inputs; %d steps, %.1f GFLOP an image\n",
            batch, (weights + (double)generator_bytes(g)) * mib, weights * mib, (double)generator_bytes(g) * mib,
            generator_steps(g), generator_flops(g) * generator_steps(g) / 1e9);

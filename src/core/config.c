@@ -1,6 +1,7 @@
 #include "core/config.h"
 
 #include "core/config_value.h"
+#include "core/cuda_switches.h"
 #include "core/nearest.h"
 
 #include <assert.h>

@@ -153,7 +153,7 @@ static bool is_one_of(const char *text, const char *words)
 
 static bool not_one_of(char *why, const config_option *o, const char *text)
 {
-    char words[128] = "one of ";
+    char words[256] = "one of ";
     for (const char *w = o->unit; *w; w++) {
         const size_t used = strlen(words);
         (void)snprintf(words + used, sizeof words - used, *w == '|' ? ", " : "%c", *w);

@@ -10,16 +10,23 @@ static tensor *norm(unet_context *u, tensor *x, tensor *x2, bool silu, const cha
                                              .name = name});
 }
 
+/* The next resnet's projection of the time embedding. */
+static tensor *project_time(unet_context *u, int64_t channels)
+{
+    if (!u->p->be->projections)
+        return nn_linear(u->p, &(nn_linear_args){.x = u->temb, .cout = channels, .name = "time_emb_proj"});
+    tensor *columns = plan_columns(u->p, u->temb, u->column, channels);
+    u->column += channels;
+    return columns;
+}
+
 /* The time embedding enters between conv1 and norm2: as an addend, or as norm2's scale and shift. */
 static tensor *timed_norm(unet_context *u, tensor *x)
 {
     if (!x) return NULL;
-    const int64_t channels = resnet_time_channels(u->config, x->c);
-    tensor *cond = plan_columns(u->p, u->temb, u->column, channels);
-    u->column += channels;
     return nn_norm_act(
         u->p, &(nn_norm_args){.x = x,
-                              .cond = cond,
+                              .cond = project_time(u, resnet_time_channels(u->config, x->c)),
                               .kind = u->config->time_scale_shift == UNET_SHIFT_SCALE ? COND_SCALE_SHIFT : COND_ADD,
                               .groups = u->config->norm_num_groups,
                               .eps = u->config->norm_eps,
@@ -37,6 +44,11 @@ tensor *unet_resnet(unet_context *u, tensor *x, tensor *skip, int64_t cout)
 {
     plan *p = u->p;
     if (!x || !plan_ok(p)) return NULL;
+    if (skip && !p->be->two_sources) {
+        x = nn_concat(p, x, skip);
+        if (!x) return NULL;
+        skip = NULL;
+    }
     tensor *h = norm(u, x, skip, true, "norm1");
     h = nn_conv2d(p, &(nn_conv_args){.x = h, .cout = cout, .name = "conv1"});
     h = timed_norm(u, h);

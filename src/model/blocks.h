@@ -7,7 +7,8 @@
 typedef struct unet_context {
     plan *p;
     const unet_config *config;
-    tensor *temb;           /* every resnet's projection of the time embedding, side by side */
+    tensor *temb;           /* every resnet's projection of the time embedding, side by side; or, without
+                             * backend.projections, the embedding itself */
     int64_t column;         /* of temb: the next resnet's first */
     tensor *state;          /* for dropout */
     uint32_t dropout_layer; /* the next mask */

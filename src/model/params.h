@@ -26,8 +26,10 @@ typedef struct params {
     int64_t values;           /* parameters in the usual sense */
     void *arena[ARENA_COUNT]; /* PARAM on; NULL where not allocated */
     uint64_t version;         /* grows with every change of the weights */
-    bool stale;               /* PARAM was set from outside since PARAM_LOW was made; adamw keeps the two alike */
-    uint64_t ema_low;         /* the version that EMA_LOW was made from; 0: none */
+    param_folds folds;        /* filters that the backend wants folded */
+    /* Copies: PARAM_LOW and PARAM_FOLD of PARAM, EMA_LOW and EMA_FOLD of EMA, whichever the backend wants. */
+    bool stale;          /* PARAM was set from outside since its copies were made; adamw keeps them alike */
+    uint64_t ema_copied; /* the version that EMA's copies were made from; 0: none */
 } params;
 
 DDPM_MUST_CHECK ddpm_status params_create(backend *be, params **out, err *e);
@@ -41,9 +43,12 @@ DDPM_MUST_CHECK ddpm_status params_allocate(params *s, bool training, bool ema, 
  * ARENA_EMA.  DDPM_EINVAL: a name the store has not, or a shape that differs. */
 DDPM_MUST_CHECK ddpm_status params_bind(params *s, plan *p, arena_kind weights, err *e);
 
-/* Bring the low-precision copy of an arena (ARENA_PARAM or ARENA_EMA) up to date before plans that read it
- * run.  Nothing to do for a backend that computes in f32. */
+/* Bring the copies of an arena (ARENA_PARAM or ARENA_EMA) up to date before plans that read them run.
+ * Nothing to do for a backend that wants none. */
 DDPM_MUST_CHECK ddpm_status params_refresh(params *s, arena_kind weights, err *e);
+/* What the copies of one arena take, and what params_bind() has yet to allocate of it. */
+size_t params_copy_bytes(const params *s);
+size_t params_copy_bytes_left(const params *s, arena_kind weights);
 
 const param *params_find(const params *s, const char *name); /* NULL: none */
 static inline int64_t param_count(const param *q) { return q->n * q->h * q->w * q->c; }

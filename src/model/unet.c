@@ -47,11 +47,13 @@ static tensor *embed_time(plan *p, const unet_config *c, tensor *t, tensor *freq
     const int64_t width = 4 * (int64_t)c->block[0].out_channels;
     projections all;
     list_projections(c, &all);
-    tensor *h = nn_time_embed(p, t, freq, c->block[0].out_channels, c->flip_sin_to_cos);
-    plan_push(p, "time_embedding");
-    h = nn_linear(p, &(nn_linear_args){.x = h, .cout = width, .silu = true, .name = "linear_1"});
-    h = nn_linear(p, &(nn_linear_args){.x = h, .cout = width, .silu = true, .name = "linear_2"});
-    plan_pop(p);
+    tensor *h = nn_time_mlp(p, &(nn_time_mlp_args){.t = t,
+                                                   .freq = freq,
+                                                   .dim = c->block[0].out_channels,
+                                                   .width = width,
+                                                   .flip_sin_to_cos = c->flip_sin_to_cos,
+                                                   .name = "time_embedding"});
+    if (!p->be->projections) return h; /* each resnet makes its own */
     return nn_linear(p, &(nn_linear_args){.x = h, .name = "time_emb_proj", .rows = all.rows, .n_rows = all.n});
 }
 

@@ -62,6 +62,19 @@ tensor *nn_attention(plan *p, tensor *qkv, int heads);
  * with time_embed_frequencies() by the caller of the plan. */
 tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, int64_t dim, bool flip_sin_to_cos);
 
+typedef struct nn_time_mlp_args {
+    tensor *t, *freq; /* as nn_time_embed's */
+    int64_t dim, width;
+    bool flip_sin_to_cos;
+    const char *name; /* its layers are "<name>.linear_1" and "<name>.linear_2" */
+} nn_time_mlp_args;
+/* y [n, 1, 1, width] = silu(linear_2(silu(linear_1(nn_time_embed(t))))): one op, or its four where the
+ * backend would rather have those (backend.time_mlp). */
+tensor *nn_time_mlp(plan *p, const nn_time_mlp_args *a);
+
+/* y [n, h, w, c1 + c2] = cat(x, x2), in memory: for backends that cannot read two sources (backend.two_sources). */
+tensor *nn_concat(plan *p, tensor *x, tensor *x2);
+
 tensor *nn_relu(plan *p, tensor *x);
 tensor *nn_affine(plan *p, tensor *x, float scale, float shift); /* scale x + shift */
 tensor *nn_cast(plan *p, tensor *x, dtype to);                   /* f32 or bf16; x itself where it is that already */
@@ -95,8 +108,9 @@ tensor *nn_mse(plan *p, const nn_mse_args *a);
 void nn_tally(plan *p, tensor *loss, tensor *t, tensor *state, int micro_batches);
 
 /* Gradient norm and this step's scalars into the state (and a line of the optional history), then AdamW
- * and EMA over `count` floats. */
-void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const step_attr *update);
+ * and EMA over `count` floats; the filters of `folds` are folded anew (borrowed; NULL: none). */
+void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const param_folds *folds,
+               const step_attr *update);
 
 /* ---- sampling ------------------------------------------------------------------------------------ */
 

@@ -1,23 +1,7 @@
-/* op_sample.c - time embedding and the two small steps around the network in a sampling loop. */
+/* op_sample.c - the small steps around the network in a sampling loop. */
 #include "ops/nn.h"
 #include "plan/operands.h"
 #include "sampler_step.h"
-
-tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, int64_t dim, bool flip_sin_to_cos)
-{
-    if (!t || !freq || !plan_ok(p)) return NULL;
-    if (freq->n != dim / 2)
-        return plan_fail(p, DDPM_EINVAL, "%lld frequencies for an embedding of %lld", (long long)freq->n,
-                         (long long)dim);
-    tensor *y = plan_act(p, "time_proj", t->n, 1, 1, dim);
-    plan_push(p, "time_proj");
-    step *s = plan_emit(p, OP_time_embed);
-    plan_pop(p);
-    s->in[EMBED_T] = t, s->in[EMBED_FREQ] = freq;
-    s->out[EMBED_Y] = y;
-    s->a.embed.flip_sin_to_cos = flip_sin_to_cos;
-    return y;
-}
 
 static bool check_sampler(plan *p, const tensor *rows, const tensor *state)
 {

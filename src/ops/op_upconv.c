@@ -15,6 +15,7 @@ tensor *nn_upconv(plan *p, tensor *x, int64_t cout, param_init init, const char 
         .rank = 4, .h = 3, .w = 3, .c = x->c, .fan_in = (int)x->c * 9, .fan_out_per_row = 9, .init = init};
     const param_spec bias = {.rank = 1, .h = 1, .w = 1, .c = 1, .init = INIT_ZEROS};
     tensor *w = plan_param(p, &rows, 1, "weight", &weight), *b = plan_param(p, &rows, 1, "bias", &bias);
+    if (w) w->folded = p->be->folds;
     tensor *y = plan_act(p, name, x->n, 2 * x->h, 2 * x->w, cout);
     plan_push(p, "%s", name);
     step *s = plan_emit(p, OP_upconv);

@@ -46,8 +46,19 @@ enum { ATTN_Y, ATTN_LSE }; /* lse [n, heads, h * w, 1]: log of the softmax denom
 enum { ATTN_BWD_DY, ATTN_BWD_QKV, ATTN_BWD_Y, ATTN_BWD_LSE };
 enum { ATTN_BWD_DQKV };
 
+/* concat: y [n, h, w, c1 + c2] = x and x2 side by side */
+enum { CONCAT_X, CONCAT_X2 };
+enum { CONCAT_Y };
+enum { CONCAT_BWD_DY };
+enum { CONCAT_BWD_DX, CONCAT_BWD_DX2 };
+
 enum { EMBED_T, EMBED_FREQ };
 enum { EMBED_Y };
+
+/* time_mlp: h0 = time_embed(t), h1 = silu(pre1 = h0 W1^T + b1), y = silu(pre2 = h1 W2^T + b2); all outputs
+ * but y are kept for the backward pass, and absent without one */
+enum { TIME_MLP_T, TIME_MLP_FREQ, TIME_MLP_W1, TIME_MLP_B1, TIME_MLP_W2, TIME_MLP_B2 };
+enum { TIME_MLP_Y, TIME_MLP_H0, TIME_MLP_PRE1, TIME_MLP_H1, TIME_MLP_PRE2 };
 
 enum { POINT_X, POINT_STATE }; /* relu, affine, copy (which converts), to_u8, dropout (which reads the state) */
 enum { POINT_Y };
@@ -64,7 +75,8 @@ enum { TALLY_STATE_OUT };
 
 enum { UPDATE_G, UPDATE_STATE };           /* grad_norm and adamw */
 enum { UPDATE_STATE_OUT, UPDATE_HISTORY }; /* grad_norm's outputs; HISTORY: train_record[TRAIN_HISTORY] */
-enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA, UPDATE_LOW }; /* adamw's outputs: in place; LOW a copy of W */
+/* adamw's outputs: in place; LOW a copy of W, FOLD folds of parts of it */
+enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA, UPDATE_LOW, UPDATE_FOLD };
 
 enum { SAMPLER_ROWS, SAMPLER_STATE }; /* sampler_next */
 enum { SAMPLER_NEXT_STATE, SAMPLER_NEXT_T };

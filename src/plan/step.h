@@ -33,6 +33,9 @@ typedef enum arena_kind {
     /* Copies in the backend's activation type, where that is not f32: same layout, other element size. */
     ARENA_PARAM_LOW,
     ARENA_EMA_LOW,
+    /* The filters of upconv alone, folded (param_folds), in that type too; where the backend wants them. */
+    ARENA_PARAM_FOLD,
+    ARENA_EMA_FOLD,
     ARENA_COUNT
 } arena_kind;
 
@@ -54,6 +57,20 @@ typedef struct param_part {
     param_init init;
 } param_part;
 
+/* A filter [cout, 3, 3, cin] of upconv and its fold [cin, 4, 4, cout] (kernels/upconv_fold.h). */
+typedef struct param_fold {
+    size_t weight; /* elements into the arenas of weights */
+    size_t fold;   /* elements into those of folds */
+    int cout, cin;
+} param_fold;
+
+/* All of a model's. */
+typedef struct param_folds {
+    param_fold *list;
+    int n, cap;
+    size_t count; /* elements of an arena of folds, gaps for alignment included */
+} param_folds;
+
 typedef struct tensor {
     char name[NAME_CAP]; /* layer path: "up_blocks.2.resnets.0.norm1" */
     dtype dtype;
@@ -69,6 +86,8 @@ typedef struct tensor {
     size_t bytes, offset; /* in its arena */
     void *data;           /* NULL until memory is bound */
     void *low;            /* ARENA_PARAM: its copy in the backend's activation type; data where that is f32 */
+    bool folded;          /* ARENA_PARAM: a filter that the backend wants folded too */
+    void *fold;           /* of that: the fold, in the backend's activation type */
     int n_part;           /* ARENA_PARAM: the named parameters in it */
     param_part *part;
     int rank;          /* ARENA_PARAM: 1, 2 or 4, as PyTorch shapes it */
@@ -125,6 +144,7 @@ typedef union step_attr {
         bool ema_warmup, zero_grad;
         int schedule; /* lr_schedule of kernels/update.h */
         int64_t warmup_steps, total_steps;
+        const param_folds *folds; /* of adamw, set by nn_update(); borrowed */
     } update;
 } step_attr;
 

@@ -2,21 +2,35 @@
 
 size_t fit_total(trainer_memory need) { return need.weights + need.activations + need.inputs; }
 
-/* The largest batch that fits, found by planning: what a plan takes is not proportional to the batch. */
-static int batch_that_fits(model *m, trainer_spec spec, trainer_memory need, size_t there)
+int fit_batch(const fit_question *q)
 {
-    while (spec.batch > 1 && fit_total(need) > there) {
-        const size_t fixed = need.weights, rest = there > fixed ? there - fixed : 0;
-        const int guess = (int)((double)spec.batch * (double)rest / (double)(fit_total(need) - fixed));
-        spec.batch = guess < spec.batch ? guess : spec.batch - 1;
-        if (spec.batch < 1) return 0;
-        trainer *t = NULL;
-        err ignored = {0};
-        if (trainer_create(m, &spec, &t, &ignored) != DDPM_OK) return 0;
-        need = trainer_needs(t);
-        trainer_destroy(t);
+    const size_t rest = q->there > q->fixed ? q->there - q->fixed : 0;
+    size_t need = q->need;
+    int batch = q->batch;
+    while (batch > 1 && need > q->there) {
+        const int guess = (int)((double)batch * (double)rest / (double)(need - q->fixed));
+        batch = guess < batch ? guess : batch - 1;
+        need = batch < 1 ? 0 : q->needs(q->context, batch);
+        if (need == 0) return 0;
     }
-    return fit_total(need) <= there ? spec.batch : 0;
+    return need <= q->there ? batch : 0;
+}
+
+typedef struct smaller {
+    model *m;
+    trainer_spec spec;
+} smaller;
+
+static size_t trainer_total(void *context, int batch)
+{
+    smaller *s = context;
+    trainer *t = NULL;
+    err ignored = {0};
+    s->spec.batch = batch;
+    if (trainer_create(s->m, &s->spec, &t, &ignored) != DDPM_OK) return 0;
+    const size_t total = fit_total(trainer_needs(t));
+    trainer_destroy(t);
+    return total;
 }
 
 ddpm_status fit_check(model *m, const trainer_spec *spec, trainer_memory need, err *e)
@@ -24,7 +38,13 @@ ddpm_status fit_check(model *m, const trainer_spec *spec, trainer_memory need, e
     const size_t there = m->be->fn->memory_free(m->be);
     const double gib = 1.0 / (1024.0 * 1024 * 1024);
     if (there == 0 || fit_total(need) <= there) return DDPM_OK;
-    const int fits = batch_that_fits(m, *spec, need, there);
+    smaller other = {m, *spec};
+    const int fits = fit_batch(&(fit_question){.batch = spec->batch,
+                                               .need = fit_total(need),
+                                               .there = there,
+                                               .fixed = need.weights,
+                                               .needs = trainer_total,
+                                               .context = &other});
     if (fits == 0)
         return err_set(e, DDPM_ENOMEM,
                        "training needs %.2f GiB and %.2f are free; no batch fits: take a narrower network "

@@ -4,6 +4,7 @@
 #include "ops/nn.h"
 #include "sampler_next.h"
 #include "to_u8.h"
+#include "train/fit.h"
 
 #include <string.h>
 
@@ -96,29 +97,32 @@ void generator_watch(generator *g, generator_tick *tick, void *context)
     g->tick_context = context;
 }
 
-/* The largest batch that fits, found by planning: what a plan takes is not proportional to the batch. */
-static int batch_that_fits(const generator *g, size_t there)
+/* What generator_allocate() takes. */
+static size_t bytes_to_take(const generator *g)
 {
-    generator_spec spec = g->spec;
-    size_t need = generator_bytes(g);
-    while (spec.batch > 1 && need > there) {
-        const int guess = (int)((double)spec.batch * (double)there / (double)need);
-        generator *smaller = NULL;
-        err ignored = {0};
-        spec.batch = guess < spec.batch ? guess : spec.batch - 1;
-        if (spec.batch < 1 || generator_create(g->m, &spec, &smaller, &ignored) != DDPM_OK) return 0;
-        need = generator_bytes(smaller);
-        generator_destroy(smaller);
-    }
-    return need <= there ? spec.batch : 0;
+    return generator_bytes(g) + params_copy_bytes_left(g->m->store, g->spec.weights);
 }
 
-static ddpm_status check_memory(const generator *g, err *e)
+static size_t bytes_with(void *context, int batch)
 {
-    const size_t there = g->m->be->fn->memory_free(g->m->be), need = generator_bytes(g);
+    const generator *g = context;
+    generator_spec spec = g->spec;
+    generator *smaller = NULL;
+    err ignored = {0};
+    spec.batch = batch;
+    if (generator_create(g->m, &spec, &smaller, &ignored) != DDPM_OK) return 0;
+    const size_t bytes = bytes_to_take(smaller);
+    generator_destroy(smaller);
+    return bytes;
+}
+
+static ddpm_status check_memory(generator *g, err *e)
+{
+    const size_t there = g->m->be->fn->memory_free(g->m->be), need = bytes_to_take(g);
     const double gib = 1.0 / (1024.0 * 1024 * 1024);
     if (there == 0 || need <= there) return DDPM_OK;
-    const int fits = batch_that_fits(g, there);
+    const int fits = fit_batch(
+        &(fit_question){.batch = g->spec.batch, .need = need, .there = there, .needs = bytes_with, .context = g});
     if (fits > 0)
         return err_set(e, DDPM_ENOMEM, "sampling with batch %d needs %.2f GiB and %.2f are free: sample.batch=%d fits",
                        g->spec.batch, (double)need * gib, (double)there * gib, fits);

@@ -1,4 +1,5 @@
 #include "train/recipe.h"
+#include "core/cuda_switches.h"
 #include "update.h"
 
 #include <stdlib.h>
@@ -24,14 +25,20 @@ static ddpm_status cache_of_user(char cache[PATH_CAP], err *e)
 ddpm_status recipe_backend(const ddpm_config *c, const char *out, char cache[PATH_CAP], backend_spec *spec, err *e)
 {
     static const char *const precisions[] = {"auto", "fp32", "tf32", "bf16"}; /* as precision_kind */
-    static const char *const without[] = {"graph",    "side",   "upconv", "sdpa",
-                                          "epilogue", "tuning", "loop",   "bias_sums"}; /* bits of cuda_debug */
+    static const struct {
+        const char *word;
+        unsigned bit;
+    } switches[] = {
+#define SWITCH(NAME, word, bit) {#word, bit},
+        CUDA_SWITCH_LIST(SWITCH)
+#undef SWITCH
+    };
     *spec = (backend_spec){.device = c->device, .threads = c->threads, .nondeterministic = !c->cuda.deterministic};
     for (int i = 0; i < 4; i++)
         if (is(c->precision, precisions[i])) spec->precision = (precision_kind)i;
     for (int i = 0; i < c->cuda.without.count; i++)
-        for (int bit = 0; bit < 8; bit++)
-            if (is(c->cuda.without.item[i], without[bit])) spec->debug |= 1u << bit;
+        for (size_t k = 0; k < sizeof switches / sizeof *switches; k++)
+            if (is(c->cuda.without.item[i], switches[k].word)) spec->debug |= switches[k].bit;
     if (!is(c->cuda.plan_cache, "auto")) {
         spec->plan_cache = c->cuda.plan_cache;
         return DDPM_OK;

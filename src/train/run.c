@@ -8,6 +8,7 @@
 #include "train/checkpoint.h"
 #include "train/feed.h"
 #include "train/fit.h"
+#include "train/option_change.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -106,30 +107,6 @@ static ddpm_status initial_weights(run *r, err *e)
     return DDPM_OK;
 }
 
-/* Does the option change what the rest of the run computes? */
-static bool matters(const run *r, int option)
-{
-    static const char *const sections[] = {"data.", "diffusion.", "train.", "ema."};
-    static const int idle[] = {OPTION_data_path, OPTION_data_prefetch, OPTION_data_cache_mb, OPTION_data_resident,
-                               OPTION_train_max_skipped};
-    const bool ends_matter = !strcmp(r->config->train.lr_scheduler, "linear") ||
-                             !strcmp(r->config->train.lr_scheduler, "cosine"); /* they fall to 0 at the last step */
-    for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
-        if (option == idle[i]) return false;
-    if (option == OPTION_train_steps || option == OPTION_train_epochs) return ends_matter;
-    if (option == OPTION_seed || option == OPTION_model_dropout || option == OPTION_precision) return true;
-    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
-        if (!strncmp(config_options[option].key, sections[i], strlen(sections[i]))) return true;
-    return false;
-}
-
-/* Does it change the network, though perhaps no weight's shape? */
-static bool is_network(int option)
-{
-    return !strncmp(config_options[option].key, "model.", 6) && option != OPTION_model_dropout &&
-           option != OPTION_model_init_from;
-}
-
 static ddpm_status compare_configs(run *r, const char *dir, err *e)
 {
     char path[PATH_CAP];
@@ -142,12 +119,13 @@ static ddpm_status compare_configs(run *r, const char *dir, err *e)
         return DDPM_OK;
     }
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
-        if (is_network(i) && !config_same(&before, r->config, (config_id)i))
+        const option_change change = option_changed(&before, r->config, (config_id)i);
+        if (change == CHANGE_OF_NETWORK)
             return err_set(
                 e, DDPM_EINVAL,
                 "%s: %s was another when this run began; resume with the old one, or start anew with another out=", dir,
                 config_options[i].key);
-        if (matters(r, i) && !config_same(&before, r->config, (config_id)i))
+        if (change == CHANGE_OF_RESULTS)
             note(r, "resume: %s differs from the checkpoint's: the run goes on, but not bit for bit as before",
                  config_options[i].key);
     }

@@ -45,7 +45,7 @@ static ddpm_status build_grad(trainer *t, err *e)
     plan_differentiate(p, loss, NULL);
     nn_tally(p, loss, noised.t, t->grad_state, s->micro_batches);
     if (s->micro_batches == 1)
-        nn_update(p, t->grad_state, history_input(t, p), (int64_t)t->m->store->count, &s->update);
+        nn_update(p, t->grad_state, history_input(t, p), (int64_t)t->m->store->count, &t->m->store->folds, &s->update);
     return plan_finish(p, e);
 }
 
@@ -55,7 +55,8 @@ static ddpm_status build_update(trainer *t, err *e)
     step_attr a = t->spec.update;
     a.update.zero_grad = true; /* micro-batches only add */
     t->update_state = plan_input(t->update, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
-    nn_update(t->update, t->update_state, history_input(t, t->update), (int64_t)t->m->store->count, &a);
+    const params *store = t->m->store;
+    nn_update(t->update, t->update_state, history_input(t, t->update), (int64_t)store->count, &store->folds, &a);
     return plan_finish(t->update, e);
 }
 
@@ -90,10 +91,8 @@ static bool has_ema(const trainer *t) { return t->spec.update.update.ema_decay >
 
 trainer_memory trainer_needs(const trainer *t)
 {
-    const dtype act = t->m->be->act;
     const size_t arena = t->m->store->count * sizeof(float);
-    const size_t low = act == DTYPE_F32 ? 0 : t->m->store->count * dtype_size(act);
-    return (trainer_memory){.weights = arena * (has_ema(t) ? 5 : 4) + low,
+    return (trainer_memory){.weights = arena * (has_ema(t) ? 5 : 4) + params_copy_bytes(t->m->store),
                             .activations = t->grad->bytes[ARENA_ACT],
                             .unpacked = t->grad->unpacked_bytes,
                             .inputs = t->grad->bytes[ARENA_IO],

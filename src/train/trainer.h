@@ -20,7 +20,7 @@ typedef struct trainer_spec {
 typedef struct trainer trainer;
 
 typedef struct trainer_memory {
-    size_t weights;     /* bytes: weights, gradients, moments, EMA */
+    size_t weights;     /* bytes: weights and the backend's copies of them, gradients, moments, EMA */
     size_t activations; /* activations, their gradients and workspaces, overlaid */
     size_t unpacked;    /* what they would take without */
     size_t inputs;

@@ -1,9 +1,11 @@
 /* Whole runs on the emulated device: steps are given ahead and their results read later, the data set
  * lies on the device, and a run that does not fit says which batch does. */
+#include "backend/cuda/cuda_backend.h"
 #include "core/file.h"
 #include "core/mem.h"
 #include "emu/emu_control.h"
 #include "support/ok.h"
+#include "time_mlp.h"
 #include "train/run.h"
 
 #include <criterion/criterion.h>
@@ -107,6 +109,26 @@ static void expect_same_weights(const ddpm_config *a, const ddpm_config *b)
 }
 
 static ddpm_config whole, other;
+
+Test(emu_run, every_word_of_without_leaves_its_optimization_out)
+{
+    static const char *const words[] = {"graph",  "side", "upconv",    "sdpa",    "epilogue",
+                                        "tuning", "loop", "bias_sums", "time_mlp"};
+    for (int i = 0; i < 9; i++) {
+        char setting[64], cache[PATH_CAP];
+        backend_spec spec;
+        backend *be;
+        tiny(&whole, words[i]);
+        (void)snprintf(setting, sizeof setting, "cuda.without=[side, %s]", words[i]);
+        set(&whole, setting);
+        OK(recipe_backend(&whole, whole.out, cache, &spec, &why));
+        cr_expect_eq(spec.debug, CUDA_NO_SIDE | 1u << i, "%s is %#x", setting, spec.debug);
+        OK(backend_create(&spec, &be, &why));
+        cr_expect_eq(be->bias_sums, !(spec.debug & CUDA_NO_BIAS_SUMS));
+        cr_expect_eq(be->time_mlp, spec.debug & CUDA_NO_TIME_MLP ? 0 : TIME_MLP_WIDEST);
+        backend_destroy(be);
+    }
+}
 
 Test(emu_run, what_is_looked_at_later_is_the_same)
 {

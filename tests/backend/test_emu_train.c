@@ -43,10 +43,11 @@ typedef struct setup {
 
 typedef struct outcome {
     float loss[STEPS];
-    float *weights, *ema; /* [count] */
+    float *weights, *ema; /* [count]: every parameter, in the order of the names */
     size_t count;
     float image[2][H * W * C];
     train_state state;
+    long calls; /* of the device until all this was there */
 } outcome;
 
 typedef struct engine {
@@ -161,17 +162,44 @@ static ddpm_status sample(engine *x, const setup *s, outcome *o, err *e)
     return DDPM_OK;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    const param *const *p = a, *const *q = b;
+    return strcmp((*p)->name, (*q)->name);
+}
+
+/* Where a parameter lies in an arena depends on what shares a tensor with it: the names do not. */
+static ddpm_status read_by_name(const params *store, arena_kind arena, float **out, size_t *count, err *e)
+{
+    const param **list = NULL;
+    float *host = NULL;
+    ddpm_status st = DDPM_OK;
+    *count = 0;
+    TRY_GOTO(mem_array(&list, (size_t)store->n, sizeof *list, "test", e));
+    TRY_GOTO(mem_array(&host, store->count, sizeof *host, "test", e));
+    TRY_GOTO(mem_array(out, store->count, sizeof **out, "test", e));
+    TRY_GOTO(params_get(store, arena, host, e));
+    for (int i = 0; i < store->n; i++) list[i] = &store->list[i];
+    qsort(list, (size_t)store->n, sizeof *list, by_name);
+    for (int i = 0; i < store->n; i++) {
+        const size_t size = (size_t)param_count(list[i]);
+        memcpy(*out + *count, host + list[i]->offset, size * sizeof **out);
+        *count += size;
+    }
+done:
+    mem_free(host);
+    mem_free(list);
+    return st;
+}
+
 static ddpm_status read_results(engine *x, const setup *s, outcome *o, err *e)
 {
     train_record history[TRAIN_HISTORY];
-    o->count = x->m->store->count;
     TRY(trainer_history(x->t, history, e));
     for (int i = s->stop_at; i < s->steps; i++) o->loss[i] = history[i].loss;
     TRY(trainer_state(x->t, &o->state, e));
-    TRY(mem_array(&o->weights, o->count, sizeof(float), "test", e));
-    TRY(mem_array(&o->ema, o->count, sizeof(float), "test", e));
-    TRY(params_get(x->m->store, ARENA_PARAM, o->weights, e));
-    return params_get(x->m->store, ARENA_EMA, o->ema, e);
+    TRY(read_by_name(x->m->store, ARENA_PARAM, &o->weights, &o->count, e));
+    return read_by_name(x->m->store, ARENA_EMA, &o->ema, &o->count, e);
 }
 
 static ddpm_status everything(const setup *s, outcome *o, err *e)
@@ -187,6 +215,7 @@ static ddpm_status everything(const setup *s, outcome *o, err *e)
     }
     TRY_GOTO(read_results(&x, s, o, e));
     TRY_GOTO(sample(&x, s, o, e));
+    o->calls = emu_calls();
 done:
     close_engine(&x);
     return st;
@@ -343,21 +372,73 @@ Test(emu_train, the_moment_of_side_work_changes_no_bit, .timeout = 1800)
     forget(&a);
 }
 
-/* Other operations in another order: only roundings may differ. */
-Test(emu_train, every_optimization_can_be_left_out, .timeout = 1800)
+static const struct {
+    const char *word;
+    unsigned bit;
+} switches[] = {
+#define SWITCH(NAME, word, bit) {#word, bit},
+    CUDA_SWITCH_LIST(SWITCH)
+#undef SWITCH
+};
+enum {
+    SWITCHES = sizeof switches / sizeof *switches,
+    SAME_ARITHMETIC = CUDA_NO_GRAPH | CUDA_NO_SIDE | CUDA_NO_TUNING | CUDA_NO_LOOP,
+    SAME_FORWARD = CUDA_NO_BIAS_SUMS | CUDA_NO_PROJECTIONS /* the first loss has the same bits */
+};
+
+static unsigned every_switch(void)
 {
-    const unsigned debug[] = {CUDA_NO_UPCONV, CUDA_NO_SDPA, CUDA_NO_EPILOGUE, CUDA_NO_BIAS_SUMS};
+    unsigned all = 0;
+    for (int i = 0; i < SWITCHES; i++) all |= switches[i].bit;
+    return all;
+}
+
+/* Each of these switches alone, then all there are, against the full run and against the cpu.  Those that run the same
+ * operations elsewhere or at another time change no bit; the others only roundings: other operations, or
+ * the same in another order. */
+static void leave_out_each(setup s, unsigned these, bounds limit)
+{
+    setup plain = cpu;
+    plain.steps = s.steps, plain.micro_batches = s.micro_batches;
+    outcome full = run(&s), reference = run(&plain);
+    for (int i = 0; i <= SWITCHES; i++) {
+        setup other = s;
+        other.debug = i < SWITCHES ? switches[i].bit : every_switch();
+        if (i < SWITCHES && !(these & other.debug)) continue;
+        cr_log_info("without %s", i < SWITCHES ? switches[i].word : "any");
+        outcome o = run(&other);
+        if (!(other.debug & ~(unsigned)SAME_ARITHMETIC)) expect_same_bits(&full, &o, &other);
+        if (!(other.debug & ~(unsigned)(SAME_ARITHMETIC | SAME_FORWARD)))
+            cr_expect_arr_eq(full.loss, o.loss, sizeof *o.loss);
+        expect_close(&full, &o, s.steps, limit);
+        expect_close(&o, &reference, s.steps, limit);
+        forget(&o);
+    }
+    forget(&full);
+    forget(&reference);
+}
+
+Test(emu_train, every_optimization_can_be_left_out, .timeout = 3600)
+{
     setup s = cuda;
     s.steps = 6;
-    outcome a = run(&s);
-    for (size_t i = 0; i < sizeof debug / sizeof *debug; i++) {
-        setup other = s;
-        other.debug = debug[i];
-        outcome b = run(&other);
-        expect_close(&a, &b, s.steps, (bounds){1e-5, 1e-3, 1e-3});
-        forget(&b);
-    }
-    forget(&a);
+    leave_out_each(s, every_switch(), (bounds){1e-5, 1e-3, 1e-3});
+}
+
+/* Where every gradient of a weight is added to what is there. */
+Test(emu_train, sums_of_micro_batches_need_no_beta, .timeout = 3600)
+{
+    setup s = cuda;
+    s.steps = 3, s.micro_batches = 2;
+    leave_out_each(s, CUDA_NO_BETA, (bounds){1e-5, 1e-3, 1e-3});
+}
+
+Test(emu_train, what_rounds_in_bf16_can_be_left_out, .timeout = 3600)
+{
+    setup s = cuda;
+    s.precision = PRECISION_BF16;
+    s.steps = 6;
+    leave_out_each(s, CUDA_NO_SDPA | CUDA_NO_CONCAT | CUDA_NO_PROJECTIONS | CUDA_NO_BETA, (bounds){5e-3, 3e-2, 3e-2});
 }
 
 /* Every call while things are made, then every seventh: $DDPM_TEST_LONG takes them all. */
@@ -381,19 +462,19 @@ Test(emu_train, every_call_of_the_device_may_fail, .timeout = 7200)
     forget(&o);
     cr_log_info("%ld calls in all", emu_calls());
     long n = 1;
-    int got_by = 0; /* without: a loop that CUDA refuses is done turn by turn */
+    int got_by = 0; /* without, though there was more to do: a loop that CUDA refuses is done turn by turn */
     for (;; n = next_call(n)) {
         emu_reset();
         emu_fail_at(n);
         why = (err){0};
         const ddpm_status st = everything(&s, &o, &why);
-        const bool reached = emu_calls() >= n;
+        const bool reached = emu_calls() >= n, afterwards = n > o.calls; /* while all is taken down */
         forget(&o);
         cr_assert_eq(emu_live_total(), 0, "call %ld: %d things of the device are left (%s)", n, emu_live_total(),
                      why.text);
         if (!reached) break;
         if (st == DDPM_OK) {
-            got_by++;
+            got_by += !afterwards;
             continue;
         }
         cr_assert(st == DDPM_EBACKEND || st == DDPM_ENOMEM || st == DDPM_EDEVICE, "call %ld: %s %s", n, err_name(st),

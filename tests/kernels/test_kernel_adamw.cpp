@@ -1,5 +1,6 @@
 #include "adamw.h"
 #include "kernels/stored.h"
+#include "upconv_fold.h"
 
 enum { NO_EMA = 1, ZERO_GRAD = 2 };
 
@@ -137,4 +138,126 @@ Test(adamw, a_skipped_update_leaves_the_copy_alone)
     assert_clean(k_adamw(nullptr, &gpu.args));
     adamw_range(&cpu.args, 0, 1027);
     for (size_t i = 0; i < 1027; i++) cr_assert(std::isnan(low[i]) && std::isnan(other[i]));
+}
+
+/* ---- filters that are folded too ---- */
+
+/* Filters among other parameters: so many quads stand before each, `tail` elements after the last. */
+struct filter {
+    int quads, cout, cin;
+};
+struct layout {
+    std::vector<filter> filters;
+    int tail;
+};
+static const std::vector<layout> layouts = {
+    {{{0, 1, 1}}, 0},                                  /* nothing else; all but one of its elements in full quads */
+    {{{0, 3, 5}}, 0},                                  /* three elements in the last quad */
+    {{{0, 3, 5}}, 1},                                  /* whose fourth is another parameter's */
+    {{{0, 33, 30}}, 2},                                /* several tiles both ways, at the start */
+    {{{5, 33, 16}}, 0},                                /* tiles that are all full one way */
+    {{{300, 33, 30}}, 0},                              /* at the end */
+    {{{1, 3, 5}, {0, 1, 7}, {2, 32, 8}}, 5},           /* side by side: the second begins where a gap ends */
+    {{{0, 31, 17}, {400, 70, 9}, {1, 5, 3}}, 1030},    /* more than a block between and behind them */
+    {std::vector<filter>(ADAMW_FOLDS, {1, 2, 3}), 9}}; /* a full table */
+
+static size_t filled_up(size_t n) { return (n + 3) / 4 * 4; }
+static size_t weights_of(const adamw_fold &f) { return (size_t)9 * f.cout * f.cin; }
+static size_t folds_of(const adamw_fold &f) { return (size_t)16 * f.cout * f.cin; }
+
+/* The layout's table; *count parameters, *folds elements for the folds: one left out before each. */
+static std::vector<adamw_fold> table_of(const layout &l, size_t *count, size_t *folds)
+{
+    std::vector<adamw_fold> table;
+    *count = *folds = 0;
+    for (const filter &f : l.filters) {
+        const size_t at = filled_up(*count) + (size_t)4 * f.quads;
+        table.push_back({(int64_t)at, (int64_t)*folds + 1, f.cout, f.cin});
+        *count = at + weights_of(table.back());
+        *folds += 1 + folds_of(table.back());
+    }
+    *count += (size_t)l.tail;
+    return table;
+}
+
+struct folding {
+    size_t count, folds;
+    std::vector<adamw_fold> table;
+    arenas a;
+    stored low, folded;
+    folding(const layout &l, int options, storage type)
+        : table(table_of(l, &count, &folds)), a(count, options), low(count, type, 1), folded(folds, type)
+    {
+        a.args.low = low.data(), a.args.low_type = type, a.args.folded = folded.data();
+        for (const adamw_fold &f : table) a.args.fold[a.args.folds++] = f;
+    }
+};
+
+/* Of w as it is now, by the kernel of its own; the elements between the folds are left out. */
+static stored folded_alone(const folding &o)
+{
+    stored k(o.folds, o.folded.type);
+    for (const adamw_fold &f : o.table) {
+        const upconv_fold_args a = {o.a.w.data() + f.w, k.at((size_t)f.k), k.type, f.cout, f.cin};
+        assert_clean(k_upconv_fold(nullptr, &a));
+    }
+    return k;
+}
+
+Test(adamw, folds_to_the_bits_of_two_passes_in_every_thread_order)
+{
+    in_every_order([] {
+        for (const layout &l : layouts)
+            for (storage type : storages)
+                for (int options : {0, NO_EMA | ZERO_GRAD}) {
+                    folding got(l, options, type), want(l, options, type);
+                    assert_clean(k_adamw(nullptr, &got.a.args));
+                    adamw_range(&want.a.args, 0, (int64_t)want.count);
+                    assert_same(want.a, got.a);
+                    assert_same_bits(want.low.bytes, got.low.bytes);
+                    assert_same_bits(folded_alone(want).bytes, got.folded.bytes);
+                }
+    });
+}
+
+/* K[ci, a, b, co] = sum over i, j of A[a, i] A[b, j] W[co, i, j, ci] with the W of algorithm 2, in double. */
+Test(adamw, folds_what_the_algorithm_gives)
+{
+    static const double A[4][3] = {{0, 0, 1}, {0, 1, 1}, {1, 1, 0}, {1, 0, 0}};
+    for (const layout &l : layouts) {
+        const folding before(l, 0, STORE_F32);
+        folding got(l, 0, STORE_F32);
+        got.a.args.low = nullptr;
+        assert_clean(k_adamw(nullptr, &got.a.args));
+        const auto weight = [&](size_t i) {
+            const arenas &b = before.a;
+            const double g = 0.7 * b.g[i], m = 0.9 * b.m[i] + 0.1 * g, v = 0.99 * b.v[i] + 0.01 * g * g;
+            return b.w[i] - 0.01 * 0.2 * b.w[i] - 0.05 * m / (sqrt(v) * 3.0 + 1e-3);
+        };
+        for (const adamw_fold &f : got.table)
+            for (size_t e = 0; e < folds_of(f); e++) {
+                const size_t co = e % f.cout, b = e / f.cout % 4, a = e / f.cout / 4 % 4, ci = e / f.cout / 16;
+                double want = 0;
+                for (size_t tap = 0; tap < 9; tap++)
+                    want += A[a][tap / 3] * A[b][tap % 3] * weight((size_t)f.w + (co * 9 + tap) * f.cin + ci);
+                cr_assert_float_eq(got.folded[(size_t)f.k + e], want, 4e-6, "%d from %d channels, element %zu", f.cout,
+                                   f.cin, e);
+            }
+    }
+}
+
+Test(adamw, a_skipped_update_leaves_the_folds_alone)
+{
+    for (const layout &l : layouts)
+        for (int options : {0, ZERO_GRAD + 0}) {
+            folding before(l, options, STORE_BF16), got(l, options, STORE_BF16);
+            got.a.state.clip = 0.0f;
+            for (float &g : got.a.g) g = not_a_number;
+            assert_clean(k_adamw(nullptr, &got.a.args));
+            for (float g : got.a.g) cr_assert(options ? g == 0.0f : std::isnan(g));
+            got.a.g = before.a.g;
+            assert_same(before.a, got.a);
+            assert_same_bits(before.low.bytes, got.low.bytes);
+            assert_same_bits(before.folded.bytes, got.folded.bytes);
+        }
 }

@@ -128,6 +128,25 @@ Test(params, lie_apart_and_parts_of_a_tensor_side_by_side)
     destroy(&r);
 }
 
+/* The cpu computes with the weights themselves, and folds filters in its own way. */
+Test(params, have_copies_only_where_the_backend_wants_them)
+{
+    rig r = create();
+    (void)nn_upconv(r.p, image(r.p, 3), 5, INIT_FAN_AVG, "upconv");
+    OK(params_declare(r.store, r.p, &why));
+    OK(params_allocate(r.store, false, true, &why));
+    for (int i = 0; i < 2; i++) {
+        const arena_kind weights = i ? ARENA_EMA : ARENA_PARAM;
+        OK(params_bind(r.store, r.p, weights, &why));
+        OK(params_refresh(r.store, weights, &why));
+        cr_expect_eq(params_copy_bytes_left(r.store, weights), 0);
+    }
+    cr_expect_eq(r.store->folds.n, 0);
+    cr_expect_eq(params_copy_bytes(r.store), 0);
+    for (int a = ARENA_PARAM_LOW; a < ARENA_COUNT; a++) cr_expect_null(r.store->arena[a]);
+    destroy(&r);
+}
+
 /* ---- initial values ---- */
 
 static const float *values_of(const rig *r, const char *name)

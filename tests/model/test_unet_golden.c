@@ -26,7 +26,8 @@ typedef struct rig {
     network_outputs out;
 } rig;
 
-static void build(rig *r, const char *name, int threads)
+/* `apart`: as for a backend that wants x and the skip concatenated and every time projection by itself */
+static void build(rig *r, const char *name, int threads, bool apart)
 {
     err why = {0};
     char dir[PATH_CAP], path[2 * PATH_CAP];
@@ -34,6 +35,7 @@ static void build(rig *r, const char *name, int threads)
     (void)snprintf(path, sizeof path, "%s/config.json", dir);
     OK(unet_config_read(path, &r->net.unet, NULL, &why));
     OK(backend_create(&(backend_spec){.device = "cpu", .threads = threads}, &r->be, &why));
+    r->be->two_sources = r->be->projections = !apart;
     OK(plan_create(r->be, &r->p, &why));
 
     (void)snprintf(path, sizeof path, "%s/io.safetensors", name);
@@ -146,21 +148,20 @@ static double worst_gradient(rig *r, const safetensors *io, const char **worst_n
     return worst;
 }
 
-ParameterizedTestParameters(unet_golden, matches_diffusers)
+static struct criterion_test_params all_names(void)
 {
     static int index[sizeof names / sizeof *names]; /* a test is a process: pointers to names would not survive */
     for (int i = 0; i < (int)(sizeof names / sizeof *names); i++) index[i] = i;
     return cr_make_param_array(int, index, sizeof names / sizeof *names);
 }
 
-ParameterizedTest(int *index, unet_golden, matches_diffusers)
+static void expect_match(const char *name, bool apart)
 {
-    const char *name = names[*index];
     rig r = {0};
     err why = {0};
     char path[PATH_CAP];
     const char *worst_name = "";
-    build(&r, name, 2);
+    build(&r, name, 2, apart);
     OK(plan_run(r.p, &why));
     (void)snprintf(path, sizeof path, "%s/io.safetensors", name);
     safetensors *io = golden_open(path);
@@ -172,4 +173,13 @@ ParameterizedTest(int *index, unet_golden, matches_diffusers)
     cr_expect(grads <= 1e-4, "%s: gradient of %s differs by %.2e", name, worst_name, grads);
     safetensors_close(io);
     destroy(&r);
+}
+
+ParameterizedTestParameters(unet_golden, matches_diffusers) { return all_names(); }
+ParameterizedTest(int *index, unet_golden, matches_diffusers) { expect_match(names[*index], false); }
+
+ParameterizedTestParameters(unet_golden, matches_with_concatenated_skips_and_projections_apart) { return all_names(); }
+ParameterizedTest(int *index, unet_golden, matches_with_concatenated_skips_and_projections_apart)
+{
+    expect_match(names[*index], true);
 }

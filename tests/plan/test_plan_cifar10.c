@@ -145,7 +145,8 @@ Test(plan_cifar10, multiplies_as_counted_by_hand)
     for (int i = 0; i < r.p->n_forward; i++) {
         const op_kind op = r.p->steps[i]->op;
         const double flops = plan_flops(r.p, i, i + 1);
-        if (op == OP_conv2d || op == OP_upconv || op == OP_linear || op == OP_attention) products += flops;
+        if (op == OP_conv2d || op == OP_upconv || op == OP_linear || op == OP_time_mlp || op == OP_attention)
+            products += flops;
         if (op == OP_upconv) upsampling += flops;
     }
     cr_expect_eq(WITHOUT_UPSAMPLERS + 36 * PAIRS, INT64_C(6221856768));

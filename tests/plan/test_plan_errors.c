@@ -224,6 +224,7 @@ Test(plan_errors, a_missing_operand_passes_through)
     cr_expect_null(nn_affine(p, NULL, 1, 0));
     cr_expect_null(nn_dropout(p, NULL, NULL, 0, 0));
     cr_expect_null(nn_time_embed(p, NULL, NULL, 4, false));
+    cr_expect_null(nn_time_mlp(p, &(nn_time_mlp_args){.dim = 4, .width = 16, .name = "mlp"}));
     cr_expect_null(nn_q_sample(p, &(nn_q_sample_args){.images = NULL}).xt);
     cr_expect_null(nn_mse(p, &(nn_mse_args){.pred = NULL}));
     cr_expect_null(plan_columns(p, NULL, 0, 1));

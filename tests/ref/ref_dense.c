@@ -63,6 +63,12 @@ void ref_relu(int64_t count, const double *x, double *y)
     for (int64_t i = 0; i < count; i++) y[i] = fmax(x[i], 0);
 }
 
+void ref_concat(int rows, int c1, int c2, const double *x, const double *x2, double *y)
+{
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < c1 + c2; i++) y[r * (c1 + c2) + i] = i < c1 ? x[r * c1 + i] : x2[r * c2 + i - c1];
+}
+
 void ref_affine(int64_t count, double scale, double shift, const double *x, double *y)
 {
     for (int64_t i = 0; i < count; i++) y[i] = scale * x[i] + shift;

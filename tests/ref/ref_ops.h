@@ -46,6 +46,8 @@ void ref_attention(int n, int s, int c, int heads, const double *qkv, double *y)
  * rounded to float first. */
 void ref_time_embed(int n, int dim, bool flip_sin_to_cos, const double *t, const double *freq, double *y);
 void ref_relu(int64_t count, const double *x, double *y);
+/* y [rows, c1 + c2] */
+void ref_concat(int rows, int c1, int c2, const double *x, const double *x2, double *y);
 void ref_affine(int64_t count, double scale, double shift, const double *x, double *y);
 /* y [n, d] = x mask / (1 - rate), the mask of samples state->sample + 0 .. n - 1 */
 void ref_dropout(int n, int d, double rate, uint32_t layer, const train_state *state, const double *x, double *y);

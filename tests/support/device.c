@@ -29,6 +29,20 @@ precision_kind test_precision(void)
     return PRECISION_AUTO;
 }
 
+static unsigned test_without(void)
+{
+    const char *word = getenv("DDPM_TEST_WITHOUT");
+    unsigned all = 0;
+    if (!word || !word[0]) return 0;
+#define SWITCH(NAME, text, bit)                                                                                        \
+    all |= (bit);                                                                                                      \
+    if (!strcmp(word, #text)) return bit;
+    CUDA_SWITCH_LIST(SWITCH)
+#undef SWITCH
+    cr_assert_str_eq(word, "all", "DDPM_TEST_WITHOUT=%s", word);
+    return all;
+}
+
 backend *test_backend(int threads)
 {
     err why = {0};
@@ -36,7 +50,8 @@ backend *test_backend(int threads)
     OK(backend_create(&(backend_spec){.device = test_device(),
                                       .threads = threads,
                                       .precision = test_precision(),
-                                      .debug = CUDA_NO_TUNING}, /* every process would time every plan anew */
+                                      /* every process would time every plan anew */
+                                      .debug = CUDA_NO_TUNING | test_without()},
                       &be, &why));
     return be;
 }

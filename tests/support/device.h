@@ -1,7 +1,8 @@
 /* device.h - the backend a test program runs on.
  *
  * The cpu, unless the program was built for the emulated device (TEST_DEVICE) or the environment says
- * otherwise: DDPM_TEST_DEVICE=cuda, DDPM_TEST_PRECISION=bf16 (auto, fp32, tf32). */
+ * otherwise: DDPM_TEST_DEVICE=cuda, DDPM_TEST_PRECISION=bf16 (auto, fp32, tf32), DDPM_TEST_WITHOUT=beta (any
+ * word of core/cuda_switches.h, or all). */
 #ifndef DDPM_TEST_DEVICE_H
 #define DDPM_TEST_DEVICE_H
 #include "backend/backend.h"

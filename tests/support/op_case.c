@@ -16,7 +16,10 @@
 #define ATTENTION(n, h, w, c, heads)                                                                                   \
     {OP_attention, n, h, w, c, 0, 0, 0, 0, heads, 0, false, false, false, false, false},
 #define TIME_EMBED(n, dim, flip) {OP_time_embed, n, 1, 1, dim, 0, 0, 0, 0, 0, 0, false, false, false, false, flip},
-#define POINT(op, n, h, w, c)    {OP_##op, n, h, w, c, 0, 0, 0, 0, 0, 0, false, false, false, false, false},
+#define TIME_MLP(n, dim, width, flip)                                                                                  \
+    {OP_time_mlp, n, 1, 1, dim, 0, width, 0, 0, 0, 0, false, false, false, false, flip},
+#define POINT(op, n, h, w, c)  {OP_##op, n, h, w, c, 0, 0, 0, 0, 0, 0, false, false, false, false, false},
+#define CONCAT(n, h, w, c, c2) {OP_concat, n, h, w, c, c2, 0, 0, 0, 0, 0, false, false, false, false, false},
 static const op_case cases[] = {
 #include "cases.def"
 };
@@ -81,6 +84,12 @@ static tensor *build_norm(const op_case *c, op_graph *g)
     return nn_norm_act(g->p, &a);
 }
 
+static tensor *build_concat(const op_case *c, op_graph *g)
+{
+    tensor *x = image(g, c, "x", c->c);
+    return nn_concat(g->p, x, image(g, c, "x2", c->c2));
+}
+
 static tensor *build_copy(const op_case *c, op_graph *g)
 {
     tensor *x = image(g, c, "x", c->c), *y = plan_like(g->p, x, "copy");
@@ -96,6 +105,7 @@ static tensor *build(const op_case *c, op_graph *g)
     case OP_conv2d: return build_conv(c, g);
     case OP_norm_act: return build_norm(c, g);
     case OP_copy: return build_copy(c, g);
+    case OP_concat: return build_concat(c, g);
     case OP_upconv: return nn_upconv(p, image(g, c, "x", c->c), c->cout, INIT_FAN_AVG, "upconv");
     case OP_linear:
         return nn_linear(
@@ -104,6 +114,10 @@ static tensor *build(const op_case *c, op_graph *g)
     case OP_time_embed: {
         tensor *t = input_f32(g, "t", c->n);
         return nn_time_embed(p, t, input_f32(g, "freq", c->c / 2), c->c, c->flip_sin_to_cos);
+    }
+    case OP_time_mlp: {
+        tensor *t = input_f32(g, "t", c->n), *freq = input_f32(g, "freq", c->c / 2);
+        return nn_time_mlp(p, &(nn_time_mlp_args){t, freq, c->c, c->cout, c->flip_sin_to_cos, "mlp"});
     }
     case OP_relu: return nn_relu(p, image(g, c, "x", c->c));
     case OP_affine: return nn_affine(p, image(g, c, "x", c->c), AFFINE_SCALE, AFFINE_SHIFT);
@@ -130,6 +144,8 @@ bool op_reads(const op_case *c, int k, int64_t i)
     const int64_t column = i % (cond_width(c) + 2 * OP_MARGIN) - OP_MARGIN;
     return column >= 0 && column < cond_width(c);
 }
+
+bool op_differentiates(const op_case *c, int k) { return c->op != OP_time_embed && (c->op != OP_time_mlp || k >= 2); }
 
 /* ---- in double ---- */
 
@@ -167,6 +183,18 @@ static void reference_norm(const op_case *c, double *const v[], double *y)
     free(narrowed);
 }
 
+static void reference_time_mlp(const op_case *c, double *const v[], double *y)
+{
+    double *h0 = malloc((size_t)c->n * (size_t)c->c * sizeof *h0),
+           *h1 = malloc((size_t)c->n * (size_t)c->cout * sizeof *h1);
+    if (!h0 || !h1) abort();
+    ref_time_embed(c->n, c->c, c->flip_sin_to_cos, v[0], v[1], h0);
+    ref_linear(c->n, c->c, c->cout, true, h0, v[2], v[3], h1);
+    ref_linear(c->n, c->cout, c->cout, true, h1, v[4], v[5], y);
+    free(h0);
+    free(h1);
+}
+
 void op_reference(const op_case *c, double *const v[OP_OPERANDS], const train_state *state, double *y)
 {
     const int d = c->h * c->w * c->c, hw = c->h * c->w;
@@ -179,8 +207,10 @@ void op_reference(const op_case *c, double *const v[OP_OPERANDS], const train_st
     case OP_linear: ref_linear(c->n, c->c, c->cout, c->silu, v[0], v[1], v[2], y); return;
     case OP_attention: ref_attention(c->n, hw, c->c, c->groups, v[0], y); return;
     case OP_time_embed: ref_time_embed(c->n, c->c, c->flip_sin_to_cos, v[0], v[1], y); return;
+    case OP_time_mlp: reference_time_mlp(c, v, y); return;
     case OP_relu: ref_relu(count, v[0], y); return;
     case OP_affine: ref_affine(count, (double)AFFINE_SCALE, (double)AFFINE_SHIFT, v[0], y); return;
+    case OP_concat: ref_concat(c->n * hw, c->c, c->c2, v[0], v[1], y); return;
     case OP_copy: ref_affine(count, 1, 0, v[0], y); return;
     case OP_dropout: ref_dropout(c->n, d, (double)DROPOUT_RATE, DROPOUT_LAYER, state, v[0], y); return;
     }

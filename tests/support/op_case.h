@@ -36,6 +36,9 @@ void op_build(const op_case *c, op_graph *g);
  * OP_MARGIN columns wider on either side. */
 bool op_reads(const op_case *c, int k, int64_t i);
 
+/* Does operand k get a gradient? */
+bool op_differentiates(const op_case *c, int k);
+
 /* y from the operands' values; state is dropout's. */
 void op_reference(const op_case *c, double *const operand[OP_OPERANDS], const train_state *state, double *y);
 

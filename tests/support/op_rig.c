@@ -33,7 +33,7 @@ static float drawn(const op_case *c, const tensor *t, int k, int64_t i)
         if (t->rank > 1) return z / sqrtf((float)(t->h * t->w * t->c));
         return t->part[0].init == INIT_ONES ? 1 + 0.3f * z : 0.3f * z;
     }
-    if (c->op == OP_time_embed) return k == 0 ? (float)(i * 37 % 1000) : expf(-(float)i / 3);
+    if (!op_differentiates(c, k)) return k == 0 ? (float)(i * 37 % 1000) : expf(-(float)i / 3);
     return c->op == OP_relu ? z + copysignf(0.1f, z) : z; /* off the kink */
 }
 
@@ -41,7 +41,7 @@ static float drawn(const op_case *c, const tensor *t, int k, int64_t i)
 static float value(const op_case *c, const tensor *t, int k, int64_t i)
 {
     const float v = drawn(c, t, k, i);
-    return c->op == OP_time_embed ? v : test_rounded(v);
+    return op_differentiates(c, k) ? test_rounded(v) : v; /* t and frequencies are f32 in any precision */
 }
 
 /* ---- on the backend ---- */

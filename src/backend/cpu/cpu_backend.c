@@ -118,6 +118,8 @@ ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e)
     cpu_backend *be = NULL;
     TRY(mem_array(&be, 1, sizeof *be, "cpu backend", e));
     be->base.fn = &table;
+    be->base.two_sources = be->base.projections = true;
+    be->base.time_mlp = INT64_MAX;
     be->threads = spec->threads ? spec->threads : omp_get_num_procs();
     const ddpm_status st = dnn_create(&be->dnn, e);
     if (st != DDPM_OK) {

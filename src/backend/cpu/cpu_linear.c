@@ -1,34 +1,95 @@
-/* cpu_linear.c - matrix products of the time embedding. */
+/* cpu_linear.c - the layers of the time embedding. */
 #include "backend/cpu/cpu_backend.h"
-#include "math/elementary.h"
+#include "pointwise.h"
+#include "time_embed.h"
+
+typedef struct layer {
+    const float *x; /* [n, cin] */
+    const tensor *w, *bias;
+    float *y;   /* [n, cout] */
+    float *pre; /* what SiLU is given; NULL: not wanted */
+    int64_t n;
+    bool silu;
+} layer;
+
+static ddpm_status run_layer(const layer *l, err *e)
+{
+    const int64_t cin = l->w->c, cout = l->w->n;
+    cpu_fill_rows(l->y, l->n, cout, l->bias->data, NULL);
+    TRY(dnn_gemm(&(dnn_gemm_args){.transpose_b = true,
+                                  .m = l->n,
+                                  .n = cout,
+                                  .k = cin,
+                                  .alpha = 1,
+                                  .beta = 1,
+                                  .a = l->x,
+                                  .b = l->w->data,
+                                  .c = l->y,
+                                  .lda = cin,
+                                  .ldb = cin,
+                                  .ldc = cout},
+                 e));
+    if (!l->silu) return DDPM_OK;
+    for (int64_t i = 0; i < l->n * cout; i++) {
+        const float z = l->y[i];
+        if (l->pre) l->pre[i] = z;
+        l->y[i] = silu(z);
+    }
+    return DDPM_OK;
+}
 
 static ddpm_status linear_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be;
-    const tensor *x = s->in[LINEAR_X], *w = s->in[LINEAR_W], *y = s->out[LINEAR_Y], *pre = s->out[LINEAR_PRE];
-    cpu_fill_rows(y->data, y->n, y->c, s->in[LINEAR_BIAS]->data, NULL);
-    TRY(dnn_gemm(&(dnn_gemm_args){.transpose_b = true,
-                                  .m = y->n,
-                                  .n = y->c,
-                                  .k = x->c,
-                                  .alpha = 1,
-                                  .beta = 1,
-                                  .a = x->data,
-                                  .b = w->data,
-                                  .c = y->data,
-                                  .lda = x->c,
-                                  .ldb = w->c,
-                                  .ldc = y->c},
-                 e));
-    if (!s->a.linear.silu) return DDPM_OK;
-    float *to = y->data, *keep = cpu_data(pre);
-    const int64_t count = tensor_count(y);
-    for (int64_t i = 0; i < count; i++) {
-        const float z = to[i];
-        if (keep) keep[i] = z;
-        to[i] = z / (1.0f + exp_f32(-z));
-    }
+    return run_layer(&(layer){.x = s->in[LINEAR_X]->data,
+                              .w = s->in[LINEAR_W],
+                              .bias = s->in[LINEAR_BIAS],
+                              .y = s->out[LINEAR_Y]->data,
+                              .pre = cpu_data(s->out[LINEAR_PRE]),
+                              .n = s->in[LINEAR_X]->n,
+                              .silu = s->a.linear.silu},
+                     e);
+}
+
+static void embed(const step *s, float *h0)
+{
+    const time_embed_args a = {.t = s->in[TIME_MLP_T]->data,
+                               .freq = s->in[TIME_MLP_FREQ]->data,
+                               .y = h0,
+                               .n = (int)s->in[TIME_MLP_T]->n,
+                               .dim = (int)s->in[TIME_MLP_W1]->c,
+                               .flip_sin_to_cos = s->a.embed.flip_sin_to_cos};
+    for (int b = 0; b < a.n; b++)
+        for (int i = 0; i < a.dim / 2; i++) time_embed_pair(&a, b, i);
+}
+
+/* h0 and h1, where no backward pass wants to keep them. */
+static ddpm_status time_mlp_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
+{
+    (void)be, (void)e;
+    const tensor *y = s->out[TIME_MLP_Y];
+    *scratch = s->out[TIME_MLP_H0] ? 0 : (size_t)(y->n * (s->in[TIME_MLP_W1]->c + y->c)) * sizeof(float);
     return DDPM_OK;
+}
+
+static ddpm_status time_mlp_run(cpu_backend *be, const step *s, err *e)
+{
+    (void)be;
+    const tensor *y = s->out[TIME_MLP_Y], *w1 = s->in[TIME_MLP_W1], *kept = s->out[TIME_MLP_H0];
+    float *h0 = kept ? kept->data : s->scratch->data;
+    float *h1 = kept ? s->out[TIME_MLP_H1]->data : h0 + y->n * w1->c;
+    embed(s, h0);
+    layer l = {.x = h0,
+               .w = w1,
+               .bias = s->in[TIME_MLP_B1],
+               .y = h1,
+               .pre = cpu_data(s->out[TIME_MLP_PRE1]),
+               .n = y->n,
+               .silu = true};
+    TRY(run_layer(&l, e));
+    l.x = h1, l.w = s->in[TIME_MLP_W2], l.bias = s->in[TIME_MLP_B2];
+    l.y = y->data, l.pre = cpu_data(s->out[TIME_MLP_PRE2]);
+    return run_layer(&l, e);
 }
 
 static ddpm_status linear_bwd_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
@@ -82,5 +143,6 @@ static ddpm_status linear_bwd_run(cpu_backend *be, const step *s, err *e)
     return dnn_gemm(&g, e);
 }
 
+const cpu_op cpu_time_mlp = {time_mlp_prepare, time_mlp_run, NULL};
 const cpu_op cpu_linear = {NULL, linear_run, NULL};
 const cpu_op cpu_linear_bwd = {linear_bwd_prepare, linear_bwd_run, NULL};

@@ -1,31 +1,12 @@
 /* cpu_train.c - the ends of a training step: noising, loss, bookkeeping, update, dropout.
  * The formulas are those of kernels/; here is only how they are spread over threads. */
-#include "adamw.h"
 #include "backend/cpu/cpu_backend.h"
-#include "dropout.h"
-#include "grad_norm.h"
-#include "mse.h"
-#include "q_sample.h"
-#include "tally.h"
-
-static const int64_t *index_of(const tensor *t) { return t ? t->data : NULL; }
+#include "backend/step_args.h"
 
 static ddpm_status q_sample_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be, (void)e;
-    const tensor *x = s->in[Q_SAMPLE_IMAGES];
-    const q_sample_args a = {.images = x->data,
-                             .table = s->in[Q_SAMPLE_TABLE]->data,
-                             .state = s->in[Q_SAMPLE_STATE]->data,
-                             .xt = s->out[Q_SAMPLE_XT]->data,
-                             .t = s->out[Q_SAMPLE_T]->data,
-                             .n = (int)s->out[Q_SAMPLE_XT]->n,
-                             .h = (int)x->h,
-                             .w = (int)x->w,
-                             .c = (int)x->c,
-                             .T = s->a.noise.timesteps,
-                             .flip = s->a.noise.flip,
-                             .index = index_of(s->in[Q_SAMPLE_INDEX])};
+    const q_sample_args a = step_q_sample(s);
 #pragma omp parallel for schedule(static)
     for (int b = 0; b < a.n; b++) q_sample_one(&a, b);
     return DDPM_OK;
@@ -34,21 +15,7 @@ static ddpm_status q_sample_run(cpu_backend *be, const step *s, err *e)
 static ddpm_status mse_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be, (void)e;
-    const tensor *x = s->in[MSE_IMAGES];
-    const mse_args a = {.pred = s->in[MSE_PRED]->data,
-                        .images = x->data,
-                        .t = s->in[MSE_T]->data,
-                        .table = s->in[MSE_TABLE]->data,
-                        .state = s->in[MSE_STATE]->data,
-                        .loss = s->out[MSE_LOSS]->data,
-                        .dpred = cpu_data(s->out[MSE_DPRED]),
-                        .n = (int)s->in[MSE_PRED]->n,
-                        .h = (int)x->h,
-                        .w = (int)x->w,
-                        .c = (int)x->c,
-                        .flip = s->a.mse.flip,
-                        .grad_scale = s->a.mse.grad_scale,
-                        .index = index_of(s->in[MSE_INDEX])};
+    const mse_args a = step_mse(s);
 #pragma omp parallel for schedule(static)
     for (int b = 0; b < a.n; b++) mse_one(&a, b);
     return DDPM_OK;
@@ -57,26 +24,9 @@ static ddpm_status mse_run(cpu_backend *be, const step *s, err *e)
 static ddpm_status tally_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be, (void)e;
-    const int n = (int)s->in[TALLY_LOSS]->n;
-    tally_one(&(tally_args){.loss = s->in[TALLY_LOSS]->data,
-                            .state = s->out[TALLY_STATE_OUT]->data,
-                            .n = n,
-                            .scale = s->a.tally.scale,
-                            .advance = (uint64_t)n});
+    const tally_args a = step_tally(s);
+    tally_one(&a);
     return DDPM_OK;
-}
-
-static update_args update_of(const step *s)
-{
-    return (update_args){.lr = s->a.update.lr,
-                         .beta1 = s->a.update.beta1,
-                         .beta2 = s->a.update.beta2,
-                         .max_grad_norm = s->a.update.max_grad_norm,
-                         .ema_decay = s->a.update.ema_decay,
-                         .warmup_steps = s->a.update.warmup_steps,
-                         .total_steps = s->a.update.total_steps,
-                         .schedule = s->a.update.schedule,
-                         .ema_warmup = s->a.update.ema_warmup};
 }
 
 static ddpm_status grad_norm_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
@@ -89,12 +39,8 @@ static ddpm_status grad_norm_prepare(cpu_backend *be, step *s, size_t *scratch, 
 static ddpm_status grad_norm_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be, (void)e;
-    const grad_norm_args a = {.g = s->in[UPDATE_G]->data,
-                              .partial = s->scratch->data,
-                              .state = s->in[UPDATE_STATE]->data,
-                              .history = s->out[UPDATE_HISTORY] ? s->out[UPDATE_HISTORY]->data : NULL,
-                              .count = tensor_count(s->in[UPDATE_G]),
-                              .update = update_of(s)};
+    grad_norm_args a = step_grad_norm(s);
+    a.partial = s->scratch->data;
     const int64_t chunks = reduce_chunks(a.count);
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < chunks; i++) grad_norm_chunk(&a, i);
@@ -106,18 +52,7 @@ static ddpm_status adamw_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be, (void)e;
     enum { CHUNK = 16384 };
-    const adamw_args a = {.w = s->out[UPDATE_W]->data,
-                          .g = s->in[UPDATE_G]->data,
-                          .m = s->out[UPDATE_M]->data,
-                          .v = s->out[UPDATE_V]->data,
-                          .ema = cpu_data(s->out[UPDATE_EMA]),
-                          .state = s->in[UPDATE_STATE]->data,
-                          .count = tensor_count(s->in[UPDATE_G]),
-                          .beta1 = s->a.update.beta1,
-                          .beta2 = s->a.update.beta2,
-                          .eps = s->a.update.eps,
-                          .weight_decay = s->a.update.weight_decay,
-                          .zero_grad = s->a.update.zero_grad};
+    const adamw_args a = step_adamw(s);
 #pragma omp parallel for schedule(static)
     for (int64_t from = 0; from < a.count; from += CHUNK)
         adamw_range(&a, from, from + CHUNK < a.count ? from + CHUNK : a.count);
@@ -128,15 +63,7 @@ static ddpm_status adamw_run(cpu_backend *be, const step *s, err *e)
 static ddpm_status dropout_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be, (void)e;
-    const tensor *x = s->in[POINT_X];
-    const dropout_args a = {.x = x->data,
-                            .y = s->out[POINT_Y]->data,
-                            .state = s->in[POINT_STATE]->data,
-                            .n = (int)x->n,
-                            .d = (int)(tensor_hw(x) * x->c),
-                            .p = s->a.dropout.p,
-                            .layer = s->a.dropout.layer,
-                            .accumulate = step_adds(s, POINT_Y)};
+    const dropout_args a = step_dropout(s);
     const int quads = (int)quads_of(a.d);
 #pragma omp parallel for collapse(2) schedule(static)
     for (int b = 0; b < a.n; b++)

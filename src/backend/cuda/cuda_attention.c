@@ -16,6 +16,7 @@ typedef struct attention_impl {
     primitive *fused; /* NULL: products */
     size_t workspace;
     product of[PRODUCTS];
+    target dqkv; /* of the products */
     size_t scores, dp, p, ds, lse;
 } attention_impl;
 
@@ -168,7 +169,7 @@ static ddpm_status prepare_products_bwd(cuda_backend *be, const step *s, attenti
 {
     const layout wide = {3 * q->heads * q->d, q->s * 3 * q->heads * q->d}, square = {q->s, q->s * q->s};
     const layout narrow = {q->heads * q->d, q->s * q->heads * q->d};
-    const bool add = step_adds(s, ATTN_BWD_DQKV);
+    impl->dqkv = cuda_target(be, s->out[ATTN_BWD_DQKV], step_adds(s, ATTN_BWD_DQKV), end);
     gemm_problem *g = &impl->of[DP].q;
     *g = head_product(q, q->io, DTYPE_F32);
     g->transpose_b = true, g->k = q->d;
@@ -178,7 +179,7 @@ static ddpm_status prepare_products_bwd(cuda_backend *be, const step *s, attenti
         *g = head_product(q, q->io, q->io);
         g->n = q->d;
         g->transpose_a = i != DQ;
-        g->addend = add;
+        g->addend = impl->dqkv.add;
         if (i != DV) g->alpha = (float)(1.0 / sqrt((double)q->d));
         place(g, square, i == DV ? narrow : wide, wide);
     }
@@ -227,8 +228,8 @@ static ddpm_status run_head_bwd(cuda_backend *be, const step *s, const attention
     const attention_impl *impl = s->impl;
     const tensor *qkv = s->in[ATTN_BWD_QKV], *dy = s->in[ATTN_BWD_DY], *dqkv = s->out[ATTN_BWD_DQKV];
     const void *dyh = column(dy, dy->data, q, 0, head), *p = cuda_scratch(s, impl->p), *ds = cuda_scratch(s, impl->ds);
-    void *to[3];
-    for (int part = 0; part < 3; part++) to[part] = column(dqkv, dqkv->data, q, part, head);
+    void *data = cuda_target_data(s, &impl->dqkv, dqkv), *to[3];
+    for (int part = 0; part < 3; part++) to[part] = column(dqkv, data, q, part, head);
     TRY(run_scores(be, s, qkv, q, head, e));
     TRY(cuda_product_run(be, s, &impl->of[DV], &(product_data){.a = p, .b = dyh, .c = to[2], .d = to[2]}, e));
     const product_data dp = {.a = dyh, .b = column(qkv, qkv->data, q, 2, head), .d = cuda_scratch(s, impl->dp)};
@@ -253,7 +254,7 @@ static ddpm_status attention_bwd_run(cuda_backend *be, const step *s, err *e)
     const attention_problem q = problem_of(s, s->in[ATTN_BWD_QKV]);
     if (impl->fused) return run_fused_bwd(be, s, e);
     for (int head = 0; head < q.heads; head++) TRY(run_head_bwd(be, s, &q, head, e));
-    return DDPM_OK;
+    return cuda_target_finish(be, s, &impl->dqkv, s->out[ATTN_BWD_DQKV], e);
 }
 
 const cuda_op cuda_attention = {attention_prepare, attention_run, attention_release};

@@ -1,6 +1,8 @@
 #include "backend/cuda/cuda_backend.h"
 #include "core/mem.h"
 #include "pointwise.h"
+#include "time_mlp.h"
+#include "upconv_fold.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,6 +165,16 @@ static ddpm_status convert(backend *base, void *low, const float *weights, size_
     return keep_failure(be, rt_launched(k_pointwise(be->main, &a), &why), &why, e);
 }
 
+static ddpm_status fold(backend *base, void *k, const float *w, int cout, int cin, err *e)
+{
+    cuda_backend *be = (cuda_backend *)base;
+    const upconv_fold_args a = {
+        .w = w, .k = k, .type = be->base.act == DTYPE_BF16 ? STORE_BF16 : STORE_F32, .cout = cout, .cin = cin};
+    err why = {0};
+    TRY(alive(be, e));
+    return keep_failure(be, rt_launched(k_upconv_fold(be->main, &a), &why), &why, e);
+}
+
 static size_t memory_free(const backend *base)
 {
     (void)base;
@@ -219,6 +231,7 @@ static const backend_table table = {
     .unprepare = unprepare,
     .run = run,
     .convert = convert,
+    .fold = fold,
     .memory_free = memory_free,
     .report = report,
     .wait = wait_for_all,
@@ -285,6 +298,10 @@ ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
     be->base.fn = &table;
     be->base.act = spec->precision == PRECISION_AUTO || spec->precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32;
     be->base.bias_sums = !(spec->debug & CUDA_NO_BIAS_SUMS);
+    be->base.two_sources = !(spec->debug & CUDA_NO_CONCAT);
+    be->base.projections = !(spec->debug & CUDA_NO_PROJECTIONS);
+    be->base.time_mlp = spec->debug & CUDA_NO_TIME_MLP ? 0 : TIME_MLP_WIDEST;
+    be->base.folds = !(spec->debug & CUDA_NO_UPCONV);
     be->tf32 = spec->precision == PRECISION_TF32;
     be->debug = spec->debug;
     TRY_GOTO(rt_open(index, &be->device, e));

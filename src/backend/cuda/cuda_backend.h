@@ -6,19 +6,15 @@
 #include "backend/cuda/cuda_choice.h"
 #include "backend/cuda/cuda_dnn.h"
 #include "backend/cuda/cuda_rt.h"
+#include "core/cuda_switches.h"
 #include "plan/operands.h"
 #include "storage.h"
 
 /* backend_spec.debug: leave an optimization out, to measure what it gives. */
 enum cuda_debug {
-    CUDA_NO_GRAPH = 1,      /* launch every step by itself instead of replaying a graph */
-    CUDA_NO_SIDE = 2,       /* all steps on one stream */
-    CUDA_NO_UPCONV = 4,     /* upsample, then the 3x3 convolution, instead of the folded 4x4 one */
-    CUDA_NO_SDPA = 8,       /* attention from products instead of cuDNN's fused one */
-    CUDA_NO_EPILOGUE = 16,  /* bias and residual by kernels of their own */
-    CUDA_NO_TUNING = 32,    /* the libraries' first plan instead of the fastest */
-    CUDA_NO_LOOP = 64,      /* replay the body of a sampling loop instead of a WHILE node */
-    CUDA_NO_BIAS_SUMS = 128 /* bias gradients by a pass of their own instead of in the norm's backward pass */
+#define SWITCH(NAME, word, bit) CUDA_NO_##NAME = (bit),
+    CUDA_SWITCH_LIST(SWITCH)
+#undef SWITCH
 };
 
 enum { STAGINGS = 4 };
@@ -92,6 +88,18 @@ DDPM_MUST_CHECK ddpm_status cuda_copy_as(cuda_backend *be, const void *from, sto
 /* to [rows, c] = bias + residual; either may be NULL */
 DDPM_MUST_CHECK ddpm_status cuda_fill_rows(cuda_backend *be, const tensor *to, const tensor *bias, const void *residual,
                                            err *e);
+
+/* Where a library's result goes: into a tensor, or on top of what is there.  The library adds by itself
+ * (beta = 1); with CUDA_NO_BETA the result goes to a scratch of the tensor's shape, and a kernel adds that. */
+typedef struct target {
+    bool add;   /* by the library */
+    bool aside; /* by way of the scratch */
+    size_t at;  /* of it */
+} target;
+target cuda_target(const cuda_backend *be, const tensor *to, bool add, size_t *end);
+void *cuda_target_data(const step *s, const target *t, const tensor *to);
+DDPM_MUST_CHECK ddpm_status cuda_target_finish(cuda_backend *be, const step *s, const target *t, const tensor *to,
+                                               err *e);
 
 /* A product over rows: what stays the same for all of an op's products. */
 typedef struct product {

@@ -1,12 +1,14 @@
-/* cuda_linear.c - the time embedding's matrices. */
+/* cuda_linear.c - the time embedding's layers: in one kernel, or each a matrix product. */
 #include "backend/cuda/cuda_backend.h"
 #include "column_sum.h"
 #include "core/mem.h"
 #include "fill_rows.h"
 #include "pointwise.h"
+#include "time_mlp.h"
 
 typedef struct linear_impl {
     product y, dx, dw;
+    target to_dx, to_dw;
     size_t pre, dz, sums;
 } linear_impl;
 
@@ -82,6 +84,7 @@ static ddpm_status linear_bwd_prepare(cuda_backend *be, step *s, size_t *scratch
     TRY(new_impl(s, &impl, e));
     if (s->a.linear.silu) impl->dz = cuda_piece(scratch, (size_t)tensor_count(dy) * dtype_size(dy->dtype));
     if (s->out[LINEAR_BWD_DBIAS]) impl->sums = cuda_piece(scratch, column_sum_scratch(dy->n, dy->c));
+    impl->to_dw = cuda_target(be, s->out[LINEAR_BWD_DW], step_adds(s, LINEAR_BWD_DW), scratch);
     impl->dw.q = (gemm_problem){.in = dy->dtype,
                                 .out = DTYPE_F32,
                                 .transpose_a = true,
@@ -91,9 +94,10 @@ static ddpm_status linear_bwd_prepare(cuda_backend *be, step *s, size_t *scratch
                                 .lda = dy->c,
                                 .ldb = x->c,
                                 .ldd = x->c,
-                                .addend = step_adds(s, LINEAR_BWD_DW)};
+                                .addend = impl->to_dw.add};
     TRY(cuda_product_prepare(be, &impl->dw, 0, scratch, e));
     if (!dx) return DDPM_OK;
+    impl->to_dx = cuda_target(be, dx, step_adds(s, LINEAR_BWD_DX), scratch);
     impl->dx.q = (gemm_problem){.in = dy->dtype,
                                 .out = dx->dtype,
                                 .m = x->n,
@@ -102,7 +106,7 @@ static ddpm_status linear_bwd_prepare(cuda_backend *be, step *s, size_t *scratch
                                 .lda = dy->c,
                                 .ldb = x->c,
                                 .ldd = x->c,
-                                .addend = step_adds(s, LINEAR_BWD_DX)};
+                                .addend = impl->to_dx.add};
     return cuda_product_prepare(be, &impl->dx, 0, scratch, e);
 }
 
@@ -125,12 +129,39 @@ static ddpm_status linear_bwd_run(cuda_backend *be, const step *s, err *e)
     }
     tensor *dbias = s->out[LINEAR_BWD_DBIAS];
     TRY(cuda_column_sums(be, dy, dz, dbias, step_adds(s, LINEAR_BWD_DBIAS), cuda_scratch(s, impl->sums), e));
-    float *dw = s->out[LINEAR_BWD_DW]->data;
-    TRY(cuda_product_run(be, s, &impl->dw, &(product_data){.a = dz, .b = x->data, .c = dw, .d = dw}, e));
+    const tensor *dw = s->out[LINEAR_BWD_DW];
+    void *to = cuda_target_data(s, &impl->to_dw, dw);
+    TRY(cuda_product_run(be, s, &impl->dw, &(product_data){.a = dz, .b = x->data, .c = to, .d = to}, e));
+    TRY(cuda_target_finish(be, s, &impl->to_dw, dw, e));
     if (!dx) return DDPM_OK;
-    const product_data at = {.a = dz, .b = s->in[LINEAR_BWD_W]->low, .c = dx->data, .d = dx->data};
-    return cuda_product_run(be, s, &impl->dx, &at, e);
+    to = cuda_target_data(s, &impl->to_dx, dx);
+    const product_data at = {.a = dz, .b = s->in[LINEAR_BWD_W]->low, .c = to, .d = to};
+    TRY(cuda_product_run(be, s, &impl->dx, &at, e));
+    return cuda_target_finish(be, s, &impl->to_dx, dx, e);
 }
 
+static ddpm_status time_mlp_run(cuda_backend *be, const step *s, err *e)
+{
+    const tensor *y = s->out[TIME_MLP_Y], *w1 = s->in[TIME_MLP_W1];
+    const time_mlp_args a = {.t = s->in[TIME_MLP_T]->data,
+                             .freq = s->in[TIME_MLP_FREQ]->data,
+                             .w1 = w1->low,
+                             .w2 = s->in[TIME_MLP_W2]->low,
+                             .b1 = s->in[TIME_MLP_B1]->data,
+                             .b2 = s->in[TIME_MLP_B2]->data,
+                             .y = y->data,
+                             .h0 = cuda_data(s->out[TIME_MLP_H0]),
+                             .h1 = cuda_data(s->out[TIME_MLP_H1]),
+                             .pre1 = cuda_data(s->out[TIME_MLP_PRE1]),
+                             .pre2 = cuda_data(s->out[TIME_MLP_PRE2]),
+                             .n = (int)y->n,
+                             .dim = (int)w1->c,
+                             .width = (int)y->c,
+                             .flip_sin_to_cos = s->a.embed.flip_sin_to_cos,
+                             .type = cuda_storage(y)};
+    return rt_launched(k_time_mlp(be->stream, &a), e);
+}
+
+const cuda_op cuda_time_mlp = {NULL, time_mlp_run, NULL};
 const cuda_op cuda_linear = {linear_prepare, linear_run, linear_release};
 const cuda_op cuda_linear_bwd = {linear_bwd_prepare, linear_bwd_run, linear_release};

@@ -1,9 +1,7 @@
 /* cuda_points.c - ops that treat every value alone, the time embedding and the sampling loop's steps. */
 #include "backend/cuda/cuda_backend.h"
-#include "dropout.h"
+#include "backend/step_args.h"
 #include "pointwise.h"
-#include "sampler_next.h"
-#include "time_embed.h"
 #include "to_u8.h"
 
 static pointwise_args unary(pointwise_kind kind, const step *s)
@@ -47,54 +45,25 @@ static ddpm_status copy_run(cuda_backend *be, const step *s, err *e)
 
 static ddpm_status dropout_run(cuda_backend *be, const step *s, err *e)
 {
-    const tensor *x = s->in[POINT_X];
-    const dropout_args a = {.x = x->data,
-                            .y = s->out[POINT_Y]->data,
-                            .type = cuda_storage(x),
-                            .state = s->in[POINT_STATE]->data,
-                            .n = (int)x->n,
-                            .d = (int)(tensor_hw(x) * x->c),
-                            .p = s->a.dropout.p,
-                            .layer = s->a.dropout.layer,
-                            .accumulate = step_adds(s, POINT_Y)};
+    const dropout_args a = step_dropout(s);
     return rt_launched(k_dropout(be->stream, &a), e);
 }
 
 static ddpm_status time_embed_run(cuda_backend *be, const step *s, err *e)
 {
-    const tensor *y = s->out[EMBED_Y];
-    const time_embed_args a = {.t = s->in[EMBED_T]->data,
-                               .freq = s->in[EMBED_FREQ]->data,
-                               .y = y->data,
-                               .y_type = cuda_storage(y),
-                               .n = (int)y->n,
-                               .dim = (int)y->c,
-                               .flip_sin_to_cos = s->a.embed.flip_sin_to_cos};
+    const time_embed_args a = step_time_embed(s);
     return rt_launched(k_time_embed(be->stream, &a), e);
 }
 
 static ddpm_status sampler_next_run(cuda_backend *be, const step *s, err *e)
 {
-    const sampler_next_args a = {.rows = s->in[SAMPLER_ROWS]->data,
-                                 .state = s->out[SAMPLER_NEXT_STATE]->data,
-                                 .t = s->out[SAMPLER_NEXT_T]->data,
-                                 .n = (int)s->out[SAMPLER_NEXT_T]->n};
+    const sampler_next_args a = step_sampler_next(s);
     return rt_launched(k_sampler_next(be->stream, &a), e);
 }
 
 static ddpm_status sampler_step_run(cuda_backend *be, const step *s, err *e)
 {
-    const tensor *x = s->out[SAMPLER_STEP_X], *model = s->in[SAMPLER_STEP_MODEL];
-    const sampler_step_args a = {.x = x->data,
-                                 .model = model->data,
-                                 .model_type = cuda_storage(model),
-                                 .x0_prev = cuda_data(s->out[SAMPLER_STEP_X0_PREV]),
-                                 .x_saved = cuda_data(s->out[SAMPLER_STEP_X_SAVED]),
-                                 .rows = s->in[SAMPLER_STEP_ROWS]->data,
-                                 .state = s->in[SAMPLER_STEP_STATE]->data,
-                                 .ids = s->in[SAMPLER_STEP_IDS]->data,
-                                 .n = (int)x->n,
-                                 .d = (int)(tensor_hw(x) * x->c)};
+    const sampler_step_args a = step_sampler_step(s);
     return rt_launched(k_sampler_step(be->stream, &a), e);
 }
 

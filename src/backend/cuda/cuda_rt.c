@@ -1,8 +1,5 @@
-#include "backend/cuda/cuda_rt.h"
-#include "core/mem.h"
-#include "loop_next.h"
+#include "backend/cuda/cuda_rt_call.h"
 
-#include <cuda_runtime_api.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,55 +8,30 @@
 #ifndef CUDA_OLDEST
 #define CUDA_OLDEST 80 /* the lowest architecture that the kernels are built for (cmake/cuda.cmake) */
 #endif
-#if CUDART_VERSION < 12000
-#error "CUDA 12.0 or newer is needed"
-#endif
-#define HAVE_LOOPS (CUDART_VERSION >= 12040)
 
 /* ---- errors ----------------------------------------------------------------------------------- */
 
-/* CUDA keeps the last error of a thread until it is asked for it: one that was reported here must not be
- * met again at the next kernel launch. */
-static ddpm_status failed(const char *call, cudaError_t why, err *e)
+ddpm_status rt_failed(const char *call, cudaError_t why, err *e)
 {
     (void)cudaGetLastError();
     return err_set(e, why == cudaErrorMemoryAllocation ? DDPM_ENOMEM : DDPM_EBACKEND, "%s: %s", call,
                    cudaGetErrorString(why));
 }
 
-#define CALL(function, ...)                                                                                            \
-    do {                                                                                                               \
-        const cudaError_t why_ = function(__VA_ARGS__);                                                                \
-        if (why_ != cudaSuccess) return failed(#function, why_, e);                                                    \
-    } while (0)
-
-/* For what is torn down: nobody could do anything about a failure. */
-static void quietly(cudaError_t why)
-{
-    if (why != cudaSuccess) (void)cudaGetLastError();
-}
-
 /* ---- the device ------------------------------------------------------------------------------- */
 
 /* CUDA's current device is the host thread's own affair and is 0 in a new thread.  A thread works on the
- * device that it opened last, others on the one that the process opened last; every call that creates
- * something or touches a stream sees to it first. */
+ * device that it opened last, others on the one that the process opened last. */
 static _Thread_local int own_device = -1;
 static atomic_int last_device = -1;
 
-static cudaError_t enter(void)
+cudaError_t rt_enter(void)
 {
     const int device = own_device >= 0 ? own_device : atomic_load(&last_device);
     int current = -1;
     const cudaError_t why = cudaGetDevice(&current);
     return why != cudaSuccess || device < 0 || device == current ? why : cudaSetDevice(device);
 }
-
-#define ENTER()                                                                                                        \
-    do {                                                                                                               \
-        const cudaError_t why_ = enter();                                                                              \
-        if (why_ != cudaSuccess) return failed("cudaSetDevice", why_, e);                                              \
-    } while (0)
 
 static int attribute(enum cudaDeviceAttr what, int device)
 {
@@ -169,7 +141,7 @@ bool rt_present(void)
 size_t rt_memory_free(void)
 {
     size_t unused = 0, total = 0;
-    if (enter() == cudaSuccess && cudaMemGetInfo(&unused, &total) == cudaSuccess) return unused;
+    if (rt_enter() == cudaSuccess && cudaMemGetInfo(&unused, &total) == cudaSuccess) return unused;
     (void)cudaGetLastError();
     return 0;
 }
@@ -195,7 +167,7 @@ ddpm_status rt_alloc(size_t bytes, void **out, err *e)
                        "%.2f GiB of device memory are needed at once, %.2f are free: a smaller batch needs less",
                        (double)bytes / gib, (double)rt_memory_free() / gib);
     }
-    if (why != cudaSuccess) return failed("cudaMalloc", why, e);
+    if (why != cudaSuccess) return rt_failed("cudaMalloc", why, e);
     const ddpm_status st = zeroed(memory, bytes, e);
     if (st == DDPM_OK)
         *out = memory;
@@ -328,181 +300,8 @@ ddpm_status rt_zero(void *at, size_t bytes, void *stream, err *e)
 ddpm_status rt_launched(ddpm_status launch, err *e)
 {
     const cudaError_t why = cudaGetLastError();
-    if (why != cudaSuccess) return failed("kernel launch", why, e);
+    if (why != cudaSuccess) return rt_failed("kernel launch", why, e);
     if (launch != DDPM_OK) return err_set(e, launch, "kernel launch: refused for its arguments");
     ENTER();
     return DDPM_OK;
-}
-
-/* ---- graphs ----------------------------------------------------------------------------------- */
-
-struct rt_graph {
-    cudaGraph_t graph; /* kept: a loop's condition belongs to it */
-    cudaGraphExec_t exec;
-};
-
-/* A capture must end in the thread where it began, so its state is the thread's too. */
-static _Thread_local struct recording {
-    bool on;
-    void *stream;
-    cudaGraph_t outer; /* of a loop: what holds the WHILE node whose body is recorded; or NULL */
-    loop_next_args next;
-} recording;
-
-static ddpm_status may_record(err *e)
-{
-    if (recording.on) return err_set(e, DDPM_EBACKEND, "a graph is being recorded already");
-    recording = (struct recording){0};
-    return DDPM_OK;
-}
-
-ddpm_status rt_graph_begin(void *stream, err *e)
-{
-    TRY(may_record(e));
-    ENTER();
-    CALL(cudaStreamBeginCapture, stream, cudaStreamCaptureModeThreadLocal);
-    recording.on = true;
-    recording.stream = stream;
-    return DDPM_OK;
-}
-
-#if HAVE_LOOPS
-static cudaError_t add_node(cudaGraph_t graph, struct cudaGraphNodeParams *node)
-{
-    cudaGraphNode_t added;
-#if CUDART_VERSION >= 13000
-    return cudaGraphAddNode(&added, graph, NULL, NULL, 0, node);
-#else
-    return cudaGraphAddNode(&added, graph, NULL, 0, node);
-#endif
-}
-
-/* outer: one WHILE node, which runs while its condition is not 0.  The condition is 1 at every launch of
- * the graph, and the last kernel of the body sets it again. */
-static ddpm_status begin_body(void *stream, err *e)
-{
-    cudaGraphConditionalHandle handle;
-    CALL(cudaGraphCreate, &recording.outer, 0);
-    CALL(cudaGraphConditionalHandleCreate, &handle, recording.outer, 1, cudaGraphCondAssignDefault);
-    struct cudaGraphNodeParams node;
-    memset(&node, 0, sizeof node); /* as it must be, to the last byte */
-    node.type = cudaGraphNodeTypeConditional;
-    node.conditional.handle = handle;
-    node.conditional.type = cudaGraphCondTypeWhile;
-    node.conditional.size = 1;
-    CALL(add_node, recording.outer, &node);
-    CALL(cudaStreamBeginCaptureToGraph, stream, node.conditional.phGraph_out[0], NULL, NULL, 0,
-         cudaStreamCaptureModeThreadLocal);
-    recording.next.handle = handle;
-    return DDPM_OK;
-}
-#else
-static ddpm_status begin_body(void *stream, err *e)
-{
-    (void)stream;
-    return err_set(e, DDPM_EBACKEND, "loops in graphs need CUDA 12.4");
-}
-#endif
-
-static void forget_recording(void)
-{
-    if (recording.outer) quietly(cudaGraphDestroy(recording.outer));
-    recording = (struct recording){0};
-}
-
-ddpm_status rt_loop_begin(void *stream, int *count, err *e)
-{
-    TRY(may_record(e));
-    ENTER();
-    const ddpm_status st = begin_body(stream, e);
-    if (st != DDPM_OK) {
-        forget_recording();
-        return st;
-    }
-    recording.on = true;
-    recording.stream = stream;
-    recording.next.count = count;
-    return DDPM_OK;
-}
-
-/* The first launch of a kernel loads its code, by calls that a capture forbids; this kernel is never
- * launched but here. */
-static ddpm_status append_next(err *e)
-{
-    enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-    CALL(cudaThreadExchangeStreamCaptureMode, &mode);
-    const ddpm_status st = rt_launched(k_loop_next(recording.stream, &recording.next), e);
-    CALL(cudaThreadExchangeStreamCaptureMode, &mode);
-    return st;
-}
-
-/* The graph that was recorded, now the caller's. */
-static ddpm_status end_capture(cudaGraph_t *out, err *e)
-{
-    ddpm_status st = DDPM_OK;
-    cudaGraph_t captured = NULL, *outer = &recording.outer;
-    *out = NULL;
-    if (*outer) st = append_next(e);
-    const cudaError_t why = cudaStreamEndCapture(recording.stream, &captured); /* whatever happened before */
-    if (why != cudaSuccess) {
-        (void)cudaGetLastError();
-        if (st == DDPM_OK) st = failed("cudaStreamEndCapture", why, e);
-    }
-    if (st == DDPM_OK) {
-        *out = *outer ? *outer : captured; /* a loop's captured body is part of its outer graph */
-        *outer = NULL;
-    }
-    forget_recording();
-    return st;
-}
-
-static ddpm_status make_executable(rt_graph *g, bool loop, void *stream, err *e)
-{
-    /* The streams' priorities, which the nodes were recorded with. */
-    const unsigned long long flags = loop ? 0 : cudaGraphInstantiateFlagUseNodePriority;
-    CALL(cudaGraphInstantiate, &g->exec, g->graph, flags);
-    CALL(cudaGraphUpload, g->exec, stream);
-    return DDPM_OK;
-}
-
-ddpm_status rt_graph_end(void *stream, rt_graph **out, err *e)
-{
-    ddpm_status st = DDPM_OK;
-    const bool loop = recording.outer != NULL;
-    cudaGraph_t graph = NULL;
-    rt_graph *made = NULL;
-    if (out) *out = NULL;
-    if (!recording.on || recording.stream != stream)
-        return out ? err_set(e, DDPM_EBACKEND, "no graph is being recorded on this stream") : DDPM_OK;
-    if (!out) { /* what was recorded, and what ails it, matters no more */
-        if (end_capture(&graph, NULL) == DDPM_OK) quietly(cudaGraphDestroy(graph));
-        return DDPM_OK;
-    }
-    TRY(end_capture(&graph, e));
-    TRY_GOTO(mem_array(&made, 1, sizeof *made, "graph", e));
-    made->graph = graph;
-    graph = NULL;
-    TRY_GOTO(make_executable(made, loop, stream, e));
-    *out = made;
-done:
-    if (st != DDPM_OK) {
-        if (graph) quietly(cudaGraphDestroy(graph));
-        rt_graph_destroy(made);
-    }
-    return st;
-}
-
-ddpm_status rt_graph_launch(rt_graph *graph, void *stream, err *e)
-{
-    ENTER();
-    CALL(cudaGraphLaunch, graph->exec, stream);
-    return DDPM_OK;
-}
-
-void rt_graph_destroy(rt_graph *graph)
-{
-    if (!graph) return;
-    if (graph->exec) quietly(cudaGraphExecDestroy(graph->exec));
-    if (graph->graph) quietly(cudaGraphDestroy(graph->graph));
-    mem_free(graph);
 }

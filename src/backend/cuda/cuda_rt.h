@@ -1,6 +1,6 @@
 /* cuda_rt.h - what the cuda backend asks of the CUDA runtime, and nothing more.
  *
- * cuda_rt.c answers with the runtime itself; the tests link an emulated runtime instead, which keeps
+ * cuda_rt.c and cuda_rt_graph.c answer with the runtime itself; the tests link an emulated runtime instead, which keeps
  * "device" memory on the host, runs kernels as C++ and can fail any call on purpose.  So everything
  * above this header is the same code on both.
  *

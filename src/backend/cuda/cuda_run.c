@@ -113,24 +113,42 @@ static ddpm_status run_aside(cuda_backend *be, pending *p, int i, err *e)
     return DDPM_OK;
 }
 
+static ddpm_status run_each(cuda_backend *be, pending *p, int n, err *e)
+{
+    for (int i = 0; i < n; i++) {
+        TRY(wait_where_needed(be, p, i, e));
+        TRY(p->steps[i]->side ? run_aside(be, p, i, e) : cuda_run_op(be, p->steps[i], e));
+    }
+    return DDPM_OK;
+}
+
+static ddpm_status wait_for_all(cuda_backend *be, pending *p, err *e)
+{
+    for (int slot = 0; slot < SIDE_WINDOW; slot++)
+        if (p->index[slot] >= 0) TRY(wait_for(be, p, slot, e));
+    return DDPM_OK;
+}
+
 static ddpm_status run_all(cuda_backend *be, step *const *steps, int n, err *e)
 {
     pending p = {.steps = steps};
     for (int k = 0; k < SIDE_WINDOW; k++) p.index[k] = -1;
-    for (int i = 0; i < n; i++) {
-        TRY(wait_where_needed(be, &p, i, e));
-        TRY(steps[i]->side ? run_aside(be, &p, i, e) : cuda_run_op(be, steps[i], e));
-    }
-    for (int slot = 0; slot < SIDE_WINDOW; slot++)
-        if (p.index[slot] >= 0) TRY(wait_for(be, &p, slot, e));
-    return DDPM_OK;
+    const ddpm_status st = run_each(be, &p, n, e);
+    if (st == DDPM_OK) return wait_for_all(be, &p, e);
+    err ignored = {0}; /* the first failure is the one to tell; what comes next must not meet this list's side work */
+    const ddpm_status joined = wait_for_all(be, &p, &ignored);
+    (void)joined;
+    return st;
 }
 
 /* ---- recorded ---- */
 
 static uint64_t mix(uint64_t hash, const void *p) { return (hash ^ (uint64_t)(uintptr_t)p) * 0x9E3779B97F4A7C15u; }
 
-static uint64_t mix_tensor(uint64_t hash, const tensor *t) { return t ? mix(mix(hash, t->data), t->low) : hash + 1; }
+static uint64_t mix_tensor(uint64_t hash, const tensor *t)
+{
+    return t ? mix(mix(mix(hash, t->data), t->low), t->fold) : hash + 1;
+}
 
 static uint64_t operands_of(step *const *steps, int n)
 {
@@ -240,7 +258,7 @@ static void count_versions(step *const *steps, int n, int times)
 
 ddpm_status cuda_run_steps(cuda_backend *be, step *const *steps, int n, int times, err *e)
 {
-    TRY(run_times(be, steps, n, times, e));
-    count_versions(steps, n, times);
-    return DDPM_OK;
+    const ddpm_status st = run_times(be, steps, n, times, e);
+    count_versions(steps, n, times); /* failed or not: some of it may have been done */
+    return st;
 }

@@ -24,6 +24,7 @@ static ddpm_status make_room(staging *s, size_t bytes, err *e)
 
 ddpm_status cuda_stage_upload(cuda_backend *be, void *to, const void *from_host, size_t bytes, err *e)
 {
+    if (bytes == 0) return DDPM_OK;
     if (bytes > STAGED_MOST) {
         TRY(rt_upload(to, from_host, bytes, be->main, e));
         return rt_sync(be->main, e);

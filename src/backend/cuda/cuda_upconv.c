@@ -1,9 +1,10 @@
 /* cuda_upconv.c - nearest-neighbour x2 and a 3x3 convolution as one transposed 4x4 convolution.
  *
- * The filter is folded (kernels/upconv_fold.h) into the scratch at every run: it is small, and the
- * weights change with every step.  The transposed convolution of a [cin, 4, 4, cout] filter is cuDNN's
- * data gradient of the convolution that goes from the large image to the small one.
- * CUDA_NO_UPCONV takes the two operations one after the other instead. */
+ * The folded filter (kernels/upconv_fold.h) is a copy of the weights like the one in low precision: adamw
+ * writes it, params_refresh() makes it where the weights come from elsewhere.  The transposed convolution
+ * of a [cin, 4, 4, cout] filter is cuDNN's data gradient of the convolution that goes from the large image
+ * to the small one.
+ * CUDA_NO_UPCONV takes the two operations one after the other instead; CUDA_NO_BETA adds the bias last. */
 #include "backend/cuda/cuda_backend.h"
 #include "column_sum.h"
 #include "core/mem.h"
@@ -13,8 +14,9 @@
 typedef struct upconv_impl {
     primitive *conv;
     size_t workspace;
-    size_t filter; /* the folded filter, or its gradient; unfolded: a bf16 gradient */
+    size_t filter; /* the folded filter's gradient; unfolded: a bf16 gradient */
     size_t image;  /* unfolded: the enlarged image, or its gradient; folded: a gradient to be added */
+    target dw;     /* unfolded, in f32 */
     size_t sums;
 } upconv_impl;
 
@@ -82,6 +84,7 @@ int cuda_upconv_problem(const step *s, unsigned debug, conv_problem *out)
     *out = plain ? plain_problem(pass, large, small) : folded_problem(pass, large, small);
     out->accumulate = s->op == OP_upconv && !plain; /* on top of the bias */
     if (plain && pass == CONV_FILTER) out->accumulate = out->io == DTYPE_F32 && step_adds(s, UPCONV_DW_DW);
+    if (debug & CUDA_NO_BETA) out->accumulate = false;
     return 1;
 }
 
@@ -97,30 +100,15 @@ static ddpm_status prepare_conv(cuda_backend *be, const step *s, upconv_impl *im
     return DDPM_OK;
 }
 
-/* The scratch of all three passes: workspace, a filter of `taps` places a pair of channels, and an
- * image of the size of `image` where one is needed. */
-static ddpm_status prepare(cuda_backend *be, step *s, const int64_t channels[2], const tensor *image, size_t *end,
-                           err *e)
+/* The scratch of all three passes: workspace, and an image of the size of `image` where one is needed. */
+static ddpm_status prepare(cuda_backend *be, step *s, const tensor *image, size_t *end, err *e)
 {
     upconv_impl *impl;
     TRY(mem_array(&impl, 1, sizeof *impl, "convolution", e));
     s->impl = impl;
     TRY(prepare_conv(be, s, impl, end, e));
-    const size_t taps = cuda_without(be, CUDA_NO_UPCONV) ? 9 : 16;
-    impl->filter = cuda_piece(end, taps * (size_t)(channels[0] * channels[1]) * dtype_size(be->base.act));
     if (image) impl->image = cuda_piece(end, bytes_of(image) * (cuda_without(be, CUDA_NO_UPCONV) ? 4 : 1));
     return DDPM_OK;
-}
-
-static ddpm_status fold(cuda_backend *be, const step *s, const tensor *w, err *e)
-{
-    const upconv_impl *impl = s->impl;
-    const upconv_fold_args a = {.w = w->data,
-                                .k = cuda_scratch(s, impl->filter),
-                                .type = be->base.act == DTYPE_BF16 ? STORE_BF16 : STORE_F32,
-                                .cout = (int)w->n,
-                                .cin = (int)w->c};
-    return rt_launched(k_upconv_fold(be->stream, &a), e);
 }
 
 static ddpm_status conv(cuda_backend *be, const step *s, const void *x, const void *w, const void *y, err *e)
@@ -148,13 +136,11 @@ static upsample_args enlarge(const step *s, const tensor *small)
 
 static ddpm_status upconv_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
 {
-    const tensor *w = s->in[UPCONV_W], *image = cuda_without(be, CUDA_NO_UPCONV) ? s->in[UPCONV_X] : NULL;
-    return prepare(be, s, (const int64_t[]){w->n, w->c}, image, scratch, e);
+    return prepare(be, s, cuda_without(be, CUDA_NO_UPCONV) ? s->in[UPCONV_X] : NULL, scratch, e);
 }
 
 static ddpm_status upconv_run(cuda_backend *be, const step *s, err *e)
 {
-    const upconv_impl *impl = s->impl;
     const tensor *x = s->in[UPCONV_X], *w = s->in[UPCONV_W], *bias = s->in[UPCONV_BIAS], *y = s->out[UPCONV_Y];
     if (cuda_without(be, CUDA_NO_UPCONV)) {
         const upsample_args a = enlarge(s, x);
@@ -162,18 +148,19 @@ static ddpm_status upconv_run(cuda_backend *be, const step *s, err *e)
         TRY(conv(be, s, a.y, w->low, y->data, e));
         return cuda_fill_rows(be, y, bias, y->data, e);
     }
-    TRY(fold(be, s, w, e));
-    TRY(cuda_fill_rows(be, y, bias, NULL, e));
-    return conv(be, s, y->data, cuda_scratch(s, impl->filter), x->data, e);
+    const bool beta = !cuda_without(be, CUDA_NO_BETA);
+    if (beta) TRY(cuda_fill_rows(be, y, bias, NULL, e));
+    TRY(conv(be, s, y->data, w->fold, x->data, e));
+    return beta ? DDPM_OK : cuda_fill_rows(be, y, bias, y->data, e);
 }
 
 /* ---- gradient of the input ---- */
 
 static ddpm_status upconv_dx_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
 {
-    const tensor *w = s->in[UPCONV_DX_W], *dx = s->out[UPCONV_DX_DX];
+    const tensor *dx = s->out[UPCONV_DX_DX];
     const bool aside = cuda_without(be, CUDA_NO_UPCONV) || step_adds(s, UPCONV_DX_DX);
-    return prepare(be, s, (const int64_t[]){w->n, w->c}, aside ? dx : NULL, scratch, e);
+    return prepare(be, s, aside ? dx : NULL, scratch, e);
 }
 
 static ddpm_status upconv_dx_run(cuda_backend *be, const step *s, err *e)
@@ -187,9 +174,8 @@ static ddpm_status upconv_dx_run(cuda_backend *be, const step *s, err *e)
         TRY(conv(be, s, a.x, w->low, dy->data, e));
         return rt_launched(k_upsample_bwd(be->stream, &a), e);
     }
-    TRY(fold(be, s, w, e));
     void *to = add ? cuda_scratch(s, impl->image) : dx->data;
-    TRY(conv(be, s, dy->data, cuda_scratch(s, impl->filter), to, e));
+    TRY(conv(be, s, dy->data, w->fold, to, e));
     return add ? cuda_copy_as(be, to, cuda_storage(dx), dx, true, e) : DDPM_OK;
 }
 
@@ -199,8 +185,12 @@ static ddpm_status upconv_dw_prepare(cuda_backend *be, step *s, size_t *scratch,
 {
     const tensor *x = s->in[UPCONV_DW_X], *dy = s->in[UPCONV_DW_DY];
     s->side = !cuda_without(be, CUDA_NO_SIDE);
-    TRY(prepare(be, s, (const int64_t[]){x->c, dy->c}, cuda_without(be, CUDA_NO_UPCONV) ? x : NULL, scratch, e));
+    const bool plain = cuda_without(be, CUDA_NO_UPCONV);
+    TRY(prepare(be, s, plain ? x : NULL, scratch, e));
     upconv_impl *impl = s->impl;
+    if (plain && x->dtype == DTYPE_F32)
+        impl->dw = cuda_target(be, s->out[UPCONV_DW_DW], step_adds(s, UPCONV_DW_DW), scratch);
+    impl->filter = cuda_piece(scratch, (size_t)((plain ? 9 : 16) * x->c * dy->c) * dtype_size(be->base.act));
     if (s->out[UPCONV_DW_DBIAS]) impl->sums = cuda_piece(scratch, column_sum_scratch(dy->n * tensor_hw(dy), dy->c));
     return DDPM_OK;
 }
@@ -212,10 +202,11 @@ static ddpm_status plain_dw(cuda_backend *be, const step *s, const void *dy, err
     const tensor *x = s->in[UPCONV_DW_X], *dw = s->out[UPCONV_DW_DW];
     const upsample_args a = enlarge(s, x);
     const bool low = x->dtype != DTYPE_F32;
-    void *gradient = low ? cuda_scratch(s, impl->filter) : dw->data;
+    void *gradient = low ? cuda_scratch(s, impl->filter) : cuda_target_data(s, &impl->dw, dw);
     TRY(rt_launched(k_upsample(be->stream, &a), e));
     TRY(conv(be, s, a.y, gradient, dy, e));
-    return low ? cuda_copy_as(be, gradient, STORE_BF16, dw, step_adds(s, UPCONV_DW_DW), e) : DDPM_OK;
+    return low ? cuda_copy_as(be, gradient, STORE_BF16, dw, step_adds(s, UPCONV_DW_DW), e)
+               : cuda_target_finish(be, s, &impl->dw, dw, e);
 }
 
 static ddpm_status upconv_dw_run(cuda_backend *be, const step *s, err *e)

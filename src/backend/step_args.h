@@ -1,0 +1,153 @@
+/* step_args.h - a step's operands as its kernel takes them, for the ops that both backends run by kernels/ alone.
+ *
+ * Scratch is the backend's own affair and is not filled in. */
+#ifndef DDPM_STEP_ARGS_H
+#define DDPM_STEP_ARGS_H
+#include "adamw.h"
+#include "dropout.h"
+#include "grad_norm.h"
+#include "mse.h"
+#include "plan/operands.h"
+#include "plan/step.h"
+#include "q_sample.h"
+#include "sampler_next.h"
+#include "sampler_step.h"
+#include "tally.h"
+#include "time_embed.h"
+
+static inline void *step_data(const tensor *t) { return t ? t->data : NULL; }
+static inline storage step_storage(const tensor *t) { return t && t->dtype == DTYPE_BF16 ? STORE_BF16 : STORE_F32; }
+
+static inline q_sample_args step_q_sample(const step *s)
+{
+    const tensor *xt = s->out[Q_SAMPLE_XT];
+    return (q_sample_args){.images = s->in[Q_SAMPLE_IMAGES]->data,
+                           .index = step_data(s->in[Q_SAMPLE_INDEX]),
+                           .table = s->in[Q_SAMPLE_TABLE]->data,
+                           .state = s->in[Q_SAMPLE_STATE]->data,
+                           .xt = xt->data,
+                           .xt_type = step_storage(xt),
+                           .t = s->out[Q_SAMPLE_T]->data,
+                           .n = (int)xt->n,
+                           .h = (int)xt->h,
+                           .w = (int)xt->w,
+                           .c = (int)xt->c,
+                           .T = s->a.noise.timesteps,
+                           .flip = s->a.noise.flip};
+}
+
+static inline mse_args step_mse(const step *s)
+{
+    const tensor *pred = s->in[MSE_PRED];
+    return (mse_args){.pred = pred->data,
+                      .pred_type = step_storage(pred),
+                      .images = s->in[MSE_IMAGES]->data,
+                      .index = step_data(s->in[MSE_INDEX]),
+                      .t = s->in[MSE_T]->data,
+                      .table = s->in[MSE_TABLE]->data,
+                      .state = s->in[MSE_STATE]->data,
+                      .loss = s->out[MSE_LOSS]->data,
+                      .dpred = step_data(s->out[MSE_DPRED]),
+                      .n = (int)pred->n,
+                      .h = (int)pred->h,
+                      .w = (int)pred->w,
+                      .c = (int)pred->c,
+                      .flip = s->a.mse.flip,
+                      .grad_scale = s->a.mse.grad_scale};
+}
+
+static inline tally_args step_tally(const step *s)
+{
+    const int n = (int)s->in[TALLY_LOSS]->n;
+    return (tally_args){.loss = s->in[TALLY_LOSS]->data,
+                        .state = s->out[TALLY_STATE_OUT]->data,
+                        .n = n,
+                        .scale = s->a.tally.scale,
+                        .advance = (uint64_t)n};
+}
+
+static inline grad_norm_args step_grad_norm(const step *s)
+{
+    return (grad_norm_args){.g = s->in[UPDATE_G]->data,
+                            .state = s->in[UPDATE_STATE]->data,
+                            .history = step_data(s->out[UPDATE_HISTORY]),
+                            .count = tensor_count(s->in[UPDATE_G]),
+                            .update = {.lr = s->a.update.lr,
+                                       .beta1 = s->a.update.beta1,
+                                       .beta2 = s->a.update.beta2,
+                                       .max_grad_norm = s->a.update.max_grad_norm,
+                                       .ema_decay = s->a.update.ema_decay,
+                                       .warmup_steps = s->a.update.warmup_steps,
+                                       .total_steps = s->a.update.total_steps,
+                                       .schedule = s->a.update.schedule,
+                                       .ema_warmup = s->a.update.ema_warmup}};
+}
+
+static inline adamw_args step_adamw(const step *s)
+{
+    return (adamw_args){.w = s->out[UPDATE_W]->data,
+                        .g = s->in[UPDATE_G]->data,
+                        .m = s->out[UPDATE_M]->data,
+                        .v = s->out[UPDATE_V]->data,
+                        .ema = step_data(s->out[UPDATE_EMA]),
+                        .low = step_data(s->out[UPDATE_LOW]),
+                        .low_type = step_storage(s->out[UPDATE_LOW]),
+                        .state = s->in[UPDATE_STATE]->data,
+                        .count = tensor_count(s->in[UPDATE_G]),
+                        .beta1 = s->a.update.beta1,
+                        .beta2 = s->a.update.beta2,
+                        .eps = s->a.update.eps,
+                        .weight_decay = s->a.update.weight_decay,
+                        .zero_grad = s->a.update.zero_grad};
+}
+
+static inline dropout_args step_dropout(const step *s)
+{
+    const tensor *x = s->in[POINT_X];
+    return (dropout_args){.x = x->data,
+                          .y = s->out[POINT_Y]->data,
+                          .type = step_storage(x),
+                          .state = s->in[POINT_STATE]->data,
+                          .n = (int)x->n,
+                          .d = (int)(tensor_hw(x) * x->c),
+                          .p = s->a.dropout.p,
+                          .layer = s->a.dropout.layer,
+                          .accumulate = step_adds(s, POINT_Y)};
+}
+
+static inline time_embed_args step_time_embed(const step *s)
+{
+    const tensor *y = s->out[EMBED_Y];
+    return (time_embed_args){.t = s->in[EMBED_T]->data,
+                             .freq = s->in[EMBED_FREQ]->data,
+                             .y = y->data,
+                             .y_type = step_storage(y),
+                             .n = (int)y->n,
+                             .dim = (int)y->c,
+                             .flip_sin_to_cos = s->a.embed.flip_sin_to_cos};
+}
+
+static inline sampler_next_args step_sampler_next(const step *s)
+{
+    return (sampler_next_args){.rows = s->in[SAMPLER_ROWS]->data,
+                               .state = s->out[SAMPLER_NEXT_STATE]->data,
+                               .t = s->out[SAMPLER_NEXT_T]->data,
+                               .n = (int)s->out[SAMPLER_NEXT_T]->n};
+}
+
+static inline sampler_step_args step_sampler_step(const step *s)
+{
+    const tensor *x = s->out[SAMPLER_STEP_X], *model = s->in[SAMPLER_STEP_MODEL];
+    return (sampler_step_args){.x = x->data,
+                               .model = model->data,
+                               .model_type = step_storage(model),
+                               .x0_prev = step_data(s->out[SAMPLER_STEP_X0_PREV]),
+                               .x_saved = step_data(s->out[SAMPLER_STEP_X_SAVED]),
+                               .rows = s->in[SAMPLER_STEP_ROWS]->data,
+                               .state = s->in[SAMPLER_STEP_STATE]->data,
+                               .ids = s->in[SAMPLER_STEP_IDS]->data,
+                               .n = (int)x->n,
+                               .d = (int)(tensor_hw(x) * x->c)};
+}
+
+#endif

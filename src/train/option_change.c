@@ -1,0 +1,33 @@
+#include "train/option_change.h"
+
+#include <string.h>
+
+static bool is_network(config_id option)
+{
+    return !strncmp(config_options[option].key, "model.", 6) && option != OPTION_model_dropout &&
+           option != OPTION_model_init_from;
+}
+
+/* Does the option change what the rest of the run computes? */
+static bool matters(const ddpm_config *now, config_id option)
+{
+    static const char *const sections[] = {"data.", "diffusion.", "train.", "ema."};
+    static const config_id idle[] = {OPTION_data_path, OPTION_data_prefetch, OPTION_data_cache_mb, OPTION_data_resident,
+                                     OPTION_train_max_skipped};
+    const bool ends_matter = !strcmp(now->train.lr_scheduler, "linear") ||
+                             !strcmp(now->train.lr_scheduler, "cosine"); /* they fall to 0 at the last step */
+    for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
+        if (option == idle[i]) return false;
+    if (option == OPTION_train_steps || option == OPTION_train_epochs) return ends_matter;
+    if (option == OPTION_seed || option == OPTION_model_dropout || option == OPTION_precision) return true;
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
+        if (!strncmp(config_options[option].key, sections[i], strlen(sections[i]))) return true;
+    return false;
+}
+
+option_change option_changed(const ddpm_config *before, const ddpm_config *now, config_id option)
+{
+    if (config_same(before, now, option)) return CHANGE_OF_NOTHING;
+    if (is_network(option)) return CHANGE_OF_NETWORK;
+    return matters(now, option) ? CHANGE_OF_RESULTS : CHANGE_OF_NOTHING;
+}

@@ -1,0 +1,90 @@
+/* Uploads to the emulated device, by way of a ring of pinned buffers. */
+#include "backend/step_list.h"
+
+Test(cuda_staging, what_was_given_may_change_at_once)
+{
+    enum { UPLOADS = 3 * STAGINGS + 1 };
+    list l;
+    open_list(&l, 0);
+    emu_set_timing(EMU_ALL_LATE);
+    for (int i = 0; i < UPLOADS; i++) put(&l, i, (float)i); /* from the stack, and gone */
+    for (int i = 0; i < UPLOADS; i++) cr_expect_eq(get(&l, i), (float)i);
+    close_list(&l);
+}
+
+/* A buffer is waited for when its turn comes again, and no sooner. */
+Test(cuda_staging, uploads_wait_for_no_more_than_they_must)
+{
+    list l;
+    open_list(&l, 0);
+    emu_set_timing(EMU_ALL_LATE);
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < STAGINGS; i++) {
+            emu_fail_at(0);
+            put(&l, i, 1);
+            cr_expect_eq(emu_calls(), round ? 3 : 4); /* (event, memory | wait,) copy, record */
+        }
+    cr_expect_eq(emu_live().host_memory, STAGINGS + 1); /* and the turns of loops */
+    close_list(&l);
+}
+
+Test(cuda_staging, uploads_of_any_size)
+{
+    const size_t sizes[] = {0,
+                            4,
+                            400,
+                            40,
+                            0,
+                            4000,
+                            4,
+                            1,
+                            4001,
+                            40000,
+                            40001,
+                            40001,
+                            40001,
+                            40001,
+                            ((size_t)64 << 20) + 4,
+                            4,
+                            (size_t)64 << 20};
+    const size_t most = ((size_t)64 << 20) + 4;
+    list l;
+    unsigned char *sent, *seen;
+    void *there;
+    OK(mem_array(&sent, most, 1, "test", &why));
+    OK(mem_array(&seen, most, 1, "test", &why));
+    open_list(&l, 0);
+    OK(l.be->fn->alloc(l.be, most, &there, &why));
+    emu_set_timing(EMU_ALL_LATE);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        memset(sent, (int)i + 1, sizes[i]);
+        OK(l.be->fn->upload(l.be, there, sent, sizes[i], &why));
+        memset(sent, 99, sizes[i]);
+        OK(l.be->fn->download(l.be, seen, there, sizes[i], &why));
+        for (size_t k = 0; k < sizes[i]; k += k + 2 < sizes[i] && k > 8192 ? 4097 : 1)
+            cr_assert_eq(seen[k], i + 1, "upload %zu, byte %zu: %d", i, k, seen[k]);
+    }
+    mem_free(sent);
+    mem_free(seen);
+    l.be->fn->release(l.be, there);
+    close_list(&l);
+}
+
+/* The state is as it was where there is no pinned memory: the next upload of that buffer takes it anew. */
+Test(cuda_staging, an_upload_without_memory_leaves_the_device_alive)
+{
+    list l;
+    const float v[N] = {1, 2, 3, 4, 5};
+    open_list(&l, 0);
+    emu_fail_at(2); /* event, memory */
+    cr_assert_eq(l.be->fn->upload(l.be, l.memory, v, sizeof v, &why), DDPM_ENOMEM);
+    for (int i = 0; i < STAGINGS - 1; i++) put(&l, i, (float)i); /* of the other buffers */
+    put(&l, 0, 1);
+    for (int i = 0; i < STAGINGS - 1; i++) put(&l, i, (float)i);
+    float more[2 * ROOM] = {0};
+    emu_fail_at(2); /* wait, memory */
+    cr_assert_eq(l.be->fn->upload(l.be, l.memory, more, sizeof more, &why), DDPM_ENOMEM);
+    for (int i = 0; i < 2 * STAGINGS; i++) put(&l, i, (float)i);
+    for (int i = 0; i < 2 * STAGINGS; i++) cr_expect_eq(get(&l, i), (float)i);
+    close_list(&l);
+}

@@ -1,0 +1,376 @@
+/* The copies that the cuda backend keeps of the weights (low precision, the folded filters of upconv), on
+ * the emulated device: they are those of the weights as they are, whoever changed these, and memory is
+ * counted with them. */
+#include "adamw.h"
+#include "backend/cuda/cuda_backend.h"
+#include "core/mem.h"
+#include "emu/emu_control.h"
+#include "math/bf16.h"
+#include "ops/nn.h"
+#include "support/ok.h"
+#include "train/fit.h"
+#include "train/generator.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+enum { SIDE = 8, PIXELS = SIDE * SIDE, UPCONVS = 2 };
+
+static err why; /* each test is a process of its own */
+
+static void nothing_is_left(void) { cr_expect_eq(emu_live_total(), 0); }
+TestSuite(emu_copies, .fini = nothing_is_left, .timeout = 900);
+
+typedef struct engine {
+    backend *be;
+    model *m;
+    params *store; /* the model's */
+    trainer *t;
+    generator *g[2]; /* from the weights; from the EMA */
+} engine;
+
+static network three_levels(void)
+{
+    network net = {.kind = NETWORK_UNET, .unet = unet_config_default()};
+    net.unet.sample_size_h = net.unet.sample_size_w = SIDE;
+    net.unet.in_channels = net.unet.out_channels = 1;
+    net.unet.n_block = UPCONVS + 1;
+    for (int i = 0; i < net.unet.n_block; i++) net.unet.block[i] = (unet_block){i ? 6 : 2, UNET_DOWN, UNET_UP};
+    net.unet.layers_per_block = 1;
+    net.unet.norm_num_groups = 2;
+    net.unet.attention_head_dim = 0;
+    return net;
+}
+
+static void open_model(engine *x, precision_kind precision, unsigned debug)
+{
+    const network net = three_levels();
+    const scheduler_config scheduler = scheduler_config_default();
+    const backend_spec spec = {.device = "cuda", .precision = precision, .debug = debug | CUDA_NO_TUNING};
+    OK(backend_create(&spec, &x->be, &why));
+    OK(model_create(x->be, &net, &scheduler, &x->m, &why));
+    x->store = x->m->store;
+}
+
+static void open_trainer(engine *x, int micro_batches)
+{
+    trainer_spec spec = {.batch = 1, .h = SIDE, .w = SIDE, .micro_batches = micro_batches, .seed = 5};
+    spec.update.update.lr = 2e-2;
+    spec.update.update.beta1 = 0.9, spec.update.update.beta2 = 0.999, spec.update.update.eps = 1e-8;
+    spec.update.update.ema_decay = 0.7;
+    OK(trainer_create(x->m, &spec, &x->t, &why));
+}
+
+static void open_generator(engine *x, arena_kind weights)
+{
+    const generator_spec spec = {
+        .batch = 1, .h = SIDE, .w = SIDE, .steps = 2, .seed = 9, .weights = weights, .scheduler = x->m->scheduler};
+    OK(generator_create(x->m, &spec, &x->g[weights == ARENA_EMA], &why));
+}
+
+static engine create(precision_kind precision, int micro_batches)
+{
+    engine x = {0};
+    open_model(&x, precision, 0);
+    open_trainer(&x, micro_batches);
+    OK(trainer_allocate(x.t, &why));
+    OK(params_init(x.store, 1, &why));
+    for (int i = 0; i < 2; i++) {
+        open_generator(&x, i ? ARENA_EMA : ARENA_PARAM);
+        OK(generator_allocate(x.g[i], &why));
+    }
+    return x;
+}
+
+static void destroy(engine *x)
+{
+    for (int i = 0; i < 2; i++) generator_destroy(x->g[i]);
+    trainer_destroy(x->t);
+    model_destroy(x->m);
+    backend_destroy(x->be);
+}
+
+static void train(engine *x, int steps, int micro_batches)
+{
+    uint8_t image[PIXELS];
+    for (int i = 0; i < PIXELS; i++) image[i] = (uint8_t)(i * 29 + i * i % 83);
+    for (int i = 0; i < steps; i++) {
+        for (int k = 0; k < micro_batches; k++) OK(trainer_accumulate(x->t, image, &why));
+        OK(trainer_update(x->t, &why));
+    }
+}
+
+static void sample(engine *x, arena_kind weights, float picture[PIXELS])
+{
+    const int64_t id = 3;
+    OK(generator_run(x->g[weights == ARENA_EMA], &id, 1, picture, &why));
+}
+
+static float *weights_of(const engine *x, arena_kind arena)
+{
+    float *w;
+    OK(mem_array(&w, x->store->count, sizeof *w, "test", &why));
+    OK(params_get(x->store, arena, w, &why));
+    return w;
+}
+
+/* ---- are the copies those of the weights? ---- */
+
+static void *copy_of(const engine *x, arena_kind arena, size_t count)
+{
+    void *copy;
+    cr_assert_not_null(x->store->arena[arena]);
+    OK(mem_array(&copy, count, dtype_size(x->be->act), "test", &why));
+    OK(x->be->fn->download(x->be, copy, x->store->arena[arena], count * dtype_size(x->be->act), &why));
+    return copy;
+}
+
+static void expect_kept(const engine *x, const void *copy, size_t i, float want, const char *what)
+{
+    if (x->be->act == DTYPE_BF16)
+        cr_assert_eq(((const bf16 *)copy)[i].bits, bf16_of(want).bits, "%s, element %zu", what, i);
+    else
+        cr_assert_eq(((const float *)copy)[i], want, "%s, element %zu: %g, not %g", what, i,
+                     (double)((const float *)copy)[i], (double)want);
+}
+
+/* Row or column a of K sees these of W (kernels/upconv_fold.h), at most two: a sum of any order. */
+static const bool sees[4][3] = {{false, false, true}, {false, true, true}, {true, true, false}, {true, false, false}};
+
+static float folded(const float *w, const param_fold *f, int a, int b, int co, int ci)
+{
+    float sum = 0;
+    for (int j = 0; j < 3; j++) {
+        float column = 0;
+        for (int i = 0; i < 3; i++)
+            if (sees[a][i]) column += w[((co * 3 + i) * 3 + j) * f->cin + ci];
+        if (sees[b][j]) sum += column;
+    }
+    return sum;
+}
+
+static void expect_current(const engine *x, arena_kind arena, const char *when)
+{
+    const bool ema = arena == ARENA_EMA;
+    const param_folds *folds = &x->store->folds;
+    float *w = weights_of(x, arena);
+    void *k = copy_of(x, ema ? ARENA_EMA_FOLD : ARENA_PARAM_FOLD, folds->count);
+    cr_assert_eq(folds->n, UPCONVS);
+    for (int i = 0; i < folds->n; i++) {
+        const param_fold *f = &folds->list[i];
+        cr_assert(f->cout == 6 && f->cin == 6);
+        for (int e = 0; e < 16 * f->cout * f->cin; e++) {
+            const int co = e % f->cout, b = e / f->cout % 4, a = e / f->cout / 4 % 4, ci = e / f->cout / 16;
+            expect_kept(x, k, f->fold + (size_t)e, folded(w + f->weight, f, a, b, co, ci), when);
+        }
+    }
+    mem_free(k);
+    if (x->be->act != DTYPE_F32) {
+        k = copy_of(x, ema ? ARENA_EMA_LOW : ARENA_PARAM_LOW, x->store->count);
+        for (size_t i = 0; i < x->store->count; i++) expect_kept(x, k, i, w[i], when);
+        mem_free(k);
+    }
+    mem_free(w);
+}
+
+static const struct {
+    precision_kind precision;
+    int micro_batches;
+} ways[] = {{PRECISION_FP32, 1}, {PRECISION_BF16, 1}, {PRECISION_BF16, 2}};
+enum { WAYS = sizeof ways / sizeof *ways };
+
+Test(emu_copies, follow_the_weights_through_training_and_sampling)
+{
+    float picture[PIXELS];
+    for (int i = 0; i < WAYS; i++) {
+        const int micro_batches = ways[i].micro_batches;
+        engine x = create(ways[i].precision, micro_batches);
+        for (int k = 0; k < 3; k++) { /* one by one, recorded, replayed */
+            train(&x, 1, micro_batches);
+            expect_current(&x, ARENA_PARAM, "after a step");
+        }
+        sample(&x, ARENA_EMA, picture);
+        expect_current(&x, ARENA_EMA, "after sampling");
+        expect_current(&x, ARENA_PARAM, "after sampling");
+        train(&x, 2, micro_batches);
+        expect_current(&x, ARENA_PARAM, "after more steps");
+        sample(&x, ARENA_EMA, picture);
+        expect_current(&x, ARENA_EMA, "after sampling again");
+        destroy(&x);
+    }
+}
+
+Test(emu_copies, follow_weights_set_from_outside)
+{
+    static const arena_kind arenas[] = {ARENA_PARAM, ARENA_EMA};
+    float picture[PIXELS];
+    engine x = create(PRECISION_BF16, 1);
+    train(&x, 3, 1);
+    for (int i = 0; i < 2; i++) {
+        sample(&x, arenas[i], picture);
+        float *w = weights_of(&x, arenas[i]);
+        for (size_t k = 0; k < x.store->count; k++) w[k] *= 1.25f;
+        OK(params_set(x.store, arenas[i], w, &why));
+        OK(params_refresh(x.store, arenas[i], &why));
+        expect_current(&x, arenas[i], "after params_set()");
+        mem_free(w);
+    }
+    OK(params_init(x.store, 2, &why));
+    for (int i = 0; i < 2; i++) {
+        sample(&x, arenas[i], picture);
+        expect_current(&x, arenas[i], "after params_init()");
+    }
+    destroy(&x);
+}
+
+/* A refresh that has nothing to make does not count for copies that come later. */
+Test(emu_copies, are_made_where_they_come_late)
+{
+    static const arena_kind arenas[] = {ARENA_PARAM, ARENA_EMA};
+    engine x = {0};
+    open_model(&x, PRECISION_BF16, 0);
+    OK(params_allocate(x.store, false, true, &why));
+    OK(params_init(x.store, 1, &why));
+    for (int i = 0; i < 2; i++) {
+        OK(params_refresh(x.store, arenas[i], &why));
+        open_generator(&x, arenas[i]);
+        OK(generator_allocate(x.g[i], &why));
+        OK(params_refresh(x.store, arenas[i], &why));
+        expect_current(&x, arenas[i], "after the first refresh of copies");
+    }
+    destroy(&x);
+}
+
+/* What the plans read, rather than what lies there: a picture by copies that adamw kept is, bit for bit, the one
+ * by copies made anew, in another engine as after a restart. */
+Test(emu_copies, pictures_are_those_of_the_current_weights)
+{
+    static const arena_kind arenas[] = {ARENA_PARAM, ARENA_EMA};
+    for (int i = 0; i < WAYS; i++) {
+        float here[2][PIXELS], there[2][PIXELS], before[PIXELS];
+        engine x = create(ways[i].precision, ways[i].micro_batches), y = create(ways[i].precision, 1);
+        for (int k = 0; k < 2; k++) sample(&x, arenas[k], before), sample(&y, arenas[k], before);
+        train(&x, 3, ways[i].micro_batches);
+        for (int k = 0; k < 2; k++) {
+            float *w = weights_of(&x, arenas[k]);
+            OK(params_set(y.store, arenas[k], w, &why));
+            mem_free(w);
+        }
+        for (int k = 0; k < 2; k++) sample(&x, arenas[k], here[k]), sample(&y, arenas[k], there[k]);
+        cr_expect_arr_eq(here, there, sizeof here);
+        cr_expect_neq(memcmp(here[0], before, sizeof before), 0, "training has changed no picture");
+        cr_expect_neq(memcmp(here[0], here[1], sizeof before), 0, "the EMA's picture is that of the weights");
+        destroy(&y);
+        destroy(&x);
+    }
+}
+
+/* ---- memory ---- */
+
+/* An arena may be longer than was counted by the alignment of its end. */
+static void expect_taken(size_t before, size_t counted)
+{
+    enum { SLACK = 16 * MEM_ALIGN };
+    const size_t taken = emu_live().bytes - before;
+    cr_expect(taken >= counted && taken <= counted + SLACK, "%zu bytes were taken, %zu counted", taken, counted);
+}
+
+Test(emu_copies, memory_is_counted_with_them)
+{
+    for (int i = 0; i < WAYS; i++)
+        for (int without = 0; without < 2; without++) {
+            engine x = {0};
+            open_model(&x, ways[i].precision, without ? CUDA_NO_UPCONV : 0);
+            const size_t low = x.be->act == DTYPE_F32 ? 0 : x.store->count * dtype_size(x.be->act);
+            const size_t folds = without ? 0 : (size_t)UPCONVS * 16 * 36 * dtype_size(x.be->act);
+            cr_expect(params_copy_bytes(x.store) >= low + folds &&
+                      params_copy_bytes(x.store) <= low + folds + 8 * MEM_ALIGN);
+            open_trainer(&x, 1);
+            const size_t start = emu_live().bytes;
+            OK(trainer_allocate(x.t, &why));
+            expect_taken(start, fit_total(trainer_needs(x.t)));
+            const size_t middle = emu_live().bytes;
+            open_generator(&x, ARENA_EMA);
+            OK(generator_allocate(x.g[1], &why));
+            expect_taken(middle, generator_bytes(x.g[1]) + params_copy_bytes(x.store));
+            cr_expect_eq(params_copy_bytes_left(x.store, ARENA_EMA), 0);
+            destroy(&x);
+        }
+}
+
+Test(emu_copies, sampling_that_does_not_fit_with_them_is_refused)
+{
+    engine x = {0};
+    open_model(&x, PRECISION_BF16, 0);
+    OK(params_allocate(x.store, false, false, &why));
+    OK(params_init(x.store, 1, &why));
+    open_generator(&x, ARENA_PARAM);
+    const size_t need = generator_bytes(x.g[0]) + params_copy_bytes(x.store);
+    emu_get_device()->total = emu_live().bytes + need - 1;
+    cr_assert_eq(generator_allocate(x.g[0], &why), DDPM_ENOMEM);
+    cr_expect(strstr(why.text, "sampling needs"), "%s", why.text);
+    emu_get_device()->total = emu_live().bytes + need + 16 * MEM_ALIGN;
+    OK(generator_allocate(x.g[0], &why));
+    destroy(&x);
+}
+
+/* ---- what does not go ---- */
+
+static plan *upsamplings(backend *be, int n)
+{
+    plan *p;
+    OK(plan_create(be, &p, &why));
+    for (int i = 0; i < n; i++) {
+        plan_push(p, "up.%d", i);
+        (void)nn_upconv(p, plan_input(p, be->act, "x", 1, 2, 2, 2), 3, INIT_FAN_AVG, "conv");
+        plan_pop(p);
+    }
+    return p;
+}
+
+Test(emu_copies, more_filters_than_the_update_folds_are_refused)
+{
+    for (int without = 0; without < 2; without++)
+        for (int n = ADAMW_FOLDS; n <= ADAMW_FOLDS + 1; n++) {
+            backend *be;
+            params *s;
+            OK(backend_create(&(backend_spec){.device = "cuda", .debug = without ? CUDA_NO_UPCONV : 0}, &be, &why));
+            OK(params_create(be, &s, &why));
+            plan *p = upsamplings(be, n);
+            OK(params_declare(s, p, &why));
+            cr_expect_eq(s->folds.n, without ? 0 : n);
+            tensor *state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
+            nn_update(p, state, NULL, (int64_t)s->count, &s->folds, &(step_attr){.update = {.lr = 1}});
+            const ddpm_status st = plan_finish(p, &why);
+            cr_expect_eq(st, n > ADAMW_FOLDS && !without ? DDPM_EINVAL : DDPM_OK, "%d filters: %s", n, why.text);
+            if (st != DDPM_OK)
+                cr_expect_str_eq(why.text,
+                                 "update (adamw): 9 upsampling convolutions, and at most 8 get their filters folded "
+                                 "with the update: cuda.without=upconv folds none");
+            plan_destroy(p);
+            params_destroy(s);
+            backend_destroy(be);
+        }
+}
+
+Test(emu_copies, a_filter_declared_for_another_layer_is_refused)
+{
+    backend *be;
+    plan *p;
+    params *s;
+    OK(backend_create(&(backend_spec){.device = "cuda"}, &be, &why));
+    OK(params_create(be, &s, &why));
+    OK(plan_create(be, &p, &why));
+    plan_push(p, "up.0");
+    tensor *x = plan_input(p, be->act, "x", 1, 2, 2, 2);
+    (void)nn_conv2d(p, &(nn_conv_args){.x = x, .cout = 3, .kernel = 3, .name = "conv"});
+    OK(params_declare(s, p, &why));
+    OK(params_allocate(s, false, false, &why));
+    plan *other = upsamplings(be, 1);
+    cr_expect_eq(params_bind(s, other, ARENA_PARAM, &why), DDPM_EINVAL);
+    cr_expect_str_eq(why.text, "up.0.conv.weight: the model has it for an ordinary convolution");
+    plan_destroy(other);
+    plan_destroy(p);
+    params_destroy(s);
+    backend_destroy(be);
+}
