@@ -22,11 +22,7 @@ static const struct {
     {"up", mb_up, false, "mb3  upsampling convolutions, folded and not"},
     {"attention", mb_attention, false, "mb4  attention, fused and from products"},
     {"overlap", mb_overlap, false, "mb7  a training step with and without each optimization"},
-    {"timeline", mb_timeline, false, "mb8  a training step by op"},
     {"sampling", mb_sampling, false, "mb9  network evaluations while sampling, by batch and kind of loop"},
-    {"step", mb_step, false, "     training steps (--serve: on request)"},
-    {"sample", mb_sample, false, "     sampling loops (--serve: on request)"},
-    {"weights", mb_weights, false, "     write the initial weights as a pipeline folder (--out)"},
     {"predict", mb_predict, false, "     the network of --weights applied to --images FILE, into --out FILE"},
 #ifdef MB_CUDA
     {"device", mb_device, false, "     cuDNN's description of the device (--out FILE)"},
@@ -48,9 +44,8 @@ static int usage(FILE *to, int code)
                       "  --only TEXT       rows whose name has it in it\n"
                       "  --repeats N       of each figure (20); --warmup N before it (3)\n"
                       "  --seconds S       begin no new row after so many (500)\n"
-                      "  --weights DIR     pipeline folder; --images FILE raw u8 NHWC\n"
-                      "  --batches LIST    of `sampling` (1,16,64,256); --out PATH; --plans FILE plan cache\n"
-                      "  --serve           step, sample: answer to numbers of turns on the standard input\n");
+                      "  --weights DIR     of `predict`: pipeline folder; --images FILE its inputs\n"
+                      "  --batches LIST    of `sampling` (1,16,64,256); --out PATH; --plans FILE plan cache\n");
     return code;
 }
 
@@ -85,10 +80,6 @@ static ddpm_status read_flag(mb_options *o, int argc, char **argv, int *i, err *
                           {"--batches", &o->batches, NULL},
                           {"--out", &o->out, NULL},
                           {"--plans", &o->backend.plan_cache, NULL}};
-    if (!strcmp(argv[*i], "--serve")) {
-        o->serve = true;
-        return DDPM_OK;
-    }
     for (size_t k = 0; k < sizeof flags / sizeof flags[0]; k++) {
         if (strcmp(argv[*i], flags[k].name) != 0) continue;
         if (++*i == argc) return err_set(e, DDPM_EINVAL, "%s: its value is missing", flags[k].name);
@@ -140,7 +131,7 @@ static ddpm_status run(mb_run *r, int which, err *e)
     const int side = c->data.resolution ? c->data.resolution : 32;
     r->image = (image_shape){side, side, c->data.channels ? c->data.channels : 3};
     TRY(backend_create(&r->o->backend, &r->be, e));
-    if (!r->o->serve) describe(r, benchmarks[which].name); /* else the output belongs to the answers */
+    describe(r, benchmarks[which].name);
 #ifdef MB_CUDA
     if (benchmarks[which].copy) TRY(mb_measure_copy(r, e));
 #endif

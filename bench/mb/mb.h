@@ -10,22 +10,19 @@
 #include "io/json_out.h"
 #include "model/model.h"
 #include "ops/nn.h"
-#include "train/generator.h"
-#include "train/recipe.h"
-#include "train/trainer.h"
+#include "train/bench.h"
 
 typedef struct mb_options {
     ddpm_config config; /* of the files and key=value arguments: network, batch, optimizer */
     backend_spec backend;
     const char *json;    /* file; "": none */
     const char *only;    /* rows whose name has this in it; "": all */
-    const char *weights; /* pipeline folder; "": drawn from the seed */
-    const char *images;  /* raw u8 NHWC file; "": random bytes */
+    const char *weights; /* predict: pipeline folder; "": drawn from the seed */
+    const char *images;  /* predict: file of its inputs */
     const char *out;     /* folder to write to */
     const char *batches; /* "1,16,64": those that `sampling` takes */
     int repeats, warmup; /* of each figure */
     double seconds;      /* begin nothing new after so many */
-    bool serve;          /* step, sample: time on request (mb_serve.c) */
 } mb_options;
 
 typedef struct mb_run {
@@ -39,33 +36,14 @@ typedef struct mb_run {
 } mb_run;
 
 typedef ddpm_status mb_function(mb_run *r, err *e);
-mb_function mb_norm, mb_up, mb_attention, mb_timeline, mb_overlap, mb_sampling, mb_step, mb_sample, mb_weights,
-    mb_predict;
+mb_function mb_norm, mb_up, mb_attention, mb_overlap, mb_sampling, mb_predict;
 mb_function mb_device, mb_ceilings, mb_conv, mb_graph; /* cuda only */
 
 static inline bool mb_late(const mb_run *r, double now) { return now - r->begin > r->o->seconds; }
 bool mb_wanted(const mb_run *r, const char *row); /* by name and time */
 static inline bool mb_on_cuda(const backend *be) { return be->fn->name[1] == 'u'; }
 
-/* ---- time (mb_time.c) ---- */
-
-typedef struct timing {
-    int n;
-    double median, p10, p90, min, max; /* ms */
-} timing;
-timing timing_of(double *ms, int n); /* sorts ms */
-void timing_put(json_out *j, const char *key, const timing *t);
-
-/* A point in the work of a backend: an event of its stream, or the clock where it runs at once. */
-typedef struct stamp {
-    void *event;
-    double seconds;
-} stamp;
-DDPM_MUST_CHECK ddpm_status stamps_create(backend *be, stamp **out, int n, err *e);
-void stamps_destroy(stamp *stamps, int n); /* takes NULL */
-DDPM_MUST_CHECK ddpm_status stamp_set(backend *be, stamp *s, err *e);
-DDPM_MUST_CHECK ddpm_status stamp_ms(const stamp *from, const stamp *to, double *ms, err *e); /* waits for `to` */
-DDPM_MUST_CHECK ddpm_status mb_wait(backend *be, err *e);                                     /* for all work */
+/* ---- time (mb_time.c); train/timing.h has the rest ---- */
 
 /* The list of steps, each run of it; the list stays where it is until the steps are gone. */
 DDPM_MUST_CHECK ddpm_status time_steps(const mb_run *r, backend *be, step *const *steps, int n, timing *out, err *e);
@@ -134,21 +112,8 @@ DDPM_MUST_CHECK ddpm_status op_time(const mb_run *r, op_bench *b, op_times *out,
  * Destroy both, also after a failure. */
 DDPM_MUST_CHECK ddpm_status net_list(const mb_run *r, plan **out, model **m, err *e);
 DDPM_MUST_CHECK ddpm_status mb_model(const mb_run *r, backend *be, model **out, err *e); /* without memory */
-/* Weights into PARAM and EMA of a model whose memory is there: --weights, or from the seed. */
-DDPM_MUST_CHECK ddpm_status mb_load(const mb_run *r, model *m, bool ema, err *e);
-trainer_spec mb_trainer_spec(const mb_run *r);
-
-/* Images from a file or random; batches are drawn from them. */
-typedef struct image_source {
-    uint8_t *bytes; /* [count, bytes_each] */
-    int64_t count, bytes_each, batch;
-    int64_t *index; /* [batch] */
-    uint64_t drawn;
-} image_source;
-DDPM_MUST_CHECK ddpm_status images_open(const mb_run *r, image_source *out,
-                                        err *e); /* close it, also after a failure */
-void images_close(image_source *s);
-const int64_t *images_next(image_source *s); /* the images of the next batch */
+/* Weights of a model whose memory is there: --weights, or from the seed. */
+DDPM_MUST_CHECK ddpm_status mb_load(const mb_run *r, model *m, err *e);
 
 /* Of the configuration that was read; NULL: none. */
 const struct predicted_step *mb_prediction(const mb_run *r);
@@ -156,31 +121,14 @@ const struct predicted_step *mb_prediction(const mb_run *r);
 /* Is this step like one that was seen?  Shapes and attributes, not places. */
 bool same_step(const step *a, const step *b);
 
-/* ---- training steps (mb_step.c) ---- */
+/* ---- training steps (mb_overlap.c) ---- */
 
 typedef struct step_bench {
-    backend *be; /* owned, where it is not the run's */
-    bool own;
-    model *m;
-    trainer *t;
-    image_source images;
-    train_state state; /* after the last turns */
+    backend *own; /* NULL: the run's */
+    bench_train rig;
 } step_bench;
 /* Warm; on a backend of its own where `debug` differs from the run's. */
 DDPM_MUST_CHECK ddpm_status step_create(const mb_run *r, unsigned debug, step_bench *b, err *e);
 void step_destroy(step_bench *b);
-/* n steps of a step_bench: ms[n] of each, and the whole by the clock. */
-DDPM_MUST_CHECK ddpm_status step_time(void *context, int n, double *ms, double *wall_ms, err *e);
-
-/* ---- requests (mb_serve.c) ---- */
-
-/* Time n turns: ms[n] by stamps, the whole by the clock. */
-typedef ddpm_status serve_function(void *context, int n, double *ms, double *wall_ms, err *e);
-typedef struct server {
-    serve_function *time;
-    void *context;
-    void (*more)(void *context, json_out *j); /* what else to say after a turn; may be NULL */
-} server;
-DDPM_MUST_CHECK ddpm_status mb_serve(mb_run *r, const server *s, err *e);
 
 #endif

@@ -11,16 +11,16 @@ static ddpm_status time_copy(mb_run *r, void *to, const void *from, size_t bytes
     stamp *stamps;
     double ms[TURNS];
     ddpm_status st = DDPM_OK;
-    TRY(stamps_create(r->be, &stamps, TURNS + 1, e));
+    TRY(stamps_create(&stamps, TURNS + 1, e));
     for (int i = -2; i < TURNS; i++) { /* the first two warm up */
         if (i == 0) TRY_GOTO(stamp_set(r->be, &stamps[0], e));
         TRY_GOTO(rt_copy(to, from, bytes, be->main, e));
         if (i >= 0) TRY_GOTO(stamp_set(r->be, &stamps[i + 1], e));
     }
-    for (int i = 0; i < TURNS; i++) TRY_GOTO(stamp_ms(&stamps[i], &stamps[i + 1], &ms[i], e));
+    for (int i = 0; i < TURNS; i++) TRY_GOTO(stamp_ms(r->be, &stamps[i], &stamps[i + 1], &ms[i], e));
     *t = timing_of(ms, TURNS);
 done:
-    stamps_destroy(stamps, TURNS + 1);
+    stamps_destroy(r->be, stamps, TURNS + 1);
     return st;
 }
 

@@ -103,7 +103,7 @@ ddpm_status plan_bench_time(mb_run *r, plan_bench *b, int i, plan_times *out, er
     double ms[TURNS];
     ddpm_status st = DDPM_OK;
     TRY_GOTO(make_room(b, i, e));
-    TRY_GOTO(stamps_create(r->be, &stamps, n + 1, e));
+    TRY_GOTO(stamps_create(&stamps, n + 1, e));
     TRY_GOTO(each_set(b, i, e)); /* libraries load their code now */
     TRY_GOTO(rt_sync(b->be->main, e));
     graph = record(b, i);
@@ -114,12 +114,12 @@ ddpm_status plan_bench_time(mb_run *r, plan_bench *b, int i, plan_times *out, er
         TRY_GOTO(stamp_set(r->be, &stamps[k + 1], e));
     }
     for (int k = 0; k < n; k++) {
-        TRY_GOTO(stamp_ms(&stamps[k], &stamps[k + 1], &ms[k], e));
+        TRY_GOTO(stamp_ms(r->be, &stamps[k], &stamps[k + 1], &ms[k], e));
         ms[k] /= b->sets;
     }
     *out = (plan_times){timing_of(ms, n), graph != NULL};
 done:
     rt_graph_destroy(graph);
-    stamps_destroy(stamps, n + 1);
+    stamps_destroy(r->be, stamps, n + 1);
     return st;
 }

@@ -25,7 +25,7 @@ static ddpm_status build(const mb_run *r, predictor *f, err *e)
     plan_keep(f->p, f->out.y);
     TRY(plan_finish(f->p, e));
     TRY(params_allocate(f->m->store, false, false, e));
-    TRY(mb_load(r, f->m, false, e));
+    TRY(mb_load(r, f->m, e));
     TRY(plan_allocate(f->p, e));
     TRY(params_bind(f->m->store, f->p, ARENA_PARAM, e));
     TRY(params_refresh(f->m->store, ARENA_PARAM, e));

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""check.py CONFIG --mb PROGRAM [options]: are the rivals the same network as ours?
+"""check.py CONFIG --ddpm PROGRAM --mb PROGRAM [options]: are the rivals the same network as ours?
 
-Our initial weights, written by `mb weights` as a pipeline folder, go into both rivals; all must have as
+Our initial weights, written by `ddpm bench weights` as a pipeline folder, go into both rivals; all must have as
 many parameters and, in f32, make the same of the same x and t.  Prints one line each; exit code 1 where
 one differs.
 """
@@ -22,7 +22,8 @@ BOUND = {"fp32": 2e-5, "tf32": 5e-3, "bf16": 5e-2}
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("config")
-    p.add_argument("--mb", required=True)
+    p.add_argument("--ddpm", default="build/ddpm")
+    p.add_argument("--mb", default="build/bench/mb/mb")
     p.add_argument("--device", default="cpu", help="where our program computes")
     p.add_argument("--precision", default="fp32", choices=list(BOUND))
     p.add_argument("--batch", type=int, default=2)
@@ -43,10 +44,14 @@ def ours(o, folder, x, t, more):
 
 
 def run(o, arguments_):
+    """`predict` of mb."""
+    call(o, [o.mb, arguments_[0], "--device", o.device, o.config, f"train.batch={o.batch}", *arguments_[1:]])
+
+
+def call(o, command):
     env = dict(os.environ)
     if o.our_library_path:
         env["LD_LIBRARY_PATH"] = o.our_library_path
-    command = [o.mb, arguments_[0], "--device", o.device, o.config, f"train.batch={o.batch}", *arguments_[1:]]
     subprocess.run(command, check=True, env=env, stdout=sys.stderr)
 
 
@@ -54,7 +59,7 @@ def main():
     o = arguments()
     bad = 0
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        run(o, ["weights", "--out", folder])
+        call(o, [o.ddpm, "bench", "weights", o.config, "device=cpu", "save=" + folder])
         state, options = net.pipeline_state(folder), settings.options_of_pipeline(folder)
         state = {k: noisy(k, v) for k, v in state.items()}
         save(folder, state)

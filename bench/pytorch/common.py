@@ -12,7 +12,7 @@ import torch
 import variants
 
 
-def arguments(about):
+def arguments(about, mode):
     p = argparse.ArgumentParser(description=about)
     p.add_argument("config", help="configs/<name>.yaml")
     p.add_argument("--variant", default="fp32-eager-nhwc", help="words of variants.py")
@@ -33,7 +33,7 @@ def arguments(about):
     o.options, o.settings = settings.options_of_yaml(o.config)
     if o.no_dropout:
         o.options["dropout"] = 0.0
-    o.batch = o.batch or o.settings.get("train.batch", 128)
+    o.batch = o.batch or settings.batch_of_yaml(o.config, mode)
     return o
 
 
@@ -132,10 +132,17 @@ def quantiles(ms):
 
 
 def memory(o):
-    """Bytes that tensors took at most, and that PyTorch held of the device."""
-    if o.device != "cuda":
-        return {}
-    return {"memory_bytes": torch.cuda.max_memory_allocated(), "reserved_bytes": torch.cuda.max_memory_reserved()}
+    """Bytes: the most this process had; on a device what tensors took at most, and what PyTorch held of it."""
+    found = {"host_peak_bytes": host_peak()}
+    if o.device == "cuda":
+        found["memory_bytes"] = torch.cuda.max_memory_allocated()
+        found["reserved_bytes"] = torch.cuda.max_memory_reserved()
+    return found
+
+
+def host_peak():
+    with open("/proc/self/status") as f:
+        return next((1024 * int(line.split()[1]) for line in f if line.startswith("VmHWM:")), 0)
 
 
 def versions(o):

@@ -6,7 +6,7 @@ import time
 import common
 import torch
 
-ARGS = common.arguments(__doc__)
+ARGS = common.arguments(__doc__, "sample")
 
 
 def table(o):

@@ -66,6 +66,12 @@ def options_of_yaml(path):
     return o, settings
 
 
+def batch_of_yaml(path, mode):
+    """Images of a batch as our program takes them, unless told otherwise."""
+    found = read_yaml(path)
+    return found.get("train.batch", 128) if mode == "train" else found.get("sample.batch", 64)
+
+
 def options_of_pipeline(folder):
     with open(os.path.join(folder, "unet", "config.json")) as f:
         config = json.load(f)

@@ -10,7 +10,7 @@ import time
 import common
 import torch
 
-ARGS = common.arguments(__doc__)
+ARGS = common.arguments(__doc__, "train")
 
 
 def schedule(o):

@@ -58,14 +58,14 @@ SAMPLE_CUDA = [
     "tf32-compile-nhwc-graph",
     "purebf16-max-nhwc",
 ]
-TRAIN_CPU = SAMPLE_CPU = [
-    "fp32-compile-nhwc",
+TRAIN_CPU = SAMPLE_CPU = [  # what compiles for minutes comes last
     "fp32-eager-nhwc",
-    "fp32-compile-nchw",
     "fp32-eager-nchw",
-    "bf16-compile-nhwc",
     "bf16-eager-nhwc",
     "fp32-eager-nchw-diffusers",
+    "fp32-compile-nhwc",
+    "fp32-compile-nchw",
+    "bf16-compile-nhwc",
 ]
 
 

@@ -46,6 +46,13 @@ typedef struct backend_table {
     /* What was chosen by timing, a line each.  NULL: nothing is. */
     void (*report)(const backend *be, FILE *to);
     bool host_memory; /* memory may be touched from the host */
+
+    /* All four NULL where run() returns when its work is done.  wait(): until all that was given is done. */
+    ddpm_status (*wait)(backend *be, err *e);
+    /* A moment in the work: *mark (made where it is NULL) lies behind what was given so far. */
+    ddpm_status (*mark)(backend *be, void **mark, err *e);
+    ddpm_status (*mark_ms)(backend *be, void *from, void *to, double *ms, err *e); /* between two; waits for `to` */
+    void (*unmark)(backend *be, void *mark);                                       /* takes NULL */
 } backend_table;
 
 struct backend {

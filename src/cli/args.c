@@ -44,6 +44,25 @@ static ddpm_status read_flag(const char *text, cli_action *action, err *e)
     return refuse_flag(text, e);
 }
 
+/* `--json FILE`, another way to write json=FILE for a command that has the option. */
+static bool is_json_flag(const cli_command *command, const char *text)
+{
+    char key[CONFIG_KEY];
+    const config_scope scope = cli_scope(command);
+    (void)snprintf(key, sizeof key, "%s.json", command->name);
+    const int option = config_find(key);
+    return !strcmp(text, "--json") && option >= 0 && config_scope_has(&scope, (config_id)option);
+}
+
+static ddpm_status read_json_flag(cli_args *args, const char *file, err *e)
+{
+    char text[PATH_CAP + 8];
+    const config_scope scope = cli_scope(args->command);
+    if (!file) return err_set(e, DDPM_EINVAL, "--json: the name of a file is missing");
+    (void)snprintf(text, sizeof text, "json=%s", file);
+    return config_assign(&args->config, &scope, text, e);
+}
+
 /* Help and version are given whatever else is wrong with the line. */
 static cli_action asked_first(int argc, char **argv)
 {
@@ -132,7 +151,7 @@ static ddpm_status read_configs(cli_args *args, err *e)
     const cli_config configs = args->command->configs;
     const int files = configs == CLI_CONFIG_ARGUMENTS ? args->count : 0;
     for (int i = 0; i < files; i++) TRY(config_read_file(&args->config, args->argument[i], e));
-    if (configs == CLI_CONFIG_OF_RUN) TRY(read_config_of_run(args->argument[0], &args->config, e));
+    if (configs == CLI_CONFIG_OF_RUN) TRY(read_config_of_run(args->argument[args->count - 1], &args->config, e));
     return config_check(&args->config, e);
 }
 
@@ -146,6 +165,8 @@ ddpm_status cli_parse(const cli_command *commands, int count, int argc, char **a
     for (int i = 2; i < argc; i++) {
         if (!only_paths && strcmp(argv[i], "--") == 0)
             only_paths = true;
+        else if (!only_paths && is_json_flag(args->command, argv[i]))
+            TRY(read_json_flag(args, ++i < argc ? argv[i] : NULL, e));
         else
             TRY(read_argument(args, argv[i], only_paths, e));
     }

@@ -30,7 +30,7 @@ typedef struct cli_args {
 typedef enum cli_config {
     CLI_NO_CONFIG,
     CLI_CONFIG_ARGUMENTS, /* each one is a file */
-    CLI_CONFIG_OF_RUN     /* the first one is a file (.yaml, .yml), or a folder that may hold config.yaml */
+    CLI_CONFIG_OF_RUN     /* the last one is a file (.yaml, .yml), or a folder that may hold config.yaml */
 } cli_config;
 
 typedef ddpm_status cli_function(const cli_args *args, err *e);
@@ -46,7 +46,7 @@ struct cli_command {
 };
 
 /* The commands, each in its own cmd_<name>.c. */
-cli_function cmd_train, cmd_sample, cmd_noise, cmd_inspect;
+cli_function cmd_train, cmd_sample, cmd_noise, cmd_inspect, cmd_bench;
 
 /* Parse argv into *args, with one of commands[count], and read the configuration files.
  * DDPM_EINVAL: no or unknown command, unknown flag (names the nearest), wrong number of arguments, and

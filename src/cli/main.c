@@ -24,6 +24,20 @@ static const cli_command commands[] = {
      "inspect device precision threads cuda data model diffusion train ema", cmd_inspect,
      "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.\n\n"
      "  ddpm inspect configs/cifar10.yaml batch=64\n"},
+    {"bench", "Measure the speed of training, sampling and reading images",
+     "train|sample|ops|data|weights CONFIG.yaml|RUN", 2, 2, CLI_CONFIG_OF_RUN,
+     "bench seed device precision threads cuda data model diffusion train ema sample", cmd_bench,
+     "train    steps as a run takes them: images/s, memory, and the share of the machine's measured peak\n"
+     "sample   evaluations of the network, and the whole loop where there is time for it\n"
+     "ops      every part of a step by itself beside the roofline, most time lost first\n"
+     "data     what the loader delivers by itself\n"
+     "weights  write the initial weights as a pipeline folder, for another program to begin with\n\n"
+     "Figures are medians; what warms up is not timed.  --json FILE keeps all of them (- = standard output).\n"
+     "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.\n\n"
+     "  ddpm bench train configs/quickstart.yaml threads=2\n"
+     "  ddpm bench sample runs/cifar sample.batch=16 sample.num_inference_steps=100\n"
+     "  ddpm bench ops configs/cifar10.yaml train.batch=16 top=40 --json ops.json\n"
+     "  ddpm bench data configs/mnist.yaml data=real data.path=DIR data.cache_mb=0\n"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum {
-    CONFIG_BYTES = 72 * 1024, /* largest file read or written */
+    CONFIG_BYTES = 84 * 1024, /* largest file read or written */
     CONFIG_FILES = 4,         /* files one run may be told by */
     CONFIG_INTS = 16,         /* longest list of numbers */
     CONFIG_WORDS = 8,         /* longest list of words */

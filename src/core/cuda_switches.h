@@ -1,7 +1,7 @@
 /* cuda_switches.h - every optimization of the cuda backend that can be left out, to measure what it gives.
  *
  * SWITCH(NAME, word, bit): the word of cuda.without; CUDA_NO_NAME is its bit in backend_spec.debug.  The
- * option, the recipe, the backend and the tests are made from this list; bench/mb/mb_step.c measures them. */
+ * option, the recipe, the backend and the tests are made from this list; bench/mb/mb_overlap.c measures them. */
 #ifndef DDPM_CUDA_SWITCHES_H
 #define DDPM_CUDA_SWITCHES_H
 

@@ -89,6 +89,7 @@ size_t generator_bytes(const generator *g)
 }
 double generator_flops(const generator *g) { return plan_flops(g->p, 0, g->p->n_step) / g->spec.batch; }
 void generator_dump(const generator *g, FILE *to) { plan_dump(g->p, to); }
+const plan *generator_plan(const generator *g) { return g->p; }
 
 void generator_watch(generator *g, generator_tick *tick, void *context)
 {
@@ -163,13 +164,18 @@ static int turn_of(const generator *g)
     return g->m->be->fn->host_memory ? 1 : WATCHED;
 }
 
-static ddpm_status run_loop(generator *g, const int64_t *ids, int n, err *e)
+ddpm_status generator_begin(generator *g, const int64_t *ids, int n, err *e)
 {
-    const int turn = turn_of(g);
     if (n < 1 || n > g->spec.batch)
         return err_set(e, DDPM_EINVAL, "%d images at a time; the plan is for %d", n, g->spec.batch);
     TRY(params_refresh(g->m->store, g->spec.weights, e));
-    TRY(start(g, ids, n, e));
+    return start(g, ids, n, e);
+}
+
+static ddpm_status run_loop(generator *g, const int64_t *ids, int n, err *e)
+{
+    const int turn = turn_of(g);
+    TRY(generator_begin(g, ids, n, e));
     for (int i = 0; i < g->table->n;) {
         const int times = g->table->n - i < turn ? g->table->n - i : turn;
         TRY(plan_run_times(g->p, times, e));

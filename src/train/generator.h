@@ -23,7 +23,11 @@ int generator_steps(const generator *g);    /* network evaluations a batch */
 size_t generator_bytes(const generator *g); /* activations, workspaces and inputs */
 double generator_flops(const generator *g); /* of one image and one evaluation */
 void generator_dump(const generator *g, FILE *to);
+const plan *generator_plan(const generator *g); /* of one step of the loop, to look at or to time its parts */
 DDPM_MUST_CHECK ddpm_status generator_allocate(generator *g, err *e);
+
+/* Noise, and the state before the first step, for images ids[n] as generator_run() takes them.  It begins so itself. */
+DDPM_MUST_CHECK ddpm_status generator_begin(generator *g, const int64_t *ids, int n, err *e);
 
 /* Called after each step with the number done; true: stop, and generator_run() returns DDPM_ESAVED. */
 typedef bool generator_tick(void *context, int done, int total);

@@ -127,6 +127,35 @@ scheduler_config recipe_scheduler(const ddpm_config *c)
     return s;
 }
 
+ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, model **out, notes *remarks, err *e)
+{
+    network net = recipe_network(c, shape);
+    *out = NULL;
+    if (c->model.init_from[0]) {
+        model *from = NULL;
+        TRY(model_load(be, c->model.init_from, &from, remarks, e));
+        net = from->net;
+        net.unet.sample_size_h = shape.h, net.unet.sample_size_w = shape.w;
+        model_destroy(from);
+        if (net.unet.in_channels != shape.c)
+            return err_set(e, DDPM_EINVAL, "%s: a network for %d channels, and the images have %d; set data.channels",
+                           c->model.init_from, net.unet.in_channels, shape.c);
+    }
+    const scheduler_config scheduler = recipe_scheduler(c);
+    return model_create(be, &net, &scheduler, out, e);
+}
+
+ddpm_status recipe_weights(const ddpm_config *c, model *m, char file[PATH_CAP], err *e)
+{
+    pipeline p;
+    file[0] = '\0';
+    if (!c->model.init_from[0]) return params_init(m->store, (uint64_t)c->seed, e);
+    TRY(pipeline_find(c->model.init_from, &p, NULL, e));
+    TRY(weights_find(p.unet, file, e));
+    TRY(params_load(m->store, ARENA_PARAM, file, NULL, e));
+    return m->store->arena[ARENA_EMA] ? params_load(m->store, ARENA_EMA, file, NULL, e) : DDPM_OK;
+}
+
 static int lr_schedule_of(const char *word)
 {
 #define SCHEDULE(name, text)                                                                                           \

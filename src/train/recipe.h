@@ -19,6 +19,13 @@ DDPM_MUST_CHECK ddpm_status recipe_backend(const ddpm_config *c, const char *out
 dataset_spec recipe_dataset(const ddpm_config *c); /* borrows c's texts */
 network recipe_network(const ddpm_config *c, image_shape shape);
 scheduler_config recipe_scheduler(const ddpm_config *c);
+/* The network of the configuration, or that of model.init_from, which must fit the images; its weights have no
+ * memory yet. */
+DDPM_MUST_CHECK ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, model **out,
+                                         notes *remarks, err *e);
+/* The weights a run begins with, in every arena that holds weights: drawn, or those of model.init_from.  `file`
+ * is where they come from, "" where they were drawn. */
+DDPM_MUST_CHECK ddpm_status recipe_weights(const ddpm_config *c, model *m, char file[PATH_CAP], err *e);
 /* `steps`: of the whole run, where the learning rate's schedule ends. */
 trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t steps);
 /* The model's own scheduler with sample.variance_type, sample.clip and sample.timestep_spacing over it. */

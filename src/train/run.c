@@ -6,6 +6,7 @@
 #include "io/atomic_dir.h"
 #include "io/checkpoint_dir.h"
 #include "train/checkpoint.h"
+#include "train/feed.h"
 #include "train/fit.h"
 #include "train/option_change.h"
 
@@ -15,10 +16,8 @@
 #include <string.h>
 
 enum {
-    SAVE_FAILURES = 3,  /* failed saves in a row that end a run */
-    LOOK_AHEAD = 32,    /* steps a device may be given before anybody looks at their results */
-    RESIDENT_SHARE = 8, /* a data set may take this part of a device's free memory */
-    STORE_IMAGES = 256  /* images uploaded at a time */
+    SAVE_FAILURES = 3, /* failed saves in a row that end a run */
+    LOOK_AHEAD = 32    /* steps a device may be given before anybody looks at their results */
 };
 _Static_assert((int)LOOK_AHEAD <= (int)TRAIN_HISTORY, "what nobody looked at yet must still be there");
 
@@ -29,15 +28,13 @@ typedef struct run {
     run_folder folder;
     char ckpt[PATH_CAP];
     dataset *data;
-    loader *loader;
+    feed *feed;
     model *m;
     trainer *trainer;
     generator *preview;
     checkpoint_facts facts;
     train_state state; /* after the last step that was looked at */
     uint64_t given;    /* steps given to the device */
-    uint64_t sample;   /* ordinal of the first image of the next micro-batch, where the data set is resident */
-    int64_t *index;    /* [batch]  resident: the images of a micro-batch; else NULL */
     int64_t steps;
     uint64_t saved_step; /* of the newest checkpoint; UINT64_MAX: none */
     uint64_t skipped_in_a_row;
@@ -80,44 +77,19 @@ static ddpm_status open_data(run *r, err *e)
     return DDPM_OK;
 }
 
-static size_t image_bytes(const run *r)
-{
-    return (size_t)dataset_h(r->data) * (size_t)dataset_w(r->data) * (size_t)dataset_c(r->data);
-}
-
-/* A device that can hold the whole data set gets it, and is told indices instead of images. */
-static bool is_resident(const run *r)
-{
-    return !r->be->fn->host_memory && !strcmp(r->config->data.resident, "auto") &&
-           image_bytes(r) * (size_t)dataset_count(r->data) <= r->be->fn->memory_free(r->be) / RESIDENT_SHARE;
-}
-
-/* The network of the configuration, or that of model.init_from, which must fit the images. */
 static ddpm_status build_model(run *r, err *e)
 {
     const image_shape shape = {dataset_h(r->data), dataset_w(r->data), dataset_c(r->data)};
-    network net = recipe_network(r->config, shape);
-    if (r->config->model.init_from[0]) {
-        model *from = NULL;
-        notes remarks = {.text = ""};
-        TRY(model_load(r->be, r->config->model.init_from, &from, &remarks, e));
-        net = from->net;
-        net.unet.sample_size_h = shape.h, net.unet.sample_size_w = shape.w;
-        model_destroy(from);
-        if (remarks.text[0]) note(r, "model: %s", remarks.text);
-        if (net.unet.in_channels != shape.c)
-            return err_set(e, DDPM_EINVAL, "%s: a network for %d channels, and the images have %d; set data.channels",
-                           r->config->model.init_from, net.unet.in_channels, shape.c);
-    }
-    const scheduler_config scheduler = recipe_scheduler(r->config);
-    TRY(model_create(r->be, &net, &scheduler, &r->m, e));
+    notes remarks = {.text = ""};
+    TRY(recipe_model(r->config, r->be, shape, &r->m, &remarks, e));
+    if (remarks.text[0]) note(r, "model: %s", remarks.text);
     trainer_spec spec = recipe_trainer(r->config, shape, r->steps);
-    if (is_resident(r)) spec.resident = dataset_count(r->data);
+    if (feed_wants_resident(r->be, r->config, r->data)) spec.resident = dataset_count(r->data);
     TRY(trainer_create(r->m, &spec, &r->trainer, e));
     const trainer_memory need = trainer_needs(r->trainer);
     const double mib = 1.0 / (1 << 20);
     note(r, "model: %s, %.3f M parameters, %.3f GFLOP an image and step",
-         net.kind == NETWORK_SIMPLE ? "simple" : "unet", (double)r->m->store->values / 1e6, need.flops / 1e9);
+         r->m->net.kind == NETWORK_SIMPLE ? "simple" : "unet", (double)r->m->store->values / 1e6, need.flops / 1e9);
     note(r, "memory: %.1f MiB of weights, moments and gradients, %.1f MiB of activations (%.1f MiB without sharing)",
          (double)need.weights * mib, (double)need.activations * mib, (double)need.unpacked * mib);
     note(r, "memory: %.1f MiB of inputs%s; %.1f MiB in all, %.1f MiB free", (double)need.inputs * mib,
@@ -129,14 +101,9 @@ static ddpm_status build_model(run *r, err *e)
 
 static ddpm_status initial_weights(run *r, err *e)
 {
-    pipeline p;
     char path[PATH_CAP];
-    if (!r->config->model.init_from[0]) return params_init(r->m->store, (uint64_t)r->config->seed, e);
-    TRY(pipeline_find(r->config->model.init_from, &p, NULL, e));
-    TRY(weights_find(p.unet, path, e));
-    TRY(params_load(r->m->store, ARENA_PARAM, path, NULL, e));
-    if (r->m->store->arena[ARENA_EMA]) TRY(params_load(r->m->store, ARENA_EMA, path, NULL, e));
-    note(r, "model: weights from %s", path);
+    TRY(recipe_weights(r->config, r->m, path, e));
+    if (path[0]) note(r, "model: weights from %s", path);
     return DDPM_OK;
 }
 
@@ -241,37 +208,12 @@ done:
     return st;
 }
 
-/* Every image to the device. */
-static ddpm_status store_images(run *r, err *e)
-{
-    const size_t size = image_bytes(r);
-    const int64_t count = dataset_count(r->data);
-    uint8_t *some = NULL;
-    ddpm_status st = DDPM_OK;
-    TRY_GOTO(mem_array(&some, STORE_IMAGES, size, "images", e));
-    for (int64_t first = 0; first < count; first += STORE_IMAGES) {
-        const int64_t n = count - first < STORE_IMAGES ? count - first : STORE_IMAGES;
-        for (int64_t i = 0; i < n; i++) TRY_GOTO(dataset_read(r->data, first + i, some + (size_t)i * size, e));
-        TRY_GOTO(trainer_store(r->trainer, first, n, some, e));
-    }
-    TRY_GOTO(mem_array(&r->index, (size_t)r->config->train.batch, sizeof *r->index, "image indices", e));
-    r->sample = r->state.sample;
-done:
-    mem_free(some);
-    return st;
-}
-
-static ddpm_status start_loader(run *r, err *e)
+static ddpm_status start_feed(run *r, err *e)
 {
     r->given = r->state.step;
-    if (trainer_is_resident(r->trainer)) return store_images(r, e);
-    return loader_create(&(loader_spec){.data = r->data,
-                                        .batch = r->config->train.batch,
-                                        .seed = (uint64_t)r->config->seed,
-                                        .first_sample = r->state.sample,
-                                        .shuffle = r->config->data.shuffle,
-                                        .prefetch = r->config->data.prefetch},
-                         &r->loader, e);
+    return feed_create(
+        &(feed_spec){.config = r->config, .data = r->data, .trainer = r->trainer, .first_sample = r->state.sample},
+        &r->feed, e);
 }
 
 /* ---- along the way ------------------------------------------------------------------------------- */
@@ -330,26 +272,6 @@ done:
     return st;
 }
 
-static ddpm_status give_micro_batch(run *r, err *e)
-{
-    const uint8_t *images;
-    if (!r->index) {
-        TRY(loader_next(r->loader, &images, e));
-        return trainer_accumulate(r->trainer, images, e);
-    }
-    for (int i = 0; i < r->config->train.batch; i++)
-        r->index[i] =
-            loader_image_index((uint64_t)r->config->seed, dataset_count(r->data), r->sample++, r->config->data.shuffle);
-    return trainer_accumulate_stored(r->trainer, r->index, e);
-}
-
-static ddpm_status give_step(run *r, err *e)
-{
-    for (int i = 0; i < r->config->train.gradient_accumulation_steps; i++) TRY(give_micro_batch(r, e));
-    r->given++;
-    return trainer_update(r->trainer, e);
-}
-
 static ddpm_status judge_step(run *r, bool skipped, err *e)
 {
     if (!skipped) {
@@ -379,7 +301,7 @@ static void keep_books(run *r)
     }
     const bool due = r->state.step % (uint64_t)r->config->log.every == 0 || r->state.step == (uint64_t)r->steps;
     if (!due) return;
-    const double now = clock_seconds(), waited = r->loader ? loader_waited_seconds(r->loader) : 0;
+    const double now = clock_seconds(), waited = feed_waited_seconds(r->feed);
     const run_metrics m = {.state = &r->state,
                            .images_per_second = (double)(r->state.sample - r->line_sample) / (now - r->line_time),
                            .data_seconds = waited - r->line_waited};
@@ -432,7 +354,8 @@ static ddpm_status loop(run *r, err *e)
     r->line_sample = r->state.sample;
     if (r->hooks->begin) r->hooks->begin(r->hooks->context, &status);
     while (r->given < (uint64_t)r->steps) {
-        TRY(give_step(r, e));
+        TRY(feed_step(r->feed, e));
+        r->given++;
         if (must_look(r)) TRY(catch_up(r, &status, e));
         const run_wish wish = r->hooks->wish ? r->hooks->wish(r->hooks->context) : RUN_ON;
         if (wish != RUN_ON) TRY(catch_up(r, &status, e));
@@ -465,12 +388,11 @@ ddpm_status run_train(backend *be, const ddpm_config *config, const run_hooks *h
     TRY_GOTO(start(r, e));
     TRY_GOTO(write_run_config(r, e));
     TRY_GOTO(draw_noising(r, e));
-    TRY_GOTO(start_loader(r, e));
+    TRY_GOTO(start_feed(r, e));
     TRY_GOTO(loop(r, e));
 done:
     if (st != DDPM_OK && e && r->folder.log >= 0) run_folder_log(&r->folder, e->text);
-    loader_destroy(r->loader);
-    mem_free(r->index);
+    feed_destroy(r->feed);
     generator_destroy(r->preview);
     trainer_destroy(r->trainer);
     model_destroy(r->m);

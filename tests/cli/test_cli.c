@@ -14,6 +14,7 @@ static const cli_command table[] = {
      nothing, "train's examples\n"},
     {"sample", "Sample", "RUN", 1, 1, CLI_CONFIG_OF_RUN, "sample device threads", nothing, "sample's examples\n"},
     {"noise", "Noise", "IMAGE.png", 1, 1, CLI_NO_CONFIG, "noise diffusion", nothing, "noise's examples\n"},
+    {"bench", "Bench", "WHAT RUN", 2, 2, CLI_CONFIG_OF_RUN, "bench data", nothing, "bench's examples\n"},
 };
 enum { WORDS = 16 };
 
@@ -48,6 +49,11 @@ static const struct {
     {"train a b c d e", "ddpm train takes 4 arguments besides key=value: 'e' is one too many"},
     {"train -- seed=3", "seed=3: cannot open: No such file or directory"},
     {"train -- --help", "--help: cannot open: No such file or directory"},
+    {"sample a --json f", "unknown flag '--json'; nearest: --help"},
+    {"bench train", "ddpm bench needs WHAT RUN: ddpm bench WHAT RUN [key=value ...]"},
+    {"bench train a --json", "--json: the name of a file is missing"},
+    {"bench train no.yaml", "no.yaml: cannot open: No such file or directory"},
+    {"bench train a rounds=0", "command line: bench.rounds: 0 is out of range (1 to 100000)"},
     {"train data.resolution=9", "data.resolution=9 cannot be halved 3 times, as the 4 levels of the model need: take "
                                 "a multiple of 8"},
 };
@@ -76,6 +82,11 @@ Test(arguments, reach_the_command)
     cr_assert_eq(parse("noise ./t=3 t=0,200,400", &args, &e), DDPM_OK, "%s", e.text);
     cr_assert(args.count == 1 && args.config.noise.t.count == 3 && args.config.noise.t.item[2] == 400);
     cr_assert_str_eq(args.argument[0], "./t=3");
+    cr_assert_eq(parse("bench train a --json f.json data=real", &args, &e), DDPM_OK, "%s", e.text);
+    cr_assert(args.count == 2 && !strcmp(args.argument[1], "a"));
+    cr_assert(!strcmp(args.config.bench.json, "f.json") && !strcmp(args.config.bench.data, "real"));
+    cr_assert_eq(parse("bench train a --json -", &args, &e), DDPM_OK, "%s", e.text);
+    cr_assert_str_eq(args.config.bench.json, "-");
     cr_assert_eq(parse("noise -- t=3", &args, &e), DDPM_OK, "%s", e.text);
     cr_assert_str_eq(args.argument[0], "t=3");
 }
@@ -147,7 +158,7 @@ Test(help, lists_every_option_of_a_command_and_no_other)
         .arguments = "",
         .more = "",
         .options = "out seed resume device precision threads cuda data model diffusion train ema ckpt log sample "
-                   "noise inspect"};
+                   "noise inspect bench"};
     char *text = help_of(&all), *train = help_of(&table[0]);
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
         const config_option *o = &config_options[i];

@@ -55,3 +55,6 @@ foreach(without beta all)
   set_tests_properties(${name} PROPERTIES LABELS emulated FAIL_REGULAR_EXPRESSION "${LEAKED}"
     ENVIRONMENT DDPM_TEST_WITHOUT=${without})
 endforeach()
+
+# The rigs of `ddpm bench` on the emulated device, where every part of a step runs several times in a row.
+emulated_test(test_bench_rigs_emulated train/test_bench_rigs.c)

@@ -111,12 +111,12 @@ def describe_device(r, o):
 
 # ---- micro ------------------------------------------------------------------------------------
 
-# name, configuration, more arguments, share of the time at most
+# name (ops: that of ddpm bench), configuration, more arguments, share of the time at most
 MICRO = (
     ("ceilings", None, [], 30),
     ("norm", "cifar10", [], 60),
     ("graph", "cifar10", [], 40),
-    ("timeline", "cifar10", [], 60),
+    ("ops", "cifar10", [], 60),
     ("up", "cifar10", [], 40),
     ("attention", "cifar10", [], 60),
     ("sampling", "cifar10", ["sample.num_inference_steps=100"], 60),
@@ -124,7 +124,7 @@ MICRO = (
     ("conv", "cifar10", [], 120),
     ("norm", "lsun256", [], 60),
     ("graph", "unet64", [], 30),
-    ("timeline", "lsun256", [], 60),
+    ("ops", "lsun256", [], 60),
     ("overlap", "cifar10", [], 90),
     ("conv", "unet64", [], 90),
     ("conv", "lsun256", [], 120),
@@ -145,27 +145,26 @@ def beside_pytorch(r, o, key, result, results):
     r.check(f"{key} in PyTorch", True if code == 0 else None, "time up" if code is None else last_line(output))
 
 
+def micro_command(o, name, result, seconds):
+    """Of a microbenchmark, or of the program's own."""
+    plans = os.path.join(o.build, "plans.txt")
+    if name == "ops":
+        ddpm = os.path.join(o.build, "ddpm")
+        return [ddpm, "bench", name, "--json", result, "device=cuda", f"seconds={seconds}", "cuda.plan_cache=" + plans]
+    mb = os.path.join(o.build, "bench", "mb", "mb")
+    return [mb, name, "--device", "cuda", "--json", result, "--plans", plans, "--seconds", str(seconds)]
+
+
 def micro(r, o):
-    mb = need(r, o, "bench/mb/mb")
-    if not mb:
+    if not need(r, o, "bench/mb/mb", "ddpm"):
         return
     gpu_note(r, "gpu_before")
     results = {}
     for name, config, more, most in MICRO:
         key = name + (f"-{config}" if config else "") + ("-" + more[1] if more[:1] == ["--only"] else "")
         result = os.path.join(o.out, f"mb-{key}.json")
-        command = [
-            mb,
-            name,
-            "--device",
-            "cuda",
-            "--json",
-            result,
-            "--plans",
-            os.path.join(o.build, "plans.txt"),
-            "--seconds",
-            str(max(1, int(min(most, r.left()) - 15))),
-        ]
+        seconds = max(1, int(min(most, r.left()) - 15))
+        command = micro_command(o, name, result, seconds // 2 if name == "ops" else seconds)
         if config:
             command += [NETWORKS[config][0], f"train.batch={NETWORKS[config][1]}"]
         if os.path.exists(result):
@@ -191,9 +190,9 @@ def micro(r, o):
 
 def compare(mode, network):
     def stage(r, o):
-        mb = need(r, o, "bench/mb/mb")
+        ddpm = need(r, o, "ddpm")
         python = machine.python_for_torch()
-        if not mb or not python:
+        if not ddpm or not python:
             if not python:
                 r.check("PyTorch", False, "no Python here has it")
             return
@@ -204,8 +203,8 @@ def compare(mode, network):
             "bench/compare",
             mode,
             config,
-            "--mb",
-            mb,
+            "--ddpm",
+            ddpm,
             "--python",
             python,
             "--device",
@@ -214,8 +213,8 @@ def compare(mode, network):
             str(batch if mode == "train" else min(batch, 64)),
             "--json",
             result,
-            "--csv",
-            os.path.join(o.out, "compare.csv"),
+            "--record",
+            os.path.join(o.out, "results.csv"),
             "--seconds",
             str(max(60, int(r.left() - 30))),
         ]

@@ -183,6 +183,40 @@ static size_t memory_free(const backend *base)
 
 static void report(const backend *base, FILE *to) { choices_dump(((const cuda_backend *)base)->choices, to); }
 
+static ddpm_status wait_for_all(backend *base, err *e)
+{
+    cuda_backend *be = (cuda_backend *)base;
+    err why = {0};
+    TRY(alive(be, e));
+    return keep_failure(be, rt_sync(be->main, &why), &why, e);
+}
+
+static ddpm_status mark(backend *base, void **event, err *e)
+{
+    cuda_backend *be = (cuda_backend *)base;
+    err why = {0};
+    TRY(alive(be, e));
+    if (!*event) TRY(rt_event_create(true, event, e));
+    return keep_failure(be, rt_event_record(*event, be->main, &why), &why, e);
+}
+
+static ddpm_status mark_ms(backend *base, void *from, void *to, double *ms, err *e)
+{
+    cuda_backend *be = (cuda_backend *)base;
+    float between = 0;
+    err why = {0};
+    TRY(alive(be, e));
+    const ddpm_status st = rt_event_ms(from, to, &between, &why);
+    *ms = (double)between;
+    return keep_failure(be, st, &why, e);
+}
+
+static void unmark(backend *base, void *event)
+{
+    (void)base;
+    rt_event_destroy(event);
+}
+
 static const backend_table table = {
     .name = "cuda",
     .alignment = ALIGN,
@@ -200,6 +234,10 @@ static const backend_table table = {
     .fold = fold,
     .memory_free = memory_free,
     .report = report,
+    .wait = wait_for_all,
+    .mark = mark,
+    .mark_ms = mark_ms,
+    .unmark = unmark,
 };
 
 /* "auto", "cuda": -1; "cuda:2": 2 */
