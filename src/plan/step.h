@@ -82,8 +82,8 @@ typedef struct tensor {
     dtype dtype;
     arena_kind arena;
     tensor_layout layout; /* set by backend->arrange(), on activations that nobody else reads */
-    int64_t n, h, w, c;  /* NHWC; a matrix is [n,1,1,c], a vector [n,1,1,1] */
-    struct tensor *base; /* not NULL: this is columns [column, column + c) of base, a matrix */
+    int64_t n, h, w, c;   /* NHWC; a matrix is [n,1,1,c], a vector [n,1,1,1] */
+    struct tensor *base;  /* not NULL: this is columns [column, column + c) of base, a matrix */
     int64_t column;
     struct tensor *grad;  /* NULL: none is needed, or none was asked for */
     bool needs_grad;      /* a parameter or a wanted input feeds it */
@@ -163,6 +163,7 @@ typedef struct step {
     char path[NAME_CAP]; /* the layer, for messages and timings */
     void *impl;          /* what the backend prepared */
     tensor *scratch;     /* memory the backend asked for, alive during this step */
+    bool again;          /* made once already in the forward pass (plan.recompute): no work of the model's own */
     bool side;           /* set by prepare(): may still run while the next SIDE_WINDOW - 1 steps do */
 } step;
 

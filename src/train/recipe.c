@@ -165,12 +165,18 @@ static int lr_schedule_of(const char *word)
     return LR_CONSTANT;
 }
 
+static recompute_kind recompute_of(const char *word)
+{
+    return is(word, "true") ? RECOMPUTE_ON : is(word, "false") ? RECOMPUTE_OFF : RECOMPUTE_AUTO;
+}
+
 trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t steps)
 {
     trainer_spec s = {.batch = c->train.batch,
                       .h = shape.h,
                       .w = shape.w,
                       .micro_batches = c->train.gradient_accumulation_steps,
+                      .recompute = recompute_of(c->train.gradient_checkpointing),
                       .flip = c->data.flip,
                       .seed = (uint64_t)c->seed};
     s.update.update.lr = c->train.lr;

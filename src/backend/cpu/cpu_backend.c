@@ -127,7 +127,7 @@ ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e)
     cpu_backend *be = NULL;
     TRY(mem_array(&be, 1, sizeof *be, "cpu backend", e));
     be->base.fn = &table;
-    be->base.two_sources = be->base.projections = true;
+    be->base.two_sources = be->base.projections = be->base.recompute = true;
     be->base.time_mlp = INT64_MAX;
     be->threads = spec->threads ? spec->threads : omp_get_num_procs();
     const ddpm_status st = dnn_create(&be->dnn, e);
