@@ -14,11 +14,13 @@ enum { MAX_ARGS = 8 };
 
 struct dnn_conv {
     dnn *d;
-    dnn_conv_spec spec;
+    dnn_conv_spec spec;               /* of a piece of the batch */
+    int64_t pieces;                   /* run one after the other, in the same scratch */
     dnnl_primitive_t primitive, pack; /* pack: the filter between our layout and the primitive's */
     dnnl_memory_t src, dst, filter, user_filter, bias, residual, scratch;
-    bool packs;   /* the primitive wants the filter in another layout than ours */
-    void *packed; /* a frozen filter as the primitive wants it */
+    bool sets, sets_bias; /* weights: the first piece sets what the others add to */
+    bool packs;           /* the primitive wants the filter in another layout than ours */
+    void *packed;         /* a frozen filter as the primitive wants it */
     uint64_t packed_version;
     size_t packed_at, diff_at; /* in the scratch: the filter so, where it is not kept; a gradient to be added */
     const char *kernel;
@@ -90,6 +92,9 @@ bool dnn_has_blocked_kernels(void)
     return (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
 }
 
+/* By measurement: with a third of it a training step takes 5 % longer, for 5 % less memory. */
+enum { SCRATCH_LIMIT = 96 << 20 };
+
 typedef struct conv_descs {
     dnnl_memory_desc_t src, dst, filter, any_filter, bias;
     dnnl_dims_t strides, pad_begin, pad_end;
@@ -137,6 +142,7 @@ static ddpm_status set_post_ops(const dnn_conv_spec *s, conv_descs *k, err *e)
 
 static ddpm_status create_desc(dnn *d, const dnn_conv_spec *s, conv_descs *k, err *e)
 {
+    TRY(init_descs(s, k, e));
     const dnnl_alg_kind_t how = s->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct;
     const dnnl_memory_desc_t *bias = s->bias ? &k->bias : NULL;
     dnnl_convolution_desc_t conv;
@@ -201,6 +207,39 @@ static ddpm_status create_memory(dnn_conv *c, const conv_descs *k, size_t *scrat
     return weights ? create_reorder(c, filter, &k->filter, e) : create_reorder(c, &k->filter, filter, e);
 }
 
+static void destroy_descs(conv_descs *k)
+{
+    if (k->desc) dnnl_primitive_desc_destroy(k->desc);
+    if (k->forward) dnnl_primitive_desc_destroy(k->forward);
+    if (k->attr) dnnl_primitive_attr_destroy(k->attr);
+    *k = (conv_descs){0};
+}
+
+/* Into how many equal pieces to cut a batch of n, for a scratch of that size? */
+static int64_t pieces_for(int64_t n, size_t scratch, size_t limit)
+{
+    const int64_t parts = (int64_t)((scratch + limit - 1) / limit), wanted = parts < n ? parts : n;
+    for (int64_t pieces = wanted; pieces > 1 && pieces <= n && pieces < 4 * wanted; pieces++)
+        if (n % pieces == 0) return pieces;
+    return 1;
+}
+
+/* Winograd's algorithm wants a scratch of several times its operands: it works on pieces of a large batch. */
+static ddpm_status describe_pieces(dnn_conv *c, const dnn_conv_spec *whole, conv_descs *k, err *e)
+{
+    TRY(create_desc(c->d, whole, k, e));
+    const size_t scratch =
+        dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(k->desc, dnnl_query_scratchpad_md, 0));
+    c->spec = *whole;
+    c->pieces = pieces_for(whole->n, scratch, whole->scratch_limit ? whole->scratch_limit : SCRATCH_LIMIT);
+    if (c->pieces == 1) return DDPM_OK;
+    destroy_descs(k);
+    c->spec.n /= c->pieces;
+    c->spec.add = c->spec.add_bias = true;
+    c->sets = !whole->add, c->sets_bias = !whole->add_bias;
+    return create_desc(c->d, &c->spec, k, e);
+}
+
 ddpm_status dnn_conv_create(dnn *d, const dnn_conv_spec *spec, dnn_conv **out, size_t *scratch, err *e)
 {
     conv_descs k = {0};
@@ -209,9 +248,7 @@ ddpm_status dnn_conv_create(dnn *d, const dnn_conv_spec *spec, dnn_conv **out, s
     *out = NULL;
     TRY_GOTO(mem_array(&c, 1, sizeof *c, "convolution", e));
     c->d = d;
-    c->spec = *spec;
-    TRY_GOTO(init_descs(spec, &k, e));
-    TRY_GOTO(create_desc(d, spec, &k, e));
+    TRY_GOTO(describe_pieces(c, spec, &k, e));
     (void)dnnl_primitive_desc_query(k.desc, dnnl_query_impl_info_str, 0, &c->kernel);
     TRY_GOTO(dnnl_primitive_create(&c->primitive, k.desc)
                  ? err_set(e, DDPM_EBACKEND, "oneDNN: cannot build a convolution kernel")
@@ -220,9 +257,7 @@ ddpm_status dnn_conv_create(dnn *d, const dnn_conv_spec *spec, dnn_conv **out, s
     *out = c;
     c = NULL;
 done:
-    if (k.desc) dnnl_primitive_desc_destroy(k.desc);
-    if (k.forward) dnnl_primitive_desc_destroy(k.forward);
-    if (k.attr) dnnl_primitive_attr_destroy(k.attr);
+    destroy_descs(&k);
     dnn_conv_destroy(c);
     return st;
 }
@@ -262,13 +297,13 @@ static ddpm_status repack(dnn_conv *c, const void *from, dnnl_memory_t from_memo
     return execute(c, c->pack, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, from_memory}, {DNNL_ARG_TO, to_memory}}, e);
 }
 
-static void *piece(const dnn_conv_args *a, size_t at) { return (char *)a->scratch + at; }
+static void *scratch_at(const dnn_conv_args *a, size_t at) { return (char *)a->scratch + at; }
 
 /* The filter as the primitive wants it; a frozen one is laid out anew only when it changed. */
 static ddpm_status use_filter(dnn_conv *c, const dnn_conv_args *a, err *e)
 {
     if (!c->packs) return point(c->filter, a->filter, e);
-    void *packed = c->packed ? c->packed : piece(a, c->packed_at);
+    void *packed = c->packed ? c->packed : scratch_at(a, c->packed_at);
     if (!c->packed || a->version == 0 || a->version != c->packed_version) {
         TRY(repack(c, a->filter, c->user_filter, packed, c->filter, e));
         c->packed_version = a->version;
@@ -276,22 +311,23 @@ static ddpm_status use_filter(dnn_conv *c, const dnn_conv_args *a, err *e)
     return point(c->filter, packed, e);
 }
 
-/* The filter's rows `ld` channels apart += those of x, which have none between them. */
-static void add_filter(const dnn_conv_spec *s, float *filter, const float *x)
+/* The filter's rows `ld` channels apart (=, += with add) those of x, which have none between them. */
+static void add_filter(const dnn_conv_spec *s, float *filter, const float *x, bool add)
 {
     const int64_t rows = s->cout * s->kernel * s->kernel, ld = filter_ld(s);
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < s->cin; i++) filter[r * ld + i] += x[r * s->cin + i];
+        for (int64_t i = 0; i < s->cin; i++) filter[r * ld + i] = (add ? filter[r * ld + i] : 0) + x[r * s->cin + i];
 }
 
-static ddpm_status run_weights(dnn_conv *c, const dnn_conv_args *a, err *e)
+static ddpm_status run_weights(dnn_conv *c, const dnn_conv_args *a, int64_t piece, err *e)
 {
     const dnn_conv_spec *s = &c->spec;
     const int64_t count = s->cout * s->kernel * s->kernel * s->cin;
-    float *filter = (float *)(uintptr_t)a->filter, *bias = (float *)(uintptr_t)a->bias, *diff = piece(a, c->diff_at);
+    float *filter = (float *)(uintptr_t)a->filter, *bias = (float *)(uintptr_t)a->bias,
+          *diff = scratch_at(a, c->diff_at);
     float *to = s->add ? diff : filter, *to_bias = s->add_bias ? diff + count : bias;
-    void *packed = c->packs ? piece(a, c->packed_at) : to;
+    void *packed = c->packs ? scratch_at(a, c->packed_at) : to;
     TRY(point(c->filter, packed, e));
     TRY(point(c->bias, to_bias, e));
     const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, c->src},
@@ -301,18 +337,21 @@ static ddpm_status run_weights(dnn_conv *c, const dnn_conv_args *a, err *e)
                                     {DNNL_ARG_DIFF_BIAS, c->bias}};
     TRY(execute(c, c->primitive, s->bias ? 5 : 4, args, e));
     if (c->packs) TRY(repack(c, packed, c->filter, to, c->user_filter, e));
-    if (s->add) add_filter(s, filter, diff);
-    for (int64_t i = 0; i < s->cout && s->bias && s->add_bias; i++) bias[i] += to_bias[i];
+    if (s->add) add_filter(s, filter, diff, piece > 0 || !c->sets);
+    for (int64_t i = 0; i < s->cout && s->bias && s->add_bias; i++)
+        bias[i] = (piece > 0 || !c->sets_bias ? bias[i] : 0) + to_bias[i];
     return DDPM_OK;
 }
 
-ddpm_status dnn_conv_run(dnn_conv *c, const dnn_conv_args *a, err *e)
+/* The filter of a pass that reads it was laid out before. */
+static ddpm_status run_piece(dnn_conv *c, const dnn_conv_args *a, int64_t piece, err *e)
 {
-    TRY(point(c->src, a->src, e));
-    TRY(point(c->dst, a->dst, e));
+    const dnn_conv_spec *s = &c->spec;
+    const int64_t dst = piece * s->n * s->oh * s->ow * s->cout;
+    TRY(point(c->src, a->src + piece * s->n * s->h * s->w * s->cin, e));
+    TRY(point(c->dst, a->dst + dst, e));
     TRY(point(c->scratch, a->scratch, e));
-    if (c->spec.pass == DNN_BACKWARD_WEIGHTS) return run_weights(c, a, e);
-    TRY(use_filter(c, a, e));
+    if (s->pass == DNN_BACKWARD_WEIGHTS) return run_weights(c, a, piece, e);
     if (c->spec.pass == DNN_BACKWARD_DATA) {
         const dnnl_exec_arg_t args[] = {{DNNL_ARG_DIFF_SRC, c->src},
                                         {DNNL_ARG_DIFF_DST, c->dst},
@@ -321,7 +360,7 @@ ddpm_status dnn_conv_run(dnn_conv *c, const dnn_conv_args *a, err *e)
         return execute(c, c->primitive, 4, args, e);
     }
     TRY(point(c->bias, a->bias, e));
-    TRY(point(c->residual, a->residual, e));
+    TRY(point(c->residual, a->residual ? a->residual + dst : NULL, e));
     dnnl_exec_arg_t args[MAX_ARGS] = {{DNNL_ARG_SRC, c->src},
                                       {DNNL_ARG_DST, c->dst},
                                       {DNNL_ARG_WEIGHTS, c->filter},
@@ -331,6 +370,13 @@ ddpm_status dnn_conv_run(dnn_conv *c, const dnn_conv_args *a, err *e)
     if (c->spec.residual)
         args[n++] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, c->residual};
     return execute(c, c->primitive, n, args, e);
+}
+
+ddpm_status dnn_conv_run(dnn_conv *c, const dnn_conv_args *a, err *e)
+{
+    if (c->spec.pass != DNN_BACKWARD_WEIGHTS) TRY(use_filter(c, a, e));
+    for (int64_t i = 0; i < c->pieces; i++) TRY(run_piece(c, a, i, e));
+    return DDPM_OK;
 }
 
 ddpm_status dnn_gemm(const dnn_gemm_args *g, err *e)

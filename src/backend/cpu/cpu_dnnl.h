@@ -35,6 +35,8 @@ typedef struct dnn_conv_spec {
     bool sum;                               /* forward, blocked: dst += conv + bias */
     bool add, add_bias; /* backward weights: add to the filter, to the bias, instead of setting it */
     bool frozen;        /* the filter seldom changes: keep it as the primitive wants it from run to run */
+    /* Bytes of oneDNN's own scratch beyond which the batch is run in equal pieces, one after the other; 0: 96 MiB. */
+    size_t scratch_limit;
 } dnn_conv_spec;
 
 typedef struct dnn_conv dnn_conv;
