@@ -1,9 +1,10 @@
 /* cpu_conv.c - convolutions, in blocks of channels or in NHWC.
  *
  * In blocks all of them are oneDNN's: 3x3 of stride 1 by Winograd's algorithm, the others directly; a second
- * source is a second convolution, added to the first.  In NHWC a 1x1 convolution is one matrix product
+ * source is a second convolution, added to the first.  A network's first and last ones are our own.  In NHWC a 1x1 convolution is one matrix product
  * over all pixels, whose leading dimensions and beta take care of a second source and of sums. */
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/cpu_conv_thin.h"
 #include "backend/cpu/cpu_layout.h"
 #include "core/mem.h"
 
@@ -12,6 +13,8 @@ typedef struct conv_impl {
     staged x[2], y, add; /* add: the residual */
     size_t scratch;      /* oneDNN's, behind the copies */
     tensor_layout layout;
+    bool is_thin; /* cpu_conv_thin.h; then there is nothing else in here */
+    thin_conv thin;
 } conv_impl;
 
 static void conv_release(step *s)
@@ -63,6 +66,7 @@ static ddpm_status new_impl(step *s, const tensor *x, const tensor *x2, const te
     TRY(mem_array(out, 1, sizeof **out, "convolution", e));
     s->impl = *out;
     (*out)->layout = kernel_layout(s, x, x2, y);
+    (*out)->is_thin = thin_takes(s, x, x2, y, &(*out)->thin);
     return DDPM_OK;
 }
 
@@ -101,6 +105,11 @@ static ddpm_status conv2d_prepare(cpu_backend *be, step *s, size_t *scratch, err
     const tensor *x[2] = {s->in[CONV_X], s->in[CONV_X2]}, *y = s->out[CONV_Y], *residual = s->in[CONV_RESIDUAL];
     conv_impl *impl;
     TRY(new_impl(s, x[0], x[1], y, &impl, e));
+    impl->is_thin &= !residual;
+    if (impl->is_thin) {
+        *scratch = thin_scratch(&impl->thin);
+        return DDPM_OK;
+    }
     for (int i = 0; i < 2; i++) impl->x[i] = stage(x[i], impl->layout, false, scratch);
     impl->y = stage(y, impl->layout, false, scratch);
     if (impl->layout == LAYOUT_NHWC) impl->add = stage(residual, LAYOUT_NHWC, false, scratch);
@@ -175,6 +184,11 @@ static ddpm_status conv2d_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be;
     const conv_impl *impl = s->impl;
+    if (impl->is_thin) {
+        (impl->thin.from_thin ? thin_spread : thin_gather)(&impl->thin, s->in[CONV_W]->data, s->in[CONV_BIAS]->data,
+                                                           false, s->scratch->data);
+        return DDPM_OK;
+    }
     float *y = stage_write(&impl->y, s);
     TRY(is_product(s) ? forward_product(s, y, e) : forward_convolutions(s, y, e));
     stage_done(&impl->y, s);
@@ -189,6 +203,10 @@ static ddpm_status conv2d_dx_prepare(cpu_backend *be, step *s, size_t *scratch, 
     const tensor *dx[2] = {s->out[CONV_DX_DX], s->out[CONV_DX_DX2]}, *dy = s->in[CONV_DX_DY], *w = s->in[CONV_DX_W];
     conv_impl *impl;
     TRY(new_impl(s, dx[0] ? dx[0] : dx[1], dx[1], dy, &impl, e));
+    if (impl->is_thin) {
+        *scratch = thin_scratch(&impl->thin);
+        return DDPM_OK;
+    }
     impl->y = stage(dy, impl->layout, false, scratch);
     for (int i = 0; i < 2; i++) {
         const bool add = dx[i] && step_adds(s, i) && (!is_product(s) || dx[i]->layout != impl->layout);
@@ -228,6 +246,11 @@ static ddpm_status conv2d_dx_run(cpu_backend *be, const step *s, err *e)
     (void)be;
     const conv_impl *impl = s->impl;
     const tensor *w = s->in[CONV_DX_W];
+    if (impl->is_thin) {
+        (impl->thin.from_thin ? thin_gather : thin_spread)(&impl->thin, w->data, NULL, step_adds(s, CONV_DX_DX),
+                                                           s->scratch->data);
+        return DDPM_OK;
+    }
     const float *dy = stage_read(&impl->y, s);
     for (int i = 0; i < 2; i++) {
         if (!s->out[i]) continue;
@@ -250,6 +273,10 @@ static ddpm_status conv2d_dw_prepare(cpu_backend *be, step *s, size_t *scratch, 
     const tensor *x[2] = {s->in[CONV_DW_X], s->in[CONV_DW_X2]}, *dy = s->in[CONV_DW_DY];
     conv_impl *impl;
     TRY(new_impl(s, x[0], x[1], dy, &impl, e));
+    if (impl->is_thin) {
+        *scratch = thin_scratch(&impl->thin);
+        return DDPM_OK;
+    }
     for (int i = 0; i < 2; i++) impl->x[i] = stage(x[i], impl->layout, false, scratch);
     impl->y = stage(dy, impl->layout, false, scratch);
     impl->scratch = *scratch;
@@ -287,6 +314,14 @@ static ddpm_status conv2d_dw_run(cpu_backend *be, const step *s, err *e)
     (void)be;
     const conv_impl *impl = s->impl;
     const tensor *t = s->in[CONV_DW_DY], *dbias = s->out[CONV_DW_DBIAS];
+    if (impl->is_thin) {
+        const thin_gradients g = {.filter = s->out[CONV_DW_DW]->data,
+                                  .bias = cpu_data(dbias),
+                                  .add = step_adds(s, CONV_DW_DW),
+                                  .add_bias = step_adds(s, CONV_DW_DBIAS)};
+        thin_correlate(&impl->thin, &g, s->scratch->data);
+        return DDPM_OK;
+    }
     const float *dy = stage_read(&impl->y, s);
     int64_t from = 0;
     if (is_product(s) && dbias)
