@@ -101,13 +101,11 @@ ParameterizedTest(const kind *k, plan_recompute, no_bit_changes)
     train_state state[2];
     for (int i = 0; i < 2; i++) {
         start(&r[i]);
-        for (int turn = 0; turn < 2; turn++) {
-            for (int m = 0; m < k->micro_batches; m++) net_run(&r[i]);
-            cr_assert_eq(plan_run(r[i].update, &why), DDPM_OK, "%s", why.text);
-        }
+        for (int m = 0; m < k->micro_batches; m++) net_run(&r[i]);
+        cr_assert_eq(plan_run(r[i].update, &why), DDPM_OK, "%s", why.text);
         cr_assert_eq(plan_read(r[i].p, r[i].state, &state[i], &why), DDPM_OK, "%s", why.text);
     }
-    cr_expect(state[0].updates == 2 && isfinite(state[0].loss) && state[0].grad_norm > 0);
+    cr_expect(state[0].updates == 1 && isfinite(state[0].loss) && state[0].grad_norm > 0);
     cr_expect_eq(memcmp(&state[0], &state[1], sizeof *state), 0, "%s: another state", k->name);
     expect_same(r, ARENA_PARAM, k->name);
     expect_same(r, ARENA_M, k->name);

@@ -3,8 +3,10 @@
  * The work is cut into (image, range of whole groups).  A range is walked in pieces: channels that lie
  * side by side in every tensor at hand, whatever the layout of each, so a piece is a base and a step
  * from pixel to pixel; in blocks of 16 channels it is contiguous and stays in the L2 cache between
- * passes.  Statistics take two passes (mean, then squared deviations) with f32 sums over blocks of 32
- * pixels added up in f64.  No result depends on how the work is cut. */
+ * passes.  Statistics take one pass: f32 sums, over blocks of 32 pixels added up in f64, of what is left of a
+ * channel and its square when the mean of the channel's first block is taken off (Chan, Golub & LeVeque 1983,
+ * "Algorithms for computing the sample variance", shifted data); channels of a group are put together in f64.
+ * No result depends on how the work is cut. */
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/cpu_layout.h"
 #include "math/elementary.h"
@@ -15,6 +17,7 @@
 
 enum {
     RANGE = 64,       /* channels a range of NHWC aims at */
+    RANGE_FULL = 256, /* channels of a range of whole blocks at most */
     RANGE_MAX = 4096, /* channels of the widest group */
     PIECE = 64,       /* channels of the widest piece */
     BLOCK = 32        /* pixels summed in f32 */
@@ -43,7 +46,7 @@ static norm_shape shape_of(const tensor *x, const tensor *x2, int groups)
     norm_shape q = {.n = x->n, .hw = tensor_hw(x), .c1 = x->c, .c = x->c + (x2 ? x2->c : 0), .groups = groups};
     q.per_group = q.c / groups;
     const int64_t full = common_multiple(q.per_group, CHANNEL_BLOCK);
-    if (x->layout == LAYOUT_BLOCKED && full <= RANGE)
+    if (x->layout == LAYOUT_BLOCKED && full <= RANGE_FULL)
         q.range = full;
     else
         q.range = q.per_group >= RANGE ? q.per_group : RANGE / q.per_group * q.per_group;
@@ -95,24 +98,36 @@ static int64_t rest_of_block(const tensor *t, int64_t channel)
         }                                                                                                              \
     } while (0)
 
-/* totals[width] = sum over pixels of (x + cond - mean)^power, power 1 or 2 */
-static ALWAYS_INLINE void moment(spot x, int64_t hw, const float *cond, const float *mean, int power, int width,
-                                 double *totals)
+/* Over the pixels of one channel: of what is left when `shift` is taken off, the sum and that of squares. */
+typedef struct channel_moments {
+    float shift[RANGE_MAX];
+    double sum[RANGE_MAX], squares[RANGE_MAX];
+} channel_moments;
+
+static ALWAYS_INLINE void moments(spot x, int64_t hw, int width, float *shift, double *sum, double *squares)
 {
-    float part[PIECE];
-    for (int c = 0; c < width; c++) totals[c] = 0;
+    float part[PIECE], part2[PIECE];
+    const int64_t first = smaller(BLOCK, hw);
+    for (int c = 0; c < width; c++) part[c] = 0, sum[c] = squares[c] = 0;
+    for (int64_t i = 0; i < first; i++) {
+        const float *from = x.at + i * x.step;
+#pragma omp simd
+        for (int c = 0; c < width; c++) part[c] += from[c];
+    }
+    for (int c = 0; c < width; c++) shift[c] = part[c] / (float)first;
     for (int64_t block = 0; block < hw; block += BLOCK) {
         const int64_t end = smaller(block + BLOCK, hw);
-        for (int c = 0; c < width; c++) part[c] = 0;
+        for (int c = 0; c < width; c++) part[c] = part2[c] = 0;
         for (int64_t i = block; i < end; i++) {
             const float *from = x.at + i * x.step;
 #pragma omp simd
             for (int c = 0; c < width; c++) {
-                const float v = from[c] + cond[c] - mean[c];
-                part[c] += power == 2 ? v * v : v;
+                const float v = from[c] - shift[c];
+                part[c] += v;
+                part2[c] = fmaf(v, v, part2[c]);
             }
         }
-        for (int c = 0; c < width; c++) totals[c] += (double)part[c];
+        for (int c = 0; c < width; c++) sum[c] += (double)part[c], squares[c] += (double)part2[c];
     }
 }
 
@@ -184,36 +199,68 @@ static const float *addend(const norm_args *a, int64_t image, int64_t from)
     return a->kind == COND_ADD ? a->cond + image * a->cond_ld + from : zeros;
 }
 
-static inline float sigmoid(float z) { return 1.0f / (1.0f + exp_f32(-z)); }
+/* 1 / (1 + exp(-z)), error below 2 ulp for |z| <= 87, and no smaller than at -87.  As exp_f32(), whose constants these
+ * are, but with a range that needs one factor 2^n only.  A NaN may be lost here: every caller multiplies by z. */
+static inline float sigmoid(float z)
+{
+    const float low = z < -87.0f ? -87.0f : z, bounded = low > 87.0f ? 87.0f : low;
+    const float sum = fmaf(bounded, -0x1.715476p+0f, 0x1.8p+23f), n = sum - 0x1.8p+23f; /* -z = n ln 2 + r */
+    const float r = fmaf(n, 0x1.05c610p-29f, fmaf(n, -0x1.62e430p-1f, -bounded));
+    float p = 0x1.6a2352p-10f;
+    p = fmaf(p, r, 0x1.123a6cp-7f);
+    p = fmaf(p, r, 0x1.5558f4p-5f);
+    p = fmaf(p, r, 0x1.555490p-3f);
+    p = fmaf(p, r, 0x1.fffffcp-2f);
+    p = fmaf(p, r, 1.0f);
+    p = fmaf(p, r, 1.0f);
+    return 1.0f / (1.0f + bits_float(float_bits(p) + (float_bits(sum) << 23))); /* the low bits of sum are n */
+}
 
-/* What maps the channels of a range: xhat = (x + cond - mean) rstd, z = xhat scale + shift. */
+/* What maps the channels of a range: xhat = (x - center) rstd, z = xhat scale + shift. */
 typedef struct channel_map {
-    const float *cond;
-    float mean[RANGE_MAX], rstd[RANGE_MAX], scale[RANGE_MAX], shift[RANGE_MAX];
+    float center[RANGE_MAX]; /* mean - cond */
+    float rstd[RANGE_MAX], scale[RANGE_MAX], shift[RANGE_MAX];
 } channel_map;
 
-/* y = act((x + cond - mean) scale + shift); `at`: the piece's first channel in the range */
+/* y = act((x - center) scale + shift); `at`: the piece's first channel in the range */
 static ALWAYS_INLINE void apply(const channel_map *m, int64_t at, spot x, spot y, int64_t hw, bool silu, int width)
 {
-    const float *cond = m->cond + at, *mean = m->mean + at, *scale = m->scale + at, *shift = m->shift + at;
+    const float *center = m->center + at, *scale = m->scale + at, *shift = m->shift + at;
     for (int64_t i = 0; i < hw; i++) {
         const float *from = x.at + i * x.step;
         float *to = y.at + i * y.step;
 #pragma omp simd
         for (int c = 0; c < width; c++) {
-            const float z = (from[c] + cond[c] - mean[c]) * scale[c] + shift[c];
+            const float z = fmaf(from[c] - center[c], scale[c], shift[c]);
             to[c] = silu ? z * sigmoid(z) : z;
         }
     }
 }
 
-static void range_moment(const norm_args *a, int64_t image, int64_t from, int64_t width, const float *mean, int power,
-                         double *totals)
+/* Mean and variance of each group of the range. */
+static void group_statistics(const norm_args *a, int64_t image, int64_t from, int64_t width, double *mean,
+                             double *variance)
 {
+    const norm_shape *q = &a->q;
     const float *cond = addend(a, image, from);
+    const double hw = (double)q->hw, count = (double)q->per_group * hw;
+    channel_moments m;
     for (piece k = piece_at(a, image, from, from + width); k.width; k = next_piece(a, image, &k, from + width)) {
         const int64_t at = k.from - from;
-        FOR_WIDTH(k.width, moment(k.x, a->q.hw, cond + at, mean + at, power, W, totals + at));
+        FOR_WIDTH(k.width, moments(k.x, q->hw, W, m.shift + at, m.sum + at, m.squares + at));
+    }
+    for (int64_t g = 0; g * q->per_group < width; g++) {
+        const int64_t first = g * q->per_group, end = first + q->per_group;
+        double sum = 0, squares = 0; /* around the first channel's mean */
+        const double origin = (double)m.shift[first] + (double)cond[first] + m.sum[first] / hw;
+        for (int64_t c = first; c < end; c++) {
+            const double off = (double)m.shift[c] + (double)cond[c] + m.sum[c] / hw - origin;
+            sum += off;
+            squares += m.squares[c] - m.sum[c] * m.sum[c] / hw + hw * off * off;
+        }
+        const double off = sum / (double)q->per_group;
+        mean[g] = origin + off;
+        variance[g] = fmax(squares / count - off * off, 0);
     }
 }
 
@@ -221,20 +268,16 @@ static void forward_range(const norm_args *a, int64_t image, int64_t from, float
 {
     const norm_shape *q = &a->q;
     const int64_t width = smaller(q->range, q->c - from), group0 = from / q->per_group;
-    double totals[RANGE_MAX], group_mean[RANGE_MAX], group_var[RANGE_MAX];
-    channel_map m = {.cond = addend(a, image, from)};
-
-    range_moment(a, image, from, width, zeros, 1, totals);
-    spread_group_means(q, totals, width, group_mean);
-    for (int64_t c = 0; c < width; c++) m.mean[c] = (float)group_mean[c / q->per_group];
-    range_moment(a, image, from, width, m.mean, 2, totals);
-    spread_group_means(q, totals, width, group_var);
-
+    const float *cond = addend(a, image, from);
+    double group_mean[RANGE_MAX], group_var[RANGE_MAX];
+    channel_map m;
+    group_statistics(a, image, from, width, group_mean, group_var);
     channel_affine(a, image, from, width, m.scale, m.shift);
     for (int64_t c = 0; c < width; c++) {
         const int64_t g = c / q->per_group;
         const float rstd = (float)(1.0 / sqrt(group_var[g] + (double)a->eps));
-        mean_out[image * q->groups + group0 + g] = m.mean[c];
+        m.center[c] = (float)group_mean[g] - cond[c];
+        mean_out[image * q->groups + group0 + g] = (float)group_mean[g];
         rstd_out[image * q->groups + group0 + g] = rstd;
         m.scale[c] *= rstd;
     }
@@ -305,8 +348,7 @@ typedef struct backward_piece {
 static ALWAYS_INLINE void channel_sums(const channel_map *m, int64_t at, const backward_piece *b, int64_t hw, bool silu,
                                        int width, double *s1, double *s2)
 {
-    const float *cond = m->cond + at, *mean = m->mean + at, *rstd = m->rstd + at, *scale = m->scale + at,
-                *shift = m->shift + at;
+    const float *center = m->center + at, *rstd = m->rstd + at, *scale = m->scale + at, *shift = m->shift + at;
     float p1[PIECE], p2[PIECE];
     for (int c = 0; c < width; c++) s1[c] = s2[c] = 0;
     for (int64_t block = 0; block < hw; block += BLOCK) {
@@ -317,10 +359,10 @@ static ALWAYS_INLINE void channel_sums(const channel_map *m, int64_t at, const b
             float *to = b->dz + i * width;
 #pragma omp simd
             for (int c = 0; c < width; c++) {
-                const float xhat = (x[c] + cond[c] - mean[c]) * rstd[c], z = xhat * scale[c] + shift[c];
-                const float sig = silu ? sigmoid(z) : 1, dz = silu ? dy[c] * sig * (1 + z * (1 - sig)) : dy[c];
+                const float xhat = (x[c] - center[c]) * rstd[c], z = fmaf(xhat, scale[c], shift[c]);
+                const float sig = silu ? sigmoid(z) : 1, dz = silu ? dy[c] * fmaf(z * sig, 1 - sig, sig) : dy[c];
                 to[c] = dz;
-                p1[c] += dz, p2[c] += dz * xhat;
+                p1[c] += dz, p2[c] = fmaf(dz, xhat, p2[c]);
             }
         }
         for (int c = 0; c < width; c++) s1[c] += (double)p1[c], s2[c] += (double)p2[c];
@@ -331,9 +373,14 @@ static ALWAYS_INLINE void channel_sums(const channel_map *m, int64_t at, const b
 static ALWAYS_INLINE void write_dx(const channel_map *m, int64_t at, const backward_piece *b, int64_t hw, spot dx,
                                    bool add, int width, const float *c1, const float *c2, double *sums)
 {
-    const float *cond = m->cond + at, *mean = m->mean + at, *rstd = m->rstd + at, *scale = m->scale + at;
-    float part[PIECE];
-    for (int c = 0; c < width; c++) sums[c] = 0;
+    const float *center = m->center + at, *rstd = m->rstd + at, *scale = m->scale + at;
+    float part[PIECE], of_dz[PIECE], of_x[PIECE], constant[PIECE]; /* dx = of_dz dz - of_x (x - center) - constant */
+    for (int c = 0; c < width; c++) {
+        of_dz[c] = rstd[c] * scale[c];
+        of_x[c] = rstd[c] * rstd[c] * c2[c];
+        constant[c] = rstd[c] * c1[c];
+        sums[c] = 0;
+    }
     for (int64_t block = 0; block < hw; block += BLOCK) {
         const int64_t end = smaller(block + BLOCK, hw);
         for (int c = 0; c < width; c++) part[c] = 0;
@@ -342,8 +389,7 @@ static ALWAYS_INLINE void write_dx(const channel_map *m, int64_t at, const backw
             float *to = dx.at ? dx.at + i * dx.step : NULL;
 #pragma omp simd
             for (int c = 0; c < width; c++) {
-                const float xhat = (x[c] + cond[c] - mean[c]) * rstd[c];
-                const float d = rstd[c] * (scale[c] * dz[c] - c1[c] - xhat * c2[c]);
+                const float d = fmaf(of_dz[c], dz[c], fmaf(-of_x[c], x[c] - center[c], -constant[c]));
                 part[c] += d;
                 if (to) to[c] = add ? to[c] + d : d;
             }
@@ -396,11 +442,12 @@ static void backward_range(const norm_args *a, const norm_grads *g, int64_t imag
     const norm_shape *q = &a->q;
     const int64_t width = smaller(q->range, q->c - from);
     double s1[RANGE_MAX], s2[RANGE_MAX], gs1[RANGE_MAX], gs2[RANGE_MAX], m1[RANGE_MAX], m2[RANGE_MAX];
-    channel_map m = {.cond = addend(a, image, from)};
+    const float *cond = addend(a, image, from);
+    channel_map m;
     channel_affine(a, image, from, width, m.scale, m.shift);
     for (int64_t c = 0; c < width; c++) {
         const int64_t group = image * q->groups + (from + c) / q->per_group;
-        m.mean[c] = g->mean[group], m.rstd[c] = g->rstd[group];
+        m.center[c] = g->mean[group] - cond[c], m.rstd[c] = g->rstd[group];
     }
     for (piece k = piece_at(a, image, from, from + width); k.width; k = next_piece(a, image, &k, from + width)) {
         const int64_t at = k.from - from;
