@@ -1,5 +1,6 @@
 /* Every differentiable line of cases.def on the cpu backend: values and gradients against double,
  * `=` against `+=`, and what must not change a bit. */
+#include "backend/cpu/cpu_dnnl.h"
 #include "core/mem.h"
 #include "noise.h"
 #include "support/device.h"
@@ -12,11 +13,25 @@
 
 enum { ALL = ~0u };
 
+/* Every case; and on the cpu, which chooses a layout for activations, those of images once more with images
+ * that are activations.  Where these may lie in blocks also with half of them so, one way and the other: what
+ * lies otherwise than the kernel wants it goes through a copy. */
 static struct criterion_test_params all_cases(void)
 {
+    enum { ROOM = 512 };
+    static const unsigned inner[] = {ALL, 0x55555555u, 0xAAAAAAAAu};
+    static op_case all[ROOM];
     int n = 0;
     const op_case *c = op_cases(&n);
-    return cr_make_param_array(op_case, (void *)(uintptr_t)c, (size_t)n);
+    size_t count = 0;
+    for (int i = 0; i < n; i++) all[count++] = c[i];
+    for (int i = 0; i < n && !strcmp(test_device(), "cpu"); i++) {
+        for (int k = 0; k < (op_fills_blocks(&c[i]) ? 3 : 1) && op_takes_images(&c[i]); k++) {
+            all[count] = c[i];
+            all[count++].inner = inner[k];
+        }
+    }
+    return cr_make_param_array(op_case, all, count);
 }
 
 static double norm_of(const double *a, int64_t n)
@@ -58,6 +73,23 @@ ParameterizedTest(const op_case *c, ops, forward_matches_double)
     cr_log_info("forward %.2e of %.2e: %s", error, size, op_case_text(c, text));
     cr_expect(error <= forward_tolerance(c->op, x.y_count) * size, "%s: off by %.2e", op_case_text(c, text), error);
     op_exact_free(&x);
+    op_result_free(&got);
+}
+
+/* ---- where inner images lie ---- */
+
+ParameterizedTestParameters(ops, inner_images_lie_in_blocks_where_there_are_kernels) { return all_cases(); }
+ParameterizedTest(const op_case *c, ops, inner_images_lie_in_blocks_where_there_are_kernels)
+{
+    char text[160];
+    if (!c->inner) return;
+    const bool blocks = op_fills_blocks(c) && dnn_has_blocked_kernels();
+    op_result got = op_run(c, &(op_options){.threads = 1, .only = ALL});
+    cr_expect_eq(got.n_inner > 0, true, "%s: nothing is inner", op_case_text(c, text));
+    if (blocks)
+        cr_expect_eq(got.n_blocked, got.n_inner, "%s: %d of %d in blocks", text, got.n_blocked, got.n_inner);
+    else if (!dnn_has_blocked_kernels() || c->op == OP_attention || c->op == OP_concat)
+        cr_expect_eq(got.n_blocked, 0, "%s: %d of %d in blocks", text, got.n_blocked, got.n_inner);
     op_result_free(&got);
 }
 
