@@ -32,6 +32,14 @@ const op_case *op_cases(int *n)
 
 bool op_takes_images(const op_case *c) { return c->op != OP_linear && c->op != OP_time_embed && c->op != OP_time_mlp; }
 
+bool op_fills_some_blocks(const op_case *c)
+{
+    const int channels[] = {c->c, c->c2, c->cout};
+    bool some = false;
+    for (int i = 0; i < 3; i++) some |= channels[i] > 0 && channels[i] % 16 == 0;
+    return some && op_takes_images(c);
+}
+
 bool op_fills_blocks(const op_case *c)
 {
     const bool works = op_takes_images(c) && c->op != OP_attention && c->op != OP_concat;

@@ -24,6 +24,7 @@ enum { OP_OPERANDS = 6, OP_MARGIN = 2, OP_INNER_Y = 31 };
 bool op_takes_images(const op_case *c);
 /* May its images lie in blocks of channels on the cpu: does it work on blocks, and do all of them fill some? */
 bool op_fills_blocks(const op_case *c);
+bool op_fills_some_blocks(const op_case *c); /* one of them at least */
 
 /* What stands in for a network around one op.  Operands are its inputs in the order of the
  * references' arguments (x, x2, cond ...), then its parameters in the order of their creation. */

@@ -374,13 +374,8 @@ static ALWAYS_INLINE void write_dx(const channel_map *m, int64_t at, const backw
                                    bool add, int width, const float *c1, const float *c2, double *sums)
 {
     const float *center = m->center + at, *rstd = m->rstd + at, *scale = m->scale + at;
-    float part[PIECE], of_dz[PIECE], of_x[PIECE], constant[PIECE]; /* dx = of_dz dz - of_x (x - center) - constant */
-    for (int c = 0; c < width; c++) {
-        of_dz[c] = rstd[c] * scale[c];
-        of_x[c] = rstd[c] * rstd[c] * c2[c];
-        constant[c] = rstd[c] * c1[c];
-        sums[c] = 0;
-    }
+    float part[PIECE], of_x[PIECE];
+    for (int c = 0; c < width; c++) of_x[c] = rstd[c] * c2[c], sums[c] = 0;
     for (int64_t block = 0; block < hw; block += BLOCK) {
         const int64_t end = smaller(block + BLOCK, hw);
         for (int c = 0; c < width; c++) part[c] = 0;
@@ -389,7 +384,7 @@ static ALWAYS_INLINE void write_dx(const channel_map *m, int64_t at, const backw
             float *to = dx.at ? dx.at + i * dx.step : NULL;
 #pragma omp simd
             for (int c = 0; c < width; c++) {
-                const float d = fmaf(of_dz[c], dz[c], fmaf(-of_x[c], x[c] - center[c], -constant[c]));
+                const float d = rstd[c] * fmaf(center[c] - x[c], of_x[c], scale[c] * dz[c] - c1[c]);
                 part[c] += d;
                 if (to) to[c] = add ? to[c] + d : d;
             }
