@@ -201,8 +201,8 @@ Test(emu_run, the_suggested_checkpointing_fits)
     cr_assert_not_null(all, "%s", w.notes);
     all = strstr(all, "; ");
     const double mib = all ? atof(all + 2) : 0;
-    cr_assert(mib > 2, "%s", w.notes);
-    emu_get_device()->total = (size_t)((mib - 0.2) * (1 << 20));
+    cr_assert(mib > 1, "%s", w.notes);
+    emu_get_device()->total = (size_t)((mib - 0.12) * (1 << 20));
     w = (watcher){0};
     tiny(&other, "lean");
     set(&other, "train.batch=40");
