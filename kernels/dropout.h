@@ -22,6 +22,19 @@ typedef struct dropout_args {
     storage type;             /* of x and y */
 } dropout_args;
 
+/* What elements [4 first, 4 (first + quads)) of image b are multiplied by; a plain loop, which compilers
+ * vectorize. */
+static inline void dropout_factors(const dropout_args *a, int b, int first, int quads, float *factor)
+{
+    const uint64_t ordinal = a->state->sample + (uint64_t)b, seed = a->state->seed;
+    const uint32_t stream = NOISE_DROPOUT + a->layer, threshold = (uint32_t)(a->p * 0x1p32f);
+    const float scale = 1.0f / (1.0f - a->p);
+    for (int q = 0; q < quads; q++) {
+        const philox4 r = noise_bits(seed, stream, (uint32_t)ordinal, (uint32_t)(ordinal >> 32), (uint32_t)(first + q));
+        for (int k = 0; k < 4; k++) factor[4 * q + k] = r.v[k] >= threshold ? scale : 0.0f;
+    }
+}
+
 /* Quad q of image b. */
 HD void dropout_quad(const dropout_args *a, int b, int q)
 {

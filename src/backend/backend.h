@@ -27,6 +27,9 @@ typedef struct backend_table {
 
     /* Bytes a tensor needs in its arena; a padded layout may need more than its elements. */
     size_t (*tensor_bytes)(const backend *be, const tensor *t);
+    /* Choose how each activation of the list lies in memory (tensor.layout), before any is prepared; what is
+     * kept or lies outside ARENA_ACT stays NHWC.  NULL: all do. */
+    ddpm_status (*arrange)(backend *be, step *const *steps, int n, err *e);
     /* Make the step's primitive; set *scratch to the bytes it wants while it runs.  Shapes are
      * known, memory is not.  DDPM_EBACKEND names the step. */
     ddpm_status (*prepare)(backend *be, step *s, size_t *scratch, err *e);
@@ -60,6 +63,7 @@ struct backend {
     bool two_sources;   /* norm_act and 1x1 convolutions read x and x2 where they lie; else they want nn_concat() */
     bool projections;   /* every resnet's projection of the time embedding comes from one matrix product */
     int64_t time_mlp; /* dim + width up to which a time embedding is one op; beyond, its layers are ops of their own */
+    bool recompute;   /* training had better make cheap activations again than keep them (plan.recompute) */
     bool folds;       /* upconv wants its filter folded (tensor.fold), and adamw keeps the folds up to date */
 };
 

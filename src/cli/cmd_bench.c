@@ -286,7 +286,7 @@ static ddpm_status run_weights(bench_job *b, err *e)
     TRY_GOTO(bench_shape(c, b->be, &shape, e));
     TRY_GOTO(recipe_model(c, b->be, shape, &m, &remarks, e));
     TRY_GOTO(params_allocate(m->store, false, false, e));
-    TRY_GOTO(recipe_weights(c, m, file, e));
+    TRY_GOTO(recipe_weights(c, m, file, &remarks, e));
     TRY_GOTO(dir_make(c->bench.save, e));
     TRY_GOTO(model_save(m, ARENA_PARAM, c->bench.save, e));
     json_out_int(&b->json, "parameters", m->store->values);

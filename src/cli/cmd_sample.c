@@ -48,11 +48,11 @@ static ddpm_status choose_folder(const cli_args *args, job *j, err *e)
 /* A hash of the weights themselves: a run that was trained further is another model. */
 static ddpm_status hash_weights(const model *m, char out[20], err *e)
 {
-    float *host;
-    TRY(mem_array(&host, m->store->count, sizeof *host, "weights", e));
-    const ddpm_status st = params_get(m->store, ARENA_PARAM, host, e);
-    (void)snprintf(out, 20, "%016" PRIx64, (uint64_t)XXH3_64bits(host, m->store->count * sizeof *host));
-    mem_free(host);
+    float *host, *copy;
+    const ddpm_status st = params_view(m->store, ARENA_PARAM, &host, &copy, e);
+    if (st == DDPM_OK)
+        (void)snprintf(out, 20, "%016" PRIx64, (uint64_t)XXH3_64bits(host, m->store->count * sizeof *host));
+    mem_free(copy);
     return st;
 }
 

@@ -68,6 +68,14 @@ static ddpm_status read_configs(const pipeline *p, network *net, scheduler_confi
     return pipeline_read_configs(p, &net->unet, scheduler, remarks, e);
 }
 
+ddpm_status model_read_network(const char *path, network *out, notes *remarks, err *e)
+{
+    pipeline p;
+    scheduler_config ignored;
+    TRY(pipeline_find(path, &p, remarks, e));
+    return read_configs(&p, out, &ignored, remarks, e);
+}
+
 ddpm_status model_load(backend *be, const char *path, model **out, notes *remarks, err *e)
 {
     pipeline p;
@@ -100,16 +108,15 @@ static ddpm_status save_simple(const model *m, const char *dir, const named_tens
 
 ddpm_status model_save(const model *m, arena_kind weights, const char *dir, err *e)
 {
-    float *host = NULL;
+    float *host, *copy = NULL;
     named_tensor *tensors = NULL;
     ddpm_status st = DDPM_OK;
-    TRY_GOTO(mem_array(&host, m->store->count, sizeof *host, "weights", e));
-    TRY_GOTO(params_get(m->store, weights, host, e));
+    TRY_GOTO(params_view(m->store, weights, &host, &copy, e));
     TRY_GOTO(params_name(m->store, host, &tensors, e));
     TRY_GOTO(m->net.kind == NETWORK_SIMPLE ? save_simple(m, dir, tensors, e)
                                            : pipeline_write(dir, &m->net.unet, &m->scheduler, tensors, m->store->n, e));
 done:
     mem_free(tensors);
-    mem_free(host);
+    mem_free(copy);
     return st;
 }

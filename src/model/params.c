@@ -236,15 +236,45 @@ static void draw(const param *q, uint64_t seed, float *to)
     }
 }
 
+void params_touched(params *s, arena_kind arena)
+{
+    s->version++;
+    if (arena == ARENA_PARAM) s->stale = true;
+}
+
+static ddpm_status init_one(params *s, const param *q, uint64_t seed, float *host, err *e)
+{
+    const arena_kind arenas[] = {ARENA_PARAM, ARENA_EMA};
+    draw(q, seed, host);
+    for (int i = 0; i < 2; i++)
+        if (s->arena[arenas[i]])
+            TRY(s->be->fn->upload(s->be, (float *)s->arena[arenas[i]] + q->offset, host,
+                                  (size_t)param_count(q) * sizeof *host, e));
+    return DDPM_OK;
+}
+
 ddpm_status params_init(params *s, uint64_t seed, err *e)
 {
     float *host;
-    TRY(mem_array(&host, s->count, sizeof *host, "initial weights", e));
-    for (int i = 0; i < s->n; i++) draw(&s->list[i], seed, host + s->list[i].offset);
-    ddpm_status st = params_set(s, ARENA_PARAM, host, e);
-    if (st == DDPM_OK && s->arena[ARENA_EMA]) st = params_set(s, ARENA_EMA, host, e);
+    int64_t largest = 0;
+    for (int i = 0; i < s->n; i++)
+        if (param_count(&s->list[i]) > largest) largest = param_count(&s->list[i]);
+    TRY(mem_array(&host, (size_t)largest, sizeof *host, "initial weights", e));
+    ddpm_status st = DDPM_OK;
+    for (int i = 0; i < s->n && st == DDPM_OK; i++) st = init_one(s, &s->list[i], seed, host, e);
+    params_touched(s, ARENA_PARAM);
     mem_free(host);
     return st;
+}
+
+ddpm_status params_view(const params *s, arena_kind arena, float **view, float **copy, err *e)
+{
+    *copy = NULL;
+    *view = s->arena[arena];
+    if (s->be->fn->host_memory) return DDPM_OK;
+    TRY(mem_array(copy, s->count, sizeof **copy, "weights", e));
+    *view = *copy;
+    return params_get(s, arena, *copy, e);
 }
 
 ddpm_status params_get(const params *s, arena_kind arena, float *to, err *e)
@@ -254,7 +284,6 @@ ddpm_status params_get(const params *s, arena_kind arena, float *to, err *e)
 
 ddpm_status params_set(params *s, arena_kind arena, const float *from, err *e)
 {
-    s->version++;
-    if (arena == ARENA_PARAM) s->stale = true;
+    params_touched(s, arena);
     return s->be->fn->upload(s->be, s->arena[arena], from, s->count * sizeof(float), e);
 }

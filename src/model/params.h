@@ -55,11 +55,17 @@ static inline int64_t param_count(const param *q) { return q->n * q->h * q->w * 
 
 /* Draw the initial weights: each value depends on the seed, the parameter's name and its own place. */
 DDPM_MUST_CHECK ddpm_status params_init(params *s, uint64_t seed, err *e);
+/* Say that an arena was written to by another way than params_set(): copies of it are out of date. */
+void params_touched(params *s, arena_kind arena);
 /* The whole arena to or from host memory of `count` floats. */
 DDPM_MUST_CHECK ddpm_status params_get(const params *s, arena_kind arena, float *to, err *e);
 DDPM_MUST_CHECK ddpm_status params_set(params *s, arena_kind arena, const float *from, err *e);
 
-/* The parameters within `host`, a copy of an arena of `count` floats, under diffusers' names and
+/* The whole arena to look at: itself where the backend's memory is the host's, else a copy.  mem_free(*copy),
+ * also after a failure. */
+DDPM_MUST_CHECK ddpm_status params_view(const params *s, arena_kind arena, float **view, float **copy, err *e);
+
+/* The parameters within `host`, an arena of `count` floats or a copy, under diffusers' names and
  * PyTorch's shapes, as io/weights.h reads and writes them; [s->n], mem_free() it. */
 DDPM_MUST_CHECK ddpm_status params_name(const params *s, float *host, named_tensor **out, err *e);
 /* One arena to or from a safetensors file.  On failure the arena is as it was. */

@@ -19,13 +19,17 @@ ddpm_status params_name(const params *s, float *host, named_tensor **out, err *e
 
 ddpm_status params_load(params *s, arena_kind arena, const char *path, notes *remarks, err *e)
 {
+    const bool here = s->be->fn->host_memory; /* weights_read() writes nothing before all is known to fit */
     float *host = NULL;
     named_tensor *tensors = NULL;
     ddpm_status st = DDPM_OK;
-    TRY_GOTO(mem_array(&host, s->count, sizeof *host, "weights", e));
-    TRY_GOTO(params_name(s, host, &tensors, e));
+    if (!here) TRY_GOTO(mem_array(&host, s->count, sizeof *host, "weights", e));
+    TRY_GOTO(params_name(s, here ? s->arena[arena] : host, &tensors, e));
     TRY_GOTO(weights_read(path, tensors, s->n, remarks, e));
-    TRY_GOTO(params_set(s, arena, host, e));
+    if (here)
+        params_touched(s, arena);
+    else
+        TRY_GOTO(params_set(s, arena, host, e));
 done:
     mem_free(tensors);
     mem_free(host);
@@ -34,15 +38,14 @@ done:
 
 ddpm_status params_save(const params *s, arena_kind arena, const char *path, err *e)
 {
-    float *host = NULL;
+    float *host, *copy = NULL;
     named_tensor *tensors = NULL;
     ddpm_status st = DDPM_OK;
-    TRY_GOTO(mem_array(&host, s->count, sizeof *host, "weights", e));
-    TRY_GOTO(params_get(s, arena, host, e));
+    TRY_GOTO(params_view(s, arena, &host, &copy, e));
     TRY_GOTO(params_name(s, host, &tensors, e));
     TRY_GOTO(weights_write(path, tensors, s->n, false, e));
 done:
     mem_free(tensors);
-    mem_free(host);
+    mem_free(copy);
     return st;
 }

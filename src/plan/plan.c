@@ -193,6 +193,7 @@ ddpm_status plan_finish(plan *p, err *e)
 {
     if (!plan_ok(p)) return err_set(e, p->first.status, "%s", p->first.text);
     if (p->n_forward == 0) p->n_forward = p->n_step;
+    if (p->be->fn->arrange) TRY(p->be->fn->arrange(p->be, p->steps, p->n_step, e));
     for (int i = 0; i < p->n_step; i++) {
         step *s = p->steps[i];
         size_t scratch = 0;

@@ -26,6 +26,7 @@ typedef struct plan {
     char path[NAME_CAP];
     int depth, path_length[PLAN_DEPTH]; /* of path, before each plan_push() */
     bool training;                      /* keep what a backward pass needs; dropout acts */
+    bool recompute;                     /* the backward pass makes outputs of norm_act and dropout again; keep none */
     bool add_grads; /* parameter gradients are always added to, never set: accumulation over micro-batches */
     bool packed;    /* overlay activations by lifetime (default); off, to test that it changes no bit */
     bool checked;   /* each step sees its own operands only: default, and possible, under AddressSanitizer */
@@ -110,13 +111,14 @@ DDPM_MUST_CHECK ddpm_status plan_run_times(plan *p, int times, err *e); /* the w
 DDPM_MUST_CHECK ddpm_status plan_write(plan *p, tensor *t, const void *from_host, err *e); /* all of t */
 DDPM_MUST_CHECK ddpm_status plan_read(plan *p, const tensor *t, void *to_host, err *e);
 
-double plan_flops(const plan *p, int from, int to); /* of steps [from, to) */
+double plan_flops(const plan *p, int from, int to); /* of steps [from, to) but for those that repeat others */
 double plan_bytes(const plan *p, int from, int to); /* read and written by them, each operand once */
 void plan_dump(const plan *p, FILE *to);            /* one line a step */
 
 /* ---- between plan*.c ---------------------------------------------------------------------------- */
 
 ddpm_status plan_layout(plan *p, err *e); /* plan_memory.c: offsets of ACT and IO tensors */
+void plan_recompute(plan *p);             /* plan_recompute.c: after the backward steps, where p->recompute is set */
 
 /* What an op brings (ops.def); none of these is called by model code. */
 typedef void (*vjp_fn)(plan *p, step *forward);

@@ -18,7 +18,8 @@ double pointwise_flops(const step *s)
 double plan_flops(const plan *p, int from, int to)
 {
     double sum = 0;
-    for (int i = from; i < to; i++) sum += op_flops[p->steps[i]->op](p->steps[i]);
+    for (int i = from; i < to; i++)
+        if (!p->steps[i]->again) sum += op_flops[p->steps[i]->op](p->steps[i]);
     return sum;
 }
 

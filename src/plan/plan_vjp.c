@@ -147,4 +147,5 @@ void plan_differentiate(plan *p, tensor *root, tensor *seed)
         op_vjp[s->op](p, s);
     }
     p->path[0] = '\0';
+    if (p->recompute) plan_recompute(p);
 }

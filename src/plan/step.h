@@ -39,6 +39,12 @@ typedef enum arena_kind {
     ARENA_COUNT
 } arena_kind;
 
+/* How a tensor's bytes lie in memory: the backend's own business. */
+typedef enum tensor_layout {
+    LAYOUT_NHWC,
+    LAYOUT_BLOCKED, /* cpu: [n, c / 16, h, w, 16], c a multiple of 16 */
+} tensor_layout;
+
 /* How a parameter starts. */
 typedef enum param_init {
     INIT_FAN_AVG,      /* U(-l, l), l = sqrt(3 / fan_avg): DDPM's default_init, scale 1 */
@@ -75,8 +81,9 @@ typedef struct tensor {
     char name[NAME_CAP]; /* layer path: "up_blocks.2.resnets.0.norm1" */
     dtype dtype;
     arena_kind arena;
-    int64_t n, h, w, c;  /* NHWC; a matrix is [n,1,1,c], a vector [n,1,1,1] */
-    struct tensor *base; /* not NULL: this is columns [column, column + c) of base, a matrix */
+    tensor_layout layout; /* set by backend->arrange(), on activations that nobody else reads */
+    int64_t n, h, w, c;   /* NHWC; a matrix is [n,1,1,c], a vector [n,1,1,1] */
+    struct tensor *base;  /* not NULL: this is columns [column, column + c) of base, a matrix */
     int64_t column;
     struct tensor *grad;  /* NULL: none is needed, or none was asked for */
     bool needs_grad;      /* a parameter or a wanted input feeds it */
@@ -156,6 +163,7 @@ typedef struct step {
     char path[NAME_CAP]; /* the layer, for messages and timings */
     void *impl;          /* what the backend prepared */
     tensor *scratch;     /* memory the backend asked for, alive during this step */
+    bool again;          /* made once already in the forward pass (plan.recompute): no work of the model's own */
     bool side;           /* set by prepare(): may still run while the next SIDE_WINDOW - 1 steps do */
 } step;
 

@@ -138,7 +138,7 @@ static ddpm_status open_trainer(bench_train *b, err *e)
     TRY(trainer_create(b->m, &spec, &b->t, e));
     TRY(fit_check(b->m, &spec, trainer_needs(b->t), e));
     TRY(trainer_allocate(b->t, e));
-    TRY(recipe_weights(b->config, b->m, file, e));
+    TRY(recipe_weights(b->config, b->m, file, &remarks, e));
     return feed_create(&(feed_spec){.config = b->config, .data = b->data, .trainer = b->t}, &b->f, e);
 }
 
@@ -209,7 +209,7 @@ static ddpm_status open_model(const ddpm_config *c, const char *run, bench_sampl
     TRY(bench_shape(c, b->be, &shape, e));
     TRY(recipe_model(c, b->be, shape, &b->m, &remarks, e));
     TRY(params_allocate(b->m->store, false, false, e));
-    return recipe_weights(c, b->m, file, e);
+    return recipe_weights(c, b->m, file, &remarks, e);
 }
 
 ddpm_status bench_sample_create(const ddpm_config *c, const char *run, backend *be, bench_sample *out, err *e)

@@ -39,6 +39,14 @@ ddpm_status fit_check(model *m, const trainer_spec *spec, trainer_memory need, e
     const double gib = 1.0 / (1024.0 * 1024 * 1024);
     if (there == 0 || fit_total(need) <= there) return DDPM_OK;
     smaller other = {m, *spec};
+    other.spec.recompute = RECOMPUTE_ON;
+    const size_t lean = trainer_total(&other, spec->batch);
+    if (lean > 0 && lean <= there)
+        return err_set(e, DDPM_ENOMEM,
+                       "training with batch %d needs %.2f GiB and %.2f are free: train.gradient_checkpointing=true "
+                       "needs %.2f, for the same result",
+                       spec->batch, (double)fit_total(need) * gib, (double)there * gib, (double)lean * gib);
+    other.spec = *spec;
     const int fits = fit_batch(&(fit_question){.batch = spec->batch,
                                                .need = fit_total(need),
                                                .there = there,

@@ -16,7 +16,7 @@ int fit_batch(const fit_question *q); /* the largest batch that fits; 0: none */
 
 size_t fit_total(trainer_memory need); /* bytes */
 
-/* DDPM_ENOMEM, with the largest batch that fits in the message, where `need` of a trainer made by spec is
+/* DDPM_ENOMEM, with gradient checkpointing or else the largest batch in the message, whichever fits, where `need` of a trainer made by spec is
  * more than the backend has free.  Backends that cannot tell let everything pass. */
 DDPM_MUST_CHECK ddpm_status fit_check(model *m, const trainer_spec *spec, trainer_memory need, err *e);
 

@@ -12,8 +12,9 @@ static bool is_network(config_id option)
 static bool matters(const ddpm_config *now, config_id option)
 {
     static const char *const sections[] = {"data.", "diffusion.", "train.", "ema."};
-    static const config_id idle[] = {OPTION_data_path, OPTION_data_prefetch, OPTION_data_cache_mb, OPTION_data_resident,
-                                     OPTION_train_max_skipped};
+    static const config_id idle[] = {OPTION_data_path,         OPTION_data_prefetch,
+                                     OPTION_data_cache_mb,     OPTION_data_resident,
+                                     OPTION_train_max_skipped, OPTION_train_gradient_checkpointing};
     const bool ends_matter = !strcmp(now->train.lr_scheduler, "linear") ||
                              !strcmp(now->train.lr_scheduler, "cosine"); /* they fall to 0 at the last step */
     for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)

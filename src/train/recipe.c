@@ -132,11 +132,8 @@ ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, m
     network net = recipe_network(c, shape);
     *out = NULL;
     if (c->model.init_from[0]) {
-        model *from = NULL;
-        TRY(model_load(be, c->model.init_from, &from, remarks, e));
-        net = from->net;
+        TRY(model_read_network(c->model.init_from, &net, remarks, e));
         net.unet.sample_size_h = shape.h, net.unet.sample_size_w = shape.w;
-        model_destroy(from);
         if (net.unet.in_channels != shape.c)
             return err_set(e, DDPM_EINVAL, "%s: a network for %d channels, and the images have %d; set data.channels",
                            c->model.init_from, net.unet.in_channels, shape.c);
@@ -145,14 +142,14 @@ ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, m
     return model_create(be, &net, &scheduler, out, e);
 }
 
-ddpm_status recipe_weights(const ddpm_config *c, model *m, char file[PATH_CAP], err *e)
+ddpm_status recipe_weights(const ddpm_config *c, model *m, char file[PATH_CAP], notes *remarks, err *e)
 {
     pipeline p;
     file[0] = '\0';
     if (!c->model.init_from[0]) return params_init(m->store, (uint64_t)c->seed, e);
     TRY(pipeline_find(c->model.init_from, &p, NULL, e));
     TRY(weights_find(p.unet, file, e));
-    TRY(params_load(m->store, ARENA_PARAM, file, NULL, e));
+    TRY(params_load(m->store, ARENA_PARAM, file, remarks, e));
     return m->store->arena[ARENA_EMA] ? params_load(m->store, ARENA_EMA, file, NULL, e) : DDPM_OK;
 }
 
@@ -165,12 +162,18 @@ static int lr_schedule_of(const char *word)
     return LR_CONSTANT;
 }
 
+static recompute_kind recompute_of(const char *word)
+{
+    return is(word, "true") ? RECOMPUTE_ON : is(word, "false") ? RECOMPUTE_OFF : RECOMPUTE_AUTO;
+}
+
 trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t steps)
 {
     trainer_spec s = {.batch = c->train.batch,
                       .h = shape.h,
                       .w = shape.w,
                       .micro_batches = c->train.gradient_accumulation_steps,
+                      .recompute = recompute_of(c->train.gradient_checkpointing),
                       .flip = c->data.flip,
                       .seed = (uint64_t)c->seed};
     s.update.update.lr = c->train.lr;

@@ -25,7 +25,7 @@ DDPM_MUST_CHECK ddpm_status recipe_model(const ddpm_config *c, backend *be, imag
                                          notes *remarks, err *e);
 /* The weights a run begins with, in every arena that holds weights: drawn, or those of model.init_from.  `file`
  * is where they come from, "" where they were drawn. */
-DDPM_MUST_CHECK ddpm_status recipe_weights(const ddpm_config *c, model *m, char file[PATH_CAP], err *e);
+DDPM_MUST_CHECK ddpm_status recipe_weights(const ddpm_config *c, model *m, char file[PATH_CAP], notes *remarks, err *e);
 /* `steps`: of the whole run, where the learning rate's schedule ends. */
 trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t steps);
 /* The model's own scheduler with sample.variance_type, sample.clip and sample.timestep_spacing over it. */

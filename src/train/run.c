@@ -102,8 +102,10 @@ static ddpm_status build_model(run *r, err *e)
 static ddpm_status initial_weights(run *r, err *e)
 {
     char path[PATH_CAP];
-    TRY(recipe_weights(r->config, r->m, path, e));
+    notes remarks = {.text = ""};
+    TRY(recipe_weights(r->config, r->m, path, &remarks, e));
     if (path[0]) note(r, "model: weights from %s", path);
+    if (remarks.text[0]) note(r, "model: %s", remarks.text);
     return DDPM_OK;
 }
 

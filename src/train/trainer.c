@@ -24,6 +24,7 @@ static ddpm_status build_grad(trainer *t, err *e)
     TRY(plan_create(t->m->be, &t->grad, e));
     plan *p = t->grad;
     p->training = true;
+    p->recompute = s->recompute == RECOMPUTE_AUTO ? p->be->recompute : s->recompute == RECOMPUTE_ON;
     p->add_grads = s->micro_batches > 1; /* then adamw leaves zeros behind */
     const int64_t images = s->resident > 0 ? s->resident : s->batch;
     t->images = plan_input(p, DTYPE_U8, "images", images, s->h, s->w, t->m->net.unet.in_channels);

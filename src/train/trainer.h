@@ -8,10 +8,18 @@
 #include "model/model.h"
 #include "train_state.h"
 
+/* Make the outputs of norms and dropout again in the backward pass: half of the activations need not be kept. */
+typedef enum recompute_kind {
+    RECOMPUTE_AUTO, /* as the backend would rather have it */
+    RECOMPUTE_ON,
+    RECOMPUTE_OFF,
+} recompute_kind;
+
 typedef struct trainer_spec {
     int batch, h, w; /* of one micro-batch; h and w in pixels */
     int micro_batches;
     int64_t resident; /* > 0: that many images, the whole data set, lie in the backend's memory (trainer_store()) */
+    recompute_kind recompute;
     bool flip;        /* mirror half of the images */
     uint64_t seed;    /* of noise, timesteps, flips and dropout */
     step_attr update; /* .update: lr, betas, EMA, ... (plan/step.h) */

@@ -190,6 +190,30 @@ Test(emu_run, the_suggested_batch_fits)
     OK(train(&whole, &w));
 }
 
+Test(emu_run, the_suggested_checkpointing_fits)
+{
+    static watcher w;
+    tiny(&whole, "checkpointing");
+    set(&whole, "train.batch=40");
+    set(&whole, "train.steps=1");
+    OK(train(&whole, &w));
+    const char *all = strstr(w.notes, " inputs");
+    cr_assert_not_null(all, "%s", w.notes);
+    all = strstr(all, "; ");
+    const double mib = all ? atof(all + 2) : 0;
+    cr_assert(mib > 1, "%s", w.notes);
+    emu_get_device()->total = (size_t)((mib - 0.12) * (1 << 20));
+    w = (watcher){0};
+    tiny(&other, "lean");
+    set(&other, "train.batch=40");
+    set(&other, "train.steps=1");
+    cr_assert_eq(train(&other, &w), DDPM_ENOMEM, "%s", why.text);
+    cr_assert_not_null(strstr(why.text, "train.gradient_checkpointing=true"), "%s", why.text);
+    set(&other, "train.gradient_checkpointing=true");
+    OK(train(&other, &w));
+    expect_same_weights(&whole, &other);
+}
+
 Test(emu_run, no_batch_fits)
 {
     static watcher w;

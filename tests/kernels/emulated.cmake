@@ -56,5 +56,8 @@ foreach(without beta all)
     ENVIRONMENT DDPM_TEST_WITHOUT=${without})
 endforeach()
 
+# What the backward pass makes again, where the cuda backend does the work.
+emulated_test(test_plan_recompute_emulated plan/test_plan_recompute.c)
+
 # The rigs of `ddpm bench` on the emulated device, where every part of a step runs several times in a row.
 emulated_test(test_bench_rigs_emulated train/test_bench_rigs.c)

@@ -66,6 +66,7 @@ void net_train(net_rig *r, const net_options *o)
     create(r, o);
     plan *p = r->p;
     p->training = true;
+    p->recompute = r->be->recompute != o->other_recompute;
     p->add_grads = micro_batches > 1;
     r->images = plan_input(p, DTYPE_U8, "images", o->n, o->h, o->w, o->net.unet.in_channels);
     r->table = plan_input(p, DTYPE_F32, "table", o->timesteps, 1, 1, TABLE_COLUMNS);

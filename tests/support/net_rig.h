@@ -18,6 +18,7 @@ typedef struct net_options {
     int64_t n, h, w;
     int threads;              /* 0: 1 */
     bool unpacked;            /* no two activations share memory */
+    bool other_recompute;     /* training: plan.recompute is not as the backend would have it */
     bool keep;                /* training: x_t, t and the prediction can be read after a run */
     bool flip;                /* training: mirror images at random */
     int timesteps;            /* training: rows of the table */

@@ -6,20 +6,20 @@
 #include <string.h>
 
 #define CONV(n, h, w, c, c2, cout, kernel, stride, pad_end, residual)                                                  \
-    {OP_conv2d, n, h, w, c, c2, cout, kernel, stride, 0, 0, pad_end, residual, false, false, false},
-#define UPCONV(n, h, w, c, cout) {OP_upconv, n, h, w, c, 0, cout, 0, 0, 0, 0, false, false, false, false, false},
+    {OP_conv2d, n, h, w, c, c2, cout, kernel, stride, 0, 0, pad_end, residual, false, false, false, 0},
+#define UPCONV(n, h, w, c, cout) {OP_upconv, n, h, w, c, 0, cout, 0, 0, 0, 0, false, false, false, false, false, 0},
 #define NORM(n, h, w, c, c2, groups, silu, cond)                                                                       \
-    {OP_norm_act, n, h, w, c, c2, 0, 0, 0, groups, cond, false, false, silu, false, false},
+    {OP_norm_act, n, h, w, c, c2, 0, 0, 0, groups, cond, false, false, silu, false, false, 0},
 #define NORM_COLUMNS(n, h, w, c, c2, groups, silu, cond)                                                               \
-    {OP_norm_act, n, h, w, c, c2, 0, 0, 0, groups, cond, false, false, silu, true, false},
-#define LINEAR(n, c, cout, silu) {OP_linear, n, 1, 1, c, 0, cout, 0, 0, 0, 0, false, false, silu, false, false},
+    {OP_norm_act, n, h, w, c, c2, 0, 0, 0, groups, cond, false, false, silu, true, false, 0},
+#define LINEAR(n, c, cout, silu) {OP_linear, n, 1, 1, c, 0, cout, 0, 0, 0, 0, false, false, silu, false, false, 0},
 #define ATTENTION(n, h, w, c, heads)                                                                                   \
-    {OP_attention, n, h, w, c, 0, 0, 0, 0, heads, 0, false, false, false, false, false},
-#define TIME_EMBED(n, dim, flip) {OP_time_embed, n, 1, 1, dim, 0, 0, 0, 0, 0, 0, false, false, false, false, flip},
+    {OP_attention, n, h, w, c, 0, 0, 0, 0, heads, 0, false, false, false, false, false, 0},
+#define TIME_EMBED(n, dim, flip) {OP_time_embed, n, 1, 1, dim, 0, 0, 0, 0, 0, 0, false, false, false, false, flip, 0},
 #define TIME_MLP(n, dim, width, flip)                                                                                  \
-    {OP_time_mlp, n, 1, 1, dim, 0, width, 0, 0, 0, 0, false, false, false, false, flip},
-#define POINT(op, n, h, w, c)  {OP_##op, n, h, w, c, 0, 0, 0, 0, 0, 0, false, false, false, false, false},
-#define CONCAT(n, h, w, c, c2) {OP_concat, n, h, w, c, c2, 0, 0, 0, 0, 0, false, false, false, false, false},
+    {OP_time_mlp, n, 1, 1, dim, 0, width, 0, 0, 0, 0, false, false, false, false, flip, 0},
+#define POINT(op, n, h, w, c)  {OP_##op, n, h, w, c, 0, 0, 0, 0, 0, 0, false, false, false, false, false, 0},
+#define CONCAT(n, h, w, c, c2) {OP_concat, n, h, w, c, c2, 0, 0, 0, 0, 0, false, false, false, false, false, 0},
 static const op_case cases[] = {
 #include "cases.def"
 };
@@ -30,12 +30,29 @@ const op_case *op_cases(int *n)
     return cases;
 }
 
+bool op_takes_images(const op_case *c) { return c->op != OP_linear && c->op != OP_time_embed && c->op != OP_time_mlp; }
+
+bool op_fills_some_blocks(const op_case *c)
+{
+    const int channels[] = {c->c, c->c2, c->cout};
+    bool some = false;
+    for (int i = 0; i < 3; i++) some |= channels[i] > 0 && channels[i] % 16 == 0;
+    return some && op_takes_images(c);
+}
+
+bool op_fills_blocks(const op_case *c)
+{
+    const bool works = op_takes_images(c) && c->op != OP_attention && c->op != OP_concat;
+    return works && c->c % 16 == 0 && c->c2 % 16 == 0 && c->cout % 16 == 0;
+}
+
 const char *op_case_text(const op_case *c, char text[160])
 {
-    (void)snprintf(text, 160, "%s n %d, %dx%d, c %d + %d, cout %d, kernel %d, stride %d, groups %d, cond %d%s%s%s%s",
+    (void)snprintf(text, 160,
+                   "%s n %d, %dx%d, c %d + %d, cout %d, kernel %d, stride %d, groups %d, cond %d%s%s%s%s, inner %x",
                    op_name[c->op], c->n, c->h, c->w, c->c, c->c2, c->cout, c->kernel, c->stride, c->groups, c->cond,
                    c->pad_end ? ", pad_end" : "", c->residual ? ", residual" : "", c->silu ? ", silu" : "",
-                   c->columns ? ", columns" : "");
+                   c->columns ? ", columns" : "", c->inner);
     return text;
 }
 
@@ -46,6 +63,22 @@ static tensor *input(op_graph *g, const char *name, const int64_t dims[4])
     return g->operand[g->n_input++] = plan_input(g->p, g->p->be->act, name, dims[0], dims[1], dims[2], dims[3]);
 }
 
+static tensor *copy_of(op_graph *g, tensor *x, tensor *y)
+{
+    step *s = plan_emit(g->p, OP_copy);
+    s->in[POINT_X] = x, s->out[POINT_Y] = y;
+    return y;
+}
+
+/* An image as the op shall meet it. */
+static tensor *image_of(op_graph *g, const op_case *c, const char *name, const int64_t dims[4])
+{
+    tensor *x = input(g, name, dims);
+    const int k = g->n_input - 1;
+    if (c->inner >> k & 1) g->inner[k] = copy_of(g, x, plan_like(g->p, x, "inner"));
+    return g->inner[k] ? g->inner[k] : x;
+}
+
 static tensor *input_f32(op_graph *g, const char *name, int64_t n)
 {
     return g->operand[g->n_input++] = plan_input(g->p, DTYPE_F32, name, n, 1, 1, 1);
@@ -53,7 +86,7 @@ static tensor *input_f32(op_graph *g, const char *name, int64_t n)
 
 static tensor *image(op_graph *g, const op_case *c, const char *name, int64_t channels)
 {
-    return input(g, name, (const int64_t[]){c->n, c->h, c->w, channels});
+    return image_of(g, c, name, (const int64_t[]){c->n, c->h, c->w, channels});
 }
 
 static tensor *row(op_graph *g, const op_case *c, const char *name, int64_t channels)
@@ -67,7 +100,7 @@ static tensor *build_conv(const op_case *c, op_graph *g)
     a.x = image(g, c, "x", c->c);
     if (c->c2) a.x2 = image(g, c, "x2", c->c2);
     const int64_t h = (c->h + c->stride - 1) / c->stride, w = (c->w + c->stride - 1) / c->stride;
-    if (c->residual) a.residual = input(g, "residual", (const int64_t[]){c->n, h, w, c->cout});
+    if (c->residual) a.residual = image_of(g, c, "residual", (const int64_t[]){c->n, h, w, c->cout});
     return nn_conv2d(g->p, &a);
 }
 
@@ -92,10 +125,8 @@ static tensor *build_concat(const op_case *c, op_graph *g)
 
 static tensor *build_copy(const op_case *c, op_graph *g)
 {
-    tensor *x = image(g, c, "x", c->c), *y = plan_like(g->p, x, "copy");
-    step *s = plan_emit(g->p, OP_copy);
-    s->in[POINT_X] = x, s->out[POINT_Y] = y;
-    return y;
+    tensor *x = image(g, c, "x", c->c);
+    return copy_of(g, x, plan_like(g->p, x, "copy"));
 }
 
 static tensor *build(const op_case *c, op_graph *g)
@@ -131,6 +162,10 @@ static tensor *build(const op_case *c, op_graph *g)
 void op_build(const op_case *c, op_graph *g)
 {
     g->y = build(c, g);
+    if (c->inner >> OP_INNER_Y) {
+        g->inner_y = g->y;
+        g->y = copy_of(g, g->inner_y, plan_like(g->p, g->inner_y, "outer"));
+    }
     g->n_operand = g->n_input;
     for (int i = 0; i < g->p->n_tensor; i++)
         if (g->p->tensors[i]->arena == ARENA_PARAM) g->operand[g->n_operand++] = g->p->tensors[i];

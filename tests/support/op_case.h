@@ -12,12 +12,19 @@ typedef struct op_case {
     int groups; /* of a norm; attention: heads */
     int cond;   /* norm_cond */
     bool pad_end, residual, silu, columns, flip_sin_to_cos;
+    unsigned inner; /* images the op meets as activations: bit k: its input k, bit OP_INNER_Y: its output */
 } op_case;
 
-const op_case *op_cases(int *n);                            /* all of them */
+const op_case *op_cases(int *n);                            /* all of them, none with inner images */
 const char *op_case_text(const op_case *c, char text[160]); /* "norm_act n 3, 5x7, ..."; returns text */
 
-enum { OP_OPERANDS = 6, OP_MARGIN = 2 };
+enum { OP_OPERANDS = 6, OP_MARGIN = 2, OP_INNER_Y = 31 };
+
+/* Does the op take images, so that `inner` means something? */
+bool op_takes_images(const op_case *c);
+/* May its images lie in blocks of channels on the cpu: does it work on blocks, and do all of them fill some? */
+bool op_fills_blocks(const op_case *c);
+bool op_fills_some_blocks(const op_case *c); /* one of them at least */
 
 /* What stands in for a network around one op.  Operands are its inputs in the order of the
  * references' arguments (x, x2, cond ...), then its parameters in the order of their creation. */
@@ -25,7 +32,9 @@ typedef struct op_graph {
     plan *p;
     tensor *operand[OP_OPERANDS];
     int n_input, n_operand;
-    tensor *state; /* of dropout */
+    tensor *inner[OP_OPERANDS]; /* what the op reads in an input's place, a copy of it; NULL: the input itself */
+    tensor *inner_y;            /* what y is a copy of; NULL: the op writes y */
+    tensor *state;              /* of dropout */
     tensor *y;
 } op_graph;
 

@@ -2,6 +2,7 @@
 #include "core/mem.h"
 #include "model/params.h"
 #include "noise.h"
+#include "plan/operands.h"
 #include "support/device.h"
 #include "support/ok.h"
 
@@ -50,7 +51,7 @@ typedef struct rig {
     backend *be;
     op_graph g;
     params *store;
-    tensor *dy;
+    tensor *dy, *before[OP_OPERANDS]; /* before: what the gradient of an inner operand starts with */
 } rig;
 
 /* As if the backward pass of another op had set that gradient, or a part of it, before. */
@@ -59,6 +60,18 @@ static void mark_written(plan *p, tensor *operand)
     operand->grad_written = true;
     for (int i = 0; i < p->n_tensor; i++)
         if (p->tensors[i]->base == operand) p->tensors[i]->grad_written = true;
+}
+
+/* The same of an inner operand, whose memory nobody outside can fill. */
+static void start_with(rig *r, int k)
+{
+    plan *p = r->g.p;
+    tensor *inner = r->g.inner[k];
+    r->before[k] = plan_input(p, inner->dtype, "before", inner->n, inner->h, inner->w, inner->c);
+    inner->grad = plan_like(p, inner, "d");
+    inner->grad_written = true;
+    step *s = plan_emit(p, OP_copy);
+    s->in[POINT_X] = r->before[k], s->out[POINT_Y] = inner->grad;
 }
 
 static void build(rig *r, const op_case *c, const op_options *o)
@@ -76,7 +89,10 @@ static void build(rig *r, const op_case *c, const op_options *o)
     for (int k = 0; k < r->g.n_input; k++)
         if (o->only >> k & 1) plan_want_grad(p, r->g.operand[k]);
     for (int k = 0; k < r->g.n_operand; k++)
-        if (o->add >> k & 1) mark_written(p, r->g.operand[k]);
+        if (o->add >> k & 1 && !r->g.inner[k])
+            mark_written(p, r->g.operand[k]);
+        else if (o->add & o->only & 1u << k)
+            start_with(r, k);
     plan_keep(p, r->g.y);
     plan_differentiate(p, r->g.y, r->dy);
     OK(plan_finish(p, &why));
@@ -85,6 +101,14 @@ static void build(rig *r, const op_case *c, const op_options *o)
     OK(params_declare(r->store, p, &why));
     OK(params_allocate(r->store, true, false, &why));
     OK(params_bind(r->store, p, ARENA_PARAM, &why));
+}
+
+static void count_layouts(const tensor *t, op_result *out)
+{
+    for (int i = 0; i < 2 && t; i++, t = t->grad) {
+        out->n_inner++;
+        out->n_blocked += t->layout == LAYOUT_BLOCKED;
+    }
 }
 
 /* Through the store, as checkpoints do; its gaps stay 0. */
@@ -122,6 +146,9 @@ op_result op_run(const op_case *c, const op_options *o)
     op_result out = {.n_operand = r.g.n_operand, .n_input = r.g.n_input, .y_count = tensor_count(r.g.y)};
     for (int k = 0; k < r.g.n_operand; k++)
         write_operand(&r, c, k), write_before(&r, o->before, r.g.operand[k]->grad, k);
+    for (int k = 0; k < r.g.n_input; k++)
+        write_before(&r, OP_BEFORE_RANDOM, r.before[k], k), count_layouts(r.g.inner[k], &out);
+    count_layouts(r.g.inner_y, &out);
     write_before(&r, OP_BEFORE_NAN, r.g.y, 0);
     float *dy = new_array(out.y_count, sizeof *dy);
     for (int64_t i = 0; i < out.y_count; i++) dy[i] = test_rounded(normal(SEED_DY, i));

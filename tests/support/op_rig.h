@@ -17,7 +17,7 @@ typedef struct op_options {
     bool unpacked; /* no two activations share memory */
     op_before before;
     unsigned only; /* bit k: the gradient of input k is wanted; parameters' always are */
-    unsigned add;  /* bit k: the gradient of operand k is added to what was there */
+    unsigned add;  /* bit k: the gradient of operand k is added to what was there; of an inner one, by the op itself */
 } op_options;
 
 typedef struct op_result {
@@ -25,6 +25,7 @@ typedef struct op_result {
     int64_t y_count, count[OP_OPERANDS];
     float *y;
     float *grad[OP_OPERANDS]; /* NULL: not wanted */
+    int n_inner, n_blocked; /* of the op's images that are inner, and of their gradients: all; in blocks of channels */
 } op_result;
 
 op_result op_run(const op_case *c, const op_options *o);

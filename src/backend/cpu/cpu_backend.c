@@ -1,4 +1,5 @@
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/cpu_layout.h"
 #include "core/mem.h"
 
 #include <omp.h>
@@ -67,6 +68,13 @@ static size_t tensor_bytes(const backend *base, const tensor *t)
     return (size_t)tensor_count(t) * dtype_size(t->dtype);
 }
 
+static ddpm_status arrange(backend *base, step *const *steps, int n, err *e)
+{
+    (void)base, (void)e;
+    if (dnn_has_blocked_kernels()) cpu_arrange(steps, n);
+    return DDPM_OK;
+}
+
 static ddpm_status prepare(backend *base, step *s, size_t *scratch, err *e)
 {
     *scratch = 0;
@@ -102,6 +110,7 @@ static const backend_table table = {
     .upload = copy,
     .download = copy,
     .tensor_bytes = tensor_bytes,
+    .arrange = arrange,
     .prepare = prepare,
     .unprepare = unprepare,
     .run = run,
@@ -118,7 +127,7 @@ ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e)
     cpu_backend *be = NULL;
     TRY(mem_array(&be, 1, sizeof *be, "cpu backend", e));
     be->base.fn = &table;
-    be->base.two_sources = be->base.projections = true;
+    be->base.two_sources = be->base.projections = be->base.recompute = true;
     be->base.time_mlp = INT64_MAX;
     be->threads = spec->threads ? spec->threads : omp_get_num_procs();
     const ddpm_status st = dnn_create(&be->dnn, e);

@@ -1,14 +1,47 @@
-/* cpu_conv.c - convolutions: 3x3 through oneDNN's direct kernels, 1x1 as matrix products.
+/* cpu_conv.c - convolutions, in blocks of channels or in NHWC.
  *
- * In NHWC a 1x1 convolution is one product over all pixels; its second source, its residual and
- * every accumulation are then the product's own leading dimensions and beta. */
+ * In blocks all of them are oneDNN's: 3x3 of stride 1 by Winograd's algorithm, the others directly; a second
+ * source is a second convolution, added to the first.  A network's first and last ones are our own.  In NHWC a 1x1 convolution is one matrix product
+ * over all pixels, whose leading dimensions and beta take care of a second source and of sums. */
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/cpu_conv_thin.h"
+#include "backend/cpu/cpu_layout.h"
 #include "core/mem.h"
 
-static bool is_product(const step *s) { return s->a.conv.kernel == 1; }
+typedef struct conv_impl {
+    dnn_conv *of[2];     /* a source each; NULL: there is none, or it is a product */
+    staged x[2], y, add; /* add: the residual */
+    size_t scratch;      /* oneDNN's, behind the copies */
+    tensor_layout layout;
+    bool is_thin; /* cpu_conv_thin.h; then there is nothing else in here */
+    thin_conv thin;
+} conv_impl;
+
+static void conv_release(step *s)
+{
+    conv_impl *impl = s->impl;
+    if (!impl) return;
+    for (int i = 0; i < 2; i++) dnn_conv_destroy(impl->of[i]);
+    mem_free(impl);
+    s->impl = NULL;
+}
+
+/* The layout the kernel works in: that of the image the convolution makes, if every source allows it. */
+static tensor_layout kernel_layout(const step *s, const tensor *x, const tensor *x2, const tensor *y)
+{
+    const bool full = x->c % CHANNEL_BLOCK == 0 && y->c % CHANNEL_BLOCK == 0 && (!x2 || x2->c % CHANNEL_BLOCK == 0);
+    const bool any = x->layout == LAYOUT_BLOCKED || y->layout == LAYOUT_BLOCKED;
+    if (!full || !any) return LAYOUT_NHWC;
+    return s->a.conv.kernel == 1 ? y->layout : LAYOUT_BLOCKED;
+}
+
+static bool is_product(const step *s)
+{
+    return s->a.conv.kernel == 1 && ((const conv_impl *)s->impl)->layout == LAYOUT_NHWC;
+}
 
 /* src is the larger image, dst the one the convolution makes of it. */
-static dnn_conv_spec conv_spec(const step *s, dnn_pass pass, const tensor *src, const tensor *dst)
+static dnn_conv_spec conv_spec(const step *s, dnn_pass pass, const tensor *src, const tensor *dst, const tensor *w)
 {
     const int k = s->a.conv.kernel;
     return (dnn_conv_spec){.pass = pass,
@@ -19,137 +52,217 @@ static dnn_conv_spec conv_spec(const step *s, dnn_pass pass, const tensor *src, 
                            .oh = dst->h,
                            .ow = dst->w,
                            .cout = dst->c,
+                           .filter_ld = w->c,
                            .kernel = k,
                            .stride = s->a.conv.stride,
                            .pad_begin = s->a.conv.pad_end ? 0 : k / 2,
-                           .pad_end = k / 2};
+                           .pad_end = k / 2,
+                           .blocked = ((const conv_impl *)s->impl)->layout == LAYOUT_BLOCKED,
+                           .frozen = pass != DNN_BACKWARD_WEIGHTS && !w->grad};
 }
 
-static ddpm_status create(cpu_backend *be, step *s, const dnn_conv_spec *spec, size_t *scratch, err *e)
+static ddpm_status new_impl(step *s, const tensor *x, const tensor *x2, const tensor *y, conv_impl **out, err *e)
 {
-    dnn_conv *c = NULL;
-    TRY(dnn_conv_create(be->dnn, spec, &c, scratch, e));
-    s->impl = c;
+    TRY(mem_array(out, 1, sizeof **out, "convolution", e));
+    s->impl = *out;
+    (*out)->layout = kernel_layout(s, x, x2, y);
+    (*out)->is_thin = thin_takes(s, x, x2, y, &(*out)->thin);
     return DDPM_OK;
 }
 
-static void conv_release(step *s)
+/* The convolution of source i; the scratch ends behind what it and the other one want. */
+static ddpm_status create(cpu_backend *be, step *s, int i, const dnn_conv_spec *spec, size_t *scratch, err *e)
 {
-    dnn_conv_destroy(s->impl);
-    s->impl = NULL;
+    conv_impl *impl = s->impl;
+    size_t bytes = 0;
+    TRY(cpu_conv_create(be, spec, &impl->of[i], &bytes, e));
+    if (*scratch < impl->scratch + bytes) *scratch = impl->scratch + bytes;
+    return DDPM_OK;
 }
 
-/* C [rows, n] (=, +=) op(A) op(B): the three products of a 1x1 convolution. */
-static ddpm_status product(const dnn_gemm_args *g, err *e) { return g->k > 0 ? dnn_gemm(g, e) : DDPM_OK; }
+static void *own_scratch(const step *s)
+{
+    return s->scratch ? (char *)s->scratch->data + ((const conv_impl *)s->impl)->scratch : NULL;
+}
+
+ddpm_status cpu_conv_create(cpu_backend *be, const dnn_conv_spec *spec, dnn_conv **out, size_t *scratch, err *e)
+{
+    dnn_conv_spec s = *spec;
+    s.winograd = s.blocked && s.kernel == 3 && s.stride == 1;
+    if (s.winograd) {
+        err why = {0};
+        const ddpm_status st = dnn_conv_create(be->dnn, &s, out, scratch, &why);
+        if (st != DDPM_EBACKEND) return st == DDPM_OK ? st : err_set(e, st, "%s", why.text);
+        s.winograd = false; /* not for this shape */
+    }
+    return dnn_conv_create(be->dnn, &s, out, scratch, e);
+}
 
 /* ---- forward ---- */
 
 static ddpm_status conv2d_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
-    if (is_product(s)) return DDPM_OK;
-    dnn_conv_spec spec = conv_spec(s, DNN_FORWARD, s->in[CONV_X], s->out[CONV_Y]);
-    spec.bias = true;
-    spec.residual = s->in[CONV_RESIDUAL] != NULL;
-    return create(be, s, &spec, scratch, e);
+    const tensor *x[2] = {s->in[CONV_X], s->in[CONV_X2]}, *y = s->out[CONV_Y], *residual = s->in[CONV_RESIDUAL];
+    conv_impl *impl;
+    TRY(new_impl(s, x[0], x[1], y, &impl, e));
+    impl->is_thin &= !residual;
+    if (impl->is_thin) {
+        *scratch = thin_scratch(&impl->thin);
+        return DDPM_OK;
+    }
+    for (int i = 0; i < 2; i++) impl->x[i] = stage(x[i], impl->layout, false, scratch);
+    impl->y = stage(y, impl->layout, false, scratch);
+    if (impl->layout == LAYOUT_NHWC) impl->add = stage(residual, LAYOUT_NHWC, false, scratch);
+    impl->scratch = *scratch;
+    for (int i = 0; i < 2 && x[i] && !is_product(s); i++) {
+        dnn_conv_spec spec = conv_spec(s, DNN_FORWARD, x[i], y, s->in[CONV_W]);
+        spec.bias = i == 0;
+        spec.sum = spec.blocked && (i == 1 || residual);
+        spec.residual = !spec.blocked && residual;
+        TRY(create(be, s, i, &spec, scratch, e));
+    }
+    return DDPM_OK;
 }
 
-static ddpm_status forward_product(const step *s, err *e)
+/* Rows of `to` += those of x times columns [from, from + k) of the weight, transposed. */
+static ddpm_status add_product(const tensor *w, const float *x, int64_t rows, int64_t from, int64_t k, float *to,
+                               err *e)
 {
-    const tensor *x = s->in[CONV_X], *x2 = s->in[CONV_X2], *w = s->in[CONV_W], *y = s->out[CONV_Y];
-    const int64_t rows = y->n * tensor_hw(y);
-    cpu_fill_rows(y->data, rows, y->c, s->in[CONV_BIAS]->data, cpu_data(s->in[CONV_RESIDUAL]));
-    dnn_gemm_args g = {.transpose_b = true,
-                       .m = rows,
-                       .n = y->c,
-                       .k = x->c,
-                       .alpha = 1,
-                       .beta = 1,
-                       .a = x->data,
-                       .b = w->data,
-                       .c = y->data,
-                       .lda = x->c,
-                       .ldb = w->c,
-                       .ldc = y->c};
-    TRY(product(&g, e));
-    if (!x2) return DDPM_OK;
-    g.k = g.lda = x2->c;
-    g.a = x2->data;
-    g.b = (const float *)w->data + x->c;
-    return product(&g, e);
+    if (k == 0) return DDPM_OK;
+    return dnn_gemm(&(dnn_gemm_args){.transpose_b = true,
+                                     .m = rows,
+                                     .n = w->n,
+                                     .k = k,
+                                     .alpha = 1,
+                                     .beta = 1,
+                                     .a = x,
+                                     .b = (const float *)w->data + from,
+                                     .c = to,
+                                     .lda = k,
+                                     .ldb = w->c,
+                                     .ldc = w->n},
+                    e);
+}
+
+static ddpm_status forward_product(const step *s, float *y, err *e)
+{
+    const conv_impl *impl = s->impl;
+    const tensor *w = s->in[CONV_W], *to = s->out[CONV_Y];
+    const int64_t rows = to->n * tensor_hw(to);
+    int64_t from = 0;
+    cpu_fill_rows(y, rows, to->c, s->in[CONV_BIAS]->data, stage_read(&impl->add, s));
+    for (int i = 0; i < 2 && impl->x[i].t; i++) {
+        TRY(add_product(w, stage_read(&impl->x[i], s), rows, from, impl->x[i].t->c, y, e));
+        from += impl->x[i].t->c;
+    }
+    return DDPM_OK;
+}
+
+static ddpm_status forward_convolutions(const step *s, float *y, err *e)
+{
+    const conv_impl *impl = s->impl;
+    const tensor *w = s->in[CONV_W], *residual = s->in[CONV_RESIDUAL];
+    const float *filter = w->data;
+    if (impl->layout == LAYOUT_BLOCKED && residual)
+        cpu_relayout(residual, residual->data, residual->layout, y, LAYOUT_BLOCKED, false);
+    for (int i = 0; i < 2 && impl->of[i]; i++) {
+        TRY(dnn_conv_run(impl->of[i],
+                         &(dnn_conv_args){.src = stage_read(&impl->x[i], s),
+                                          .dst = y,
+                                          .filter = filter,
+                                          .bias = s->in[CONV_BIAS]->data,
+                                          .residual = stage_read(&impl->add, s),
+                                          .scratch = own_scratch(s),
+                                          .version = cpu_version(w)},
+                         e));
+        filter += impl->x[i].t->c;
+    }
+    return DDPM_OK;
 }
 
 static ddpm_status conv2d_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be;
-    if (is_product(s)) return forward_product(s, e);
-    const tensor *w = s->in[CONV_W];
-    return dnn_conv_run(s->impl,
-                        &(dnn_conv_args){.src = s->in[CONV_X]->data,
-                                         .dst = s->out[CONV_Y]->data,
-                                         .filter = w->data,
-                                         .bias = s->in[CONV_BIAS]->data,
-                                         .residual = cpu_data(s->in[CONV_RESIDUAL]),
-                                         .scratch = cpu_data(s->scratch),
-                                         .version = cpu_version(w)},
-                        e);
+    const conv_impl *impl = s->impl;
+    if (impl->is_thin) {
+        (impl->thin.from_thin ? thin_spread : thin_gather)(&impl->thin, s->in[CONV_W]->data, s->in[CONV_BIAS]->data,
+                                                           false, s->scratch->data);
+        return DDPM_OK;
+    }
+    float *y = stage_write(&impl->y, s);
+    TRY(is_product(s) ? forward_product(s, y, e) : forward_convolutions(s, y, e));
+    stage_done(&impl->y, s);
+    return DDPM_OK;
 }
 
 /* ---- gradient of the input ---- */
 
-/* oneDNN only sets; a gradient to be added to goes through memory of its own first. */
-static size_t sum_bytes(const step *s)
-{
-    const size_t bytes = (size_t)tensor_count(s->out[CONV_DX_DX]) * sizeof(float);
-    return step_adds(s, CONV_DX_DX) ? (bytes + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN : 0;
-}
-
+/* oneDNN's convolutions only set; a gradient to be added to goes through memory of its own first. */
 static ddpm_status conv2d_dx_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
-    if (is_product(s)) return DDPM_OK;
-    const dnn_conv_spec spec = conv_spec(s, DNN_BACKWARD_DATA, s->out[CONV_DX_DX], s->in[CONV_DX_DY]);
-    TRY(create(be, s, &spec, scratch, e));
-    *scratch += sum_bytes(s);
+    const tensor *dx[2] = {s->out[CONV_DX_DX], s->out[CONV_DX_DX2]}, *dy = s->in[CONV_DX_DY], *w = s->in[CONV_DX_W];
+    conv_impl *impl;
+    TRY(new_impl(s, dx[0] ? dx[0] : dx[1], dx[1], dy, &impl, e));
+    if (impl->is_thin) {
+        *scratch = thin_scratch(&impl->thin);
+        return DDPM_OK;
+    }
+    impl->y = stage(dy, impl->layout, false, scratch);
+    for (int i = 0; i < 2; i++) {
+        const bool add = dx[i] && step_adds(s, i) && (!is_product(s) || dx[i]->layout != impl->layout);
+        impl->x[i] = stage(dx[i], impl->layout, add, scratch);
+    }
+    impl->scratch = *scratch;
+    for (int i = 0; i < 2 && !is_product(s); i++) {
+        if (!dx[i]) continue;
+        const dnn_conv_spec spec = conv_spec(s, DNN_BACKWARD_DATA, dx[i], dy, w);
+        TRY(create(be, s, i, &spec, scratch, e));
+    }
     return DDPM_OK;
 }
 
 /* dx of one source: columns [from, from + dx->c) of the weight. */
-static ddpm_status dx_product(const step *s, int out, int64_t from, err *e)
+static ddpm_status dx_product(const step *s, const float *dy, int i, int64_t from, err *e)
 {
-    const tensor *dy = s->in[CONV_DX_DY], *w = s->in[CONV_DX_W], *dx = s->out[out];
-    if (!dx) return DDPM_OK;
-    const dnn_gemm_args g = {.m = dy->n * tensor_hw(dy),
-                             .n = dx->c,
-                             .k = dy->c,
-                             .alpha = 1,
-                             .beta = step_adds(s, out) ? 1 : 0,
-                             .a = dy->data,
-                             .b = (const float *)w->data + from,
-                             .c = dx->data,
-                             .lda = dy->c,
-                             .ldb = w->c,
-                             .ldc = dx->c};
-    return product(&g, e);
+    const tensor *w = s->in[CONV_DX_W], *dx = s->out[i];
+    const staged *to = &((const conv_impl *)s->impl)->x[i];
+    if (dx->c == 0 || w->n == 0) return DDPM_OK;
+    return dnn_gemm(&(dnn_gemm_args){.m = dx->n * tensor_hw(dx),
+                                     .n = dx->c,
+                                     .k = w->n,
+                                     .alpha = 1,
+                                     .beta = step_adds(s, i) && !to->aside ? 1 : 0,
+                                     .a = dy,
+                                     .b = (const float *)w->data + from,
+                                     .c = stage_write(to, s),
+                                     .lda = w->n,
+                                     .ldb = w->c,
+                                     .ldc = dx->c},
+                    e);
 }
 
 static ddpm_status conv2d_dx_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be;
-    const tensor *w = s->in[CONV_DX_W], *dx = s->out[CONV_DX_DX], *dx2 = s->out[CONV_DX_DX2];
-    if (is_product(s)) {
-        TRY(dx_product(s, CONV_DX_DX, 0, e));
-        return dx_product(s, CONV_DX_DX2, dx2 ? w->c - dx2->c : 0, e);
+    const conv_impl *impl = s->impl;
+    const tensor *w = s->in[CONV_DX_W];
+    if (impl->is_thin) {
+        (impl->thin.from_thin ? thin_gather : thin_spread)(&impl->thin, w->data, NULL, step_adds(s, CONV_DX_DX),
+                                                           s->scratch->data);
+        return DDPM_OK;
     }
-    const size_t skip = sum_bytes(s);
-    char *scratch = s->scratch ? s->scratch->data : NULL;
-    float *to = skip ? (float *)(void *)scratch : dx->data;
-    TRY(dnn_conv_run(s->impl,
-                     &(dnn_conv_args){.src = to,
-                                      .dst = s->in[CONV_DX_DY]->data,
-                                      .filter = w->data,
-                                      .scratch = scratch ? scratch + skip : NULL,
-                                      .version = cpu_version(w)},
-                     e));
-    if (skip) cpu_add(dx->data, to, tensor_count(dx));
+    const float *dy = stage_read(&impl->y, s);
+    for (int i = 0; i < 2; i++) {
+        if (!s->out[i]) continue;
+        const int64_t from = i == 0 ? 0 : w->c - s->out[i]->c;
+        const dnn_conv_args a = {.src = stage_write(&impl->x[i], s),
+                                 .dst = dy,
+                                 .filter = (const float *)w->data + from,
+                                 .scratch = own_scratch(s),
+                                 .version = cpu_version(w)};
+        TRY(is_product(s) ? dx_product(s, dy, i, from, e) : dnn_conv_run(impl->of[i], &a, e));
+        stage_done(&impl->x[i], s);
+    }
     return DDPM_OK;
 }
 
@@ -157,49 +270,73 @@ static ddpm_status conv2d_dx_run(cpu_backend *be, const step *s, err *e)
 
 static ddpm_status conv2d_dw_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
-    if (is_product(s)) return DDPM_OK;
-    dnn_conv_spec spec = conv_spec(s, DNN_BACKWARD_WEIGHTS, s->in[CONV_DW_X], s->in[CONV_DW_DY]);
-    spec.bias = true;
-    return create(be, s, &spec, scratch, e);
+    const tensor *x[2] = {s->in[CONV_DW_X], s->in[CONV_DW_X2]}, *dy = s->in[CONV_DW_DY];
+    conv_impl *impl;
+    TRY(new_impl(s, x[0], x[1], dy, &impl, e));
+    if (impl->is_thin) {
+        *scratch = thin_scratch(&impl->thin);
+        return DDPM_OK;
+    }
+    for (int i = 0; i < 2; i++) impl->x[i] = stage(x[i], impl->layout, false, scratch);
+    impl->y = stage(dy, impl->layout, false, scratch);
+    impl->scratch = *scratch;
+    for (int i = 0; i < 2 && x[i] && !is_product(s); i++) {
+        dnn_conv_spec spec = conv_spec(s, DNN_BACKWARD_WEIGHTS, x[i], dy, s->out[CONV_DW_DW]);
+        spec.bias = i == 0 && s->out[CONV_DW_DBIAS];
+        spec.add = step_adds(s, CONV_DW_DW);
+        spec.add_bias = step_adds(s, CONV_DW_DBIAS);
+        TRY(create(be, s, i, &spec, scratch, e));
+    }
+    return DDPM_OK;
 }
 
-static ddpm_status dw_product(const step *s, const tensor *x, int64_t from, err *e)
+static ddpm_status dw_product(const step *s, const tensor *x, const float *data, const float *dy, int64_t from, err *e)
 {
-    const tensor *dy = s->in[CONV_DW_DY], *dw = s->out[CONV_DW_DW];
-    if (!x) return DDPM_OK;
-    const dnn_gemm_args g = {.transpose_a = true,
-                             .m = dy->c,
-                             .n = x->c,
-                             .k = dy->n * tensor_hw(dy),
-                             .alpha = 1,
-                             .beta = step_adds(s, CONV_DW_DW) ? 1 : 0,
-                             .a = dy->data,
-                             .b = x->data,
-                             .c = (float *)dw->data + from,
-                             .lda = dy->c,
-                             .ldb = x->c,
-                             .ldc = dw->c};
-    return product(&g, e);
+    const tensor *dw = s->out[CONV_DW_DW];
+    if (x->c == 0) return DDPM_OK;
+    return dnn_gemm(&(dnn_gemm_args){.transpose_a = true,
+                                     .m = dw->n,
+                                     .n = x->c,
+                                     .k = x->n * tensor_hw(x),
+                                     .alpha = 1,
+                                     .beta = step_adds(s, CONV_DW_DW) ? 1 : 0,
+                                     .a = dy,
+                                     .b = data,
+                                     .c = (float *)dw->data + from,
+                                     .lda = dw->n,
+                                     .ldb = x->c,
+                                     .ldc = dw->c},
+                    e);
 }
 
 static ddpm_status conv2d_dw_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be;
-    const tensor *x = s->in[CONV_DW_X], *dy = s->in[CONV_DW_DY], *dbias = s->out[CONV_DW_DBIAS];
-    if (is_product(s)) {
-        cpu_column_sums(dy->data, dy->n * tensor_hw(dy), dy->c, step_adds(s, CONV_DW_DBIAS), dbias->data);
-        TRY(dw_product(s, x, 0, e));
-        return dw_product(s, s->in[CONV_DW_X2], x->c, e);
+    const conv_impl *impl = s->impl;
+    const tensor *t = s->in[CONV_DW_DY], *dbias = s->out[CONV_DW_DBIAS];
+    if (impl->is_thin) {
+        const thin_gradients g = {.filter = s->out[CONV_DW_DW]->data,
+                                  .bias = cpu_data(dbias),
+                                  .add = step_adds(s, CONV_DW_DW),
+                                  .add_bias = step_adds(s, CONV_DW_DBIAS)};
+        thin_correlate(&impl->thin, &g, s->scratch->data);
+        return DDPM_OK;
     }
-    return dnn_conv_run(s->impl,
-                        &(dnn_conv_args){.src = x->data,
-                                         .dst = dy->data,
-                                         .filter = s->out[CONV_DW_DW]->data,
-                                         .bias = dbias->data,
-                                         .scratch = cpu_data(s->scratch),
-                                         .add = step_adds(s, CONV_DW_DW),
-                                         .add_bias = step_adds(s, CONV_DW_DBIAS)},
-                        e);
+    const float *dy = stage_read(&impl->y, s);
+    int64_t from = 0;
+    if (is_product(s) && dbias)
+        cpu_column_sums(dy, t->n * tensor_hw(t), t->c, step_adds(s, CONV_DW_DBIAS), dbias->data);
+    for (int i = 0; i < 2 && impl->x[i].t; i++) {
+        const tensor *x = impl->x[i].t;
+        const dnn_conv_args a = {.src = stage_read(&impl->x[i], s),
+                                 .dst = dy,
+                                 .filter = (float *)s->out[CONV_DW_DW]->data + from,
+                                 .bias = cpu_data(dbias),
+                                 .scratch = own_scratch(s)};
+        TRY(is_product(s) ? dw_product(s, x, a.src, dy, from, e) : dnn_conv_run(impl->of[i], &a, e));
+        from += x->c;
+    }
+    return DDPM_OK;
 }
 
 const cpu_op cpu_conv2d = {conv2d_prepare, conv2d_run, conv_release};

@@ -17,13 +17,26 @@ void dnn_describe(char *text, size_t cap); /* "oneDNN 2.6.3, AVX-512" */
 
 typedef enum dnn_pass { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHTS } dnn_pass;
 
-/* A convolution from src [n, h, w, cin] to dst [n, oh, ow, cout], all NHWC, filter [cout, k, k, cin]. */
+enum { DNN_BLOCK = 16 }; /* channels of a block: what a 512-bit register holds */
+
+/* Does this machine have kernels for activations in blocks of channels, Winograd's among them? */
+bool dnn_has_blocked_kernels(void);
+
+/* A convolution from src [n, h, w, cin] to dst [n, oh, ow, cout], filter [cout, k, k, cin]. */
 typedef struct dnn_conv_spec {
     dnn_pass pass;
     int64_t n, h, w, cin, oh, ow, cout;
+    int64_t filter_ld;                      /* channels from one place of the filter to the next; 0: cin */
     int kernel, stride, pad_begin, pad_end; /* the same for rows and columns */
+    bool blocked;                           /* src and dst are [n, c / 16, h, w, 16]; otherwise NHWC */
+    bool winograd;                          /* F(4x4, 3x3); needs blocked, kernel 3, stride 1 */
     bool bias;                              /* forward: added; backward weights: its gradient is made */
-    bool residual;                          /* forward: dst = conv + bias + residual */
+    bool residual;                          /* forward, NHWC: dst = conv + bias + residual */
+    bool sum;                               /* forward, blocked: dst += conv + bias */
+    bool add, add_bias; /* backward weights: add to the filter, to the bias, instead of setting it */
+    bool frozen;        /* the filter seldom changes: keep it as the primitive wants it from run to run */
+    /* Bytes of oneDNN's own scratch beyond which the batch is run in equal pieces, one after the other; 0: 96 MiB. */
+    size_t scratch_limit;
 } dnn_conv_spec;
 
 typedef struct dnn_conv dnn_conv;
@@ -38,8 +51,7 @@ const char *dnn_conv_kernel(const dnn_conv *c); /* oneDNN's name of the implemen
 typedef struct dnn_conv_args {
     const float *src, *dst, *filter, *bias, *residual; /* written ones are cast back */
     void *scratch;
-    uint64_t version;   /* of the filter: 0, or a value that changes with it; equal ones are packed once */
-    bool add, add_bias; /* backward weights: add to the filter, to the bias, instead of setting it */
+    uint64_t version; /* of a frozen filter: 0, or a value that changes with it; equal ones are packed once */
 } dnn_conv_args;
 DDPM_MUST_CHECK ddpm_status dnn_conv_run(dnn_conv *c, const dnn_conv_args *a, err *e);
 

@@ -1,5 +1,6 @@
 /* cpu_pointwise.c - sums over rows and the ops that treat every value alone. */
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/cpu_layout.h"
 
 #include <string.h>
 
@@ -36,10 +37,11 @@ void cpu_fill_rows(float *y, int64_t rows, int64_t c, const float *bias, const f
     }
 }
 
-void cpu_add(float *y, const float *x, int64_t count)
+void cpu_add_bias(float *y, int64_t rows, int64_t c, const float *bias)
 {
-#pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < count; i++) y[i] += x[i];
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < c; i++) y[r * c + i] += bias[i];
 }
 
 static ddpm_status relu_run(cpu_backend *be, const step *s, err *e)
@@ -90,7 +92,8 @@ static ddpm_status affine_run(cpu_backend *be, const step *s, err *e)
 static ddpm_status copy_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be, (void)e;
-    affine(s, 1, 0);
+    const tensor *x = s->in[POINT_X], *y = s->out[POINT_Y];
+    cpu_relayout(y, x->data, x->layout, y->data, y->layout, step_adds(s, POINT_Y));
     return DDPM_OK;
 }
 
