@@ -177,6 +177,9 @@ Test(cpu_choice, a_new_run_does_as_the_user_s_last_one_did)
     turn_round(shared);
     be = create(CONV_AUTO, 1, second, shared);
     cr_expect_neq(by_winograd(be, DNN_FORWARD), chosen);
+    char *report = report_of(be);
+    cr_expect_eq(count(report, "\t0.0\t0.0\n"), 1, "timed again: %s", report);
+    free(report);
     backend_destroy(be);
     char *text = text_of(second);
     cr_expect_eq(count(text, chosen ? "\tdirect\t" : "\twinograd\t"), 1, "%s", text);
