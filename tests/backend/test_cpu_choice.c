@@ -164,6 +164,26 @@ Test(cpu_choice, another_number_of_threads_is_another_machine)
     mem_free(text);
 }
 
+Test(cpu_choice, sampling_decides_once_for_every_batch)
+{
+    if (!dnn_has_blocked_kernels()) cr_skip("no Winograd kernels on this machine");
+    err why = {0};
+    backend *be = create(CONV_AUTO, 1, NULL, NULL);
+    for (int n = 1; n <= 3; n++) {
+        dnn_conv_spec spec = problem(DNN_FORWARD);
+        bool winograd;
+        spec.n = n;
+        spec.frozen = true;
+        cr_assert_eq(cpu_choose(((cpu_backend *)be)->choices, ((cpu_backend *)be)->dnn, &spec, &winograd, &why),
+                     DDPM_OK, "%s", why.text);
+    }
+    char *report = report_of(be);
+    cr_expect_eq(count(report, "forward nx12x12, 32 > 16"), 1, "%s", report);
+    cr_expect_eq(count(report, "forward"), 1, "%s", report);
+    free(report);
+    backend_destroy(be);
+}
+
 Test(cpu_choice, a_new_run_does_as_the_user_s_last_one_did)
 {
     if (!dnn_has_blocked_kernels()) cr_skip("no Winograd kernels on this machine");

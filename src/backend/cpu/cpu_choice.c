@@ -171,10 +171,13 @@ static ddpm_status time_both(dnn *d, const dnn_conv_spec *spec, choice *to, err 
 
 /* ---- the table ---- */
 
+/* Sampling decides without looking at the batch: a picture shall not depend on it. */
 static void problem_text(const dnn_conv_spec *s, char text[TEXT])
 {
     static const char *const passes[] = {"forward", "backward data", "backward weights"};
-    (void)snprintf(text, TEXT, "%s %lldx%lldx%lld, %lld > %lld", passes[s->pass], (long long)s->n, (long long)s->h,
+    char images[24];
+    (void)snprintf(images, sizeof images, s->frozen ? "n" : "%lld", (long long)s->n);
+    (void)snprintf(text, TEXT, "%s %sx%lldx%lld, %lld > %lld", passes[s->pass], images, (long long)s->h,
                    (long long)s->w, (long long)s->cin, (long long)s->cout);
 }
 
