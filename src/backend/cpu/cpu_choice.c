@@ -175,8 +175,8 @@ static ddpm_status time_both(dnn *d, const dnn_conv_spec *spec, choice *to, err 
 static void problem_text(const dnn_conv_spec *s, char text[TEXT])
 {
     static const char *const passes[] = {"forward", "backward data", "backward weights"};
-    char images[24];
-    (void)snprintf(images, sizeof images, s->frozen ? "n" : "%lld", (long long)s->n);
+    char images[24] = "n";
+    if (!s->frozen) (void)snprintf(images, sizeof images, "%lld", (long long)s->n);
     (void)snprintf(text, TEXT, "%s %sx%lldx%lld, %lld > %lld", passes[s->pass], images, (long long)s->h,
                    (long long)s->w, (long long)s->cin, (long long)s->cout);
 }
