@@ -3,6 +3,7 @@
 #include "core/clock.h"
 #include "core/mem.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,6 +117,7 @@ static void contest_destroy(contest *k)
     mem_free(k->filter);
     mem_free(k->bias);
     mem_free(k->scratch);
+    (void)malloc_trim(0); /* or the allocator keeps tens of MiB, beside the memory of the plan */
 }
 
 static ddpm_status contest_create(dnn *d, const dnn_conv_spec *spec, contest *k, err *e)
