@@ -74,13 +74,22 @@ typedef enum precision_kind {
     PRECISION_BF16, /* bf16 activations and weight copies; statistics, loss, gradients of weights, optimizer in f32 */
 } precision_kind;
 
+/* How the cpu computes 3x3 convolutions in blocks of channels. */
+typedef enum conv_kind {
+    CONV_WINOGRAD, /* by Winograd's algorithm wherever the machine has it */
+    CONV_DIRECT,
+    CONV_AUTO, /* whichever is faster, for each by timing */
+} conv_kind;
+
 typedef struct backend_spec {
     const char *device; /* "auto" (cuda if a device answers, else cpu), "cpu", "cuda", "cuda:N" */
     int threads;        /* cpu: OpenMP threads, 0 = as many as there are processors */
     precision_kind precision;
-    bool nondeterministic;  /* cuda: also try library plans whose result may differ from run to run */
-    const char *plan_cache; /* cuda: file of the plans chosen by timing; NULL or "": choose anew */
-    unsigned debug;         /* cuda: bits of core/cuda_switches.h, optimizations to leave out */
+    bool nondeterministic;         /* cuda: also try library plans whose result may differ from run to run */
+    conv_kind conv;                /* cpu */
+    const char *plan_cache;        /* file of what is chosen by timing; NULL or "": choose anew */
+    const char *shared_plan_cache; /* cpu: another that is asked second, and told too; NULL or "": none */
+    unsigned debug;                /* cuda: bits of core/cuda_switches.h, optimizations to leave out */
 } backend_spec;
 
 /* DDPM_EINVAL: unknown device.  DDPM_EDEVICE: known, but not usable here. */

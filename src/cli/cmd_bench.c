@@ -419,13 +419,13 @@ ddpm_status cmd_bench(const cli_args *args, err *e)
     err lost = {0}; /* of the JSON writer, whose failures come to light at its end */
     bench_job b = begin(args);
     backend_spec device;
-    char cache[PATH_CAP];
+    plan_files files;
     int kind;
     ddpm_status st = DDPM_OK;
     b.json = json_out_begin(false, &lost);
     json_out_open(&b.json, NULL, '{');
     TRY_GOTO(choose(&b, &kind, e));
-    TRY_GOTO(recipe_backend(&b.config, NULL, cache, &device, e));
+    TRY_GOTO(recipe_backend(&b.config, NULL, &files, &device, e));
     TRY_GOTO(backend_create(&device, &b.be, e));
     describe(&b);
     TRY_GOTO(kinds[kind].run(&b, e));

@@ -130,11 +130,11 @@ ddpm_status cmd_inspect(const cli_args *args, err *e)
     backend *be = NULL;
     model *m = NULL;
     backend_spec device;
-    char cache[PATH_CAP];
+    plan_files files;
     const ddpm_config *c = &args->config;
     const int batch = c->inspect.batch ? c->inspect.batch : c->train.batch;
     ddpm_status st = DDPM_OK;
-    TRY_GOTO(recipe_backend(c, NULL, cache, &device, e));
+    TRY_GOTO(recipe_backend(c, NULL, &files, &device, e));
     TRY_GOTO(backend_create(&device, &be, e));
     TRY_GOTO(open_model(args, be, &m, e));
     TRY_GOTO(print_layers(m, be, e));

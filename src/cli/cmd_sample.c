@@ -176,10 +176,10 @@ static ddpm_status prepare(const cli_args *args, job *j, err *e)
 {
     notes remarks = {.text = ""};
     backend_spec device;
-    char cache[PATH_CAP];
+    plan_files files;
     bool same;
     TRY(interrupt_install(e));
-    TRY(recipe_backend(&args->config, NULL, cache, &device, e));
+    TRY(recipe_backend(&args->config, NULL, &files, &device, e));
     TRY(backend_create(&device, &j->be, e));
     TRY(model_load(j->be, args->argument[0], &j->m, &remarks, e));
     if (remarks.text[0]) printf("%s: %s\n", args->argument[0], remarks.text);

@@ -57,11 +57,11 @@ ddpm_status cmd_train(const cli_args *args, err *e)
 {
     backend *be = NULL;
     backend_spec spec;
-    char cache[PATH_CAP];
+    plan_files files;
     view v = {.seconds = args->config.log.seconds};
     const run_hooks hooks = {.context = &v, .note = show_note, .begin = begin, .step = step_done, .wish = wish};
     TRY(interrupt_install(e));
-    TRY(recipe_backend(&args->config, args->config.out, cache, &spec, e));
+    TRY(recipe_backend(&args->config, args->config.out, &files, &spec, e));
     TRY(backend_create(&spec, &be, e));
     const ddpm_status st = run_train(be, &args->config, &hooks, e);
     if (v.bar.out) progress_end(&v.bar);

@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 ddpm_status mem_array(void *out, size_t count, size_t size, const char *what, err *e)
 {
@@ -16,6 +17,21 @@ ddpm_status mem_array(void *out, size_t count, size_t size, const char *what, er
     if (!p) return err_set(e, DDPM_ENOMEM, "%s: out of memory (%zu bytes)", what, bytes);
     memset(p, 0, bytes);
     *slot = p;
+    return DDPM_OK;
+}
+
+ddpm_status mem_pages(void **out, size_t bytes, const char *what, err *e)
+{
+    enum { HUGE_PAGE = 2 << 20 };
+    if (bytes < 2 * HUGE_PAGE) return mem_array(out, bytes, 1, what, e);
+    *out = NULL;
+    if (bytes > PTRDIFF_MAX - HUGE_PAGE)
+        return err_set(e, DDPM_ENOMEM, "%s: %zu bytes is more than can be addressed", what, bytes);
+    void *p = aligned_alloc(HUGE_PAGE, (bytes + HUGE_PAGE) / HUGE_PAGE * HUGE_PAGE);
+    if (!p) return err_set(e, DDPM_ENOMEM, "%s: out of memory (%zu bytes)", what, bytes);
+    (void)madvise(p, bytes, MADV_HUGEPAGE); /* a wish: a system that has none goes on with small ones */
+    memset(p, 0, bytes);
+    *out = p;
     return DDPM_OK;
 }
 

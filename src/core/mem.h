@@ -10,6 +10,10 @@ enum { MEM_ALIGN = 64 }; /* bytes: a cache line, and the widest vector register 
  * DDPM_ENOMEM names `what` and the size.  Free with mem_free(). */
 DDPM_MUST_CHECK ddpm_status mem_array(void *out, size_t count, size_t size, const char *what, err *e);
 
+/* As mem_array() of bytes, in huge pages where the system has them: fewer misses of the TLB in passes with long
+ * strides.  For large memory that is used whole. */
+DDPM_MUST_CHECK ddpm_status mem_pages(void **out, size_t bytes, const char *what, err *e);
+
 /* Grow the array at *v to hold at least `need` elements, doubling *capacity.
  * On failure *v is unchanged.  Free with free(). */
 DDPM_MUST_CHECK ddpm_status mem_grow(void *v, int *capacity, int need, size_t size, const char *what, err *e);

@@ -280,6 +280,13 @@ void safetensors_close(safetensors *st)
     mem_free(st);
 }
 
+void safetensors_let_go(const safetensors *st, const safetensors_tensor *t)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)t->data + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)t->data + t->bytes) / page * page; /* whole pages of its own */
+    if (st->mapped && end > from) (void)madvise((void *)from, end - from, MADV_DONTNEED);
+}
+
 int safetensors_count(const safetensors *st) { return st->n; }
 
 const safetensors_tensor *safetensors_entry(const safetensors *st, int i) { return &st->tensors[i]; }

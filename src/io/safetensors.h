@@ -69,6 +69,9 @@ const safetensors_tensor *safetensors_entry(const safetensors *st, int i); /* i 
 const safetensors_tensor *safetensors_find(const safetensors *st, const char *name); /* NULL: not there */
 const char *safetensors_metadata(const safetensors *st, const char *key);            /* NULL: not there */
 
+/* The tensor has been read and need not stay in memory; it is read from the file again where it is asked for. */
+void safetensors_let_go(const safetensors *st, const safetensors_tensor *t);
+
 /* Can safetensors_to_f32() read it? */
 bool safetensors_is_float(safetensors_dtype dtype);
 

@@ -136,13 +136,14 @@ static ddpm_status report(const mismatches *m, const char *path, err *e)
     return err_set(e, DDPM_EDATA, "%s does not fit the model: %s", path, text);
 }
 
-static ddpm_status load(const safetensors_tensor *const *found, const named_tensor *tensors, int n, float *scratch,
-                        err *e)
+static ddpm_status load(const safetensors *st, const safetensors_tensor *const *found, const named_tensor *tensors,
+                        int n, float *scratch, err *e)
 {
     for (int i = 0; i < n; i++) {
         const bool filter = tensors[i].rank == 4;
         TRY(safetensors_to_f32(found[i], filter ? scratch : tensors[i].data, e));
         if (filter) filter_from_torch(tensors[i].data, scratch, tensors[i].shape);
+        safetensors_let_go(st, found[i]);
     }
     return DDPM_OK;
 }
@@ -173,7 +174,7 @@ ddpm_status weights_read(const char *path, const named_tensor *tensors, int n, n
         if (tensors[i].rank == 4 && values > largest) largest = values;
     }
     TRY_GOTO(mem_array(&scratch, largest, sizeof *scratch, path, e));
-    TRY_GOTO(load(found, tensors, n, scratch, e));
+    TRY_GOTO(load(st_file, found, tensors, n, scratch, e));
     note_conversion(found, n, path, remarks);
 done:
     mem_free(scratch);

@@ -142,24 +142,34 @@ ddpm_status plan_allocate(plan *p, err *e)
     return DDPM_OK;
 }
 
-static void show(const tensor *t)
+static void reveal(const tensor *t, bool visible)
 {
     if (!t) return;
     if (t->base) t = t->base;
-    if (t->arena == ARENA_ACT) SHOW(t->data, (size_t)tensor_count(t) * dtype_size(t->dtype));
+    if (t->arena != ARENA_ACT) return;
+    const size_t bytes = (size_t)tensor_count(t) * dtype_size(t->dtype);
+    if (visible)
+        SHOW(t->data, bytes);
+    else
+        HIDE(t->data, bytes);
+}
+
+static void reveal_operands(const step *s, bool visible)
+{
+    for (int k = 0; k < STEP_IN; k++) reveal(s->in[k], visible);
+    for (int k = 0; k < STEP_OUT; k++) reveal(s->out[k], visible);
+    reveal(s->scratch, visible);
 }
 
 /* Under AddressSanitizer a step sees its own operands and nothing else of the arena. */
 static ddpm_status run_checked(plan *p, err *e)
 {
     ddpm_status st = DDPM_OK;
+    HIDE(p->memory[ARENA_ACT], p->bytes[ARENA_ACT]);
     for (int i = 0; i < p->n_step && st == DDPM_OK; i++) {
-        step *s = p->steps[i];
-        HIDE(p->memory[ARENA_ACT], p->bytes[ARENA_ACT]);
-        for (int k = 0; k < STEP_IN; k++) show(s->in[k]);
-        for (int k = 0; k < STEP_OUT; k++) show(s->out[k]);
-        show(s->scratch);
+        reveal_operands(p->steps[i], true);
         st = p->be->fn->run(p->be, &p->steps[i], 1, 1, e);
+        reveal_operands(p->steps[i], false);
     }
     SHOW(p->memory[ARENA_ACT], p->bytes[ARENA_ACT] + MEM_ALIGN);
     return st;

@@ -20,7 +20,9 @@ static bool matters(const ddpm_config *now, config_id option)
     for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
         if (option == idle[i]) return false;
     if (option == OPTION_train_steps || option == OPTION_train_epochs) return ends_matter;
-    if (option == OPTION_seed || option == OPTION_model_dropout || option == OPTION_precision) return true;
+    if (option == OPTION_seed || option == OPTION_model_dropout || option == OPTION_precision ||
+        option == OPTION_cpu_conv)
+        return true;
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
         if (!strncmp(config_options[option].key, sections[i], strlen(sections[i]))) return true;
     return false;

@@ -7,7 +7,7 @@
 
 static bool is(const char *word, const char *name) { return !strcmp(word, name); }
 
-/* ~/.cache/ddpm/cuda_plans.txt, or in $XDG_CACHE_HOME; "" where neither is known. */
+/* ~/.cache/ddpm/plans.txt, or in $XDG_CACHE_HOME; "" where neither is known. */
 static ddpm_status cache_of_user(char cache[PATH_CAP], err *e)
 {
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -19,10 +19,10 @@ static ddpm_status cache_of_user(char cache[PATH_CAP], err *e)
         if (!home || home[0] != '/') return DDPM_OK;
         TRY(path_join(dir, home, ".cache/ddpm", e));
     }
-    return path_join(cache, dir, "cuda_plans.txt", e);
+    return path_join(cache, dir, "plans.txt", e);
 }
 
-ddpm_status recipe_backend(const ddpm_config *c, const char *out, char cache[PATH_CAP], backend_spec *spec, err *e)
+ddpm_status recipe_backend(const ddpm_config *c, const char *out, plan_files *files, backend_spec *spec, err *e)
 {
     static const char *const precisions[] = {"auto", "fp32", "tf32", "bf16"}; /* as precision_kind */
     static const struct {
@@ -39,12 +39,16 @@ ddpm_status recipe_backend(const ddpm_config *c, const char *out, char cache[PAT
     for (int i = 0; i < c->cuda.without.count; i++)
         for (size_t k = 0; k < sizeof switches / sizeof *switches; k++)
             if (is(c->cuda.without.item[i], switches[k].word)) spec->debug |= switches[k].bit;
-    if (!is(c->cuda.plan_cache, "auto")) {
-        spec->plan_cache = c->cuda.plan_cache;
+    spec->conv = is(c->cpu.conv, "direct") ? CONV_DIRECT : is(c->cpu.conv, "winograd") ? CONV_WINOGRAD : CONV_AUTO;
+    *files = (plan_files){.own = ""};
+    if (!is(c->plan_cache, "auto")) {
+        spec->plan_cache = c->plan_cache;
         return DDPM_OK;
     }
-    TRY(out ? path_join(cache, out, "cuda_plans.txt", e) : cache_of_user(cache, e));
-    spec->plan_cache = cache;
+    TRY(cache_of_user(out ? files->shared : files->own, e));
+    if (out) TRY(path_join(files->own, out, "plans.txt", e));
+    spec->plan_cache = files->own;
+    spec->shared_plan_cache = files->shared;
     return DDPM_OK;
 }
 

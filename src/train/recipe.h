@@ -12,10 +12,13 @@ typedef struct image_shape {
     int h, w, c;
 } image_shape;
 
+typedef struct plan_files {
+    char own[PATH_CAP], shared[PATH_CAP]; /* of what is chosen by timing; "": none */
+} plan_files;
 /* The device and how to use it.  `out` is the run's folder, NULL where there is none; *spec borrows
- * c's texts and `cache`, which is filled with the path of the plan cache. */
-DDPM_MUST_CHECK ddpm_status recipe_backend(const ddpm_config *c, const char *out, char cache[PATH_CAP],
-                                           backend_spec *spec, err *e);
+ * c's texts and *files. */
+DDPM_MUST_CHECK ddpm_status recipe_backend(const ddpm_config *c, const char *out, plan_files *files, backend_spec *spec,
+                                           err *e);
 dataset_spec recipe_dataset(const ddpm_config *c); /* borrows c's texts */
 network recipe_network(const ddpm_config *c, image_shape shape);
 scheduler_config recipe_scheduler(const ddpm_config *c);

@@ -84,9 +84,9 @@ static ddpm_status train(const ddpm_config *c, watcher *w)
 {
     backend *be;
     backend_spec spec;
-    char cache[PATH_CAP];
+    plan_files files;
     const run_hooks hooks = {.context = w, .note = collect, .step = told, .wish = stop_there};
-    OK(recipe_backend(c, c->out, cache, &spec, &why));
+    OK(recipe_backend(c, c->out, &files, &spec, &why));
     OK(backend_create(&spec, &be, &why));
     why.text[0] = '\0';
     const ddpm_status st = run_train(be, c, &hooks, &why);
@@ -115,13 +115,14 @@ Test(emu_run, every_word_of_without_leaves_its_optimization_out)
     static const char *const words[] = {"graph",  "side", "upconv",    "sdpa",    "epilogue",
                                         "tuning", "loop", "bias_sums", "time_mlp"};
     for (int i = 0; i < 9; i++) {
-        char setting[64], cache[PATH_CAP];
+        char setting[64];
+        plan_files files;
         backend_spec spec;
         backend *be;
         tiny(&whole, words[i]);
         (void)snprintf(setting, sizeof setting, "cuda.without=[side, %s]", words[i]);
         set(&whole, setting);
-        OK(recipe_backend(&whole, whole.out, cache, &spec, &why));
+        OK(recipe_backend(&whole, whole.out, &files, &spec, &why));
         cr_expect_eq(spec.debug, CUDA_NO_SIDE | 1u << i, "%s is %#x", setting, spec.debug);
         OK(backend_create(&spec, &be, &why));
         cr_expect_eq(be->bias_sums, !(spec.debug & CUDA_NO_BIAS_SUMS));

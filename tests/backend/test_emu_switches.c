@@ -167,13 +167,14 @@ Test(emu_switches, a_word_is_a_bit)
 #undef SWITCH
     unsigned all = 0;
     for (size_t k = 0; k < sizeof switches / sizeof *switches; k++) {
-        char text[64], cache[PATH_CAP];
+        char text[64];
+        plan_files files;
         ddpm_config c;
         backend_spec spec;
         config_defaults(&c);
         (void)snprintf(text, sizeof text, "cuda.without=%s", switches[k].word);
         OK(config_assign(&c, NULL, text, &why));
-        OK(recipe_backend(&c, NULL, cache, &spec, &why));
+        OK(recipe_backend(&c, NULL, &files, &spec, &why));
         cr_expect_eq(spec.debug, switches[k].bit, "%s", switches[k].word);
         cr_expect(switches[k].bit && !(switches[k].bit & (switches[k].bit - 1)), "%s", switches[k].word);
         cr_expect_eq(all & switches[k].bit, 0, "%s", switches[k].word);
@@ -181,11 +182,11 @@ Test(emu_switches, a_word_is_a_bit)
     }
     ddpm_config c;
     backend_spec spec;
-    char cache[PATH_CAP];
+    plan_files files;
     config_defaults(&c);
-    OK(recipe_backend(&c, NULL, cache, &spec, &why));
+    OK(recipe_backend(&c, NULL, &files, &spec, &why));
     cr_expect_eq(spec.debug, 0);
     OK(config_assign(&c, NULL, "cuda.without=concat,projections,beta", &why));
-    OK(recipe_backend(&c, NULL, cache, &spec, &why));
+    OK(recipe_backend(&c, NULL, &files, &spec, &why));
     cr_expect_eq(spec.debug, 512 + 1024 + 2048);
 }

@@ -16,7 +16,7 @@ enum { ALL = ~0u };
 /* Every case; and on the cpu, which chooses a layout for activations, those whose images may lie in blocks once
  * more with images that are activations.  Where all of them may also with half of them so, one way and the other:
  * what lies otherwise than the kernel wants it goes through a copy. */
-static struct criterion_test_params all_cases(void)
+static struct criterion_test_params cases_with(bool mixed)
 {
     enum { ROOM = 512 };
     static const unsigned inner[] = {ALL, 0x55555555u, 0xAAAAAAAAu};
@@ -26,13 +26,15 @@ static struct criterion_test_params all_cases(void)
     size_t count = 0;
     for (int i = 0; i < n; i++) all[count++] = c[i];
     for (int i = 0; i < n && !strcmp(test_device(), "cpu"); i++) {
-        for (int k = 0; k < (op_fills_blocks(&c[i]) ? 3 : 1) && op_fills_some_blocks(&c[i]); k++) {
+        for (int k = 0; k < (mixed && op_fills_blocks(&c[i]) ? 3 : 1) && op_fills_some_blocks(&c[i]); k++) {
             all[count] = c[i];
             all[count++].inner = inner[k];
         }
     }
     return cr_make_param_array(op_case, all, count);
 }
+static struct criterion_test_params all_cases(void) { return cases_with(true); }
+static struct criterion_test_params unmixed_cases(void) { return cases_with(false); }
 
 static double norm_of(const double *a, int64_t n)
 {
@@ -246,7 +248,7 @@ static void expect_same(const op_case *c, const op_result *a, const op_result *b
     }
 }
 
-ParameterizedTestParameters(ops, packing_changes_no_bit) { return all_cases(); }
+ParameterizedTestParameters(ops, packing_changes_no_bit) { return unmixed_cases(); }
 ParameterizedTest(const op_case *c, ops, packing_changes_no_bit)
 {
     op_result packed = op_run(c, &(op_options){.threads = 1, .only = ALL});
@@ -265,7 +267,7 @@ static bool sums_by_thread(const op_case *c, const op_result *r, int k)
     return k >= r->n_input && ((c->op == OP_conv2d && c->kernel == 3) || (c->op == OP_upconv && k == r->n_input));
 }
 
-ParameterizedTestParameters(ops, threads_change_no_bit) { return all_cases(); }
+ParameterizedTestParameters(ops, threads_change_no_bit) { return unmixed_cases(); }
 ParameterizedTest(const op_case *c, ops, threads_change_no_bit)
 {
     double tolerance[OP_OPERANDS];
@@ -279,7 +281,7 @@ ParameterizedTest(const op_case *c, ops, threads_change_no_bit)
 
 /* ---- (f) a gradient does not depend on which others are wanted ---- */
 
-ParameterizedTestParameters(ops, gradients_wanted_alone_are_the_same) { return all_cases(); }
+ParameterizedTestParameters(ops, gradients_wanted_alone_are_the_same) { return unmixed_cases(); }
 ParameterizedTest(const op_case *c, ops, gradients_wanted_alone_are_the_same)
 {
     char text[160];

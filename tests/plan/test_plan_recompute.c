@@ -194,3 +194,23 @@ Test(plan_recompute, what_is_kept_is_not_made_again)
     plan_destroy(p);
     backend_destroy(be);
 }
+
+Test(plan_recompute, what_two_steps_read_is_made_once)
+{
+    err why = {0};
+    plan *p = NULL;
+    backend *be = test_backend(1);
+    int again = 0;
+    cr_assert_eq(plan_create(be, &p, &why), DDPM_OK);
+    p->training = p->recompute = true;
+    tensor *x = plan_input(p, DTYPE_F32, "x", 1, 4, 4, 8), *dy = plan_input(p, DTYPE_F32, "dy", 1, 4, 4, 8);
+    tensor *h = nn_norm_act(p, &(nn_norm_args){.x = nn_cast(p, x, be->act), .groups = 2, .eps = 1e-6, .name = "norm"});
+    tensor *first = nn_conv2d(p, &(nn_conv_args){.x = h, .cout = 8, .name = "first"});
+    tensor *y = nn_conv2d(p, &(nn_conv_args){.x = h, .residual = first, .cout = 8, .name = "second"});
+    plan_differentiate(p, y, nn_cast(p, dy, be->act));
+    cr_assert(plan_ok(p), "%s", p->first.text);
+    for (int i = 0; i < p->n_step; i++) again += p->steps[i]->again;
+    cr_expect_eq(again, 1, "%d", again);
+    plan_destroy(p);
+    backend_destroy(be);
+}

@@ -150,7 +150,7 @@ def micro_command(o, name, result, seconds):
     plans = os.path.join(o.build, "plans.txt")
     if name == "ops":
         ddpm = os.path.join(o.build, "ddpm")
-        return [ddpm, "bench", name, "--json", result, "device=cuda", f"seconds={seconds}", "cuda.plan_cache=" + plans]
+        return [ddpm, "bench", name, "--json", result, "device=cuda", f"seconds={seconds}", "plan_cache=" + plans]
     mb = os.path.join(o.build, "bench", "mb", "mb")
     return [mb, name, "--device", "cuda", "--json", result, "--plans", plans, "--seconds", str(seconds)]
 

@@ -17,6 +17,7 @@ static void destroy(backend *base)
 {
     cpu_backend *be = (cpu_backend *)base;
     if (!be) return;
+    cpu_choices_destroy(be->choices);
     dnn_destroy(be->dnn);
     mem_free(be);
 }
@@ -46,7 +47,7 @@ static ddpm_status alloc(backend *base, size_t bytes, void **out, err *e)
     if ((double)bytes > there)
         return err_set(e, DDPM_ENOMEM, "%.1f GiB are needed at once, the machine has %.1f: a smaller batch needs less",
                        (double)bytes / gib, there / gib);
-    return mem_array(out, bytes, 1, "cpu memory", e);
+    return mem_pages(out, bytes, "cpu memory", e);
 }
 
 static void release(backend *base, void *memory)
@@ -94,11 +95,14 @@ static void unprepare(backend *base, step *s)
 static ddpm_status run(backend *base, step *const *steps, int n, int times, err *e)
 {
     cpu_backend *be = (cpu_backend *)base;
+    cpu_choices_save(be->choices);
     omp_set_num_threads(be->threads); /* of the calling thread: the next program part may want others */
     for (int turn = 0; turn < times; turn++)
         for (int i = 0; i < n; i++) TRY(ops[steps[i]->op]->run(be, steps[i], e));
     return DDPM_OK;
 }
+
+static void report(const backend *base, FILE *to) { cpu_choices_report(((const cpu_backend *)base)->choices, to); }
 
 static const backend_table table = {
     .name = "cpu",
@@ -115,6 +119,7 @@ static const backend_table table = {
     .unprepare = unprepare,
     .run = run,
     .memory_free = memory_free,
+    .report = report,
     .host_memory = true,
 };
 
@@ -130,11 +135,13 @@ ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e)
     be->base.two_sources = be->base.projections = be->base.recompute = true;
     be->base.time_mlp = INT64_MAX;
     be->threads = spec->threads ? spec->threads : omp_get_num_procs();
-    const ddpm_status st = dnn_create(&be->dnn, e);
+    ddpm_status st = dnn_create(&be->dnn, e);
+    if (st == DDPM_OK) st = cpu_choices_create(spec, be->threads, &be->choices, e);
     if (st != DDPM_OK) {
         destroy(&be->base);
         return st;
     }
+    if (cpu_choices_remark(be->choices)[0]) be->base.remark = cpu_choices_remark(be->choices);
     *out = &be->base;
     return DDPM_OK;
 }

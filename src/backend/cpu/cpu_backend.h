@@ -2,12 +2,14 @@
 #ifndef DDPM_CPU_BACKEND_H
 #define DDPM_CPU_BACKEND_H
 #include "backend/backend.h"
+#include "backend/cpu/cpu_choice.h"
 #include "backend/cpu/cpu_dnnl.h"
 #include "plan/operands.h"
 
 typedef struct cpu_backend {
     backend base;
     dnn *dnn;
+    cpu_choices *choices;
     int threads;
 } cpu_backend;
 

@@ -89,6 +89,7 @@ ddpm_status cpu_conv_create(cpu_backend *be, const dnn_conv_spec *spec, dnn_conv
 {
     dnn_conv_spec s = *spec;
     s.winograd = s.blocked && s.kernel == 3 && s.stride == 1;
+    if (s.winograd) TRY(cpu_choose(be->choices, be->dnn, &s, &s.winograd, e));
     if (s.winograd) {
         err why = {0};
         const ddpm_status st = dnn_conv_create(be->dnn, &s, out, scratch, &why);

@@ -147,6 +147,7 @@ static ddpm_status run(backend *base, step *const *steps, int n, int times, err 
     cuda_backend *be = (cuda_backend *)base;
     err why = {0};
     TRY(alive(be, e));
+    choices_save(be->choices);
     return keep_failure(be, cuda_run_steps(be, steps, n, times, &why), &why, e);
 }
 

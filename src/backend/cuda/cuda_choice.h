@@ -25,6 +25,7 @@ typedef struct choices_spec {
 
 DDPM_MUST_CHECK ddpm_status choices_create(const choices_spec *spec, choices **out, err *e);
 void choices_destroy(choices *c);             /* takes NULL; destroys the primitives */
+void choices_save(choices *c);                /* to the file, before anything is computed by what was chosen */
 const char *choices_remark(const choices *c); /* "": nothing to say */
 
 /* Makes the primitive of problem `q` with this search; *out may be NULL where there is none. */
