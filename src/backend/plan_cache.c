@@ -202,7 +202,7 @@ void plan_cache_save(plan_cache *c)
     if (c->file && c->unsaved) save(c);
 }
 
-/* ---- */
+/* ---- from outside ---- */
 
 ddpm_status plan_cache_create(const plan_cache_spec *spec, plan_cache **out, err *e)
 {

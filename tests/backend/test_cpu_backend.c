@@ -48,6 +48,14 @@ Test(cpu_backend, memory_is_zeroed_and_aligned)
     cr_expect_eq((uintptr_t)memory % 64, 0);
     for (int i = 0; i < 1000; i++) cr_assert_eq(((char *)memory)[i], 0);
     be->fn->release(be, memory);
+    const size_t large = ((size_t)5 << 20) + 12345; /* in huge pages, where there are some */
+    for (int turn = 0; turn < 2; turn++) {
+        cr_assert_eq(be->fn->alloc(be, large, &memory, &why), DDPM_OK, "%s", why.text);
+        cr_expect_eq((uintptr_t)memory % (2 << 20), 0);
+        for (size_t i = 0; i < large; i++) cr_assert_eq(((char *)memory)[i], 0, "at %zu", i);
+        memset(memory, 1, large); /* the second time it is used memory */
+        be->fn->release(be, memory);
+    }
     be->fn->release(be, NULL);
     cr_expect_eq(be->fn->alloc(be, SIZE_MAX / 2, &memory, &why), DDPM_ENOMEM);
     /* what the system would promise and could not keep */

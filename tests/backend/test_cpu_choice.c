@@ -226,9 +226,8 @@ Test(cpu_choice, is_in_the_file_before_anything_is_computed)
 Test(cpu_choice, goes_on_without_a_file_that_is_something_else)
 {
     if (!dnn_has_blocked_kernels()) cr_skip("no Winograd kernels on this machine");
-    err why = {0};
     const char *file = in_dir(folder, "plans.txt"), *other = "dear diary\n";
-    cr_assert_eq(file_replace(file, other, strlen(other), &why), DDPM_OK, "%s", why.text);
+    put_file(file, other);
     backend *be = create(CONV_AUTO, 1, file, NULL);
     cr_assert_not_null(be->remark);
     cr_expect(strstr(be->remark, "plans.txt"), "%s", be->remark);
@@ -242,10 +241,18 @@ Test(cpu_choice, goes_on_without_a_file_that_is_something_else)
 Test(cpu_choice, nothing_is_timed_where_there_is_no_choice)
 {
     if (dnn_has_blocked_kernels()) cr_skip("this machine has Winograd kernels; DNNL_MAX_CPU_ISA=AVX2 hides them");
-    backend *be = create(CONV_AUTO, 1, in_dir(folder, "plans.txt"), NULL);
-    char *report = report_of(be);
-    cr_expect_str_eq(report, "");
-    cr_expect_not(path_exists(in_dir(folder, "plans.txt")));
-    free(report);
-    backend_destroy(be);
+    err why = {0};
+    for (int conv = CONV_WINOGRAD; conv <= CONV_AUTO; conv++) {
+        bool winograd = true;
+        backend *base = create((conv_kind)conv, 1, in_dir(folder, "plans.txt"), NULL);
+        cpu_backend *be = (cpu_backend *)base;
+        const dnn_conv_spec spec = problem(DNN_FORWARD);
+        cr_assert_eq(cpu_choose(be->choices, be->dnn, &spec, &winograd, &why), DDPM_OK, "%s", why.text);
+        cr_expect_not(winograd);
+        char *report = report_of(base);
+        cr_expect_str_eq(report, "");
+        free(report);
+        backend_destroy(base);
+        cr_expect_not(path_exists(in_dir(folder, "plans.txt")));
+    }
 }

@@ -1,11 +1,11 @@
 /* Convolutions that work on a batch in pieces, to save scratch, against the same in one. */
 #include "backend/cpu/cpu_dnnl.h"
 #include "core/mem.h"
+#include "noise.h"
 
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <math.h>
-#include <string.h>
 
 enum { N = 6, SIDE = 12, CIN = 32, COUT = 48, FILTER_LD = 40 };
 enum { SRC = N * SIDE * SIDE * CIN, DST = N * SIDE * SIDE * COUT, FILTER = COUT * 9 * FILTER_LD };
@@ -15,19 +15,12 @@ typedef struct kind {
     bool sum, add, add_bias; /* of dnn_conv_spec */
 } kind;
 
-static float value(uint32_t i, uint32_t of)
-{
-    i = (i + 1) * 2654435761u ^ of * 40503u;
-    i ^= i >> 15, i *= 2246822519u, i ^= i >> 13;
-    return (float)(i >> 8) * 0x1p-23f - 1;
-}
-
 static float *numbers(size_t count, uint32_t of)
 {
     err why = {0};
     float *x = NULL;
     cr_assert_eq(mem_array(&x, count, sizeof *x, "test", &why), DDPM_OK);
-    for (size_t i = 0; i < count; i++) x[i] = value((uint32_t)i, of);
+    for (size_t i = 0; i < count; i++) x[i] = 2 * noise_uniform(noise_bits(1, 0, of, 0, (uint32_t)i).v[0]) - 1;
     return x;
 }
 

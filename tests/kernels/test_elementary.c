@@ -48,6 +48,27 @@ Test(elementary, exp_at_the_ends)
     cr_assert(isnan(exp_f32(-NAN)));
 }
 
+Test(elementary, sigmoid)
+{
+    double worst = ulps(sigmoid_f32(-0x1.0a2bd8p+4f), 1 / (1 + exp(0x1.0a2bd8p+4)));
+    for (uint32_t u = 0; u <= 0x42AE0000; u += 97) /* to 87, both ways */
+        for (int sign = -1; sign <= 1; sign += 2) {
+            const float z = (float)sign * bits_float(u);
+            worst = fmax(worst, ulps(sigmoid_f32(z), 1 / (1 + exp(-(double)z))));
+        }
+    cr_assert(worst < 2.49, "%g ulp", worst);
+}
+
+Test(elementary, sigmoid_at_the_ends)
+{
+    cr_assert_eq(sigmoid_f32(0.0f), 0.5f);
+    cr_assert_eq(sigmoid_f32(INFINITY), 1.0f);
+    cr_assert_eq(sigmoid_f32(100.0f), 1.0f);
+    cr_assert_eq(sigmoid_f32(-INFINITY), sigmoid_f32(-87.0f));
+    cr_assert(sigmoid_f32(-1e30f) > 0.0f);
+    cr_assert(isnan(NAN * sigmoid_f32(NAN)));
+}
+
 Test(elementary, sincos)
 {
     double worst = 0, off = 0;

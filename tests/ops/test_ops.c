@@ -27,6 +27,7 @@ static struct criterion_test_params cases_with(bool mixed)
     for (int i = 0; i < n; i++) all[count++] = c[i];
     for (int i = 0; i < n && !strcmp(test_device(), "cpu"); i++) {
         for (int k = 0; k < (mixed && op_fills_blocks(&c[i]) ? 3 : 1) && op_fills_some_blocks(&c[i]); k++) {
+            cr_assert(count < ROOM);
             all[count] = c[i];
             all[count++].inner = inner[k];
         }

@@ -13,14 +13,6 @@
 
 enum { TIMESTEPS = 10, ROWS = 4, BATCH = 2 };
 
-static const step_attr updates = {.update = {.lr = 1e-3,
-                                             .beta1 = 0.9,
-                                             .beta2 = 0.999,
-                                             .eps = 1e-8,
-                                             .max_grad_norm = 1,
-                                             .ema_decay = 0.99,
-                                             .zero_grad = false}};
-
 typedef enum shape { SMALL, PAPER, SCALE_SHIFT, NO_MID, ONE_BLOCK, SIMPLE, SHAPES } shape;
 typedef enum use { TRAIN, TRAIN_KEEPING, TRAIN_MICRO, SAMPLE, USES } use; /* KEEPING: nothing is made again */
 
@@ -48,7 +40,7 @@ static net_rig build(shape s, use u, bool unpacked)
     if (s == ONE_BLOCK) o.h = 5, o.w = 7;
     if (u == TRAIN_MICRO) o.micro_batches = 3;
     o.other_recompute = u == TRAIN_KEEPING;
-    if (u != SAMPLE) o.updates = &updates;
+    if (u != SAMPLE) o.updates = &net_updates;
     if (u == SAMPLE)
         net_sample(&r, &o, ROWS);
     else
@@ -267,20 +259,6 @@ Test(plan_memory, dump_has_a_line_for_every_step)
 
 /* ---- what packing must not change ---- */
 
-static void start(net_rig *r)
-{
-    err why = {0};
-    uint8_t images[BATCH * 16 * 16 * 3];
-    float table[TIMESTEPS * TABLE_COLUMNS];
-    for (size_t i = 0; i < sizeof images; i++) images[i] = (uint8_t)(i * 7919 >> 3);
-    for (int i = 0; i < TIMESTEPS * TABLE_COLUMNS; i++) table[i] = 0.5f + 0.1f * (float)(i % 7);
-    net_allocate(r, ARENA_PARAM, NULL);
-    cr_assert_eq(params_init(r->store, 3, &why), DDPM_OK, "%s", why.text);
-    cr_assert_eq(plan_write(r->p, r->images, images, &why), DDPM_OK);
-    cr_assert_eq(plan_write(r->p, r->table, table, &why), DDPM_OK);
-    cr_assert_eq(plan_write(r->p, r->state, &(train_state){.seed = 5, .beta1_pow = 1, .beta2_pow = 1}, &why), DDPM_OK);
-}
-
 ParameterizedTestParameters(plan_memory, packing_changes_no_bit)
 {
     static shape shapes[SHAPES];
@@ -292,7 +270,7 @@ ParameterizedTest(const shape *s, plan_memory, packing_changes_no_bit)
     err why = {0};
     net_rig r[2] = {build(*s, TRAIN, false), build(*s, TRAIN, true)};
     for (int i = 0; i < 2; i++) {
-        start(&r[i]);
+        net_start(&r[i]);
         for (int k = 0; k < 3; k++) {
             net_run(&r[i]);
             cr_assert_eq(plan_run(r[i].update, &why), DDPM_OK, "%s", why.text);

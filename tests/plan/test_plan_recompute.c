@@ -12,9 +12,6 @@
 
 enum { TIMESTEPS = 10, BATCH = 2, SIDE = 16 };
 
-static const step_attr updates = {
-    .update = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1, .ema_decay = 0.99}};
-
 typedef struct kind {
     char name[24]; /* an array: another process reads it */
     double dropout;
@@ -40,7 +37,7 @@ static net_rig build(const kind *k, int64_t batch, bool recompute)
                      .flip = true,
                      .timesteps = TIMESTEPS,
                      .micro_batches = k->micro_batches,
-                     .updates = &updates};
+                     .updates = &net_updates};
     for (int i = 0; i < 4; i++) o.net.unet.block[i].out_channels = (i < 2 ? 1 : 2) * k->widths;
     o.net.unet.time_scale_shift = k->scale_shift ? UNET_SHIFT_SCALE : UNET_SHIFT_DEFAULT;
     o.net.unet.dropout = k->dropout;
@@ -58,20 +55,6 @@ static struct criterion_test_params all_kinds(void)
 }
 
 /* ---- the same bits ---- */
-
-static void start(net_rig *r)
-{
-    err why = {0};
-    static uint8_t images[BATCH * SIDE * SIDE * 3];
-    static float table[TIMESTEPS * TABLE_COLUMNS];
-    for (size_t i = 0; i < sizeof images; i++) images[i] = (uint8_t)(i * 7919 >> 3);
-    for (int i = 0; i < TIMESTEPS * TABLE_COLUMNS; i++) table[i] = 0.5f + 0.1f * (float)(i % 7);
-    net_allocate(r, ARENA_PARAM, NULL);
-    cr_assert_eq(params_init(r->store, 3, &why), DDPM_OK, "%s", why.text);
-    cr_assert_eq(plan_write(r->p, r->images, images, &why), DDPM_OK);
-    cr_assert_eq(plan_write(r->p, r->table, table, &why), DDPM_OK);
-    cr_assert_eq(plan_write(r->p, r->state, &(train_state){.seed = 5, .beta1_pow = 1, .beta2_pow = 1}, &why), DDPM_OK);
-}
 
 /* An arena as it is; mem_free() it. */
 static float *arena_of(const net_rig *r, arena_kind arena)
@@ -100,7 +83,7 @@ ParameterizedTest(const kind *k, plan_recompute, no_bit_changes)
     net_rig r[2] = {build(k, BATCH, false), build(k, BATCH, true)};
     train_state state[2];
     for (int i = 0; i < 2; i++) {
-        start(&r[i]);
+        net_start(&r[i]);
         for (int m = 0; m < k->micro_batches; m++) net_run(&r[i]);
         cr_assert_eq(plan_run(r[i].update, &why), DDPM_OK, "%s", why.text);
         cr_assert_eq(plan_read(r[i].p, r[i].state, &state[i], &why), DDPM_OK, "%s", why.text);

@@ -1,9 +1,13 @@
 #include "support/net_rig.h"
+#include "core/mem.h"
 #include "support/device.h"
 #include "support/ok.h"
 #include "train_state.h"
 
 #include <criterion/criterion.h>
+
+const step_attr net_updates = {
+    .update = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1, .ema_decay = 0.99}};
 
 static void set_widths(unet_config *c, const int widths[4])
 {
@@ -120,6 +124,25 @@ void net_allocate(net_rig *r, arena_kind weights, const char *weights_path)
     OK(plan_allocate(r->update, &why));
     r->update_state->data = r->state->data; /* one state for both plans */
     OK(params_bind(r->store, r->update, ARENA_PARAM, &why));
+}
+
+void net_start(net_rig *r)
+{
+    err why = {0};
+    uint8_t *images;
+    float *table;
+    const int64_t pixels = tensor_count(r->images), values = tensor_count(r->table);
+    net_allocate(r, ARENA_PARAM, NULL);
+    OK(params_init(r->store, 3, &why));
+    OK(mem_array(&images, (size_t)pixels, sizeof *images, "test", &why));
+    OK(mem_array(&table, (size_t)values, sizeof *table, "test", &why));
+    for (int64_t i = 0; i < pixels; i++) images[i] = (uint8_t)(i * 7919 >> 3);
+    for (int64_t i = 0; i < values; i++) table[i] = 0.5f + 0.1f * (float)(i % 7);
+    OK(plan_write(r->p, r->images, images, &why));
+    OK(plan_write(r->p, r->table, table, &why));
+    OK(plan_write(r->p, r->state, &(train_state){.seed = 5, .beta1_pow = 1, .beta2_pow = 1}, &why));
+    mem_free(images);
+    mem_free(table);
 }
 
 void net_run(net_rig *r)

@@ -10,6 +10,8 @@
 
 /* diffusers' defaults, but small: 3 channels, widths 8 8 16 16, 4 groups, one layer a block.  16x16 images or larger. */
 unet_config net_small_unet(void);
+/* An update to test with: Adam with clipping and a moving average. */
+extern const step_attr net_updates;
 /* The network of Ho et al. 2020 for CIFAR-10, 35.7 million parameters. */
 unet_config net_cifar10_unet(void);
 
@@ -43,6 +45,8 @@ void net_train(net_rig *r, const net_options *o);
 void net_sample(net_rig *r, const net_options *o, int rows);
 /* Take memory, allocate and bind the parameters; with `weights` load them. */
 void net_allocate(net_rig *r, arena_kind weights, const char *weights_path);
+/* net_allocate() of a training rig; weights drawn, images, table and state made up: the same in every rig of its shape. */
+void net_start(net_rig *r);
 void net_run(net_rig *r);
 void net_destroy(net_rig *r);
 

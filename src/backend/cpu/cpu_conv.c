@@ -1,8 +1,9 @@
 /* cpu_conv.c - convolutions, in blocks of channels or in NHWC.
  *
- * In blocks all of them are oneDNN's: 3x3 of stride 1 by Winograd's algorithm, the others directly; a second
- * source is a second convolution, added to the first.  A network's first and last ones are our own.  In NHWC a 1x1 convolution is one matrix product
- * over all pixels, whose leading dimensions and beta take care of a second source and of sums. */
+ * In blocks all of them are oneDNN's: 3x3 of stride 1 by Winograd's algorithm (or as cpu_choice.h says), the others
+ * directly; a second source is a second convolution, added to the first.  In NHWC a 1x1 convolution is one matrix
+ * product over all pixels, whose leading dimensions and beta take care of a second source and of sums.  Those between
+ * an image of few channels and one of many are our own (cpu_conv_thin.h), whatever the layout. */
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/cpu_conv_thin.h"
 #include "backend/cpu/cpu_layout.h"
@@ -61,12 +62,16 @@ static dnn_conv_spec conv_spec(const step *s, dnn_pass pass, const tensor *src, 
                            .frozen = pass != DNN_BACKWARD_WEIGHTS && !w->grad};
 }
 
-static ddpm_status new_impl(step *s, const tensor *x, const tensor *x2, const tensor *y, conv_impl **out, err *e)
+/* Where the convolution is thin, *scratch is all that is left to prepare. */
+static ddpm_status new_impl(step *s, const tensor *x, const tensor *x2, const tensor *y, conv_impl **out,
+                            size_t *scratch, err *e)
 {
+    const bool residual = s->op == OP_conv2d && s->in[CONV_RESIDUAL];
     TRY(mem_array(out, 1, sizeof **out, "convolution", e));
     s->impl = *out;
     (*out)->layout = kernel_layout(s, x, x2, y);
-    (*out)->is_thin = thin_takes(s, x, x2, y, &(*out)->thin);
+    (*out)->is_thin = !residual && thin_takes(s, x, x2, y, &(*out)->thin);
+    if ((*out)->is_thin) *scratch = thin_scratch(&(*out)->thin);
     return DDPM_OK;
 }
 
@@ -105,12 +110,8 @@ static ddpm_status conv2d_prepare(cpu_backend *be, step *s, size_t *scratch, err
 {
     const tensor *x[2] = {s->in[CONV_X], s->in[CONV_X2]}, *y = s->out[CONV_Y], *residual = s->in[CONV_RESIDUAL];
     conv_impl *impl;
-    TRY(new_impl(s, x[0], x[1], y, &impl, e));
-    impl->is_thin &= !residual;
-    if (impl->is_thin) {
-        *scratch = thin_scratch(&impl->thin);
-        return DDPM_OK;
-    }
+    TRY(new_impl(s, x[0], x[1], y, &impl, scratch, e));
+    if (impl->is_thin) return DDPM_OK;
     for (int i = 0; i < 2; i++) impl->x[i] = stage(x[i], impl->layout, false, scratch);
     impl->y = stage(y, impl->layout, false, scratch);
     if (impl->layout == LAYOUT_NHWC) impl->add = stage(residual, LAYOUT_NHWC, false, scratch);
@@ -203,11 +204,8 @@ static ddpm_status conv2d_dx_prepare(cpu_backend *be, step *s, size_t *scratch, 
 {
     const tensor *dx[2] = {s->out[CONV_DX_DX], s->out[CONV_DX_DX2]}, *dy = s->in[CONV_DX_DY], *w = s->in[CONV_DX_W];
     conv_impl *impl;
-    TRY(new_impl(s, dx[0] ? dx[0] : dx[1], dx[1], dy, &impl, e));
-    if (impl->is_thin) {
-        *scratch = thin_scratch(&impl->thin);
-        return DDPM_OK;
-    }
+    TRY(new_impl(s, dx[0] ? dx[0] : dx[1], dx[1], dy, &impl, scratch, e));
+    if (impl->is_thin) return DDPM_OK;
     impl->y = stage(dy, impl->layout, false, scratch);
     for (int i = 0; i < 2; i++) {
         const bool add = dx[i] && step_adds(s, i) && (!is_product(s) || dx[i]->layout != impl->layout);
@@ -273,11 +271,8 @@ static ddpm_status conv2d_dw_prepare(cpu_backend *be, step *s, size_t *scratch, 
 {
     const tensor *x[2] = {s->in[CONV_DW_X], s->in[CONV_DW_X2]}, *dy = s->in[CONV_DW_DY];
     conv_impl *impl;
-    TRY(new_impl(s, x[0], x[1], dy, &impl, e));
-    if (impl->is_thin) {
-        *scratch = thin_scratch(&impl->thin);
-        return DDPM_OK;
-    }
+    TRY(new_impl(s, x[0], x[1], dy, &impl, scratch, e));
+    if (impl->is_thin) return DDPM_OK;
     for (int i = 0; i < 2; i++) impl->x[i] = stage(x[i], impl->layout, false, scratch);
     impl->y = stage(dy, impl->layout, false, scratch);
     impl->scratch = *scratch;

@@ -92,7 +92,7 @@ bool dnn_has_blocked_kernels(void)
     return (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
 }
 
-/* By measurement: with a third of it a training step takes 5 % longer, for 5 % less memory. */
+/* With a third of it a training step took 5 % longer for 4 % less memory (bench/RESULTS.md, 2026-11-24). */
 enum { SCRATCH_LIMIT = 96 << 20 };
 
 typedef struct conv_descs {
@@ -352,7 +352,7 @@ static ddpm_status run_piece(dnn_conv *c, const dnn_conv_args *a, int64_t piece,
     TRY(point(c->dst, a->dst + dst, e));
     TRY(point(c->scratch, a->scratch, e));
     if (s->pass == DNN_BACKWARD_WEIGHTS) return run_weights(c, a, piece, e);
-    if (c->spec.pass == DNN_BACKWARD_DATA) {
+    if (s->pass == DNN_BACKWARD_DATA) {
         const dnnl_exec_arg_t args[] = {{DNNL_ARG_DIFF_SRC, c->src},
                                         {DNNL_ARG_DIFF_DST, c->dst},
                                         {DNNL_ARG_WEIGHTS, c->filter},

@@ -199,23 +199,6 @@ static const float *addend(const norm_args *a, int64_t image, int64_t from)
     return a->kind == COND_ADD ? a->cond + image * a->cond_ld + from : zeros;
 }
 
-/* 1 / (1 + exp(-z)), error below 2 ulp for |z| <= 87, and no smaller than at -87.  As exp_f32(), whose constants these
- * are, but with a range that needs one factor 2^n only.  A NaN may be lost here: every caller multiplies by z. */
-static inline float sigmoid(float z)
-{
-    const float low = z < -87.0f ? -87.0f : z, bounded = low > 87.0f ? 87.0f : low;
-    const float sum = fmaf(bounded, -0x1.715476p+0f, 0x1.8p+23f), n = sum - 0x1.8p+23f; /* -z = n ln 2 + r */
-    const float r = fmaf(n, 0x1.05c610p-29f, fmaf(n, -0x1.62e430p-1f, -bounded));
-    float p = 0x1.6a2352p-10f;
-    p = fmaf(p, r, 0x1.123a6cp-7f);
-    p = fmaf(p, r, 0x1.5558f4p-5f);
-    p = fmaf(p, r, 0x1.555490p-3f);
-    p = fmaf(p, r, 0x1.fffffcp-2f);
-    p = fmaf(p, r, 1.0f);
-    p = fmaf(p, r, 1.0f);
-    return 1.0f / (1.0f + bits_float(float_bits(p) + (float_bits(sum) << 23))); /* the low bits of sum are n */
-}
-
 /* What maps the channels of a range: xhat = (x - center) rstd, z = xhat scale + shift. */
 typedef struct channel_map {
     float center[RANGE_MAX]; /* mean - cond */
@@ -232,7 +215,7 @@ static ALWAYS_INLINE void apply(const channel_map *m, int64_t at, spot x, spot y
 #pragma omp simd
         for (int c = 0; c < width; c++) {
             const float z = fmaf(from[c] - center[c], scale[c], shift[c]);
-            to[c] = silu ? z * sigmoid(z) : z;
+            to[c] = silu ? z * sigmoid_f32(z) : z;
         }
     }
 }
@@ -360,7 +343,7 @@ static ALWAYS_INLINE void channel_sums(const channel_map *m, int64_t at, const b
 #pragma omp simd
             for (int c = 0; c < width; c++) {
                 const float xhat = (x[c] - center[c]) * rstd[c], z = fmaf(xhat, scale[c], shift[c]);
-                const float sig = silu ? sigmoid(z) : 1, dz = silu ? dy[c] * fmaf(z * sig, 1 - sig, sig) : dy[c];
+                const float sig = silu ? sigmoid_f32(z) : 1, dz = silu ? dy[c] * fmaf(z * sig, 1 - sig, sig) : dy[c];
                 to[c] = dz;
                 p1[c] += dz, p2[c] = fmaf(dz, xhat, p2[c]);
             }
