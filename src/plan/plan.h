@@ -27,6 +27,7 @@ typedef struct plan {
     int depth, path_length[PLAN_DEPTH]; /* of path, before each plan_push() */
     bool training;                      /* keep what a backward pass needs; dropout acts */
     bool recompute;                     /* the backward pass makes outputs of norm_act and dropout again; keep none */
+    size_t recompute_least;             /* with recompute: not where all of them have fewer bytes than these */
     bool add_grads; /* parameter gradients are always added to, never set: accumulation over micro-batches */
     bool packed;    /* overlay activations by lifetime (default); off, to test that it changes no bit */
     bool checked;   /* each step sees its own operands only: default, and possible, under AddressSanitizer */

@@ -29,6 +29,25 @@ static step *cheap_maker(const plan *p, const tensor *t)
     return NULL;
 }
 
+static bool backward_reads(const plan *p, const tensor *t)
+{
+    for (int i = p->n_forward; i < p->n_step; i++)
+        for (int k = 0; k < STEP_IN; k++)
+            if (p->steps[i]->in[k] == t) return true;
+    return false;
+}
+
+/* Bytes of the activations that would not be kept. */
+static size_t saved_bytes(const plan *p)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < p->n_forward; i++) {
+        const tensor *t = p->steps[i]->out[0];
+        if (cheap_maker(p, t) == p->steps[i] && backward_reads(p, t)) bytes += p->be->fn->tensor_bytes(p->be, t);
+    }
+    return bytes;
+}
+
 /* The tensor that step `before` of the backward pass shall read in place of t: t itself where it is kept. */
 static tensor *made_again(remake *r, tensor *t, int before)
 {
@@ -64,6 +83,7 @@ void plan_recompute(plan *p)
 {
     remake r = {.p = p, .n_step = p->n_step};
     step **all = NULL;
+    if (saved_bytes(p) < p->recompute_least) return;
     const size_t room = (size_t)p->n_forward; /* each forward step is made again at most once */
     p->path[0] = '\0';
     if (!plan_ok(p) || mem_array(&r.of, room, sizeof(tensor *), "plan", &p->first) != DDPM_OK ||

@@ -178,6 +178,35 @@ Test(plan_recompute, what_is_kept_is_not_made_again)
     backend_destroy(be);
 }
 
+/* Steps made again where a norm that a convolution reads is all there is, and `least` bytes are asked for. */
+static int made_again(size_t least, size_t *bytes)
+{
+    err why = {0};
+    plan *p = NULL;
+    backend *be = test_backend(1);
+    int again = 0;
+    cr_assert_eq(plan_create(be, &p, &why), DDPM_OK);
+    p->training = p->recompute = true;
+    p->recompute_least = least;
+    tensor *x = plan_input(p, DTYPE_F32, "x", 1, 4, 4, 8), *dy = plan_input(p, DTYPE_F32, "dy", 1, 4, 4, 8);
+    tensor *h = nn_norm_act(p, &(nn_norm_args){.x = nn_cast(p, x, be->act), .groups = 2, .eps = 1e-6, .name = "norm"});
+    plan_differentiate(p, nn_conv2d(p, &(nn_conv_args){.x = h, .cout = 8, .name = "conv"}), nn_cast(p, dy, be->act));
+    cr_assert(plan_ok(p), "%s", p->first.text);
+    *bytes = be->fn->tensor_bytes(be, h);
+    for (int i = 0; i < p->n_step; i++) again += p->steps[i]->again;
+    plan_destroy(p);
+    backend_destroy(be);
+    return again;
+}
+
+Test(plan_recompute, little_is_kept)
+{
+    size_t bytes;
+    cr_expect_eq(made_again(0, &bytes), 1);
+    cr_expect_eq(made_again(bytes, &bytes), 1);
+    cr_expect_eq(made_again(bytes + 1, &bytes), 0);
+}
+
 Test(plan_recompute, what_two_steps_read_is_made_once)
 {
     err why = {0};

@@ -3,18 +3,18 @@
 #include "core/clock.h"
 #include "core/mem.h"
 
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Timed runs of each; and where the direct kernel won, of which one may be too lucky. */
-enum { ROUNDS = 3, SURE_ROUNDS = 9 };
+enum { ROUNDS = 2, SURE_ROUNDS = 6 };
 enum { TEXT = 80, MACHINE = 240 };
 
-/* Operations of one timed run: of a large batch only some images are timed. */
-static const double MOST_FLOPS = 4e8;
 /* The direct kernel is taken where it needs less than this part of Winograd's time, so that noise decides nothing. */
 static const double CLEARLY = 0.9;
+/* Winograd's is taken at once where already in the first, uncounted, turn it needs less than this part of the other's:
+ * so it is with most large convolutions, whose timing would take the longest. */
+static const double PLAINLY = 0.65;
 
 typedef struct choice {
     char problem[TEXT];
@@ -27,6 +27,8 @@ struct cpu_choices {
     plan_cache *own, *shared; /* the run's, and the user's; NULL: none */
     choice *list;
     int n, cap;
+    void *block; /* what is timed works in it; until something is computed */
+    size_t room;
 };
 
 /* "AMD EPYC 9R14" */
@@ -55,7 +57,7 @@ ddpm_status cpu_choices_create(const backend_spec *spec, int threads, cpu_choice
     dnn_describe(library, sizeof library);
     processor_name(processor);
     (void)snprintf(machine, sizeof machine, "%s, %s, %d threads", processor, library, threads);
-    plan_cache_spec files = {.file = spec->plan_cache, .machine = machine, .search = "Winograd or direct 1"};
+    plan_cache_spec files = {.file = spec->plan_cache, .machine = machine, .search = "Winograd or direct 2"};
     if (c->how == CONV_AUTO) {
         TRY_GOTO(plan_cache_create(&files, &c->own, e));
         files.file = spec->shared_plan_cache;
@@ -68,17 +70,26 @@ done:
     return st;
 }
 
+static void release_block(cpu_choices *c)
+{
+    if (c->block) mem_free(c->block);
+    c->block = NULL;
+    c->room = 0;
+}
+
 void cpu_choices_destroy(cpu_choices *c)
 {
     if (!c) return;
     plan_cache_destroy(c->own);
     plan_cache_destroy(c->shared);
+    release_block(c);
     free(c->list);
     mem_free(c);
 }
 
 void cpu_choices_save(cpu_choices *c)
 {
+    release_block(c);
     if (!c->own) return;
     plan_cache_save(c->own);
     plan_cache_save(c->shared);
@@ -92,81 +103,84 @@ const char *cpu_choices_remark(const cpu_choices *c)
 
 /* ---- timing ---- */
 
-/* The convolution alone, of fewer images. */
-static dnn_conv_spec timed_spec(const dnn_conv_spec *spec, bool winograd)
-{
-    dnn_conv_spec s = *spec;
-    const double image = 2.0 * 9 * (double)(s.oh * s.ow) * (double)s.cin * (double)s.cout;
-    const int64_t most = image < MOST_FLOPS ? (int64_t)(MOST_FLOPS / image) : 1;
-    if (s.n > most) s.n = most;
-    s.winograd = winograd;
-    s.sum = s.add = s.add_bias = false;
-    return s;
-}
-
 typedef struct contest {
-    dnn_conv *conv[2];
-    float *src, *dst, *filter, *bias, *scratch;
+    dnn_conv *conv[2]; /* direct, Winograd; NULL: there is no such kernel */
+    size_t scratch;    /* bytes either wants */
 } contest;
 
-static void contest_destroy(contest *k)
-{
-    for (int i = 0; i < 2; i++) dnn_conv_destroy(k->conv[i]);
-    mem_free(k->src);
-    mem_free(k->dst);
-    mem_free(k->filter);
-    mem_free(k->bias);
-    mem_free(k->scratch);
-    (void)malloc_trim(0); /* or the allocator keeps tens of MiB, beside the memory of the plan */
-}
-
+/* Of the very convolution that will be run: oneDNN keeps the kernels that it builds here for then. */
 static ddpm_status contest_create(dnn *d, const dnn_conv_spec *spec, contest *k, err *e)
 {
-    size_t scratch = 0;
-    *k = (contest){.src = NULL};
     for (int i = 0; i < 2; i++) {
-        const dnn_conv_spec s = timed_spec(spec, i == 1);
+        dnn_conv_spec s = *spec;
         size_t bytes = 0;
         err why = {0};
+        s.winograd = i == 1;
         const ddpm_status st = dnn_conv_create(d, &s, &k->conv[i], &bytes, &why);
         if (st != DDPM_OK && (i == 0 || st != DDPM_EBACKEND)) return err_set(e, st, "%s", why.text);
-        if (bytes > scratch) scratch = bytes;
+        if (bytes > k->scratch) k->scratch = bytes;
     }
-    const dnn_conv_spec s = timed_spec(spec, false);
-    const int64_t ld = s.filter_ld ? s.filter_ld : s.cin;
-    TRY(mem_array(&k->src, (size_t)(s.n * s.h * s.w * s.cin), sizeof(float), "images to time with", e));
-    TRY(mem_array(&k->dst, (size_t)(s.n * s.oh * s.ow * s.cout), sizeof(float), "images to time with", e));
-    TRY(mem_array(&k->filter, (size_t)(s.cout * 9 * ld), sizeof(float), "filter to time with", e));
-    TRY(mem_array(&k->bias, (size_t)s.cout, sizeof(float), "bias to time with", e));
-    return mem_array(&k->scratch, scratch, 1, "scratch to time with", e);
+    return DDPM_OK;
+}
+
+/* The memory of a run, zeros for operands; its pages are written once, not for each contest. */
+static ddpm_status make_operands(cpu_choices *c, const dnn_conv_spec *s, size_t scratch, dnn_conv_args *a, err *e)
+{
+    enum { SRC, DST, FILTER, BIAS, SCRATCH, PARTS };
+    const int64_t ld = s->filter_ld ? s->filter_ld : s->cin;
+    const int64_t floats[PARTS] = {[SRC] = s->n * s->h * s->w * s->cin,
+                                   [DST] = s->n * s->oh * s->ow * s->cout,
+                                   [FILTER] = s->cout * 9 * ld,
+                                   [BIAS] = s->cout,
+                                   [SCRATCH] = (int64_t)(scratch / sizeof(float))};
+    size_t at[PARTS], end = 0;
+    for (int i = 0; i < PARTS; i++) {
+        at[i] = end;
+        end += ((size_t)floats[i] * sizeof(float) + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN;
+    }
+    if (end > c->room) {
+        release_block(c);
+        TRY(mem_pages(&c->block, end, "images to time with", e));
+        c->room = end;
+    }
+    char *base = c->block;
+    memset(base, 0, at[SCRATCH]);
+    *a = (dnn_conv_args){.src = (float *)(void *)(base + at[SRC]),
+                         .dst = (float *)(void *)(base + at[DST]),
+                         .filter = (float *)(void *)(base + at[FILTER]),
+                         .bias = (float *)(void *)(base + at[BIAS]),
+                         .scratch = base + at[SCRATCH],
+                         .version = 1}; /* a frozen filter is laid out in the first run only, as it will be */
+    return DDPM_OK;
 }
 
 static bool direct_wins(const float us[2]) { return (double)us[0] < CLEARLY * (double)us[1]; }
 
 /* The fastest of a few runs by turns, the first of each uncounted.  Other work on the machine can only slow one down,
  * and a wrong choice would stay. */
-static ddpm_status contest_run(const contest *k, float us[2], err *e)
+static ddpm_status contest_run(const contest *k, const dnn_conv_args *a, float us[2], err *e)
 {
-    const dnn_conv_args a = {.src = k->src, .dst = k->dst, .filter = k->filter, .bias = k->bias, .scratch = k->scratch};
-    us[0] = us[1] = 0;
-    for (int round = 0; round <= (direct_wins(us) ? SURE_ROUNDS : ROUNDS); round++)
-        for (int i = 0; i < 2; i++) {
-            if (!k->conv[i]) continue;
+    for (int round = 0; round <= (direct_wins(us) ? SURE_ROUNDS : ROUNDS); round++) {
+        for (int i = 1; i >= 0; i--) { /* Winograd's first, on cold caches */
             const double from = clock_seconds();
-            TRY(dnn_conv_run(k->conv[i], &a, e));
+            TRY(dnn_conv_run(k->conv[i], a, e));
             const float took = (float)(1e6 * (clock_seconds() - from));
-            if (round > 0 && (us[i] == 0 || took < us[i])) us[i] = took;
+            if (round <= 1 || took < us[i]) us[i] = took;
         }
+        if (round == 0 && (double)us[1] < PLAINLY * (double)us[0]) break;
+    }
     return DDPM_OK;
 }
 
-static ddpm_status time_both(dnn *d, const dnn_conv_spec *spec, choice *to, err *e)
+static ddpm_status time_both(cpu_choices *c, dnn *d, const dnn_conv_spec *spec, choice *to, err *e)
 {
-    contest k;
+    contest k = {.scratch = 0};
+    dnn_conv_args a;
     ddpm_status st = contest_create(d, spec, &k, e);
     const bool both = st == DDPM_OK && k.conv[1];
-    if (both) st = contest_run(&k, to->us, e);
-    contest_destroy(&k);
+    if (both) st = make_operands(c, spec, k.scratch, &a, e);
+    if (both && st == DDPM_OK) st = contest_run(&k, &a, to->us, e);
+    for (int i = 0; i < 2; i++) dnn_conv_destroy(k.conv[i]);
     to->winograd = both && !direct_wins(to->us);
     return st;
 }
@@ -194,7 +208,7 @@ static ddpm_status decide(cpu_choices *c, dnn *d, const dnn_conv_spec *spec, cho
     if (shared)
         to->winograd = strcmp(shared, "direct") != 0;
     else
-        TRY(time_both(d, spec, to, e));
+        TRY(time_both(c, d, spec, to, e));
     const char *name = to->winograd ? "winograd" : "direct";
     if (!shared) TRY(plan_cache_put(c->shared, to->problem, name, to->us[to->winograd], e));
     return plan_cache_put(c->own, to->problem, name, to->us[to->winograd], e);
