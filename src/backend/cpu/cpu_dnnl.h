@@ -29,7 +29,10 @@ typedef struct dnn_conv_spec {
     int64_t filter_ld;                      /* channels from one place of the filter to the next; 0: cin */
     int kernel, stride, pad_begin, pad_end; /* the same for rows and columns */
     bool blocked;                           /* src and dst are [n, c / 16, h, w, 16]; otherwise NHWC */
-    bool winograd;                          /* F(4x4, 3x3); needs blocked, kernel 3, stride 1 */
+    /* F(4x4, 3x3); needs blocked, kernel 3, stride 1.  Of normal operands with 64 to 256 channels the error is at most
+     * 1.1e-6 of the result's norm (direct sums: 2.2e-7) and in single values 1e-5 of their root mean square (1.3e-6);
+     * of filters' gradients 6e-7 and 7e-6, where direct sums have 7e-7 and 6e-6 (test_cpu_winograd.c). */
+    bool winograd;
     bool bias;                              /* forward: added; backward weights: its gradient is made */
     bool residual;                          /* forward, NHWC: dst = conv + bias + residual */
     bool sum;                               /* forward, blocked: dst += conv + bias */
