@@ -120,8 +120,7 @@ static double *reference(const kind *k, float *const operand[3], int64_t count)
     cr_assert_not_null(to);
 #pragma omp parallel for schedule(static)
     for (int c = 0; c < k->channels; c++)
-        for (int i = 0; i < k->n; i++)
-            switch (k->pass) {
+        for (int i = 0; i < k->n; i++) switch (k->pass) {
             case DNN_FORWARD: reference_forward(k, operand[0], operand[2], i, c, to); break;
             case DNN_BACKWARD_DATA: reference_data(k, operand[1], operand[2], i, c, to); break;
             case DNN_BACKWARD_WEIGHTS: reference_weights(k, operand[0], operand[1], i, c, to); break;
@@ -154,9 +153,10 @@ static deviation deviation_of(const kind *k, bool winograd)
 
 ParameterizedTestParameters(cpu_winograd, errs_as_much_as_is_said)
 {
-    static kind kinds[] = {{DNN_FORWARD, 64, 2},           {DNN_FORWARD, 128, 2},           {DNN_FORWARD, 256, 2},
-                           {DNN_BACKWARD_DATA, 64, 2},     {DNN_BACKWARD_DATA, 128, 2},     {DNN_BACKWARD_DATA, 256, 2},
-                           {DNN_BACKWARD_WEIGHTS, 64, 32}, {DNN_BACKWARD_WEIGHTS, 128, 16}, {DNN_BACKWARD_WEIGHTS, 256, 4}};
+    static kind kinds[] = {
+        {DNN_FORWARD, 64, 2},           {DNN_FORWARD, 128, 2},           {DNN_FORWARD, 256, 2},
+        {DNN_BACKWARD_DATA, 64, 2},     {DNN_BACKWARD_DATA, 128, 2},     {DNN_BACKWARD_DATA, 256, 2},
+        {DNN_BACKWARD_WEIGHTS, 64, 32}, {DNN_BACKWARD_WEIGHTS, 128, 16}, {DNN_BACKWARD_WEIGHTS, 256, 4}};
     return cr_make_param_array(kind, kinds, sizeof kinds / sizeof *kinds);
 }
 /* What cpu_dnnl.h says of dnn_conv_spec.winograd. */
@@ -165,8 +165,8 @@ ParameterizedTest(const kind *k, cpu_winograd, errs_as_much_as_is_said)
     static const char *const passes[] = {"forward", "backward data", "backward weights"};
     if (!dnn_has_blocked_kernels()) cr_skip("no Winograd kernels on this machine");
     const deviation w = deviation_of(k, true), d = deviation_of(k, false);
-    cr_log_info("%s, %d channels, %d images: norm of the error %.2g (direct %.2g), largest %.2g (%.2g)", passes[k->pass],
-                k->channels, k->n, w.norm, d.norm, w.largest, d.largest);
+    cr_log_info("%s, %d channels, %d images: norm of the error %.2g (direct %.2g), largest %.2g (%.2g)",
+                passes[k->pass], k->channels, k->n, w.norm, d.norm, w.largest, d.largest);
     cr_expect(w.norm < 1.3e-6, "%s, %d channels: %.3g", passes[k->pass], k->channels, w.norm);
     cr_expect(w.largest < 1.5e-5, "%s, %d channels: %.3g", passes[k->pass], k->channels, w.largest);
     cr_expect(d.norm < 1e-6, "%s, %d channels, direct: %.3g", passes[k->pass], k->channels, d.norm);

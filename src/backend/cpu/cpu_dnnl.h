@@ -33,9 +33,9 @@ typedef struct dnn_conv_spec {
      * 1.1e-6 of the result's norm (direct sums: 2.2e-7) and in single values 1e-5 of their root mean square (1.3e-6);
      * of filters' gradients 6e-7 and 7e-6, where direct sums have 7e-7 and 6e-6 (test_cpu_winograd.c). */
     bool winograd;
-    bool bias;                              /* forward: added; backward weights: its gradient is made */
-    bool residual;                          /* forward, NHWC: dst = conv + bias + residual */
-    bool sum;                               /* forward, blocked: dst += conv + bias */
+    bool bias;          /* forward: added; backward weights: its gradient is made */
+    bool residual;      /* forward, NHWC: dst = conv + bias + residual */
+    bool sum;           /* forward, blocked: dst += conv + bias */
     bool add, add_bias; /* backward weights: add to the filter, to the bias, instead of setting it */
     bool frozen;        /* the filter seldom changes: keep it as the primitive wants it from run to run */
     /* Bytes of oneDNN's own scratch beyond which the batch is run in equal pieces, one after the other; 0: 96 MiB. */
