@@ -80,38 +80,22 @@ static int neighbour(int p, int t)
     return y < 0 || y >= SIDE || x < 0 || x >= SIDE ? -1 : y * SIDE + x;
 }
 
-/* Output channel co of every pixel of image i. */
-static void reference_forward(const kind *k, const float *src, const float *filter, int i, int co, double *to)
+/* What image i adds to channel c of the result: of the convolution's for filters' gradients, of the written one else. */
+static void add_image(const kind *k, float *const operand[3], int i, int c, double *to)
 {
     for (int t = 0; t < TAPS; t++)
-        for (int p = 0; p < PIXELS; p++) {
-            const int from = neighbour(p, t);
-            for (int ci = 0; ci < k->channels && from >= 0; ci++)
-                to[blocked(k, i, co, p)] +=
-                    (double)src[blocked(k, i, ci, from)] * (double)filter[(co * TAPS + t) * k->channels + ci];
-        }
-}
-
-static void reference_data(const kind *k, const float *dst, const float *filter, int i, int ci, double *to)
-{
-    for (int t = 0; t < TAPS; t++)
-        for (int p = 0; p < PIXELS; p++) {
-            const int at = neighbour(p, t);
-            for (int co = 0; co < k->channels && at >= 0; co++)
-                to[blocked(k, i, ci, at)] +=
-                    (double)dst[blocked(k, i, co, p)] * (double)filter[(co * TAPS + t) * k->channels + ci];
-        }
-}
-
-static void reference_weights(const kind *k, const float *src, const float *dst, int i, int co, double *to)
-{
-    for (int t = 0; t < TAPS; t++)
-        for (int p = 0; p < PIXELS; p++) {
-            const int from = neighbour(p, t);
-            for (int ci = 0; ci < k->channels && from >= 0; ci++)
-                to[(co * TAPS + t) * k->channels + ci] +=
-                    (double)src[blocked(k, i, ci, from)] * (double)dst[blocked(k, i, co, p)];
-        }
+        for (int p = 0; p < PIXELS; p++)
+            for (int other = 0; other < k->channels && neighbour(p, t) >= 0; other++) {
+                const int co = k->pass == DNN_BACKWARD_DATA ? other : c, ci = k->pass == DNN_BACKWARD_DATA ? c : other;
+                const int64_t src = blocked(k, i, ci, neighbour(p, t)), dst = blocked(k, i, co, p),
+                              filter = (int64_t)(co * TAPS + t) * k->channels + ci;
+                const double x = operand[0][src], y = operand[1][dst], w = operand[2][filter];
+                switch (k->pass) {
+                case DNN_FORWARD: to[dst] += x * w; break;
+                case DNN_BACKWARD_DATA: to[src] += y * w; break;
+                case DNN_BACKWARD_WEIGHTS: to[filter] += x * y; break;
+                }
+            }
 }
 
 static double *reference(const kind *k, float *const operand[3], int64_t count)
@@ -120,11 +104,7 @@ static double *reference(const kind *k, float *const operand[3], int64_t count)
     cr_assert_not_null(to);
 #pragma omp parallel for schedule(static)
     for (int c = 0; c < k->channels; c++)
-        for (int i = 0; i < k->n; i++) switch (k->pass) {
-            case DNN_FORWARD: reference_forward(k, operand[0], operand[2], i, c, to); break;
-            case DNN_BACKWARD_DATA: reference_data(k, operand[1], operand[2], i, c, to); break;
-            case DNN_BACKWARD_WEIGHTS: reference_weights(k, operand[0], operand[1], i, c, to); break;
-            }
+        for (int i = 0; i < k->n; i++) add_image(k, operand, i, c, to);
     return to;
 }
 

@@ -160,13 +160,19 @@ ParameterizedTest(const kind *k, plan_recompute, saves_memory_and_counts_no_oper
     net_destroy(&again);
 }
 
-Test(plan_recompute, what_is_kept_is_not_made_again)
+static plan *recomputing_plan(backend *be)
 {
     err why = {0};
     plan *p = NULL;
-    backend *be = test_backend(1);
     cr_assert_eq(plan_create(be, &p, &why), DDPM_OK);
     p->training = p->recompute = true;
+    return p;
+}
+
+Test(plan_recompute, what_is_kept_is_not_made_again)
+{
+    backend *be = test_backend(1);
+    plan *p = recomputing_plan(be);
     tensor *x = plan_input(p, DTYPE_F32, "x", 1, 4, 4, 8), *dy = plan_input(p, DTYPE_F32, "dy", 1, 4, 4, 8);
     tensor *h = nn_norm_act(p, &(nn_norm_args){.x = nn_cast(p, x, be->act), .groups = 2, .eps = 1e-6, .name = "kept"});
     plan_keep(p, h);
@@ -181,12 +187,9 @@ Test(plan_recompute, what_is_kept_is_not_made_again)
 /* Steps made again where a norm that a convolution reads is all there is, and `least` bytes are asked for. */
 static int made_again(size_t least, size_t *bytes)
 {
-    err why = {0};
-    plan *p = NULL;
     backend *be = test_backend(1);
+    plan *p = recomputing_plan(be);
     int again = 0;
-    cr_assert_eq(plan_create(be, &p, &why), DDPM_OK);
-    p->training = p->recompute = true;
     p->recompute_least = least;
     tensor *x = plan_input(p, DTYPE_F32, "x", 1, 4, 4, 8), *dy = plan_input(p, DTYPE_F32, "dy", 1, 4, 4, 8);
     tensor *h = nn_norm_act(p, &(nn_norm_args){.x = nn_cast(p, x, be->act), .groups = 2, .eps = 1e-6, .name = "norm"});
@@ -209,12 +212,9 @@ Test(plan_recompute, little_is_kept)
 
 Test(plan_recompute, what_two_steps_read_is_made_once)
 {
-    err why = {0};
-    plan *p = NULL;
     backend *be = test_backend(1);
+    plan *p = recomputing_plan(be);
     int again = 0;
-    cr_assert_eq(plan_create(be, &p, &why), DDPM_OK);
-    p->training = p->recompute = true;
     tensor *x = plan_input(p, DTYPE_F32, "x", 1, 4, 4, 8), *dy = plan_input(p, DTYPE_F32, "dy", 1, 4, 4, 8);
     tensor *h = nn_norm_act(p, &(nn_norm_args){.x = nn_cast(p, x, be->act), .groups = 2, .eps = 1e-6, .name = "norm"});
     tensor *first = nn_conv2d(p, &(nn_conv_args){.x = h, .cout = 8, .name = "first"});

@@ -72,7 +72,7 @@ done:
 
 static void release_block(cpu_choices *c)
 {
-    if (c->block) mem_free(c->block);
+    mem_free(c->block);
     c->block = NULL;
     c->room = 0;
 }
