@@ -74,9 +74,9 @@ typedef enum precision_kind {
     PRECISION_BF16, /* bf16 activations and weight copies; statistics, loss, gradients of weights, optimizer in f32 */
 } precision_kind;
 
-/* How the cpu computes 3x3 convolutions in blocks of channels. */
+/* How the cpu computes 3x3 convolutions of stride 1. */
 typedef enum conv_kind {
-    CONV_WINOGRAD, /* by Winograd's algorithm wherever the machine has it */
+    CONV_WINOGRAD, /* by Winograd's algorithm wherever channels fill blocks of 16 */
     CONV_DIRECT,
     CONV_AUTO, /* whichever is faster, for each by timing */
 } conv_kind;

@@ -1,5 +1,6 @@
-/* Winograd's algorithm against the sums it stands for, in double, and beside the direct kernel's error. */
-#include "backend/cpu/cpu_dnnl.h"
+/* Winograd's algorithm against the sums it stands for, in double: at sizes that are cut in every way, on any number of
+ * threads, and its error as cpu_winograd.h has it. */
+#include "backend/cpu/cpu_winograd.h"
 #include "core/mem.h"
 #include "noise.h"
 
@@ -7,104 +8,148 @@
 #include <criterion/parameterized.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { SIDE = 10, PIXELS = SIDE * SIDE, TAPS = 9 }; /* two tiles of 4 x 4 and half a one */
+enum { TAPS = 9 };
+enum { SRC, DST, FILTER, BIAS, ADD, OPERANDS };
 
 typedef struct kind {
+    int n, h, w, cin, cout; /* h, w: of dst */
+    bool enlarged, adds, nhwc;
     dnn_pass pass;
-    int channels; /* of both images */
-    int n;
 } kind;
 
-/* Pixel p, channel c of image i in blocks of 16 channels. */
-static int64_t blocked(const kind *k, int i, int c, int p)
+static int64_t side(const kind *k, int operand, int of) { return of / (k->enlarged && operand == SRC ? 2 : 1); }
+static int64_t pixels(const kind *k, int operand) { return side(k, operand, k->h) * side(k, operand, k->w); }
+
+/* What the pass makes. */
+static int made(const kind *k) { return k->pass == DNN_FORWARD ? DST : k->pass == DNN_BACKWARD_DATA ? SRC : FILTER; }
+
+static int64_t count_of(const kind *k, int operand)
 {
-    return ((int64_t)(i * k->channels + c - c % DNN_BLOCK) * PIXELS) + (int64_t)p * DNN_BLOCK + c % DNN_BLOCK;
+    switch (operand) {
+    case SRC: return k->n * pixels(k, SRC) * k->cin;
+    case DST: return k->n * pixels(k, DST) * k->cout;
+    case FILTER: return (int64_t)k->cout * TAPS * k->cin;
+    case BIAS: return k->cout;
+    default: return count_of(k, made(k));
+    }
 }
 
-static int64_t image_count(const kind *k) { return (int64_t)k->n * k->channels * PIXELS; }
-static int64_t filter_count(const kind *k) { return (int64_t)k->channels * TAPS * k->channels; }
+/* Pixel p, channel c of image i of an operand. */
+static int64_t at(const kind *k, int operand, int i, int64_t p, int c)
+{
+    const int64_t channels = operand == SRC ? k->cin : k->cout, hw = pixels(k, operand);
+    if (k->nhwc) return (i * hw + p) * channels + c;
+    return (i * channels + c - c % CHANNEL_BLOCK) * hw + p * CHANNEL_BLOCK + c % CHANNEL_BLOCK;
+}
 
 static float *normals(int64_t count, uint32_t of)
 {
     err why = {0};
     float *x = NULL;
-    cr_assert_eq(mem_array(&x, (size_t)count, sizeof *x, "test", &why), DDPM_OK);
+    cr_assert_eq(mem_array(&x, (size_t)count + 1, sizeof *x, "test", &why), DDPM_OK);
     for (int64_t i = 0; i < count; i++) x[i] = noise_normal4(1, 0, of, 0, (uint32_t)i).v[0];
+    x[count] = 12345; /* nothing is written behind it */
     return x;
 }
 
-/* The operand a pass writes, and how many floats it has. */
-static float *result_of(const kind *k, float *const operand[3], int64_t *count)
+static winograd_image image_of(const kind *k, int operand, float *data)
 {
-    static const int which[] = {[DNN_FORWARD] = 1, [DNN_BACKWARD_DATA] = 0, [DNN_BACKWARD_WEIGHTS] = 2};
-    *count = k->pass == DNN_BACKWARD_WEIGHTS ? filter_count(k) : image_count(k);
-    return operand[which[k->pass]];
+    const tensor t = {.h = side(k, operand, k->h),
+                      .w = side(k, operand, k->w),
+                      .c = operand == SRC ? k->cin : k->cout,
+                      .layout = k->nhwc ? LAYOUT_NHWC : LAYOUT_BLOCKED,
+                      .data = data};
+    return winograd_image_of(&t);
 }
 
-static void run(const kind *k, bool winograd, float *const operand[3])
+static void run(const kind *k, int threads, float *const operand[OPERANDS])
 {
     err why = {0};
-    dnn *d = NULL;
-    dnn_conv *c = NULL;
-    void *scratch = NULL;
-    size_t bytes = 0;
-    const dnn_conv_spec spec = {.pass = k->pass,
+    char *scratch = NULL;
+    const winograd_spec spec = {.pass = k->pass,
                                 .n = k->n,
-                                .h = SIDE,
-                                .w = SIDE,
-                                .cin = k->channels,
-                                .oh = SIDE,
-                                .ow = SIDE,
-                                .cout = k->channels,
-                                .kernel = 3,
-                                .stride = 1,
-                                .pad_begin = 1,
-                                .pad_end = 1,
-                                .blocked = true,
-                                .winograd = winograd};
-    cr_assert_eq(dnn_create(&d, &why), DDPM_OK, "%s", why.text);
-    cr_assert_eq(dnn_conv_create(d, &spec, &c, &bytes, &why), DDPM_OK, "%s", why.text);
+                                .h = k->h,
+                                .w = k->w,
+                                .cin = k->cin,
+                                .cout = k->cout,
+                                .enlarged = k->enlarged,
+                                .threads = threads};
+    const size_t bytes = winograd_scratch(&spec);
+    winograd_args a = {.src = image_of(k, SRC, operand[SRC]),
+                       .dst = image_of(k, DST, operand[DST]),
+                       .filter = operand[FILTER],
+                       .bias = k->pass == DNN_BACKWARD_DATA ? NULL : operand[BIAS],
+                       .adds = k->adds,
+                       .adds_bias = k->adds};
+    if (k->adds && k->pass != DNN_BACKWARD_WEIGHTS)
+        a.add = image_of(k, made(k), operand[k->pass == DNN_FORWARD ? ADD : SRC]);
     cr_assert_eq(mem_array(&scratch, bytes + 1, 1, "test", &why), DDPM_OK);
-    const dnn_conv_args a = {.src = operand[0], .dst = operand[1], .filter = operand[2], .scratch = scratch};
-    cr_assert_eq(dnn_conv_run(c, &a, &why), DDPM_OK, "%s", why.text);
+    memset(scratch, 0xff, bytes); /* not-a-numbers: nothing is read before it is written */
+    scratch[bytes] = 77;
+    a.scratch = scratch;
+    winograd_run(&spec, &a);
+    cr_expect_eq(scratch[bytes], 77, "the scratch was too small");
     mem_free(scratch);
-    dnn_conv_destroy(c);
-    dnn_destroy(d);
 }
 
-/* Where tap t takes pixel p of the other image from; -1: from outside. */
-static int neighbour(int p, int t)
+/* The pixel of src under tap t of pixel p of dst; -1: outside. */
+static int64_t neighbour(const kind *k, int64_t p, int t)
 {
-    const int y = p / SIDE + t / 3 - 1, x = p % SIDE + t % 3 - 1;
-    return y < 0 || y >= SIDE || x < 0 || x >= SIDE ? -1 : y * SIDE + x;
+    const int64_t y = p / k->w + t / 3 - 1, x = p % k->w + t % 3 - 1;
+    if (y < 0 || y >= k->h || x < 0 || x >= k->w) return -1;
+    return k->enlarged ? y / 2 * (k->w / 2) + x / 2 : y * k->w + x;
 }
 
-/* What image i adds to channel c of the result: of the convolution's for filters' gradients, of the written one else. */
-static void add_image(const kind *k, float *const operand[3], int i, int c, double *to)
+/* Channel c of what is made: of src backward, of dst else. */
+static void sum_channel(const kind *k, float *const operand[OPERANDS], int c, double *to)
 {
-    for (int t = 0; t < TAPS; t++)
-        for (int p = 0; p < PIXELS; p++)
-            for (int other = 0; other < k->channels && neighbour(p, t) >= 0; other++) {
-                const int co = k->pass == DNN_BACKWARD_DATA ? other : c, ci = k->pass == DNN_BACKWARD_DATA ? c : other;
-                const int64_t src = blocked(k, i, ci, neighbour(p, t)), dst = blocked(k, i, co, p),
-                              filter = (int64_t)(co * TAPS + t) * k->channels + ci;
-                const double x = operand[0][src], y = operand[1][dst], w = operand[2][filter];
-                switch (k->pass) {
-                case DNN_FORWARD: to[dst] += x * w; break;
-                case DNN_BACKWARD_DATA: to[src] += y * w; break;
-                case DNN_BACKWARD_WEIGHTS: to[filter] += x * y; break;
+    const bool backward = k->pass == DNN_BACKWARD_DATA;
+    const int others = backward ? k->cout : k->cin;
+    for (int i = 0; i < k->n; i++)
+        for (int64_t p = 0; p < pixels(k, DST); p++)
+            for (int t = 0; t < TAPS; t++) {
+                const int64_t q = neighbour(k, p, t);
+                if (q < 0) continue;
+                for (int other = 0; other < others; other++) {
+                    const int co = backward ? other : c, ci = backward ? c : other;
+                    const int64_t src = at(k, SRC, i, q, ci), dst = at(k, DST, i, p, co),
+                                  filter = (int64_t)(co * TAPS + t) * k->cin + ci;
+                    const double x = operand[SRC][src], y = operand[DST][dst], w = operand[FILTER][filter];
+                    switch (k->pass) {
+                    case DNN_FORWARD: to[dst] += x * w; break;
+                    case DNN_BACKWARD_DATA: to[src] += y * w; break;
+                    case DNN_BACKWARD_WEIGHTS: to[filter] += x * y; break;
+                    }
                 }
             }
 }
 
-static double *reference(const kind *k, float *const operand[3], int64_t count)
+static double *reference(const kind *k, float *const operand[OPERANDS])
 {
+    const int64_t count = count_of(k, made(k));
+    const float *more = operand[k->pass == DNN_FORWARD ? ADD : made(k)];
     double *to = calloc((size_t)count, sizeof *to);
     cr_assert_not_null(to);
 #pragma omp parallel for schedule(static)
-    for (int c = 0; c < k->channels; c++)
-        for (int i = 0; i < k->n; i++) add_image(k, operand, i, c, to);
+    for (int c = 0; c < (k->pass == DNN_BACKWARD_DATA ? k->cin : k->cout); c++) sum_channel(k, operand, c, to);
+    for (int64_t i = 0; i < count && k->adds; i++) to[i] += (double)more[i];
+    for (int i = 0; i < k->n && k->pass == DNN_FORWARD; i++)
+        for (int64_t p = 0; p < pixels(k, DST); p++)
+            for (int c = 0; c < k->cout; c++) to[at(k, DST, i, p, c)] += (double)operand[BIAS][c];
+    return to;
+}
+
+static double *reference_bias(const kind *k, float *const operand[OPERANDS])
+{
+    double *to = calloc((size_t)k->cout, sizeof *to);
+    cr_assert_not_null(to);
+    for (int c = 0; c < k->cout; c++) {
+        to[c] = k->adds ? (double)operand[BIAS][c] : 0;
+        for (int i = 0; i < k->n; i++)
+            for (int64_t p = 0; p < pixels(k, DST); p++) to[c] += (double)operand[DST][at(k, DST, i, p, c)];
+    }
     return to;
 }
 
@@ -113,41 +158,112 @@ typedef struct deviation {
     double norm, largest;
 } deviation;
 
-static deviation deviation_of(const kind *k, bool winograd)
+static deviation deviation_of(const float *got, double *want, int64_t count)
 {
-    float *const operand[3] = {normals(image_count(k), 1), normals(image_count(k), 2), normals(filter_count(k), 3)};
-    int64_t count;
-    float *got = result_of(k, operand, &count);
-    double *want = reference(k, operand, count), off = 0, all = 0, largest = 0;
-    for (int64_t i = 0; i < count; i++) got[i] = NAN; /* every element is written */
-    run(k, winograd, operand);
+    double off = 0, all = 0, largest = 0;
     for (int64_t i = 0; i < count; i++) {
         const double d = (double)got[i] - want[i];
         off += d * d, all += want[i] * want[i];
         largest = fmax(largest, isnan(d) ? INFINITY : fabs(d));
     }
+    cr_expect_eq(got[count], 12345, "written beyond the end");
     free(want);
-    for (int i = 0; i < 3; i++) mem_free(operand[i]);
     return (deviation){sqrt(off / all), largest / sqrt(all / (double)count)};
+}
+
+typedef struct outcome {
+    float *operand[OPERANDS];
+    deviation of, of_bias;
+} outcome;
+
+static outcome outcome_of(const kind *k, int threads)
+{
+    outcome o = {.operand = {NULL}};
+    for (int i = 0; i < OPERANDS; i++) o.operand[i] = normals(count_of(k, i), (uint32_t)i);
+    double *want = reference(k, o.operand),
+           *bias = k->pass == DNN_BACKWARD_WEIGHTS ? reference_bias(k, o.operand) : NULL;
+    float *to = o.operand[made(k)];
+    for (int64_t i = 0; i < count_of(k, made(k)) && (!k->adds || k->pass == DNN_FORWARD); i++) to[i] = NAN;
+    run(k, threads, o.operand);
+    o.of = deviation_of(to, want, count_of(k, made(k)));
+    if (bias) o.of_bias = deviation_of(o.operand[BIAS], bias, k->cout);
+    return o;
+}
+
+static void outcome_free(outcome *o)
+{
+    for (int i = 0; i < OPERANDS; i++) mem_free(o->operand[i]);
+}
+
+static const char *const passes[] = {"forward", "backward data", "backward weights"};
+
+/* Sizes: less than a tile and not a multiple of one; fewer tiles than a chunk, several chunks and a last short one;
+ * more threads than chunks; sums in one part and in eight; panels by one, two and three. */
+ParameterizedTestParameters(cpu_winograd, gives_the_sums_it_stands_for)
+{
+    static const kind sizes[] = {
+        {1, 1, 1, 16, 16, false, false, false, 0},  {2, 3, 6, 32, 16, false, true, false, 0},
+        {1, 4, 4, 16, 48, false, false, true, 0},   {3, 7, 9, 48, 80, false, true, true, 0},
+        {7, 13, 18, 32, 64, false, true, false, 0}, {25, 31, 27, 16, 16, false, true, false, 0},
+        {2, 2, 4, 16, 32, true, true, false, 0},    {3, 10, 6, 48, 16, true, false, true, 0},
+        {9, 14, 26, 32, 32, true, true, false, 0},  {2, 4, 8, 160, 112, false, false, false, 0},
+    };
+    enum { SIZES = sizeof sizes / sizeof *sizes };
+    static kind all[3 * SIZES];
+    for (int i = 0; i < 3 * SIZES; i++) {
+        all[i] = sizes[i / 3];
+        all[i].pass = (dnn_pass)(i % 3);
+    }
+    return cr_make_param_array(kind, all, 3 * SIZES);
+}
+ParameterizedTest(const kind *k, cpu_winograd, gives_the_sums_it_stands_for)
+{
+    outcome one = outcome_of(k, 1);
+    for (int threads = 1; threads <= 5; threads += 1 + threads / 2) {
+        outcome o = outcome_of(k, threads);
+        cr_expect(o.of.norm < 1e-6, "%s %d x %dx%d, %d > %d: off by %.3g", passes[k->pass], k->n, k->h, k->w, k->cin,
+                  k->cout, o.of.norm);
+        cr_expect(o.of_bias.norm < 5e-7, "bias: off by %.3g", o.of_bias.norm);
+        for (int i = 0; i < OPERANDS; i++)
+            cr_expect_arr_eq(o.operand[i], one.operand[i], (size_t)count_of(k, i) * sizeof(float),
+                             "%d threads, operand %d", threads, i);
+        outcome_free(&o);
+    }
+    outcome_free(&one);
+}
+
+/* An image does not depend on the others of its batch. */
+Test(cpu_winograd, gives_an_image_the_same_bits_in_any_batch)
+{
+    for (int pass = DNN_FORWARD; pass <= DNN_BACKWARD_DATA; pass++) {
+        const kind many = {11, 17, 12, 32, 48, false, false, false, (dnn_pass)pass};
+        kind alone = many;
+        alone.n = 1;
+        outcome o = outcome_of(&many, 2), p = outcome_of(&alone, 1);
+        cr_expect_arr_eq(o.operand[made(&many)], p.operand[made(&many)],
+                         (size_t)count_of(&alone, made(&many)) * sizeof(float), "%s", passes[pass]);
+        outcome_free(&o);
+        outcome_free(&p);
+    }
 }
 
 ParameterizedTestParameters(cpu_winograd, errs_as_much_as_is_said)
 {
     static kind kinds[] = {
-        {DNN_FORWARD, 64, 2},           {DNN_FORWARD, 128, 2},           {DNN_FORWARD, 256, 2},
-        {DNN_BACKWARD_DATA, 64, 2},     {DNN_BACKWARD_DATA, 128, 2},     {DNN_BACKWARD_DATA, 256, 2},
-        {DNN_BACKWARD_WEIGHTS, 64, 32}, {DNN_BACKWARD_WEIGHTS, 128, 16}, {DNN_BACKWARD_WEIGHTS, 256, 4}};
+        {2, 10, 10, 64, 64, .pass = DNN_FORWARD},           {2, 10, 10, 128, 128, .pass = DNN_FORWARD},
+        {2, 10, 10, 256, 256, .pass = DNN_FORWARD},         {2, 10, 10, 64, 64, .pass = DNN_BACKWARD_DATA},
+        {2, 10, 10, 128, 128, .pass = DNN_BACKWARD_DATA},   {2, 10, 10, 256, 256, .pass = DNN_BACKWARD_DATA},
+        {32, 10, 10, 64, 64, .pass = DNN_BACKWARD_WEIGHTS}, {16, 10, 10, 128, 128, .pass = DNN_BACKWARD_WEIGHTS},
+        {4, 10, 10, 256, 256, .pass = DNN_BACKWARD_WEIGHTS}};
     return cr_make_param_array(kind, kinds, sizeof kinds / sizeof *kinds);
 }
-/* What cpu_dnnl.h says of dnn_conv_spec.winograd. */
+/* What cpu_winograd.h says. */
 ParameterizedTest(const kind *k, cpu_winograd, errs_as_much_as_is_said)
 {
-    static const char *const passes[] = {"forward", "backward data", "backward weights"};
-    if (!dnn_has_blocked_kernels()) cr_skip("no Winograd kernels on this machine");
-    const deviation w = deviation_of(k, true), d = deviation_of(k, false);
-    cr_log_info("%s, %d channels, %d images: norm of the error %.2g (direct %.2g), largest %.2g (%.2g)",
-                passes[k->pass], k->channels, k->n, w.norm, d.norm, w.largest, d.largest);
-    cr_expect(w.norm < 1.3e-6, "%s, %d channels: %.3g", passes[k->pass], k->channels, w.norm);
-    cr_expect(w.largest < 1.5e-5, "%s, %d channels: %.3g", passes[k->pass], k->channels, w.largest);
-    cr_expect(d.norm < 1e-6, "%s, %d channels, direct: %.3g", passes[k->pass], k->channels, d.norm);
+    outcome o = outcome_of(k, 2);
+    cr_log_info("%s, %d channels, %d images: norm of the error %.2g, largest %.2g", passes[k->pass], k->cin, k->n,
+                o.of.norm, o.of.largest);
+    cr_expect(o.of.norm < 9e-7, "%s, %d channels: %.3g", passes[k->pass], k->cin, o.of.norm);
+    cr_expect(o.of.largest < 8e-6, "%s, %d channels: %.3g", passes[k->pass], k->cin, o.of.largest);
+    outcome_free(&o);
 }

@@ -29,6 +29,14 @@ precision_kind test_precision(void)
     return PRECISION_AUTO;
 }
 
+conv_kind test_conv(void)
+{
+    const char *word = getenv("DDPM_TEST_CONV");
+    if (!word || !word[0]) return CONV_WINOGRAD;
+    cr_assert_str_eq(word, "direct", "DDPM_TEST_CONV=%s", word);
+    return CONV_DIRECT;
+}
+
 static unsigned test_without(void)
 {
     const char *word = getenv("DDPM_TEST_WITHOUT");
@@ -50,6 +58,7 @@ backend *test_backend(int threads)
     OK(backend_create(&(backend_spec){.device = test_device(),
                                       .threads = threads,
                                       .precision = test_precision(),
+                                      .conv = test_conv(),
                                       /* every process would time every plan anew */
                                       .debug = CUDA_NO_TUNING | test_without()},
                       &be, &why));

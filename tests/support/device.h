@@ -2,13 +2,14 @@
  *
  * The cpu, unless the program was built for the emulated device (TEST_DEVICE) or the environment says
  * otherwise: DDPM_TEST_DEVICE=cuda, DDPM_TEST_PRECISION=bf16 (auto, fp32, tf32), DDPM_TEST_WITHOUT=beta (any
- * word of core/cuda_switches.h, or all). */
+ * word of core/cuda_switches.h, or all); on the cpu DDPM_TEST_CONV=direct. */
 #ifndef DDPM_TEST_DEVICE_H
 #define DDPM_TEST_DEVICE_H
 #include "backend/backend.h"
 
 const char *test_device(void);
 precision_kind test_precision(void);
+conv_kind test_conv(void); /* on the cpu: CONV_WINOGRAD but where the environment says otherwise */
 /* A failing creation fails the running test with its message. */
 backend *test_backend(int threads);
 bool test_is_low(void); /* are activations bf16? */

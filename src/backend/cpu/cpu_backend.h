@@ -29,10 +29,6 @@ static inline float *cpu_data(const tensor *t) { return t ? t->data : NULL; }
 /* What a primitive whose weights are laid out anew remembers: the version it packed. */
 static inline uint64_t cpu_version(const tensor *w) { return w->version ? *w->version : 0; }
 
-/* A convolution by the fastest of oneDNN's ways; spec->winograd is chosen here. */
-DDPM_MUST_CHECK ddpm_status cpu_conv_create(cpu_backend *be, const dnn_conv_spec *spec, dnn_conv **out, size_t *scratch,
-                                            err *e);
-
 /* sums[c] (=, or += with add) the column sums of x [rows, c]; the order of additions does not depend on the threads. */
 void cpu_column_sums(const float *x, int64_t rows, int64_t c, bool add, float *sums);
 /* y[rows, c] = bias (NULL: 0) + residual (NULL: none) */

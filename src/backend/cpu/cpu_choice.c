@@ -53,11 +53,11 @@ ddpm_status cpu_choices_create(const backend_spec *spec, int threads, cpu_choice
     cpu_choices *c = NULL;
     *out = NULL;
     TRY(mem_array(&c, 1, sizeof *c, "choices", e));
-    c->how = dnn_has_blocked_kernels() ? spec->conv : CONV_DIRECT;
+    c->how = spec->conv;
     dnn_describe(library, sizeof library);
     processor_name(processor);
     (void)snprintf(machine, sizeof machine, "%s, %s, %d threads", processor, library, threads);
-    plan_cache_spec files = {.file = spec->plan_cache, .machine = machine, .search = "Winograd or direct 2"};
+    plan_cache_spec files = {.file = spec->plan_cache, .machine = machine, .search = "Winograd or direct 3"};
     if (c->how == CONV_AUTO) {
         TRY_GOTO(plan_cache_create(&files, &c->own, e));
         files.file = spec->shared_plan_cache;
@@ -104,38 +104,38 @@ const char *cpu_choices_remark(const cpu_choices *c)
 /* ---- timing ---- */
 
 typedef struct contest {
-    dnn_conv *conv[2]; /* direct, Winograd; NULL: there is no such kernel */
-    size_t scratch;    /* bytes either wants */
+    dnn_conv *direct;
+    const winograd_spec *winograd;
+    size_t scratch; /* bytes either wants */
+    dnn_conv_args direct_args;
+    winograd_args winograd_args;
 } contest;
 
-/* Of the very convolution that will be run: oneDNN keeps the kernels that it builds here for then. */
-static ddpm_status contest_create(dnn *d, const dnn_conv_spec *spec, contest *k, err *e)
+static int64_t image_floats(const dnn_conv_spec *s) { return s->n * s->h * s->w * s->cin; }
+static int64_t result_floats(const dnn_conv_spec *s) { return s->n * s->oh * s->ow * s->cout; }
+
+static winograd_image image_at(float *data, int64_t hw, int64_t c, bool blocked)
 {
-    for (int i = 0; i < 2; i++) {
-        dnn_conv_spec s = *spec;
-        size_t bytes = 0;
-        err why = {0};
-        s.winograd = i == 1;
-        const ddpm_status st = dnn_conv_create(d, &s, &k->conv[i], &bytes, &why);
-        if (st != DDPM_OK && (i == 0 || st != DDPM_EBACKEND)) return err_set(e, st, "%s", why.text);
-        if (bytes > k->scratch) k->scratch = bytes;
-    }
-    return DDPM_OK;
+    const tensor t = {.h = hw, .w = 1, .c = c, .layout = blocked ? LAYOUT_BLOCKED : LAYOUT_NHWC, .data = data};
+    return winograd_image_of(&t);
 }
 
-/* The memory of a run, zeros for operands; its pages are written once, not for each contest. */
-static ddpm_status make_operands(cpu_choices *c, const dnn_conv_spec *s, size_t scratch, dnn_conv_args *a, err *e)
+/* The memory of a run, zeros for operands; its pages are written once, not for each contest.  Where the direct way to
+ * enlarge an image is a convolution back from the large one, its src and dst change places. */
+static ddpm_status make_operands(cpu_choices *c, const cpu_ways *ways, contest *k, err *e)
 {
     enum { SRC, DST, FILTER, BIAS, SCRATCH, PARTS };
-    const int64_t ld = s->filter_ld ? s->filter_ld : s->cin;
-    const int64_t floats[PARTS] = {[SRC] = s->n * s->h * s->w * s->cin,
-                                   [DST] = s->n * s->oh * s->ow * s->cout,
-                                   [FILTER] = s->cout * 9 * ld,
-                                   [BIAS] = s->cout,
-                                   [SCRATCH] = (int64_t)(scratch / sizeof(float))};
-    size_t at[PARTS], end = 0;
+    const dnn_conv_spec *s = &ways->direct;
+    const winograd_spec *w = &ways->winograd;
+    const int64_t floats[PARTS] = {[SRC] = image_floats(s),
+                                   [DST] = result_floats(s),
+                                   [FILTER] = s->cout * s->kernel * s->kernel * s->cin,
+                                   [BIAS] = s->cout + w->cout,
+                                   [SCRATCH] = (int64_t)(k->scratch / sizeof(float))};
+    float *at[PARTS];
+    size_t offset[PARTS], end = 0;
     for (int i = 0; i < PARTS; i++) {
-        at[i] = end;
+        offset[i] = end;
         end += ((size_t)floats[i] * sizeof(float) + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN;
     }
     if (end > c->room) {
@@ -143,14 +143,21 @@ static ddpm_status make_operands(cpu_choices *c, const dnn_conv_spec *s, size_t 
         TRY(mem_pages(&c->block, end, "images to time with", e));
         c->room = end;
     }
-    char *base = c->block;
-    memset(base, 0, at[SCRATCH]);
-    *a = (dnn_conv_args){.src = (float *)(void *)(base + at[SRC]),
-                         .dst = (float *)(void *)(base + at[DST]),
-                         .filter = (float *)(void *)(base + at[FILTER]),
-                         .bias = (float *)(void *)(base + at[BIAS]),
-                         .scratch = base + at[SCRATCH],
-                         .version = 1}; /* a frozen filter is laid out in the first run only, as it will be */
+    memset(c->block, 0, offset[SCRATCH]);
+    for (int i = 0; i < PARTS; i++) at[i] = (float *)(void *)((char *)c->block + offset[i]);
+    k->direct_args =
+        (dnn_conv_args){.src = at[SRC],
+                        .dst = at[DST],
+                        .filter = at[FILTER],
+                        .bias = at[BIAS],
+                        .scratch = at[SCRATCH],
+                        .version = 1}; /* a frozen filter is laid out in the first run only, as it will be */
+    const int64_t pixels = w->h * w->w, less = w->enlarged ? 4 : 1;
+    k->winograd_args = (winograd_args){.src = image_at(at[w->enlarged ? DST : SRC], pixels / less, w->cin, s->blocked),
+                                       .dst = image_at(at[w->enlarged ? SRC : DST], pixels, w->cout, s->blocked),
+                                       .filter = at[FILTER],
+                                       .bias = w->pass == DNN_BACKWARD_DATA ? NULL : at[BIAS],
+                                       .scratch = at[SCRATCH]};
     return DDPM_OK;
 }
 
@@ -158,12 +165,15 @@ static bool direct_wins(const float us[2]) { return (double)us[0] < CLEARLY * (d
 
 /* The fastest of a few runs by turns, the first of each uncounted.  Other work on the machine can only slow one down,
  * and a wrong choice would stay. */
-static ddpm_status contest_run(const contest *k, const dnn_conv_args *a, float us[2], err *e)
+static ddpm_status contest_run(const contest *k, float us[2], err *e)
 {
     for (int round = 0; round <= (direct_wins(us) ? SURE_ROUNDS : ROUNDS); round++) {
         for (int i = 1; i >= 0; i--) { /* Winograd's first, on cold caches */
             const double from = clock_seconds();
-            TRY(dnn_conv_run(k->conv[i], a, e));
+            if (i == 1)
+                winograd_run(k->winograd, &k->winograd_args);
+            else
+                TRY(dnn_conv_run(k->direct, &k->direct_args, e));
             const float took = (float)(1e6 * (clock_seconds() - from));
             if (round <= 1 || took < us[i]) us[i] = took;
         }
@@ -172,32 +182,34 @@ static ddpm_status contest_run(const contest *k, const dnn_conv_args *a, float u
     return DDPM_OK;
 }
 
-static ddpm_status time_both(cpu_choices *c, dnn *d, const dnn_conv_spec *spec, choice *to, err *e)
+static ddpm_status time_both(cpu_choices *c, dnn *d, const cpu_ways *ways, choice *to, err *e)
 {
-    contest k = {.scratch = 0};
-    dnn_conv_args a;
-    ddpm_status st = contest_create(d, spec, &k, e);
-    const bool both = st == DDPM_OK && k.conv[1];
-    if (both) st = make_operands(c, spec, k.scratch, &a, e);
-    if (both && st == DDPM_OK) st = contest_run(&k, &a, to->us, e);
-    for (int i = 0; i < 2; i++) dnn_conv_destroy(k.conv[i]);
-    to->winograd = both && !direct_wins(to->us);
+    contest k = {.winograd = &ways->winograd};
+    /* of the very convolution that will be run: oneDNN keeps the kernel that it builds here for then */
+    ddpm_status st = dnn_conv_create(d, &ways->direct, &k.direct, &k.scratch, e);
+    if (k.scratch < winograd_scratch(k.winograd)) k.scratch = winograd_scratch(k.winograd);
+    if (st == DDPM_OK) st = make_operands(c, ways, &k, e);
+    if (st == DDPM_OK) st = contest_run(&k, to->us, e);
+    dnn_conv_destroy(k.direct);
+    to->winograd = !direct_wins(to->us);
     return st;
 }
 
 /* ---- the table ---- */
 
 /* Sampling decides without looking at the batch: a picture shall not depend on it. */
-static void problem_text(const dnn_conv_spec *s, char text[TEXT])
+static void problem_text(const cpu_ways *ways, char text[TEXT])
 {
     static const char *const passes[] = {"forward", "backward data", "backward weights"};
+    const winograd_spec *s = &ways->winograd;
     char images[24] = "n";
-    if (!s->frozen) (void)snprintf(images, sizeof images, "%lld", (long long)s->n);
-    (void)snprintf(text, TEXT, "%s %sx%lldx%lld, %lld > %lld", passes[s->pass], images, (long long)s->h,
-                   (long long)s->w, (long long)s->cin, (long long)s->cout);
+    if (!ways->direct.frozen) (void)snprintf(images, sizeof images, "%lld", (long long)s->n);
+    (void)snprintf(text, TEXT, "%s%s %sx%lldx%lld, %lld > %lld%s", s->enlarged ? "enlarged " : "", passes[s->pass],
+                   images, (long long)s->h, (long long)s->w, (long long)s->cin, (long long)s->cout,
+                   ways->direct.blocked ? "" : " NHWC");
 }
 
-static ddpm_status decide(cpu_choices *c, dnn *d, const dnn_conv_spec *spec, choice *to, err *e)
+static ddpm_status decide(cpu_choices *c, dnn *d, const cpu_ways *ways, choice *to, err *e)
 {
     const char *known = plan_cache_find(c->own, to->problem);
     if (known) {
@@ -208,25 +220,25 @@ static ddpm_status decide(cpu_choices *c, dnn *d, const dnn_conv_spec *spec, cho
     if (shared)
         to->winograd = strcmp(shared, "direct") != 0;
     else
-        TRY(time_both(c, d, spec, to, e));
+        TRY(time_both(c, d, ways, to, e));
     const char *name = to->winograd ? "winograd" : "direct";
     if (!shared) TRY(plan_cache_put(c->shared, to->problem, name, to->us[to->winograd], e));
     return plan_cache_put(c->own, to->problem, name, to->us[to->winograd], e);
 }
 
-ddpm_status cpu_choose(cpu_choices *c, dnn *d, const dnn_conv_spec *spec, bool *winograd, err *e)
+ddpm_status cpu_choose(cpu_choices *c, dnn *d, const cpu_ways *ways, bool *winograd, err *e)
 {
     choice new = {.winograd = c->how == CONV_WINOGRAD};
     *winograd = new.winograd;
     if (c->how != CONV_AUTO) return DDPM_OK;
-    problem_text(spec, new.problem);
+    problem_text(ways, new.problem);
     for (int i = 0; i < c->n; i++)
         if (!strcmp(c->list[i].problem, new.problem)) {
             *winograd = c->list[i].winograd;
             return DDPM_OK;
         }
     TRY(mem_grow(&c->list, &c->cap, c->n + 1, sizeof *c->list, "choices", e));
-    TRY(decide(c, d, spec, &new, e));
+    TRY(decide(c, d, ways, &new, e));
     c->list[c->n++] = new;
     *winograd = new.winograd;
     return DDPM_OK;

@@ -1,12 +1,12 @@
-/* cpu_choice.h - by Winograd's algorithm, or by the sums it stands for?  Decided for every distinct 3x3
- * convolution in blocks of channels by timing both once, and remembered (backend/plan_cache.h).
+/* cpu_choice.h - by Winograd's algorithm (cpu_winograd.h), or by the sums it stands for (oneDNN's)?  Decided for every
+ * distinct 3x3 convolution by timing both once, and remembered (backend/plan_cache.h).
  *
- * Winograd's F(4x4, 3x3) (Lavin & Gray 2016, arXiv:1509.09308) saves three quarters of the multiplications, and
- * pays with transforms of images and filters: it wins on large images and many channels. */
+ * Winograd's saves three quarters of the multiplications, and pays with transforms of images and filters: it wins but
+ * for the smallest images. */
 #ifndef DDPM_CPU_CHOICE_H
 #define DDPM_CPU_CHOICE_H
 #include "backend/backend.h"
-#include "backend/cpu/cpu_dnnl.h"
+#include "backend/cpu/cpu_winograd.h"
 
 typedef struct cpu_choices cpu_choices;
 
@@ -16,9 +16,13 @@ void cpu_choices_destroy(cpu_choices *c);             /* takes NULL */
 void cpu_choices_save(cpu_choices *c);                /* to the files, before anything is computed by what was chosen */
 const char *cpu_choices_remark(const cpu_choices *c); /* "": nothing to say */
 
-/* *winograd: how to run such a convolution, 3x3 of stride 1 in blocks.  Where there is no kernel of Winograd's for it,
- * it may be true nevertheless. */
-DDPM_MUST_CHECK ddpm_status cpu_choose(cpu_choices *c, dnn *d, const dnn_conv_spec *spec, bool *winograd, err *e);
+/* The two ways to compute one thing. */
+typedef struct cpu_ways {
+    dnn_conv_spec direct;
+    winograd_spec winograd;
+} cpu_ways;
+
+DDPM_MUST_CHECK ddpm_status cpu_choose(cpu_choices *c, dnn *d, const cpu_ways *ways, bool *winograd, err *e);
 
 /* A line for each: its text, what was chosen, microseconds of Winograd's and of the direct one (0: from the file). */
 void cpu_choices_report(const cpu_choices *c, FILE *to);

@@ -1,21 +1,23 @@
 /* cpu_conv.c - convolutions, in blocks of channels or in NHWC.
  *
- * In blocks all of them are oneDNN's: 3x3 of stride 1 by Winograd's algorithm (or as cpu_choice.h says), the others
- * directly; a second source is a second convolution, added to the first.  In NHWC a 1x1 convolution is one matrix
- * product over all pixels, whose leading dimensions and beta take care of a second source and of sums.  Those between
- * an image of few channels and one of many are our own (cpu_conv_thin.h), whatever the layout. */
+ * 3x3 of stride 1 goes through Winograd's algorithm (or as cpu_choice.h says), whatever the layouts.  In blocks the others are oneDNN's; a second source is a second convolution, added to the first.  In NHWC a
+ * 1x1 convolution is one matrix product over all pixels, whose leading dimensions and beta take care of a second source
+ * and of sums.  Those between an image of few channels and one of many are our own (cpu_conv_thin.h). */
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/cpu_conv_thin.h"
 #include "backend/cpu/cpu_layout.h"
+#include "backend/cpu/cpu_winograd.h"
 #include "core/mem.h"
 
+/* What is common to all, and what belongs to oneDNN and products alone. */
 typedef struct conv_impl {
+    enum { CONV_PLAIN, CONV_THIN, CONV_TILED } way;
+    thin_conv thin;
+    winograd_spec tiled;
+    tensor_layout layout;
     dnn_conv *of[2];     /* a source each; NULL: there is none, or it is a product */
     staged x[2], y, add; /* add: the residual */
     size_t scratch;      /* oneDNN's, behind the copies */
-    tensor_layout layout;
-    bool is_thin; /* cpu_conv_thin.h; then there is nothing else in here */
-    thin_conv thin;
 } conv_impl;
 
 static void conv_release(step *s)
@@ -62,16 +64,47 @@ static dnn_conv_spec conv_spec(const step *s, dnn_pass pass, const tensor *src, 
                            .frozen = pass != DNN_BACKWARD_WEIGHTS && !w->grad};
 }
 
-/* Where the convolution is thin, *scratch is all that is left to prepare. */
-static ddpm_status new_impl(step *s, const tensor *x, const tensor *x2, const tensor *y, conv_impl **out,
+/* What a pass works on: sources (the first is absent where its gradient is not wanted), the result and the filter. */
+typedef struct operands {
+    const tensor *x, *x2, *y, *w;
+} operands;
+
+static ddpm_status choose_tiled(cpu_backend *be, step *s, dnn_pass pass, const operands *o, err *e)
+{
+    conv_impl *impl = s->impl;
+    const bool three = s->a.conv.kernel == 3 && s->a.conv.stride == 1 && !s->a.conv.pad_end;
+    if (!three || !winograd_takes(o->x->c, o->y->c)) return DDPM_OK; /* only 1x1 may have a second source */
+    const cpu_ways ways = {.direct = conv_spec(s, pass, o->x, o->y, o->w),
+                           .winograd = {.pass = pass,
+                                        .n = o->y->n,
+                                        .h = o->y->h,
+                                        .w = o->y->w,
+                                        .cin = o->x->c,
+                                        .cout = o->y->c,
+                                        .threads = be->threads}};
+    bool tiled;
+    TRY(cpu_choose(be->choices, be->dnn, &ways, &tiled, e));
+    impl->tiled = ways.winograd;
+    if (tiled) impl->way = CONV_TILED;
+    return DDPM_OK;
+}
+
+/* Unless the convolution is CONV_PLAIN, *scratch is all that is left to prepare. */
+static ddpm_status new_impl(cpu_backend *be, step *s, dnn_pass pass, const operands *o, conv_impl **out,
                             size_t *scratch, err *e)
 {
     const bool residual = s->op == OP_conv2d && s->in[CONV_RESIDUAL];
+    const tensor *x = o->x ? o->x : o->x2;
     TRY(mem_array(out, 1, sizeof **out, "convolution", e));
-    s->impl = *out;
-    (*out)->layout = kernel_layout(s, x, x2, y);
-    (*out)->is_thin = !residual && thin_takes(s, x, x2, y, &(*out)->thin);
-    if ((*out)->is_thin) *scratch = thin_scratch(&(*out)->thin);
+    conv_impl *impl = s->impl = *out;
+    impl->layout = kernel_layout(s, x, o->x2, o->y);
+    if (!residual && thin_takes(s, x, o->x2, o->y, &impl->thin)) {
+        impl->way = CONV_THIN;
+        *scratch = thin_scratch(&impl->thin);
+        return DDPM_OK;
+    }
+    TRY(choose_tiled(be, s, pass, o, e));
+    if (impl->way == CONV_TILED) *scratch = winograd_scratch(&impl->tiled);
     return DDPM_OK;
 }
 
@@ -80,7 +113,7 @@ static ddpm_status create(cpu_backend *be, step *s, int i, const dnn_conv_spec *
 {
     conv_impl *impl = s->impl;
     size_t bytes = 0;
-    TRY(cpu_conv_create(be, spec, &impl->of[i], &bytes, e));
+    TRY(dnn_conv_create(be->dnn, spec, &impl->of[i], &bytes, e));
     if (*scratch < impl->scratch + bytes) *scratch = impl->scratch + bytes;
     return DDPM_OK;
 }
@@ -90,28 +123,14 @@ static void *own_scratch(const step *s)
     return s->scratch ? (char *)s->scratch->data + ((const conv_impl *)s->impl)->scratch : NULL;
 }
 
-ddpm_status cpu_conv_create(cpu_backend *be, const dnn_conv_spec *spec, dnn_conv **out, size_t *scratch, err *e)
-{
-    dnn_conv_spec s = *spec;
-    s.winograd = s.blocked && s.kernel == 3 && s.stride == 1;
-    if (s.winograd) TRY(cpu_choose(be->choices, be->dnn, &s, &s.winograd, e));
-    if (s.winograd) {
-        err why = {0};
-        const ddpm_status st = dnn_conv_create(be->dnn, &s, out, scratch, &why);
-        if (st != DDPM_EBACKEND) return st == DDPM_OK ? st : err_set(e, st, "%s", why.text);
-        s.winograd = false; /* not for this shape */
-    }
-    return dnn_conv_create(be->dnn, &s, out, scratch, e);
-}
-
 /* ---- forward ---- */
 
 static ddpm_status conv2d_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
     const tensor *x[2] = {s->in[CONV_X], s->in[CONV_X2]}, *y = s->out[CONV_Y], *residual = s->in[CONV_RESIDUAL];
     conv_impl *impl;
-    TRY(new_impl(s, x[0], x[1], y, &impl, scratch, e));
-    if (impl->is_thin) return DDPM_OK;
+    TRY(new_impl(be, s, DNN_FORWARD, &(operands){x[0], x[1], y, s->in[CONV_W]}, &impl, scratch, e));
+    if (impl->way != CONV_PLAIN) return DDPM_OK;
     for (int i = 0; i < 2; i++) impl->x[i] = stage(x[i], impl->layout, false, scratch);
     impl->y = stage(y, impl->layout, false, scratch);
     if (impl->layout == LAYOUT_NHWC) impl->add = stage(residual, LAYOUT_NHWC, false, scratch);
@@ -186,7 +205,16 @@ static ddpm_status conv2d_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be;
     const conv_impl *impl = s->impl;
-    if (impl->is_thin) {
+    if (impl->way == CONV_TILED) {
+        winograd_run(&impl->tiled, &(winograd_args){.src = winograd_image_of(s->in[CONV_X]),
+                                                    .dst = winograd_image_of(s->out[CONV_Y]),
+                                                    .add = winograd_image_of(s->in[CONV_RESIDUAL]),
+                                                    .filter = s->in[CONV_W]->data,
+                                                    .bias = s->in[CONV_BIAS]->data,
+                                                    .scratch = s->scratch->data});
+        return DDPM_OK;
+    }
+    if (impl->way == CONV_THIN) {
         (impl->thin.from_thin ? thin_spread : thin_gather)(&impl->thin, s->in[CONV_W]->data, s->in[CONV_BIAS]->data,
                                                            false, s->scratch->data);
         return DDPM_OK;
@@ -204,8 +232,8 @@ static ddpm_status conv2d_dx_prepare(cpu_backend *be, step *s, size_t *scratch, 
 {
     const tensor *dx[2] = {s->out[CONV_DX_DX], s->out[CONV_DX_DX2]}, *dy = s->in[CONV_DX_DY], *w = s->in[CONV_DX_W];
     conv_impl *impl;
-    TRY(new_impl(s, dx[0] ? dx[0] : dx[1], dx[1], dy, &impl, scratch, e));
-    if (impl->is_thin) return DDPM_OK;
+    TRY(new_impl(be, s, DNN_BACKWARD_DATA, &(operands){dx[0], dx[1], dy, w}, &impl, scratch, e));
+    if (impl->way != CONV_PLAIN) return DDPM_OK;
     impl->y = stage(dy, impl->layout, false, scratch);
     for (int i = 0; i < 2; i++) {
         const bool add = dx[i] && step_adds(s, i) && (!is_product(s) || dx[i]->layout != impl->layout);
@@ -240,12 +268,26 @@ static ddpm_status dx_product(const step *s, const float *dy, int i, int64_t fro
                     e);
 }
 
+static void dx_tiled(const step *s)
+{
+    winograd_args a = {.src = winograd_image_of(s->out[CONV_DX_DX]),
+                       .dst = winograd_image_of(s->in[CONV_DX_DY]),
+                       .filter = s->in[CONV_DX_W]->data,
+                       .scratch = s->scratch->data};
+    if (step_adds(s, CONV_DX_DX)) a.add = a.src;
+    winograd_run(&((const conv_impl *)s->impl)->tiled, &a);
+}
+
 static ddpm_status conv2d_dx_run(cpu_backend *be, const step *s, err *e)
 {
     (void)be;
     const conv_impl *impl = s->impl;
     const tensor *w = s->in[CONV_DX_W];
-    if (impl->is_thin) {
+    if (impl->way == CONV_TILED) {
+        dx_tiled(s);
+        return DDPM_OK;
+    }
+    if (impl->way == CONV_THIN) {
         (impl->thin.from_thin ? thin_gather : thin_spread)(&impl->thin, w->data, NULL, step_adds(s, CONV_DX_DX),
                                                            s->scratch->data);
         return DDPM_OK;
@@ -271,8 +313,8 @@ static ddpm_status conv2d_dw_prepare(cpu_backend *be, step *s, size_t *scratch, 
 {
     const tensor *x[2] = {s->in[CONV_DW_X], s->in[CONV_DW_X2]}, *dy = s->in[CONV_DW_DY];
     conv_impl *impl;
-    TRY(new_impl(s, x[0], x[1], dy, &impl, scratch, e));
-    if (impl->is_thin) return DDPM_OK;
+    TRY(new_impl(be, s, DNN_BACKWARD_WEIGHTS, &(operands){x[0], x[1], dy, s->out[CONV_DW_DW]}, &impl, scratch, e));
+    if (impl->way != CONV_PLAIN) return DDPM_OK;
     for (int i = 0; i < 2; i++) impl->x[i] = stage(x[i], impl->layout, false, scratch);
     impl->y = stage(dy, impl->layout, false, scratch);
     impl->scratch = *scratch;
@@ -310,7 +352,17 @@ static ddpm_status conv2d_dw_run(cpu_backend *be, const step *s, err *e)
     (void)be;
     const conv_impl *impl = s->impl;
     const tensor *t = s->in[CONV_DW_DY], *dbias = s->out[CONV_DW_DBIAS];
-    if (impl->is_thin) {
+    if (impl->way == CONV_TILED) {
+        winograd_run(&impl->tiled, &(winograd_args){.src = winograd_image_of(s->in[CONV_DW_X]),
+                                                    .dst = winograd_image_of(t),
+                                                    .filter = s->out[CONV_DW_DW]->data,
+                                                    .bias = cpu_data(dbias),
+                                                    .adds = step_adds(s, CONV_DW_DW),
+                                                    .adds_bias = step_adds(s, CONV_DW_DBIAS),
+                                                    .scratch = s->scratch->data});
+        return DDPM_OK;
+    }
+    if (impl->way == CONV_THIN) {
         const thin_gradients g = {.filter = s->out[CONV_DW_DW]->data,
                                   .bias = cpu_data(dbias),
                                   .add = step_adds(s, CONV_DW_DW),

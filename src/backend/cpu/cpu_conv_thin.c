@@ -71,10 +71,8 @@ typedef struct wide_spot {
 
 static wide_spot wide_at(const thin_conv *c, int64_t image, int64_t block)
 {
-    const tensor *t = c->wide;
-    float *data = t->data;
-    if (t->layout == LAYOUT_BLOCKED) return (wide_spot){data + (image * t->c + block * LANES) * tensor_hw(t), LANES};
-    return (wide_spot){data + image * tensor_hw(t) * t->c + block * LANES, t->c};
+    const cpu_strides by = cpu_strides_of(c->wide, c->wide->layout);
+    return (wide_spot){(float *)c->wide->data + image * by.image + block * by.block, by.pixel};
 }
 
 /* The weight between channel w of the wide side and channel t of the thin one, `tap` away from the wide pixel. */

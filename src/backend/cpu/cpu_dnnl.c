@@ -14,13 +14,11 @@ enum { MAX_ARGS = 8 };
 
 struct dnn_conv {
     dnn *d;
-    dnn_conv_spec spec;               /* of a piece of the batch */
-    int64_t pieces;                   /* run one after the other, in the same scratch */
+    dnn_conv_spec spec;
     dnnl_primitive_t primitive, pack; /* pack: the filter between our layout and the primitive's */
     dnnl_memory_t src, dst, filter, user_filter, bias, residual, scratch;
-    bool sets, sets_bias; /* weights: the first piece sets what the others add to */
-    bool packs;           /* the primitive wants the filter in another layout than ours */
-    void *packed;         /* a frozen filter as the primitive wants it */
+    bool packs;   /* the primitive wants the filter in another layout than ours */
+    void *packed; /* a frozen filter as the primitive wants it */
     uint64_t packed_version;
     size_t packed_at, diff_at; /* in the scratch: the filter so, where it is not kept; a gradient to be added */
     const char *kernel;
@@ -92,9 +90,6 @@ bool dnn_has_blocked_kernels(void)
     return (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
 }
 
-/* With a third of it a training step took 5 % longer for 4 % less memory (bench/RESULTS.md, 2026-11-24). */
-enum { SCRATCH_LIMIT = 96 << 20 };
-
 typedef struct conv_descs {
     dnnl_memory_desc_t src, dst, filter, any_filter, bias;
     dnnl_dims_t strides, pad_begin, pad_end;
@@ -143,7 +138,7 @@ static ddpm_status set_post_ops(const dnn_conv_spec *s, conv_descs *k, err *e)
 static ddpm_status create_desc(dnn *d, const dnn_conv_spec *s, conv_descs *k, err *e)
 {
     TRY(init_descs(s, k, e));
-    const dnnl_alg_kind_t how = s->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct;
+    const dnnl_alg_kind_t how = dnnl_convolution_direct;
     const dnnl_memory_desc_t *bias = s->bias ? &k->bias : NULL;
     dnnl_convolution_desc_t conv;
     DNN(dnnl_convolution_forward_desc_init(&conv, dnnl_forward_training, how, &k->src, &k->any_filter,
@@ -215,31 +210,6 @@ static void destroy_descs(conv_descs *k)
     *k = (conv_descs){0};
 }
 
-/* Into how many equal pieces to cut a batch of n, for a scratch of that size? */
-static int64_t pieces_for(int64_t n, size_t scratch, size_t limit)
-{
-    const int64_t parts = (int64_t)((scratch + limit - 1) / limit), wanted = parts < n ? parts : n;
-    for (int64_t pieces = wanted; pieces > 1 && pieces <= n && pieces < 4 * wanted; pieces++)
-        if (n % pieces == 0) return pieces;
-    return 1;
-}
-
-/* Winograd's algorithm wants a scratch of several times its operands: it works on pieces of a large batch. */
-static ddpm_status describe_pieces(dnn_conv *c, const dnn_conv_spec *whole, conv_descs *k, err *e)
-{
-    TRY(create_desc(c->d, whole, k, e));
-    const size_t scratch =
-        dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(k->desc, dnnl_query_scratchpad_md, 0));
-    c->spec = *whole;
-    c->pieces = pieces_for(whole->n, scratch, whole->scratch_limit ? whole->scratch_limit : SCRATCH_LIMIT);
-    if (c->pieces == 1) return DDPM_OK;
-    destroy_descs(k);
-    c->spec.n /= c->pieces;
-    c->spec.add = c->spec.add_bias = true;
-    c->sets = !whole->add, c->sets_bias = !whole->add_bias;
-    return create_desc(c->d, &c->spec, k, e);
-}
-
 ddpm_status dnn_conv_create(dnn *d, const dnn_conv_spec *spec, dnn_conv **out, size_t *scratch, err *e)
 {
     conv_descs k = {0};
@@ -248,7 +218,8 @@ ddpm_status dnn_conv_create(dnn *d, const dnn_conv_spec *spec, dnn_conv **out, s
     *out = NULL;
     TRY_GOTO(mem_array(&c, 1, sizeof *c, "convolution", e));
     c->d = d;
-    TRY_GOTO(describe_pieces(c, spec, &k, e));
+    c->spec = *spec;
+    TRY_GOTO(create_desc(d, spec, &k, e));
     (void)dnnl_primitive_desc_query(k.desc, dnnl_query_impl_info_str, 0, &c->kernel);
     TRY_GOTO(dnnl_primitive_create(&c->primitive, k.desc)
                  ? err_set(e, DDPM_EBACKEND, "oneDNN: cannot build a convolution kernel")
@@ -311,16 +282,16 @@ static ddpm_status use_filter(dnn_conv *c, const dnn_conv_args *a, err *e)
     return point(c->filter, packed, e);
 }
 
-/* The filter's rows `ld` channels apart (=, += with add) those of x, which have none between them. */
-static void add_filter(const dnn_conv_spec *s, float *filter, const float *x, bool add)
+/* The filter's rows, `ld` channels apart, += those of x, which have none between them. */
+static void add_filter(const dnn_conv_spec *s, float *filter, const float *x)
 {
     const int64_t rows = s->cout * s->kernel * s->kernel, ld = filter_ld(s);
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < s->cin; i++) filter[r * ld + i] = (add ? filter[r * ld + i] : 0) + x[r * s->cin + i];
+        for (int64_t i = 0; i < s->cin; i++) filter[r * ld + i] += x[r * s->cin + i];
 }
 
-static ddpm_status run_weights(dnn_conv *c, const dnn_conv_args *a, int64_t piece, err *e)
+static ddpm_status run_weights(dnn_conv *c, const dnn_conv_args *a, err *e)
 {
     const dnn_conv_spec *s = &c->spec;
     const int64_t count = s->cout * s->kernel * s->kernel * s->cin;
@@ -337,21 +308,19 @@ static ddpm_status run_weights(dnn_conv *c, const dnn_conv_args *a, int64_t piec
                                     {DNNL_ARG_DIFF_BIAS, c->bias}};
     TRY(execute(c, c->primitive, s->bias ? 5 : 4, args, e));
     if (c->packs) TRY(repack(c, packed, c->filter, to, c->user_filter, e));
-    if (s->add) add_filter(s, filter, diff, piece > 0 || !c->sets);
-    for (int64_t i = 0; i < s->cout && s->bias && s->add_bias; i++)
-        bias[i] = (piece > 0 || !c->sets_bias ? bias[i] : 0) + to_bias[i];
+    if (s->add) add_filter(s, filter, diff);
+    for (int64_t i = 0; i < s->cout && s->bias && s->add_bias; i++) bias[i] += to_bias[i];
     return DDPM_OK;
 }
 
-/* The filter of a pass that reads it was laid out before. */
-static ddpm_status run_piece(dnn_conv *c, const dnn_conv_args *a, int64_t piece, err *e)
+ddpm_status dnn_conv_run(dnn_conv *c, const dnn_conv_args *a, err *e)
 {
     const dnn_conv_spec *s = &c->spec;
-    const int64_t dst = piece * s->n * s->oh * s->ow * s->cout;
-    TRY(point(c->src, a->src + piece * s->n * s->h * s->w * s->cin, e));
-    TRY(point(c->dst, a->dst + dst, e));
+    if (s->pass != DNN_BACKWARD_WEIGHTS) TRY(use_filter(c, a, e));
+    TRY(point(c->src, a->src, e));
+    TRY(point(c->dst, a->dst, e));
     TRY(point(c->scratch, a->scratch, e));
-    if (s->pass == DNN_BACKWARD_WEIGHTS) return run_weights(c, a, piece, e);
+    if (s->pass == DNN_BACKWARD_WEIGHTS) return run_weights(c, a, e);
     if (s->pass == DNN_BACKWARD_DATA) {
         const dnnl_exec_arg_t args[] = {{DNNL_ARG_DIFF_SRC, c->src},
                                         {DNNL_ARG_DIFF_DST, c->dst},
@@ -360,23 +329,15 @@ static ddpm_status run_piece(dnn_conv *c, const dnn_conv_args *a, int64_t piece,
         return execute(c, c->primitive, 4, args, e);
     }
     TRY(point(c->bias, a->bias, e));
-    TRY(point(c->residual, a->residual ? a->residual + dst : NULL, e));
+    TRY(point(c->residual, a->residual, e));
     dnnl_exec_arg_t args[MAX_ARGS] = {{DNNL_ARG_SRC, c->src},
                                       {DNNL_ARG_DST, c->dst},
                                       {DNNL_ARG_WEIGHTS, c->filter},
                                       {DNNL_ARG_SCRATCHPAD, c->scratch}};
     int n = 4;
-    if (c->spec.bias) args[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, c->bias};
-    if (c->spec.residual)
-        args[n++] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, c->residual};
+    if (s->bias) args[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, c->bias};
+    if (s->residual) args[n++] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, c->residual};
     return execute(c, c->primitive, n, args, e);
-}
-
-ddpm_status dnn_conv_run(dnn_conv *c, const dnn_conv_args *a, err *e)
-{
-    if (c->spec.pass != DNN_BACKWARD_WEIGHTS) TRY(use_filter(c, a, e));
-    for (int64_t i = 0; i < c->pieces; i++) TRY(run_piece(c, a, i, e));
-    return DDPM_OK;
 }
 
 ddpm_status dnn_gemm(const dnn_gemm_args *g, err *e)

@@ -19,7 +19,7 @@ typedef enum dnn_pass { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHTS } d
 
 enum { DNN_BLOCK = 16 }; /* channels of a block: what a 512-bit register holds */
 
-/* Does this machine have kernels for activations in blocks of channels, Winograd's among them? */
+/* Does this machine have kernels for activations in blocks of channels? */
 bool dnn_has_blocked_kernels(void);
 
 /* A convolution from src [n, h, w, cin] to dst [n, oh, ow, cout], filter [cout, k, k, cin]. */
@@ -29,17 +29,11 @@ typedef struct dnn_conv_spec {
     int64_t filter_ld;                      /* channels from one place of the filter to the next; 0: cin */
     int kernel, stride, pad_begin, pad_end; /* the same for rows and columns */
     bool blocked;                           /* src and dst are [n, c / 16, h, w, 16]; otherwise NHWC */
-    /* F(4x4, 3x3); needs blocked, kernel 3, stride 1.  Of normal operands with 64 to 256 channels the error is at most
-     * 1.1e-6 of the result's norm (direct sums: 2.2e-7) and in single values 1e-5 of their root mean square (1.3e-6);
-     * of filters' gradients 6e-7 and 7e-6, where direct sums have 7e-7 and 6e-6 (test_cpu_winograd.c). */
-    bool winograd;
-    bool bias;          /* forward: added; backward weights: its gradient is made */
-    bool residual;      /* forward, NHWC: dst = conv + bias + residual */
-    bool sum;           /* forward, blocked: dst += conv + bias */
+    bool bias;                              /* forward: added; backward weights: its gradient is made */
+    bool residual;                          /* forward, NHWC: dst = conv + bias + residual */
+    bool sum;                               /* forward, blocked: dst += conv + bias */
     bool add, add_bias; /* backward weights: add to the filter, to the bias, instead of setting it */
     bool frozen;        /* the filter seldom changes: keep it as the primitive wants it from run to run */
-    /* Bytes of oneDNN's own scratch beyond which the batch is run in equal pieces, one after the other; 0: 96 MiB. */
-    size_t scratch_limit;
 } dnn_conv_spec;
 
 typedef struct dnn_conv dnn_conv;

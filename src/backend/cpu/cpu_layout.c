@@ -118,17 +118,6 @@ void cpu_arrange(step *const *steps, int n)
     }
 }
 
-/* Floats before channel block b of image i, and from one pixel of it to the next. */
-static int64_t block_at(const tensor *t, tensor_layout layout, int64_t i, int64_t b)
-{
-    return layout == LAYOUT_BLOCKED ? (i * t->c + b * CHANNEL_BLOCK) * tensor_hw(t)
-                                    : i * t->c * tensor_hw(t) + b * CHANNEL_BLOCK;
-}
-static int64_t pixel_step(const tensor *t, tensor_layout layout)
-{
-    return layout == LAYOUT_BLOCKED ? CHANNEL_BLOCK : t->c;
-}
-
 static void copy_all(const float *x, float *y, int64_t count, bool add)
 {
     if (add) {
@@ -161,11 +150,12 @@ void cpu_relayout(const tensor *t, const float *x, tensor_layout x_layout, float
         return;
     }
     const int64_t blocks = t->c / CHANNEL_BLOCK, hw = tensor_hw(t);
+    const cpu_strides from = cpu_strides_of(t, x_layout), to = cpu_strides_of(t, y_layout);
 #pragma omp parallel for collapse(2) schedule(static)
     for (int64_t i = 0; i < t->n; i++)
         for (int64_t b = 0; b < blocks; b++)
-            move_block(x + block_at(t, x_layout, i, b), pixel_step(t, x_layout), y + block_at(t, y_layout, i, b),
-                       pixel_step(t, y_layout), hw, add);
+            move_block(x + i * from.image + b * from.block, from.pixel, y + i * to.image + b * to.block, to.pixel, hw,
+                       add);
 }
 
 staged stage(const tensor *t, tensor_layout layout, bool add, size_t *end)

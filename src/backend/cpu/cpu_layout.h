@@ -16,6 +16,18 @@ void cpu_arrange(step *const *steps, int n);
 /* y (=, += with add) x, both of t's shape, each in its own layout. */
 void cpu_relayout(const tensor *t, const float *x, tensor_layout x_layout, float *y, tensor_layout y_layout, bool add);
 
+/* Floats from one image, one block of channels, one pixel to the next. */
+typedef struct cpu_strides {
+    int64_t image, block, pixel;
+} cpu_strides;
+
+static inline cpu_strides cpu_strides_of(const tensor *t, tensor_layout layout)
+{
+    const int64_t image = t->c * tensor_hw(t);
+    if (layout == LAYOUT_BLOCKED) return (cpu_strides){image, CHANNEL_BLOCK * tensor_hw(t), CHANNEL_BLOCK};
+    return (cpu_strides){image, CHANNEL_BLOCK, t->c};
+}
+
 /* Where element i of image b, counted in NHWC, lies. */
 static inline int64_t cpu_element(const tensor *t, int64_t b, int64_t i)
 {

@@ -1,26 +1,27 @@
 /* cpu_upconv.c - nearest x2 and a 3x3 convolution.
  *
- * In NHWC as one 4x4 stride-2 transposed convolution: the backward-data pass of a convolution C that maps
- * the large image [2h, 2w, cout] to the small one [h, w, cin]; so its gradients are C's forward pass (dx)
- * and C's backward-weights pass (dK).  K [cin, 4, 4, cout] is folded from the 3x3 filter W
- * [cout, 3, 3, cin] (kernels/upconv_fold.h).
- * In blocks of channels as the two operations that it stands for: 2.25 times the multiplications, of which
- * Winograd's algorithm, which knows no stride, saves more. */
+ * By Winograd's algorithm as the two operations that it stands for, each pixel of the small image being read four times
+ * (cpu_winograd.h); or, where that is faster (cpu_choice.h) or channels do not fill blocks, as one 4x4 stride-2
+ * transposed convolution: the backward-data pass of a convolution C that maps the large image [2h, 2w, cout] to the
+ * small one [h, w, cin]; so its gradients are C's forward pass (dx) and C's backward-weights pass (dK).  K
+ * [cin, 4, 4, cout] is folded from the 3x3 filter W [cout, 3, 3, cin] (kernels/upconv_fold.h). */
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/cpu_layout.h"
+#include "backend/cpu/cpu_winograd.h"
 #include "core/mem.h"
 #include "upconv_fold.h"
 
 enum { SMALL = 3, LARGE = 4, TILE = 16 };
 
 typedef struct upconv {
+    bool is_tiled; /* by Winograd's algorithm; then there is nothing else in here */
+    winograd_spec tiled;
     dnn_conv *conv;
     staged small, large;
-    tensor_layout layout; /* the kernel's: blocked means two operations */
-    float *frozen;        /* K where the weights seldom change */
-    uint64_t version;     /* of what K was folded from */
-    size_t own;           /* in the scratch: K where they do, or dK; blocked: the enlarged x, or its gradient */
-    size_t scratch;       /* oneDNN's */
+    float *frozen;    /* K where the weights seldom change */
+    uint64_t version; /* of what K was folded from */
+    size_t own;       /* in the scratch: K where they do, or dK */
+    size_t scratch;   /* oneDNN's */
 } upconv;
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -108,41 +109,6 @@ static void unfold_gradient(const float *dk, float *dw, int64_t cin, int64_t cou
     }
 }
 
-/* Planes of [h, w, CHANNEL_BLOCK] in x, of twice that in y: each pixel becomes four. */
-static void enlarge(const tensor *t, const float *x, float *y)
-{
-    const int64_t planes = t->n * t->c / CHANNEL_BLOCK, row = 2 * t->w * CHANNEL_BLOCK;
-#pragma omp parallel for collapse(2) schedule(static)
-    for (int64_t plane = 0; plane < planes; plane++)
-        for (int64_t h = 0; h < t->h; h++) {
-            const float *from = x + (plane * t->h + h) * t->w * CHANNEL_BLOCK;
-            float *to = y + (plane * t->h + h) * 2 * row;
-            for (int64_t w = 0; w < t->w; w++)
-                for (int c = 0; c < CHANNEL_BLOCK; c++) {
-                    const float v = from[w * CHANNEL_BLOCK + c];
-                    to[2 * w * CHANNEL_BLOCK + c] = to[(2 * w + 1) * CHANNEL_BLOCK + c] = v;
-                    to[row + 2 * w * CHANNEL_BLOCK + c] = to[row + (2 * w + 1) * CHANNEL_BLOCK + c] = v;
-                }
-        }
-}
-
-/* Its gradient: four pixels of y add up to one of x. */
-static void shrink(const tensor *t, float *x, const float *y)
-{
-    const int64_t planes = t->n * t->c / CHANNEL_BLOCK, row = 2 * t->w * CHANNEL_BLOCK;
-#pragma omp parallel for collapse(2) schedule(static)
-    for (int64_t plane = 0; plane < planes; plane++)
-        for (int64_t h = 0; h < t->h; h++) {
-            float *to = x + (plane * t->h + h) * t->w * CHANNEL_BLOCK;
-            const float *from = y + (plane * t->h + h) * 2 * row;
-            for (int64_t w = 0; w < t->w; w++)
-                for (int c = 0; c < CHANNEL_BLOCK; c++) {
-                    const float *left = from + 2 * w * CHANNEL_BLOCK + c, *right = left + CHANNEL_BLOCK;
-                    to[w * CHANNEL_BLOCK + c] = (left[0] + right[0]) + (left[row] + right[row]);
-                }
-        }
-}
-
 static size_t rounded(size_t floats) { return (floats * sizeof(float) + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN; }
 
 static dnn_conv_spec folded_spec(dnn_pass pass, const tensor *small, const tensor *large)
@@ -164,25 +130,13 @@ static dnn_conv_spec folded_spec(dnn_pass pass, const tensor *small, const tenso
                            .pad_end = 1};
 }
 
-static dnn_conv_spec plain_spec(const step *s, dnn_pass pass, const tensor *small, const tensor *large)
+static ddpm_status prepare_tiled(cpu_backend *be, upconv *u, const cpu_ways *ways, size_t *scratch, err *e)
 {
-    dnn_conv_spec spec = {.pass = pass,
-                          .n = large->n,
-                          .h = large->h,
-                          .w = large->w,
-                          .cin = small->c,
-                          .oh = large->h,
-                          .ow = large->w,
-                          .cout = large->c,
-                          .kernel = SMALL,
-                          .stride = 1,
-                          .pad_begin = 1,
-                          .pad_end = 1,
-                          .blocked = true};
-    spec.bias = pass == DNN_FORWARD || (pass == DNN_BACKWARD_WEIGHTS && s->out[UPCONV_DW_DBIAS]);
-    spec.add = pass == DNN_BACKWARD_WEIGHTS && step_adds(s, UPCONV_DW_DW);
-    spec.add_bias = pass == DNN_BACKWARD_WEIGHTS && step_adds(s, UPCONV_DW_DBIAS);
-    return spec;
+    if (!winograd_takes(ways->winograd.cin, ways->winograd.cout)) return DDPM_OK;
+    TRY(cpu_choose(be->choices, be->dnn, ways, &u->is_tiled, e));
+    u->tiled = ways->winograd;
+    if (u->is_tiled) *scratch = winograd_scratch(&u->tiled);
+    return DDPM_OK;
 }
 
 static ddpm_status prepare(cpu_backend *be, step *s, dnn_pass pass, const tensor *small, const tensor *large,
@@ -192,25 +146,34 @@ static ddpm_status prepare(cpu_backend *be, step *s, dnn_pass pass, const tensor
                any = small->layout == LAYOUT_BLOCKED || large->layout == LAYOUT_BLOCKED,
                frozen = pass != DNN_BACKWARD_WEIGHTS && !w->grad;
     const size_t filter = rounded((size_t)(w->n * LARGE * LARGE * w->c));
+    const tensor_layout layout = whole && any ? LAYOUT_BLOCKED : LAYOUT_NHWC;
     upconv *u = NULL;
     size_t bytes = 0;
     TRY(mem_array(&u, 1, sizeof *u, "upconv", e));
     s->impl = u;
-    u->layout = whole && any ? LAYOUT_BLOCKED : LAYOUT_NHWC;
-    u->small = stage(small, u->layout, pass == DNN_BACKWARD_DATA && step_adds(s, UPCONV_DX_DX), scratch);
-    u->large = stage(large, u->layout, false, scratch);
-    dnn_conv_spec spec =
-        u->layout == LAYOUT_BLOCKED ? plain_spec(s, pass, small, large) : folded_spec(pass, small, large);
-    spec.frozen = frozen;
+    cpu_ways ways = {.direct = folded_spec(pass, small, large),
+                     .winograd = {.pass = pass,
+                                  .n = large->n,
+                                  .h = large->h,
+                                  .w = large->w,
+                                  .cin = small->c,
+                                  .cout = large->c,
+                                  .enlarged = true,
+                                  .threads = be->threads}};
+    ways.direct.blocked = layout == LAYOUT_BLOCKED;
+    ways.direct.frozen = frozen;
+    TRY(prepare_tiled(be, u, &ways, scratch, e));
+    if (u->is_tiled) return DDPM_OK;
+    u->small = stage(small, layout, pass == DNN_BACKWARD_DATA && step_adds(s, UPCONV_DX_DX), scratch);
+    u->large = stage(large, layout, false, scratch);
     u->own = *scratch;
-    if (u->layout == LAYOUT_BLOCKED)
-        *scratch += rounded((size_t)(4 * tensor_count(small)));
-    else if (frozen)
+    if (frozen)
         TRY(mem_array(&u->frozen, filter, 1, "upconv", e));
     else
         *scratch += filter;
     u->scratch = *scratch;
-    TRY(cpu_conv_create(be, &spec, &u->conv, &bytes, e));
+    ways.direct.frozen = false; /* K is what is kept; it comes in the primitive's own order */
+    TRY(dnn_conv_create(be->dnn, &ways.direct, &u->conv, &bytes, e));
     *scratch += bytes;
     return DDPM_OK;
 }
@@ -247,6 +210,36 @@ static ddpm_status run_conv(const step *s, dnn_conv_args a, err *e)
     return dnn_conv_run(u->conv, &a, e);
 }
 
+/* In blocks a plane of 16 channels is as a matrix of its own. */
+static void add_bias(const upconv *u, const tensor *y, float *data, const float *bias)
+{
+    const int64_t hw = tensor_hw(y), blocks = y->c / CHANNEL_BLOCK;
+    if (u->large.layout == LAYOUT_NHWC) {
+        cpu_add_bias(data, y->n * hw, y->c, bias);
+        return;
+    }
+    for (int64_t i = 0; i < y->n * blocks; i++)
+        cpu_add_bias(data + i * hw * CHANNEL_BLOCK, hw, CHANNEL_BLOCK, bias + i % blocks * CHANNEL_BLOCK);
+}
+
+static void sum_bias(const upconv *u, const tensor *dy, const float *data, bool add, float *dbias)
+{
+    const int64_t hw = tensor_hw(dy), blocks = dy->c / CHANNEL_BLOCK;
+    if (u->large.layout == LAYOUT_NHWC) {
+        cpu_column_sums(data, dy->n * hw, dy->c, add, dbias);
+        return;
+    }
+    for (int64_t i = 0; i < dy->n * blocks; i++)
+        cpu_column_sums(data + i * hw * CHANNEL_BLOCK, hw, CHANNEL_BLOCK, add || i >= blocks,
+                        dbias + i % blocks * CHANNEL_BLOCK);
+}
+
+static void run_tiled(const step *s, winograd_args a)
+{
+    a.scratch = s->scratch->data;
+    winograd_run(&((const upconv *)s->impl)->tiled, &a);
+}
+
 /* ---- forward ---- */
 
 static ddpm_status upconv_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
@@ -259,15 +252,16 @@ static ddpm_status upconv_run(cpu_backend *be, const step *s, err *e)
     (void)be;
     const upconv *u = s->impl;
     const tensor *x = s->in[UPCONV_X], *w = s->in[UPCONV_W], *y = s->out[UPCONV_Y];
-    const float *small = stage_read(&u->small, s), *bias = s->in[UPCONV_BIAS]->data;
-    float *large = stage_write(&u->large, s), *own = scratch_at(s, u->own);
-    dnn_conv_args a = {.src = own, .dst = large, .filter = w->data, .bias = bias, .version = cpu_version(w)};
-    if (u->layout == LAYOUT_BLOCKED)
-        enlarge(x, small, own);
-    else
-        a.src = large, a.dst = small, a.filter = folded(s, w);
-    TRY(run_conv(s, a, e));
-    if (u->layout == LAYOUT_NHWC) cpu_add_bias(large, y->n * tensor_hw(y), y->c, bias);
+    float *bias = s->in[UPCONV_BIAS]->data;
+    if (u->is_tiled) {
+        run_tiled(s, (winograd_args){
+                         .src = winograd_image_of(x), .dst = winograd_image_of(y), .filter = w->data, .bias = bias});
+        return DDPM_OK;
+    }
+    const float *small = stage_read(&u->small, s);
+    float *large = stage_write(&u->large, s);
+    TRY(run_conv(s, (dnn_conv_args){.src = large, .dst = small, .filter = folded(s, w)}, e));
+    add_bias(u, y, large, bias);
     stage_done(&u->large, s);
     return DDPM_OK;
 }
@@ -284,12 +278,17 @@ static ddpm_status upconv_dx_run(cpu_backend *be, const step *s, err *e)
     (void)be;
     const upconv *u = s->impl;
     const tensor *w = s->in[UPCONV_DX_W];
+    if (u->is_tiled) {
+        winograd_args a = {.src = winograd_image_of(s->out[UPCONV_DX_DX]),
+                           .dst = winograd_image_of(s->in[UPCONV_DX_DY]),
+                           .filter = w->data};
+        if (step_adds(s, UPCONV_DX_DX)) a.add = a.src;
+        run_tiled(s, a);
+        return DDPM_OK;
+    }
     const float *large = stage_read(&u->large, s);
-    float *small = stage_write(&u->small, s), *own = scratch_at(s, u->own);
-    dnn_conv_args a = {.src = own, .dst = large, .filter = w->data, .version = cpu_version(w)};
-    if (u->layout == LAYOUT_NHWC) a.src = large, a.dst = small, a.filter = folded(s, w);
-    TRY(run_conv(s, a, e));
-    if (u->layout == LAYOUT_BLOCKED) shrink(s->out[UPCONV_DX_DX], small, own);
+    float *small = stage_write(&u->small, s);
+    TRY(run_conv(s, (dnn_conv_args){.src = large, .dst = small, .filter = folded(s, w)}, e));
     stage_done(&u->small, s);
     return DDPM_OK;
 }
@@ -308,15 +307,20 @@ static ddpm_status upconv_dw_run(cpu_backend *be, const step *s, err *e)
     const upconv *u = s->impl;
     const tensor *x = s->in[UPCONV_DW_X], *dy = s->in[UPCONV_DW_DY], *dw = s->out[UPCONV_DW_DW];
     const tensor *dbias = s->out[UPCONV_DW_DBIAS];
+    if (u->is_tiled) {
+        run_tiled(s, (winograd_args){.src = winograd_image_of(x),
+                                     .dst = winograd_image_of(dy),
+                                     .filter = dw->data,
+                                     .bias = cpu_data(dbias),
+                                     .adds = step_adds(s, UPCONV_DW_DW),
+                                     .adds_bias = step_adds(s, UPCONV_DW_DBIAS)});
+        return DDPM_OK;
+    }
     const float *small = stage_read(&u->small, s), *large = stage_read(&u->large, s);
     float *own = scratch_at(s, u->own);
-    if (u->layout == LAYOUT_BLOCKED) {
-        enlarge(x, small, own);
-        return run_conv(s, (dnn_conv_args){.src = own, .dst = large, .filter = dw->data, .bias = cpu_data(dbias)}, e);
-    }
     TRY(run_conv(s, (dnn_conv_args){.src = large, .dst = small, .filter = own}, e));
     unfold_gradient(own, dw->data, x->c, dy->c, step_adds(s, UPCONV_DW_DW));
-    if (dbias) cpu_column_sums(large, dy->n * tensor_hw(dy), dy->c, step_adds(s, UPCONV_DW_DBIAS), dbias->data);
+    if (dbias) sum_bias(u, dy, large, step_adds(s, UPCONV_DW_DBIAS), dbias->data);
     return DDPM_OK;
 }
 
