@@ -6,10 +6,10 @@
 
 enum { MATRICES = POINTS * POINTS, TAPS = SIDE * SIDE, LINE = 64 / sizeof(float) };
 /* Bytes of transformed tiles that a thread works on at once, and how many these may be. */
-enum { OWN_BYTES = 640 << 10, FEWEST = 16, MOST = 64, MOST_WEIGHTS = 128 };
+enum { OWN_BYTES = 5 << 19, FEWEST = 16, MOST = 64, MOST_WEIGHTS = 128 };
 /* A filter's gradient is summed in parts of at least so many tiles, as many as fill so many bytes. */
 enum { PART_TILES = 192, PARTS = 8, PART_BYTES = 16 << 20 };
-enum { GROUP = 64 / LANES }; /* panels of results made before they are transformed back */
+enum { GROUP = 128 / LANES }; /* panels of results made before they are transformed back */
 enum { AHEAD = 4 };          /* tiles: what the first level of the caches is asked for in time */
 
 /* How a convolution is cut: `from` channels are summed over, `to` channels made, both counted in panels; for a filter's
@@ -67,7 +67,7 @@ static cut cut_of(const winograd_spec *s)
         c.splits = smaller(s->cout / PANEL_ROWS, divided(s->threads, c.parts));
     } else {
         const int64_t fit = OWN_BYTES / (MATRICES * LANES * (int64_t)sizeof(float) * c.from);
-        c.chunk = chunk_of(c.tiles, larger(MOST / 2, smaller(MOST, fit)) / PANEL_ROWS * PANEL_ROWS, s->threads);
+        c.chunk = chunk_of(c.tiles, larger(FEWEST, smaller(MOST, fit)) / PANEL_ROWS * PANEL_ROWS, s->threads);
         c.parts = divided(c.tiles, c.chunk);
         c.splits = larger(1, smaller(c.to, s->threads / c.parts));
     }
