@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 
@@ -92,6 +93,13 @@ def images(o):
         data = torch.randint(0, 256, (max(2048, o.batch), size, size, c), dtype=torch.uint8)
     data = data.to(o.device).permute(0, 3, 1, 2)
     return data if o.v["layout"] == "nhwc" else data.contiguous()
+
+
+def process_age():
+    """Seconds since this process began, the import of PyTorch included."""
+    with open("/proc/self/stat") as f:
+        began = int(f.read().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began
 
 
 def synchronize(o):

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """sample.py - the reverse process in PyTorch, timed: ms of one network evaluation with its update."""
 
-import time
-
 import common
 import torch
 
@@ -101,10 +99,8 @@ def main():
     o = ARGS
     common.prepare(o)
     sampler = Sampler(o)
-    begin = time.perf_counter()
     sampler.one()
     common.synchronize(o)
-    compile_s = time.perf_counter() - begin
     if "graph" in o.v["flags"] and o.device == "cuda":
         sampler.capture()
     sampler.turn()
@@ -114,7 +110,7 @@ def main():
     common.run(
         o,
         sampler.turn,
-        lambda: {"parameters": count, "steps": len(sampler.rows), "first_step_s": compile_s},
+        lambda: {"parameters": count, "steps": len(sampler.rows)},
         divide=len(sampler.rows),
     )
 

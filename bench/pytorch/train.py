@@ -5,8 +5,6 @@ The whole step is what our own does: gather and mirror images that lie on the de
 noise, x_t, the network, the mean squared error, its gradient, clipping, AdamW, the moving average.
 """
 
-import time
-
 import common
 import torch
 
@@ -113,10 +111,9 @@ def main():
     o = ARGS
     common.prepare(o)
     step = Step(o)
-    begin = time.perf_counter()
     step.eager()
     common.synchronize(o)
-    compile_s = time.perf_counter() - begin
+    first_step_s = common.process_age()
     if "graph" in o.v["flags"] and o.device == "cuda":
         step.capture()
     for _ in range(o.warmup):
@@ -125,7 +122,7 @@ def main():
     if o.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     count = sum(p.numel() for p in step.params)
-    common.run(o, step.turn, lambda: {"loss": float(step.loss), "parameters": count, "first_step_s": compile_s})
+    common.run(o, step.turn, lambda: {"loss": float(step.loss), "parameters": count, "first_step_s": first_step_s})
 
 
 if __name__ == "__main__":
