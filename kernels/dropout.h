@@ -4,7 +4,10 @@
  *   Srivastava et al. 2014, JMLR 15, "inverted" as in every library
  *
  * The mask is drawn, never stored: it is that of the sample's ordinal number in the run and of the
- * layer (noise.h).  Linear in x, so the backward pass is the same function of dy. */
+ * layer (noise.h).  Linear in x, so the backward pass is the same function of dy.
+ *
+ * One draw of four words serves eight elements, 16 bits each: elements 8 o + k and 8 o + 4 + k by the low and
+ * the high half of word k of draw o.  So P(mask = 0) is p rounded down to a multiple of 2^-16. */
 #ifndef DDPM_DROPOUT_H
 #define DDPM_DROPOUT_H
 #include "noise.h"
@@ -22,34 +25,46 @@ typedef struct dropout_args {
     storage type;             /* of x and y */
 } dropout_args;
 
-/* What elements [4 first, 4 (first + quads)) of image b are multiplied by; a plain loop, which compilers
- * vectorize. */
-static inline void dropout_factors(const dropout_args *a, int b, int first, int quads, float *factor)
+enum { DROPOUT_OCTET = 8 };
+
+HD int64_t octets_of(int64_t elements) { return (elements + DROPOUT_OCTET - 1) / DROPOUT_OCTET; }
+
+HD philox4 dropout_draw(uint64_t seed, uint32_t layer, uint64_t ordinal, uint32_t octet)
+{
+    return noise_bits(seed, NOISE_DROPOUT + layer, (uint32_t)ordinal, (uint32_t)(ordinal >> 32), octet);
+}
+
+/* A half word at least this large keeps its element. */
+HD uint32_t dropout_threshold(const dropout_args *a) { return (uint32_t)(a->p * 0x1p16f); }
+
+/* The words of draws [first, first + octets) of image b; a plain loop, which compilers vectorize. */
+static inline void dropout_words(const dropout_args *a, int b, int first, int octets, uint32_t *word)
 {
     const uint64_t ordinal = a->state->sample + (uint64_t)b, seed = a->state->seed;
-    const uint32_t stream = NOISE_DROPOUT + a->layer, threshold = (uint32_t)(a->p * 0x1p32f);
-    const float scale = 1.0f / (1.0f - a->p);
-    for (int q = 0; q < quads; q++) {
-        const philox4 r = noise_bits(seed, stream, (uint32_t)ordinal, (uint32_t)(ordinal >> 32), (uint32_t)(first + q));
-        for (int k = 0; k < 4; k++) factor[4 * q + k] = r.v[k] >= threshold ? scale : 0.0f;
+    const uint32_t layer = a->layer;
+    for (int o = 0; o < octets; o++) {
+        const philox4 r = dropout_draw(seed, layer, ordinal, (uint32_t)(first + o));
+        for (int k = 0; k < 4; k++) word[4 * o + k] = r.v[k];
     }
 }
 
-/* Quad q of image b. */
-HD void dropout_quad(const dropout_args *a, int b, int q)
+/* Octet o of image b. */
+HD void dropout_octet(const dropout_args *a, int b, int o)
 {
-    const int count = quad_count(a->d, q);
-    const int64_t at = (int64_t)b * a->d + 4 * (int64_t)q;
-    const uint64_t ordinal = a->state->sample + (uint64_t)b;
-    const philox4 r =
-        noise_bits(a->state->seed, NOISE_DROPOUT + a->layer, (uint32_t)ordinal, (uint32_t)(ordinal >> 32), (uint32_t)q);
-    const uint32_t threshold = (uint32_t)(a->p * 0x1p32f);
+    const philox4 r = dropout_draw(a->state->seed, a->layer, a->state->sample + (uint64_t)b, (uint32_t)o);
+    const uint32_t threshold = dropout_threshold(a);
     const float scale = 1.0f / (1.0f - a->p);
-    float x[4], y[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    quad_load_as(x, a->x, a->type, at, count);
-    if (a->accumulate) quad_load_as(y, a->y, a->type, at, count);
-    for (int k = 0; k < 4; k++) y[k] += r.v[k] >= threshold ? scale * x[k] : 0.0f;
-    quad_store_as(a->y, a->type, at, y, count);
+    for (int half = 0; half < 2; half++) {
+        const int q = 2 * o + half;
+        if (q >= quads_of(a->d)) break;
+        const int count = quad_count(a->d, q);
+        const int64_t at = (int64_t)b * a->d + 4 * (int64_t)q;
+        float x[4], y[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        quad_load_as(x, a->x, a->type, at, count);
+        if (a->accumulate) quad_load_as(y, a->y, a->type, at, count);
+        for (int k = 0; k < 4; k++) y[k] += (r.v[k] >> 16 * half & 0xFFFFu) >= threshold ? scale * x[k] : 0.0f;
+        quad_store_as(a->y, a->type, at, y, count);
+    }
 }
 
 C_API ddpm_status k_dropout(void *stream, const dropout_args *a); /* asynchronous */

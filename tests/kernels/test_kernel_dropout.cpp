@@ -25,7 +25,7 @@ Test(dropout, drops_a_share_p_and_scales_the_rest_in_every_thread_order)
                 const dropout_args a = over(x, y, &s, 4, p), b = over(x, cpu, &s, 4, p);
                 assert_clean(k_dropout(nullptr, &a));
                 for (int i = 0; i < 4; i++)
-                    for (int q = 0; q < (d + 3) / 4; q++) dropout_quad(&b, i, q);
+                    for (int o = 0; o < (d + 7) / 8; o++) dropout_octet(&b, i, o);
                 assert_same_bits(cpu, y);
                 int dropped = 0;
                 for (size_t i = 0; i < x.size(); i++) {
@@ -38,7 +38,8 @@ Test(dropout, drops_a_share_p_and_scales_the_rest_in_every_thread_order)
     });
 }
 
-/* The definition of the mask: word i % 4 of quad i / 4 at least p 2^32. */
+/* The definition of the mask: of draw i / 8 the low half, of its second four the high half, of word i % 4 at least
+ * p 2^16. */
 Test(dropout, the_mask_is_that_of_the_sample_and_the_layer)
 {
     const train_state s = at_sample(0xFFFFFFFFu);
@@ -48,8 +49,8 @@ Test(dropout, the_mask_is_that_of_the_sample_and_the_layer)
     assert_clean(k_dropout(nullptr, &a));
     for (int b = 0; b < 2; b++)
         for (int i = 0; i < 27; i++) {
-            const philox4 r = noise_bits(31, NOISE_DROPOUT + 2, b ? 0 : 0xFFFFFFFFu, (uint32_t)b, i / 4);
-            cr_assert_eq(y[b * 27 + i], r.v[i % 4] >= 0x80000000u ? 2.0f : 0.0f);
+            const philox4 r = noise_bits(31, NOISE_DROPOUT + 2, b ? 0 : 0xFFFFFFFFu, (uint32_t)b, i / 8);
+            cr_assert_eq(y[b * 27 + i], (i % 8 < 4 ? r.v[i % 4] & 0xFFFF : r.v[i % 4] >> 16) >= 0x8000u ? 2.0f : 0.0f);
         }
 }
 

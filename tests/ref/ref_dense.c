@@ -80,8 +80,9 @@ void ref_dropout(int n, int d, double rate, uint32_t layer, const train_state *s
         for (int i = 0; i < d; i++) {
             const uint64_t sample = state->sample + (uint64_t)b;
             const philox4 words = noise_bits(state->seed, NOISE_DROPOUT + layer, (uint32_t)sample,
-                                             (uint32_t)(sample >> 32), (uint32_t)(i / 4));
+                                             (uint32_t)(sample >> 32), (uint32_t)(i / 8));
             const int64_t at = (int64_t)b * d + i;
-            y[at] = words.v[i % 4] / 0x1p32 < rate ? 0 : x[at] / (1 - rate);
+            const uint32_t word = words.v[i % 4], bits = i % 8 < 4 ? word % 65536 : word / 65536;
+            y[at] = bits < floor(rate * 65536) ? 0 : x[at] / (1 - rate);
         }
 }

@@ -1,7 +1,6 @@
-/* cpu_train.c - the ends of a training step: noising, loss, bookkeeping, update, dropout.
+/* cpu_train.c - the ends of a training step: noising, loss, bookkeeping, update.
  * The formulas are those of kernels/; here is only how they are spread over threads. */
 #include "backend/cpu/cpu_backend.h"
-#include "backend/cpu/cpu_layout.h"
 #include "backend/step_args.h"
 
 static ddpm_status q_sample_run(cpu_backend *be, const step *s, err *e)
@@ -61,45 +60,8 @@ static ddpm_status adamw_run(cpu_backend *be, const step *s, err *e)
     return DDPM_OK;
 }
 
-/* y (=, += with add) factor x */
-static void scale(const float *x, const float *factor, float *y, int64_t count, bool add)
-{
-    for (int64_t i = 0; i < count; i++) y[i] = (add ? y[i] : 0.0f) + factor[i] * x[i];
-}
-
-/* Elements [from, from + count) of image b; the factors are drawn in the order of NHWC. */
-static void drop(const dropout_args *a, const tensor *t, int b, int64_t from, int64_t count)
-{
-    enum { QUADS = 64 };
-    float factor[4 * QUADS];
-    const float *x = a->x;
-    float *y = a->y;
-    for (int64_t at = from; at < from + count; at += 4 * QUADS) {
-        const int64_t n = from + count - at < 4 * QUADS ? from + count - at : 4 * QUADS;
-        const int64_t run = t->layout == LAYOUT_BLOCKED ? CHANNEL_BLOCK : n; /* side by side in memory */
-        dropout_factors(a, b, (int)(at / 4), (int)quads_of(n), factor);
-        for (int64_t i = 0; i < n; i += run) {
-            const int64_t place = cpu_element(t, b, at + i);
-            scale(x + place, factor + i, y + place, run, a->accumulate);
-        }
-    }
-}
-
-static ddpm_status dropout_run(cpu_backend *be, const step *s, err *e)
-{
-    (void)be, (void)e;
-    enum { SHARE = 4096 }; /* elements: a multiple of 16 */
-    const tensor *x = s->in[POINT_X];
-    const dropout_args a = step_dropout(s);
-#pragma omp parallel for collapse(2) schedule(static)
-    for (int b = 0; b < a.n; b++)
-        for (int64_t from = 0; from < a.d; from += SHARE) drop(&a, x, b, from, a.d - from < SHARE ? a.d - from : SHARE);
-    return DDPM_OK;
-}
-
 const cpu_op cpu_q_sample = {NULL, q_sample_run, NULL};
 const cpu_op cpu_mse = {NULL, mse_run, NULL};
 const cpu_op cpu_tally = {NULL, tally_run, NULL};
 const cpu_op cpu_grad_norm = {grad_norm_prepare, grad_norm_run, NULL};
 const cpu_op cpu_adamw = {NULL, adamw_run, NULL};
-const cpu_op cpu_dropout = {NULL, dropout_run, NULL};
