@@ -10,7 +10,7 @@ enum { OWN_BYTES = 5 << 19, FEWEST = 16, MOST = 64, MOST_WEIGHTS = 128 };
 /* A filter's gradient is summed in parts of at least so many tiles, as many as fill so many bytes. */
 enum { PART_TILES = 192, PARTS = 8, PART_BYTES = 16 << 20 };
 enum { GROUP = 128 / LANES }; /* panels of results made before they are transformed back */
-enum { AHEAD = 4 };          /* tiles: what the first level of the caches is asked for in time */
+enum { AHEAD = 4 };           /* tiles: what the first level of the caches is asked for in time */
 
 /* How a convolution is cut: `from` channels are summed over, `to` channels made, both counted in panels; for a filter's
  * gradient they are those of src and dst.  The parts depend on the shape alone; how many threads there are decides no
