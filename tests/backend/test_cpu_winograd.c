@@ -198,7 +198,7 @@ static void outcome_free(outcome *o)
 static const char *const passes[] = {"forward", "backward data", "backward weights"};
 
 /* Sizes: less than a tile and not a multiple of one; fewer tiles than a chunk, several chunks and a last short one;
- * more threads than chunks; sums in one part and in eight; panels by one, two and three. */
+ * more threads than chunks, which share a panel; sums in one part and in eight; panels by one, two and three. */
 ParameterizedTestParameters(cpu_winograd, gives_the_sums_it_stands_for)
 {
     static const kind sizes[] = {
@@ -207,6 +207,7 @@ ParameterizedTestParameters(cpu_winograd, gives_the_sums_it_stands_for)
         {7, 13, 18, 32, 64, false, true, false, 0}, {25, 31, 27, 16, 16, false, true, false, 0},
         {2, 2, 4, 16, 32, true, true, false, 0},    {3, 10, 6, 48, 16, true, false, true, 0},
         {9, 14, 26, 32, 32, true, true, false, 0},  {2, 4, 8, 160, 112, false, false, false, 0},
+        {5, 31, 27, 16, 16, false, true, false, 0},
     };
     enum { SIZES = sizeof sizes / sizeof *sizes };
     static kind all[3 * SIZES];
