@@ -220,14 +220,16 @@ ParameterizedTestParameters(cpu_winograd, gives_the_sums_it_stands_for)
 ParameterizedTest(const kind *k, cpu_winograd, gives_the_sums_it_stands_for)
 {
     outcome one = outcome_of(k, 1);
-    for (int threads = 1; threads <= 5; threads += 1 + threads / 2) {
+    static const int counts[] = {2, 3, 5, 9};
+    for (int i = 0; i < 4; i++) {
+        const int threads = counts[i];
         outcome o = outcome_of(k, threads);
         cr_expect(o.of.norm < 1e-6, "%s %d x %dx%d, %d > %d: off by %.3g", passes[k->pass], k->n, k->h, k->w, k->cin,
                   k->cout, o.of.norm);
         cr_expect(o.of_bias.norm < 5e-7, "bias: off by %.3g", o.of_bias.norm);
-        for (int i = 0; i < OPERANDS; i++)
-            cr_expect_arr_eq(o.operand[i], one.operand[i], (size_t)count_of(k, i) * sizeof(float),
-                             "%d threads, operand %d", threads, i);
+        for (int j = 0; j < OPERANDS; j++)
+            cr_expect_arr_eq(o.operand[j], one.operand[j], (size_t)count_of(k, j) * sizeof(float),
+                             "%d threads, operand %d", threads, j);
         outcome_free(&o);
     }
     outcome_free(&one);

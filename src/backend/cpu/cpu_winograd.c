@@ -5,8 +5,9 @@
 #include <omp.h>
 
 enum { MATRICES = POINTS * POINTS, TAPS = SIDE * SIDE, LINE = 64 / sizeof(float) };
-/* Bytes of transformed tiles that a thread works on at once, and how many these may be. */
-enum { OWN_BYTES = 5 << 19, FEWEST = 16, MOST = 64, MOST_WEIGHTS = 128 };
+/* Bytes of transformed tiles that a thread works on at once, and how many these may be; of a filter's gradient twice as
+ * many, where the memory of all threads is not much. */
+enum { OWN_BYTES = 5 << 19, FEWEST = 16, MOST = 64, FEW_THREADS = 8 };
 /* A filter's gradient is summed in parts of at least so many tiles, as many as fill so many bytes. */
 enum { PART_TILES = 192, PARTS = 8, PART_BYTES = 16 << 20 };
 enum { GROUP = 128 / LANES }; /* panels of results made before they are transformed back */
@@ -63,7 +64,8 @@ static cut cut_of(const winograd_spec *s)
     c.filter_point = odd_lines(s->cin * s->cout);
     if (weights) {
         c.parts = parts_of(&c);
-        c.chunk = rounded(smaller(MOST_WEIGHTS, divided(c.tiles, c.parts)), PANEL_ROWS);
+        const int64_t most = s->threads <= FEW_THREADS ? 2 * PANEL_SUM : PANEL_SUM; /* the same sums either way */
+        c.chunk = rounded(smaller(most, divided(c.tiles, c.parts)), PANEL_ROWS);
         c.splits = smaller(s->cout / PANEL_ROWS, divided(s->threads, c.parts));
     } else {
         const int64_t fit = OWN_BYTES / (MATRICES * LANES * (int64_t)sizeof(float) * c.from);
