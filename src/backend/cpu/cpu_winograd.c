@@ -349,12 +349,16 @@ static portion portion_of(const cut *c, const winograd_args *a, int64_t part, in
     return p;
 }
 
+/* In the same steps as the products. */
 static void sum_pixels(const portion *p, int64_t panel, int64_t count, bool add)
 {
-    lanes sum = {0};
-    for (int64_t t = 0; t < count; t++) sum += lanes_load(p->pixels + t * LANES);
     float *to = p->bias + panel * LANES;
-    lanes_store(to, add ? lanes_load(to) + sum : sum);
+    for (int64_t from = 0; from < count; from += PANEL_SUM) {
+        const int64_t end = smaller(count, from + PANEL_SUM);
+        lanes sum = {0};
+        for (int64_t t = from; t < end; t++) sum += lanes_load(p->pixels + t * LANES);
+        lanes_store(to, add || from > 0 ? lanes_load(to) + sum : sum);
+    }
 }
 
 /* At each point the product of the chunk's tiles, channels of dst by those of src. */
