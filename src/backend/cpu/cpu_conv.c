@@ -1,8 +1,9 @@
 /* cpu_conv.c - convolutions, in blocks of channels or in NHWC.
  *
- * 3x3 of stride 1 goes through Winograd's algorithm (or as cpu_choice.h says), whatever the layouts.  In blocks the others are oneDNN's; a second source is a second convolution, added to the first.  In NHWC a
- * 1x1 convolution is one matrix product over all pixels, whose leading dimensions and beta take care of a second source
- * and of sums.  Those between an image of few channels and one of many are our own (cpu_conv_thin.h). */
+ * 3x3 of stride 1 goes through Winograd's algorithm (or as cpu_choice.h says), whatever the layouts.  In blocks the
+ * others are oneDNN's; a second source is a second convolution, added to the first.  In NHWC a 1x1 convolution is one
+ * matrix product over all pixels, whose leading dimensions and beta take care of a second source and of sums.  Those
+ * between an image of few channels and one of many are our own (cpu_conv_thin.h). */
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/cpu_conv_thin.h"
 #include "backend/cpu/cpu_layout.h"

@@ -21,7 +21,6 @@ struct dnn_conv {
     void *packed; /* a frozen filter as the primitive wants it */
     uint64_t packed_version;
     size_t packed_at, diff_at; /* in the scratch: the filter so, where it is not kept; a gradient to be added */
-    const char *kernel;
 };
 
 static const char *reason(dnnl_status_t s)
@@ -138,7 +137,7 @@ static ddpm_status set_post_ops(const dnn_conv_spec *s, conv_descs *k, err *e)
 static ddpm_status create_desc(dnn *d, const dnn_conv_spec *s, conv_descs *k, err *e)
 {
     TRY(init_descs(s, k, e));
-    const dnnl_alg_kind_t how = dnnl_convolution_direct;
+    const dnnl_alg_kind_t how = dnnl_convolution_direct; /* Winograd's are our own (cpu_winograd.h) */
     const dnnl_memory_desc_t *bias = s->bias ? &k->bias : NULL;
     dnnl_convolution_desc_t conv;
     DNN(dnnl_convolution_forward_desc_init(&conv, dnnl_forward_training, how, &k->src, &k->any_filter,
@@ -220,7 +219,6 @@ ddpm_status dnn_conv_create(dnn *d, const dnn_conv_spec *spec, dnn_conv **out, s
     c->d = d;
     c->spec = *spec;
     TRY_GOTO(create_desc(d, spec, &k, e));
-    (void)dnnl_primitive_desc_query(k.desc, dnnl_query_impl_info_str, 0, &c->kernel);
     TRY_GOTO(dnnl_primitive_create(&c->primitive, k.desc)
                  ? err_set(e, DDPM_EBACKEND, "oneDNN: cannot build a convolution kernel")
                  : DDPM_OK);
@@ -244,8 +242,6 @@ void dnn_conv_destroy(dnn_conv *c)
     mem_free(c->packed);
     mem_free(c);
 }
-
-const char *dnn_conv_kernel(const dnn_conv *c) { return c->kernel ? c->kernel : "?"; }
 
 static ddpm_status point(dnnl_memory_t m, const void *at, err *e)
 {

@@ -41,7 +41,6 @@ typedef struct dnn_conv dnn_conv;
 /* DDPM_EBACKEND with oneDNN's reason.  *scratch: bytes wanted while it runs. */
 DDPM_MUST_CHECK ddpm_status dnn_conv_create(dnn *d, const dnn_conv_spec *spec, dnn_conv **out, size_t *scratch, err *e);
 void dnn_conv_destroy(dnn_conv *c);
-const char *dnn_conv_kernel(const dnn_conv *c); /* oneDNN's name of the implementation */
 
 /* Memory of one run.  Forward reads src, filter, bias, residual and writes dst; backward data reads
  * dst, filter and writes src; backward weights reads src, dst and writes filter, bias. */

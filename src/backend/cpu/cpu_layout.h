@@ -1,8 +1,8 @@
 /* cpu_layout.h - activations in blocks of 16 channels, and the borders between them and NHWC.
  *
  * oneDNN's AVX-512 kernels for strided and 1x1 convolutions are at their best on [n, c / 16, h, w, 16], norms and
- * Winograd's transforms read memory in its order then, and a training step is about 8 % shorter than in NHWC; so wherever
- * the machine has them activations are kept that way.  A tensor stays NHWC where an op wants rows of
+ * Winograd's transforms then read memory in its order, and a training step is about 8 % shorter than in NHWC; so
+ * wherever the machine has such kernels activations are kept that way.  A tensor stays NHWC where an op wants rows of
  * pixels (attention, matrices), where its channels do not fill blocks, and where others read it. */
 #ifndef DDPM_CPU_LAYOUT_H
 #define DDPM_CPU_LAYOUT_H

@@ -30,8 +30,8 @@ static ALWAYS_INLINE void panel_store(const panel_args *p, lanes sum[PANEL_ROWS]
         }
 }
 
-/* PANEL_ROWS rows of c = a b, for `panels` panels of c; a has its columns in panels, b as many rows: `inner`, a multiple
- * of LANES. */
+/* PANEL_ROWS rows of c = a b, for `panels` panels of c; a has its columns in panels, b as many rows: `inner`, a
+ * multiple of LANES. */
 static ALWAYS_INLINE void panel_times(const panel_args *p, int64_t inner, int panels)
 {
     for (int64_t from = 0; from < inner; from += PANEL_SUM) {

@@ -172,7 +172,7 @@ static ddpm_status prepare(cpu_backend *be, step *s, dnn_pass pass, const tensor
     else
         *scratch += filter;
     u->scratch = *scratch;
-    ways.direct.frozen = false; /* K is what is kept; it comes in the primitive's own order */
+    ways.direct.frozen = false; /* K is kept, not the primitive's copy of it too */
     TRY(dnn_conv_create(be->dnn, &ways.direct, &u->conv, &bytes, e));
     *scratch += bytes;
     return DDPM_OK;
