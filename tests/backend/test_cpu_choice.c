@@ -179,6 +179,22 @@ Test(cpu_choice, sampling_decides_once_for_every_batch)
     backend_destroy(be);
 }
 
+/* There is no memory for all of these images. */
+Test(cpu_choice, a_large_batch_is_timed_in_part)
+{
+    err why = {0};
+    backend *be = create(CONV_AUTO, 1, NULL, NULL);
+    cpu_ways ways = problem(DNN_BACKWARD_WEIGHTS);
+    bool winograd;
+    ways.direct.n = ways.winograd.n = 1 << 30;
+    cr_assert_eq(cpu_choose(((cpu_backend *)be)->choices, ((cpu_backend *)be)->dnn, &ways, &winograd, &why), DDPM_OK,
+                 "%s", why.text);
+    char *report = report_of(be);
+    cr_expect_eq(count(report, "backward weights 1073741824x12x12, 32 > 16"), 1, "%s", report);
+    free(report);
+    backend_destroy(be);
+}
+
 Test(cpu_choice, a_new_run_does_as_the_user_s_last_one_did)
 {
     char first[PATH_CAP], second[PATH_CAP], shared[PATH_CAP];
