@@ -6,7 +6,7 @@
  *   a, b    training: low and high 32 bits of the sample's ordinal number in the run;
  *           sampling: the image's id and the row of the sampler's table
  *   stream  what the draw is for
- * The four words of a quad serve its elements 4 quad .. 4 quad + 3. */
+ * The four words of a quad serve its elements 4 quad .. 4 quad + 3; dropout takes eight elements a draw (dropout.h). */
 #ifndef DDPM_NOISE_H
 #define DDPM_NOISE_H
 #include "math/elementary.h"

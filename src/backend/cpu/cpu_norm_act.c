@@ -8,6 +8,7 @@
  * "Algorithms for computing the sample variance", shifted data); channels of a group are put together in f64.
  * No result depends on how the work is cut. */
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/cpu_lanes.h"
 #include "backend/cpu/cpu_layout.h"
 #include "math/elementary.h"
 
@@ -86,7 +87,6 @@ static int64_t rest_of_block(const tensor *t, int64_t channel)
 }
 
 /* Loops over a piece's channels are compiled once for whole blocks and once for any width. */
-#define ALWAYS_INLINE inline __attribute__((always_inline))
 #define FOR_WIDTH(width, call)                                                                                         \
     do {                                                                                                               \
         if ((width) == CHANNEL_BLOCK) {                                                                                \

@@ -139,14 +139,14 @@ static ALWAYS_INLINE void load_pixels(const plane *p, int64_t y, int64_t x, int6
             to[i * size + j] = lanes_load(p->at + ((y + i) >> halved) * p->row + ((x + j) >> halved) * p->pixel);
 }
 
-/* Asks the caches for size x size pixels from (y, x) on. */
-static ALWAYS_INLINE void fetch_pixels(const cut *c, const winograd_image *x, int64_t panel, int64_t tile, int ahead)
+/* Asks the caches for the pixels that a tile reads first, `offset` beyond its own each way. */
+static ALWAYS_INLINE void fetch_pixels(const cut *c, const winograd_image *x, int64_t panel, int64_t tile, int offset)
 {
     const place at = place_of(c, tile);
     const plane p = plane_of(x, c->s->w, at.image, panel);
-    const int64_t bottom = smaller(TILE, c->s->h - at.y - ahead), right = smaller(TILE, c->s->w - at.x - ahead);
-    for (int64_t i = ahead; i < bottom + ahead; i++)
-        for (int64_t j = ahead; j < right + ahead; j++)
+    const int64_t bottom = smaller(TILE, c->s->h - at.y - offset), right = smaller(TILE, c->s->w - at.x - offset);
+    for (int64_t i = offset; i < bottom + offset; i++)
+        for (int64_t j = offset; j < right + offset; j++)
             __builtin_prefetch(p.at + (at.y + i) * p.row + (at.x + j) * p.pixel);
 }
 
