@@ -1,7 +1,7 @@
 #include "backend/cpu/cpu_dnnl.h"
+#include "backend/cpu/onednn_api.h"
 #include "core/mem.h"
 
-#include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,16 +25,12 @@ struct dnn_conv {
 
 static const char *reason(dnnl_status_t s)
 {
-    switch (s) {
+    switch ((int)s) { /* which other values there are depends on the version */
     case dnnl_out_of_memory: return "out of memory";
     case dnnl_invalid_arguments: return "invalid arguments";
     case dnnl_unimplemented: return "not implemented";
-    case dnnl_iterator_ends:
-    case dnnl_runtime_error:
-    case dnnl_not_required:
-    case dnnl_success: break;
+    default: return "run-time error";
     }
-    return "run-time error";
 }
 
 /* Every oneDNN call, so that none of its failures goes unseen. */
@@ -65,6 +61,15 @@ void dnn_destroy(dnn *d)
     mem_free(d);
 }
 
+void dnn_version(char *text, size_t cap)
+{
+    const dnnl_version_t *v = dnnl_version();
+    (void)snprintf(text, cap, "%d.%d.%d", v->major, v->minor, v->patch);
+}
+
+/* oneDNN's instruction sets are bit masks; a newer one has the bits of those that it includes. */
+static bool has_isa(dnnl_cpu_isa_t isa) { return ((int)dnnl_get_effective_cpu_isa() & (int)isa) == (int)isa; }
+
 void dnn_describe(char *text, size_t cap)
 {
     static const struct {
@@ -75,23 +80,22 @@ void dnn_describe(char *text, size_t cap)
                  {dnnl_cpu_isa_avx512_core_vnni, "AVX-512 VNNI"},
                  {dnnl_cpu_isa_avx512_core, "AVX-512"},
                  {dnnl_cpu_isa_avx2, "AVX2"}};
-    const dnnl_version_t *v = dnnl_version();
-    const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
     const char *name = "baseline";
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (isa == names[i].isa) name = names[i].name;
-    (void)snprintf(text, cap, "oneDNN %d.%d.%d, %s", v->major, v->minor, v->patch, name);
+        if (has_isa(names[i].isa)) {
+            name = names[i].name;
+            break;
+        }
+    char version[32];
+    dnn_version(version, sizeof version);
+    (void)snprintf(text, cap, "oneDNN %s, %s", version, name);
 }
 
-bool dnn_has_blocked_kernels(void)
-{
-    const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
-    return (isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
-}
+bool dnn_has_blocked_kernels(void) { return has_isa(dnnl_cpu_isa_avx512_core); }
 
 typedef struct conv_descs {
-    dnnl_memory_desc_t src, dst, filter, any_filter, bias;
-    dnnl_dims_t strides, pad_begin, pad_end;
+    onednn_md src, dst, filter, any_filter, bias;
+    dnnl_dims_t strides, dilates, pad_begin, pad_end; /* dilates: zeros, which say that there are none */
     dnnl_primitive_attr_t attr;
     dnnl_primitive_desc_t forward; /* the hint a backward pass wants */
     dnnl_primitive_desc_t desc;
@@ -107,14 +111,14 @@ static ddpm_status init_descs(const dnn_conv_spec *s, conv_descs *k, err *e)
     const dnnl_dims_t steps = {s->kernel * s->kernel * ld, 1, s->kernel * ld, ld};
     const dnnl_format_tag_t data = s->blocked ? dnnl_nChw16c : dnnl_nhwc;
     for (int i = 0; i < 2; i++) k->strides[i] = s->stride, k->pad_begin[i] = s->pad_begin, k->pad_end[i] = s->pad_end;
-    DNN(dnnl_memory_desc_init_by_tag(&k->src, 4, src, dnnl_f32, data));
-    DNN(dnnl_memory_desc_init_by_tag(&k->dst, 4, dst, dnnl_f32, data));
+    DNN(onednn_md_create_with_tag(&k->src, 4, src, dnnl_f32, data));
+    DNN(onednn_md_create_with_tag(&k->dst, 4, dst, dnnl_f32, data));
     if (s->pass == DNN_BACKWARD_WEIGHTS && s->add)
-        DNN(dnnl_memory_desc_init_by_tag(&k->filter, 4, filter, dnnl_f32, dnnl_ohwi));
+        DNN(onednn_md_create_with_tag(&k->filter, 4, filter, dnnl_f32, dnnl_ohwi));
     else
-        DNN(dnnl_memory_desc_init_by_strides(&k->filter, 4, filter, dnnl_f32, steps));
-    DNN(dnnl_memory_desc_init_by_tag(&k->any_filter, 4, filter, dnnl_f32, dnnl_format_tag_any));
-    DNN(dnnl_memory_desc_init_by_tag(&k->bias, 1, bias, dnnl_f32, dnnl_x));
+        DNN(onednn_md_create_with_strides(&k->filter, 4, filter, dnnl_f32, steps));
+    DNN(onednn_md_create_with_tag(&k->any_filter, 4, filter, dnnl_f32, dnnl_format_tag_any));
+    DNN(onednn_md_create_with_tag(&k->bias, 1, bias, dnnl_f32, dnnl_x));
     DNN(dnnl_primitive_attr_create(&k->attr));
     DNN(dnnl_primitive_attr_set_scratchpad_mode(k->attr, dnnl_scratchpad_mode_user));
     return DDPM_OK;
@@ -127,7 +131,7 @@ static ddpm_status set_post_ops(const dnn_conv_spec *s, conv_descs *k, err *e)
     dnnl_post_ops_t add;
     DNN(dnnl_post_ops_create(&add));
     const dnnl_status_t appended =
-        s->sum ? dnnl_post_ops_append_sum(add, 1) : dnnl_post_ops_append_binary(add, dnnl_binary_add, &k->dst);
+        s->sum ? onednn_append_sum(add, 1) : dnnl_post_ops_append_binary(add, dnnl_binary_add, k->dst);
     const dnnl_status_t set = appended ? appended : dnnl_primitive_attr_set_post_ops(k->attr, add);
     dnnl_post_ops_destroy(add);
     DNN(set);
@@ -138,28 +142,22 @@ static ddpm_status create_desc(dnn *d, const dnn_conv_spec *s, conv_descs *k, er
 {
     TRY(init_descs(s, k, e));
     const dnnl_alg_kind_t how = dnnl_convolution_direct; /* Winograd's are our own (cpu_winograd.h) */
-    const dnnl_memory_desc_t *bias = s->bias ? &k->bias : NULL;
-    dnnl_convolution_desc_t conv;
-    DNN(dnnl_convolution_forward_desc_init(&conv, dnnl_forward_training, how, &k->src, &k->any_filter,
-                                           s->pass == DNN_FORWARD ? bias : NULL, &k->dst, k->strides, k->pad_begin,
-                                           k->pad_end));
-    if (s->pass == DNN_FORWARD) {
-        TRY(set_post_ops(s, k, e));
-        DNN(dnnl_primitive_desc_create(&k->desc, &conv, k->attr, d->engine, NULL));
-        return DDPM_OK;
-    }
-    DNN(dnnl_primitive_desc_create(&k->forward, &conv, NULL, d->engine, NULL));
+    const bool forward = s->pass == DNN_FORWARD;
+    const onednn_md bias = s->bias ? k->bias : NULL;
+    if (forward) TRY(set_post_ops(s, k, e));
+    DNN(onednn_convolution_forward(forward ? &k->desc : &k->forward, d->engine, dnnl_forward_training, how, k->src,
+                                   k->any_filter, forward ? bias : NULL, k->dst, k->strides, k->dilates, k->pad_begin,
+                                   k->pad_end, forward ? k->attr : NULL));
     if (s->pass == DNN_BACKWARD_DATA)
-        DNN(dnnl_convolution_backward_data_desc_init(&conv, how, &k->src, &k->any_filter, &k->dst, k->strides,
-                                                     k->pad_begin, k->pad_end));
-    else
-        DNN(dnnl_convolution_backward_weights_desc_init(&conv, how, &k->src, &k->any_filter, bias, &k->dst, k->strides,
-                                                        k->pad_begin, k->pad_end));
-    DNN(dnnl_primitive_desc_create(&k->desc, &conv, k->attr, d->engine, k->forward));
+        DNN(onednn_convolution_backward_data(&k->desc, d->engine, how, k->src, k->any_filter, k->dst, k->strides,
+                                             k->dilates, k->pad_begin, k->pad_end, k->forward, k->attr));
+    if (s->pass == DNN_BACKWARD_WEIGHTS)
+        DNN(onednn_convolution_backward_weights(&k->desc, d->engine, how, k->src, k->any_filter, bias, k->dst,
+                                                k->strides, k->dilates, k->pad_begin, k->pad_end, k->forward, k->attr));
     return DDPM_OK;
 }
 
-static ddpm_status create_reorder(dnn_conv *c, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to, err *e)
+static ddpm_status create_reorder(dnn_conv *c, onednn_const_md from, onednn_const_md to, err *e)
 {
     dnnl_primitive_desc_t desc;
     DNN(dnnl_reorder_primitive_desc_create(&desc, from, c->d->engine, to, c->d->engine, NULL));
@@ -175,22 +173,22 @@ static ddpm_status create_memory(dnn_conv *c, const conv_descs *k, size_t *scrat
 {
     const dnn_conv_spec *s = &c->spec;
     const bool weights = s->pass == DNN_BACKWARD_WEIGHTS;
-    const dnnl_memory_desc_t *filter =
+    onednn_const_md filter =
         dnnl_primitive_desc_query_md(k->desc, weights ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
-    const dnnl_memory_desc_t *pad = dnnl_primitive_desc_query_md(k->desc, dnnl_query_scratchpad_md, 0);
+    onednn_const_md pad = dnnl_primitive_desc_query_md(k->desc, dnnl_query_scratchpad_md, 0);
     const dnnl_engine_t engine = c->d->engine;
-    DNN(dnnl_memory_create(&c->src, &k->src, engine, DNNL_MEMORY_NONE));
-    DNN(dnnl_memory_create(&c->dst, &k->dst, engine, DNNL_MEMORY_NONE));
-    DNN(dnnl_memory_create(&c->residual, &k->dst, engine, DNNL_MEMORY_NONE));
-    DNN(dnnl_memory_create(&c->bias, &k->bias, engine, DNNL_MEMORY_NONE));
+    DNN(dnnl_memory_create(&c->src, k->src, engine, DNNL_MEMORY_NONE));
+    DNN(dnnl_memory_create(&c->dst, k->dst, engine, DNNL_MEMORY_NONE));
+    DNN(dnnl_memory_create(&c->residual, k->dst, engine, DNNL_MEMORY_NONE));
+    DNN(dnnl_memory_create(&c->bias, k->bias, engine, DNNL_MEMORY_NONE));
     DNN(dnnl_memory_create(&c->filter, filter, engine, DNNL_MEMORY_NONE));
-    DNN(dnnl_memory_create(&c->user_filter, &k->filter, engine, DNNL_MEMORY_NONE));
+    DNN(dnnl_memory_create(&c->user_filter, k->filter, engine, DNNL_MEMORY_NONE));
     DNN(dnnl_memory_create(&c->scratch, pad, engine, DNNL_MEMORY_NONE));
     *scratch = rounded(dnnl_memory_desc_get_size(pad));
     c->diff_at = *scratch;
     if (weights && (s->add || s->add_bias))
         *scratch += rounded((size_t)(s->cout * (s->kernel * s->kernel * s->cin + 1)) * sizeof(float));
-    if (dnnl_memory_desc_equal(filter, &k->filter)) return DDPM_OK;
+    if (dnnl_memory_desc_equal(filter, k->filter)) return DDPM_OK;
     const size_t bytes = dnnl_memory_desc_get_size(filter);
     c->packs = true;
     c->packed_at = *scratch;
@@ -198,7 +196,7 @@ static ddpm_status create_memory(dnn_conv *c, const conv_descs *k, size_t *scrat
         TRY(mem_array(&c->packed, bytes, 1, "filter", e));
     else
         *scratch += rounded(bytes);
-    return weights ? create_reorder(c, filter, &k->filter, e) : create_reorder(c, &k->filter, filter, e);
+    return weights ? create_reorder(c, filter, k->filter, e) : create_reorder(c, k->filter, filter, e);
 }
 
 static void destroy_descs(conv_descs *k)
@@ -206,6 +204,9 @@ static void destroy_descs(conv_descs *k)
     if (k->desc) dnnl_primitive_desc_destroy(k->desc);
     if (k->forward) dnnl_primitive_desc_destroy(k->forward);
     if (k->attr) dnnl_primitive_attr_destroy(k->attr);
+    const onednn_md layouts[] = {k->src, k->dst, k->filter, k->any_filter, k->bias};
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
+        if (layouts[i]) onednn_md_destroy(layouts[i]);
     *k = (conv_descs){0};
 }
 

@@ -1,7 +1,4 @@
-/* cpu_dnnl.h - the only door to oneDNN: convolutions and matrix products on f32 memory.
- *
- * oneDNN 2.x describes an operation by a struct, 3.x no longer does; only cpu_dnnl.c knows which
- * one it is built with. */
+/* cpu_dnnl.h - the only door to oneDNN, 2.5 to 3.x: convolutions and matrix products on f32 memory. */
 #ifndef DDPM_CPU_DNNL_H
 #define DDPM_CPU_DNNL_H
 #include "core/err.h"
@@ -13,6 +10,7 @@ typedef struct dnn dnn;
 
 DDPM_MUST_CHECK ddpm_status dnn_create(dnn **out, err *e);
 void dnn_destroy(dnn *d);
+void dnn_version(char *text, size_t cap);  /* of the library that is loaded: "2.6.3" */
 void dnn_describe(char *text, size_t cap); /* "oneDNN 2.6.3, AVX-512" */
 
 typedef enum dnn_pass { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHTS } dnn_pass;
