@@ -138,5 +138,5 @@ file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/cuda/*.
 add_library(ddpm_cuda OBJECT ${CUDA_SOURCES})
 target_compile_definitions(ddpm_cuda PRIVATE CUDA_OLDEST=${CUDA_OLDEST})
 target_include_directories(ddpm_cuda SYSTEM PUBLIC ${CUDA_INCLUDE} ${CUBLASLT_INCLUDE} ${CUDNN_INCLUDE})
-target_link_libraries(ddpm_cuda PRIVATE ddpm_strict PUBLIC ddpm_flags PkgConfig::XXHASH kernels_cuda ${CUDNN} ${CUBLASLT})
+target_link_libraries(ddpm_cuda PRIVATE ddpm_strict PUBLIC ddpm_flags lib::xxhash kernels_cuda ${CUDNN} ${CUBLASLT})
 message(STATUS "The cuda backend: CUDA ${CUDA_VERSION} for ${CUDA_ARCHS}, ${CUDNN}, ${CUBLASLT}")

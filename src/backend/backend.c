@@ -11,6 +11,13 @@ ddpm_status backend_create(const backend_spec *spec, backend **out, err *e)
     return err_set(e, DDPM_EINVAL, "device=%s: unknown device; use auto, cpu, cuda or cuda:N", spec->device);
 }
 
+void backend_libraries(char *text, size_t cap)
+{
+    char libraries[80];
+    cpu_libraries(libraries, sizeof libraries);
+    (void)snprintf(text, cap, "cpu: %s", libraries);
+}
+
 void backend_destroy(backend *be)
 {
     if (be) be->fn->destroy(be);

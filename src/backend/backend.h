@@ -96,9 +96,13 @@ typedef struct backend_spec {
 DDPM_MUST_CHECK ddpm_status backend_create(const backend_spec *spec, backend **out, err *e);
 void backend_destroy(backend *be);
 
+/* The libraries that the backends of this build compute with, a line each: "cpu: oneDNN 2.6.3, AVX2".  Asks no device. */
+void backend_libraries(char *text, size_t cap);
+
 /* The backends there are, for backend.c alone. */
 DDPM_MUST_CHECK ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e);
 DDPM_MUST_CHECK ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e);
 bool cuda_present(void); /* does a device answer?  Quiet */
+void cpu_libraries(char *text, size_t cap);
 
 #endif

@@ -63,7 +63,7 @@ static void list_ops(bench_job *b, const step_cost *ops, int n, double sum)
 
 static void list_totals(bench_job *b, const step_cost *ops, int n, double sum)
 {
-    step_total totals[OP_COUNT * PHASES];
+    step_total totals[(int)OP_COUNT * (int)PHASES];
     double phase_ms[PHASES] = {0};
     const int found = bench_ops_total(ops, n, totals);
     bench_say(b, "\n%-9s %-13s %5s %10s %5s %8s %7s %9s %6s\n", "", "op", "steps", "ms", "%", "GFLOP/s", "GB/s",

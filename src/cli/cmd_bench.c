@@ -343,7 +343,7 @@ static void describe(bench_job *b)
     json_out_text(j, "benchmark", b->args->argument[0]);
     json_out_text(j, "date", date);
     json_out_text(j, "version", DDPM_VERSION);
-    json_out_text(j, "commit", DDPM_COMMIT[0] ? DDPM_COMMIT : NULL);
+    json_out_text(j, "commit", DDPM_COMMIT);
     json_out_text(j, "processor", processor);
     json_out_text(j, "backend", b->be->fn->name);
     json_out_text(j, "device", device);

@@ -1,4 +1,5 @@
 /* main.c - the program ddpm: its commands, its exit code, and the one line it says when it fails. */
+#include "backend/backend.h"
 #include "cli/cli.h"
 
 #include <poll.h>
@@ -42,6 +43,13 @@ static const cli_command commands[] = {
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
+static void print_version(void)
+{
+    char libraries[200];
+    backend_libraries(libraries, sizeof libraries);
+    printf("ddpm %s\n%s\n", DDPM_VERSION, libraries);
+}
+
 static ddpm_status dispatch(int argc, char **argv, err *e)
 {
     cli_args args;
@@ -53,7 +61,7 @@ static ddpm_status dispatch(int argc, char **argv, err *e)
         else
             usage_program(stdout, commands, COMMANDS);
         return DDPM_OK;
-    case CLI_VERSION: printf("ddpm %s\n", DDPM_VERSION); return DDPM_OK;
+    case CLI_VERSION: print_version(); return DDPM_OK;
     case CLI_PRINT_CONFIG: return usage_config(stdout, &args, e);
     case CLI_RUN: break;
     }

@@ -90,7 +90,7 @@ static void path_stroke(path *p, const stroke *s, const hand *h, dice *d)
     path_add(p, hand_apply(h, at[0]), true);
     for (const point *q = at; q < at + 3 * s->pieces; q += 3)
         for (int k = 1; k <= PIECE_STEPS; k++) {
-            const double t = (double)k / PIECE_STEPS;
+            const double t = k / (double)PIECE_STEPS;
             const point on = {bezier(q[0].x, q[1].x, q[2].x, q[3].x, t), bezier(q[0].y, q[1].y, q[2].y, q[3].y, t)};
             path_add(p, hand_apply(h, on), false);
         }

@@ -296,7 +296,8 @@ static inline void nothing_left(void) { cr_expect_eq(device.live, 0, "%d things 
 
 static inline library three(double a, double b, double c)
 {
-    return (library){.plan = {{"a", a}, {"b", b}, {"c", c}}, .bytes = {[X] = 1000, [Y] = 600}};
+    return (library){.plan = {{.name = "a", .us = a}, {.name = "b", .us = b}, {.name = "c", .us = c}},
+                     .bytes = {[X] = 1000, [Y] = 600}};
 }
 
 static inline choices *begin(const choices_spec *spec)

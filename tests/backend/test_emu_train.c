@@ -235,7 +235,7 @@ static outcome run(const setup *s)
     OK(everything(s, &o, &why));
     cr_log_info("%ld calls of the device", emu_calls());
     cr_expect_eq(emu_live_total(), 0, "%d things of the device are left", emu_live_total());
-    cr_expect_eq(o.state.step, s->steps);
+    cr_expect_eq(o.state.step, (uint64_t)s->steps);
     cr_expect_eq(o.state.skipped, 0);
     return o;
 }

@@ -231,6 +231,7 @@ Test(program, answers_and_fails_by_the_book)
         const char *output;
     } table_of[] = {
         {"%s --version", 0, "ddpm "},
+        {"%s --version | grep -cE '^cpu: oneDNN [23]\\.[0-9]+\\.[0-9]+, [A-Za-z]'", 0, "1\n"},
         {"%s --help", 0, "Train denoising diffusion models"},
         {"%s train --help", 0, "Train a model\n"},
         {"%s sample --help", 0, "Draw pictures from a model\n"},

@@ -93,8 +93,8 @@ Test(scheduler_config, the_first_releases_keys_are_taken)
     cr_assert_eq(parse("{\"predict_epsilon\": false}", NULL).prediction_type, SCHEDULER_SAMPLE);
     cr_assert_eq(parse("{\"predict_epsilon\": true}", NULL).prediction_type, SCHEDULER_EPSILON);
     cr_assert_eq(parse("{\"timesteps\": 300, \"num_train_timesteps\": 400}", NULL).num_train_timesteps, 400);
-    cr_assert_str_eq(parse("{\"_class_name\": \"DDIMScheduler\", \"set_alpha_to_one\": true}", NULL).class_name,
-                     "DDIMScheduler");
+    c = parse("{\"_class_name\": \"DDIMScheduler\", \"set_alpha_to_one\": true}", NULL);
+    cr_assert_str_eq(c.class_name, "DDIMScheduler");
 }
 
 Test(scheduler_config, what_is_not_supported_is_refused_by_name)

@@ -19,7 +19,7 @@ file(GLOB EMULATED_SEAMS CONFIGURE_DEPENDS emu/emu_*.cpp)
 set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/emu/emu_loops.cpp PROPERTIES
   COMPILE_OPTIONS "-fno-sanitize=all;-O3;${OpenMP_C_FLAGS}")
 add_library(backend_emulated OBJECT ${EMULATED_HOST} ${EMULATED_SEAMS})
-target_link_libraries(backend_emulated PUBLIC kernels_emulated PkgConfig::XXHASH PRIVATE ddpm_strict)
+target_link_libraries(backend_emulated PUBLIC kernels_emulated lib::xxhash PRIVATE ddpm_strict)
 
 # The whole library with that backend, in ddpm_static's place: a program links one of the two.
 add_library(ddpm_emulated STATIC $<TARGET_OBJECTS:ddpm_objects> $<TARGET_OBJECTS:backend_emulated>)

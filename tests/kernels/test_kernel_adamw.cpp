@@ -181,7 +181,7 @@ static std::vector<adamw_fold> table_of(const layout &l, size_t *count, size_t *
 }
 
 struct folding {
-    size_t count, folds;
+    size_t count = 0, folds = 0; // table_of() sets them
     std::vector<adamw_fold> table;
     arenas a;
     stored low, folded;

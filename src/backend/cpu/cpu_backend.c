@@ -30,6 +30,8 @@ static void describe(const backend *base, char *text, size_t cap)
     (void)snprintf(text, cap, "cpu: %d thread%s, %s", threads, threads == 1 ? "" : "s", dnnl);
 }
 
+void cpu_libraries(char *text, size_t cap) { dnn_describe(text, cap); }
+
 static double physical_memory(void) { return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGE_SIZE); }
 
 static size_t memory_free(const backend *base)

@@ -61,12 +61,6 @@ void dnn_destroy(dnn *d)
     mem_free(d);
 }
 
-void dnn_version(char *text, size_t cap)
-{
-    const dnnl_version_t *v = dnnl_version();
-    (void)snprintf(text, cap, "%d.%d.%d", v->major, v->minor, v->patch);
-}
-
 /* oneDNN's instruction sets are bit masks; a newer one has the bits of those that it includes. */
 static bool has_isa(dnnl_cpu_isa_t isa) { return ((int)dnnl_get_effective_cpu_isa() & (int)isa) == (int)isa; }
 
@@ -86,9 +80,8 @@ void dnn_describe(char *text, size_t cap)
             name = names[i].name;
             break;
         }
-    char version[32];
-    dnn_version(version, sizeof version);
-    (void)snprintf(text, cap, "oneDNN %s, %s", version, name);
+    const dnnl_version_t *v = dnnl_version();
+    (void)snprintf(text, cap, "oneDNN %d.%d.%d, %s", v->major, v->minor, v->patch, name);
 }
 
 bool dnn_has_blocked_kernels(void) { return has_isa(dnnl_cpu_isa_avx512_core); }

@@ -163,7 +163,7 @@ static ddpm_status measure(race *r, int plan, int samples, float *us, err *e)
     void *const stream = r->spec->stream;
     rt_graph *graph = NULL;
     float ms[FINAL];
-    const float fit = r->us[plan] > 0.0f ? (float)BURST_US / r->us[plan] : BURST;
+    const float fit = r->us[plan] > 0.0f ? (float)BURST_US / r->us[plan] : (float)BURST;
     const int times = fit < 1.0f ? 1 : fit > (float)BURST ? BURST : (int)fit;
     if (!r->spec->eager) TRY(record_plan(r, plan, times, &graph, e));
     for (int i = 0; i < samples; i++) {
