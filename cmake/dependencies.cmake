@@ -83,7 +83,7 @@ if(NOT OpenMP_C_FOUND)
 endif()
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
-dependency_onednn(2.5)
+dependency_onednn(2.4)
 dependency(libpng HEADER png.h LIBRARY png MODULE libpng LEAST 1.6 DEBIAN libpng-dev FEDORA libpng-devel)
 dependency(libjpeg-turbo HEADER turbojpeg.h LIBRARY turbojpeg MODULE libturbojpeg LEAST 2.0 DEBIAN libturbojpeg0-dev
   FEDORA turbojpeg-devel)
