@@ -1,4 +1,4 @@
-/* cpu_dnnl.h - the only door to oneDNN, 2.5 to 3.x: convolutions and matrix products on f32 memory. */
+/* cpu_dnnl.h - the only door to oneDNN, 2.4 to 3.x: convolutions and matrix products on f32 memory. */
 #ifndef DDPM_CPU_DNNL_H
 #define DDPM_CPU_DNNL_H
 #include "core/err.h"
