@@ -6,6 +6,28 @@
 find_package(PkgConfig QUIET)
 set(DDPM_MISSING) # a sentence for each library that cannot be used
 
+# What was found is kept in the cache.  It is looked for anew where other folders are named than the last time, and
+# after a failure, so that what was installed meanwhile counts.
+function(dependencies_forget)
+  get_cmake_property(names CACHE_VARIABLES)
+  list(FILTER names INCLUDE REGEX
+    "^(DNNL|LIBPNG|LIBJPEG-TURBO|ZLIB|JANSSON|LIBYAML|XXHASH|CRITERION|RANDOM123)_(INCLUDE|LIBRARY)$|^DNNL_RUNTIME_LIBRARY$|^(__pkg_config_checked_)?PC_")
+  foreach(name ${names})
+    unset(${name} CACHE)
+  endforeach()
+endfunction()
+
+string(JOIN ";" DDPM_PLACES "${CMAKE_PREFIX_PATH}" "$ENV{CMAKE_PREFIX_PATH}" "${dnnl_DIR}" "${dnnl_ROOT}"
+  "$ENV{dnnl_ROOT}" "$ENV{DNNLROOT}" "$ENV{PKG_CONFIG_PATH}")
+if(NOT DDPM_PLACES MATCHES "^;*$") # a build that configures itself anew may run without the first one's environment
+  if(DEFINED DDPM_PLACES_BEFORE AND NOT DDPM_PLACES STREQUAL DDPM_PLACES_BEFORE)
+    dependencies_forget()
+  endif()
+  set(DDPM_PLACES_BEFORE "${DDPM_PLACES}" CACHE INTERNAL "the folders that were named")
+else()
+  set(DDPM_PLACES_BEFORE "${DDPM_PLACES_BEFORE}" CACHE INTERNAL "the folders that were named")
+endif()
+
 function(dependency_missing sentence)
   set(DDPM_MISSING ${DDPM_MISSING} "${sentence}" PARENT_SCOPE)
 endfunction()
@@ -17,11 +39,15 @@ macro(dependency_find prefix)
   if(PKG_CONFIG_FOUND)
     pkg_check_modules(PC_${prefix} QUIET ${FIND_MODULE})
   endif()
-  set(${prefix}_VERSION ${PC_${prefix}_VERSION})
   find_path(${prefix}_INCLUDE ${FIND_HEADER} HINTS ${FIND_PLACES} ${PC_${prefix}_INCLUDE_DIRS} PATH_SUFFIXES include)
   find_library(${prefix}_LIBRARY ${FIND_LIBRARY} HINTS ${FIND_PLACES} ${PC_${prefix}_LIBRARY_DIRS}
     PATH_SUFFIXES lib lib64)
   mark_as_advanced(${prefix}_INCLUDE ${prefix}_LIBRARY)
+  set(${prefix}_VERSION)
+  get_filename_component(FIND_FOLDER "${${prefix}_LIBRARY}" DIRECTORY)
+  if(FIND_FOLDER IN_LIST PC_${prefix}_LIBRARY_DIRS OR FIND_FOLDER STREQUAL "${PC_${prefix}_LIBDIR}")
+    set(${prefix}_VERSION ${PC_${prefix}_VERSION}) # otherwise pkg-config speaks of another one
+  endif()
 endmacro()
 
 function(dependency_target name prefix)
@@ -54,7 +80,10 @@ endfunction()
 # dnnl-config.cmake is not used: Debian 12's wants OpenCL, and some packages have none.
 function(dependency_onednn least)
   set(packages "libdnnl-dev (Debian, Ubuntu) or onednn-devel (Fedora)")
-  set(places ${dnnl_DIR}/../../.. ${dnnl_ROOT} $ENV{dnnl_ROOT} $ENV{DNNLROOT})
+  set(places ${dnnl_ROOT} $ENV{dnnl_ROOT} $ENV{DNNLROOT})
+  if(dnnl_DIR) # <prefix>/lib/cmake/dnnl
+    list(APPEND places ${dnnl_DIR}/../../..)
+  endif()
   dependency_find(DNNL HEADER oneapi/dnnl/dnnl.h LIBRARY dnnl MODULE dnnl PLACES ${places})
   if(NOT DNNL_LIBRARY) # nor a link to it, which comes with the headers
     find_library(DNNL_RUNTIME_LIBRARY NAMES libdnnl.so.3 libdnnl.so.2 HINTS ${places} PATH_SUFFIXES lib lib64)
@@ -76,12 +105,15 @@ function(dependency_onednn least)
       dependency_missing("oneDNN ${version} (${DNNL_INCLUDE}) is too old: ${least} or newer is needed, ${packages}")
     elseif(NOT runtime MATCHES "RUNTIME_(OMP|SEQ)")
       string(REGEX REPLACE ".*RUNTIME_" "" runtime "${runtime}")
-      dependency_missing("oneDNN ${version} (${DNNL_INCLUDE}) is built for ${runtime} threads: ddpm.c needs one built for OpenMP, such as ${packages}")
+      dependency_missing("oneDNN ${version} (${DNNL_INCLUDE}) is built for ${runtime} threads: ddpm.c needs one built for OpenMP, such as ${packages}, and that folder not in CMAKE_PREFIX_PATH")
     elseif(library MATCHES "\\.so\\.([0-9]+)" AND NOT CMAKE_MATCH_1 EQUAL major)
       dependency_missing("oneDNN's headers (${DNNL_INCLUDE}) are of version ${version}, but its library is ${library}: name the folder of one oneDNN in CMAKE_PREFIX_PATH")
     else()
       message(STATUS "oneDNN ${version}, ${DNNL_LIBRARY}")
       dependency_target(onednn DNNL)
+      if(DNNL_LIBRARY MATCHES "\\.a$")
+        target_link_libraries(lib::onednn INTERFACE stdc++ ${CMAKE_DL_LIBS})
+      endif()
     endif()
   endif()
   set(DDPM_MISSING ${DDPM_MISSING} PARENT_SCOPE)
@@ -108,7 +140,8 @@ if(TESTS)
 endif()
 
 if(DDPM_MISSING)
+  dependencies_forget()
   list(JOIN DDPM_MISSING ".\n ddpm.c: " sentences)
   # The space keeps CMake from breaking the lines.
-  message(FATAL_ERROR " ddpm.c: ${sentences}.\n ddpm.c: tools/deps installs what is missing; CMAKE_PREFIX_PATH names a folder of one's own.")
+  message(FATAL_ERROR " ddpm.c: ${sentences}.\n ddpm.c: tools/deps installs what is missing; CMAKE_PREFIX_PATH names folders of one's own.")
 endif()

@@ -58,7 +58,7 @@ __attribute__((format(printf, 2, 3))) static result bench(const char *input, con
     va_start(ap, fmt);
     (void)vsnprintf(words, sizeof words, fmt, ap);
     va_end(ap);
-    (void)snprintf(command, sizeof command, "cd %s && printf '%s' | %s bench %s >stdout 2>stderr", root, input,
+    (void)snprintf(command, sizeof command, "cd %s && printf '%s' | '%s' bench %s >stdout 2>stderr", root, input,
                    DDPM_PROGRAM, words);
     const int status = system(command);
     return (result){WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp("stdout"), slurp("stderr")};
@@ -259,7 +259,7 @@ Test(bench_program, data_times_the_loader_alone_also_of_a_run)
     json_decref(j);
     mem_free(text);
     char command[1024];
-    (void)snprintf(command, sizeof command, "cd %s && %s train c.yaml out=run train.steps=2 log.every=1 >log 2>&1",
+    (void)snprintf(command, sizeof command, "cd %s && '%s' train c.yaml out=run train.steps=2 log.every=1 >log 2>&1",
                    root, DDPM_PROGRAM);
     cr_assert_eq(system(command), 0, "%s", slurp("log"));
     r = bench("", "data run data=real data.count=30 " QUICK " --json r.json");

@@ -540,14 +540,14 @@ Test(sample, the_program_says_once_that_the_disk_is_full)
     char command[2 * PATH_CAP], line[1024] = "", more[16];
     (void)snprintf(
         command, sizeof command,
-        "%s train out=%s/run train.steps=1 train.batch=1 data.kind=digits data.resolution=32 data.count=4"
+        "'%s' train out=%s/run train.steps=1 train.batch=1 data.kind=digits data.resolution=32 data.count=4"
         " model.kind=unet model.block_out_channels=4,4 model.down_block_types=DownBlock2D,DownBlock2D"
         " model.up_block_types=UpBlock2D,UpBlock2D model.layers_per_block=1 model.norm_num_groups=2 threads=1"
         " > /dev/null",
         DDPM_PROGRAM, folder);
     cr_assert_eq(system(command), 0);
     (void)snprintf(command, sizeof command,
-                   "ulimit -f 1; exec %s sample %s/run out=%s/out count=8 batch=2 num_inference_steps=2 threads=1"
+                   "ulimit -f 1; exec '%s' sample %s/run out=%s/out count=8 batch=2 num_inference_steps=2 threads=1"
                    " 2>&1 > /dev/null",
                    DDPM_PROGRAM, folder, folder);
     FILE *said = popen(command, "r");

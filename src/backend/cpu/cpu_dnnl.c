@@ -192,6 +192,12 @@ static ddpm_status create_memory(dnn_conv *c, const conv_descs *k, size_t *scrat
     return weights ? create_reorder(c, filter, k->filter, e) : create_reorder(c, k->filter, filter, e);
 }
 
+static ddpm_status create_primitive(dnn_conv *c, const conv_descs *k, err *e)
+{
+    DNN(dnnl_primitive_create(&c->primitive, k->desc));
+    return DDPM_OK;
+}
+
 static void destroy_descs(conv_descs *k)
 {
     if (k->desc) dnnl_primitive_desc_destroy(k->desc);
@@ -213,9 +219,7 @@ ddpm_status dnn_conv_create(dnn *d, const dnn_conv_spec *spec, dnn_conv **out, s
     c->d = d;
     c->spec = *spec;
     TRY_GOTO(create_desc(d, spec, &k, e));
-    TRY_GOTO(dnnl_primitive_create(&c->primitive, k.desc)
-                 ? err_set(e, DDPM_EBACKEND, "oneDNN: cannot build a convolution kernel")
-                 : DDPM_OK);
+    TRY_GOTO(create_primitive(c, &k, e));
     TRY_GOTO(create_memory(c, &k, scratch, e));
     *out = c;
     c = NULL;
