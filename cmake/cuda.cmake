@@ -36,6 +36,25 @@ if(NOT CUDA_WANTED STREQUAL "OFF")
   find_library(CUDNN NAMES cudnn libcudnn.so.9 ${CUDNN_PLACES} PATH_SUFFIXES lib64 lib)
   mark_as_advanced(NVCC CUDA_INCLUDE CUBLASLT_INCLUDE CUDNN_INCLUDE CUDART CUBLASLT CUDNN)
 
+  # An nvcc takes no compilers and C libraries that are much newer than itself.  Where the system's g++ is too new, an
+  # older one that is installed beside it may do.
+  if(CUDA_VERSION VERSION_GREATER_EQUAL 12.0 AND NOT NVCC_HOST)
+    set(probe ${CMAKE_BINARY_DIR}/nvcc_probe)
+    file(WRITE ${probe}.cu "#include <cmath>\n__global__ void probe(float *x) { *x = sinpif(*x); }\n")
+    foreach(host g++ ${CMAKE_CXX_COMPILER} g++-15 g++-14 g++-13 g++-12 g++-11)
+      execute_process(COMMAND ${NVCC} -ccbin ${host} -std=c++17 -c ${probe}.cu -o ${probe}.o
+        RESULT_VARIABLE failed OUTPUT_VARIABLE said ERROR_VARIABLE said)
+      if(failed STREQUAL "0")
+        set(NVCC_HOST ${host} CACHE STRING "The host compiler that nvcc calls")
+        mark_as_advanced(NVCC_HOST)
+        break()
+      elseif(NOT NVCC_SAYS_OF_HOST) # the first one's is the one to mend
+        string(REGEX REPLACE ".*error: (#error -- )?([^\n]*).*" "\\2" said "${said}")
+        string(SUBSTRING "${said}" 0 80 NVCC_SAYS_OF_HOST)
+      endif()
+    endforeach()
+  endif()
+
   if(NOT NVCC)
     set(CUDA_MISSING "nvcc is neither on the PATH nor in /usr/local/cuda/bin")
     set(CUDA_REMEDY "install the CUDA toolkit or set CUDA_HOME to where it is")
@@ -45,6 +64,9 @@ if(NOT CUDA_WANTED STREQUAL "OFF")
   elseif(CUDA_VERSION VERSION_LESS 12.0)
     set(CUDA_MISSING "${NVCC} is of CUDA ${CUDA_VERSION}, and 12.0 is needed")
     set(CUDA_REMEDY "install a newer CUDA toolkit or set CUDA_HOME to where it is")
+  elseif(NOT NVCC_HOST)
+    set(CUDA_MISSING "nvcc ${CUDA_VERSION} does not take this system's compiler and C library (${NVCC_SAYS_OF_HOST})")
+    set(CUDA_REMEDY "install a newer CUDA toolkit, or an older g++ beside this one")
   elseif(NOT CUDA_INCLUDE OR NOT CUDART)
     set(CUDA_MISSING "cuda_runtime_api.h or libcudart_static.a is not beside ${NVCC}")
     set(CUDA_REMEDY "install the whole CUDA toolkit or set CUDA_HOME to where it is")
@@ -68,7 +90,7 @@ endif()
 if(NOT DDPM_CUDA)
   add_library(ddpm_cuda OBJECT src/backend/cuda_absent.c)
   target_link_libraries(ddpm_cuda PRIVATE ddpm_strict PUBLIC ddpm_flags)
-  if(CUDA_WANTED STREQUAL "OFF" OR NOT CUDA_VERSION OR CUDA_VERSION VERSION_LESS 12.0)
+  if(CUDA_WANTED STREQUAL "OFF" OR NOT CUDA_VERSION OR CUDA_VERSION VERSION_LESS 12.0 OR NOT NVCC_HOST)
     return()
   endif()
 endif()
@@ -101,7 +123,7 @@ foreach(arch ${CUDA_ARCHS})
 endforeach()
 
 # -fmad=false: see kernels/math/elementary.h.
-set(CUDA_FLAGS -std=c++17 -O3 -fmad=false -Xcompiler=-fPIC,-ffp-contract=off,-fvisibility=hidden,-Wall,-Wextra
+set(CUDA_FLAGS -ccbin ${NVCC_HOST} -std=c++17 -O3 -fmad=false -Xcompiler=-fPIC,-ffp-contract=off,-fvisibility=hidden,-Wall,-Wextra
   ${CUDA_GENCODE} -I${CMAKE_SOURCE_DIR}/include -I${CMAKE_SOURCE_DIR}/kernels)
 if(WERROR)
   list(APPEND CUDA_FLAGS -Werror=all-warnings -Xcompiler=-Werror)
