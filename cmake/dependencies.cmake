@@ -19,13 +19,12 @@ endfunction()
 
 string(JOIN ";" DDPM_PLACES "${CMAKE_PREFIX_PATH}" "$ENV{CMAKE_PREFIX_PATH}" "${dnnl_DIR}" "${dnnl_ROOT}"
   "$ENV{dnnl_ROOT}" "$ENV{DNNLROOT}" "$ENV{PKG_CONFIG_PATH}")
-if(NOT DDPM_PLACES MATCHES "^;*$") # a build that configures itself anew may run without the first one's environment
+# A build that configures itself anew may run without the environment of the first time: no folders, no change.
+if(NOT DDPM_PLACES MATCHES "^;*$" OR NOT DEFINED DDPM_PLACES_BEFORE)
   if(DEFINED DDPM_PLACES_BEFORE AND NOT DDPM_PLACES STREQUAL DDPM_PLACES_BEFORE)
     dependencies_forget()
   endif()
-  set(DDPM_PLACES_BEFORE "${DDPM_PLACES}" CACHE INTERNAL "the folders that were named")
-else()
-  set(DDPM_PLACES_BEFORE "${DDPM_PLACES_BEFORE}" CACHE INTERNAL "the folders that were named")
+  set(DDPM_PLACES_BEFORE "${DDPM_PLACES}" CACHE INTERNAL "The folders that were named")
 endif()
 
 function(dependency_missing sentence)
