@@ -123,7 +123,8 @@ foreach(arch ${CUDA_ARCHS})
 endforeach()
 
 # -fmad=false: see kernels/math/elementary.h.
-set(CUDA_FLAGS -ccbin ${NVCC_HOST} -std=c++17 -O3 -fmad=false -Xcompiler=-fPIC,-ffp-contract=off,-fvisibility=hidden,-Wall,-Wextra
+set(CUDA_FLAGS -ccbin ${NVCC_HOST} -std=c++17 -O3 -fmad=false
+  -Xcompiler=-fPIC,-ffp-contract=off,-fvisibility=hidden,-Wall,-Wextra
   ${CUDA_GENCODE} -I${CMAKE_SOURCE_DIR}/include -I${CMAKE_SOURCE_DIR}/kernels)
 if(WERROR)
   list(APPEND CUDA_FLAGS -Werror=all-warnings -Xcompiler=-Werror)

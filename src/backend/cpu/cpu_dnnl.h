@@ -10,7 +10,7 @@ typedef struct dnn dnn;
 
 DDPM_MUST_CHECK ddpm_status dnn_create(dnn **out, err *e);
 void dnn_destroy(dnn *d);
-/* The library that is loaded, and what it makes of this processor: "oneDNN 2.6.3, AVX-512". */
+/* The library that is loaded, and the instruction set that it uses here: "oneDNN 2.6.3, AVX-512". */
 void dnn_describe(char *text, size_t cap);
 
 typedef enum dnn_pass { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHTS } dnn_pass;
