@@ -379,7 +379,7 @@ ddpm_status run_train(backend *be, const ddpm_config *config, const run_hooks *h
     r->config = config;
     r->hooks = hooks;
     r->be = be;
-    r->folder.lock = r->folder.log = r->folder.metrics = -1;
+    r->folder = RUN_FOLDER_NONE;
     r->saved_step = UINT64_MAX;
     TRY_GOTO(run_folder_open(&r->folder, config->out, e));
     be->fn->describe(be, r->facts.machine, sizeof r->facts.machine);

@@ -27,38 +27,16 @@ static ddpm_status open_in(const run_folder *r, const char *name, int flags, int
     return DDPM_OK;
 }
 
-/* The lock belongs to the open file, so it cannot outlive the process, and a copy of the folder is free. */
-static ddpm_status take_lock(run_folder *r, err *e)
-{
-    struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    char holder[160] = "";
-    TRY(open_in(r, "LOCK", O_RDWR, &r->lock, e));
-    if (fcntl(r->lock, F_OFD_SETLK, &all)) {
-        if (errno != EAGAIN && errno != EACCES) /* a file system without locks: go on without */
-            return DDPM_OK;
-        const ssize_t n = pread(r->lock, holder, sizeof holder - 1, 0);
-        holder[n > 0 ? n : 0] = '\0';
-        holder[strcspn(holder, "\n")] = '\0';
-        return err_set(e, DDPM_ELOCKED,
-                       "%s: another training is writing there (%s); wait for it, or give another out=", r->path,
-                       holder[0] ? holder : "unknown");
-    }
-    char host[64] = "?";
-    (void)gethostname(host, sizeof host - 1);
-    const int n = snprintf(holder, sizeof holder, "process %ld on %s\n", (long)getpid(), host);
-    if (ftruncate(r->lock, 0) || pwrite(r->lock, holder, (size_t)n, 0) != n) return DDPM_OK; /* only a courtesy */
-    return DDPM_OK;
-}
-
 ddpm_status run_folder_open(run_folder *r, const char *path, err *e)
 {
     memset(r, 0, sizeof *r);
-    r->lock = r->log = r->metrics = -1;
+    r->lock = FOLDER_LOCK_NONE;
+    r->log = r->metrics = -1;
     if (!path[0]) return err_set(e, DDPM_EINVAL, "out: a run needs a folder, e.g. out=runs/first");
     if (strlen(path) >= sizeof r->path) return err_set(e, DDPM_EINVAL, "out: path too long: %.80s...", path);
     memcpy(r->path, path, strlen(path) + 1);
     TRY(dir_make(path, e));
-    TRY(take_lock(r, e));
+    TRY(folder_lock_take(&r->lock, path, "training", e));
     TRY(open_in(r, "log.txt", O_WRONLY | O_APPEND, &r->log, e));
     return open_in(r, "metrics.jsonl", O_RDWR | O_APPEND, &r->metrics, e);
 }
@@ -67,8 +45,8 @@ void run_folder_close(run_folder *r)
 {
     if (r->metrics >= 0) close(r->metrics);
     if (r->log >= 0) close(r->log);
-    if (r->lock >= 0) close(r->lock);
-    r->lock = r->log = r->metrics = -1;
+    folder_lock_release(&r->lock);
+    r->log = r->metrics = -1;
 }
 
 /* The number after "key": in a line, or NaN. */

@@ -5,19 +5,22 @@
 #ifndef DDPM_RUN_FOLDER_H
 #define DDPM_RUN_FOLDER_H
 #include "core/file.h"
+#include "core/folder_lock.h"
 #include "train_state.h"
 #include <stdint.h>
 
 typedef struct run_folder {
     char path[PATH_CAP];
-    int lock; /* descriptor; the system lets go of the lock when the process ends, however it ends */
+    folder_lock lock;
     int log, metrics;
     bool metrics_failed; /* a full disk must not end the training; it is said once */
 } run_folder;
 
+#define RUN_FOLDER_NONE ((run_folder){.lock = {-1, -1}, .log = -1, .metrics = -1})
+
 /* Make the folder where it is missing and take its lock.  DDPM_ELOCKED names the process that has it. */
 DDPM_MUST_CHECK ddpm_status run_folder_open(run_folder *r, const char *path, err *e);
-void run_folder_close(run_folder *r); /* takes a zeroed one with .lock = -1 */
+void run_folder_close(run_folder *r); /* takes RUN_FOLDER_NONE, and a failed one */
 
 /* path/name into out[PATH_CAP]. */
 DDPM_MUST_CHECK ddpm_status run_folder_file(const run_folder *r, const char *name, char *out, err *e);
