@@ -2,36 +2,61 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t stop_signal, save_asked, insisted;
+static const struct handled {
+    int number;
+    bool stops;   /* else it asks for a checkpoint */
+    bool insists; /* a person or a supervisor may repeat it for want of an answer */
+} table[] = {
+    {SIGINT, true, true},   {SIGTERM, true, true},  {SIGHUP, true, false},
+    {SIGXCPU, true, false}, {SIGUSR1, true, false}, {SIGUSR2, false, false},
+};
+enum { HANDLED = sizeof table / sizeof table[0] };
 
-static void on_stop(int number)
+static volatile sig_atomic_t stop_signal, save_asked, insistent_before;
+static struct timespec first_insistent;
+
+/* coreutils' timeout and many supervisors send each signal twice in a moment: to the child and to its group. */
+static bool is_a_second_later(void)
 {
-    if (number != SIGUSR1 && insisted++) _exit(128 + number);
-    if (!stop_signal) stop_signal = number;
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!insistent_before) {
+        insistent_before = 1;
+        first_insistent = now;
+        return false;
+    }
+    const double elapsed =
+        (double)(now.tv_sec - first_insistent.tv_sec) + 1e-9 * (double)(now.tv_nsec - first_insistent.tv_nsec);
+    return elapsed >= 1;
 }
 
-static void on_save(int number)
+static void on_signal(int number)
 {
-    (void)number;
-    save_asked = 1;
+    const int saved_errno = errno;
+    for (int i = 0; i < HANDLED; i++) {
+        if (table[i].number != number) continue;
+        if (table[i].insists && is_a_second_later()) _exit(128 + number);
+        if (!table[i].stops) save_asked = 1;
+        if (table[i].stops && !stop_signal) stop_signal = number;
+    }
+    errno = saved_errno;
 }
 
 ddpm_status interrupt_install(err *e)
 {
-    static const struct {
-        int number;
-        void (*handler)(int);
-    } table[] = {{SIGINT, on_stop}, {SIGTERM, on_stop}, {SIGUSR1, on_stop}, {SIGUSR2, on_save}};
-    struct sigaction action = {.sa_flags = SA_RESTART}; /* a read or write that was under way goes on */
-    stop_signal = save_asked = insisted = 0;
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}; /* a read under way goes on */
+    struct sigaction before;
+    stop_signal = save_asked = insistent_before = 0;
     sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) sigaddset(&action.sa_mask, table[i].number);
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        action.sa_handler = table[i].handler;
-        if (sigaction(table[i].number, &action, NULL) != 0)
-            return err_errno(e, DDPM_EBACKEND, errno, "cannot handle signal %d", table[i].number);
+    for (int i = 0; i < HANDLED; i++) sigaddset(&action.sa_mask, table[i].number);
+    for (int i = 0; i < HANDLED; i++) {
+        const int number = table[i].number;
+        if (sigaction(number, NULL, &before) ||
+            (before.sa_handler != SIG_IGN && sigaction(number, &action, NULL))) /* nohup: ignored stays ignored */
+            return err_errno(e, DDPM_EBACKEND, errno, "cannot handle signal %d", number);
     }
     return DDPM_OK;
 }

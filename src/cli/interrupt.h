@@ -1,9 +1,13 @@
 /* interrupt.h - a polite end for a long run.
  *
- *   INT, TERM   finish the step, save, leave with DDPM_ESAVED; a second one leaves at once, with 128 + its number
- *   USR1        the same request, for batch systems that announce a time limit; any number of them
+ *   INT, TERM   finish the step, save, leave with DDPM_ESAVED; another of the two at least a second after the first
+ *               leaves at once, with 128 + its number
+ *   HUP, XCPU, USR1
+ *               the same request, any number of them: a closed terminal, a limit of processor time, and batch systems
+ *               that announce a time limit
  *   USR2        save, and go on
  *
+ * A signal that was ignored when the program began stays ignored (nohup; jobs in the background of a script).
  * The handlers only take a note; the run looks at it between steps. */
 #ifndef DDPM_INTERRUPT_H
 #define DDPM_INTERRUPT_H
