@@ -9,7 +9,8 @@
 
 static const cli_command commands[] = {
     {"train", "Train a model", "[CONFIG.yaml ...]", 0, CLI_ARGUMENTS, CLI_CONFIG_ARGUMENTS,
-     "out seed resume device precision threads plan_cache cpu cuda data model diffusion train ema ckpt log sample",
+     "out seed resume rewind device precision threads plan_cache cpu cuda data model diffusion train ema ckpt log "
+     "sample",
      cmd_train,
      "A later file wins over an earlier one, and key=value over every file.  INT, TERM and USR1 end the\n"
      "run after a checkpoint (exit code 85: the same command goes on from there, with resume=auto);\n"

@@ -10,12 +10,12 @@
 #include <unistd.h>
 
 static const char TEMPORARY[] = ".tmp-", ASIDE[] = ".old-";
-enum { PREFIX = 5, SUFFIX = 7 }; /* ".tmp-" and "-xxxxxx" */
+enum { PREFIX = 5, SUFFIX = 7 };                                  /* ".tmp-" and "-xxxxxx" */
+static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567"; /* of the suffix */
 
 /* parent/PREFIXname-xxxxxx, which does not exist yet, into out[PATH_CAP]. */
 static ddpm_status fresh_path(char *out, const char *parent, const char *prefix, const char *name, err *e)
 {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567";
     char full[PREFIX + ATOMIC_NAME_CAP + SUFFIX + 1];
     for (int attempt = 0; attempt < 100; attempt++) {
         unsigned char bits[SUFFIX - 1];
@@ -151,34 +151,43 @@ ddpm_status atomic_dir_delete(const char *parent, const char *name, err *e)
     return dir_remove(to, e);
 }
 
-/* .old-NAME-xxxxxx goes back to NAME where that is missing. */
-static ddpm_status sweep_aside(const char *parent, const char *entry, err *e)
+/* Is `entry` a name that fresh_path() makes of `prefix`?  Then the NAME in it, into name[ATOMIC_NAME_CAP]. */
+static bool is_fresh(const char *entry, const char *prefix, char *name)
 {
-    char from[PATH_CAP], to[PATH_CAP], name[ATOMIC_NAME_CAP];
     const size_t n = strlen(entry);
+    if (strncmp(entry, prefix, PREFIX) || n <= PREFIX + SUFFIX || n - PREFIX - SUFFIX >= ATOMIC_NAME_CAP) return false;
+    const char *suffix = entry + n - SUFFIX;
+    if (suffix[0] != '-' || strspn(suffix + 1, letters) != SUFFIX - 1) return false;
+    (void)snprintf(name, ATOMIC_NAME_CAP, "%.*s", (int)(n - PREFIX - SUFFIX), entry + PREFIX);
+    return true;
+}
+
+/* .old-NAME-xxxxxx goes back to NAME where that is missing. */
+static ddpm_status sweep_aside(const char *parent, const char *entry, const char *name, err *e)
+{
+    char from[PATH_CAP], to[PATH_CAP];
     TRY(path_join(from, parent, entry, e));
-    if (n <= PREFIX + SUFFIX || n - PREFIX - SUFFIX >= sizeof name) return DDPM_OK; /* not ours */
-    (void)snprintf(name, sizeof name, "%.*s", (int)(n - PREFIX - SUFFIX), entry + PREFIX);
     TRY(path_join(to, parent, name, e));
     if (path_exists(to)) return dir_remove(from, e);
     if (rename(from, to)) return err_errno(e, DDPM_EIO, errno, "%s: cannot put back %s", to, from);
     return dir_sync(parent, e);
 }
 
-ddpm_status atomic_dir_sweep(const char *parent, err *e)
+static ddpm_status sweep_entry(const char *parent, const char *entry, err *e)
 {
-    ddpm_status st = DDPM_OK;
+    char path[PATH_CAP], name[ATOMIC_NAME_CAP];
+    if (is_fresh(entry, ASIDE, name)) return sweep_aside(parent, entry, name, e);
+    if (!is_fresh(entry, TEMPORARY, name)) return DDPM_OK;
+    TRY(path_join(path, parent, entry, e));
+    return dir_remove(path, e);
+}
+
+void atomic_dir_sweep(const char *parent, notes *left)
+{
     DIR *d = opendir(parent);
-    if (!d && errno == ENOENT) return DDPM_OK;
-    if (!d) return err_errno(e, DDPM_EIO, errno, "%s: cannot open the folder", parent);
-    for (const struct dirent *entry = readdir(d); entry; entry = readdir(d)) {
-        char path[PATH_CAP];
-        if (!strncmp(entry->d_name, ASIDE, PREFIX)) TRY_GOTO(sweep_aside(parent, entry->d_name, e));
-        if (strncmp(entry->d_name, TEMPORARY, PREFIX)) continue;
-        TRY_GOTO(path_join(path, parent, entry->d_name, e));
-        TRY_GOTO(dir_remove(path, e));
+    for (const struct dirent *entry = d ? readdir(d) : NULL; entry; entry = readdir(d)) {
+        err why = {0};
+        if (sweep_entry(parent, entry->d_name, &why) != DDPM_OK) notes_add(left, "%s", why.text);
     }
-done:
-    closedir(d);
-    return st;
+    if (d) closedir(d);
 }

@@ -11,6 +11,7 @@
 #ifndef DDPM_ATOMIC_DIR_H
 #define DDPM_ATOMIC_DIR_H
 #include "core/file.h"
+#include "io/notes.h"
 
 enum { ATOMIC_NAME_CAP = 128 };
 
@@ -29,8 +30,9 @@ DDPM_MUST_CHECK ddpm_status atomic_dir_commit(atomic_dir *t, err *e);
 /* Remove what was written.  Nothing to do after a commit, or when zeroed. */
 void atomic_dir_abort(atomic_dir *t);
 
-/* Clean up after a crash: remove .tmp-*, put a set-aside folder back or remove it.  A missing parent is fine. */
-DDPM_MUST_CHECK ddpm_status atomic_dir_sweep(const char *parent, err *e);
+/* Clean up after a crash: remove .tmp-NAME-xxxxxx, put a set-aside folder back or remove it.  What cannot be cleaned
+ * up is in the notes and stays: it is in nobody's way.  A missing parent is fine. */
+void atomic_dir_sweep(const char *parent, notes *left);
 
 /* rm -r parent/name that never leaves half a folder under its name: it is renamed to .tmp-* first. */
 DDPM_MUST_CHECK ddpm_status atomic_dir_delete(const char *parent, const char *name, err *e);

@@ -216,7 +216,8 @@ ddpm_status checkpoint_verify(const char *dir, err *e)
     json_in j = json_in_file(path, e);
     const json_t *files = json_in_get(&j, "files");
     const int format = json_in_int(&j, "format", 0, 1, 1);
-    if (!json_is_object(files) || format != 1) json_in_fail(&j, "damaged, or written by a later version");
+    if (!json_is_object(files) || json_object_size(files) == 0 || format != 1)
+        json_in_fail(&j, "damaged, or written by a later version");
     ddpm_status st = j.st;
     json_object_foreach((json_t *)(uintptr_t)files, name, info)
     {
@@ -228,19 +229,22 @@ ddpm_status checkpoint_verify(const char *dir, err *e)
 
 /* ---- choosing and removing ---- */
 
-ddpm_status checkpoint_newest_good(const char *ckpt, char *out, notes *n, err *e)
+/* Look at the checkpoints there, newest first, until one verifies.  *gone: one was removed while it was looked at. */
+static ddpm_status search(const char *ckpt, char *out, notes *n, bool *gone, err *e)
 {
     char name[CHECKPOINT_NAME_CAP];
     int64_t *steps;
     int count;
     bool good = false;
     err why = {DDPM_OK, ""};
+    *gone = false;
     TRY(checkpoint_list(ckpt, &steps, &count, e));
-    for (int i = 0; i < count && !good; i++) {
+    for (int i = 0; i < count && !good && !*gone; i++) {
         ddpm_status st = path_join(out, ckpt, checkpoint_name(name, steps[i]), &why);
         if (st == DDPM_OK) st = checkpoint_verify(out, &why);
         good = st == DDPM_OK;
-        if (!good) notes_add(n, "skipped %s: %s", name, why.text);
+        *gone = !good && !path_exists(out);
+        if (!good && !*gone) notes_add(n, "skipped %s: %s", name, why.text);
     }
     if (good && why.status != DDPM_OK) notes_add(n, "fell back to %s", name);
     mem_free(steps);
@@ -250,16 +254,58 @@ ddpm_status checkpoint_newest_good(const char *ckpt, char *out, notes *n, err *e
                    why.text);
 }
 
-ddpm_status checkpoint_prune(const char *ckpt, int keep, err *e)
+ddpm_status checkpoint_newest_good(const char *ckpt, char *out, notes *n, err *e)
+{
+    enum { ATTEMPTS = 100 }; /* each time a newer checkpoint has been saved meanwhile */
+    ddpm_status st = DDPM_OK;
+    bool gone = true;
+    for (int i = 0; i < ATTEMPTS && gone; i++) {
+        notes found = {.text = ""};
+        st = search(ckpt, out, &found, &gone, e);
+        if (!gone && found.text[0]) notes_add(n, "%s", found.text);
+    }
+    return st;
+}
+
+ddpm_status checkpoint_known_add(checkpoint_known *k, int64_t step, err *e)
+{
+    TRY(mem_grow(&k->step, &k->capacity, k->n + 1, sizeof *k->step, "list of checkpoints", e));
+    k->step[k->n++] = step;
+    return DDPM_OK;
+}
+
+void checkpoint_known_free(checkpoint_known *k)
+{
+    free(k->step);
+    *k = (checkpoint_known){.n = 0};
+}
+
+static bool is_whole(const char *ckpt, int64_t step, checkpoint_known *known)
+{
+    char name[CHECKPOINT_NAME_CAP], path[PATH_CAP];
+    for (int i = 0; i < known->n; i++)
+        if (known->step[i] == step) return true;
+    return path_join(path, ckpt, checkpoint_name(name, step), NULL) == DDPM_OK &&
+           checkpoint_verify(path, NULL) == DDPM_OK && checkpoint_known_add(known, step, NULL) == DDPM_OK;
+}
+
+ddpm_status checkpoint_prune(const char *ckpt, const checkpoint_order *order, checkpoint_known *known, notes *left,
+                             err *e)
 {
     char name[CHECKPOINT_NAME_CAP];
     int64_t *steps;
-    int n;
-    ddpm_status st = DDPM_OK;
-    if (keep < 1) return err_set(e, DDPM_EINVAL, "%s: at least 1 checkpoint must be kept, not %d", ckpt, keep);
+    int n, whole = 0;
+    if (order->keep < 1)
+        return err_set(e, DDPM_EINVAL, "%s: at least 1 checkpoint must be kept, not %d", ckpt, order->keep);
     TRY(checkpoint_list(ckpt, &steps, &n, e));
-    for (int i = n - 1; i >= keep && st == DDPM_OK; i--)
-        st = atomic_dir_delete(ckpt, checkpoint_name(name, steps[i]), e);
+    for (int i = 0; i < n; i++) {
+        err why = {0};
+        if (steps[i] > order->newest) continue;
+        if (whole < order->keep)
+            whole += is_whole(ckpt, steps[i], known);
+        else if (steps[i] != order->never && atomic_dir_delete(ckpt, checkpoint_name(name, steps[i]), &why) != DDPM_OK)
+            notes_add(left, "%s", why.text);
+    }
     mem_free(steps);
-    return st;
+    return DDPM_OK;
 }

@@ -29,10 +29,28 @@ DDPM_MUST_CHECK ddpm_status checkpoint_seal(const char *dir, err *e);
 DDPM_MUST_CHECK ddpm_status checkpoint_verify(const char *dir, err *e);
 
 /* The newest checkpoint in `ckpt` that verifies, into out[PATH_CAP].  Every newer one that does not is
- * in the notes, with its fault.  DDPM_ENOINPUT: there is none at all; DDPM_EDATA: none is whole. */
+ * in the notes, with its fault.  One that another process removes meanwhile makes it look again.
+ * DDPM_ENOINPUT: there is none at all; DDPM_EDATA: none is whole. */
 DDPM_MUST_CHECK ddpm_status checkpoint_newest_good(const char *ckpt, char *out, notes *n, err *e);
 
-/* Remove all but the newest `keep` (at least 1).  To be called after the commit. */
-DDPM_MUST_CHECK ddpm_status checkpoint_prune(const char *ckpt, int keep, err *e);
+/* Checkpoints that this process has written or verified.  Zeroed: none; free with checkpoint_known_free(). */
+typedef struct checkpoint_known {
+    int64_t *step;
+    int n, capacity;
+} checkpoint_known;
+
+DDPM_MUST_CHECK ddpm_status checkpoint_known_add(checkpoint_known *k, int64_t step, err *e);
+void checkpoint_known_free(checkpoint_known *k);
+
+typedef struct checkpoint_order {
+    int64_t newest; /* step of the one just saved; later ones are another run's affair: they stay and do not count */
+    int64_t never;  /* step of one that stays in any case; -1: none */
+    int keep;       /* how many to keep, at least 1 */
+} checkpoint_order;
+
+/* Remove the checkpoints that are older than the newest `keep` whole ones.  Damaged ones do not count.  Each is
+ * verified once, and then known.  What cannot be removed is in the notes: that is no failure of what was saved. */
+DDPM_MUST_CHECK ddpm_status checkpoint_prune(const char *ckpt, const checkpoint_order *order, checkpoint_known *known,
+                                             notes *left, err *e);
 
 #endif

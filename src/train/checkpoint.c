@@ -4,6 +4,7 @@
 #include "io/checkpoint_dir.h"
 #include "io/json_in.h"
 #include "io/json_out.h"
+#include "io/pipeline.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@ static const struct {
     const char *file;
 } moments[] = {{ARENA_M, "training/exp_avg.safetensors"}, {ARENA_V, "training/exp_avg_sq.safetensors"}};
 
+#define STATE       "training/state.json"
 #define RAW_WEIGHTS "training/weights.safetensors"
 #define EMA_WEIGHTS "unet/diffusion_pytorch_model.safetensors"
 
@@ -26,7 +28,7 @@ static ddpm_status write_state(const char *dir, const train_state *s, const chec
 {
     char path[PATH_CAP], hash[20];
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, facts->dataset_hash);
-    TRY(path_join(path, dir, "training/state.json", e));
+    TRY(path_join(path, dir, STATE, e));
     json_out j = json_out_begin(false, e);
     json_out_open(&j, NULL, '{');
     json_out_int(&j, "format", FORMAT);
@@ -88,8 +90,7 @@ ddpm_status checkpoint_save(const char *ckpt_dir, const model *m, trainer *t, co
         atomic_dir_abort(&folder);
         return st;
     }
-    TRY(atomic_dir_commit(&folder, e));
-    return checkpoint_prune(ckpt_dir, config->ckpt.keep, e);
+    return atomic_dir_commit(&folder, e);
 }
 
 static int64_t counter(json_in *j, const char *key)
@@ -106,36 +107,63 @@ static const char *text_of(json_in *j, const char *key)
     return text ? text : "";
 }
 
-static ddpm_status read_state(const char *dir, train_state *s, checkpoint_facts *facts, err *e)
+static double power(json_in *j, const char *key)
+{
+    const double v = json_in_real(j, key, -1, 0, 1);
+    if (v < 0) json_in_fail(j, "%s is missing", key);
+    return v;
+}
+
+ddpm_status checkpoint_read_state(const char *dir, train_state *s, checkpoint_facts *facts, err *e)
 {
     char path[PATH_CAP];
-    TRY(path_join(path, dir, "training/state.json", e));
+    TRY(path_join(path, dir, STATE, e));
     json_in j = json_in_file(path, e);
-    if (json_in_int(&j, "format", FORMAT, 0, 1000) != FORMAT)
+    if (json_in_int(&j, "format", 0, 0, 1000) != FORMAT)
         json_in_fail(&j, "written by another version of this program (format is not %d)", FORMAT);
     *s = (train_state){.seed = (uint64_t)counter(&j, "seed"),
                        .sample = (uint64_t)counter(&j, "sample"),
                        .step = (uint64_t)counter(&j, "step"),
                        .updates = (uint64_t)counter(&j, "updates"),
                        .skipped = (uint64_t)counter(&j, "skipped"),
-                       .beta1_pow = json_in_real(&j, "beta1_pow", 1, 0, 1),
-                       .beta2_pow = json_in_real(&j, "beta2_pow", 1, 0, 1)};
+                       .beta1_pow = power(&j, "beta1_pow"),
+                       .beta2_pow = power(&j, "beta2_pow")};
     facts->dataset_hash = strtoull(text_of(&j, "dataset"), NULL, 16);
     (void)snprintf(facts->machine, sizeof facts->machine, "%s", text_of(&j, "machine"));
     (void)text_of(&j, "version");
     return json_in_close(&j, NULL);
 }
 
-ddpm_status checkpoint_restore(const char *dir, model *m, trainer *t, checkpoint_facts *facts, err *e)
+ddpm_status checkpoint_find(const char *path, char *out, notes *n, err *e)
+{
+    char inside[PATH_CAP];
+    pipeline ignored;
+    int64_t *steps;
+    int count;
+    if (!path_exists(path))
+        return err_set(e, DDPM_ENOINPUT,
+                       "resume: '%s': no such folder; give never, auto, a checkpoint's folder or a run's", path);
+    TRY(path_join(inside, path, STATE, e));
+    if (path_exists(inside)) {
+        (void)snprintf(out, PATH_CAP, "%s", path);
+        return checkpoint_verify(path, e);
+    }
+    TRY(path_join(inside, path, "ckpt", e));
+    for (const char *dir = inside; dir; dir = dir == inside ? path : NULL) {
+        if (!path_is_dir(dir)) continue;
+        TRY(checkpoint_list(dir, &steps, &count, e));
+        mem_free(steps);
+        if (count > 0) return checkpoint_newest_good(dir, out, n, e);
+    }
+    if (pipeline_find(path, &ignored, NULL, NULL) == DDPM_OK)
+        return err_set(e, DDPM_EDATA,
+                       "%s: a model, not a checkpoint of a training; start from it with model.init_from=", path);
+    return err_set(e, DDPM_EDATA, "resume: '%s': neither a checkpoint (training/state.json) nor a run with one", path);
+}
+
+ddpm_status checkpoint_restore(const char *dir, const train_state *state, model *m, trainer *t, err *e)
 {
     char path[PATH_CAP];
-    train_state state;
-    TRY(path_join(path, dir, "training/state.json", e));
-    if (!path_exists(path))
-        return err_set(e, DDPM_EDATA,
-                       "%s: a model, not a checkpoint of a training; start from it with model.init_from=", dir);
-    TRY(checkpoint_verify(dir, e));
-    TRY(read_state(dir, &state, facts, e));
     TRY(path_join(path, dir, RAW_WEIGHTS, e));
     const bool raw = path_exists(path);
     if (!raw) TRY(path_join(path, dir, EMA_WEIGHTS, e));
@@ -148,5 +176,5 @@ ddpm_status checkpoint_restore(const char *dir, model *m, trainer *t, checkpoint
         TRY(path_join(path, dir, moments[i].file, e));
         TRY(params_load(m->store, moments[i].arena, path, NULL, e));
     }
-    return trainer_restore(t, &state, e);
+    return trainer_restore(t, state, e);
 }

@@ -20,13 +20,20 @@ typedef struct checkpoint_facts {
     char machine[160]; /* threads, library and instruction set, from the backend */
 } checkpoint_facts;
 
-/* Write ckpt_dir/step_XXXXXXXX as one transaction, then drop all but the newest `keep`.
- * On failure the older checkpoints are as they were. */
+/* Write ckpt_dir/step_XXXXXXXX as one transaction.  On failure the older checkpoints are as they were. */
 DDPM_MUST_CHECK ddpm_status checkpoint_save(const char *ckpt_dir, const model *m, trainer *t, const ddpm_config *config,
                                             const checkpoint_facts *facts, err *e);
 
-/* Load one checkpoint folder into a trainer that has memory.  DDPM_EDATA: not one of a training run, or of
- * another network; the trainer is then not to be used. */
-DDPM_MUST_CHECK ddpm_status checkpoint_restore(const char *dir, model *m, trainer *t, checkpoint_facts *facts, err *e);
+/* What resume=path means, into out[PATH_CAP]: `path` itself where it is a checkpoint, the newest whole one of a run or
+ * of a folder of checkpoints (what was skipped is in the notes).  It is verified.
+ * DDPM_ENOINPUT: nothing is there; DDPM_EDATA: damaged, or no checkpoint of a training. */
+DDPM_MUST_CHECK ddpm_status checkpoint_find(const char *path, char *out, notes *n, err *e);
+
+/* Counters, seed and facts of a checkpoint.  DDPM_EDATA: not whole, or written by another version. */
+DDPM_MUST_CHECK ddpm_status checkpoint_read_state(const char *dir, train_state *s, checkpoint_facts *facts, err *e);
+
+/* Load the weights and moments of a checkpoint, which was verified, and its state into a trainer that has memory.
+ * DDPM_EDATA: of another network; the trainer is then not to be used. */
+DDPM_MUST_CHECK ddpm_status checkpoint_restore(const char *dir, const train_state *state, model *m, trainer *t, err *e);
 
 #endif

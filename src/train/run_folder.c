@@ -1,173 +1,238 @@
 #include "train/run_folder.h"
-#include "core/clock.h"
 #include "core/mem.h"
-#include "io/svg_plot.h"
+#include "io/checkpoint_dir.h"
+#include "train/run_metrics.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { MAX_METRICS = 1 << 30 };
+/* The longest name below the folder: a file of a checkpoint that is being written. */
+static const char LONGEST[] =
+    "/ckpt/.tmp-step_999999999999999999-abcdef/unet/diffusion_pytorch_model.safetensors.tmp-abcdef";
 
 ddpm_status run_folder_file(const run_folder *r, const char *name, char *out, err *e)
 {
     return path_join(out, r->path, name, e);
 }
 
-static ddpm_status open_in(const run_folder *r, const char *name, int flags, int *fd, err *e)
+/* ---- whose it is --------------------------------------------------------------------------------- */
+
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+bool run_folder_is_input(const run_folder *r, const ddpm_config *config, const char *name)
+{
+    char path[PATH_CAP];
+    if (run_folder_file(r, name, path, NULL) != DDPM_OK) return false;
+    for (int i = 0; i < config->files; i++)
+        if (is_same_file(path, config->file[i])) return true;
+    return false;
+}
+
+/* Does the file begin with this?  '0' stands for any digit. */
+static bool begins(const char *path, const char *pattern)
+{
+    char text[128] = "";
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) close(fd);
+    if (n < (ssize_t)strlen(pattern)) return false;
+    for (size_t i = 0; pattern[i]; i++) {
+        const bool digit = text[i] >= '0' && text[i] <= '9';
+        if (pattern[i] == '0' ? !digit : text[i] != pattern[i]) return false;
+    }
+    return true;
+}
+
+static bool is_empty_file(const char *path)
+{
+    struct stat info;
+    return !lstat(path, &info) && S_ISREG(info.st_mode) && info.st_size == 0;
+}
+
+/* No entries, or only what a file system of its own begins with. */
+static bool is_empty_folder(const char *path)
+{
+    bool empty = true;
+    DIR *d = opendir(path);
+    if (!d) return false;
+    for (const struct dirent *entry = readdir(d); entry; entry = readdir(d))
+        empty &= !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") || !strcmp(entry->d_name, "lost+found");
+    closedir(d);
+    return empty;
+}
+
+/* A run that has written down its first line, or saved. */
+static bool is_run(const run_folder *r)
+{
+    char path[PATH_CAP];
+    int64_t *steps;
+    int n;
+    if (run_folder_file(r, "log.txt", path, NULL) == DDPM_OK && begins(path, "0000-00-00T00:00:00Z device: "))
+        return true;
+    if (checkpoint_list(r->ckpt, &steps, &n, NULL) != DDPM_OK) return false;
+    mem_free(steps);
+    return n > 0;
+}
+
+/* May it lie in the folder of a run that has yet to begin? */
+static bool may_be_there(const run_folder *r, const ddpm_config *config, const char *name)
+{
+    static const struct {
+        const char *name, *begins;
+    } begun[] = {
+        {FOLDER_LOCK_FILE, "process "}, {"log.txt", NULL}, {"metrics.jsonl", NULL}, {"plans.txt", "ddpm plans "}};
+    char path[PATH_CAP];
+    if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, "lost+found")) return true;
+    if (run_folder_file(r, name, path, NULL) != DDPM_OK) return false;
+    for (size_t i = 0; i < sizeof begun / sizeof *begun; i++)
+        if (!strcmp(name, begun[i].name))
+            return is_empty_file(path) || (begun[i].begins && begins(path, begun[i].begins));
+    if (!strcmp(name, "ckpt") || !strcmp(name, "samples")) return is_empty_folder(path);
+    return run_folder_is_input(r, config, name);
+}
+
+static ddpm_status check_owner(const run_folder *r, const ddpm_config *config, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    if (is_run(r)) return DDPM_OK;
+    DIR *d = opendir(r->path);
+    if (!d) return err_errno(e, DDPM_EIO, errno, "%s: cannot open the folder", r->path);
+    for (const struct dirent *entry = readdir(d); entry && st == DDPM_OK; entry = readdir(d))
+        if (!may_be_there(r, config, entry->d_name))
+            st = err_set(e, DDPM_EINVAL,
+                         "%s: holds '%.100s', and no run; give a new or an empty folder as out=, or a run's", r->path,
+                         entry->d_name);
+    closedir(d);
+    return st;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------- */
+
+static ddpm_status open_lines(const run_folder *r, const char *name, line_file *f, err *e)
 {
     char path[PATH_CAP];
     TRY(run_folder_file(r, name, path, e));
-    *fd = open(path, flags | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (*fd < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot open", path);
-    return DDPM_OK;
+    return line_file_open(f, path, e);
 }
 
-ddpm_status run_folder_open(run_folder *r, const char *path, err *e)
+static ddpm_status open_all(run_folder *r, const ddpm_config *config, err *e)
 {
-    memset(r, 0, sizeof *r);
-    r->lock = FOLDER_LOCK_NONE;
-    r->log = r->metrics = -1;
-    if (!path[0]) return err_set(e, DDPM_EINVAL, "out: a run needs a folder, e.g. out=runs/first");
-    if (strlen(path) >= sizeof r->path) return err_set(e, DDPM_EINVAL, "out: path too long: %.80s...", path);
-    memcpy(r->path, path, strlen(path) + 1);
-    TRY(dir_make(path, e));
-    TRY(folder_lock_take(&r->lock, path, "training", e));
-    TRY(open_in(r, "log.txt", O_WRONLY | O_APPEND, &r->log, e));
-    return open_in(r, "metrics.jsonl", O_RDWR | O_APPEND, &r->metrics, e);
+    TRY(dir_make(r->path, e));
+    TRY(check_owner(r, config, e));
+    TRY(folder_lock_take(&r->lock, r->path, "training", e));
+    TRY(dir_make(r->ckpt, e));
+    if (access(r->ckpt, W_OK | X_OK)) return err_errno(e, DDPM_EIO, errno, "%s: cannot be written to", r->ckpt);
+    TRY(open_lines(r, "log.txt", &r->log, e));
+    return open_lines(r, "metrics.jsonl", &r->metrics, e);
+}
+
+ddpm_status run_folder_open(run_folder *r, const ddpm_config *config, err *e)
+{
+    *r = RUN_FOLDER_NONE;
+    if (!config->out[0]) return err_set(e, DDPM_EINVAL, "out: a run needs a folder, e.g. out=runs/first");
+    if (strlen(config->out) + strlen(LONGEST) >= PATH_CAP)
+        return err_set(e, DDPM_EINVAL, "out: path too long (at most %zu bytes): %.80s...",
+                       PATH_CAP - 1 - strlen(LONGEST), config->out);
+    (void)snprintf(r->path, sizeof r->path, "%s", config->out);
+    TRY(path_join(r->ckpt, r->path, "ckpt", e));
+    const ddpm_status st = open_all(r, config, e);
+    if (st != DDPM_OK) run_folder_close(r);
+    return st;
 }
 
 void run_folder_close(run_folder *r)
 {
-    if (r->metrics >= 0) close(r->metrics);
-    if (r->log >= 0) close(r->log);
+    line_file_close(&r->metrics);
+    line_file_close(&r->log);
     folder_lock_release(&r->lock);
-    r->log = r->metrics = -1;
 }
 
-/* The number after "key": in a line, or NaN. */
-static double field(const char *line, const char *key)
-{
-    const char *at = strstr(line, key);
-    char *end;
-    if (!at) return NAN;
-    at += strlen(key);
-    const double v = strtod(at, &end);
-    return end == at ? NAN : v;
-}
+/* ---- going back ---------------------------------------------------------------------------------- */
 
-static ddpm_status read_metrics(const run_folder *r, char **text, size_t *size, err *e)
+/* ckpt/aside_NNN, the first that is not there. */
+static ddpm_status make_aside(run_folder *r, err *e)
 {
-    char path[PATH_CAP];
-    TRY(run_folder_file(r, "metrics.jsonl", path, e));
-    return file_read(path, MAX_METRICS, text, size, e);
-}
-
-ddpm_status run_folder_rewind(run_folder *r, uint64_t step, err *e)
-{
-    char *text;
-    size_t size, keep = 0;
-    TRY(read_metrics(r, &text, &size, e));
-    while (keep < size) {
-        const char *end = memchr(text + keep, '\n', size - keep);
-        if (!end || !(field(text + keep, "\"step\":") <= (double)step)) break; /* cut short by a crash, or later */
-        keep = (size_t)(end - text) + 1;
+    if (r->aside[0]) return DDPM_OK;
+    for (int i = 1; i < 1000; i++) {
+        char name[16], path[PATH_CAP];
+        (void)snprintf(name, sizeof name, "aside_%03d", i);
+        TRY(path_join(path, r->ckpt, name, e));
+        if (mkdir(path, 0777) == 0) {
+            memcpy(r->aside, path, sizeof path);
+            return DDPM_OK;
+        }
+        if (errno != EEXIST) return err_errno(e, DDPM_EIO, errno, "%s: cannot create the folder", path);
     }
-    mem_free(text);
-    if (ftruncate(r->metrics, (off_t)keep))
-        return err_errno(e, DDPM_EIO, errno, "%s/metrics.jsonl: cannot cut", r->path);
+    return err_set(e, DDPM_EIO, "%s: aside_001 to aside_999 are taken; remove those you do not need", r->ckpt);
+}
+
+ddpm_status run_folder_set_aside(run_folder *r, int64_t step, err *e)
+{
+    char name[CHECKPOINT_NAME_CAP], from[PATH_CAP], to[PATH_CAP];
+    TRY(make_aside(r, e));
+    TRY(path_join(from, r->ckpt, checkpoint_name(name, step), e));
+    TRY(path_join(to, r->aside, name, e));
+    if (rename(from, to)) return err_errno(e, DDPM_EIO, errno, "%s: cannot be moved to %s", from, r->aside);
     return DDPM_OK;
 }
 
-static bool append(int fd, const char *text, int n) { return n > 0 && write(fd, text, (size_t)n) == n; }
+static ddpm_status keep_a_copy(run_folder *r, const char *path, err *e)
+{
+    char copy[PATH_CAP], *text;
+    size_t size;
+    TRY(make_aside(r, e));
+    TRY(path_join(copy, r->aside, "metrics.jsonl", e));
+    TRY(file_read(path, SIZE_MAX, &text, &size, e));
+    const ddpm_status st = file_write(copy, text, size, true, e);
+    mem_free(text);
+    return st;
+}
+
+static ddpm_status replace_metrics(run_folder *r, const char *path, const run_metrics_past *past, err *e)
+{
+    TRY(file_replace(path, past->kept, past->kept_bytes, e));
+    line_file_close(&r->metrics);
+    return line_file_open(&r->metrics, path, e);
+}
+
+ddpm_status run_folder_rewind(run_folder *r, uint64_t step, bool again, notes *n, err *e)
+{
+    char path[PATH_CAP];
+    run_metrics_past past;
+    ddpm_status st = DDPM_OK;
+    TRY(run_folder_file(r, "metrics.jsonl", path, e));
+    TRY(run_metrics_read(path, step, &past, e));
+    if (past.kept_bytes == past.bytes) goto done;
+    if (past.unreadable > 0 || (past.later > 0 && !again)) {
+        TRY_GOTO(keep_a_copy(r, path, e));
+        notes_add(n, "%s: %lld later and %lld unreadable lines left out; the whole file is in %s", path,
+                  (long long)past.later, (long long)past.unreadable, r->aside);
+    }
+    TRY_GOTO(replace_metrics(r, path, &past, e));
+done:
+    mem_free(past.kept);
+    return st;
+}
+
+/* ---- the log ------------------------------------------------------------------------------------- */
 
 void run_folder_log(run_folder *r, const char *text)
 {
     char line[1200], stamp[40];
     const time_t now = time(NULL);
     struct tm parts;
-    if (r->log < 0) return;
     (void)strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &parts));
     const int n = snprintf(line, sizeof line, "%s %s\n", stamp, text);
-    (void)append(r->log, line, n < (int)sizeof line ? n : (int)sizeof line - 1);
-}
-
-/* JSON has no NaN: it is written as a text. */
-static int put(char *to, size_t cap, const char *key, double v)
-{
-    return snprintf(to, cap, isfinite(v) ? ",\"%s\":%.9g" : ",\"%s\":\"%g\"", key, v);
-}
-
-bool run_folder_metrics(run_folder *r, const run_metrics *m)
-{
-    char line[512];
-    struct timespec now;
-    const train_state *s = m->state;
-    clock_gettime(CLOCK_REALTIME, &now);
-    int n = snprintf(line, sizeof line, "{\"t\":%.3f,\"step\":%llu,\"kimg\":%.3f",
-                     (double)now.tv_sec + 1e-9 * (double)now.tv_nsec, (unsigned long long)s->step,
-                     (double)s->sample / 1000);
-    n += put(line + n, sizeof line - (size_t)n, "loss", (double)s->loss);
-    n += put(line + n, sizeof line - (size_t)n, "grad_norm", (double)s->grad_norm);
-    n += put(line + n, sizeof line - (size_t)n, "lr", (double)s->lr);
-    n += put(line + n, sizeof line - (size_t)n, "img_s", m->images_per_second);
-    n += put(line + n, sizeof line - (size_t)n, "data_s", m->data_seconds);
-    n += snprintf(line + n, sizeof line - (size_t)n, ",\"skipped\":%llu}\n", (unsigned long long)s->skipped);
-    if (!append(r->metrics, line, n)) r->metrics_failed = true;
-    return !r->metrics_failed;
-}
-
-typedef struct curve {
-    double *step, *value, *smooth;
-    int n, cap_step, cap_value, cap_smooth;
-} curve;
-
-/* The strong line: an average over about the last 2% of the points, without a bias towards the start. */
-static void smooth(curve *c)
-{
-    const double keep = 1 - 1 / (1 + 0.02 * c->n);
-    double sum = 0, weight = 0;
-    for (int i = 0; i < c->n; i++) {
-        if (isfinite(c->value[i])) sum = sum * keep + c->value[i], weight = weight * keep + 1;
-        c->smooth[i] = weight > 0 ? sum / weight : NAN;
-    }
-}
-
-static ddpm_status read_curve(char *text, curve *c, err *e)
-{
-    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
-        *end = '\0';
-        const double step = field(line, "\"step\":");
-        if (!isfinite(step)) continue;
-        TRY(mem_grow(&c->step, &c->cap_step, c->n + 1, sizeof(double), "loss curve", e));
-        TRY(mem_grow(&c->value, &c->cap_value, c->n + 1, sizeof(double), "loss curve", e));
-        TRY(mem_grow(&c->smooth, &c->cap_smooth, c->n + 1, sizeof(double), "loss curve", e));
-        c->step[c->n] = step;
-        c->value[c->n++] = field(line, "\"loss\":");
-    }
-    return DDPM_OK;
-}
-
-ddpm_status run_folder_plot(const run_folder *r, err *e)
-{
-    char *text = NULL, path[PATH_CAP];
-    size_t size;
-    curve c = {0};
-    ddpm_status st = DDPM_OK;
-    TRY_GOTO(read_metrics(r, &text, &size, e));
-    TRY_GOTO(read_curve(text, &c, e));
-    smooth(&c);
-    TRY_GOTO(run_folder_file(r, "loss.svg", path, e));
-    TRY_GOTO(svg_plot_loss(path, "Training loss",
-                           &(svg_series){.n = c.n, .step = c.step, .value = c.value, .smooth = c.smooth}, e));
-done:
-    mem_free(text);
-    free(c.step);
-    free(c.value);
-    free(c.smooth);
-    return st;
+    if (n >= (int)sizeof line) line[sizeof line - 2] = '\n';
+    (void)line_file_append(&r->log, line, n < (int)sizeof line ? (size_t)n : sizeof line - 1);
 }

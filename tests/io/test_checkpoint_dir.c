@@ -30,6 +30,15 @@ static void make_checkpoint(const char *dir, int seed)
     cr_assert_eq(checkpoint_verify(dir, &e), DDPM_OK, "%s", e.text);
 }
 
+static ddpm_status prune(const char *dir, int64_t newest, int keep)
+{
+    checkpoint_known known = {.n = 0};
+    const ddpm_status st =
+        checkpoint_prune(dir, &(checkpoint_order){.newest = newest, .never = -1, .keep = keep}, &known, NULL, NULL);
+    checkpoint_known_free(&known);
+    return st;
+}
+
 static void flip(const char *path, int64_t bit)
 {
     unsigned char c;
@@ -199,16 +208,64 @@ Test(checkpoint_dir, prune_keeps_the_newest)
         char name[CHECKPOINT_NAME_CAP];
         make_checkpoint(in_dir(dir, checkpoint_name(name, 10 * i)), i);
     }
-    cr_assert_eq(checkpoint_prune(dir, 0, &e), DDPM_EINVAL);
-    cr_assert_eq(checkpoint_prune(dir, 5, &e), DDPM_OK, "%s", e.text);
+    cr_assert_eq(prune(dir, 50, 0), DDPM_EINVAL);
+    cr_assert_eq(prune(dir, 50, 5), DDPM_OK);
     cr_assert_eq(checkpoint_list(dir, &steps, &n, &e), DDPM_OK, "%s", e.text);
     cr_assert_eq(n, 5);
     mem_free(steps);
-    cr_assert_eq(checkpoint_prune(dir, 2, &e), DDPM_OK, "%s", e.text);
+    cr_assert_eq(prune(dir, 50, 2), DDPM_OK);
     cr_assert_eq(checkpoint_list(dir, &steps, &n, &e), DDPM_OK, "%s", e.text);
     cr_assert_eq(n, 2);
     cr_assert_eq(steps[0] * 1000 + steps[1], 50040);
     mem_free(steps);
+    scratch_remove(dir);
+}
+
+/* The steps that are left of 10, 20 .. 50, where some are damaged, as a number of that many digits in base 10. */
+static int left_of(int damaged, const checkpoint_order *order)
+{
+    char dir[PATH_CAP];
+    int64_t *steps;
+    int n, left = 0;
+    err e = {0};
+    checkpoint_known known = {.n = 0};
+    scratch_make(dir);
+    for (int i = 1; i <= 5; i++) {
+        char name[CHECKPOINT_NAME_CAP], path[PATH_CAP];
+        (void)snprintf(path, sizeof path, "%s", in_dir(dir, checkpoint_name(name, 10 * i)));
+        make_checkpoint(path, i);
+        if (damaged >> i & 1) flip(in_dir(path, "unet/w.safetensors"), 8);
+    }
+    cr_assert_eq(checkpoint_prune(dir, order, &known, NULL, &e), DDPM_OK, "%s", e.text);
+    cr_assert_eq(checkpoint_list(dir, &steps, &n, &e), DDPM_OK, "%s", e.text);
+    for (int i = n - 1; i >= 0; i--) left = 10 * left + (int)(steps[i] / 10);
+    mem_free(steps);
+    checkpoint_known_free(&known);
+    scratch_remove(dir);
+    return left;
+}
+
+/* faults A1: the highest numbers were kept, whole or not, and the one just saved was not. */
+Test(checkpoint_dir, prune_counts_whole_ones_and_never_takes_the_one_just_saved)
+{
+    enum { BIT3 = 1 << 3, BIT4 = 1 << 4, BIT5 = 1 << 5 };
+    cr_expect_eq(left_of(0, &(checkpoint_order){.newest = 50, .never = -1, .keep = 1}), 5);
+    cr_expect_eq(left_of(BIT4, &(checkpoint_order){.newest = 50, .never = -1, .keep = 2}), 345);
+    cr_expect_eq(left_of(BIT3 | BIT4, &(checkpoint_order){.newest = 50, .never = -1, .keep = 3}), 12345);
+    cr_expect_eq(left_of(BIT5, &(checkpoint_order){.newest = 40, .never = -1, .keep = 1}), 45, "a later one");
+    cr_expect_eq(left_of(0, &(checkpoint_order){.newest = 30, .never = -1, .keep = 2}), 2345, "later ones");
+    cr_expect_eq(left_of(BIT5, &(checkpoint_order){.newest = 50, .never = -1, .keep = 1}), 45, "the last whole one");
+    cr_expect_eq(left_of(0, &(checkpoint_order){.newest = 50, .never = 20, .keep = 1}), 25);
+}
+
+/* faults D: an empty list of files verified. */
+Test(checkpoint_dir, a_seal_over_nothing_is_none)
+{
+    char dir[PATH_CAP];
+    err e = {0};
+    make_checkpoint(scratch_make(dir), 1);
+    put_file(in_dir(dir, "training/integrity.json"), "{\"files\": {}, \"format\": 1}");
+    cr_expect_eq(checkpoint_verify(dir, &e), DDPM_EDATA);
     scratch_remove(dir);
 }
 

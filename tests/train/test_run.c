@@ -2,10 +2,12 @@
  * goes wrong on the way is said and loses nothing. */
 #include "core/file.h"
 #include "core/mem.h"
+#include "data/image.h"
 #include "io/checkpoint_dir.h"
 #include "support/ok.h"
 #include "train/checkpoint.h"
 #include "train/run.h"
+#include "train/run_folder.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -254,8 +256,8 @@ Test(run, refuses_what_would_lose_or_mix_something)
     cr_assert_not_null(strstr(why.text, "resume=auto"), "%s", why.text);
     OK(config_assign(&whole, NULL, "resume=auto", &why));
     OK(config_assign(&whole, NULL, "model.block_out_channels=8,24", &why));
-    cr_assert_eq(train(&whole, 0, NULL), DDPM_EDATA);
-    cr_assert_not_null(strstr(why.text, "shape"), "%s", why.text);
+    cr_assert_eq(train(&whole, 0, NULL), DDPM_EINVAL); /* faults D, F19c: tensors' shapes were listed */
+    cr_assert_not_null(strstr(why.text, "model.block_out_channels was another"), "%s", why.text);
     OK(config_assign(&whole, NULL, "model.block_out_channels=8,16", &why));
     OK(config_assign(&whole, NULL, "model.norm_num_groups=2", &why)); /* every shape is as before */
     cr_assert_eq(train(&whole, 0, NULL), DDPM_EINVAL, "%s", why.text);
@@ -309,13 +311,397 @@ Test(run, ends_as_diverged_and_keeps_the_good_checkpoint)
 Test(run, is_locked_while_it_goes_on)
 {
     run_folder mine, other;
-    char path[PATH_CAP];
-    OK(path_join(path, root, "locked", &why));
-    OK(run_folder_open(&mine, path, &why));
-    cr_assert_eq(run_folder_open(&other, path, &why), DDPM_ELOCKED);
+    tiny(&whole, "locked");
+    OK(run_folder_open(&mine, &whole, &why));
+    cr_assert_eq(run_folder_open(&other, &whole, &why), DDPM_ELOCKED);
     cr_assert_not_null(strstr(why.text, "process"), "%s", why.text);
     run_folder_close(&other);
     run_folder_close(&mine);
-    OK(run_folder_open(&mine, path, &why));
+    OK(run_folder_open(&mine, &whole, &why));
     run_folder_close(&mine);
+}
+
+/* ---- nothing lost -------------------------------------------------------------------------------- */
+
+static const char *inside(const ddpm_config *c, const char *name)
+{
+    static char path[4][PATH_CAP];
+    static int turn;
+    char *out = path[turn++ % 4];
+    (void)snprintf(out, PATH_CAP, "%.3000s/%s", c->out, name);
+    return out;
+}
+
+static void put_text(const char *path, const char *text) { OK(file_write(path, text, strlen(text), false, &why)); }
+
+static void set(ddpm_config *c, const char *setting) { OK(config_assign(c, NULL, setting, &why)); }
+
+static void resume_at_folder(ddpm_config *c, const char *folder)
+{
+    char setting[PATH_CAP + 8];
+    (void)snprintf(setting, sizeof setting, "resume=%s", folder);
+    set(c, setting);
+}
+
+/* The steps of the checkpoints in a folder, newest first, as a number: 9 and 6 are 96. */
+static int64_t steps_in(const ddpm_config *c, const char *folder)
+{
+    int64_t *steps, all = 0;
+    int n;
+    OK(checkpoint_list(inside(c, folder), &steps, &n, &why));
+    for (int i = 0; i < n; i++) all = 10 * all + steps[i];
+    mem_free(steps);
+    return all;
+}
+
+static void flip_byte(const char *path)
+{
+    FILE *f = fopen(path, "r+b");
+    cr_assert_not_null(f, "%s", path);
+    cr_assert_eq(fseek(f, -1, SEEK_END), 0);
+    const int c = fgetc(f);
+    cr_assert_eq(fseek(f, -1, SEEK_END), 0);
+    (void)fputc(c ^ 1, f);
+    cr_assert_eq(fclose(f), 0);
+}
+
+/* faults A1 a: the good checkpoint and all new ones were pruned, and the damaged one was kept. */
+Test(run, a_damaged_checkpoint_does_not_displace_good_ones)
+{
+    tiny(&whole, "flipped");
+    set(&whole, "ckpt.every=3");
+    OK(train(&whole, 0, NULL));
+    flip_byte(inside(&whole, "ckpt/step_00000009/training/exp_avg.safetensors"));
+    OK(dir_make(inside(&whole, "ckpt/step_123456789"), &why));
+    set(&whole, "resume=auto");
+    set(&whole, "train.steps=8");
+    set(&whole, "ckpt.every=1");
+    set(&whole, "ckpt.keep=1");
+    OK(train(&whole, 0, NULL));
+    cr_expect_eq(steps_in(&whole, "ckpt"), 8);
+    cr_expect(path_exists(inside(&whole, "ckpt/aside_001/step_00000009")), "what was damaged is not thrown away");
+    cr_expect(path_exists(inside(&whole, "ckpt/aside_001/step_123456789")));
+    set(&whole, "train.steps=9");
+    OK(train(&whole, 0, NULL));
+}
+
+/* faults A1 b, c: what was saved after a step back was pruned at once, or passed over by resume=auto. */
+Test(run, goes_back_only_when_told_and_moves_the_later_steps_aside)
+{
+    double loss[32];
+    tiny(&whole, "back");
+    set(&whole, "ckpt.every=2");
+    set(&whole, "ckpt.keep=3");
+    OK(train(&whole, 0, NULL));
+    cr_assert_eq(steps_in(&whole, "ckpt"), 986);
+    resume_at_folder(&whole, inside(&whole, "ckpt/step_00000006"));
+    cr_expect_eq(train(&whole, 0, NULL), DDPM_EINVAL);
+    cr_expect_not_null(strstr(why.text, "rewind=true"), "%s", why.text);
+    cr_expect_eq(steps_in(&whole, "ckpt"), 986);
+    cr_expect_eq(read_losses(whole.out, loss, 32), 9);
+    set(&whole, "rewind=true");
+    set(&whole, "train.steps=7");
+    OK(train(&whole, 0, NULL));
+    cr_expect_eq(steps_in(&whole, "ckpt"), 76);
+    cr_expect_eq(steps_in(&whole, "ckpt/aside_001"), 98);
+    cr_expect_eq(read_losses(whole.out, loss, 32), 7);
+    cr_expect_eq(read_losses(inside(&whole, "ckpt/aside_001"), loss, 32), 9, "nothing of the past is cut");
+}
+
+/* faults A1 b: another run's checkpoint into a folder that holds a run. */
+Test(run, another_runs_checkpoint_does_not_mix_with_what_is_there)
+{
+    tiny(&whole, "theirs");
+    tiny(&parts, "mine");
+    OK(train(&whole, 0, NULL));
+    set(&parts, "train.steps=5");
+    OK(train(&parts, 0, NULL));
+    resume_at_folder(&parts, inside(&whole, "ckpt/step_00000009"));
+    set(&parts, "train.steps=9");
+    cr_expect_eq(train(&parts, 0, NULL), DDPM_EINVAL);
+    cr_expect_not_null(strstr(why.text, "another run"), "%s", why.text);
+    set(&parts, "rewind=true");
+    OK(train(&parts, 0, NULL));
+    cr_expect_eq(steps_in(&parts, "ckpt"), 9, "faults B11: it said 'done', and the folder held no checkpoint");
+    cr_expect_eq(steps_in(&parts, "ckpt/aside_001"), 5);
+}
+
+typedef struct disturber {
+    uint64_t at; /* the step after which it acts */
+    void (*act)(void);
+    int asked, stop_after; /* how often it was asked; the wish to stop comes after so many; 0: never */
+    char notes[8192];
+} disturber;
+
+static void disturb(void *context, const run_status *status)
+{
+    const disturber *d = context;
+    if (status->state->step == d->at && d->act) d->act();
+}
+
+static void collect_disturbed(void *context, const char *text)
+{
+    disturber *d = context;
+    const size_t used = strlen(d->notes);
+    (void)snprintf(d->notes + used, sizeof d->notes - used, "%s\n", text);
+}
+
+static run_wish stop_when_asked_often(void *context)
+{
+    disturber *d = context;
+    return ++d->asked > d->stop_after && d->stop_after ? RUN_STOP : RUN_ON;
+}
+
+static ddpm_status train_disturbed(const ddpm_config *c, disturber *d)
+{
+    backend *be;
+    const run_hooks hooks = {.context = d, .note = collect_disturbed, .step = disturb, .wish = stop_when_asked_often};
+    OK(backend_create(&(backend_spec){.device = "cpu", .threads = 2}, &be, &why));
+    const ddpm_status st = run_train(be, c, &hooks, &why);
+    backend_destroy(be);
+    return st;
+}
+
+static void block_preview(void) { OK(dir_make(inside(&whole, "samples/step_00000004.png"), &why)); }
+
+/* faults A8, F4: a preview that failed ended the run, and nothing was saved. */
+Test(run, a_preview_that_fails_is_a_warning_and_comes_after_the_save)
+{
+    disturber d = {.at = 1, .act = block_preview};
+    tiny(&whole, "blocked");
+    set(&whole, "sample.every=4");
+    set(&whole, "ckpt.every=4");
+    set(&whole, "sample.num_inference_steps=2");
+    cr_assert_eq(train_disturbed(&whole, &d), DDPM_OK, "%s", why.text);
+    cr_expect_not_null(strstr(d.notes, "WARNING: no preview of step 4: "), "%s", d.notes);
+    cr_expect(path_exists(inside(&whole, "samples/step_00000008.png")));
+    cr_expect_eq(steps_in(&whole, "ckpt"), 98);
+}
+
+/* faults A8: a preview could not be stopped. */
+Test(run, a_preview_gives_way_to_the_wish_to_stop)
+{
+    disturber d = {.stop_after = 4 + 3}; /* asked after each of four steps, and then at each step of the preview */
+    tiny(&whole, "given-up");
+    set(&whole, "sample.every=4");
+    set(&whole, "sample.num_inference_steps=20");
+    cr_assert_eq(train_disturbed(&whole, &d), DDPM_ESAVED, "%s", why.text);
+    cr_expect_not_null(strstr(d.notes, "preview of step 4 was given up"), "%s", d.notes);
+    cr_expect_eq(d.asked, 4 + 4);
+    cr_expect_eq(steps_in(&whole, "ckpt"), 4);
+}
+
+static void make_pictures(const char *folder)
+{
+    uint8_t pixel[8 * 8] = {0};
+    image picture = {.h = 8, .w = 8, .c = 1, .pixel = pixel};
+    OK(dir_make(folder, &why));
+    for (int i = 0; i < 20; i++) {
+        char name[16], path[PATH_CAP];
+        pixel[i] = 255;
+        (void)snprintf(name, sizeof name, "%02d.png", i);
+        OK(path_join(path, folder, name, &why));
+        OK(image_write_png(path, &picture, &why));
+    }
+}
+
+static char pictures[PATH_CAP];
+static void lose_pictures(void) { OK(dir_remove(pictures, &why)); }
+
+/* faults A7, F4: an input that vanished ended the run, and nothing was saved. */
+Test(run, an_input_that_vanishes_does_not_cost_the_steps_before)
+{
+    disturber d = {.at = 3, .act = lose_pictures};
+    tiny(&whole, "vanished");
+    OK(path_join(pictures, root, "pictures", &why));
+    make_pictures(pictures);
+    char setting[PATH_CAP + 16];
+    (void)snprintf(setting, sizeof setting, "data.path=%s", pictures);
+    set(&whole, setting);
+    set(&whole, "data.kind=folder");
+    set(&whole, "data.count=0");
+    set(&whole, "data.cache_mb=0");
+    set(&whole, "data.prefetch=1");
+    set(&whole, "train.steps=1000");
+    set(&whole, "log.every=1000");
+    cr_assert_eq(train_disturbed(&whole, &d), DDPM_ENOINPUT, "%s", why.text);
+    cr_expect_not_null(strstr(why.text, "is saved"), "%s", why.text);
+    int64_t *steps;
+    int n;
+    OK(checkpoint_list(inside(&whole, "ckpt"), &steps, &n, &why));
+    cr_expect(n == 1 && steps[0] >= 3);
+    mem_free(steps);
+}
+
+/* faults A9: somebody's own folder was written to, and files in it were replaced. */
+Test(run, a_folder_that_is_no_runs_is_refused_and_stays_as_it_is)
+{
+    static const char *const names[] = {"config.yaml", "metrics.jsonl", "loss.svg",  "LOCK",         "log.txt",
+                                        "notes.md",    "ckpt/x",        "plans.txt", "samples/a.png"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char name[32], *text;
+        size_t size;
+        (void)snprintf(name, sizeof name, "foreign-%zu", i);
+        tiny(&whole, name);
+        OK(dir_make(inside(&whole, strchr(names[i], '/') ? names[i][0] == 'c' ? "ckpt" : "samples" : ""), &why));
+        put_text(inside(&whole, names[i]), "mine");
+        cr_expect_eq(train(&whole, 0, NULL), DDPM_EINVAL, "%s", names[i]);
+        cr_expect_not_null(strstr(why.text, "holds '"), "%s", why.text);
+        OK(file_read(inside(&whole, names[i]), 100, &text, &size, &why));
+        cr_expect_str_eq(text, "mine");
+        mem_free(text);
+    }
+}
+
+/* faults A9: a commented config.yaml was replaced by the run's own. */
+Test(run, a_configuration_that_was_read_is_not_rewritten)
+{
+    char *text;
+    size_t size;
+    stopper s = {0};
+    tiny(&whole, "own");
+    OK(dir_make(whole.out, &why));
+    put_text(inside(&whole, "config.yaml"), "# mine\ntrain.steps: 9\n");
+    OK(config_read_file(&whole, inside(&whole, "config.yaml"), &why));
+    OK(train(&whole, 0, &s));
+    OK(file_read(inside(&whole, "config.yaml"), 100, &text, &size, &why));
+    cr_expect_str_eq(text, "# mine\ntrain.steps: 9\n");
+    cr_expect_not_null(strstr(s.notes, "stays as it is"), "%s", s.notes);
+    mem_free(text);
+}
+
+/* faults A9: after ckpt/ was deleted for its space, resume=auto emptied the metrics. */
+Test(run, metrics_of_a_run_without_checkpoints_are_kept)
+{
+    double loss[32];
+    tiny(&whole, "spaceless");
+    OK(train(&whole, 0, NULL));
+    OK(dir_remove(inside(&whole, "ckpt"), &why));
+    set(&whole, "resume=auto");
+    cr_assert_eq(train(&whole, 2, NULL), DDPM_ESAVED);
+    cr_expect_eq(read_losses(whole.out, loss, 32), 2);
+    cr_expect_eq(read_losses(inside(&whole, "ckpt/aside_001"), loss, 32), 9);
+}
+
+/* faults A12: everything behind the first line that could not be read was cut. */
+Test(run, one_bad_line_of_the_metrics_costs_one_line)
+{
+    double loss[32];
+    char *text;
+    size_t size;
+    stopper s = {0};
+    tiny(&whole, "lines");
+    set(&whole, "resume=auto");
+    cr_assert_eq(train(&whole, 5, NULL), DDPM_ESAVED);
+    OK(file_read(inside(&whole, "metrics.jsonl"), 1 << 20, &text, &size, &why));
+    char *second = strstr(text, "\"step\":2");
+    memcpy(second + 7, "n", 1); /* no number, and no JSON */
+    FILE *f = fopen(inside(&whole, "metrics.jsonl"), "w");
+    fprintf(f, "not ours\n%s{\"t\":1,\"st", text);
+    cr_assert_eq(fclose(f), 0);
+    mem_free(text);
+    OK(train(&whole, 0, &s));
+    cr_expect_eq(read_losses(whole.out, loss, 32), 8, "1, 3, 4, 5, and the four that followed");
+    cr_expect_not_null(strstr(s.notes, "2 unreadable"), "%s", s.notes);
+    OK(file_read(inside(&whole, "ckpt/aside_001/metrics.jsonl"), 1 << 20, &text, &size, &why));
+    cr_expect_eq(strncmp(text, "not ours\n", 9), 0);
+    mem_free(text);
+}
+
+/* faults B6: checkpoints of ruined weights replaced good ones, and "the last checkpoint is good" was not looked at. */
+Test(run, nothing_is_saved_while_steps_are_skipped_and_the_way_back_is_named)
+{
+    tiny(&whole, "ruined");
+    set(&whole, "ckpt.every=1");
+    set(&whole, "ckpt.keep=1");
+    set(&whole, "resume=auto");
+    cr_assert_eq(train(&whole, 4, NULL), DDPM_ESAVED);
+    whole.train.lr = 1e38;
+    whole.train.steps = 100;
+    whole.train.max_grad_norm = 0;
+    cr_assert_eq(train(&whole, 0, NULL), DDPM_EDIVERGED, "%s", why.text);
+    cr_expect_not_null(strstr(why.text, "step_00000004 is whole"), "%s", why.text);
+    const int64_t left = steps_in(&whole, "ckpt");
+    cr_expect(left == 4 || left == 54, "the one before and at most the one after the ruinous step, not %lld",
+              (long long)left);
+    tiny(&whole, "ruined-at-once");
+    whole.train.lr = 1e38;
+    whole.train.max_grad_norm = 0;
+    whole.train.lr_warmup_steps = 0;
+    whole.train.max_skipped = 100;
+    cr_assert_eq(train(&whole, 0, NULL), DDPM_EDIVERGED, "%s", why.text);
+    cr_expect_eq(steps_in(&whole, "ckpt"), 0);
+    whole.train.max_skipped = 3;
+    cr_assert_eq(train(&whole, 0, NULL), DDPM_EDIVERGED, "%s", why.text);
+    cr_expect_not_null(strstr(why.text, "no checkpoint of this run is known to be good"), "%s", why.text);
+}
+
+/* faults B10: the noise kept the old seed, the order of the images took the new one. */
+Test(run, another_seed_has_no_effect_on_a_run_that_goes_on_and_it_is_said)
+{
+    stopper s = {0};
+    tiny(&whole, "seed");
+    tiny(&parts, "seed-parts");
+    OK(train(&whole, 0, NULL));
+    cr_assert_eq(train(&parts, 4, NULL), DDPM_ESAVED);
+    set(&parts, "resume=auto");
+    set(&parts, "seed=5");
+    OK(train(&parts, 0, &s));
+    cr_expect_not_null(strstr(s.notes, "seed=5 has no effect"), "%s", s.notes);
+    expect_same_end(&whole, &parts, 9);
+}
+
+/* faults D, F19b: a folder that is not there was called a model; a run's folder was refused. */
+Test(run, resume_takes_a_runs_folder_and_names_what_is_not_there)
+{
+    static const struct {
+        const char *resume, *words;
+        ddpm_status expected;
+    } known[] = {{"latest", "no such folder", DDPM_ENOINPUT},
+                 {"true", "no such folder", DDPM_ENOINPUT},
+                 {"", "empty", DDPM_EINVAL},
+                 {"/tmp", "neither a checkpoint", DDPM_EDATA}};
+    tiny(&parts, "resumed");
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        resume_at_folder(&parts, known[i].resume);
+        cr_expect_eq(train(&parts, 0, NULL), known[i].expected, "%s: %s", known[i].resume, why.text);
+        cr_expect_not_null(strstr(why.text, known[i].words), "%s", why.text);
+    }
+    tiny(&whole, "to-resume");
+    OK(train(&whole, 0, NULL));
+    resume_at_folder(&parts, whole.out);
+    set(&parts, "train.steps=10");
+    OK(train(&parts, 0, NULL));
+    cr_expect_eq(steps_in(&parts, "ckpt"), 10);
+}
+
+/* faults C9: the first save found out that the path was too long; C5: a FIFO hung. */
+Test(run, what_can_be_known_before_the_first_step_is_refused_before_it, .timeout = 60)
+{
+    tiny(&whole, "x");
+    memset(whole.out, 'a', 4033);
+    for (int i = 100; i < 4033; i += 100) whole.out[i] = '/';
+    whole.out[4033] = '\0';
+    cr_expect_eq(train(&whole, 0, NULL), DDPM_EINVAL);
+    cr_expect_not_null(strstr(why.text, "path too long"), "%s", why.text);
+    tiny(&whole, "pipe");
+    OK(train(&whole, 0, NULL));
+    cr_assert_eq(unlink(inside(&whole, "log.txt")), 0);
+    cr_assert_eq(mkfifo(inside(&whole, "log.txt"), 0666), 0);
+    set(&whole, "resume=auto");
+    cr_expect_eq(train(&whole, 0, NULL), DDPM_EIO);
+    cr_expect_not_null(strstr(why.text, "log.txt: not a regular file"), "%s", why.text);
+}
+
+/* faults D: a data set smaller than a batch gave an "Epoch" line at every step. */
+Test(run, short_epochs_are_said_together)
+{
+    stopper s = {0};
+    int lines = 0;
+    tiny(&whole, "short");
+    set(&whole, "data.count=1");
+    set(&whole, "train.steps=25");
+    OK(train(&whole, 0, &s));
+    for (const char *at = s.notes; (at = strstr(at, "Epoch ")); at++) lines++;
+    cr_expect_eq(lines, 3);
 }

@@ -1,0 +1,79 @@
+#include "train/preview.h"
+#include "core/file.h"
+#include "core/mem.h"
+#include "data/image.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+
+struct preview {
+    generator *g;
+    char folder[PATH_CAP];
+    int n, shape[3], columns;
+    int64_t *ids;   /* [n] */
+    uint8_t *bytes; /* [n, h, w, c] */
+};
+
+static ddpm_status prepare_folder(preview *p, const char *folder, err *e)
+{
+    (void)snprintf(p->folder, sizeof p->folder, "%s", folder);
+    TRY(dir_make(folder, e));
+    if (access(folder, W_OK | X_OK)) return err_errno(e, DDPM_EIO, errno, "%s: cannot be written to", folder);
+    return DDPM_OK;
+}
+
+ddpm_status preview_create(const preview_spec *spec, preview **out, err *e)
+{
+    const arena_kind weights = spec->config->ema.decay > 0 ? ARENA_EMA : ARENA_PARAM;
+    const generator_spec drawn = recipe_generator(spec->config, spec->m, weights);
+    const int columns = spec->config->sample.grid;
+    preview *p;
+    ddpm_status st = DDPM_OK;
+    *out = NULL;
+    TRY(mem_array(&p, 1, sizeof *p, "preview", e));
+    p->n = drawn.batch;
+    p->shape[0] = drawn.h, p->shape[1] = drawn.w, p->shape[2] = spec->m->net.unet.in_channels;
+    p->columns = columns ? columns : (int)ceil(sqrt((double)p->n));
+    TRY_GOTO(prepare_folder(p, spec->folder, e));
+    TRY_GOTO(mem_array(&p->bytes, (size_t)p->n, (size_t)p->shape[0] * (size_t)p->shape[1] * (size_t)p->shape[2],
+                       "preview", e));
+    TRY_GOTO(mem_array(&p->ids, (size_t)p->n, sizeof *p->ids, "preview", e));
+    for (int i = 0; i < p->n; i++) p->ids[i] = i;
+    TRY_GOTO(generator_create(spec->m, &drawn, &p->g, e));
+    generator_watch(p->g, spec->tick, spec->context);
+    *out = p;
+    p = NULL;
+done:
+    preview_destroy(p);
+    return st;
+}
+
+void preview_destroy(preview *p)
+{
+    if (!p) return;
+    generator_destroy(p->g);
+    mem_free(p->bytes);
+    mem_free(p->ids);
+    mem_free(p);
+}
+
+size_t preview_bytes(const preview *p) { return generator_bytes(p->g); }
+ddpm_status preview_allocate(preview *p, err *e) { return generator_allocate(p->g, e); }
+
+ddpm_status preview_draw(preview *p, uint64_t after, err *e)
+{
+    char name[64], path[PATH_CAP];
+    image grid = {0};
+    ddpm_status st = DDPM_OK;
+    (void)snprintf(name, sizeof name, "step_%08llu.png", (unsigned long long)after);
+    TRY_GOTO(path_join(path, p->folder, name, e));
+    TRY_GOTO(generator_run_bytes(p->g, p->ids, p->n, p->bytes, e));
+    TRY_GOTO(image_grid(p->bytes, p->n, p->shape, p->columns, &grid, e));
+    TRY_GOTO(dir_make(p->folder, e));
+    TRY_GOTO(image_write_png(path, &grid, e));
+done:
+    image_free(&grid);
+    return st;
+}

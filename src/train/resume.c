@@ -1,0 +1,117 @@
+#include "train/resume.h"
+#include "core/mem.h"
+#include "io/atomic_dir.h"
+#include "io/checkpoint_dir.h"
+#include "train/option_change.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+__attribute__((format(printf, 2, 3))) static void say(const resume_question *q, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    q->say(q->context, text);
+}
+
+static ddpm_status compare_configs(const resume_question *q, const char *dir, err *e)
+{
+    char path[PATH_CAP];
+    ddpm_config before;
+    err ignored = {0};
+    config_defaults(&before);
+    TRY(path_join(path, dir, "training/config.yaml", e));
+    if (config_read_file(&before, path, &ignored) != DDPM_OK) {
+        say(q, "resume: the options of before cannot be compared: %s", ignored.text);
+        return DDPM_OK;
+    }
+    for (int i = 0; i < CONFIG_OPTIONS; i++) {
+        const option_change change = option_changed(&before, q->config, (config_id)i);
+        if (change == CHANGE_OF_NETWORK)
+            return err_set(
+                e, DDPM_EINVAL,
+                "%s: %s was another when this run began; resume with the old one, or start anew with another out=", dir,
+                config_options[i].key);
+        if (change == CHANGE_OF_RESULTS)
+            say(q, "resume: %s differs from the checkpoint's: the run goes on, but not bit for bit as before",
+                config_options[i].key);
+    }
+    return DDPM_OK;
+}
+
+static bool is_word(const char *resume) { return !strcmp(resume, "auto") || !strcmp(resume, "never"); }
+
+/* The folder that a checkpoint lies in is `ckpt`. */
+static bool lies_in(const char *checkpoint, const char *ckpt)
+{
+    char parent[PATH_CAP];
+    struct stat a, b;
+    return path_join(parent, checkpoint, "..", NULL) == DDPM_OK && !stat(parent, &a) && !stat(ckpt, &b) &&
+           a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+static ddpm_status find_checkpoint(const resume_question *q, int there, resume_point *p, err *e)
+{
+    const char *resume = q->config->resume;
+    notes remarks = {.text = ""};
+    ddpm_status st = DDPM_OK;
+    if (!resume[0]) return err_set(e, DDPM_EINVAL, "resume: empty; give never, auto, a checkpoint's folder or a run's");
+    if (!strcmp(resume, "auto") && there > 0) st = checkpoint_newest_good(q->folder->ckpt, p->dir, &remarks, e);
+    if (!strcmp(resume, "never") && there > 0)
+        st = err_set(e, DDPM_EINVAL, "%s holds a run already: resume=auto goes on with it, another out= starts anew",
+                     q->folder->path);
+    if (!is_word(resume)) st = checkpoint_find(resume, p->dir, &remarks, e);
+    if (remarks.text[0]) say(q, "resume: %s", remarks.text);
+    return st;
+}
+
+/* p->later[0 .. there) holds every checkpoint of the folder; keep those that are not of the past. */
+static ddpm_status choose_later(const resume_question *q, int there, resume_point *p, err *e)
+{
+    for (int i = 0; i < there; i++)
+        if (!p->own || p->later[i] > (int64_t)p->state.step) p->later[p->n_later++] = p->later[i];
+    if (p->n_later == 0 || is_word(q->config->resume) || q->config->rewind) return DDPM_OK;
+    return err_set(e, DDPM_EINVAL,
+                   "%s: step %lld of %s there is not before step %llu of resume=; rewind=true moves it to "
+                   "ckpt/aside_NNN, or give another out=",
+                   q->folder->path, (long long)p->later[0], p->own ? "this run" : "another run",
+                   (unsigned long long)p->state.step);
+}
+
+ddpm_status resume_choose(const resume_question *q, resume_point *p, err *e)
+{
+    int there = 0;
+    notes left = {.text = ""};
+    memset(p, 0, sizeof *p);
+    atomic_dir_sweep(q->folder->ckpt, &left);
+    if (left.text[0]) say(q, "WARNING: what an interrupted save left cannot be cleaned up: %s", left.text);
+    TRY(checkpoint_list(q->folder->ckpt, &p->later, &there, e));
+    TRY(find_checkpoint(q, there, p, e));
+    if (!p->dir[0]) return DDPM_OK;
+    TRY(checkpoint_read_state(p->dir, &p->state, &p->facts, e));
+    TRY(compare_configs(q, p->dir, e));
+    p->own = lies_in(p->dir, q->folder->ckpt);
+    return choose_later(q, there, p, e);
+}
+
+void resume_free(resume_point *p)
+{
+    mem_free(p->later);
+    *p = (resume_point){.later = NULL};
+}
+
+ddpm_status resume_rewind(const resume_question *q, const resume_point *p, err *e)
+{
+    notes remarks = {.text = ""};
+    const bool again = p->own && p->n_later == 0;
+    for (int i = 0; i < p->n_later; i++) TRY(run_folder_set_aside(q->folder, p->later[i], e));
+    if (p->n_later > 0) say(q, "resume: checkpoints of later steps moved to %s: %d", q->folder->aside, p->n_later);
+    const ddpm_status st = run_folder_rewind(q->folder, p->own ? p->state.step : 0, again, &remarks, e);
+    if (remarks.text[0]) say(q, "resume: %s", remarks.text);
+    return st;
+}
