@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { H = 6, W = 10, C = 3, BATCH = 2, IMAGES = 7, STEPS = 20, ROWS = 5 };
+enum { H = 6, W = 10, C = 3, BATCH = 2, IMAGES = 7, STEPS = 12, ROWS = 4 };
 
 /* Two levels, so 3x5 pixels at the bottom; attention up, down and in the middle; both ways of telling the time. */
 static network small_net(bool scale_shift, bool tiny)
@@ -421,7 +421,7 @@ static void leave_out_each(setup s, unsigned these, bounds limit)
 Test(emu_train, every_optimization_can_be_left_out, .timeout = 3600)
 {
     setup s = cuda;
-    s.steps = 6;
+    s.steps = 4;
     leave_out_each(s, every_switch(), (bounds){1e-5, 1e-3, 1e-3});
 }
 
@@ -441,10 +441,10 @@ Test(emu_train, what_rounds_in_bf16_can_be_left_out, .timeout = 3600)
     leave_out_each(s, CUDA_NO_SDPA | CUDA_NO_CONCAT | CUDA_NO_PROJECTIONS | CUDA_NO_BETA, (bounds){5e-3, 3e-2, 3e-2});
 }
 
-/* Every call while things are made, then every seventh: $DDPM_TEST_LONG takes them all. */
+/* Every call while things are made, then every 13th: $DDPM_TEST_LONG takes them all. */
 static long next_call(long n)
 {
-    enum { MAKING = 400, STRIDE = 7 };
+    enum { MAKING = 400, STRIDE = 13 };
     return n + (n < MAKING || getenv("DDPM_TEST_LONG") ? 1 : STRIDE);
 }
 
