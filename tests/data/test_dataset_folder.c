@@ -97,7 +97,7 @@ Test(dataset_folder, bad_files_are_named_or_skipped)
     new_folder(dir);
     copy_file(FIXTURE("bad_truncated.png"), dir, "a.png");
     plain(dir, "b.png", 1);
-    copy_file(FIXTURE("bad_cmyk.jpg"), dir, "c.jpg");
+    copy_file(FIXTURE("bad_truncated.jpg"), dir, "c.jpg");
     plain(dir, "d.png", 2);
     cr_assert_eq(path_join(path, dir, "e.png", NULL), DDPM_OK);
     cr_assert_eq(symlink("nowhere", path), 0);
