@@ -8,7 +8,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { FILES_MAX = 64, FILE_BYTES_MAX = 1 << 30 };
+enum { FILES_MAX = 64, FILE_BYTES_MAX = 1 << 30, PUBLISHED_FILES = 5, PUBLISHED_IMAGES = 50000 };
 static const char PATTERN[] = "data_batch_*.bin";
 
 typedef struct cifar_source {
@@ -97,6 +97,9 @@ static ddpm_status cifar_open(const dataset_spec *spec, dataset *d, err *e)
     TRY_GOTO(mem_array(&d->label, (size_t)d->count, sizeof *d->label, "labels", e));
     for (int64_t i = 0; i < d->count; i++) d->label[i] = *find_record(d->source, i);
     d->classes = CIFAR_CLASSES;
+    if (!spec->count && path_is_dir(spec->path) && d->count != PUBLISHED_IMAGES)
+        dataset_remark(d, "%lld images in %d of data_batch_*.bin; CIFAR-10 has %d in %d", (long long)d->count, l.n,
+                       PUBLISHED_IMAGES, PUBLISHED_FILES);
 done:
     file_list_free(&l);
     return st;

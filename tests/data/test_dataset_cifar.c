@@ -60,6 +60,7 @@ Test(dataset_cifar, files_of_a_folder_follow_each_other)
         cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_OK, "%s", e.text);
         cr_assert_str_eq(dataset_kind_name(d), "cifar10");
         cr_assert_eq(dataset_count(d), 7);
+        cr_assert_str_eq(dataset_remarked(d, 0), "7 images in 3 of data_batch_*.bin; CIFAR-10 has 50000 in 5");
         cr_assert_eq(dataset_classes(d), 10);
         for (int r = 0; r < 7; r++) {
             cr_assert_eq(dataset_label(d, r), r);
@@ -71,6 +72,7 @@ Test(dataset_cifar, files_of_a_folder_follow_each_other)
     const dataset_spec one = {.path = path}; /* test_batch.bin itself */
     cr_assert_eq(dataset_open(&one, &d, &e), DDPM_OK, "%s", e.text);
     cr_assert_eq(dataset_count(d), 3);
+    cr_assert_null(dataset_remarked(d, 0));
     dataset_close(d);
     drop_folder(dir);
 }
