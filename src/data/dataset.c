@@ -270,9 +270,11 @@ ddpm_status dataset_open(const dataset_spec *spec, dataset **out, err *e)
         dataset_remark(d, "data.count=%lld, and only %lld images are there", (long long)spec->count,
                        (long long)d->count);
     TRY_GOTO(settle_shape(d, spec, e));
-    TRY_GOTO(make_cache(d, spec->cache_mb, e));
-    TRY_GOTO(sweep(d, spec->max_bad, e));
-    if (!spec->channels && d->c == 3 && !d->has_colour) drop_colour(d);
+    if (!spec->shape_only) {
+        TRY_GOTO(make_cache(d, spec->cache_mb, e));
+        TRY_GOTO(sweep(d, spec->max_bad, e));
+        if (!spec->channels && d->c == 3 && !d->has_colour) drop_colour(d);
+    }
     if (d->pixels) {
         kind->close(d->source);
         d->source = NULL;

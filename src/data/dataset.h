@@ -32,6 +32,7 @@ typedef struct dataset_spec {
     uint64_t seed;    /* digits: another seed, other digits */
     int64_t cache_mb; /* MiB of decoded images to keep; 0 = 4096, negative = none */
     int64_t max_bad;  /* folder: files that cannot be used and are left out before it is an error */
+    bool shape_only;  /* shape and count are all that is asked: no image but the first is decoded, none is bad */
     const char *run;  /* folder: that of the training, whose pictures are no data; NULL or "" = none */
 } dataset_spec;
 

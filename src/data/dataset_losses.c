@@ -41,7 +41,7 @@ static ddpm_status lose(dataset_losses *l, int64_t i, const err *why, err *e)
     pthread_mutex_lock(&l->lock);
     if (atomic_load(&l->gone[i])) { /* another thread was faster */
     } else if (l->bad >= l->max_bad) {
-        st = err_set(e, why->status, "%s (%lld files are bad by now; data.max_bad=N skips up to N)", why->text,
+        st = err_set(e, why->status, "%s (%lld bad in all; data.max_bad=N skips up to N)", why->text,
                      (long long)l->bad + 1);
     } else {
         l->bad++;
