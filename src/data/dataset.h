@@ -59,11 +59,12 @@ int dataset_classes(const dataset *d); /* labels are in [0, classes); 0 = none h
 int dataset_label(const dataset *d, int64_t index);
 
 /* Pixels [h, w, c] of image `index` in [0, count).  Any number of threads at once.
- * Fails only where the set did not fit the cache: DDPM_EDATA or DDPM_ENOINPUT name the file. */
+ * Fails only where the set did not fit the cache: DDPM_EDATA, DDPM_ENOINPUT or DDPM_EIO name the file. */
 DDPM_MUST_CHECK ddpm_status dataset_read(const dataset *d, int64_t index, uint8_t *pixels, err *e);
 
 /* As dataset_read(), but an image whose file was lost since the set was opened is left out from then on, and the next
- * one that can be read takes its place.  DDPM_EDATA, DDPM_ENOINPUT: more are bad by now than max_bad; names the file. */
+ * one that can be read takes its place.  DDPM_EDATA, DDPM_ENOINPUT, DDPM_EIO: more are bad by now than max_bad; the
+ * message names the file. */
 DDPM_MUST_CHECK ddpm_status dataset_read_or_next(const dataset *d, int64_t index, uint8_t *pixels, err *e);
 
 /* Were images lost since this was asked last?  Then a line for the log: how many, the first of them, and why. */

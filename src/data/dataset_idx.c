@@ -33,8 +33,8 @@ static ddpm_status promised_size(const uint8_t *bytes, size_t size, const char *
                        (unsigned)magic);
     const uint64_t n = big_endian(bytes + 4), h = big_endian(bytes + 8), w = big_endian(bytes + 12);
     if (h < 1 || h > IMAGE_MAX_SIDE || w < 1 || w > IMAGE_MAX_SIDE || h * w > IMAGE_MAX_PIXELS)
-        return err_set(e, DDPM_EDATA, "%s: images of %llu x %llu; the limit is %d a side and %d in all", name,
-                       (unsigned long long)w, (unsigned long long)h, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
+        return err_set(e, DDPM_EDATA, "%s: images of %llu x %llu; 1 to %d a side and %d pixels in all are possible",
+                       name, (unsigned long long)w, (unsigned long long)h, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
     *out = HEADER_IMAGES + n * h * w; /* below 2^32 * 2^26 */
     return DDPM_OK;
 }

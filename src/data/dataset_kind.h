@@ -38,7 +38,8 @@ struct dataset_kind {
      * label and classes. */
     ddpm_status (*open)(const dataset_spec *spec, dataset *d, err *e);
 
-    /* Image i of the source as it is; any number of threads.  DDPM_EDATA, DDPM_ENOINPUT: this image is bad. */
+    /* Image i of the source as it is; any number of threads.  DDPM_EDATA, DDPM_ENOINPUT, DDPM_EIO: this image
+     * is bad. */
     ddpm_status (*read)(const void *source, int64_t i, image *out, err *e);
 
     /* Channels of image i from its header alone, 0 = it cannot be told; NULL: all have those of the first. */
@@ -66,7 +67,8 @@ DDPM_MUST_CHECK ddpm_status dataset_losses_create(int64_t count, int64_t bad, in
                                                   err *e);
 void dataset_losses_destroy(dataset_losses *l); /* takes NULL */
 
-static inline bool is_bad_image(ddpm_status st) { return st == DDPM_EDATA || st == DDPM_ENOINPUT; }
+/* Of an image alone, whatever the reason; another failure is one of the whole set. */
+static inline bool is_bad_image(ddpm_status st) { return st == DDPM_EDATA || st == DDPM_ENOINPUT || st == DDPM_EIO; }
 
 extern const dataset_kind dataset_digits, dataset_idx, dataset_cifar, dataset_folder;
 

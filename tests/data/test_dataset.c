@@ -90,6 +90,18 @@ static dataset *digits(int resolution, int channels, int64_t count, uint64_t see
     return d;
 }
 
+Test(dataset, digits_say_that_they_need_no_path)
+{
+    dataset *d;
+    const dataset_spec spec = {.kind = "digits", .path = "/mnist", .count = 1};
+    cr_assert_eq(dataset_open(&spec, &d, NULL), DDPM_OK);
+    cr_assert_not_null(strstr(dataset_remarked(d, 0), "data.path=/mnist is not looked at"));
+    dataset_close(d);
+    d = digits(16, 1, 1, 1, 0);
+    cr_assert_null(dataset_remarked(d, 0));
+    dataset_close(d);
+}
+
 Test(dataset, the_cache_changes_nothing_but_the_memory)
 {
     uint8_t a[3 * 256], b[3 * 256];
