@@ -39,7 +39,8 @@ typedef struct dataset_spec {
 typedef struct dataset dataset;
 
 /* Open, check and, where it fits, keep the whole set (on all cores).
- * DDPM_EINVAL: the spec.  DDPM_ENOINPUT: nothing there, or nothing that is a set; the message lists what was looked for.
+ * DDPM_EINVAL: the spec, or images of several sizes.  DDPM_ENOINPUT: nothing there, or no set; the message lists what
+ * was looked for.  DDPM_EIO: a folder cannot be listed.
  * DDPM_EDATA: damaged, or too many bad files; the message names the first and how to skip it. */
 DDPM_MUST_CHECK ddpm_status dataset_open(const dataset_spec *spec, dataset **out, err *e);
 void dataset_close(dataset *d); /* takes NULL */
@@ -48,12 +49,13 @@ const char *dataset_kind_name(const dataset *d); /* what auto chose */
 int64_t dataset_count(const dataset *d);         /* at least 1 */
 int64_t dataset_skipped(const dataset *d);       /* bad files left out when it was opened */
 
-/* Remark i = 0, 1, ... for the log: what was left out and why, one line each; NULL behind the last. */
-const char *dataset_remarked(const dataset *d, int i);
 int dataset_h(const dataset *d);
 int dataset_w(const dataset *d);
 int dataset_c(const dataset *d);       /* 1 or 3 */
 int dataset_classes(const dataset *d); /* labels are in [0, classes); 0 = none has a label */
+
+/* Remark i = 0, 1, ... for the log: what was left out and why, one line each; NULL behind the last. */
+const char *dataset_remarked(const dataset *d, int i);
 
 /* The class of image `index`, or -1. */
 int dataset_label(const dataset *d, int64_t index);
@@ -74,8 +76,8 @@ bool dataset_lost(const dataset *d, char *text, size_t cap);
 const uint8_t *dataset_pixels(const dataset *d);
 
 /* XXH3-64 that tells whether this is the set of an earlier run: over count, h, w, c, all labels, the pixels of
- * 64 images spread evenly, and the source: every byte of idx and cifar10 files, every name and file size of a
- * folder, the seed of digits.  The same on any machine, wherever the set lies and however large the cache. */
+ * 64 images spread evenly, and the source, as far as count takes it: every byte of idx and cifar10 images, every name
+ * and file size of a folder, the seed of digits.  The same on any machine, wherever the set lies and however large the cache. */
 DDPM_MUST_CHECK ddpm_status dataset_hash(const dataset *d, uint64_t *out, err *e);
 
 #endif

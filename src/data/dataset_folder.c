@@ -77,9 +77,10 @@ static void remark_on_walk(dataset *d, const folder_walk *w)
     char text[300];
     folder_walk_say_others(w, text, sizeof text);
     if (w->others > 0) dataset_remark(d, "%s left out", text);
-    if (w->runs.n > 0)
-        dataset_remark(d, "%d folder%s of runs or their samples left out: %s%s", w->runs.n, w->runs.n == 1 ? "" : "s",
-                       w->runs.path[0], w->runs.n == 1 ? "" : ", ...");
+    if (w->own.n > 0)
+        dataset_remark(d, "%d file%s or folder%s that ddpm wrote itself left out: %s%s", w->own.n,
+                       w->own.n == 1 ? "" : "s", w->own.n == 1 ? "" : "s", w->own.path[0],
+                       w->own.n == 1 ? "" : ", ...");
 }
 
 /* The files of the walk are the source's: the first so many. */

@@ -62,7 +62,8 @@ static inline int64_t dataset_first(const dataset_spec *s, int64_t there)
 /* Add a remark for the log; what does not fit is cut, what are too many is dropped. */
 __attribute__((format(printf, 2, 3))) void dataset_remark(dataset *d, const char *fmt, ...);
 
-/* src/data/dataset_losses.c: images that are lost while they are read.  `bad` were left out already, `max_bad` may be. */
+/* src/data/dataset_losses.c: images that are lost while they are read.  `bad` were left out already, and `max_bad` may
+ * be. */
 DDPM_MUST_CHECK ddpm_status dataset_losses_create(int64_t count, int64_t bad, int64_t max_bad, dataset_losses **out,
                                                   err *e);
 void dataset_losses_destroy(dataset_losses *l); /* takes NULL */

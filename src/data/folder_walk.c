@@ -4,6 +4,7 @@
 #include "data/image.h"
 #include <ctype.h>
 #include <errno.h>
+#include <fnmatch.h>
 #include <fts.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@ enum { LINKS_MAX = 32, ENDINGS_SAID = 8 }; /* linked folders can repeat themselv
 typedef struct walk_job {
     folder_walk *w;
     struct stat run, samples; /* the run's folder and its samples; st_nlink = 0: none */
+    bool has_samples;         /* does the root hold the pictures of `ddpm sample`? */
 } walk_job;
 
 /* ---- names ------------------------------------------------------------------------------------ */
@@ -69,8 +71,16 @@ static bool is_of_run(const walk_job *job, const FTSENT *entry)
            holds(entry->fts_path, "sampling.json", false) || holds(entry->fts_path, "ckpt", true);
 }
 
-static ddpm_status visit_root(const walk_job *job, const FTSENT *entry, err *e)
+/* grid.png, and the previews of a training that lie beside its samples. */
+static bool is_overview(const walk_job *job, const FTSENT *entry)
 {
+    return job->has_samples && entry->fts_level == 1 &&
+           (!strcmp(entry->fts_name, "grid.png") || !fnmatch("step_[0-9]*.png", entry->fts_name, 0));
+}
+
+static ddpm_status visit_root(walk_job *job, const FTSENT *entry, err *e)
+{
+    job->has_samples = holds(entry->fts_path, "sampling.json", false);
     const bool is_run = same_folder(entry->fts_statp, &job->run);
     if (!is_run && !same_folder(entry->fts_statp, &job->samples)) return DDPM_OK;
     return err_set(e, DDPM_EINVAL,
@@ -90,7 +100,7 @@ static ddpm_status visit_folder(walk_job *job, FTS *walk, FTSENT *entry, err *e)
         (void)fts_set(walk, entry, FTS_SKIP);
     } else if (is_of_run(job, entry)) {
         (void)fts_set(walk, entry, FTS_SKIP);
-        return file_list_add(&job->w->runs, entry->fts_path, e);
+        return file_list_add(&job->w->own, entry->fts_path, e);
     }
     return DDPM_OK;
 }
@@ -105,6 +115,7 @@ static ddpm_status visit_entry(walk_job *job, FTS *walk, FTSENT *entry, err *e)
     case FTS_DP: return DDPM_OK;
     default:
         if (entry->fts_name[0] == '.') return DDPM_OK;
+        if (is_overview(job, entry)) return file_list_add(&job->w->own, entry->fts_path, e);
         ending_of(entry->fts_name, ending);
         if (is_image(entry, ending)) return file_list_add(&job->w->images, entry->fts_path, e);
         count_other(job->w, ending);
@@ -125,7 +136,7 @@ static ddpm_status walk_through(const char *root, walk_job *job, bool first_only
     }
     if (errno) TRY_GOTO(err_errno(e, DDPM_EIO, errno, "%s: cannot list the folder", root));
     file_list_sort(&job->w->images);
-    file_list_sort(&job->w->runs);
+    file_list_sort(&job->w->own);
 done:
     (void)fts_close(walk);
     return st;
@@ -157,7 +168,7 @@ bool folder_walk_finds(const char *root)
 void folder_walk_free(folder_walk *w)
 {
     file_list_free(&w->images);
-    file_list_free(&w->runs);
+    file_list_free(&w->own);
     *w = (folder_walk){0};
 }
 

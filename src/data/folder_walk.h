@@ -12,7 +12,7 @@ enum {
 
 typedef struct folder_walk {
     file_list images; /* paths, sorted by their bytes */
-    file_list runs;   /* folders of runs and of samples: left out with all that is in them, sorted */
+    file_list own;    /* what the program wrote and no picture of a set: left out, sorted */
     int64_t others;   /* files that are no images; hidden ones are not counted */
     struct {
         char ending[WALK_ENDING]; /* ".webp", in small letters; "" = none */
@@ -23,7 +23,8 @@ typedef struct folder_walk {
 
 /* Walk through `root` and all below it, links followed, what is hidden left out.  An image file is one whose name ends
  * in .png, .jpg, .jpeg, .jpe, .jfif or .jif, or that has no ending and begins as PNG or JPEG does.  A folder below
- * `root` that holds LOCK, sampling.json or ckpt/ is that of a run or of its samples; so is `run` (NULL: none).
+ * `root` that holds LOCK, sampling.json or ckpt/ is that of a run or of its samples, and no data; nor is `run` (NULL:
+ * none), nor, where `root` itself holds samples, an overview among them.
  * DDPM_EINVAL: `root` is `run`, or run/samples: a training would learn from its own pictures.
  * DDPM_ENOINPUT, DDPM_EIO: a folder cannot be opened or listed.  DDPM_EDATA: links without end. */
 DDPM_MUST_CHECK ddpm_status folder_walk_all(const char *root, const char *run, folder_walk *w, err *e);

@@ -320,14 +320,15 @@ Test(dataset_folder, folders_of_runs_are_left_out)
     plain(dir, "held/x.png", 3);
     new_file(path, dir, "held/LOCK", "x", 1);
     plain(dir, "samples/000000.png", 4);
+    copy_file(FIXTURE("resize_tall.png"), dir, "samples/grid.png");
+    copy_file(FIXTURE("resize_tall.png"), dir, "samples/step_00000100.png");
     new_file(path, dir, "samples/sampling.json", "{}", 2);
     dataset_spec spec = {.path = dir, .run = run};
     d = open_ok(&spec);
     cr_assert_eq(dataset_count(d), 2);
     cr_assert(value_of(d, 0) == 1 && value_of(d, 1) == 2);
-    const char *said = dataset_remarked(d, 1); /* behind the one on other files, of which there are none */
-    said = said ? said : dataset_remarked(d, 0);
-    cr_assert_not_null(strstr(said, "4 folders of runs or their samples left out: "), "%s", said);
+    const char *said = dataset_remarked(d, 0);
+    cr_assert_not_null(strstr(said, "4 files or folders that ddpm wrote itself left out: "), "%s", said);
     cr_assert_not_null(strstr(said, "/deep/own, ..."), "%s", said);
     dataset_close(d);
 
@@ -335,6 +336,8 @@ Test(dataset_folder, folders_of_runs_are_left_out)
     spec.path = path;
     d = open_ok(&spec);
     cr_assert(dataset_count(d) == 1 && value_of(d, 0) == 4);
+    said = dataset_remarked(d, 1); /* behind the one on sampling.json */
+    cr_assert_not_null(strstr(said, "2 files or folders that ddpm wrote itself left out: "), "%s", said);
     dataset_close(d);
 
     spec = (dataset_spec){.path = run, .run = run};
