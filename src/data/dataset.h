@@ -64,8 +64,8 @@ int dataset_label(const dataset *d, int64_t index);
  * Fails only where the set did not fit the cache: DDPM_EDATA, DDPM_ENOINPUT or DDPM_EIO name the file. */
 DDPM_MUST_CHECK ddpm_status dataset_read(const dataset *d, int64_t index, uint8_t *pixels, err *e);
 
-/* As dataset_read(), but an image whose file was lost since the set was opened is left out from then on, and the next
- * one that can be read takes its place.  DDPM_EDATA, DDPM_ENOINPUT, DDPM_EIO: more are bad by now than max_bad; the
+/* As dataset_read(), but the next image that can be read takes the place of one whose file was lost since the set was
+ * opened, for as long as it is: what is read depends on the disk alone, not on what was met before.  DDPM_EDATA, DDPM_ENOINPUT, DDPM_EIO: more are bad by now than max_bad; the
  * message names the file. */
 DDPM_MUST_CHECK ddpm_status dataset_read_or_next(const dataset *d, int64_t index, uint8_t *pixels, err *e);
 
