@@ -11,7 +11,7 @@ set(DDPM_MISSING) # a sentence for each library that cannot be used
 function(dependencies_forget)
   get_cmake_property(names CACHE_VARIABLES)
   list(FILTER names INCLUDE REGEX
-    "^(DNNL|LIBPNG|LIBJPEG-TURBO|ZLIB|JANSSON|LIBYAML|XXHASH|CRITERION|RANDOM123)_(INCLUDE|LIBRARY)$|^DNNL_RUNTIME_LIBRARY$|^(__pkg_config_checked_)?PC_")
+    "^(DNNL|LIBPNG|LIBJPEG|ZLIB|JANSSON|LIBYAML|XXHASH|CRITERION|RANDOM123)_(INCLUDE|LIBRARY)$|^DNNL_RUNTIME_LIBRARY$|^(__pkg_config_checked_)?PC_")
   foreach(name ${names})
     unset(${name} CACHE)
   endforeach()
@@ -126,8 +126,8 @@ set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 dependency_onednn(2.4)
 dependency(libpng HEADER png.h LIBRARY png MODULE libpng LEAST 1.6 DEBIAN libpng-dev FEDORA libpng-devel)
-dependency(libjpeg-turbo HEADER turbojpeg.h LIBRARY turbojpeg MODULE libturbojpeg LEAST 2.0 DEBIAN libturbojpeg0-dev
-  FEDORA turbojpeg-devel)
+dependency(libjpeg HEADER jpeglib.h LIBRARY jpeg MODULE libjpeg LEAST 2.0 DEBIAN libjpeg-dev
+  FEDORA libjpeg-turbo-devel)
 dependency(zlib HEADER zlib.h LIBRARY z MODULE zlib LEAST 1.2.11 DEBIAN zlib1g-dev FEDORA zlib-devel)
 dependency(jansson HEADER jansson.h LIBRARY jansson MODULE jansson LEAST 2.11 DEBIAN libjansson-dev FEDORA jansson-devel)
 dependency(libyaml HEADER yaml.h LIBRARY yaml MODULE yaml-0.1 LEAST 0.2 DEBIAN libyaml-dev FEDORA libyaml-devel)

@@ -18,7 +18,8 @@ static ddpm_status image_shape_of(const ddpm_config *c, image_shape *shape, err 
         *shape = (image_shape){c->data.resolution, c->data.resolution, c->data.channels};
         return DDPM_OK;
     }
-    const dataset_spec spec = recipe_dataset(c);
+    dataset_spec spec = recipe_dataset(c);
+    spec.shape_only = true;
     TRY(dataset_open(&spec, &data, e));
     *shape = (image_shape){dataset_h(data), dataset_w(data), dataset_c(data)};
     dataset_close(data);

@@ -206,6 +206,17 @@ bool config_same(const ddpm_config *a, const ddpm_config *b, config_id option)
 
 /* ---- what no option can know alone --------------------------------------------------------------- */
 
+static ddpm_status check_images(const ddpm_config *c, err *e)
+{
+    enum { SIDE_MIN = 8 };
+    if (c->data.channels == 2)
+        return err_set(e, DDPM_EINVAL, "data.channels=2: 1 (grey), 3 (colour) or 0 (as stored) are possible");
+    if (c->data.resolution > 0 && c->data.resolution < SIDE_MIN)
+        return err_set(e, DDPM_EINVAL, "data.resolution=%d: %d to %s, or 0 for that of the images", c->data.resolution,
+                       SIDE_MIN, config_options[OPTION_data_resolution].max);
+    return DDPM_OK;
+}
+
 static ddpm_status check_unet(const ddpm_config *c, err *e)
 {
     const config_ints *widths = &c->model.block_out_channels;
@@ -230,6 +241,7 @@ static ddpm_status check_unet(const ddpm_config *c, err *e)
 
 ddpm_status config_check(const ddpm_config *c, err *e)
 {
+    TRY(check_images(c, e));
     if (strcmp(c->model.kind, "unet") == 0 && !c->model.init_from[0]) TRY(check_unet(c, e));
     if (c->diffusion.beta_start > c->diffusion.beta_end)
         return err_set(e, DDPM_EINVAL, "diffusion.beta_start=%g is above diffusion.beta_end=%g",

@@ -1,29 +1,39 @@
 #include "data/dataset_kind.h"
 
 #include "core/mem.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <xxhash.h>
 
-enum { RESOLUTION_MIN = 8, RESOLUTION_MAX = 4096, CACHE_MB_DEFAULT = 4096, HASHED_IMAGES = 64 };
+enum { RESOLUTION_MIN = 8, RESOLUTION_MAX = 1024, CACHE_MB_DEFAULT = 4096, HASHED_IMAGES = 64 };
 
 static const dataset_kind *const KINDS[]; /* at the foot */
 
 /* ---- one image, in the shape of the set ------------------------------------------------------- */
 
-static bool is_bad_image(ddpm_status st) { return st == DDPM_EDATA || st == DDPM_ENOINPUT; }
+static const char *name_of(const dataset *d, int64_t i)
+{
+    return d->kind->file ? d->kind->file(d->source, i) : "an image";
+}
 
-/* Image i of the source in the shape of d. */
-static ddpm_status read_shaped(const dataset *d, int64_t i, uint8_t *pixels, err *e)
+/* Image i of the source as it is; of the set's size where none was given. */
+static ddpm_status read_raw(const dataset *d, int64_t i, image *raw, err *e)
+{
+    TRY(d->kind->read(d->source, i, raw, e));
+    if (d->any_size || (raw->h == d->h && raw->w == d->w)) return DDPM_OK;
+    return err_set(e, DDPM_EINVAL, "%s is %d x %d, %s is %d x %d: set data.resolution", name_of(d, i), raw->w, raw->h,
+                   name_of(d, d->model), d->w, d->h);
+}
+
+/* A picture in the shape of d. */
+static ddpm_status shape(const dataset *d, const image *img, uint8_t *pixels, err *e)
 {
     ddpm_status st = DDPM_OK;
-    image raw = {0}, coloured = {0}, sized = {0};
-    const image *img = &raw;
-    TRY_GOTO(d->kind->read(d->source, i, &raw, e));
-    if (!d->any_size && (raw.h != d->h || raw.w != d->w))
-        TRY_GOTO(err_set(e, DDPM_EINVAL,
-                         "image %lld of the dataset is %d x %d, the first is %d x %d: set data.resolution",
-                         (long long)i, raw.w, raw.h, d->w, d->h));
+    image coloured = {0}, sized = {0};
     if (img->c != d->c) {
         TRY_GOTO(image_to(img, d->c, &coloured, e));
         img = &coloured;
@@ -34,9 +44,18 @@ static ddpm_status read_shaped(const dataset *d, int64_t i, uint8_t *pixels, err
     }
     memcpy(pixels, img->pixel, (size_t)d->h * (size_t)d->w * (size_t)d->c);
 done:
-    image_free(&raw);
     image_free(&coloured);
     image_free(&sized);
+    return st;
+}
+
+/* Image i of the source in the shape of d. */
+static ddpm_status read_shaped(const dataset *d, int64_t i, uint8_t *pixels, err *e)
+{
+    image raw = {0};
+    ddpm_status st = read_raw(d, i, &raw, e);
+    if (st == DDPM_OK) st = shape(d, &raw, pixels, e);
+    image_free(&raw);
     return st;
 }
 
@@ -79,6 +98,17 @@ static void list_kinds(char *text, size_t cap, bool what)
     }
 }
 
+static ddpm_status check_path(const char *path, err *e)
+{
+    struct stat info;
+    if (stat(path, &info) == 0) return DDPM_OK;
+    if (path[0] == '~' && errno == ENOENT)
+        return err_set(e, DDPM_ENOINPUT,
+                       "data.path=%s: nothing there; ~ is no folder behind data.path=: write $HOME instead of it",
+                       path);
+    return err_errno(e, DDPM_ENOINPUT, errno, "data.path=%s%s", path, errno == ENOENT ? ": nothing there" : "");
+}
+
 static ddpm_status choose_kind(const dataset_spec *s, const dataset_kind **out, err *e)
 {
     char list[500] = "";
@@ -92,12 +122,24 @@ static ddpm_status choose_kind(const dataset_spec *s, const dataset_kind **out, 
         if (kind->recognises && !has_path)
             return err_set(e, DDPM_EINVAL, "data.kind=%s needs data.path: %s", kind->name, kind->looks_for);
         *out = kind;
-        return DDPM_OK;
+        return kind->recognises ? check_path(s->path, e) : DDPM_OK;
     }
+    if (has_path && is_auto) TRY(check_path(s->path, e));
     list_kinds(list, sizeof list, is_auto);
     if (!is_auto) return err_set(e, DDPM_EINVAL, "data.kind=%s: auto, %s are possible", s->kind, list);
     if (!has_path) return err_set(e, DDPM_EINVAL, "data.path is empty; name a file or folder, or set data.kind=digits");
     return err_set(e, DDPM_ENOINPUT, "%s: no dataset there; looked for %s", s->path, list);
+}
+
+/* 3 where any image has colour, as its header says before any is decoded: the first may be the only grey one. */
+static int channels_of_all(const dataset *d, int first)
+{
+    atomic_int channels = first;
+    if (!d->kind->channels) return first;
+#pragma omp parallel for schedule(dynamic, 16)
+    for (int64_t i = 0; i < d->count; i++)
+        if (atomic_load(&channels) == 1 && d->kind->channels(d->source, i) == 3) atomic_store(&channels, 3);
+    return atomic_load(&channels);
 }
 
 /* Take the shape from the spec, and what it leaves open from the first image that can be read. */
@@ -105,7 +147,10 @@ static ddpm_status settle_shape(dataset *d, const dataset_spec *s, err *e)
 {
     image first = {0};
     ddpm_status st = DDPM_EDATA;
-    for (int64_t i = 0; i < d->count && is_bad_image(st); i++) st = d->kind->read(d->source, i, &first, e);
+    for (int64_t i = 0; i < d->count && is_bad_image(st); i++) {
+        st = d->kind->read(d->source, i, &first, e);
+        d->model = i;
+    }
     if (is_bad_image(st)) { /* the message of the first says more than that of the last */
         st = d->kind->read(d->source, 0, &first, e);
         image_free(&first);
@@ -114,16 +159,22 @@ static ddpm_status settle_shape(dataset *d, const dataset_spec *s, err *e)
     d->any_size = s->resolution != 0;
     d->h = s->resolution ? s->resolution : first.h;
     d->w = s->resolution ? s->resolution : first.w;
-    d->c = s->channels ? s->channels : first.c;
+    d->c = s->channels ? s->channels : channels_of_all(d, first.c);
     image_free(&first);
     return DDPM_OK;
 }
 
-/* Decode image i to its place, or only glance at it when pixels are not kept. */
-static ddpm_status visit(const dataset *d, int64_t i, err *e)
+/* Decode image i: to its place, or only to see that it can be.  *channels: those it has itself. */
+static ddpm_status visit(const dataset *d, int64_t i, int *channels, err *e)
 {
-    if (d->pixels) return read_shaped(d, i, d->pixels + (size_t)i * image_bytes(d), e);
-    return d->kind->check ? d->kind->check(d->source, i, e) : DDPM_OK;
+    image raw = {0};
+    *channels = d->c;
+    if (!d->pixels && !d->kind->can_be_bad) return DDPM_OK;
+    ddpm_status st = read_raw(d, i, &raw, e);
+    if (st == DDPM_OK) *channels = raw.c;
+    if (st == DDPM_OK && d->pixels) st = shape(d, &raw, d->pixels + (size_t)i * image_bytes(d), e);
+    image_free(&raw);
+    return st;
 }
 
 /* Close the gaps that bad images left. */
@@ -142,41 +193,57 @@ static void drop_bad(dataset *d, const uint8_t *bad)
     d->count = n;
 }
 
+/* The message of image i, which visit() ended with `was` for, by visiting it once more. */
+static void why_bad(const dataset *d, int64_t i, ddpm_status was, err *why)
+{
+    int channels;
+    if (visit(d, i, &channels, why) == was) return;
+    err_set(why, was, "image %lld of the dataset could not be read at the first try: %s", (long long)i,
+            err_meaning(was));
+}
+
 /* Visit all images; leave out the bad ones, or fail with the message of the first. */
 static ddpm_status sweep(dataset *d, int64_t max_bad, err *e)
 {
     ddpm_status st = DDPM_OK;
     uint8_t *bad; /* [count] the status of each image; every ddpm_status fits */
     int64_t bad_count = 0, first = -1;
+    atomic_bool has_colour = false;
+    err why = {0};
     TRY(mem_array(&bad, (size_t)d->count, 1, "state of the images", e));
 #pragma omp parallel for schedule(dynamic, 16)
-    for (int64_t i = 0; i < d->count; i++) bad[i] = (uint8_t)visit(d, i, NULL);
+    for (int64_t i = 0; i < d->count; i++) {
+        int channels;
+        bad[i] = (uint8_t)visit(d, i, &channels, NULL);
+        if (!bad[i] && channels == 3) atomic_store(&has_colour, true);
+    }
+    d->has_colour = atomic_load(&has_colour);
     for (int64_t i = 0; i < d->count; i++) {
         if (!bad[i]) continue;
         bad_count++;
         if (first < 0 || (is_bad_image((ddpm_status)bad[first]) && !is_bad_image((ddpm_status)bad[i]))) first = i;
     }
-    if (first >= 0 && (bad_count > max_bad || bad_count == d->count || !is_bad_image((ddpm_status)bad[first]))) {
-        err why = {0};
-        st = visit(d, first, &why); /* once more, for its message */
-        if (st != (ddpm_status)bad[first])
-            st = err_set(&why, (ddpm_status)bad[first],
-                         "image %lld of the dataset could not be read at the first try: %s", (long long)first,
-                         err_meaning((ddpm_status)bad[first]));
-        if (is_bad_image(st))
-            err_set(e, st, "%.400s (%lld of %lld files are bad; data.max_bad=N skips up to N)", why.text,
-                    (long long)bad_count, (long long)d->count);
-        else
-            err_set(e, st, "%s", why.text);
-        goto done;
-    }
-    if (bad_count > 0) {
-        if (!d->pixels) TRY_GOTO(mem_array(&d->kept, (size_t)d->count, sizeof *d->kept, "list of images", e));
-        drop_bad(d, bad);
-    }
+    if (first < 0) goto done;
+    why_bad(d, first, (ddpm_status)bad[first], &why);
+    if (!is_bad_image(why.status)) TRY_GOTO(err_set(e, why.status, "%s", why.text));
+    if (bad_count > max_bad || bad_count == d->count)
+        TRY_GOTO(err_set(e, why.status, "%s (%lld of %lld files are bad; data.max_bad=N skips up to N)", why.text,
+                         (long long)bad_count, (long long)d->count));
+    dataset_remark(d, "%lld unreadable file%s left out (data.max_bad=%lld): %s", (long long)bad_count,
+                   bad_count == 1 ? "" : "s", (long long)max_bad, why.text);
+    if (!d->pixels) TRY_GOTO(mem_array(&d->kept, (size_t)d->count, sizeof *d->kept, "list of images", e));
+    drop_bad(d, bad);
 done:
     mem_free(bad);
     return st;
+}
+
+/* The only files with colour were left out: the others are grey. */
+static void drop_colour(dataset *d)
+{
+    d->c = 1;
+    if (!d->pixels) return;
+    for (size_t i = 0; i < (size_t)d->count * image_bytes(d); i++) d->pixels[i] = d->pixels[3 * i];
 }
 
 /* Make room for all pixels, if they fit into the cache. */
@@ -199,12 +266,20 @@ ddpm_status dataset_open(const dataset_spec *spec, dataset **out, err *e)
     TRY(mem_array(&d, 1, sizeof *d, "dataset", e));
     d->kind = kind;
     TRY_GOTO(kind->open(spec, d, e));
+    if (spec->count > d->count)
+        dataset_remark(d, "data.count=%lld, and only %lld images are there", (long long)spec->count,
+                       (long long)d->count);
     TRY_GOTO(settle_shape(d, spec, e));
-    TRY_GOTO(make_cache(d, spec->cache_mb, e));
-    TRY_GOTO(sweep(d, spec->max_bad, e));
+    if (!spec->shape_only) {
+        TRY_GOTO(make_cache(d, spec->cache_mb, e));
+        TRY_GOTO(sweep(d, spec->max_bad, e));
+        if (!spec->channels && d->c == 3 && !d->has_colour) drop_colour(d);
+    }
     if (d->pixels) {
         kind->close(d->source);
         d->source = NULL;
+    } else if (kind->can_be_bad) {
+        TRY_GOTO(dataset_losses_create(d->count, d->skipped, spec->max_bad, &d->losses, e));
     }
     *out = d;
     d = NULL;
@@ -217,6 +292,7 @@ void dataset_close(dataset *d)
 {
     if (!d) return;
     d->kind->close(d->source);
+    dataset_losses_destroy(d->losses);
     mem_free(d->kept);
     mem_free(d->label);
     mem_free(d->pixels);
@@ -233,6 +309,20 @@ int dataset_w(const dataset *d) { return d->w; }
 int dataset_c(const dataset *d) { return d->c; }
 int dataset_classes(const dataset *d) { return d->classes; }
 const uint8_t *dataset_pixels(const dataset *d) { return d->pixels; }
+
+const char *dataset_remarked(const dataset *d, int i) { return i >= 0 && i < d->remarks ? d->remark[i] : NULL; }
+
+void dataset_remark(dataset *d, const char *fmt, ...)
+{
+    va_list ap;
+    if (d->remarks == REMARKS_MAX) return;
+    char *text = d->remark[d->remarks++];
+    va_start(ap, fmt);
+    (void)vsnprintf(text, REMARK_BYTES, fmt, ap);
+    va_end(ap);
+    for (char *c = text; *c; c++) /* file names may hold anything */
+        if ((unsigned char)*c < ' ') *c = '?';
+}
 
 int dataset_label(const dataset *d, int64_t index)
 {

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { FILES_MAX = 64, FILE_BYTES_MAX = 1 << 30 };
+enum { FILES_MAX = 64, FILE_BYTES_MAX = 1 << 30, PUBLISHED_FILES = 5, PUBLISHED_IMAGES = 50000 };
 static const char PATTERN[] = "data_batch_*.bin";
 
 typedef struct cifar_source {
@@ -60,15 +60,18 @@ static ddpm_status list_files(const char *path, file_list *l, err *e)
     return DDPM_OK;
 }
 
-static ddpm_status add_file(const char *path, cifar_source *s, dataset *d, err *e)
+/* Take one more file, at most `most` of its images. */
+static ddpm_status add_file(const char *path, int64_t most, dataset *d, err *e)
 {
     size_t size;
     int64_t count = 0;
+    cifar_source *s = d->source;
     char **bytes = &s->bytes[s->files];
     TRY(file_read(path, FILE_BYTES_MAX, bytes, &size, e));
     s->files++;
     TRY(cifar_parse((const uint8_t *)*bytes, size, path, &count, e));
-    d->source_hash = XXH3_64bits_withSeed(*bytes, size, d->source_hash);
+    if (count > most) count = most;
+    d->source_hash = XXH3_64bits_withSeed(*bytes, (size_t)count * CIFAR_RECORD, d->source_hash);
     d->count += count;
     s->end[s->files - 1] = d->count;
     return DDPM_OK;
@@ -87,12 +90,16 @@ static ddpm_status cifar_open(const dataset_spec *spec, dataset *d, err *e)
 {
     ddpm_status st = DDPM_OK;
     file_list l = {0};
+    const int64_t most = dataset_first(spec, INT64_MAX);
     TRY_GOTO(mem_array(&d->source, 1, sizeof(cifar_source), "CIFAR-10", e));
     TRY_GOTO(list_files(spec->path, &l, e));
-    for (int f = 0; f < l.n; f++) TRY_GOTO(add_file(l.path[f], d->source, d, e));
+    for (int f = 0; f < l.n && d->count < most; f++) TRY_GOTO(add_file(l.path[f], most - d->count, d, e));
     TRY_GOTO(mem_array(&d->label, (size_t)d->count, sizeof *d->label, "labels", e));
     for (int64_t i = 0; i < d->count; i++) d->label[i] = *find_record(d->source, i);
     d->classes = CIFAR_CLASSES;
+    if (!spec->count && path_is_dir(spec->path) && d->count != PUBLISHED_IMAGES)
+        dataset_remark(d, "%lld images in %d of data_batch_*.bin; CIFAR-10 has %d in %d", (long long)d->count, l.n,
+                       PUBLISHED_IMAGES, PUBLISHED_FILES);
 done:
     file_list_free(&l);
     return st;

@@ -3,73 +3,15 @@
 #include "core/file.h"
 #include "core/mem.h"
 #include "data/file_list.h"
-#include <errno.h>
-#include <fts.h>
-#include <stdlib.h>
+#include "data/folder_walk.h"
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <xxhash.h>
-
-enum { DEPTH_MAX = 32 }; /* linked folders can repeat themselves without being a loop */
 
 typedef struct folder_source {
     file_list files; /* sorted */
     size_t root;     /* bytes of the root's name, with the slash: where the relative names begin */
 } folder_source;
-
-static bool is_image_name(const char *name)
-{
-    const char *dot = strrchr(name, '.');
-    return name[0] != '.' && dot && (!strcasecmp(dot, ".png") || !strcasecmp(dot, ".jpg") || !strcasecmp(dot, ".jpeg"));
-}
-
-/* Handle one entry of the walk: take an image, skip what is hidden, refuse what cannot be opened. */
-static ddpm_status visit_entry(FTS *walk, FTSENT *entry, file_list *l, int *others, err *e)
-{
-    switch (entry->fts_info) {
-    case FTS_D:
-        if (entry->fts_level > DEPTH_MAX)
-            return err_set(e, DDPM_EDATA, "%s: more than %d folders deep", entry->fts_path, DEPTH_MAX);
-        if (entry->fts_level > 0 && entry->fts_name[0] == '.') (void)fts_set(walk, entry, FTS_SKIP);
-        return DDPM_OK;
-    case FTS_DNR: return err_errno(e, DDPM_ENOINPUT, entry->fts_errno, "%s: cannot open the folder", entry->fts_path);
-    case FTS_DC: /* a link to a folder that it lies in */
-    case FTS_DP: return DDPM_OK;
-    default:
-        if (is_image_name(entry->fts_name)) return file_list_add(l, entry->fts_path, e);
-        *others += 1;
-        return DDPM_OK;
-    }
-}
-
-/* All image files below root, links followed, sorted; only the first one found if `first_only`. */
-static ddpm_status list_images(const char *root, bool first_only, file_list *l, int *others, err *e)
-{
-    ddpm_status st = DDPM_OK;
-    char *const roots[] = {(char *)root, NULL}; /* fts does not write to it */
-    FTS *walk = fts_open(roots, FTS_LOGICAL | FTS_NOCHDIR, NULL);
-    if (!walk) return err_errno(e, DDPM_ENOINPUT, errno, "%s: cannot open the folder", root);
-    errno = 0;
-    for (FTSENT *entry = fts_read(walk); entry; errno = 0, entry = fts_read(walk)) {
-        TRY_GOTO(visit_entry(walk, entry, l, others, e));
-        if (first_only && l->n > 0) goto done;
-    }
-    if (errno) TRY_GOTO(err_errno(e, DDPM_EIO, errno, "%s: cannot list the folder", root));
-    file_list_sort(l);
-done:
-    (void)fts_close(walk);
-    return st;
-}
-
-static bool folder_recognises(const char *path)
-{
-    file_list l = {0};
-    int others = 0;
-    const bool found = path_is_dir(path) && list_images(path, true, &l, &others, NULL) == DDPM_OK && l.n > 0;
-    file_list_free(&l);
-    return found;
-}
 
 /* Length of the first-level folder in a relative name; 0 when the file lies at the root. */
 static size_t class_length(const char *name)
@@ -129,22 +71,48 @@ static uint64_t hash_names(const folder_source *s)
     return h;
 }
 
-static ddpm_status folder_open(const dataset_spec *spec, dataset *d, err *e)
+/* What lies there and is not taken. */
+static void remark_on_walk(dataset *d, const folder_walk *w)
 {
-    folder_source *s;
-    int others = 0;
-    TRY(mem_array(&s, 1, sizeof *s, "folder of images", e));
-    d->source = s;
-    if (!path_is_dir(spec->path)) return err_set(e, DDPM_ENOINPUT, "%s: no folder there", spec->path);
-    TRY(list_images(spec->path, false, &s->files, &others, e));
-    if (s->files.n == 0)
-        return err_set(e, DDPM_ENOINPUT, "%s: no .png, .jpg or .jpeg there nor in its sub-folders (%d other files)",
-                       spec->path, others);
+    char text[300];
+    folder_walk_say_others(w, text, sizeof text);
+    if (w->others > 0) dataset_remark(d, "%s left out", text);
+    if (w->own.n > 0)
+        dataset_remark(d, "%d file%s or folder%s that ddpm wrote itself left out: %s%s", w->own.n,
+                       w->own.n == 1 ? "" : "s", w->own.n == 1 ? "" : "s", w->own.path[0],
+                       w->own.n == 1 ? "" : ", ...");
+}
+
+/* The files of the walk are the source's: the first so many. */
+static ddpm_status take_files(const dataset_spec *spec, folder_walk *w, dataset *d, err *e)
+{
+    char text[300];
+    folder_source *s = d->source;
+    if (w->images.n == 0) {
+        folder_walk_say_others(w, text, sizeof text);
+        return err_set(e, DDPM_ENOINPUT, "%s: no .png, .jpg or .jpeg there nor in its sub-folders (%s)", spec->path,
+                       text);
+    }
+    remark_on_walk(d, w);
+    s->files = w->images;
+    w->images = (file_list){0};
     s->root = strlen(spec->path);
     s->root += s->files.path[0][s->root] == '/'; /* the path may end in one already */
-    d->count = s->files.n;
+    d->count = dataset_first(spec, s->files.n);
+    file_list_cut(&s->files, (int)d->count);
     d->source_hash = hash_names(s);
     return label_files(s, d, e);
+}
+
+static ddpm_status folder_open(const dataset_spec *spec, dataset *d, err *e)
+{
+    folder_walk w;
+    TRY(mem_array(&d->source, 1, sizeof(folder_source), "folder of images", e));
+    if (!path_is_dir(spec->path)) return err_set(e, DDPM_ENOINPUT, "%s: a file, and a folder is needed", spec->path);
+    ddpm_status st = folder_walk_all(spec->path, spec->run, &w, e);
+    if (st == DDPM_OK) st = take_files(spec, &w, d, e);
+    folder_walk_free(&w);
+    return st;
 }
 
 static ddpm_status folder_read(const void *source, int64_t i, image *out, err *e)
@@ -152,15 +120,23 @@ static ddpm_status folder_read(const void *source, int64_t i, image *out, err *e
     return image_load(((const folder_source *)source)->files.path[i], out, e);
 }
 
-static ddpm_status folder_check(const void *source, int64_t i, err *e)
+/* From the first bytes where they hold the whole header, else from the file. */
+static int folder_channels(const void *source, int64_t i)
 {
+    enum { SOME = 1 << 14 };
     const char *path = ((const folder_source *)source)->files.path[i];
-    uint8_t head[8];
-    const size_t n = file_head(path, head, sizeof head);
-    if (n == 0) return err_set(e, DDPM_ENOINPUT, "%s: empty, or cannot be read", path);
-    if (!image_format(head, n)) return err_set(e, DDPM_EDATA, "%s: neither a PNG nor a JPEG file", path);
-    return DDPM_OK;
+    uint8_t some[SOME];
+    char *bytes;
+    size_t size = file_head(path, some, sizeof some);
+    int channels = image_channels(some, size);
+    if (channels || size < sizeof some || file_read(path, IMAGE_MAX_BYTES, &bytes, &size, NULL) != DDPM_OK)
+        return channels;
+    channels = image_channels(bytes, size);
+    mem_free(bytes);
+    return channels;
 }
+
+static const char *folder_file(const void *source, int64_t i) { return ((const folder_source *)source)->files.path[i]; }
 
 static void folder_close(void *source)
 {
@@ -173,9 +149,11 @@ static void folder_close(void *source)
 const dataset_kind dataset_folder = {
     .name = "folder",
     .looks_for = "a folder with .png, .jpg or .jpeg files in it or in its sub-folders",
-    .recognises = folder_recognises,
+    .recognises = folder_walk_finds,
     .open = folder_open,
     .read = folder_read,
-    .check = folder_check,
+    .channels = folder_channels,
+    .file = folder_file,
+    .can_be_bad = true,
     .close = folder_close,
 };

@@ -33,8 +33,8 @@ static ddpm_status promised_size(const uint8_t *bytes, size_t size, const char *
                        (unsigned)magic);
     const uint64_t n = big_endian(bytes + 4), h = big_endian(bytes + 8), w = big_endian(bytes + 12);
     if (h < 1 || h > IMAGE_MAX_SIDE || w < 1 || w > IMAGE_MAX_SIDE || h * w > IMAGE_MAX_PIXELS)
-        return err_set(e, DDPM_EDATA, "%s: images of %llu x %llu; the limit is %d a side and %d in all", name,
-                       (unsigned long long)w, (unsigned long long)h, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
+        return err_set(e, DDPM_EDATA, "%s: images of %llu x %llu; 1 to %d a side and %d pixels in all are possible",
+                       name, (unsigned long long)w, (unsigned long long)h, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
     *out = HEADER_IMAGES + n * h * w; /* below 2^32 * 2^26 */
     return DDPM_OK;
 }
@@ -60,52 +60,81 @@ ddpm_status idx_parse(const uint8_t *bytes, size_t size, int images, const char 
 
 /* ---- gzip --------------------------------------------------------------------------------------- */
 
+static int is_gzip(const uint8_t *b, size_t size) { return size >= 2 && b[0] == 0x1f && b[1] == 0x8b; }
+
 typedef struct unpacking {
     const char *name;
     z_stream z;
-    uint8_t *bytes;          /* owned until handed out */
-    size_t size, room, left; /* left: input not yet given to z */
-    int ended;
+    const uint8_t *packed; /* borrowed */
+    size_t size, left;     /* of it: bytes in all, and not yet given to z */
+    size_t out;            /* bytes of contents so far */
+    bool ended;
 } unpacking;
 
-/* Memory grows with what comes out, not with what a header promises. */
-static ddpm_status unpack_grow(unpacking *u, size_t limit, err *e)
+static ddpm_status unpack_begin(unpacking *u, err *e)
 {
-    enum { FIRST_ROOM = 4096 };
-    size_t room = u->room ? 2 * u->room : FIRST_ROOM;
-    uint8_t *bytes;
-    if (room > limit && limit > u->size) room = limit;
-    TRY(mem_array(&bytes, room, 1, u->name, e));
-    if (u->size) memcpy(bytes, u->bytes, u->size);
-    mem_free(u->bytes);
-    u->bytes = bytes;
-    u->room = room;
+    u->z.next_in = u->packed;
+    u->left = u->size;
+    if (inflateInit2(&u->z, MAX_WBITS + 16) == Z_OK) return DDPM_OK;
+    return err_set(e, DDPM_ENOMEM, "%s: cannot start zlib", u->name);
+}
+
+static size_t unread(const unpacking *u) { return u->left + u->z.avail_in; }
+
+/* Behind the end of one member: another one follows, as gzip -c a >>b leaves them, or zeros to the end. */
+static ddpm_status unpack_member(unpacking *u, err *e)
+{
+    const uint8_t *at = u->packed + u->size - unread(u);
+    if (unread(u) >= 2 && is_gzip(at, unread(u))) {
+        if (inflateReset(&u->z) == Z_OK) return DDPM_OK;
+        return err_set(e, DDPM_EDATA, "%s: damaged gzip", u->name);
+    }
+    for (size_t i = 0; i < unread(u); i++)
+        if (at[i]) return err_set(e, DDPM_EDATA, "%s: %zu bytes after the end of gzip", u->name, unread(u));
+    u->ended = true;
     return DDPM_OK;
 }
 
-/* Unpack until there are `limit` bytes or the stream has ended. */
-static ddpm_status unpack_to(unpacking *u, size_t limit, err *e)
+/* The next bytes of the contents, `room` of them or up to the end. */
+static ddpm_status unpack_some(unpacking *u, uint8_t *to, size_t room, err *e)
 {
-    while (u->size < limit && !u->ended) {
-        if (u->size == u->room) TRY(unpack_grow(u, limit, e));
-        size_t want = (u->room < limit ? u->room : limit) - u->size;
-        if (want > INT_MAX) want = INT_MAX; /* zlib counts in 32 bits */
+    for (size_t done = 0; done < room && !u->ended;) {
+        const size_t want = room - done < INT_MAX ? room - done : INT_MAX; /* zlib counts in 32 bits */
         if (u->z.avail_in == 0) {
             u->z.avail_in = u->left > INT_MAX ? INT_MAX : (uInt)u->left;
             u->left -= u->z.avail_in;
         }
-        u->z.next_out = u->bytes + u->size;
+        u->z.next_out = to + done;
         u->z.avail_out = (uInt)want;
         const int rc = inflate(&u->z, Z_NO_FLUSH);
-        u->size += want - u->z.avail_out;
-        u->ended = rc == Z_STREAM_END;
+        done += want - u->z.avail_out;
+        u->out += want - u->z.avail_out;
+        if (rc == Z_STREAM_END) TRY(unpack_member(u, e));
         if (rc == Z_MEM_ERROR) return err_set(e, DDPM_ENOMEM, "%s: out of memory to unpack it", u->name);
         if (rc == Z_BUF_ERROR)
-            return err_set(e, DDPM_EDATA, "%s: gzip cut short after %zu bytes of contents", u->name, u->size);
-        if (rc != Z_OK && !u->ended)
-            return err_set(e, DDPM_EDATA, "%s: damaged gzip after %zu bytes of contents: %s", u->name, u->size,
+            return err_set(e, DDPM_EDATA, "%s: gzip cut short after %zu bytes of contents", u->name, u->out);
+        if (rc != Z_OK && rc != Z_STREAM_END)
+            return err_set(e, DDPM_EDATA, "%s: damaged gzip after %zu bytes of contents: %s", u->name, u->out,
                            u->z.msg ? u->z.msg : "unknown fault");
     }
+    return DDPM_OK;
+}
+
+/* Go through the whole file and keep nothing: is it as long as its header says, and undamaged? */
+static ddpm_status unpack_check(unpacking *u, size_t *promised, err *e)
+{
+    enum { SOME = 1 << 16 };
+    uint8_t some[SOME];
+    TRY(unpack_some(u, some, HEADER_IMAGES, e));
+    TRY(promised_size(some, u->out, u->name, promised, e));
+    if (*promised > BYTES_MAX)
+        return err_set(e, DDPM_EDATA, "%s: the header promises %zu bytes, the limit is %zu", u->name, *promised,
+                       BYTES_MAX);
+    while (!u->ended && u->out <= *promised) TRY(unpack_some(u, some, SOME, e));
+    if (u->out > *promised)
+        return err_set(e, DDPM_EDATA, "%s: holds more than the %zu bytes of its header", u->name, *promised);
+    if (u->out < *promised)
+        return err_set(e, DDPM_EDATA, "%s: the header promises %zu bytes, there are %zu", u->name, *promised, u->out);
     return DDPM_OK;
 }
 
@@ -113,26 +142,22 @@ ddpm_status idx_unpack(const uint8_t *packed, size_t size, const char *name, uin
 {
     ddpm_status st = DDPM_OK;
     size_t promised = 0;
-    unpacking u = {.name = name, .left = size};
-    u.z.next_in = packed;
+    unpacking check = {.name = name, .packed = packed, .size = size}, keep = check;
     *out = NULL;
     *out_size = 0;
-    if (inflateInit2(&u.z, MAX_WBITS + 16) != Z_OK) return err_set(e, DDPM_ENOMEM, "%s: cannot start zlib", name);
-    TRY_GOTO(unpack_to(&u, HEADER_IMAGES, e));
-    TRY_GOTO(promised_size(u.bytes, u.size, name, &promised, e));
-    if (promised > BYTES_MAX)
-        TRY_GOTO(
-            err_set(e, DDPM_EDATA, "%s: the header promises %zu bytes, the limit is %zu", name, promised, BYTES_MAX));
-    TRY_GOTO(unpack_to(&u, promised + 1, e)); /* one more than promised, to meet the end and the checksum */
-    if (!u.ended) TRY_GOTO(err_set(e, DDPM_EDATA, "%s: holds more than the %zu bytes of its header", name, promised));
-    if (u.left + u.z.avail_in)
-        TRY_GOTO(err_set(e, DDPM_EDATA, "%s: %zu bytes after the end of gzip", name, u.left + u.z.avail_in));
-    *out = u.bytes;
-    *out_size = u.size;
-    u.bytes = NULL;
+    TRY_GOTO(unpack_begin(&check, e));
+    TRY_GOTO(unpack_check(&check, &promised, e));
+    TRY_GOTO(mem_array(out, promised, 1, name, e));
+    TRY_GOTO(unpack_begin(&keep, e));
+    TRY_GOTO(unpack_some(&keep, *out, promised, e));
+    *out_size = promised;
 done:
-    (void)inflateEnd(&u.z);
-    mem_free(u.bytes);
+    (void)inflateEnd(&check.z); /* takes one that was never begun */
+    (void)inflateEnd(&keep.z);
+    if (st != DDPM_OK) {
+        mem_free(*out);
+        *out = NULL;
+    }
     return st;
 }
 
@@ -142,8 +167,6 @@ typedef struct idx_source {
     uint8_t *bytes; /* owned */
     idx_file images;
 } idx_source;
-
-static int is_gzip(const uint8_t *b, size_t size) { return size >= 2 && b[0] == 0x1f && b[1] == 0x8b; }
 
 /* A whole IDX file, unpacked; free with mem_free(). */
 static ddpm_status idx_load(const char *path, uint8_t **bytes, size_t *size, err *e)
@@ -203,7 +226,8 @@ static void find_labels(const char *images, char out[PATH_CAP])
     out[0] = '\0';
 }
 
-static ddpm_status read_labels(const char *images, dataset *d, err *e)
+/* Those of the images' file, which holds `there` of them. */
+static ddpm_status read_labels(const char *images, int64_t there, dataset *d, err *e)
 {
     ddpm_status st = DDPM_OK;
     char path[PATH_CAP];
@@ -214,9 +238,9 @@ static ddpm_status read_labels(const char *images, dataset *d, err *e)
     if (!*path) return DDPM_OK;
     TRY_GOTO(idx_load(path, &bytes, &size, e));
     TRY_GOTO(idx_parse(bytes, size, 0, path, &labels, e));
-    if (labels.n != d->count)
+    if (labels.n != there)
         TRY_GOTO(
-            err_set(e, DDPM_EDATA, "%s: %lld labels for %lld images", path, (long long)labels.n, (long long)d->count));
+            err_set(e, DDPM_EDATA, "%s: %lld labels for %lld images", path, (long long)labels.n, (long long)there));
     TRY_GOTO(mem_array(&d->label, (size_t)d->count, sizeof *d->label, "labels", e));
     for (int64_t i = 0; i < d->count; i++) {
         d->label[i] = labels.data[i];
@@ -237,9 +261,10 @@ static ddpm_status idx_open(const dataset_spec *spec, dataset *d, err *e)
     TRY(find_images(spec->path, path, e));
     TRY(idx_load(path, &s->bytes, &size, e));
     TRY(idx_parse(s->bytes, size, 1, path, &s->images, e));
-    d->count = s->images.n;
-    d->source_hash = XXH3_64bits(s->bytes, size);
-    return read_labels(path, d, e);
+    d->count = dataset_first(spec, s->images.n);
+    d->source_hash =
+        XXH3_64bits(s->bytes, HEADER_IMAGES + (size_t)d->count * (size_t)s->images.h * (size_t)s->images.w);
+    return read_labels(path, s->images.n, d, e);
 }
 
 static ddpm_status idx_read(const void *source, int64_t i, image *out, err *e)
@@ -259,7 +284,8 @@ static void idx_close(void *source)
     mem_free(s);
 }
 
-/* A folder with such a name in it, or a file that begins with the magic number or is named so and gzipped. */
+/* A folder with such a name in it, or a file that begins with a magic number or is named so and gzipped.  Labels alone
+ * are no set, which idx_open() says of them. */
 static bool idx_recognises(const char *path)
 {
     if (path_is_dir(path)) {
@@ -270,7 +296,8 @@ static bool idx_recognises(const char *path)
     }
     uint8_t head[4];
     if (file_head(path, head, sizeof head) < sizeof head) return false;
-    return big_endian(head) == MAGIC_IMAGES || (is_gzip(head, sizeof head) && strstr(path, "idx3"));
+    if (is_gzip(head, sizeof head)) return strstr(path, "idx3") || strstr(path, "idx1");
+    return big_endian(head) == MAGIC_IMAGES || big_endian(head) == MAGIC_LABELS;
 }
 
 const dataset_kind dataset_idx = {

@@ -17,8 +17,9 @@ typedef struct idx_file {
 DDPM_MUST_CHECK ddpm_status idx_parse(const uint8_t *bytes, size_t size, int images, const char *name, idx_file *out,
                                       err *e);
 
-/* The contents of gzipped bytes, to be freed with mem_free().  Unpacks the header first, and then no more than it
- * promises: what does not end there is DDPM_EDATA, as is damage.  Memory: three times what comes out, at most. */
+/* The contents of gzipped bytes, to be freed with mem_free(); several members follow each other, zeros behind the last
+ * are ignored.  Unpacked twice: nothing is kept before the whole was seen to be undamaged and as long as its header
+ * says, so a file that is refused (DDPM_EDATA) costs no memory. */
 DDPM_MUST_CHECK ddpm_status idx_unpack(const uint8_t *packed, size_t size, const char *name, uint8_t **out,
                                        size_t *out_size, err *e);
 

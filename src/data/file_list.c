@@ -26,6 +26,11 @@ void file_list_sort(file_list *l)
     if (l->n > 1) qsort(l->path, (size_t)l->n, sizeof *l->path, by_bytes);
 }
 
+void file_list_cut(file_list *l, int n)
+{
+    while (l->n > n) free(l->path[--l->n]);
+}
+
 void file_list_free(file_list *l)
 {
     for (int i = 0; i < l->n; i++) free(l->path[i]);

@@ -11,7 +11,8 @@ typedef struct file_list {
 
 DDPM_MUST_CHECK ddpm_status file_list_add(file_list *l, const char *path, err *e);
 void file_list_sort(file_list *l);
-void file_list_free(file_list *l); /* takes the zeroed list; leaves it zeroed */
+void file_list_cut(file_list *l, int n); /* keep the first n */
+void file_list_free(file_list *l);       /* takes the zeroed list; leaves it zeroed */
 
 /* The entries of one folder whose names match the shell pattern, sorted, as dir/name. */
 DDPM_MUST_CHECK ddpm_status file_list_match(file_list *l, const char *dir, const char *pattern, err *e);

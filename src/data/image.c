@@ -2,11 +2,14 @@
 
 #include "core/file.h"
 #include "core/mem.h"
+#include <stdlib.h>
 #include <string.h>
 
 ddpm_status image_check(int64_t h, int64_t w, size_t size, int64_t per_byte, const char *name, err *e)
 {
-    if (h < 1 || w < 1 || h > IMAGE_MAX_SIDE || w > IMAGE_MAX_SIDE || h * w > IMAGE_MAX_PIXELS)
+    if (h < 1 || w < 1)
+        return err_set(e, DDPM_EDATA, "%s: a picture without pixels (%lld x %lld)", name, (long long)w, (long long)h);
+    if (h > IMAGE_MAX_SIDE || w > IMAGE_MAX_SIDE || h * w > IMAGE_MAX_PIXELS)
         return err_set(e, DDPM_EDATA, "%s: %lld x %lld pixels; the limit is %d a side and %d in all", name,
                        (long long)w, (long long)h, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
     if (h * w / per_byte > (int64_t)size)
@@ -20,7 +23,8 @@ ddpm_status image_create(image *out, int h, int w, int c, const char *name, err 
     *out = (image){0};
     if (c != 1 && c != 3) return err_set(e, DDPM_EINVAL, "%s: %d channels, 1 or 3 are possible", name, c);
     TRY(image_check(h, w, SIZE_MAX / 2, 1, name, e));
-    TRY(mem_array(&out->pixel, (size_t)h * (size_t)w, (size_t)c, name, e));
+    out->pixel = calloc((size_t)h * (size_t)w, (size_t)c); /* not touched: a header that lies costs no memory */
+    if (!out->pixel) return err_set(e, DDPM_ENOMEM, "%s: out of memory for %d x %d pixels of %d bytes", name, w, h, c);
     out->h = h;
     out->w = w;
     out->c = c;
@@ -39,6 +43,12 @@ const char *image_format(const void *bytes, size_t size)
     if (size >= 8 && !memcmp(bytes, "\x89PNG\r\n\x1a\n", 8)) return "PNG";
     if (size >= 3 && !memcmp(bytes, "\xff\xd8\xff", 3)) return "JPEG";
     return NULL;
+}
+
+int image_channels(const void *bytes, size_t size)
+{
+    const char *format = image_format(bytes, size);
+    return !format ? 0 : format[0] == 'P' ? png_channels(bytes, size) : jpeg_channels(bytes, size);
 }
 
 ddpm_status image_decode(const void *bytes, size_t size, const char *name, image *out, err *e)

@@ -29,8 +29,9 @@ void image_free(image *img); /* takes NULL and the zeroed struct; leaves it zero
  *   16 bit    the high byte of each sample
  *   palette   looked up, c = 3
  *   EXIF      orientation applied (as Pillow's ImageOps.exif_transpose), in both formats
- *   CMYK      refused
- * A file that is cut short or damaged is DDPM_EDATA, never a half-grey picture.
+ *   CMYK      the inks of a JPEG, 255 = none as Adobe stores them, as Pillow's convert("RGB")
+ * A file that is cut short or damaged is DDPM_EDATA, never a half-grey picture.  A JPEG that is only odd (bytes between
+ * its markers or behind it, parameters that change no pixel) is read.
  * DDPM_ENOINPUT: missing or unreadable. */
 DDPM_MUST_CHECK ddpm_status image_load(const char *path, image *out, err *e);
 
@@ -39,6 +40,10 @@ DDPM_MUST_CHECK ddpm_status image_decode(const void *bytes, size_t size, const c
 
 /* "PNG", "JPEG", or NULL when these first bytes are neither's; 8 bytes are enough. */
 const char *image_format(const void *bytes, size_t size);
+
+/* Channels of the picture that image_decode() would make of a file that begins so, from its header alone: 1 or 3;
+ * 0 where the header is damaged or not whole. */
+int image_channels(const void *bytes, size_t size);
 
 /* A copy with 1 or 3 channels.  Grey is ITU-R 601-2 luma in Pillow's fixed point:
  * (19595 R + 38470 G + 7471 B + 32768) >> 16. */

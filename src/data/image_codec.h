@@ -7,7 +7,11 @@
 DDPM_MUST_CHECK ddpm_status png_decode(const uint8_t *bytes, size_t size, const char *name, image *out, err *e);
 DDPM_MUST_CHECK ddpm_status jpeg_decode(const uint8_t *bytes, size_t size, const char *name, image *out, err *e);
 
-/* DDPM_EDATA where a header promises more than the limits, or more pixels than `size` bytes can hold when
+/* What image_channels() says of each. */
+int png_channels(const uint8_t *bytes, size_t size);
+int jpeg_channels(const uint8_t *bytes, size_t size);
+
+/* DDPM_EDATA where a header promises no pixels, more than the limits, or more pixels than `size` bytes can hold when
  * a byte holds at most `per_byte` of them. */
 DDPM_MUST_CHECK ddpm_status image_check(int64_t h, int64_t w, size_t size, int64_t per_byte, const char *name, err *e);
 

@@ -4,6 +4,7 @@
 #include "core/mem.h"
 #include <png.h>
 #include <setjmp.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,12 +63,36 @@ static int png_orientation(png_job *job)
     return png_get_eXIf_1(job->png, job->info, &size, &exif) && exif ? exif_orientation(exif, size) : 1;
 }
 
+/* Behind the signature: length and name of the first chunk, which are always 13 and IHDR, then width, height,
+ * bits a sample and colour type. */
+enum { AT_NAME = 12, AT_WIDTH = 16, AT_HEIGHT = 20, AT_COLOUR = 25 };
+
+static bool has_header(const uint8_t *bytes, size_t size)
+{
+    return size > AT_COLOUR && !memcmp(bytes + AT_NAME, "IHDR", 4);
+}
+
+int png_channels(const uint8_t *bytes, size_t size)
+{
+    if (!has_header(bytes, size)) return 0;
+    return bytes[AT_COLOUR] == PNG_COLOR_TYPE_GRAY || bytes[AT_COLOUR] == PNG_COLOR_TYPE_GRAY_ALPHA ? 1 : 3;
+}
+
+/* Sides over the limits, before libpng sees them: it calls all of that "invalid IHDR data". */
+static ddpm_status check_sides(const png_job *job)
+{
+    if (!has_header(job->bytes, job->size)) return DDPM_OK; /* libpng says what is wrong */
+    return image_check(png_get_uint_32(job->bytes + AT_HEIGHT), png_get_uint_32(job->bytes + AT_WIDTH), job->size,
+                       PIXELS_PER_BYTE, job->name, job->e);
+}
+
 /* Everything that may longjmp, in one frame without changing locals. */
 static ddpm_status png_read_job(png_job *job)
 {
+    TRY(check_sides(job));
     if (setjmp(png_jmpbuf(job->png))) return job->status;
     png_set_read_fn(job->png, job, png_take);
-    png_set_user_limits(job->png, IMAGE_MAX_SIDE, IMAGE_MAX_SIDE);
+    png_set_user_limits(job->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* check_sides() knows ours */
     png_set_chunk_malloc_max(job->png, CHUNK_BYTES_MAX);
     png_set_chunk_cache_max(job->png, CHUNKS_MAX);
     skip_side_chunks(job->png);
@@ -75,7 +100,6 @@ static ddpm_status png_read_job(png_job *job)
 
     const int h = (int)png_get_image_height(job->png, job->info), w = (int)png_get_image_width(job->png, job->info);
     const int type = png_get_color_type(job->png, job->info);
-    if ((job->status = image_check(h, w, job->size, PIXELS_PER_BYTE, job->name, job->e)) != DDPM_OK) return job->status;
     if (type == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(job->png);
     if (type == PNG_COLOR_TYPE_GRAY) png_set_expand_gray_1_2_4_to_8(job->png);
     png_set_strip_16(job->png);

@@ -46,7 +46,7 @@ static void fill(loader *l, uint64_t batch, slot *s)
     for (int i = 0; i < spec->batch && s->status == DDPM_OK && !atomic_load(&l->stop); i++) {
         const int64_t index =
             loader_image_index(spec->seed, dataset_count(spec->data), first + (uint64_t)i, spec->shuffle);
-        s->status = dataset_read(spec->data, index, s->pixels + (size_t)i * l->image_bytes, &s->why);
+        s->status = dataset_read_or_next(spec->data, index, s->pixels + (size_t)i * l->image_bytes, &s->why);
     }
 }
 

@@ -28,7 +28,8 @@ DDPM_MUST_CHECK ddpm_status loader_create(const loader_spec *spec, loader **out,
 void loader_destroy(loader *l);
 
 /* The next batch, u8 [batch, h, w, c], valid until the next call.  One thread at a time.
- * An image that cannot be read is reported here, and again by every later call. */
+ * An image whose file was lost is replaced as dataset_read_or_next() does; where it cannot be, that is reported here,
+ * and again by every later call. */
 DDPM_MUST_CHECK ddpm_status loader_next(loader *l, const uint8_t **batch, err *e);
 
 /* Seconds that loader_next() has waited in all; about 0 when decoding keeps up. */

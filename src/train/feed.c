@@ -47,7 +47,7 @@ static ddpm_status store_images(feed *f, err *e)
     TRY_GOTO(mem_array(&some, STORE_IMAGES, size, "images", e));
     for (int64_t first = 0; first < count; first += STORE_IMAGES) {
         const int64_t n = count - first < STORE_IMAGES ? count - first : STORE_IMAGES;
-        for (int64_t i = 0; i < n; i++) TRY_GOTO(dataset_read(data, first + i, some + (size_t)i * size, e));
+        for (int64_t i = 0; i < n; i++) TRY_GOTO(dataset_read_or_next(data, first + i, some + (size_t)i * size, e));
         TRY_GOTO(trainer_store(f->spec.trainer, first, n, some, e));
     }
     TRY_GOTO(mem_array(&f->index, (size_t)f->spec.config->train.batch, sizeof *f->index, "image indices", e));
@@ -94,9 +94,23 @@ static ddpm_status give_micro_batch(feed *f, err *e)
     return trainer_accumulate_stored(f->spec.trainer, f->index, e);
 }
 
+/* As if the first `given` micro-batches of a step had not been; their gradients stay in memory that no checkpoint has. */
+static ddpm_status take_back(feed *f, int given, err *e)
+{
+    train_state state;
+    TRY(trainer_state(f->spec.trainer, &state, e));
+    state.sample -= (uint64_t)given * (uint64_t)f->spec.config->train.batch;
+    state.loss_sum = 0;
+    return trainer_restore(f->spec.trainer, &state, e);
+}
+
 ddpm_status feed_step(feed *f, err *e)
 {
-    for (int i = 0; i < f->spec.config->train.gradient_accumulation_steps; i++) TRY(give_micro_batch(f, e));
+    for (int i = 0; i < f->spec.config->train.gradient_accumulation_steps; i++) {
+        const ddpm_status st = give_micro_batch(f, e);
+        if (st != DDPM_OK && i > 0) TRY(take_back(f, i, e));
+        TRY(st);
+    }
     return trainer_update(f->spec.trainer, e);
 }
 

@@ -22,7 +22,8 @@ typedef struct feed_spec {
 DDPM_MUST_CHECK ddpm_status feed_create(const feed_spec *spec, feed **out, err *e);
 void feed_destroy(feed *f); /* takes NULL */
 
-/* One step: its micro-batches and the update.  A device may still be at it. */
+/* One step: its micro-batches and the update.  A device may still be at it.  Where an image cannot be had (the status
+ * and message of dataset_read_or_next()), the trainer's state is that of before the step, and can be saved. */
 DDPM_MUST_CHECK ddpm_status feed_step(feed *f, err *e);
 
 /* Seconds that steps have waited for images in all; 0 where the set is resident. */

@@ -61,7 +61,8 @@ dataset_spec recipe_dataset(const ddpm_config *c)
                           .count = c->data.count,
                           .seed = (uint64_t)c->seed,
                           .cache_mb = c->data.cache_mb ? c->data.cache_mb : -1,
-                          .max_bad = c->data.max_bad};
+                          .max_bad = c->data.max_bad,
+                          .run = c->out};
 }
 
 network recipe_network(const ddpm_config *c, image_shape shape)

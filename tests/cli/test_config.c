@@ -526,6 +526,10 @@ static const struct {
     {"data.resolution: 28", "data.resolution=28 cannot be halved 3 times, as the 4 levels of the model need: take a "
                             "multiple of 8"},
     {"data.resolution: 24", ""},
+    /* faults D: within the range and no side, no kind of picture */
+    {"data.resolution: 7", "data.resolution=7: 8 to 1024, or 0 for that of the images"},
+    {"data.channels: 2", "data.channels=2: 1 (grey), 3 (colour) or 0 (as stored) are possible"},
+    {"data.channels: 1", ""},
     {"{model: {kind: simple, norm_num_groups: 7}, data.resolution: 27}", ""},
     {"{model: {init_from: x, norm_num_groups: 7}, data.resolution: 27}", ""},
     {"diffusion: {beta_start: 0.5, beta_end: 0.25}", "diffusion.beta_start=0.5 is above diffusion.beta_end=0.25"},

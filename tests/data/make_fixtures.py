@@ -4,6 +4,7 @@
 NAME.png / NAME.jpg     the image
 NAME.png.ppm (or .pgm)  its pixels, as the library must read them
 resize_HxW.png          resize.png as torchvision's Resize + CenterCrop would have it
+odd_*                   breaks a rule, and is read all the same
 bad_*                   must be refused
 
 Needs Pillow and numpy.  The fixtures are kept in the repository; run this only to change them.
@@ -130,6 +131,55 @@ def make_jpeg():
     both("exif8_little_endian.jpg", jpeg(smooth(H, W, 3), quality=90, exif=intel))
 
 
+def with_scan_parameters(data, first, last, bits):
+    """Spectral selection and successive approximation of the first scan; a sequential decoder has no use for them."""
+    at = data.index(b"\xff\xda")
+    end = at + 2 + struct.unpack(">H", data[at + 2: at + 4])[0]
+    return data[: end - 3] + bytes([first, last, bits]) + data[end:]
+
+
+def make_odd():
+    """JPEG files that break the rules and cost no pixel: Pillow reads from each what the file that it was made of holds."""
+    pixels = smooth(19, 33, 3)
+    plain, intervals = jpeg(pixels, quality=85), jpeg(pixels, quality=85, restart_marker_blocks=2)
+    scan, table, rst = plain.index(b"\xff\xda"), plain.index(b"\xff\xdb"), intervals.index(b"\xff\xd0")
+    adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"
+    jfif = plain.index(b"JFIF")
+    odd = {
+        "scan_parameters": with_scan_parameters(plain, 0, 0, 0),
+        "scan_bits": with_scan_parameters(plain, 0, 63, 0x11),
+        "junk_before_table": plain[:table] + b"junk" + plain[table:],
+        "junk_before_scan": plain[:scan] + b"junk" + plain[scan:],
+        "fill_before_scan": plain[:scan] + b"\xff\xff\xff" + plain[scan:],
+        "junk_before_end": plain[:-2] + b"junk" + plain[-2:],
+        "junk_behind_end": plain + b"junk\xff\xd8\xff" * 9,
+        "zeros_for_end": plain[:-2] + bytes(16),
+        "junk_before_restart": intervals[:rst] + b"\x12\x34\x56" + intervals[rst:],
+        "wrong_restart": intervals[: rst + 1] + b"\xd3" + intervals[rst + 2:],
+        "jfif2": plain[: jfif + 5] + b"\2" + plain[jfif + 6:],
+        "adobe5": plain[:2] + adobe + b"\5" + plain[2:],
+        "no_jfif": plain[:2] + plain[20:],
+        "two_oddities": with_scan_parameters(plain, 0, 0, 0)[:-2] + b"junk" + plain[-2:],
+    }
+    for name, data in odd.items():
+        assert np.array_equal(*(np.array(Image.open(io.BytesIO(d)).convert("RGB")) for d in
+                                (data, intervals if "restart" in name else plain))), name
+        both(f"odd_{name}.jpg", data)
+    two = bytearray(with_scan_parameters(plain, 0, 0, 0))  # the first remark is harmless, the second is not
+    write("bad_second.jpg", bytes(two[: len(two) * 2 // 3]) + b"\xff\xd9")
+    second = intervals.index(b"\xff\xd1")
+    write("bad_restart.jpg", intervals[:rst] + intervals[second:])
+
+
+def make_cmyk():
+    inks = io.BytesIO()
+    Image.fromarray(smooth(H, W, 3)).convert("CMYK").save(inks, "JPEG", quality=90)
+    both("cmyk.jpg", inks.getvalue())
+    ycck = bytearray(inks.getvalue())
+    ycck[ycck.index(b"Adobe") + 11] = 2  # the transform byte of APP14
+    both("ycck.jpg", bytes(ycck))
+
+
 def make_bad():
     good = png(smooth(64, 64, 3), 2, 8)
     write("bad_truncated.png", good[: len(good) * 2 // 3])
@@ -137,18 +187,12 @@ def make_bad():
     flipped = bytearray(good)
     flipped[len(good) // 2] ^= 1
     write("bad_bit.png", bytes(flipped))
-    for name, w, h in (("side", 2**31 - 1, 1), ("area", 16384, 16384), ("promise", 8000, 8000), ("zero", 0, 5)):
+    for name, w, h in (("side", 2**31 - 1, 1), ("area", 16384, 16384), ("promise", 8000, 8000), ("zero", 0, 5), ("wide", 20000, 4)):
         head = struct.pack(">IIBBBBB", w, h, 8, 2, 0, 0, 0)
         write(f"bad_{name}.png", b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 100))
               + chunk(b"IEND", b""))
     picture = jpeg(smooth(64, 64, 3), quality=90)
     write("bad_truncated.jpg", picture[: len(picture) * 2 // 3])
-    cmyk = io.BytesIO()
-    Image.fromarray(smooth(H, W, 3)).convert("CMYK").save(cmyk, "JPEG")
-    write("bad_cmyk.jpg", cmyk.getvalue())
-    ycck = bytearray(cmyk.getvalue())
-    ycck[ycck.index(b"Adobe") + 11] = 2  # the transform byte of APP14
-    write("bad_ycck.jpg", bytes(ycck))
     sof = picture.index(b"\xff\xc0")
     write("bad_side.jpg", picture[: sof + 5] + struct.pack(">HH", 65500, 65500) + picture[sof + 9:])
     write("bad_promise.jpg", picture[: sof + 5] + struct.pack(">HH", 8000, 8000) + picture[sof + 9:])
@@ -186,5 +230,7 @@ for old in OUT.iterdir():
     old.unlink()
 make_png()
 make_jpeg()
+make_odd()
+make_cmyk()
 make_bad()
 make_resize()

@@ -1,5 +1,6 @@
 #include "data/dataset.h"
 
+#include "core/config.h"
 #include "data/digit.h"
 #include "data_files.h"
 
@@ -9,8 +10,8 @@ Test(dataset, options_out_of_range_are_refused)
         dataset_spec spec;
         const char *says;
     } bad[] = {
-        {{.kind = "digits", .resolution = 7}, "data.resolution=7: 8 to 4096"},
-        {{.kind = "digits", .resolution = 4097}, "data.resolution"},
+        {{.kind = "digits", .resolution = 7}, "data.resolution=7: 8 to 1024"},
+        {{.kind = "digits", .resolution = 1025}, "data.resolution"},
         {{.kind = "digits", .channels = 2}, "data.channels=2"},
         {{.kind = "digits", .count = -1}, "data.count=-1"},
         {{.kind = "digits", .max_bad = -1}, "data.max_bad=-1"},
@@ -28,6 +29,41 @@ Test(dataset, options_out_of_range_are_refused)
     }
 }
 
+/* faults D: the refusal names the range that the option has. */
+Test(dataset, the_largest_resolution_is_that_of_the_option)
+{
+    char says[80];
+    dataset *d;
+    err e = {0};
+    const dataset_spec spec = {.kind = "digits", .resolution = 7};
+    snprintf(says, sizeof says, "8 to %s,", config_options[OPTION_data_resolution].max);
+    cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_EINVAL);
+    cr_assert_not_null(strstr(e.text, says), "%s", e.text);
+}
+
+/* faults F19e: a path that is not there is no question of formats. */
+Test(dataset, a_path_that_is_not_there_is_said)
+{
+    static const struct {
+        const char *kind, *path, *says;
+    } missing[] = {
+        {"auto", "/not there", "data.path=/not there: nothing there: No such file or directory"},
+        {"idx", "/not there", "data.path=/not there: nothing there"},
+        {"cifar10", "/not there", "data.path=/not there: nothing there"},
+        {"folder", "/not there", "data.path=/not there: nothing there"},
+        {"auto", "~/pictures", "data.path=~/pictures: nothing there; ~ is no folder behind data.path=: write $HOME"},
+        {"folder", "/etc/passwd/x", "data.path=/etc/passwd/x: Not a directory"},
+    };
+    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
+        const dataset_spec spec = {.kind = missing[i].kind, .path = missing[i].path};
+        dataset *d;
+        err e = {0};
+        cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_ENOINPUT);
+        cr_assert_not_null(strstr(e.text, missing[i].says), "%s", e.text);
+        cr_assert_null(strstr(e.text, "looked for"), "%s", e.text);
+    }
+}
+
 Test(dataset, auto_says_what_it_looked_for)
 {
     static const char *const named[] = {"train-images-idx3-ubyte", "data_batch_*.bin", ".png, .jpg or .jpeg"};
@@ -37,8 +73,6 @@ Test(dataset, auto_says_what_it_looked_for)
     const dataset_spec spec = {.kind = "auto", .path = new_folder(dir)};
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_ENOINPUT);
     for (int i = 0; i < 3; i++) cr_assert_not_null(strstr(e.text, named[i]), "%s", e.text);
-    const dataset_spec missing = {.path = "/not there"};
-    cr_assert_eq(dataset_open(&missing, &d, &e), DDPM_ENOINPUT);
     drop_folder(dir);
 }
 
@@ -54,6 +88,18 @@ static dataset *digits(int resolution, int channels, int64_t count, uint64_t see
                                .cache_mb = cache_mb};
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_OK, "%s", e.text);
     return d;
+}
+
+Test(dataset, digits_say_that_they_need_no_path)
+{
+    dataset *d;
+    const dataset_spec spec = {.kind = "digits", .path = "/mnist", .count = 1};
+    cr_assert_eq(dataset_open(&spec, &d, NULL), DDPM_OK);
+    cr_assert_not_null(strstr(dataset_remarked(d, 0), "data.path=/mnist is not looked at"));
+    dataset_close(d);
+    d = digits(16, 1, 1, 1, 0);
+    cr_assert_null(dataset_remarked(d, 0));
+    dataset_close(d);
 }
 
 Test(dataset, the_cache_changes_nothing_but_the_memory)

@@ -60,6 +60,7 @@ Test(dataset_cifar, files_of_a_folder_follow_each_other)
         cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_OK, "%s", e.text);
         cr_assert_str_eq(dataset_kind_name(d), "cifar10");
         cr_assert_eq(dataset_count(d), 7);
+        cr_assert_str_eq(dataset_remarked(d, 0), "7 images in 3 of data_batch_*.bin; CIFAR-10 has 50000 in 5");
         cr_assert_eq(dataset_classes(d), 10);
         for (int r = 0; r < 7; r++) {
             cr_assert_eq(dataset_label(d, r), r);
@@ -71,6 +72,39 @@ Test(dataset_cifar, files_of_a_folder_follow_each_other)
     const dataset_spec one = {.path = path}; /* test_batch.bin itself */
     cr_assert_eq(dataset_open(&one, &d, &e), DDPM_OK, "%s", e.text);
     cr_assert_eq(dataset_count(d), 3);
+    cr_assert_null(dataset_remarked(d, 0));
     dataset_close(d);
+    drop_folder(dir);
+}
+
+/* faults B4, F3: the first so many, over the border of two files; what is behind them is not even looked at. */
+Test(dataset_cifar, count_takes_the_first)
+{
+    char dir[PATH_CAP], path[PATH_CAP];
+    uint8_t file[3 * CIFAR_RECORD], pixels[3072];
+    dataset *d;
+    err e = {0};
+    uint64_t h[2];
+    new_folder(dir);
+    make_records(file, 0, 3);
+    new_file(path, dir, "data_batch_1.bin", file, sizeof file);
+    make_records(file, 3, 3);
+    new_file(path, dir, "data_batch_2.bin", file, sizeof file);
+    for (int k = 0; k < 2; k++) {
+        const dataset_spec spec = {.path = dir, .count = 4, .cache_mb = -k};
+        cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_OK, "%s", e.text);
+        cr_assert_eq(dataset_count(d), 4);
+        cr_assert_eq(dataset_label(d, 3), 3);
+        cr_assert_eq(dataset_label(d, 4), -1);
+        cr_assert_eq(dataset_read(d, 3, pixels, NULL), DDPM_OK);
+        cr_assert_eq(pixels[0], 3);
+        cr_assert_eq(dataset_read(d, 4, pixels, NULL), DDPM_EINVAL);
+        cr_assert_eq(dataset_hash(d, &h[k], NULL), DDPM_OK);
+        dataset_close(d);
+        file[2 * CIFAR_RECORD + 9] ^= 1; /* of the last image, which is not used */
+        new_file(path, dir, "data_batch_2.bin", file, sizeof file);
+        new_file(path, dir, "data_batch_3.bin", "damaged", 7);
+    }
+    cr_assert_eq(h[0], h[1]);
     drop_folder(dir);
 }

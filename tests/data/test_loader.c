@@ -152,9 +152,10 @@ Test(loader, a_bad_image_is_reported_with_its_name_and_stays_reported)
     new_folder(dir);
     copy_file(FIXTURE("resize_wide_8x8.png"), dir, "a.png");
     copy_file(FIXTURE("resize_wide_8x8.png"), dir, "b.png");
-    copy_file(FIXTURE("bad_truncated.png"), dir, "c.png");
+    copy_file(FIXTURE("resize_wide_8x8.png"), dir, "c.png");
     const dataset_spec data = {.path = dir, .cache_mb = -1};
     cr_assert_eq(dataset_open(&data, &d, NULL), DDPM_OK);
+    copy_file(FIXTURE("bad_truncated.png"), dir, "c.png");
     const loader_spec spec = {.data = d, .batch = 1, .threads = 2};
     l = start(&spec);
     cr_assert_eq(loader_next(l, &batch, NULL), DDPM_OK);
@@ -166,6 +167,33 @@ Test(loader, a_bad_image_is_reported_with_its_name_and_stays_reported)
         cr_assert_not_null(strstr(e.text, "/c.png: PNG cut short"), "%s", e.text);
     }
     loader_destroy(l);
+    dataset_close(d);
+    drop_folder(dir);
+}
+
+/* faults A7: a lost file is replaced in every batch, whichever thread meets it, and counted once. */
+Test(loader, a_lost_image_is_replaced)
+{
+    char dir[PATH_CAP], path[PATH_CAP], said[600];
+    const uint8_t *batch;
+    dataset *d;
+    new_folder(dir);
+    copy_file(FIXTURE("resize_wide_8x8.png"), dir, "a.png");
+    copy_file(FIXTURE("resize_wide_8x8.png"), dir, "b.png");
+    copy_file(FIXTURE("resize_strip_8x8.png"), dir, "c.png");
+    const dataset_spec data = {.path = dir, .cache_mb = -1, .max_bad = 1};
+    cr_assert_eq(dataset_open(&data, &d, NULL), DDPM_OK);
+    cr_assert(path_join(path, dir, "b.png", NULL) == DDPM_OK && remove(path) == 0);
+    const loader_spec spec = {.data = d, .batch = 3, .threads = 8, .prefetch = 8};
+    loader *l = start(&spec);
+    for (int k = 0; k < 50; k++) {
+        err e = {0};
+        cr_assert_eq(loader_next(l, &batch, &e), DDPM_OK, "%s", e.text);
+        cr_assert_arr_eq(batch + 192, batch + 2 * 192, 192); /* c in the place of b */
+        cr_assert_neq(memcmp(batch, batch + 192, 192), 0);
+    }
+    loader_destroy(l);
+    cr_assert(dataset_lost(d, said, sizeof said) && strstr(said, "1 file became unreadable"), "%s", said);
     dataset_close(d);
     drop_folder(dir);
 }
