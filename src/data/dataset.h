@@ -65,8 +65,8 @@ int dataset_label(const dataset *d, int64_t index);
 DDPM_MUST_CHECK ddpm_status dataset_read(const dataset *d, int64_t index, uint8_t *pixels, err *e);
 
 /* As dataset_read(), but the next image that can be read takes the place of one whose file was lost since the set was
- * opened, for as long as it is: what is read depends on the disk alone, not on what was met before.  DDPM_EDATA, DDPM_ENOINPUT, DDPM_EIO: more are bad by now than max_bad; the
- * message names the file. */
+ * opened, for as long as it is: what is read depends on the disk alone, not on what was met before.
+ * DDPM_EDATA, DDPM_ENOINPUT, DDPM_EIO: more are bad by now than max_bad; the message names the file. */
 DDPM_MUST_CHECK ddpm_status dataset_read_or_next(const dataset *d, int64_t index, uint8_t *pixels, err *e);
 
 /* Were images lost since this was asked last?  Then a line for the log: how many, the first of them, and why. */

@@ -89,8 +89,7 @@ static ddpm_status open_data(run *r, err *e)
     r->steps = recipe_steps(&r->config, dataset_count(r->data));
     note(r, "data: %s, %lld images of %dx%dx%d%s", dataset_kind_name(r->data), (long long)dataset_count(r->data),
          dataset_h(r->data), dataset_w(r->data), dataset_c(r->data), r->config.data.flip ? ", mirrored at random" : "");
-    if (dataset_skipped(r->data) > 0)
-        note(r, "data: %lld unreadable files were left out", (long long)dataset_skipped(r->data));
+    for (int i = 0; dataset_remarked(r->data, i); i++) note(r, "data: %s", dataset_remarked(r->data, i));
     return DDPM_OK;
 }
 
@@ -209,7 +208,7 @@ static ddpm_status draw_noising(run *r, err *e)
     ddpm_status st = DDPM_OK;
     for (int i = 0; i < N; i++) t[i] = (int)((int64_t)share[i] * r->m->scheduler.num_train_timesteps / 1000);
     TRY_GOTO(image_create(&first, dataset_h(r->data), dataset_w(r->data), dataset_c(r->data), "noising.png", e));
-    TRY_GOTO(dataset_read(r->data, 0, first.pixel, e));
+    TRY_GOTO(dataset_read_or_next(r->data, 0, first.pixel, e));
     TRY_GOTO(noising_strip(&first, &r->m->scheduler, t, N, (uint64_t)r->config.seed, &strip, e));
     TRY_GOTO(run_folder_file(&r->folder, "noising.png", path, e));
     TRY_GOTO(image_write_png(path, &strip, e));
@@ -219,12 +218,21 @@ done:
     return st;
 }
 
+/* Say which images were lost since this was said last. */
+static void note_losses(run *r)
+{
+    char text[900];
+    if (dataset_lost(r->data, text, sizeof text)) note(r, "WARNING: data: %s", text);
+}
+
 static ddpm_status start_feed(run *r, err *e)
 {
     r->given = r->state.step;
-    return feed_create(
+    const ddpm_status st = feed_create(
         &(feed_spec){.config = &r->config, .data = r->data, .trainer = r->trainer, .first_sample = r->state.sample},
         &r->feed, e);
+    note_losses(r);
+    return st;
 }
 
 /* ---- along the way ------------------------------------------------------------------------------- */
@@ -434,7 +442,9 @@ static ddpm_status loop(run *r, err *e)
     r->line_sample = r->state.sample;
     if (r->hooks->begin) r->hooks->begin(r->hooks->context, &status);
     while (r->given < (uint64_t)r->steps) {
-        TRY(feed_step(r->feed, e));
+        const ddpm_status fed = feed_step(r->feed, e);
+        note_losses(r);
+        TRY(fed);
         r->given++;
         if (must_look(r)) TRY(catch_up(r, &status, e));
         if (ask(r) != RUN_ON) TRY(catch_up(r, &status, e));
