@@ -42,7 +42,8 @@ typedef struct run {
     bool save_due;       /* put off while steps are being skipped */
     checkpoint_known whole;
     uint64_t skipped_in_a_row;
-    int failed_saves;
+    int failed_saves; /* in a row */
+    bool gave_up_saving;
     run_wish wish;    /* the strongest that was not granted yet */
     double epoch_sum; /* of the losses of the current epoch */
     int64_t epoch_steps;
@@ -286,8 +287,9 @@ static ddpm_status save(run *r, bool must, err *e)
         return DDPM_OK;
     }
     note(r, "WARNING: step %llu was not saved: %s", (unsigned long long)r->state.step, why.text);
-    if (must || ++r->failed_saves >= SAVE_FAILURES) return err_set(e, st, "%s", why.text);
-    return DDPM_OK;
+    if (!must && ++r->failed_saves < SAVE_FAILURES) return DDPM_OK;
+    r->gave_up_saving = true;
+    return err_set(e, st, "%s", why.text);
 }
 
 /* What goes wrong with a preview is no reason to end a training. */
@@ -462,7 +464,7 @@ static ddpm_status train(run *r, err *e)
     const run_status status = status_of(r);
     err first = {0}, why = {0};
     ddpm_status st = loop(r, &first), saved = DDPM_OK;
-    if (st != DDPM_OK && st != DDPM_ESAVED && st != DDPM_EDIVERGED && r->failed_saves == 0) {
+    if (st != DDPM_OK && st != DDPM_ESAVED && st != DDPM_EDIVERGED && !r->gave_up_saving) {
         saved = catch_up(r, &status, &why);
         if (saved == DDPM_OK) saved = save(r, true, &why);
         const bool is_saved = saved == DDPM_OK && r->saved_step == r->state.step;
