@@ -27,6 +27,44 @@ static double beta_at(const scheduler_config *c, int i)
     return lerp(c->beta_start, c->beta_end, i, T);
 }
 
+/* Every formula of the reverse process divides by 1 - abar, and most by sqrt(abar), in the end in floats: 1e30
+ * leaves eight orders of magnitude for what the network says. */
+static const double SMALLEST_ABAR = 1e-60;
+
+static ddpm_status fill_betas(schedule *s, err *e)
+{
+    const scheduler_config *c = &s->config;
+    for (int t = 0; t < s->timesteps; t++) {
+        s->beta[t] = beta_at(c, t);
+        if (!(s->beta[t] > 0 && s->beta[t] < 1))
+            return err_set(e, DDPM_EINVAL, "beta_start %g, beta_end %g: beta of timestep %d is %g, not in (0, 1)",
+                           c->beta_start, c->beta_end, t, s->beta[t]);
+    }
+    return DDPM_OK;
+}
+
+static ddpm_status fill_abars(schedule *s, err *e)
+{
+    const scheduler_config *c = &s->config;
+    for (int t = 0; t < s->timesteps; t++) {
+        const double before = schedule_abar(s, t - 1);
+        s->abar[t] = before * (1 - s->beta[t]);
+        if (!(s->abar[t] < before))
+            return err_set(
+                e, DDPM_EINVAL,
+                "beta_start %g, beta_end %g: beta of timestep %d is %g, too little to change an image; raise "
+                "beta_start",
+                c->beta_start, c->beta_end, t, s->beta[t]);
+        if (!(s->abar[t] >= SMALLEST_ABAR))
+            return err_set(
+                e, DDPM_EINVAL,
+                "beta_start %g, beta_end %g: at timestep %d of %d alpha-bar is %.2g, below %g: too little is "
+                "left of the image to compute with; lower beta_end or num_train_timesteps",
+                c->beta_start, c->beta_end, t, s->timesteps, s->abar[t], SMALLEST_ABAR);
+    }
+    return DDPM_OK;
+}
+
 ddpm_status schedule_create(const scheduler_config *c, schedule **out, err *e)
 {
     const int T = c->num_train_timesteps;
@@ -40,16 +78,8 @@ ddpm_status schedule_create(const scheduler_config *c, schedule **out, err *e)
     s->timesteps = T;
     TRY_GOTO(mem_array(&s->beta, (size_t)T, sizeof(double), "schedule", e));
     TRY_GOTO(mem_array(&s->abar, (size_t)T, sizeof(double), "schedule", e));
-    double abar = 1;
-    for (int i = 0; i < T; i++) {
-        const double beta = beta_at(c, i);
-        if (!(beta > 0 && beta < 1))
-            TRY_GOTO(err_set(e, DDPM_EINVAL, "beta_start %g, beta_end %g: beta of timestep %d is %g, not in (0, 1)",
-                             c->beta_start, c->beta_end, i, beta));
-        abar *= 1 - beta;
-        s->beta[i] = beta;
-        s->abar[i] = abar;
-    }
+    TRY_GOTO(fill_betas(s, e));
+    TRY_GOTO(fill_abars(s, e));
     *out = s;
     s = NULL;
 done:
@@ -75,20 +105,31 @@ posterior schedule_posterior(const schedule *s, int t, int prev)
                        .variance = beta * (1 - abar_prev) / (1 - abar)};
 }
 
+/* numpy.linspace(0, T - 1, n)[i] and numpy.arange(T, 0, -T / n)[i], in its own order of roundings, which decides
+ * where a half goes: diffusers/schedulers/scheduling_ddpm.py, set_timesteps(). */
+static double numpy_linspace(int T, int n, int i)
+{
+    const double step = (double)(T - 1) / (n > 1 ? n - 1 : 1);
+    return i == n - 1 && n > 1 ? T - 1 : i * step;
+}
+
+static double numpy_arange(int T, int n, int i)
+{
+    const double start = T, delta = (start - start / n) - start;
+    return start + i * delta;
+}
+
 ddpm_status schedule_respace(const schedule *s, int n, int *t, err *e)
 {
-    const int T = s->timesteps;
+    const int T = s->timesteps, offset = s->config.steps_offset;
     if (n < 1 || n > T) return err_set(e, DDPM_EINVAL, "num_inference_steps %d is not in [1, %d]", n, T);
-    for (int i = 0; i < n; i++) { /* i counts up in time; rint rounds halves to even, as numpy does */
-        int at = 0;
+    for (int i = 0; i < n; i++) { /* rint rounds halves to even, as numpy does */
         switch (s->config.timestep_spacing) {
-        case SCHEDULER_LEADING: at = i * (T / n) + s->config.steps_offset; break;
-        case SCHEDULER_LINSPACE: at = (int)rint(n > 1 ? (double)i * (T - 1) / (n - 1) : 0); break;
-        case SCHEDULER_TRAILING: at = (int)rint(T - (n - 1 - i) * ((double)T / n)) - 1; break;
+        case SCHEDULER_LEADING: t[i] = (n - 1 - i) * (T / n) + offset; break;
+        case SCHEDULER_LINSPACE: t[i] = (int)rint(numpy_linspace(T, n, n - 1 - i)); break;
+        case SCHEDULER_TRAILING: t[i] = (int)rint(numpy_arange(T, n, i)) - 1; break;
         }
-        if (at >= T)
-            return err_set(e, DDPM_EINVAL, "steps_offset %d: timestep %d of %d", s->config.steps_offset, at, T);
-        t[n - 1 - i] = at;
     }
+    if (t[0] >= T) return err_set(e, DDPM_EINVAL, "steps_offset %d: timestep %d of %d", offset, t[0], T);
     return DDPM_OK;
 }

@@ -10,10 +10,11 @@ typedef struct schedule {
     scheduler_config config;
     int timesteps; /* T */
     double *beta;  /* [T] in (0, 1) */
-    double *abar;  /* [T] cumulative product of 1 - beta, in (0, 1), falling */
+    double *abar;  /* [T] cumulative product of 1 - beta, in [1e-60, 1), falling */
 } schedule;
 
-/* DDPM_EINVAL: betas outside (0, 1), or T out of range. */
+/* DDPM_EINVAL: betas outside (0, 1) or too small to change anything, an alpha-bar below 1e-60 (for which the
+ * coefficients of the reverse process are no finite floats), or T out of range. */
 DDPM_MUST_CHECK ddpm_status schedule_create(const scheduler_config *c, schedule **out, err *e);
 void schedule_destroy(schedule *s);
 
@@ -29,7 +30,9 @@ typedef struct posterior {
 } posterior;
 posterior schedule_posterior(const schedule *s, int t, int prev);
 
-/* The n timesteps of a shortened reverse process, falling, into t[n]; 1 <= n <= T. */
+/* The n timesteps of a shortened reverse process, falling, into t[n]; 1 <= n <= T.  They are diffusers' own to the
+ * last one (its trailing spacing yields n + 1 for some n, the last of them -1: that one is left out).
+ * DDPM_EINVAL: n out of range, or a steps_offset that leads beyond T. */
 DDPM_MUST_CHECK ddpm_status schedule_respace(const schedule *s, int n, int *t, err *e);
 
 #endif

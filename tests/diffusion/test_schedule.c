@@ -1,5 +1,6 @@
 /* Betas, alpha-bars, timesteps and variances against the formulas in double and diffusers' own tables. */
 #include "core/mem.h"
+#include "diffusion/sampler.h"
 #include "diffusion/schedule.h"
 #include "support/golden.h"
 
@@ -7,6 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <zlib.h>
 
 static err why; /* each test is a process of its own */
 
@@ -88,6 +90,62 @@ Test(schedule, timesteps_are_diffusers)
     safetensors_close(st);
 }
 
+static uint32_t checksum_of(scheduler_spacing spacing, int T, int *lists)
+{
+    scheduler_config c = scheduler_config_default();
+    schedule *s = NULL;
+    int *t = NULL;
+    uLong crc = 0;
+    c.num_train_timesteps = T;
+    c.timestep_spacing = spacing;
+    cr_assert_eq(schedule_create(&c, &s, &why), DDPM_OK, "%s", why.text);
+    cr_assert_eq(mem_array(&t, (size_t)T, sizeof *t, "test", &why), DDPM_OK);
+    *lists = 0;
+    for (int n = 1; n <= T; n++) {
+        cr_assert_eq(schedule_respace(s, n, t, &why), DDPM_OK, "%s", why.text);
+        for (int i = 0; i < n; i++) cr_assert(t[i] >= 0 && t[i] < T && (i == 0 || t[i] < t[i - 1]), "%d of %d", i, n);
+        if (spacing == SCHEDULER_TRAILING && (int)ceil(T / ((double)T / n)) != n) continue; /* numpy has n + 1 */
+        crc = crc32(crc, (const Bytef *)t, (uInt)((size_t)n * sizeof *t));
+        ++*lists;
+    }
+    mem_free(t);
+    schedule_destroy(s);
+    return (uint32_t)crc;
+}
+
+/* faults F15: every number of steps, against numpy (make_timesteps.py) */
+Test(schedule, timesteps_are_diffusers_for_every_number_of_steps)
+{
+    FILE *file = fopen(DDPM_TESTS "/diffusion/timesteps.txt", "r");
+    char spacing[16];
+    int T, want_lists, lines = 0;
+    unsigned want;
+    cr_assert_not_null(file);
+    for (; fscanf(file, "%15s %d %d %x", spacing, &T, &want_lists, &want) == 4; lines++) {
+        int lists, k = 0;
+        while (k < 3 && strcmp(spacing, scheduler_spacing_name((scheduler_spacing)k)) != 0) k++;
+        const uint32_t sum = checksum_of((scheduler_spacing)k, T, &lists);
+        cr_expect_eq(lists, want_lists, "%s of %d: %d lists", spacing, T, lists);
+        cr_expect_eq(sum, want, "%s of %d: %08x", spacing, T, sum);
+    }
+    cr_expect_eq(lines, 24);
+    (void)fclose(file);
+}
+
+/* faults F15: two counts where a half was rounded the other way */
+Test(schedule, halves_go_where_numpy_puts_them)
+{
+    int t[53];
+    schedule *s = new_schedule(SCHEDULER_LINEAR, SCHEDULER_LINSPACE);
+    cr_assert_eq(schedule_respace(s, 53, t, &why), DDPM_OK);
+    cr_expect(t[25] == 519 && t[26] == 499 && t[27] == 480, "%d %d %d", t[25], t[26], t[27]);
+    schedule_destroy(s);
+    s = new_schedule(SCHEDULER_LINEAR, SCHEDULER_TRAILING);
+    cr_assert_eq(schedule_respace(s, 48, t, &why), DDPM_OK);
+    cr_expect(t[3] == 936 && t[15] == 686, "%d %d", t[3], t[15]);
+    schedule_destroy(s);
+}
+
 Test(schedule, variances_are_those_of_the_formulas_and_of_diffusers)
 {
     static const char *const runs[] = {"leading.50", "leading.1000", "trailing.50", "trailing.1000"};
@@ -158,6 +216,67 @@ Test(schedule, impossible_ones_are_refused)
     c.num_train_timesteps = 0;
     expect_bad(&c, "num_train_timesteps 0 is not in [1, 1000000]");
     schedule_destroy(NULL);
+}
+
+/* faults B5: black pictures from values within the options' ranges */
+Test(schedule, alpha_bars_that_nothing_can_be_computed_with_are_refused)
+{
+    scheduler_config c = scheduler_config_default();
+    c.beta_end = 0.999;
+    for (int prediction = 0; prediction < 4; prediction++) {
+        c.prediction_type = (scheduler_prediction)prediction;
+        for (int betas = 0; betas < 4; betas++) {
+            schedule *s = NULL;
+            c.beta_schedule = (scheduler_betas)betas;
+            const bool cosine = betas == SCHEDULER_SQUAREDCOS_CAP_V2; /* which does not look at beta_end */
+            cr_expect_eq(schedule_create(&c, &s, &why), cosine ? DDPM_OK : DDPM_EINVAL, "betas %d", betas);
+            cr_expect(cosine || strstr(why.text, "lower beta_end or num_train_timesteps"), "%s", why.text);
+            schedule_destroy(s);
+        }
+    }
+    c = scheduler_config_default();
+    c.beta_end = 0.999;
+    expect_bad(&c, "beta_start 0.0001, beta_end 0.999: at timestep 477 of 1000 alpha-bar is 8e-61, below 1e-60: too "
+                   "little is left of the image to compute with; lower beta_end or num_train_timesteps");
+    c.beta_start = c.beta_end = 1e-17;
+    expect_bad(&c,
+               "beta_start 1e-17, beta_end 1e-17: beta of timestep 0 is 1e-17, too little to change an image; raise "
+               "beta_start");
+}
+
+static void expect_finite(const schedule *s, int n)
+{
+    sampler_table *table = NULL;
+    cr_assert_eq(sampler_ddpm(s, n, &table, &why), DDPM_OK, "%s", why.text);
+    for (int i = 0; i < n; i++) {
+        const sampler_row *r = &table->rows[i];
+        cr_expect(isfinite(r->c_skip) && isfinite(r->c_out) && isfinite(r->a) && isfinite(r->b) && isfinite(r->s),
+                  "row %d of %d: %g %g %g %g %g", i, n, r->c_skip, r->c_out, r->a, r->b, r->s);
+    }
+    sampler_destroy(table);
+}
+
+/* faults B5: what is not refused can be sampled from, at the ends of every range */
+Test(schedule, every_row_of_a_schedule_that_is_taken_is_finite)
+{
+    static const int lengths[] = {1, 2, 10, 1000};
+    static const double ends[] = {1e-12, 1e-4, 0.02, 0.2, 0.9, 0.999};
+    int taken = 0;
+    for (int k = 0; k < 4 * 4 * 2 * 4 * 6 * 6; k++) {
+        scheduler_config c = scheduler_config_default();
+        schedule *s = NULL;
+        c.beta_start = ends[k % 6], c.beta_end = ends[k / 6 % 6];
+        c.num_train_timesteps = lengths[k / 36 % 4];
+        c.beta_schedule = (scheduler_betas)(k / 144 % 4);
+        c.prediction_type = (scheduler_prediction)(k / 576 % 4);
+        c.variance_type = (scheduler_variance)(k / 2304);
+        if (schedule_create(&c, &s, &why) != DDPM_OK) continue;
+        taken++;
+        expect_finite(s, s->timesteps);
+        expect_finite(s, 1);
+        schedule_destroy(s);
+    }
+    cr_expect_gt(taken, 2000);
 }
 
 Test(schedule, impossible_respacings_are_refused)
