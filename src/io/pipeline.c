@@ -26,14 +26,28 @@ static ddpm_status find_scheduler(pipeline *p, err *e)
     return DDPM_OK;
 }
 
-/* Other pipelines may hold the same U-Net and mean something else by it (a latent space, an SDE). */
+/* The part `key` of an index is ["diffusers", CLASS]: the class that diffusers makes of the folder, whatever the
+ * folder's own config says. */
+static void check_part(json_in *j, const char *key, const char *const *classes, int n)
+{
+    const json_t *part = json_in_get(j, key);
+    const char *class = json_string_value(json_array_get(part, 1));
+    if (!part) return;
+    for (int i = 0; class && i < n; i++)
+        if (!strcmp(class, classes[i])) return;
+    json_in_fail(j, "%s = %.60s is not supported; supported: %s", key, class ? class : "(no class)", classes[0]);
+}
+
+/* Other pipelines may hold the same U-Net and mean something else by it (a latent space, an SDE, DDIM's steps). */
 static ddpm_status check_index(const char *path, notes *n, err *e)
 {
-    static const char *const classes[] = {"DDPMPipeline", "DDIMPipeline"};
-    static const char *const known[] = {"scheduler", "unet"};
+    static const char *const pipelines[] = {"DDPMPipeline"};
+    static const char *const schedulers[] = {"DDPMScheduler", "GaussianDDPMScheduler"};
+    static const char *const networks[] = {"UNet2DModel", "UNetModel", "UNetUnconditionalModel"};
     json_in j = json_in_file(path, e);
-    (void)json_in_choice(&j, "_class_name", 0, classes, 2);
-    for (int i = 0; i < 2; i++) (void)json_in_get(&j, known[i]);
+    (void)json_in_choice(&j, "_class_name", 0, pipelines, 1);
+    check_part(&j, "scheduler", schedulers, 2);
+    check_part(&j, "unet", networks, 3);
     return json_in_close(&j, n);
 }
 

@@ -22,7 +22,8 @@ typedef struct pipeline {
 /* Find the pipeline that `path` stands for: a pipeline folder (a checkpoint of ours is one); a run
  * folder, or its ckpt folder, and then its newest checkpoint that verifies.  Older checkpoints taken
  * instead of damaged ones are noted.  DDPM_ENOINPUT says what was looked for; DDPM_EDATA: the
- * pipeline is of a class other than DDPMPipeline or DDIMPipeline, or no checkpoint is whole. */
+ * pipeline is of a class other than DDPMPipeline, or is made of other classes than DDPMScheduler and UNet2DModel
+ * (named), or no checkpoint is whole. */
 DDPM_MUST_CHECK ddpm_status pipeline_find(const char *path, pipeline *p, notes *n, err *e);
 
 DDPM_MUST_CHECK ddpm_status pipeline_read_configs(const pipeline *p, unet_config *net, scheduler_config *scheduler,

@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-static const char *const CLASSES[] = {"DDPMScheduler", "GaussianDDPMScheduler", "DDIMScheduler"};
+static const char *const CLASSES[] = {"DDPMScheduler", "GaussianDDPMScheduler"}; /* the second: its first name */
 static const char *const SCHEDULES[] = {"linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"};
 static const char *const VARIANCES[] = {"fixed_small", "fixed_large"};
 static const char *const PREDICTIONS[] = {"epsilon", "sample", "v_prediction", "mu"};
@@ -68,7 +68,7 @@ static void refuse_the_rest(json_in *j)
 static ddpm_status read_all(json_in *j, scheduler_config *c, notes *n)
 {
     *c = scheduler_config_default();
-    const int class = json_in_choice(j, "_class_name", 0, CLASSES, 3);
+    const int class = json_in_choice(j, "_class_name", 0, CLASSES, 2);
     (void)snprintf(c->class_name, sizeof c->class_name, "%s", CLASSES[class]);
     read_values(j, c);
     refuse_the_rest(j);

@@ -5,8 +5,9 @@
  *   num_train_timesteps (first name: timesteps) beta_start beta_end beta_schedule variance_type
  *   clip_sample (first name: clip_predicted_image) clip_sample_range prediction_type (first:
  *   predict_epsilon) timestep_spacing steps_offset, and _class_name.
- * Refused by name: trained_betas not null, thresholding true, rescale_betas_zero_snr true, the
- * learned and the logarithmic variance types, other schedules and predictions.
+ * Refused by name: other scheduler classes (DDIMScheduler among them), trained_betas not null, thresholding true,
+ * rescale_betas_zero_snr true, set_alpha_to_one false, the learned and the logarithmic variance types, other
+ * schedules and predictions.
  * dynamic_thresholding_ratio and sample_max_value mean nothing without thresholding: they are
  * accepted, and written with their defaults.  Unknown keys are noted and ignored. */
 #ifndef DDPM_SCHEDULER_CONFIG_H
@@ -50,9 +51,8 @@ typedef struct scheduler_config {
 /* DDPMScheduler(): the values of the DDPM paper, with fixed_small. */
 scheduler_config scheduler_config_default(void);
 
-/* The classes DDPMScheduler, its first name GaussianDDPMScheduler, and DDIMScheduler are taken; the
- * last has no variance_type and its set_alpha_to_one must be true.
- * DDPM_EDATA names the key, the value and what is supported. */
+/* The class DDPMScheduler and its first name GaussianDDPMScheduler are taken; every other class samples in another
+ * way.  DDPM_EDATA names the key, the value and what is supported. */
 DDPM_MUST_CHECK ddpm_status scheduler_config_read(const char *path, scheduler_config *c, notes *n, err *e);
 DDPM_MUST_CHECK ddpm_status scheduler_config_parse(const char *text, size_t size, const char *where,
                                                    scheduler_config *c, notes *n, err *e);

@@ -115,6 +115,34 @@ Test(pipeline, what_was_looked_for_is_said)
     scratch_remove(dir);
 }
 
+static void refuse_index(const char *dir, const char *index, const char *words)
+{
+    pipeline p;
+    err e = {0};
+    put_file(in_dir(dir, "model_index.json"), index);
+    cr_expect_eq(pipeline_find(dir, &p, NULL, &e), DDPM_EDATA, "taken: %s", index);
+    cr_expect_not_null(strstr(e.text, words), "%s: '%s'", index, e.text);
+}
+
+/* faults F16: DDIMPipeline makes a DDIMScheduler of any, and the index names the class, not the scheduler's own config */
+Test(pipeline, classes_that_sample_otherwise_are_refused_by_name)
+{
+    char dir[PATH_CAP];
+    pipeline p;
+    err e = {0};
+    put_file(in_dir(scratch_make(dir), "config.json"), "{}");
+    put_file(in_dir(dir, "scheduler_config.json"), "{\"_class_name\": \"DDPMScheduler\"}");
+    refuse_index(dir, "{\"_class_name\": \"DDIMPipeline\"}", "_class_name = \"DDIMPipeline\" is not supported");
+    refuse_index(dir, "{\"scheduler\": [\"diffusers\", \"DDIMScheduler\"]}",
+                 "scheduler = DDIMScheduler is not supported; supported: DDPMScheduler");
+    refuse_index(dir, "{\"scheduler\": \"DDPMScheduler\"}", "scheduler = (no class)");
+    refuse_index(dir, "{\"unet\": [\"diffusers\", \"UNet2DConditionModel\"]}", "unet = UNet2DConditionModel");
+    put_file(in_dir(dir, "model_index.json"),
+             "{\"unet\": [\"diffusers\", \"UNetModel\"], \"scheduler\": [\"diffusers\", \"GaussianDDPMScheduler\"]}");
+    cr_expect_eq(pipeline_find(dir, &p, NULL, &e), DDPM_OK, "%s", e.text);
+    scratch_remove(dir);
+}
+
 /* Every folder and config that diffusers wrote for the tests of other rooms is read, and written again to the byte. */
 Test(pipeline, all_golden_configs_go_round)
 {
