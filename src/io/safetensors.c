@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -325,6 +326,35 @@ static float of_f16(uint16_t h)
     return sign ? -value : value;
 }
 
+/* The value at `from`, of a floating-point type, as a float. */
+static float value_at(safetensors_dtype dtype, const char *from)
+{
+    uint32_t word;
+    uint16_t half;
+    double wide;
+    switch (dtype) {
+    case SAFETENSORS_F32: memcpy(&word, from, sizeof word); return of_bits(word);
+    case SAFETENSORS_F64: memcpy(&wide, from, sizeof wide); return (float)wide;
+    default: memcpy(&half, from, sizeof half); break;
+    }
+    return dtype == SAFETENSORS_F16 ? of_f16(half) : of_bits((uint32_t)half << 16);
+}
+
+ddpm_status safetensors_check_finite(const safetensors *st, const safetensors_tensor *t, err *e)
+{
+    const size_t size = safetensors_dtype_size(t->dtype), n = t->bytes / size;
+    const char *from = t->data;
+    if (!safetensors_is_float(t->dtype)) return DDPM_OK;
+    for (size_t i = 0; i < n; i++) {
+        const float value = value_at(t->dtype, from + i * size);
+        if (!isfinite(value))
+            return err_set(e, DDPM_EDATA,
+                           "%s: %.80s: value %zu of %zu is %g: the file is damaged, or of a training that diverged",
+                           st->where, t->name, i, n, (double)value);
+    }
+    return DDPM_OK;
+}
+
 ddpm_status safetensors_to_f32(const safetensors_tensor *t, float *to, err *e)
 {
     const char *from = t->data;
@@ -336,16 +366,6 @@ ddpm_status safetensors_to_f32(const safetensors_tensor *t, float *to, err *e)
         memcpy(to, from, t->bytes);
         return DDPM_OK;
     }
-    for (size_t i = 0; i < n; i++) {
-        uint16_t half;
-        double wide;
-        if (t->dtype == SAFETENSORS_F64) {
-            memcpy(&wide, from + i * size, sizeof wide);
-            to[i] = (float)wide;
-        } else {
-            memcpy(&half, from + i * size, sizeof half);
-            to[i] = t->dtype == SAFETENSORS_F16 ? of_f16(half) : of_bits((uint32_t)half << 16);
-        }
-    }
+    for (size_t i = 0; i < n; i++) to[i] = value_at(t->dtype, from + i * size);
     return DDPM_OK;
 }

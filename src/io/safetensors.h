@@ -79,6 +79,10 @@ bool safetensors_is_float(safetensors_dtype dtype);
  * DDPM_EDATA: another dtype. */
 DDPM_MUST_CHECK ddpm_status safetensors_to_f32(const safetensors_tensor *t, float *to, err *e);
 
+/* Is every value finite as a float?  DDPM_EDATA names the file, the tensor and the first that is not; what is no
+ * floating-point tensor is always. */
+DDPM_MUST_CHECK ddpm_status safetensors_check_finite(const safetensors *st, const safetensors_tensor *t, err *e);
+
 /* ---- writing ---- */
 
 typedef struct safetensors_item {

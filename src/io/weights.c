@@ -148,6 +148,16 @@ static ddpm_status load(const safetensors *st, const safetensors_tensor *const *
     return DDPM_OK;
 }
 
+/* Before anything is written: a network with one NaN says NaN, and a picture of that is black. */
+static ddpm_status check_finite(const safetensors *st, const safetensors_tensor *const *found, int n, err *e)
+{
+    for (int i = 0; i < n; i++) {
+        TRY(safetensors_check_finite(st, found[i], e));
+        safetensors_let_go(st, found[i]);
+    }
+    return DDPM_OK;
+}
+
 static void note_conversion(const safetensors_tensor *const *found, int n, const char *path, notes *remarks)
 {
     int converted = 0;
@@ -169,6 +179,7 @@ ddpm_status weights_read(const char *path, const named_tensor *tensors, int n, n
     TRY_GOTO(mem_array(&used, (size_t)safetensors_count(st_file), sizeof *used, path, e));
     match(st_file, tensors, n, found, used, &m);
     TRY_GOTO(report(&m, path, e));
+    TRY_GOTO(check_finite(st_file, found, n, e));
     for (int i = 0; i < n; i++) {
         const size_t values = found[i]->bytes / safetensors_dtype_size(found[i]->dtype);
         if (tensors[i].rank == 4 && values > largest) largest = values;

@@ -26,8 +26,8 @@ DDPM_MUST_CHECK ddpm_status weights_find(const char *dir, char *out, err *e);
 
 /* Fill tensors[n] from a file.  F16, BF16 and F64 are converted to float and noted.  The first
  * releases' attention names (query, key, value, proj_attn) and their [c, c, 1, 1] shapes are taken.
- * All that does not fit (missing, extra, another shape or dtype) is in one DDPM_EDATA message, and
- * then nothing has been written. */
+ * All that does not fit (missing, extra, another shape or dtype) is in one DDPM_EDATA message; so is the first value
+ * that is not finite, with its tensor.  Then nothing has been written. */
 DDPM_MUST_CHECK ddpm_status weights_read(const char *path, const named_tensor *tensors, int n, notes *remarks, err *e);
 
 /* Write tensors[n] as safetensors_write() does, one converted filter in memory at a time. */

@@ -4,6 +4,7 @@
 #include "support/io_support.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,6 +120,36 @@ Test(weights, only_a_1x1_filter_is_a_matrix)
         cr_assert_eq(safetensors_write(path, &item, 1, false, &e), DDPM_OK, "%s", e.text);
         cr_assert_eq(weights_read(path, &want, 1, NULL, &e), taps == 1 ? DDPM_OK : DDPM_EDATA);
     }
+    scratch_remove(dir);
+}
+
+/* One tensor of one type whose value 2 of {1, 2, value, 4} does not do: nothing is written, and it is named. */
+static void refuse_value(const char *path, safetensors_dtype dtype, const void *values, const char *words)
+{
+    float good[2] = {1, 2}, to_good[2] = {0}, to_bad[4] = {0};
+    err e = {0};
+    const safetensors_item items[] = {
+        {.name = "good.bias", .dtype = SAFETENSORS_F32, .rank = 1, .shape = {2}, .data = good},
+        {.name = "bad.bias", .dtype = dtype, .rank = 1, .shape = {4}, .data = values}};
+    const named_tensor want[] = {{"good.bias", 1, {2}, to_good}, {"bad.bias", 1, {4}, to_bad}};
+    cr_assert_eq(safetensors_write(path, items, 2, false, &e), DDPM_OK, "%s", e.text);
+    cr_expect_eq(weights_read(path, want, 2, NULL, &e), DDPM_EDATA);
+    cr_expect(strstr(e.text, words) && strstr(e.text, path), "'%s' is not in '%s'", words, e.text);
+    cr_expect(to_good[0] == 0 && to_bad[0] == 0, "something was written");
+}
+
+/* faults F13, B5: black pictures without a word */
+Test(weights, values_that_are_not_finite_are_named)
+{
+    char dir[PATH_CAP];
+    const char *path = in_dir(scratch_make(dir), "w.safetensors");
+    const float f32[] = {1, 2, -INFINITY, 4};
+    const double f64[] = {1, 2, 1e39, 4};
+    const uint16_t f16[] = {0x3c00, 0, 0x7e00, 0}, bf16[] = {0x3f80, 0, 0x7f80, 0};
+    refuse_value(path, SAFETENSORS_F32, f32, "bad.bias: value 2 of 4 is -inf");
+    refuse_value(path, SAFETENSORS_F64, f64, "bad.bias: value 2 of 4 is inf");
+    refuse_value(path, SAFETENSORS_F16, f16, "bad.bias: value 2 of 4 is nan");
+    refuse_value(path, SAFETENSORS_BF16, bf16, "bad.bias: value 2 of 4 is inf");
     scratch_remove(dir);
 }
 
