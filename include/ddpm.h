@@ -8,9 +8,14 @@
  *       fprintf(stderr, "%s\n", ddpm_last_error(ctx));
  *
  * Every call that can fail returns a ddpm_status (ddpm_status.h), DDPM_OK = 0; the context keeps the
- * message of the last failure: one line, what went wrong, where, and what to do.  Handles are opaque.
+ * message of the last failure: one line, what went wrong, where, and what to do.  A NULL handle, a NULL
+ * for what must not be NULL and a value out of its range are DDPM_EINVAL, and what a call makes is NULL after it
+ * failed (the context excepted, which holds the message).
+ * Handles are opaque.  Each is destroyed once, after all that was made from it: sampler, model, context; a use after
+ * that is the caller's mistake, as with free().  Texts and arrays that are handed in are not kept.
  * A context and all that was made from it belong to one thread at a time; several contexts may be
- * used side by side.  The library never prints, exits or aborts.
+ * used side by side.  The library never prints, exits or aborts.  It reads and writes numbers with a point, whatever
+ * locale the caller has set, and leaves that as it is.
  *
  * Images are NHWC: [n, h, w, c] floats of about [-1, 1]. */
 #ifndef DDPM_H
@@ -44,12 +49,12 @@ typedef struct ddpm_ctx ddpm_ctx;
  * On failure *ctx holds the message and is still to be destroyed; it is NULL only for want of memory.
  * DDPM_EINVAL: unknown device.  DDPM_EDEVICE: not usable here. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_ctx_create(ddpm_ctx **ctx, const char *device);
-DDPM_API void ddpm_ctx_destroy(ddpm_ctx *ctx); /* after all that was made from it; takes NULL */
+DDPM_API void ddpm_ctx_destroy(ddpm_ctx *ctx); /* once, after all that was made from it; takes NULL */
 
 /* The message of the last call that failed, "" if none has; valid until the next call.  A NULL context has
  * "out of memory". */
 DDPM_API const char *ddpm_last_error(const ddpm_ctx *ctx);
-/* The device and library in use, one line; valid as long as the context. */
+/* The device and library in use, one line; valid as long as the context; "" for NULL and for a context without one. */
 DDPM_API const char *ddpm_ctx_describe(const ddpm_ctx *ctx);
 
 /* ---- model: a network with its weights ----------------------------------------------------------- */
@@ -58,9 +63,10 @@ typedef struct ddpm_model ddpm_model;
 
 /* A diffusers pipeline folder (UNet2DModel with DDPMScheduler), a checkpoint, or a run folder, of which the
  * newest good checkpoint is taken.  The weights are the EMA's where there is one.
- * DDPM_ENOINPUT: nothing there.  DDPM_EDATA: damaged, or a model that is not supported (named). */
+ * DDPM_ENOINPUT: nothing there.  DDPM_EDATA: damaged, weights that are not finite, or a model that is not supported
+ * (named). */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_model_load(ddpm_ctx *ctx, const char *pipeline_dir, ddpm_model **model);
-DDPM_API void ddpm_model_destroy(ddpm_model *model); /* takes NULL */
+DDPM_API void ddpm_model_destroy(ddpm_model *model); /* once, after its samplers; takes NULL */
 
 typedef struct ddpm_model_info {
     int h, w;      /* of the images it was trained on (32 x 32 where its config does not say) */
@@ -68,10 +74,11 @@ typedef struct ddpm_model_info {
     int timesteps; /* T */
     int64_t parameters;
 } ddpm_model_info;
-DDPM_API void ddpm_model_get_info(const ddpm_model *model, ddpm_model_info *info);
+/* Fails for NULL alone; *info is then all 0. */
+DDPM_API ddpm_status ddpm_model_get_info(const ddpm_model *model, ddpm_model_info *info);
 
-/* The network itself: out [n, h, w, c_out] = F(x [n, h, w, c], t [n]), n >= 1, t in [0, T), not
- * necessarily whole.  The first call with another n plans anew. */
+/* The network itself: out [n, h, w, c_out] = F(x [n, h, w, c], t [n]), n >= 1, x finite, t in [0, T), not
+ * necessarily whole.  The first call with another n plans anew.  DDPM_ENOMEM: too large an n. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_model_predict(ddpm_model *model, int n, const float *x, const float *t,
                                                         float *out);
 
@@ -81,15 +88,17 @@ typedef struct ddpm_sampler ddpm_sampler;
 
 typedef struct ddpm_sampler_options {
     size_t struct_size;      /* sizeof(ddpm_sampler_options) */
-    int batch;               /* images at a time; 0 = 16 */
+    int batch;               /* images at a time, to 65536; 0 = 16 */
     int num_inference_steps; /* network evaluations an image; 0 = all T */
     uint64_t seed;           /* image k of a seed is always the same picture */
 } ddpm_sampler_options;
 
-/* Ancestral sampling with the model's own schedule, variance and clipping.  NULL options: all 0. */
+/* Ancestral sampling with the model's own schedule, variance and clipping.  NULL options: all 0.  DDPM_EINVAL: another
+ * struct_size, a batch not in [0, 65536], num_inference_steps not in [0, T], or a schedule that gives no finite
+ * numbers. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_create(ddpm_model *model, const ddpm_sampler_options *options,
                                                          ddpm_sampler **sampler);
-DDPM_API void ddpm_sampler_destroy(ddpm_sampler *sampler); /* before its model; takes NULL */
+DDPM_API void ddpm_sampler_destroy(ddpm_sampler *sampler); /* once, before its model; takes NULL */
 
 /* Images ids[n], each in [0, 2^32), into images [n, h, w, c]; any n >= 1. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_run(ddpm_sampler *sampler, int n, const int64_t *ids, float *images);
@@ -107,8 +116,10 @@ typedef enum ddpm_wish { DDPM_GO_ON, DDPM_SAVE, DDPM_STOP } ddpm_wish; /* STOP s
 /* Called after every step; NULL goes on to the end. */
 typedef ddpm_wish ddpm_step_function(void *user, const ddpm_progress *progress);
 
-/* Train as the program does: settings[n] are "key=value" or the name of a YAML file, in the order of the
- * command line (see `ddpm train --help`); the run is in the folder out=.
+/* Train as the program does: settings[n] are "key=value" or the name of a YAML file ("./a=b.yaml" where it has a =), in
+ * the order of the command line (see `ddpm train --help`); the run is in the folder out=.
+ * The run computes as device=, precision=, threads= and plan_cache= say, on the context's device with the context's
+ * threads where they are not given; its config.yaml says which.  DDPM_EDEVICE, DDPM_EINVAL: that cannot be had here.
  * DDPM_ESAVED: stopped on request, resume=auto goes on.  DDPM_ELOCKED, DDPM_EDIVERGED, ... */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_train(ddpm_ctx *ctx, int n, const char *const *settings,
                                                 ddpm_step_function *on_step, void *user);

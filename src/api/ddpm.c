@@ -5,14 +5,18 @@
 #include "train/generator.h"
 #include "train/run.h"
 
+#include <locale.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_BATCH = 16 };
+enum { DEFAULT_BATCH = 16, MOST_BATCH = 65536, GIB = 1 << 30 };
 
 struct ddpm_ctx {
     err last;
     backend *be;
+    config_word device; /* as it was asked for; "" where that was no device */
+    int threads;        /* likewise; 0: all */
     char description[200];
 };
 
@@ -35,6 +39,23 @@ int ddpm_abi_version(void) { return DDPM_ABI_VERSION; }
 const char *ddpm_version(void) { return DDPM_VERSION; }
 const char *ddpm_status_text(ddpm_status status) { return err_meaning(status); }
 
+/* ---- the caller's locale ---- */
+
+/* Whatever is read and written in here has a point in its numbers, also where the caller's numbers have a comma: the
+ * calling thread is in the C locale from enter() to leave(), but for the caller's own functions. */
+static locale_t enter(void)
+{
+    const locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    return uselocale(c); /* without memory for it: 0, and all stays as it is */
+}
+
+static ddpm_status leave(locale_t caller, ddpm_status st)
+{
+    const locale_t ours = uselocale(caller);
+    if (ours != caller) freelocale(ours);
+    return st;
+}
+
 /* ---- context ---- */
 
 static int threads_from_environment(void)
@@ -44,48 +65,67 @@ static int threads_from_environment(void)
     return n > 0 && n <= 1024 ? (int)n : 0;
 }
 
-ddpm_status ddpm_ctx_create(ddpm_ctx **ctx, const char *device)
+static ddpm_status create_context(ddpm_ctx *c, const char *device)
 {
-    TRY(mem_array(ctx, 1, sizeof **ctx, "context", NULL));
-    ddpm_ctx *c = *ctx;
     if (!device) return err_set(&c->last, DDPM_EINVAL, "device is NULL; use \"auto\" or \"cpu\"");
-    TRY(backend_create(&(backend_spec){.device = device, .threads = threads_from_environment()}, &c->be, &c->last));
+    c->threads = threads_from_environment();
+    TRY(backend_create(&(backend_spec){.device = device, .threads = c->threads}, &c->be, &c->last));
+    (void)snprintf(c->device, sizeof c->device, "%s", device);
     c->be->fn->describe(c->be, c->description, sizeof c->description);
     return DDPM_OK;
+}
+
+ddpm_status ddpm_ctx_create(ddpm_ctx **ctx, const char *device)
+{
+    if (!ctx) return DDPM_EINVAL;
+    *ctx = NULL;
+    TRY(mem_array(ctx, 1, sizeof **ctx, "context", NULL));
+    const locale_t caller = enter();
+    return leave(caller, create_context(*ctx, device));
 }
 
 void ddpm_ctx_destroy(ddpm_ctx *ctx)
 {
     if (!ctx) return;
+    const locale_t caller = enter();
     backend_destroy(ctx->be);
     mem_free(ctx);
+    (void)leave(caller, DDPM_OK);
 }
 
 const char *ddpm_last_error(const ddpm_ctx *ctx) { return ctx ? ctx->last.text : err_meaning(DDPM_ENOMEM); }
-const char *ddpm_ctx_describe(const ddpm_ctx *ctx) { return ctx->description; }
+const char *ddpm_ctx_describe(const ddpm_ctx *ctx) { return ctx ? ctx->description : ""; }
 
 static ddpm_status check_ctx(ddpm_ctx *ctx)
 {
+    if (!ctx) return DDPM_EINVAL; /* nowhere to say why */
     return ctx->be ? DDPM_OK : err_set(&ctx->last, DDPM_EINVAL, "the context has no device: its creation failed");
 }
 
 /* ---- model ---- */
 
-ddpm_status ddpm_model_load(ddpm_ctx *ctx, const char *pipeline_dir, ddpm_model **out)
+static ddpm_status load_model(ddpm_ctx *ctx, const char *dir, ddpm_model **out)
 {
     ddpm_model *m;
-    *out = NULL;
-    TRY(check_ctx(ctx));
-    if (!pipeline_dir) return err_set(&ctx->last, DDPM_EINVAL, "pipeline_dir is NULL");
     TRY(mem_array(&m, 1, sizeof *m, "model", &ctx->last));
     m->ctx = ctx;
-    const ddpm_status st = model_load(ctx->be, pipeline_dir, &m->m, NULL, &ctx->last);
+    const ddpm_status st = model_load(ctx->be, dir, &m->m, NULL, &ctx->last);
     if (st != DDPM_OK) {
         mem_free(m);
         return st;
     }
     *out = m;
     return DDPM_OK;
+}
+
+ddpm_status ddpm_model_load(ddpm_ctx *ctx, const char *pipeline_dir, ddpm_model **out)
+{
+    if (out) *out = NULL;
+    TRY(check_ctx(ctx));
+    if (!pipeline_dir) return err_set(&ctx->last, DDPM_EINVAL, "pipeline_dir is NULL");
+    if (!out) return err_set(&ctx->last, DDPM_EINVAL, "model is NULL");
+    const locale_t caller = enter();
+    return leave(caller, load_model(ctx, pipeline_dir, out));
 }
 
 void ddpm_model_destroy(ddpm_model *m)
@@ -96,13 +136,17 @@ void ddpm_model_destroy(ddpm_model *m)
     mem_free(m);
 }
 
-void ddpm_model_get_info(const ddpm_model *m, ddpm_model_info *info)
+ddpm_status ddpm_model_get_info(const ddpm_model *m, ddpm_model_info *info)
 {
+    if (info) *info = (ddpm_model_info){.c = 0};
+    if (!m) return DDPM_EINVAL;
+    if (!info) return err_set(&m->ctx->last, DDPM_EINVAL, "info is NULL");
     *info = (ddpm_model_info){.c = m->m->net.unet.in_channels,
                               .c_out = m->m->net.unet.out_channels,
                               .timesteps = m->m->scheduler.num_train_timesteps,
                               .parameters = m->m->store->values};
     model_image_size(m->m, &info->h, &info->w);
+    return DDPM_OK;
 }
 
 static ddpm_status plan_prediction(ddpm_model *m, int n, err *e)
@@ -118,16 +162,31 @@ static ddpm_status plan_prediction(ddpm_model *m, int n, err *e)
     m->net.y = nn_cast(m->p, m->net.y, DTYPE_F32);
     plan_keep(m->p, m->net.y);
     TRY(plan_finish(m->p, e));
+    const size_t need = m->p->bytes[ARENA_ACT] + m->p->bytes[ARENA_IO], there = m->ctx->be->fn->memory_free(m->ctx->be);
+    if (there > 0 && need > there)
+        return err_set(e, DDPM_ENOMEM, "predict: %d images need %.2f GiB and %.2f are free; ask for fewer at a time", n,
+                       (double)need / GIB, (double)there / GIB);
     TRY(plan_allocate(m->p, e));
     TRY(params_bind(m->m->store, m->p, ARENA_PARAM, e));
     return network_fill(&m->m->net, m->p, &m->net, e);
 }
 
-ddpm_status ddpm_model_predict(ddpm_model *m, int n, const float *x, const float *t, float *out)
+static ddpm_status check_inputs(const ddpm_model *m, int n, const float *x, const float *t, err *e)
+{
+    const int T = m->m->scheduler.num_train_timesteps;
+    const int64_t values = tensor_count(m->x);
+    for (int i = 0; i < n; i++)
+        if (!(t[i] >= 0 && t[i] < (float)T))
+            return err_set(e, DDPM_EINVAL, "predict: t[%d] = %g is not in [0, %d)", i, (double)t[i], T);
+    for (int64_t i = 0; i < values; i++)
+        if (!isfinite(x[i]))
+            return err_set(e, DDPM_EINVAL, "predict: value %lld of x is %g", (long long)i, (double)x[i]);
+    return DDPM_OK;
+}
+
+static ddpm_status predict(ddpm_model *m, int n, const float *x, const float *t, float *out)
 {
     err *e = &m->ctx->last;
-    if (n < 1 || !x || !t || !out)
-        return err_set(e, DDPM_EINVAL, "predict: n = %d images, and x, t, out must not be NULL", n);
     if (!m->p || m->x->n != n) {
         const ddpm_status st = plan_prediction(m, n, e);
         if (st != DDPM_OK) {
@@ -136,11 +195,21 @@ ddpm_status ddpm_model_predict(ddpm_model *m, int n, const float *x, const float
             return st;
         }
     }
+    TRY(check_inputs(m, n, x, t, e)); /* behind the plan, which refuses an n that cannot be */
     TRY(plan_write(m->p, m->x, x, e));
     TRY(plan_write(m->p, m->t, t, e));
     TRY(params_refresh(m->m->store, ARENA_PARAM, e));
     TRY(plan_run(m->p, e));
     return plan_read(m->p, m->net.y, out, e);
+}
+
+ddpm_status ddpm_model_predict(ddpm_model *m, int n, const float *x, const float *t, float *out)
+{
+    if (!m) return DDPM_EINVAL;
+    if (n < 1 || !x || !t || !out)
+        return err_set(&m->ctx->last, DDPM_EINVAL, "predict: n = %d images, and x, t, out must not be NULL", n);
+    const locale_t caller = enter();
+    return leave(caller, predict(m, n, x, t, out));
 }
 
 /* ---- sampler ---- */
@@ -153,7 +222,8 @@ static ddpm_status create_sampler(ddpm_model *m, const ddpm_sampler_options *o, 
                            .weights = ARENA_PARAM,
                            .scheduler = m->m->scheduler};
     model_image_size(m->m, &spec.h, &spec.w);
-    if (spec.batch < 1) return err_set(e, DDPM_EINVAL, "batch %d: at least 1, or 0 for %d", spec.batch, DEFAULT_BATCH);
+    if (spec.batch < 1 || spec.batch > MOST_BATCH)
+        return err_set(e, DDPM_EINVAL, "batch %d: 1 to %d, or 0 for %d", spec.batch, MOST_BATCH, DEFAULT_BATCH);
     s->model = m;
     s->batch = spec.batch;
     s->values = (size_t)spec.h * (size_t)spec.w * (size_t)m->m->net.unet.in_channels;
@@ -161,24 +231,32 @@ static ddpm_status create_sampler(ddpm_model *m, const ddpm_sampler_options *o, 
     return generator_allocate(s->g, e);
 }
 
-ddpm_status ddpm_sampler_create(ddpm_model *m, const ddpm_sampler_options *options, ddpm_sampler **out)
+static ddpm_status new_sampler(ddpm_model *m, const ddpm_sampler_options *o, ddpm_sampler **out)
 {
-    const ddpm_sampler_options all_0 = {.struct_size = sizeof all_0};
-    const ddpm_sampler_options *o = options ? options : &all_0;
-    err *e = &m->ctx->last;
     ddpm_sampler *s;
-    *out = NULL;
-    if (o->struct_size != sizeof *o)
-        return err_set(e, DDPM_EINVAL, "struct_size is %zu, this library's ddpm_sampler_options has %zu bytes",
-                       o->struct_size, sizeof *o);
-    TRY(mem_array(&s, 1, sizeof *s, "sampler", e));
-    const ddpm_status st = create_sampler(m, o, s, e);
+    TRY(mem_array(&s, 1, sizeof *s, "sampler", &m->ctx->last));
+    const ddpm_status st = create_sampler(m, o, s, &m->ctx->last);
     if (st != DDPM_OK) {
         ddpm_sampler_destroy(s);
         return st;
     }
     *out = s;
     return DDPM_OK;
+}
+
+ddpm_status ddpm_sampler_create(ddpm_model *m, const ddpm_sampler_options *options, ddpm_sampler **sampler)
+{
+    const ddpm_sampler_options all_0 = {.struct_size = sizeof all_0};
+    const ddpm_sampler_options *o = options ? options : &all_0;
+    if (sampler) *sampler = NULL;
+    if (!m) return DDPM_EINVAL;
+    if (!sampler) return err_set(&m->ctx->last, DDPM_EINVAL, "sampler is NULL");
+    if (o->struct_size != sizeof *o)
+        return err_set(&m->ctx->last, DDPM_EINVAL,
+                       "struct_size is %zu, this library's ddpm_sampler_options has %zu bytes", o->struct_size,
+                       sizeof *o);
+    const locale_t caller = enter();
+    return leave(caller, new_sampler(m, o, sampler));
 }
 
 void ddpm_sampler_destroy(ddpm_sampler *s)
@@ -188,24 +266,35 @@ void ddpm_sampler_destroy(ddpm_sampler *s)
     mem_free(s);
 }
 
+static ddpm_status run_sampler(ddpm_sampler *s, int n, const int64_t *ids, float *images)
+{
+    err *e = &s->model->ctx->last;
+    for (int at = 0, some; at < n; at += some) {
+        some = n - at < s->batch ? n - at : s->batch;
+        TRY(generator_run(s->g, ids + at, some, images + (size_t)at * s->values, e));
+    }
+    return DDPM_OK;
+}
+
 ddpm_status ddpm_sampler_run(ddpm_sampler *s, int n, const int64_t *ids, float *images)
 {
+    if (!s) return DDPM_EINVAL;
     err *e = &s->model->ctx->last;
     if (n < 1 || !ids || !images)
         return err_set(e, DDPM_EINVAL, "sample: n = %d images, and ids, images must not be NULL", n);
     for (int i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] > UINT32_MAX)
             return err_set(e, DDPM_EINVAL, "sample: ids[%d] = %lld is not in [0, 2^32)", i, (long long)ids[i]);
-    for (int at = 0; at < n; at += s->batch)
-        TRY(generator_run(s->g, ids + at, n - at < s->batch ? n - at : s->batch, images + (size_t)at * s->values, e));
-    return DDPM_OK;
+    const locale_t caller = enter();
+    return leave(caller, run_sampler(s, n, ids, images));
 }
 
 /* ---- training ---- */
 
 typedef struct watcher {
-    ddpm_step_function *step;
+    ddpm_step_function *step; /* the caller's, and so in the caller's locale */
     void *user;
+    locale_t caller;
     ddpm_wish wish;
 } watcher;
 
@@ -218,7 +307,9 @@ static void watch_step(void *context, const run_status *s)
                                     .loss = s->state->loss,
                                     .grad_norm = s->state->grad_norm,
                                     .lr = s->state->lr};
+    const locale_t ours = uselocale(w->caller);
     w->wish = w->step ? w->step(w->user, &progress) : DDPM_GO_ON;
+    (void)uselocale(ours);
 }
 
 static run_wish tell_wish(void *context)
@@ -227,26 +318,59 @@ static run_wish tell_wish(void *context)
     return w->wish == DDPM_STOP ? RUN_STOP : w->wish == DDPM_SAVE ? RUN_SAVE : RUN_ON;
 }
 
+/* As the program tells them apart: where the text before the = could not be a key, it is a path. */
+static bool is_assignment(const char *text)
+{
+    const size_t key = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+    return text[key] == '=';
+}
+
 static ddpm_status read_settings(ddpm_config *config, int n, const char *const *settings, err *e)
 {
+    if (n < 0) return err_set(e, DDPM_EINVAL, "train: n = %d settings", n);
     config_defaults(config);
     for (int i = 0; i < n; i++) {
         if (!settings || !settings[i]) return err_set(e, DDPM_EINVAL, "settings[%d] is NULL", i);
-        TRY(strchr(settings[i], '=') ? config_assign(config, NULL, settings[i], e)
-                                     : config_read_file(config, settings[i], e));
+        TRY(is_assignment(settings[i]) ? config_assign(config, NULL, settings[i], e)
+                                       : config_read_file(config, settings[i], e));
     }
     return config_check(config, e);
 }
 
-ddpm_status ddpm_train(ddpm_ctx *ctx, int n, const char *const *settings, ddpm_step_function *on_step, void *user)
+/* Where the settings do not say it, the run is computed as the context computes; its options are to say so. */
+static ddpm_status take_device(ddpm_config *config, const ddpm_ctx *ctx, err *e)
 {
+    const config_place unsaid = {.source = CONFIG_DEFAULT};
+    char threads[16];
+    (void)snprintf(threads, sizeof threads, "%d", ctx->threads);
+    TRY(config_set(config, OPTION_device, &unsaid, ctx->device, e));
+    return config_set(config, OPTION_threads, &unsaid, threads, e);
+}
+
+static ddpm_status train(ddpm_ctx *ctx, int n, const char *const *settings, watcher *w)
+{
+    const run_hooks hooks = {.context = w, .step = watch_step, .wish = tell_wish};
     ddpm_config *config = NULL;
-    watcher w = {.step = on_step, .user = user};
-    const run_hooks hooks = {.context = &w, .step = watch_step, .wish = tell_wish};
-    TRY(check_ctx(ctx));
-    TRY(mem_array(&config, 1, sizeof *config, "options", &ctx->last));
-    ddpm_status st = read_settings(config, n, settings, &ctx->last);
-    if (st == DDPM_OK) st = run_train(ctx->be, config, &hooks, &ctx->last);
+    backend *be = NULL; /* the run's own: the settings say on what it computes, how, and where it keeps its choices */
+    backend_spec spec;
+    plan_files files;
+    err *e = &ctx->last;
+    ddpm_status st = DDPM_OK;
+    TRY_GOTO(mem_array(&config, 1, sizeof *config, "options", e));
+    TRY_GOTO(read_settings(config, n, settings, e));
+    TRY_GOTO(take_device(config, ctx, e));
+    TRY_GOTO(recipe_backend(config, config->out, &files, &spec, e));
+    TRY_GOTO(backend_create(&spec, &be, e));
+    TRY_GOTO(run_train(be, config, &hooks, e));
+done:
+    backend_destroy(be);
     mem_free(config);
     return st;
+}
+
+ddpm_status ddpm_train(ddpm_ctx *ctx, int n, const char *const *settings, ddpm_step_function *on_step, void *user)
+{
+    TRY(check_ctx(ctx));
+    watcher w = {.step = on_step, .user = user, .caller = enter()};
+    return leave(w.caller, train(ctx, n, settings, &w));
 }

@@ -1,11 +1,13 @@
 /* The public interface as a user meets it: the installed header, the shared library, its errors. */
 #include "ddpm.h"
 #include "support/golden.h"
+#include "support/io_support.h"
 
 #include "core/file.h"
 #include "core/mem.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,6 +102,105 @@ Test(api, says_what_is_wrong_in_one_line)
     ddpm_sampler_destroy(NULL);
 }
 
+/* faults D: every function, every NULL */
+Test(api, nulls_are_refused)
+{
+    ddpm_ctx *ctx;
+    ddpm_model *none = (ddpm_model *)&ctx, *m = load(&ctx, "pipeline/current");
+    ddpm_sampler *no_sampler = (ddpm_sampler *)&ctx, *s;
+    ddpm_model_info info = {.h = 7};
+    float x[1] = {0};
+    const int64_t ids[1] = {0};
+    cr_expect_eq(ddpm_ctx_create(NULL, "cpu"), DDPM_EINVAL);
+    cr_expect_str_eq(ddpm_ctx_describe(NULL), "");
+    cr_expect_str_eq(ddpm_last_error(NULL), "out of memory");
+    cr_expect_str_eq(ddpm_status_text((ddpm_status)12345), "unknown status");
+    cr_expect_eq(ddpm_model_load(NULL, "x", &none), DDPM_EINVAL);
+    cr_expect_null(none);
+    cr_expect_eq(ddpm_model_load(ctx, NULL, &none), DDPM_EINVAL);
+    cr_expect_str_eq(ddpm_last_error(ctx), "pipeline_dir is NULL");
+    cr_expect_eq(ddpm_model_load(ctx, "x", NULL), DDPM_EINVAL);
+    cr_expect_str_eq(ddpm_last_error(ctx), "model is NULL");
+    cr_expect_eq(ddpm_model_get_info(NULL, &info), DDPM_EINVAL);
+    cr_expect_eq(info.h, 0);
+    cr_expect_eq(ddpm_model_get_info(m, NULL), DDPM_EINVAL);
+    cr_expect_eq(ddpm_model_get_info(NULL, NULL), DDPM_EINVAL);
+    cr_expect_eq(ddpm_model_predict(NULL, 1, x, x, x), DDPM_EINVAL);
+    cr_expect_eq(ddpm_model_predict(m, 1, NULL, x, x), DDPM_EINVAL);
+    cr_expect_eq(ddpm_model_predict(m, 1, x, NULL, x), DDPM_EINVAL);
+    cr_expect_eq(ddpm_model_predict(m, 1, x, x, NULL), DDPM_EINVAL);
+    cr_expect_eq(ddpm_sampler_create(NULL, NULL, &no_sampler), DDPM_EINVAL);
+    cr_expect_null(no_sampler);
+    cr_expect_eq(ddpm_sampler_create(m, NULL, NULL), DDPM_EINVAL);
+    cr_assert_eq(ddpm_sampler_create(m, NULL, &s), DDPM_OK, "%s", ddpm_last_error(ctx));
+    cr_expect_eq(ddpm_sampler_run(NULL, 1, ids, x), DDPM_EINVAL);
+    cr_expect_eq(ddpm_sampler_run(s, 1, NULL, x), DDPM_EINVAL);
+    cr_expect_eq(ddpm_sampler_run(s, 1, ids, NULL), DDPM_EINVAL);
+    cr_expect_eq(ddpm_train(NULL, 0, NULL, NULL, NULL), DDPM_EINVAL);
+    cr_expect_eq(ddpm_train(ctx, 1, NULL, NULL, NULL), DDPM_EINVAL);
+    cr_expect_eq(ddpm_train(ctx, 1, (const char *const[]){NULL}, NULL, NULL), DDPM_EINVAL);
+    ddpm_sampler_destroy(s);
+    ddpm_model_destroy(m);
+    ddpm_ctx_destroy(ctx);
+}
+
+static void expect_refused(ddpm_ctx *ctx, ddpm_status st, const char *words)
+{
+    cr_expect_eq(st, DDPM_EINVAL, "%d: %s", (int)st, ddpm_last_error(ctx));
+    cr_expect_not_null(strstr(ddpm_last_error(ctx), words), "no '%s' in '%s'", words, ddpm_last_error(ctx));
+}
+
+/* faults D: t outside of [0, T) was answered; every number that a function takes, out of its range */
+Test(api, values_out_of_range_are_refused)
+{
+    static const struct {
+        float t;
+        const char *words;
+    } bad[] = {{-5, "t[1] = -5 is not in [0, 1000)"},
+               {1e9f, "t[1] = 1e+09"},
+               {NAN, "t[1] = nan"},
+               {-INFINITY, "t[1] = -inf"},
+               {1000, "t[1] = 1000"},
+               {-1e-30f, "t[1] = -1e-30"}};
+    ddpm_ctx *ctx;
+    ddpm_model *m = load(&ctx, "pipeline/current");
+    ddpm_model_info info;
+    ddpm_sampler *s;
+    cr_assert_eq(ddpm_model_get_info(m, &info), DDPM_OK);
+    const size_t d = (size_t)(info.h * info.w * info.c);
+    float *x = calloc(2 * d, sizeof *x), *out = calloc(2 * d, sizeof *out), t[2] = {999.5f, 0};
+    cr_assert_eq(ddpm_model_predict(m, 2, x, t, out), DDPM_OK, "%s", ddpm_last_error(ctx));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        t[1] = bad[i].t;
+        expect_refused(ctx, ddpm_model_predict(m, 2, x, t, out), bad[i].words);
+    }
+    t[1] = 1, x[d + 1] = NAN;
+    char words[64];
+    (void)snprintf(words, sizeof words, "value %zu of x is nan", d + 1);
+    expect_refused(ctx, ddpm_model_predict(m, 2, x, t, out), words);
+    expect_refused(ctx, ddpm_model_predict(m, 0, x, t, out), "n = 0");
+    expect_refused(ctx, ddpm_model_predict(m, -1, x, t, out), "n = -1");
+    cr_expect_eq(ddpm_model_predict(m, INT32_MAX, x, t, out), DDPM_ENOMEM, "%s", ddpm_last_error(ctx));
+    x[d + 1] = 0;
+    cr_expect_eq(ddpm_model_predict(m, 2, x, t, out), DDPM_OK, "a refusal leaves the model usable");
+    expect_refused(ctx, ddpm_sampler_create(m, &(ddpm_sampler_options){sizeof(ddpm_sampler_options), -1, 0, 0}, &s),
+                   "batch -1");
+    expect_refused(ctx, ddpm_sampler_create(m, &(ddpm_sampler_options){sizeof(ddpm_sampler_options), 1, -1, 0}, &s),
+                   "num_inference_steps -1");
+    expect_refused(ctx, ddpm_sampler_create(m, &(ddpm_sampler_options){sizeof(ddpm_sampler_options), 65537, 0, 0}, &s),
+                   "batch 65537: 1 to 65536");
+    cr_assert_eq(ddpm_sampler_create(m, NULL, &s), DDPM_OK);
+    expect_refused(ctx, ddpm_sampler_run(s, 0, (const int64_t[]){0}, out), "n = 0");
+    expect_refused(ctx, ddpm_sampler_run(s, 1, (const int64_t[]){-1}, out), "ids[0] = -1");
+    expect_refused(ctx, ddpm_sampler_run(s, 2, (const int64_t[]){0, 4294967296}, out), "ids[1] = 4294967296");
+    expect_refused(ctx, ddpm_train(ctx, -1, NULL, NULL, NULL), "n = -1");
+    ddpm_sampler_destroy(s);
+    ddpm_model_destroy(m);
+    ddpm_ctx_destroy(ctx);
+    free(x);
+    free(out);
+}
+
 Test(api, refuses_options_of_another_version)
 {
     ddpm_ctx *ctx;
@@ -138,4 +239,75 @@ Test(api, trains_stops_and_goes_on)
     cr_assert_eq(steps, 5);
     ddpm_ctx_destroy(ctx);
     cr_assert_eq(dir_remove(out, &why), DDPM_OK, "%s", why.text);
+}
+
+/* Train a tiny network for one step with these settings besides a folder of its own, `out`. */
+static ddpm_status train_a_step(ddpm_ctx *ctx, const char *out, const char *first, const char *second)
+{
+    char setting[PATH_CAP + 8];
+    (void)snprintf(setting, sizeof setting, "out=%s", out);
+    const char *const settings[] = {setting,
+                                    first,
+                                    second,
+                                    "data.kind=digits",
+                                    "data.resolution=8",
+                                    "data.channels=1",
+                                    "data.count=8",
+                                    "model.block_out_channels=16",
+                                    "model.down_block_types=DownBlock2D",
+                                    "model.up_block_types=UpBlock2D",
+                                    "model.layers_per_block=1",
+                                    "model.norm_num_groups=4",
+                                    "train.steps=1",
+                                    "train.batch=4"};
+    return ddpm_train(ctx, (int)(sizeof settings / sizeof *settings), settings, NULL, NULL);
+}
+
+static void expect_line(const char *path, const char *line)
+{
+    char *text;
+    size_t size;
+    err why = {0};
+    cr_assert_eq(file_read(path, 1 << 20, &text, &size, &why), DDPM_OK, "%s", why.text);
+    cr_expect_not_null(strstr(text, line), "%s: no '%s' in %s", path, line, text);
+    mem_free(text);
+}
+
+/* faults B8: device, precision, threads and plan_cache were ignored, and recorded */
+Test(api, a_training_computes_as_its_settings_say_and_says_so)
+{
+    char dir[PATH_CAP], cache[PATH_CAP + 32];
+    ddpm_ctx *ctx;
+    scratch_make(dir);
+    cr_assert_eq(setenv("OMP_NUM_THREADS", "1", 1), 0);
+    cr_assert_eq(ddpm_ctx_create(&ctx, "cpu"), DDPM_OK);
+    (void)snprintf(cache, sizeof cache, "plan_cache=%s/plans", dir);
+    cr_assert_eq(train_a_step(ctx, in_dir(dir, "two"), "threads=2", cache), DDPM_OK, "%s", ddpm_last_error(ctx));
+    expect_line(in_dir(dir, "two/log.txt"), "device: cpu: 2 threads");
+    expect_line(in_dir(dir, "two/config.yaml"), "threads: 2\n");
+    cr_expect(path_exists(in_dir(dir, "plans")), "plan_cache= has no effect");
+    cr_assert_eq(train_a_step(ctx, in_dir(dir, "own"), "seed=1", "resume=never"), DDPM_OK, "%s", ddpm_last_error(ctx));
+    expect_line(in_dir(dir, "own/log.txt"), "device: cpu: 1 thread,");
+    expect_line(in_dir(dir, "own/config.yaml"), "threads: 1\n");
+    expect_line(in_dir(dir, "own/config.yaml"), "device: cpu\n");
+    cr_expect(path_exists(in_dir(dir, "own/plans.txt")), "the choices of the run are not kept with it");
+    expect_refused(ctx, train_a_step(ctx, in_dir(dir, "bf16"), "precision=bf16", "threads=1"), "precision: the cpu");
+    const ddpm_status st = train_a_step(ctx, in_dir(dir, "cuda"), "device=cuda:99", "threads=1");
+    cr_expect_eq(st, DDPM_EDEVICE, "%d: %s", (int)st, ddpm_last_error(ctx));
+    ddpm_ctx_destroy(ctx);
+    scratch_remove(dir);
+}
+
+/* faults D: a path with = in it could not be given */
+Test(api, a_setting_with_a_slash_before_its_equals_sign_is_a_path)
+{
+    char dir[PATH_CAP];
+    ddpm_ctx *ctx;
+    put_file(in_dir(scratch_make(dir), "a=b.yaml"), "train: {lr: 7}\n");
+    const char *const path = in_dir(dir, "a=b.yaml");
+    cr_assert_eq(ddpm_ctx_create(&ctx, "cpu"), DDPM_OK);
+    cr_expect_eq(ddpm_train(ctx, 1, &path, NULL, NULL), DDPM_EINVAL);
+    cr_expect_not_null(strstr(ddpm_last_error(ctx), "a=b.yaml:1:13: train.lr"), "%s", ddpm_last_error(ctx));
+    ddpm_ctx_destroy(ctx);
+    scratch_remove(dir);
 }
