@@ -1,5 +1,6 @@
 /* cmd_inspect.c - ddpm inspect: a network layer by layer, and what it will take, before it runs. */
 #include "cli/cli.h"
+#include "diffusion/sampler.h"
 #include "train/recipe.h"
 
 #include <string.h>
@@ -26,20 +27,53 @@ static ddpm_status image_shape_of(const ddpm_config *c, image_shape *shape, err 
     return DDPM_OK;
 }
 
+static void print_remarks(const notes *remarks)
+{
+    if (remarks->text[0]) printf("note: %s\n", remarks->text);
+}
+
 static ddpm_status open_model(const cli_args *args, backend *be, model **m, err *e)
 {
     notes remarks = {.text = ""};
     image_shape shape;
-    if (!is_config_file(args->argument[0])) {
+    if (is_config_file(args->argument[0])) {
+        TRY(image_shape_of(&args->config, &shape, e));
+        TRY(recipe_model(&args->config, be, shape, m, &remarks, e));
+    } else {
         TRY(model_load(be, args->argument[0], m, &remarks, e));
-        if (remarks.text[0]) printf("note: %s\n", remarks.text);
-        return DDPM_OK;
     }
-    TRY(image_shape_of(&args->config, &shape, e));
-    const network net = recipe_network(&args->config, shape);
-    const scheduler_config scheduler = recipe_scheduler(&args->config);
-    return model_create(be, &net, &scheduler, m, e);
+    print_remarks(&remarks);
+    return DDPM_OK;
 }
+
+/* ---- the timesteps alone ------------------------------------------------------------------------- */
+
+static ddpm_status read_scheduler(const cli_args *args, scheduler_config *s, err *e)
+{
+    network ignored;
+    return is_config_file(args->argument[0]) ? recipe_process(&args->config, s, e)
+                                             : model_read_configs(args->argument[0], &ignored, s, NULL, e);
+}
+
+/* Nothing else is printed: this is for other programs to read. */
+static ddpm_status print_timesteps(const cli_args *args, err *e)
+{
+    scheduler_config of_model;
+    schedule *s = NULL;
+    sampler_table *table = NULL;
+    ddpm_status st = DDPM_OK;
+    TRY_GOTO(read_scheduler(args, &of_model, e));
+    const scheduler_config sampling = recipe_sampling(&args->config, &of_model);
+    TRY_GOTO(schedule_create(&sampling, &s, e));
+    TRY_GOTO(sampler_ddpm(s, args->config.sample.num_inference_steps, &table, e));
+    for (int i = 0; i < table->n; i++) printf("%.0f %.9g\n", (double)table->rows[i].t, (double)table->rows[i].s);
+done:
+    sampler_destroy(table);
+    schedule_destroy(s);
+    return st;
+}
+
+/* ---- layers and memory --------------------------------------------------------------------------- */
 
 static int64_t weights_of(const step *s)
 {
@@ -135,6 +169,7 @@ ddpm_status cmd_inspect(const cli_args *args, err *e)
     const ddpm_config *c = &args->config;
     const int batch = c->inspect.batch ? c->inspect.batch : c->train.batch;
     ddpm_status st = DDPM_OK;
+    if (c->inspect.timesteps) return print_timesteps(args, e);
     TRY_GOTO(recipe_backend(c, NULL, &files, &device, e));
     TRY_GOTO(backend_create(&device, &be, e));
     TRY_GOTO(open_model(args, be, &m, e));

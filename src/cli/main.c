@@ -24,9 +24,10 @@ static const cli_command commands[] = {
     {"noise", "Show the forward process on a picture", "IMAGE.png", 1, 1, CLI_NO_CONFIG, "noise diffusion", cmd_noise,
      "  ddpm noise cat.png out=strip.png t=0,200,400\n"},
     {"inspect", "Show a model's layers, parameters and memory", "RUN|CONFIG.yaml", 1, 1, CLI_CONFIG_OF_RUN,
-     "inspect device precision threads plan_cache cpu cuda data model diffusion train ema", cmd_inspect,
+     "inspect device precision threads plan_cache cpu cuda data model diffusion train ema sample", cmd_inspect,
      "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.\n\n"
-     "  ddpm inspect configs/cifar10.yaml batch=64\n"},
+     "  ddpm inspect configs/cifar10.yaml batch=64\n"
+     "  ddpm inspect runs/cifar timesteps=true sample.num_inference_steps=50\n"},
     {"bench", "Measure the speed of training, sampling and reading images",
      "train|sample|ops|data|weights CONFIG.yaml|RUN", 2, 2, CLI_CONFIG_OF_RUN,
      "bench seed device precision threads plan_cache cpu cuda data model diffusion train ema sample", cmd_bench,

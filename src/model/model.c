@@ -68,12 +68,11 @@ static ddpm_status read_configs(const pipeline *p, network *net, scheduler_confi
     return pipeline_read_configs(p, &net->unet, scheduler, remarks, e);
 }
 
-ddpm_status model_read_network(const char *path, network *out, notes *remarks, err *e)
+ddpm_status model_read_configs(const char *path, network *net, scheduler_config *scheduler, notes *remarks, err *e)
 {
     pipeline p;
-    scheduler_config ignored;
     TRY(pipeline_find(path, &p, remarks, e));
-    return read_configs(&p, out, &ignored, remarks, e);
+    return read_configs(&p, net, scheduler, remarks, e);
 }
 
 ddpm_status model_load(backend *be, const char *path, model **out, notes *remarks, err *e)

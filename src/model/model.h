@@ -20,8 +20,9 @@ void model_destroy(model *m);
 /* The model of a pipeline folder, a checkpoint or a run (io/pipeline.h), its weights in ARENA_PARAM. */
 DDPM_MUST_CHECK ddpm_status model_load(backend *be, const char *path, model **out, notes *remarks, err *e);
 
-/* The network of such a folder alone. */
-DDPM_MUST_CHECK ddpm_status model_read_network(const char *path, network *out, notes *remarks, err *e);
+/* The network and the scheduler of such a folder, without the weights. */
+DDPM_MUST_CHECK ddpm_status model_read_configs(const char *path, network *net, scheduler_config *scheduler,
+                                               notes *remarks, err *e);
 
 /* Write one arena of the weights and both configs as a pipeline folder into `dir`. */
 DDPM_MUST_CHECK ddpm_status model_save(const model *m, arena_kind weights, const char *dir, err *e);

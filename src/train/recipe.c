@@ -1,5 +1,6 @@
 #include "train/recipe.h"
 #include "core/cuda_switches.h"
+#include "train/init_from.h"
 #include "update.h"
 
 #include <stdlib.h>
@@ -132,18 +133,65 @@ scheduler_config recipe_scheduler(const ddpm_config *c)
     return s;
 }
 
+ddpm_status recipe_adopt(ddpm_config *c, notes *remarks, err *e)
+{
+    network net;
+    scheduler_config scheduler;
+    return c->model.init_from[0] ? init_from_take(c, &net, &scheduler, remarks, e) : DDPM_OK;
+}
+
+/* The options' process, which are the folder's by now, with what the folder says and no option does. */
+static scheduler_config adopted_scheduler(const ddpm_config *c, const scheduler_config *of_folder)
+{
+    scheduler_config s = recipe_scheduler(c);
+    s.timestep_spacing = of_folder->timestep_spacing;
+    if (of_folder->steps_offset < s.num_train_timesteps) s.steps_offset = of_folder->steps_offset;
+    return s;
+}
+
+ddpm_status recipe_process(const ddpm_config *c, scheduler_config *out, err *e)
+{
+    ddpm_config adopted = *c;
+    network ignored;
+    scheduler_config of_folder = scheduler_config_default();
+    if (c->model.init_from[0]) TRY(init_from_take(&adopted, &ignored, &of_folder, NULL, e));
+    *out = adopted_scheduler(&adopted, &of_folder);
+    return DDPM_OK;
+}
+
+/* The network of the folder, which must fit the images. */
+static ddpm_status take_folder(ddpm_config *c, image_shape shape, network *net, scheduler_config *scheduler,
+                               notes *remarks, err *e)
+{
+    scheduler_config of_folder;
+    TRY(init_from_take(c, net, &of_folder, remarks, e));
+    if (net->unet.in_channels != shape.c)
+        return err_set(e, DDPM_EINVAL, "%s: a network for %d channels, and the images have %d; set data.channels",
+                       c->model.init_from, net->unet.in_channels, shape.c);
+    net->unet.sample_size_h = shape.h, net->unet.sample_size_w = shape.w;
+    net->unet.dropout = c->model.dropout;
+    *scheduler = adopted_scheduler(c, &of_folder);
+    return DDPM_OK;
+}
+
+/* README promises that diffusers loads what was trained here. */
+static void note_incompatible(const network *net, const scheduler_config *s, notes *remarks)
+{
+    if (s->prediction_type == SCHEDULER_MU)
+        notes_add(remarks,
+                  "diffusers has no prediction_type mu: this program can sample from the run, diffusers cannot");
+    if (net->kind == NETWORK_SIMPLE)
+        notes_add(remarks, "diffusers has no such network: this program can sample from the run, diffusers cannot");
+}
+
 ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, model **out, notes *remarks, err *e)
 {
+    ddpm_config adopted = *c;
     network net = recipe_network(c, shape);
+    scheduler_config scheduler = recipe_scheduler(c);
     *out = NULL;
-    if (c->model.init_from[0]) {
-        TRY(model_read_network(c->model.init_from, &net, remarks, e));
-        net.unet.sample_size_h = shape.h, net.unet.sample_size_w = shape.w;
-        if (net.unet.in_channels != shape.c)
-            return err_set(e, DDPM_EINVAL, "%s: a network for %d channels, and the images have %d; set data.channels",
-                           c->model.init_from, net.unet.in_channels, shape.c);
-    }
-    const scheduler_config scheduler = recipe_scheduler(c);
+    if (c->model.init_from[0]) TRY(take_folder(&adopted, shape, &net, &scheduler, remarks, e));
+    note_incompatible(&net, &scheduler, remarks);
     return model_create(be, &net, &scheduler, out, e);
 }
 
@@ -195,18 +243,23 @@ trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t ste
     return s;
 }
 
+scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *of_model)
+{
+    scheduler_config s = *of_model;
+    if (!is(c->sample.variance_type, "inherit")) s.variance_type = variance_of(c->sample.variance_type);
+    if (!is(c->sample.clip, "inherit")) s.clip_sample = is(c->sample.clip, "true");
+    if (!is(c->sample.timestep_spacing, "inherit")) s.timestep_spacing = spacing_of(c->sample.timestep_spacing);
+    return s;
+}
+
 generator_spec recipe_generator(const ddpm_config *c, const model *m, arena_kind weights)
 {
     generator_spec s = {.batch = c->sample.count < c->sample.batch ? c->sample.count : c->sample.batch,
                         .steps = c->sample.num_inference_steps,
                         .seed = (uint64_t)c->sample.seed,
                         .weights = weights,
-                        .scheduler = m->scheduler};
+                        .scheduler = recipe_sampling(c, &m->scheduler)};
     model_image_size(m, &s.h, &s.w);
-    if (!is(c->sample.variance_type, "inherit")) s.scheduler.variance_type = variance_of(c->sample.variance_type);
-    if (!is(c->sample.clip, "inherit")) s.scheduler.clip_sample = is(c->sample.clip, "true");
-    if (c->origin[OPTION_sample_timestep_spacing].source != CONFIG_DEFAULT)
-        s.scheduler.timestep_spacing = spacing_of(c->sample.timestep_spacing);
     return s;
 }
 

@@ -21,9 +21,14 @@ DDPM_MUST_CHECK ddpm_status recipe_backend(const ddpm_config *c, const char *out
                                            err *e);
 dataset_spec recipe_dataset(const ddpm_config *c); /* borrows c's texts */
 network recipe_network(const ddpm_config *c, image_shape shape);
-scheduler_config recipe_scheduler(const ddpm_config *c);
-/* The network of the configuration, or that of model.init_from, which must fit the images; its weights have no
- * memory yet. */
+scheduler_config recipe_scheduler(const ddpm_config *c); /* of the options alone */
+/* With model.init_from: the options that nobody set and which it says (init_from.h) take its values, so that what is
+ * kept of them is what runs.  recipe_model() does the same for itself. */
+DDPM_MUST_CHECK ddpm_status recipe_adopt(ddpm_config *c, notes *remarks, err *e);
+/* The diffusion process of the configuration; with model.init_from it is the folder's, but for what is set. */
+DDPM_MUST_CHECK ddpm_status recipe_process(const ddpm_config *c, scheduler_config *out, err *e);
+/* The network and process of the configuration, or with model.init_from those of the folder, which must fit the images;
+ * its weights have no memory yet.  Noted: what is taken from there, what is not, and what diffusers cannot load. */
 DDPM_MUST_CHECK ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, model **out,
                                          notes *remarks, err *e);
 /* The weights a run begins with, in every arena that holds weights: drawn, or those of model.init_from.  `file`
@@ -32,6 +37,7 @@ DDPM_MUST_CHECK ddpm_status recipe_weights(const ddpm_config *c, model *m, char 
 /* `steps`: of the whole run, where the learning rate's schedule ends. */
 trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t steps);
 /* The model's own scheduler with sample.variance_type, sample.clip and sample.timestep_spacing over it. */
+scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *of_model);
 generator_spec recipe_generator(const ddpm_config *c, const model *m, arena_kind weights);
 
 /* Optimizer steps of the run: train.steps, or train.epochs passes over `images` rounded up. */

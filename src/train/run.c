@@ -487,6 +487,7 @@ static ddpm_status run_all(run *r, err *e)
     r->be->fn->describe(r->be, r->facts.machine, sizeof r->facts.machine);
     note(r, "device: %s", r->facts.machine);
     if (r->be->remark) note(r, "device: %s", r->be->remark);
+    TRY(recipe_adopt(&r->config, NULL, e)); /* noted when the model is built */
     TRY(choose_start(r, e));
     TRY(open_data(r, e));
     TRY(build_model(r, e));

@@ -1,0 +1,122 @@
+#include "train/init_from.h"
+#include "train/recipe.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SAID = 9 };
+
+/* An option as the folder says it. */
+typedef struct said {
+    config_id option;
+    char text[CONFIG_KEY];
+} said;
+
+__attribute__((format(printf, 3, 4))) static void say(said *to, config_id option, const char *fmt, ...)
+{
+    va_list ap;
+    to->option = option;
+    va_start(ap, fmt);
+    (void)vsnprintf(to->text, sizeof to->text, fmt, ap);
+    va_end(ap);
+}
+
+static void read_folder(const network *net, const scheduler_config *s, said to[SAID])
+{
+    static const char *const predictions[] = {"eps", "x0", "v", "mu"}; /* as scheduler_prediction */
+    say(to++, OPTION_diffusion_num_train_timesteps, "%d", s->num_train_timesteps);
+    say(to++, OPTION_diffusion_beta_start, "%.17g", s->beta_start);
+    say(to++, OPTION_diffusion_beta_end, "%.17g", s->beta_end);
+    say(to++, OPTION_diffusion_beta_schedule, "%s", scheduler_betas_name(s->beta_schedule));
+    say(to++, OPTION_diffusion_predict, "%s", predictions[s->prediction_type]);
+    say(to++, OPTION_diffusion_variance_type, "%s", scheduler_variance_name(s->variance_type));
+    say(to++, OPTION_diffusion_clip_sample, "%s", s->clip_sample ? "true" : "false");
+    say(to++, OPTION_diffusion_clip_sample_range, "%.17g", s->clip_sample_range);
+    say(to++, OPTION_model_dropout, "%.17g", net->unet.dropout);
+}
+
+static bool is_set(const ddpm_config *c, config_id option) { return c->origin[option].source != CONFIG_DEFAULT; }
+
+/* One option; what was taken is added to list[cap], with its name. */
+static ddpm_status take_option(ddpm_config *c, const said *there, char *list, size_t cap, notes *remarks, err *e)
+{
+    const config_place unsaid = {.source = CONFIG_DEFAULT};
+    const char *key = config_options[there->option].key, *folder = c->model.init_from;
+    ddpm_config other;
+    err why = {0};
+    config_defaults(&other);
+    const bool was_default = !is_set(c, there->option);
+    const ddpm_status st = config_set(&other, there->option, &unsaid, there->text, &why);
+    if (!was_default) {
+        if (st != DDPM_OK || !config_same(c, &other, there->option))
+            notes_add(remarks, "%s stays as set, %.200s was trained with %s", key, folder, there->text);
+        return DDPM_OK;
+    }
+    if (st != DDPM_OK)
+        return err_set(e, st, "%.300s: cannot be trained further as it was trained: %s of %s; set another", folder, key,
+                       there->text);
+    TRY(config_set(c, there->option, &unsaid, there->text, e));
+    config_defaults(&other);
+    if (config_same(c, &other, there->option)) return DDPM_OK;
+    const size_t used = strlen(list);
+    (void)snprintf(list + used, cap - used, "%s%s=%.*s", used ? ", " : "", key, CONFIG_KEY, there->text);
+    return DDPM_OK;
+}
+
+static bool same_blocks(const unet_config *a, const unet_config *b)
+{
+    if (a->n_block != b->n_block) return false;
+    for (int i = 0; i < a->n_block; i++)
+        if (a->block[i].out_channels != b->block[i].out_channels || a->block[i].down != b->block[i].down ||
+            a->block[i].up != b->block[i].up)
+            return false;
+    return true;
+}
+
+/* The network is the folder's: an option that asks for another is said to have no effect. */
+static void note_idle(const ddpm_config *c, const network *there, notes *remarks)
+{
+    const network asked =
+        recipe_network(c, (image_shape){there->unet.sample_size_h, there->unet.sample_size_w, there->unet.in_channels});
+    const unet_config *a = &asked.unet, *b = &there->unet;
+    const bool unet = there->kind == NETWORK_UNET, blocks = unet && same_blocks(a, b);
+    const struct {
+        config_id option;
+        bool same;
+    } options[] = {{OPTION_model_kind, asked.kind == there->kind},
+                   {OPTION_model_block_out_channels, blocks},
+                   {OPTION_model_down_block_types, blocks},
+                   {OPTION_model_up_block_types, blocks},
+                   {OPTION_model_layers_per_block, unet && a->layers_per_block == b->layers_per_block},
+                   {OPTION_model_attention_head_dim, unet && a->attention_head_dim == b->attention_head_dim},
+                   {OPTION_model_norm_num_groups, unet && a->norm_num_groups == b->norm_num_groups},
+                   {OPTION_model_norm_eps, unet && a->norm_eps == b->norm_eps},
+                   {OPTION_model_downsample_padding, unet && a->downsample_padding == b->downsample_padding},
+                   {OPTION_model_flip_sin_to_cos, unet && a->flip_sin_to_cos == b->flip_sin_to_cos},
+                   {OPTION_model_freq_shift, unet && a->freq_shift == b->freq_shift},
+                   {OPTION_model_add_attention, unet && a->add_attention == b->add_attention},
+                   {OPTION_model_resnet_time_scale_shift, unet && a->time_scale_shift == b->time_scale_shift},
+                   {OPTION_model_center_input_sample, unet && a->center_input_sample == b->center_input_sample}};
+    char list[500] = "";
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        const size_t used = strlen(list);
+        if (is_set(c, options[i].option) && !options[i].same)
+            (void)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "",
+                           config_options[options[i].option].key);
+    }
+    if (list[0])
+        notes_add(remarks, "without effect, since the network is that of %.200s: %s", c->model.init_from, list);
+}
+
+ddpm_status init_from_take(ddpm_config *c, network *net, scheduler_config *scheduler, notes *remarks, err *e)
+{
+    said there[SAID];
+    char list[500] = "";
+    TRY(model_read_configs(c->model.init_from, net, scheduler, remarks, e));
+    read_folder(net, scheduler, there);
+    for (int i = 0; i < SAID; i++) TRY(take_option(c, &there[i], list, sizeof list, remarks, e));
+    if (list[0]) notes_add(remarks, "%s, as %.200s was trained", list, c->model.init_from);
+    note_idle(c, net, remarks);
+    return config_check(c, e);
+}

@@ -1,0 +1,185 @@
+/* faults F8: model.init_from takes the process that the weights were trained for, and says so. */
+#include "core/mem.h"
+#include "io/scheduler_config.h"
+#include "support/io_support.h"
+#include "support/ok.h"
+#include "train/run.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+static err why;
+static char root[PATH_CAP], folder[PATH_CAP];
+
+static void set(ddpm_config *c, const char *setting) { OK(config_assign(c, NULL, setting, &why)); }
+
+/* A tiny network on 8x8 digits; from the folder where `from` says so. */
+static ddpm_config options(bool from)
+{
+    static const char *const settings[] = {"data.kind=digits", "data.resolution=8", "data.channels=1", "data.count=8",
+                                           "train.batch=4",    "train.steps=2",     "log.every=1"};
+    ddpm_config c;
+    config_defaults(&c);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) set(&c, settings[i]);
+    OK(path_join(c.out, root, "run", &why));
+    if (from) memcpy(c.model.init_from, folder, sizeof folder);
+    return c;
+}
+
+static void use_folder(const scheduler_config *s)
+{
+    static const char *const network_options[] = {
+        "model.block_out_channels=8",     "model.down_block_types=DownBlock2D",
+        "model.up_block_types=UpBlock2D", "model.layers_per_block=1",
+        "model.norm_num_groups=4",        "model.dropout=0.25"};
+    ddpm_config c = options(false);
+    backend *be;
+    model *m;
+    for (size_t i = 0; i < sizeof network_options / sizeof *network_options; i++) set(&c, network_options[i]);
+    OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
+    OK(recipe_model(&c, be, (image_shape){8, 8, 1}, &m, NULL, &why));
+    m->scheduler = *s;
+    OK(params_allocate(m->store, false, false, &why));
+    OK(params_init(m->store, 1, &why));
+    OK(model_save(m, ARENA_PARAM, folder, &why));
+    model_destroy(m);
+    backend_destroy(be);
+}
+
+static scheduler_config another_process(void)
+{
+    scheduler_config s = scheduler_config_default();
+    s.num_train_timesteps = 20;
+    s.prediction_type = SCHEDULER_V_PREDICTION;
+    s.beta_schedule = SCHEDULER_SQUAREDCOS_CAP_V2;
+    s.beta_start = 1e-3, s.beta_end = 0.1;
+    s.variance_type = SCHEDULER_FIXED_LARGE;
+    s.clip_sample = false, s.clip_sample_range = 2;
+    s.timestep_spacing = SCHEDULER_TRAILING;
+    s.steps_offset = 1;
+    return s;
+}
+
+static void make_root(void)
+{
+    const scheduler_config s = another_process();
+    OK(path_join(folder, scratch_make(root), "folder", &why));
+    use_folder(&s);
+}
+static void remove_root(void) { scratch_remove(root); }
+
+TestSuite(init_from, .init = make_root, .fini = remove_root);
+
+static void collect(void *context, const char *text)
+{
+    char *all = context;
+    const size_t used = strlen(all);
+    (void)snprintf(all + used, 8192 - used, "%s\n", text);
+}
+
+static ddpm_status train(const ddpm_config *c, char all_notes[8192])
+{
+    const run_hooks hooks = {.context = all_notes, .note = collect};
+    backend *be;
+    OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
+    all_notes[0] = why.text[0] = '\0';
+    const ddpm_status st = run_train(be, c, &hooks, &why);
+    backend_destroy(be);
+    return st;
+}
+
+static void expect_scheduler(const char *path, const scheduler_config *want)
+{
+    scheduler_config s;
+    OK(scheduler_config_read(path, &s, NULL, &why));
+    memcpy(s.class_name, want->class_name, sizeof s.class_name);
+    cr_expect_eq(s.num_train_timesteps, want->num_train_timesteps);
+    cr_expect_eq(s.prediction_type, want->prediction_type);
+    cr_expect_eq(s.beta_schedule, want->beta_schedule);
+    cr_expect(s.beta_start == want->beta_start && s.beta_end == want->beta_end, "%g %g", s.beta_start, s.beta_end);
+    cr_expect_eq(s.variance_type, want->variance_type);
+    cr_expect(s.clip_sample == want->clip_sample && s.clip_sample_range == want->clip_sample_range);
+    cr_expect_eq(s.timestep_spacing, want->timestep_spacing);
+    cr_expect_eq(s.steps_offset, want->steps_offset);
+}
+
+Test(init_from, what_nobody_sets_is_as_the_folder_says_and_is_kept)
+{
+    static char said[8192];
+    const scheduler_config want = another_process();
+    ddpm_config c = options(true), kept;
+    OK(train(&c, said));
+    cr_expect_not_null(strstr(said, "diffusion.num_train_timesteps=20"), "%s", said);
+    cr_expect_not_null(strstr(said, "diffusion.predict=v"), "%s", said);
+    cr_expect_not_null(strstr(said, "diffusion.beta_schedule=squaredcos_cap_v2"), "%s", said);
+    cr_expect_null(strstr(said, "stays as set"), "%s", said);
+    cr_expect_null(strstr(said, "without effect"), "%s", said);
+    expect_scheduler(in_dir(c.out, "ckpt/step_00000002/scheduler/scheduler_config.json"), &want);
+    config_defaults(&kept);
+    OK(config_read_file(&kept, in_dir(c.out, "config.yaml"), &why));
+    cr_expect_str_eq(kept.diffusion.predict, "v");
+    cr_expect_eq(kept.diffusion.num_train_timesteps, 20);
+    cr_expect_eq(kept.model.dropout, 0.25);
+    cr_expect_not(kept.diffusion.clip_sample);
+    set(&c, "resume=auto");
+    set(&c, "train.steps=3");
+    OK(train(&c, said));
+    cr_expect_null(strstr(said, "differs from the checkpoint"), "%s", said);
+    expect_scheduler(in_dir(c.out, "ckpt/step_00000003/scheduler/scheduler_config.json"), &want);
+}
+
+Test(init_from, what_is_set_stays_and_is_said)
+{
+    static char said[8192];
+    scheduler_config want = another_process();
+    ddpm_config c = options(true);
+    set(&c, "diffusion.num_train_timesteps=10");
+    set(&c, "diffusion.predict=eps");
+    set(&c, "diffusion.clip_sample_range=2"); /* as there: nothing to say */
+    set(&c, "model.layers_per_block=2");
+    set(&c, "model.norm_num_groups=4"); /* as there */
+    OK(train(&c, said));
+    want.num_train_timesteps = 10, want.prediction_type = SCHEDULER_EPSILON;
+    expect_scheduler(in_dir(c.out, "ckpt/step_00000002/scheduler/scheduler_config.json"), &want);
+    cr_expect_not_null(strstr(said, "diffusion.num_train_timesteps stays as set, "), "%s", said);
+    cr_expect_not_null(strstr(said, "was trained with 20"), "%s", said);
+    cr_expect_not_null(strstr(said, "diffusion.predict stays as set"), "%s", said);
+    cr_expect_null(strstr(said, "clip_sample_range stays"), "%s", said);
+    cr_expect_not_null(strstr(said, "model.layers_per_block"), "%s", said);
+    cr_expect_null(strstr(said, "norm_num_groups"), "%s", said);
+}
+
+Test(init_from, values_that_no_option_takes_are_refused_unless_another_is_set)
+{
+    scheduler_config s = another_process();
+    ddpm_config c = options(true);
+    s.num_train_timesteps = 20000;
+    use_folder(&s);
+    cr_expect_eq(recipe_adopt(&c, NULL, &why), DDPM_EINVAL);
+    cr_expect(strstr(why.text, folder) && strstr(why.text, "diffusion.num_train_timesteps of 20000"), "%s", why.text);
+    set(&c, "diffusion.num_train_timesteps=1000");
+    OK(recipe_adopt(&c, NULL, &why));
+    cr_expect_eq(c.diffusion.num_train_timesteps, 1000);
+    set(&c, "diffusion.beta_start=0.5"); /* above the folder's beta_end */
+    cr_expect_eq(recipe_adopt(&c, NULL, &why), DDPM_EINVAL);
+    cr_expect_not_null(strstr(why.text, "diffusion.beta_start=0.5 is above"), "%s", why.text);
+}
+
+/* faults F19f: README says that diffusers loads what was trained here */
+Test(init_from, what_diffusers_cannot_load_is_said)
+{
+    static const char *const settings[] = {"diffusion.predict=mu", "model.kind=simple", "diffusion.predict=v"};
+    for (int i = 0; i < 3; i++) {
+        ddpm_config c = options(false);
+        notes said = {""};
+        backend *be;
+        model *m;
+        set(&c, settings[i]);
+        OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
+        OK(recipe_model(&c, be, (image_shape){8, 8, 1}, &m, &said, &why));
+        cr_expect_eq(strstr(said.text, "diffusers cannot") != NULL, i < 2, "%s: '%s'", settings[i], said.text);
+        model_destroy(m);
+        backend_destroy(be);
+    }
+}
