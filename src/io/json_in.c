@@ -1,6 +1,7 @@
 #include "io/json_in.h"
 #include "core/file.h"
 #include "core/mem.h"
+#include "io/json_members.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +11,10 @@ json_in json_in_text(const char *text, size_t size, const char *where, err *e)
 {
     json_in j = {.where = where, .e = e};
     json_error_t why;
+    if (json_count_values(text, size) > JSON_IN_MAX_VALUES) {
+        json_in_fail(&j, "more than %d values in it", JSON_IN_MAX_VALUES);
+        return j;
+    }
     j.root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
     if (!j.root && json_error_code(&why) == json_error_out_of_memory)
         j.st = err_set(e, DDPM_ENOMEM, "%s: out of memory", where);

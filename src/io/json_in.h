@@ -12,7 +12,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { JSON_IN_MAX_KEYS = 64, JSON_IN_MAX_BYTES = 1 << 20 };
+enum {
+    JSON_IN_MAX_KEYS = 64,
+    JSON_IN_MAX_BYTES = 1 << 20,
+    JSON_IN_MAX_VALUES = 1 << 14, /* values and keys: a tree of no more than about 3 MB */
+};
 
 typedef struct json_in {
     json_t *root;      /* an object; owned */
@@ -23,7 +27,7 @@ typedef struct json_in {
     err *e; /* borrowed; takes the first failure */
 } json_in;
 
-/* `size` bytes of text as a JSON object.  DDPM_EDATA: not one. */
+/* `size` bytes of text as a JSON object.  DDPM_EDATA: not one, or of more than JSON_IN_MAX_VALUES values. */
 json_in json_in_text(const char *text, size_t size, const char *where, err *e);
 /* A file of at most JSON_IN_MAX_BYTES; file_read()'s and json_in_text()'s errors. */
 json_in json_in_file(const char *path, err *e);

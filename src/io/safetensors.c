@@ -1,5 +1,6 @@
 #include "io/safetensors.h"
 #include "core/mem.h"
+#include "io/json_members.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,9 +20,10 @@ struct safetensors {
     const char *bytes; /* the whole file */
     size_t size;
     bool mapped;
-    json_t *header;              /* owns the names */
+    char *names; /* one after the other, each with a final 0 */
+    int names_used, names_cap;
     safetensors_tensor *tensors; /* by name */
-    int n;
+    int n, cap;
 };
 
 const char *safetensors_dtype_name(safetensors_dtype dtype)
@@ -129,19 +131,6 @@ static ddpm_status read_tensor(const safetensors *st, const json_t *info, size_t
     return read_range(st, info, data_size, t, e);
 }
 
-static ddpm_status check_metadata(const safetensors *st, json_t *metadata, err *e)
-{
-    const char *key;
-    json_t *value;
-    if (!json_is_object(metadata)) return err_set(e, DDPM_EDATA, "%s: __metadata__ must be an object", st->where);
-    json_object_foreach(metadata, key, value)
-    {
-        if (!json_is_string(value))
-            return err_set(e, DDPM_EDATA, "%s: __metadata__: %.80s must be a text", st->where, key);
-    }
-    return DDPM_OK;
-}
-
 static int by_place(const void *a, const void *b)
 {
     const safetensors_tensor *x = a, *y = b;
@@ -156,11 +145,10 @@ static int by_name(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-/* Every data byte belongs to exactly one tensor. */
+/* Every data byte belongs to exactly one tensor; they are sorted by place. */
 static ddpm_status check_cover(safetensors *st, size_t data_size, err *e)
 {
     const char *at = st->bytes + (st->size - data_size);
-    if (st->n > 0) qsort(st->tensors, (size_t)st->n, sizeof *st->tensors, by_place);
     for (int i = 0; i < st->n; i++) {
         const safetensors_tensor *t = &st->tensors[i];
         const char *begin = t->data;
@@ -175,29 +163,104 @@ static ddpm_status check_cover(safetensors *st, size_t data_size, err *e)
     return DDPM_OK;
 }
 
-static ddpm_status read_header(safetensors *st, const char *text, size_t size, err *e)
+/* ---- the header: jansson sees one member at a time, of which no file can make it keep many ---- */
+
+enum { PIECE = 8192, MAX_METADATA = 65536 }; /* bytes of a name or of a tensor's object; entries */
+
+static ddpm_status not_json(const safetensors *st, const char *why, err *e)
+{
+    return err_set(e, DDPM_EDATA, "%s: the header is not valid JSON: %s", st->where, why);
+}
+
+static ddpm_status parse(const safetensors *st, json_slice piece, size_t most, json_t **out, err *e)
 {
     json_error_t why;
+    if (piece.size > most)
+        return err_set(e, DDPM_EDATA, "%s: the header: %zu bytes of a name or for a tensor, at most %zu are supported",
+                       st->where, piece.size, most);
+    *out = json_loadb(piece.text, piece.size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    if (*out) return DDPM_OK;
+    if (json_error_code(&why) == json_error_out_of_memory)
+        return err_set(e, DDPM_ENOMEM, "%s: out of memory for %zu bytes of the header", st->where, piece.size);
+    return not_json(st, why.text, e);
+}
+
+/* A member's key, decoded, behind the names that are there. */
+static ddpm_status read_name(safetensors *st, json_slice key, const char **name, err *e)
+{
+    json_t *text;
+    TRY(parse(st, key, PIECE, &text, e));
+    const int size = (int)json_string_length(text) + 1; /* no longer than the key: there is room */
+    char *to = st->names + st->names_used;
+    memcpy(to, json_string_value(text), (size_t)size);
+    json_decref(text);
+    st->names_used += size;
+    *name = to;
+    return DDPM_OK;
+}
+
+/* A text to a text, any number of times; nothing of it is kept. */
+static ddpm_status check_metadata(safetensors *st, json_slice object, err *e)
+{
+    json_members m = {.at = object.text, .end = object.text + object.size};
+    json_slice key, value;
+    const char *name;
+    json_walk walk;
+    if (object.text[0] != '{') return err_set(e, DDPM_EDATA, "%s: __metadata__ must be an object", st->where);
+    const int used = st->names_used;
+    for (int n = 0; (walk = json_members_next(&m, &key, &value)) == JSON_MEMBER; n++) {
+        json_t *text = NULL;
+        if (n == MAX_METADATA)
+            return err_set(e, DDPM_EDATA, "%s: __metadata__ has more than %d entries", st->where, MAX_METADATA);
+        TRY(read_name(st, key, &name, e));
+        st->names_used = used;
+        TRY(parse(st, value, value.text[0] == '"' ? SAFETENSORS_MAX_HEADER : PIECE, &text, e));
+        const bool is_text = json_is_string(text);
+        json_decref(text);
+        if (!is_text) return err_set(e, DDPM_EDATA, "%s: __metadata__: %.80s must be a text", st->where, name);
+    }
+    return walk == JSON_END ? DDPM_OK : not_json(st, "in __metadata__", e);
+}
+
+static ddpm_status read_member(safetensors *st, json_slice key, json_slice value, size_t data_size, err *e)
+{
     const char *name;
     json_t *info;
-    const size_t data_size = st->size - 8 - size;
-    if (text[0] != '{') return err_set(e, DDPM_EDATA, "%s: the header does not begin with '{'", st->where);
-    st->header = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
-    if (!st->header && json_error_code(&why) == json_error_out_of_memory)
-        return err_set(e, DDPM_ENOMEM, "%s: out of memory for a header of %zu bytes", st->where, size);
-    if (!st->header) return err_set(e, DDPM_EDATA, "%s: the header is not valid JSON: %s", st->where, why.text);
-    TRY(mem_array(&st->tensors, json_object_size(st->header), sizeof *st->tensors, st->where, e));
-    json_object_foreach(st->header, name, info)
-    {
-        if (!strcmp(name, "__metadata__")) {
-            TRY(check_metadata(st, info, e));
-            continue;
-        }
-        st->tensors[st->n].name = name;
-        TRY(read_tensor(st, info, data_size, &st->tensors[st->n++], e));
+    TRY(read_name(st, key, &name, e));
+    if (!strcmp(name, "__metadata__")) return check_metadata(st, value, e);
+    TRY(parse(st, value, PIECE, &info, e));
+    ddpm_status status = mem_grow(&st->tensors, &st->cap, st->n + 1, sizeof *st->tensors, st->where, e);
+    if (status == DDPM_OK) {
+        safetensors_tensor *t = &st->tensors[st->n++];
+        *t = (safetensors_tensor){.name = name};
+        status = read_tensor(st, info, data_size, t, e);
     }
+    json_decref(info);
+    return status;
+}
+
+static void sort(safetensors *st, int (*order)(const void *, const void *))
+{
+    if (st->n > 0) qsort(st->tensors, (size_t)st->n, sizeof *st->tensors, order);
+}
+
+static ddpm_status read_header(safetensors *st, const char *text, size_t size, err *e)
+{
+    const size_t data_size = st->size - 8 - size;
+    json_members m = {.at = text, .end = text + size};
+    json_slice key, value;
+    json_walk walk;
+    if (text[0] != '{') return err_set(e, DDPM_EDATA, "%s: the header does not begin with '{'", st->where);
+    TRY(mem_grow(&st->names, &st->names_cap, (int)size, 1, st->where, e)); /* never moved: tensors point into it */
+    while ((walk = json_members_next(&m, &key, &value)) == JSON_MEMBER) TRY(read_member(st, key, value, data_size, e));
+    if (walk == JSON_MALFORMED) return not_json(st, "no object of tensors", e);
+    sort(st, by_name);
+    for (int i = 1; i < st->n; i++)
+        if (!strcmp(st->tensors[i - 1].name, st->tensors[i].name))
+            return err_set(e, DDPM_EDATA, "%s: %.80s: duplicate name", st->where, st->tensors[i].name);
+    sort(st, by_place);
     TRY(check_cover(st, data_size, e));
-    if (st->n > 0) qsort(st->tensors, (size_t)st->n, sizeof *st->tensors, by_name);
+    sort(st, by_name);
     return DDPM_OK;
 }
 
@@ -275,8 +338,8 @@ void safetensors_close(safetensors *st)
 {
     if (!st) return;
     if (st->mapped) munmap((void *)(uintptr_t)st->bytes, st->size);
-    json_decref(st->header);
-    mem_free(st->tensors);
+    free(st->names);
+    free(st->tensors);
     free(st->where);
     mem_free(st);
 }
@@ -296,11 +359,6 @@ const safetensors_tensor *safetensors_find(const safetensors *st, const char *na
 {
     const safetensors_tensor key = {.name = name};
     return st->n > 0 ? bsearch(&key, st->tensors, (size_t)st->n, sizeof key, by_name) : NULL;
-}
-
-const char *safetensors_metadata(const safetensors *st, const char *key)
-{
-    return json_string_value(json_object_get(json_object_get(st->header, "__metadata__"), key));
 }
 
 bool safetensors_is_float(safetensors_dtype dtype)

@@ -51,11 +51,11 @@ typedef struct safetensors_tensor {
 } safetensors_tensor;
 
 /* Map a file and check all of it: the header is 2 to SAFETENSORS_MAX_HEADER bytes and within the
- * file, begins with '{' and is strict JSON (no duplicates); dtypes are known, ranks at most 8, sizes
- * not negative, their product in bytes does not overflow and equals the range; the ranges follow one
- * another without a gap from the first data byte to the end of the file; __metadata__ maps text to
- * text.  Nothing is allocated by a number from the header.  DDPM_EDATA names the tensor and the rule,
- * DDPM_ENOINPUT: missing or unreadable.
+ * file, begins with '{' and is strict JSON (no duplicates, save in __metadata__, of which nothing is kept); dtypes
+ * are known, ranks at most 8, sizes not negative, their product in bytes does not overflow and equals the range; the
+ * ranges follow one another without a gap from the first data byte to the end of the file; __metadata__ maps text to
+ * text.  Nothing is allocated by a number from the header, and no header takes more than 3 times its bytes besides
+ * them.  DDPM_EDATA names the tensor and the rule, DDPM_ENOINPUT: missing or unreadable.
  * The file must not shrink while it is open; replace files by rename. */
 DDPM_MUST_CHECK ddpm_status safetensors_open(const char *path, safetensors **out, err *e);
 
@@ -67,7 +67,6 @@ void safetensors_close(safetensors *st); /* takes NULL */
 int safetensors_count(const safetensors *st);
 const safetensors_tensor *safetensors_entry(const safetensors *st, int i); /* i in [0, count), by name, bytewise */
 const safetensors_tensor *safetensors_find(const safetensors *st, const char *name); /* NULL: not there */
-const char *safetensors_metadata(const safetensors *st, const char *key);            /* NULL: not there */
 
 /* The tensor has been read and need not stay in memory; it is read from the file again where it is asked for. */
 void safetensors_let_go(const safetensors *st, const safetensors_tensor *t);

@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static scheduler_config parse(const char *text, notes *n)
@@ -117,4 +118,24 @@ Test(scheduler_config, what_is_not_supported_is_refused_by_name)
     refuse("{\"beta_end\": 1}", "beta_end");
     refuse("{\"steps_offset\": 1000}", "steps_offset");
     refuse("{\"clip_sample\": 1}", "clip_sample");
+}
+
+/* faults C6: a tree of JSON takes up to 50 times its text, so its values are counted first */
+Test(scheduler_config, a_text_of_many_values_is_refused_before_it_is_parsed)
+{
+    enum { SIZE = 900000 };
+    char *text = malloc(SIZE + 16);
+    scheduler_config c;
+    err e = {0};
+    size_t n = (size_t)sprintf(text, "{\"a\":[");
+    while (n < SIZE) n += (size_t)sprintf(text + n, "[],");
+    n += (size_t)sprintf(text + n, "0]}");
+    cr_expect_eq(scheduler_config_parse(text, n, "s.json", &c, NULL, &e), DDPM_EDATA);
+    cr_expect_str_eq(e.text, "s.json: more than 16384 values in it");
+    n = (size_t)sprintf(text, "{\"trained_betas\":[");
+    for (int i = 0; i < 10000; i++) n += (size_t)sprintf(text + n, "0.01,");
+    n += (size_t)sprintf(text + n, "0.01], \"x\": \"[,[,[\\\",[,[\"}");
+    cr_expect_eq(scheduler_config_parse(text, n, "s.json", &c, NULL, &e), DDPM_EDATA);
+    cr_expect_not_null(strstr(e.text, "trained_betas is not supported"), "%s", e.text);
+    free(text);
 }
