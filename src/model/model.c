@@ -6,8 +6,9 @@ enum { SIZE_UNKNOWN = 32 }; /* a config may leave sample_size open */
 
 void model_image_size(const model *m, int *h, int *w)
 {
-    *h = m->net.unet.sample_size_h ? m->net.unet.sample_size_h : SIZE_UNKNOWN;
-    *w = m->net.unet.sample_size_w ? m->net.unet.sample_size_w : SIZE_UNKNOWN;
+    const int unit = 1 << (m->net.unet.n_block - 1), size = unit > SIZE_UNKNOWN ? unit : SIZE_UNKNOWN;
+    *h = m->net.unet.sample_size_h ? m->net.unet.sample_size_h : size;
+    *w = m->net.unet.sample_size_w ? m->net.unet.sample_size_w : size;
 }
 
 /* Names and shapes do not depend on the batch or the image: a plan that is never finished tells them. */

@@ -4,6 +4,8 @@
 #include "model/blocks.h"
 #include "model/network.h"
 
+#include <string.h>
+
 enum {
     MAX_RESNETS = UNET_MAX_BLOCKS * (2 * UNET_MAX_LAYERS + 1) + 2,
     MAX_SKIPS = UNET_MAX_BLOCKS * (UNET_MAX_LAYERS + 1) + 1
@@ -126,9 +128,24 @@ static tensor *up_block(unet_context *u, tensor *h, int b, skips *kept)
     return h;
 }
 
+/* Each level halves the image exactly, or the way up cannot meet what the way down kept. */
+static bool check_sides(plan *p, const unet_config *c, const tensor *x)
+{
+    const int64_t unit = INT64_C(1) << (c->n_block - 1), bad = x->h % unit ? x->h : x->w, below = bad / unit * unit;
+    char nearest[64];
+    if (bad % unit == 0) return true;
+    (void)snprintf(nearest, sizeof nearest, "%lld and %lld", (long long)below, (long long)(below + unit));
+    plan_fail(p, DDPM_EINVAL,
+              "%lldx%lld images: with %d levels the sides must be multiples of %lld, nearest %s (data.resolution)",
+              (long long)x->h, (long long)x->w, c->n_block, (long long)unit,
+              below ? nearest : strstr(nearest, "and ") + strlen("and "));
+    return false;
+}
+
 network_outputs unet_build(const unet_config *c, plan *p, const network_inputs *in)
 {
     skips kept = {.n = 0};
+    if (!check_sides(p, c, in->x)) return (network_outputs){NULL, NULL};
     tensor *freq = plan_input(p, DTYPE_F32, "frequencies", c->block[0].out_channels / 2, 1, 1, 1);
     unet_context u = {.p = p, .config = c, .state = in->state, .temb = embed_time(p, c, in->t, freq)};
     tensor *x = c->center_input_sample ? nn_affine(p, in->x, 2, -1) : in->x;

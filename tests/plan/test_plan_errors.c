@@ -257,20 +257,49 @@ Test(plan_errors, carry_the_full_path_of_a_network)
     backend *be = NULL;
     plan *p = NULL;
     network net = {.kind = NETWORK_UNET, .unet = unet_config_default()};
-    net.unet.block[1].out_channels = 66; /* 130 channels with the skip of 64 */
+    net.unet.block[1].out_channels = 66; /* which 4 groups do not divide */
     net.unet.block[0].out_channels = 64;
     net.unet.block[2].out_channels = net.unet.block[3].out_channels = 64;
     net.unet.attention_head_dim = 0;
-    net.unet.norm_num_groups = 2;
+    net.unet.norm_num_groups = 4;
     cr_assert_eq(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why), DDPM_OK, "%s", why.text);
     cr_assert_eq(plan_create(be, &p, &why), DDPM_OK, "%s", why.text);
-    /* 20 is halved to 10, 5 and 3, and doubled to 6 */
-    const network_inputs in = {plan_input(p, DTYPE_F32, "x", 1, 20, 20, 3), plan_input(p, DTYPE_F32, "t", 1, 1, 1, 1),
+    const network_inputs in = {plan_input(p, DTYPE_F32, "x", 1, 24, 24, 3), plan_input(p, DTYPE_F32, "t", 1, 1, 1, 1),
                                NULL};
     (void)network_build(&net, p, &in);
     cr_expect_eq(plan_finish(p, &why), DDPM_EINVAL);
-    cr_expect_str_eq(why.text, "up_blocks.1.resnets.0: norm1: cannot join a 6x6 image and a 5x5 skip; use a size that "
-                               "every level halves exactly");
+    cr_expect_str_eq(why.text, "down_blocks.1.resnets.0: norm2: 66 channels in 4 groups");
     plan_destroy(p);
+    backend_destroy(be);
+}
+
+/* faults F19a: the message led from padding 0 to padding 1, and there to another refusal */
+Test(plan_errors, sides_that_the_levels_cannot_halve_are_told_the_nearest_that_they_can)
+{
+    static const struct {
+        int h, w, levels;
+        const char *words;
+    } cases[] = {
+        {28, 28, 4,
+         "28x28 images: with 4 levels the sides must be multiples of 8, nearest 24 and 32 (data.resolution)"},
+        {32, 20, 4,
+         "32x20 images: with 4 levels the sides must be multiples of 8, nearest 16 and 24 (data.resolution)"},
+        {5, 64, 4, "5x64 images: with 4 levels the sides must be multiples of 8, nearest 8 (data.resolution)"},
+        {9, 9, 2, "9x9 images: with 2 levels the sides must be multiples of 2, nearest 8 and 10 (data.resolution)"}};
+    backend *be = NULL;
+    cr_assert_eq(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why), DDPM_OK, "%s", why.text);
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        network net = {.kind = NETWORK_UNET, .unet = unet_config_default()};
+        plan *p = NULL;
+        net.unet.n_block = cases[i / 2].levels;
+        net.unet.downsample_padding = i % 2;
+        cr_assert_eq(plan_create(be, &p, &why), DDPM_OK, "%s", why.text);
+        (void)network_build(&net, p,
+                            &(network_inputs){plan_input(p, DTYPE_F32, "x", 1, cases[i / 2].h, cases[i / 2].w, 3),
+                                              plan_input(p, DTYPE_F32, "t", 1, 1, 1, 1), NULL});
+        cr_expect_eq(plan_finish(p, &why), DDPM_EINVAL);
+        cr_expect_str_eq(why.text, cases[i / 2].words);
+        plan_destroy(p);
+    }
     backend_destroy(be);
 }
