@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { SAID = 9 };
@@ -22,45 +23,64 @@ __attribute__((format(printf, 3, 4))) static void say(said *to, config_id option
     va_end(ap);
 }
 
+/* The fewest digits that read back as v, for people read them too. */
+static void say_real(said *to, config_id option, double v)
+{
+    int precision = 6;
+    do say(to, option, "%.*g", precision, v);
+    while (precision++ < 17 && strtod(to->text, NULL) != v);
+}
+
 static void read_folder(const network *net, const scheduler_config *s, said to[SAID])
 {
     static const char *const predictions[] = {"eps", "x0", "v", "mu"}; /* as scheduler_prediction */
     say(to++, OPTION_diffusion_num_train_timesteps, "%d", s->num_train_timesteps);
-    say(to++, OPTION_diffusion_beta_start, "%.17g", s->beta_start);
-    say(to++, OPTION_diffusion_beta_end, "%.17g", s->beta_end);
+    say_real(to++, OPTION_diffusion_beta_start, s->beta_start);
+    say_real(to++, OPTION_diffusion_beta_end, s->beta_end);
     say(to++, OPTION_diffusion_beta_schedule, "%s", scheduler_betas_name(s->beta_schedule));
     say(to++, OPTION_diffusion_predict, "%s", predictions[s->prediction_type]);
     say(to++, OPTION_diffusion_variance_type, "%s", scheduler_variance_name(s->variance_type));
     say(to++, OPTION_diffusion_clip_sample, "%s", s->clip_sample ? "true" : "false");
-    say(to++, OPTION_diffusion_clip_sample_range, "%.17g", s->clip_sample_range);
-    say(to++, OPTION_model_dropout, "%.17g", net->unet.dropout);
+    say_real(to++, OPTION_diffusion_clip_sample_range, s->clip_sample_range);
+    say_real(to++, OPTION_model_dropout, net->unet.dropout);
 }
 
 static bool is_set(const ddpm_config *c, config_id option) { return c->origin[option].source != CONFIG_DEFAULT; }
 
-/* One option; what was taken is added to list[cap], with its name. */
-static ddpm_status take_option(ddpm_config *c, const said *there, char *list, size_t cap, notes *remarks, err *e)
+typedef struct lists { /* of options, for the notes */
+    char taken[500], kept[500], idle[500];
+} lists;
+
+__attribute__((format(printf, 2, 3))) static void add(char list[500], const char *fmt, ...)
+{
+    const size_t used = strlen(list), comma = used ? 2 : 0;
+    va_list ap;
+    if (used + comma >= 500) return;
+    memcpy(list + used, ", ", comma + 1);
+    va_start(ap, fmt);
+    (void)vsnprintf(list + used + comma, 500 - used - comma, fmt, ap);
+    va_end(ap);
+}
+
+static ddpm_status take_option(ddpm_config *c, const said *there, lists *l, err *e)
 {
     const config_place unsaid = {.source = CONFIG_DEFAULT};
-    const char *key = config_options[there->option].key, *folder = c->model.init_from;
+    const char *key = config_options[there->option].key;
     ddpm_config other;
     err why = {0};
     config_defaults(&other);
-    const bool was_default = !is_set(c, there->option);
+    const bool was_default = config_same(c, &other, there->option);
     const ddpm_status st = config_set(&other, there->option, &unsaid, there->text, &why);
-    if (!was_default) {
-        if (st != DDPM_OK || !config_same(c, &other, there->option))
-            notes_add(remarks, "%s stays as set, %.200s was trained with %s", key, folder, there->text);
+    const bool same = st == DDPM_OK && config_same(c, &other, there->option);
+    if (is_set(c, there->option)) {
+        if (!same) add(l->kept, "%s (there %s)", key, there->text);
         return DDPM_OK;
     }
     if (st != DDPM_OK)
-        return err_set(e, st, "%.300s: cannot be trained further as it was trained: %s of %s; set another", folder, key,
-                       there->text);
+        return err_set(e, st, "%.300s: cannot be trained further as it was trained: %s of %s; set another",
+                       c->model.init_from, key, there->text);
     TRY(config_set(c, there->option, &unsaid, there->text, e));
-    config_defaults(&other);
-    if (config_same(c, &other, there->option)) return DDPM_OK;
-    const size_t used = strlen(list);
-    (void)snprintf(list + used, cap - used, "%s%s=%.*s", used ? ", " : "", key, CONFIG_KEY, there->text);
+    if (!same || !was_default) add(l->taken, "%s=%s", key, there->text);
     return DDPM_OK;
 }
 
@@ -74,8 +94,8 @@ static bool same_blocks(const unet_config *a, const unet_config *b)
     return true;
 }
 
-/* The network is the folder's: an option that asks for another is said to have no effect. */
-static void note_idle(const ddpm_config *c, const network *there, notes *remarks)
+/* The network is the folder's: an option that asks for another is listed, for it has no effect. */
+static void list_idle(const ddpm_config *c, const network *there, lists *l)
 {
     const network asked =
         recipe_network(c, (image_shape){there->unet.sample_size_h, there->unet.sample_size_w, there->unet.in_channels});
@@ -98,25 +118,21 @@ static void note_idle(const ddpm_config *c, const network *there, notes *remarks
                    {OPTION_model_add_attention, unet && a->add_attention == b->add_attention},
                    {OPTION_model_resnet_time_scale_shift, unet && a->time_scale_shift == b->time_scale_shift},
                    {OPTION_model_center_input_sample, unet && a->center_input_sample == b->center_input_sample}};
-    char list[500] = "";
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
-        const size_t used = strlen(list);
-        if (is_set(c, options[i].option) && !options[i].same)
-            (void)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "",
-                           config_options[options[i].option].key);
-    }
-    if (list[0])
-        notes_add(remarks, "without effect, since the network is that of %.200s: %s", c->model.init_from, list);
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (is_set(c, options[i].option) && !options[i].same) add(l->idle, "%s", config_options[options[i].option].key);
 }
 
 ddpm_status init_from_take(ddpm_config *c, network *net, scheduler_config *scheduler, notes *remarks, err *e)
 {
+    const char *folder = c->model.init_from;
     said there[SAID];
-    char list[500] = "";
-    TRY(model_read_configs(c->model.init_from, net, scheduler, remarks, e));
+    lists l = {"", "", ""};
+    TRY(model_read_configs(folder, net, scheduler, remarks, e));
     read_folder(net, scheduler, there);
-    for (int i = 0; i < SAID; i++) TRY(take_option(c, &there[i], list, sizeof list, remarks, e));
-    if (list[0]) notes_add(remarks, "%s, as %.200s was trained", list, c->model.init_from);
-    note_idle(c, net, remarks);
+    for (int i = 0; i < SAID; i++) TRY(take_option(c, &there[i], &l, e));
+    list_idle(c, net, &l);
+    if (l.taken[0]) notes_add(remarks, "as %.200s was trained: %s", folder, l.taken);
+    if (l.kept[0]) notes_add(remarks, "as set, though %.200s was trained otherwise: %s", folder, l.kept);
+    if (l.idle[0]) notes_add(remarks, "without effect, since the network is that of %.200s: %s", folder, l.idle);
     return config_check(c, e);
 }
