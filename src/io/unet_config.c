@@ -241,6 +241,9 @@ ddpm_status unet_config_check(const unet_config *c, const char *where, err *e)
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
         if (!(ranges[i].value >= ranges[i].min && ranges[i].value <= ranges[i].max))
             return out_of_range(where, ranges[i].name, ranges[i].value, e);
+    if (c->block[0].out_channels < 2)
+        return err_set(e, DDPM_EDATA, "%s: block_out_channels[0] = 1: the embedding of the time needs at least 2",
+                       where);
     if (c->freq_shift == c->block[0].out_channels / 2)
         return err_set(e, DDPM_EDATA, "%s: freq_shift = %g divides by zero for %d channels", where, c->freq_shift,
                        c->block[0].out_channels);

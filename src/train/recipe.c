@@ -3,6 +3,7 @@
 #include "train/init_from.h"
 #include "update.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -184,6 +185,31 @@ static void note_incompatible(const network *net, const scheduler_config *s, not
         notes_add(remarks, "diffusers has no such network: this program can sample from the run, diffusers cannot");
 }
 
+static bool is_idle(config_id option, const network *net, const scheduler_config *s)
+{
+    const bool of_network = !strncmp(config_options[option].key, "model.", strlen("model.")) &&
+                            option != OPTION_model_kind && option != OPTION_model_init_from;
+    const bool of_betas = option == OPTION_diffusion_beta_start || option == OPTION_diffusion_beta_end;
+    return (of_network && net->kind == NETWORK_SIMPLE) || (of_betas && s->beta_schedule == SCHEDULER_SQUAREDCOS_CAP_V2);
+}
+
+/* Options that somebody set to what is not the default, and that change nothing beside the others. */
+static void note_idle(const ddpm_config *c, const network *net, const scheduler_config *s, notes *remarks)
+{
+    ddpm_config plain;
+    char list[400] = "";
+    config_defaults(&plain);
+    for (int i = 0; i < CONFIG_OPTIONS; i++) {
+        const size_t used = strlen(list);
+        const bool set = c->origin[i].source != CONFIG_DEFAULT && !config_same(c, &plain, (config_id)i);
+        if (set && is_idle((config_id)i, net, s))
+            (void)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", config_options[i].key);
+    }
+    if (list[0])
+        notes_add(remarks, "without effect with model.kind=%s, diffusion.beta_schedule=%s: %s",
+                  net->kind == NETWORK_SIMPLE ? "simple" : "unet", scheduler_betas_name(s->beta_schedule), list);
+}
+
 ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, model **out, notes *remarks, err *e)
 {
     ddpm_config adopted = *c;
@@ -191,6 +217,7 @@ ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, m
     scheduler_config scheduler = recipe_scheduler(c);
     *out = NULL;
     if (c->model.init_from[0]) TRY(take_folder(&adopted, shape, &net, &scheduler, remarks, e));
+    if (!c->model.init_from[0]) note_idle(c, &net, &scheduler, remarks);
     note_incompatible(&net, &scheduler, remarks);
     return model_create(be, &net, &scheduler, out, e);
 }

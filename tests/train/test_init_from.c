@@ -184,3 +184,30 @@ Test(init_from, what_diffusers_cannot_load_is_said)
         backend_destroy(be);
     }
 }
+
+Test(init_from, options_that_change_nothing_beside_the_others_are_said)
+{
+    static const struct {
+        const char *first, *second, *words;
+    } cases[] = {
+        {"model.kind=simple", "model.layers_per_block=3", "diffusion.beta_schedule=linear: model.layers_per_block"},
+        {"diffusion.beta_schedule=squaredcos_cap_v2", "diffusion.beta_end=0.01", ": diffusion.beta_end"},
+        {"diffusion.beta_schedule=squaredcos_cap_v2", "diffusion.beta_end=0.02", NULL},
+        {"diffusion.beta_schedule=sigmoid", "diffusion.beta_end=0.01", NULL}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ddpm_config c = options(false);
+        notes said = {""};
+        backend *be;
+        model *m;
+        set(&c, cases[i].first);
+        set(&c, cases[i].second);
+        OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
+        OK(recipe_model(&c, be, (image_shape){8, 8, 1}, &m, &said, &why));
+        if (cases[i].words)
+            cr_expect_not_null(strstr(said.text, cases[i].words), "%s", said.text);
+        else
+            cr_expect_null(strstr(said.text, "without effect"), "%s", said.text);
+        model_destroy(m);
+        backend_destroy(be);
+    }
+}
