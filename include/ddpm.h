@@ -78,7 +78,8 @@ typedef struct ddpm_model_info {
 DDPM_API ddpm_status ddpm_model_get_info(const ddpm_model *model, ddpm_model_info *info);
 
 /* The network itself: out [n, h, w, c_out] = F(x [n, h, w, c], t [n]), n >= 1, x finite, t in [0, T), not
- * necessarily whole.  The first call with another n plans anew.  DDPM_ENOMEM: too large an n. */
+ * necessarily whole.  The first call with another n plans anew.  DDPM_ENOMEM: too large an n.
+ * DDPM_EDIVERGED: the output is not finite; it is in `out` all the same. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_model_predict(ddpm_model *model, int n, const float *x, const float *t,
                                                         float *out);
 

@@ -191,6 +191,18 @@ static ddpm_status check_inputs(const ddpm_model *m, int n, const float *x, cons
     return DDPM_OK;
 }
 
+static ddpm_status check_output(const ddpm_model *m, const float *out, err *e)
+{
+    const int64_t values = tensor_count(m->net.y);
+    for (int64_t i = 0; i < values; i++)
+        if (!isfinite(out[i]))
+            return err_set(e, DDPM_EDIVERGED,
+                           "predict: the network's output is not finite: value %lld is %g; x may be too "
+                           "large for it",
+                           (long long)i, (double)out[i]);
+    return DDPM_OK;
+}
+
 static ddpm_status predict(ddpm_model *m, int n, const float *x, const float *t, float *out)
 {
     err *e = &m->ctx->last;
@@ -207,7 +219,8 @@ static ddpm_status predict(ddpm_model *m, int n, const float *x, const float *t,
     TRY(plan_write(m->p, m->t, t, e));
     TRY(params_refresh(m->m->store, ARENA_PARAM, e));
     TRY(plan_run(m->p, e));
-    return plan_read(m->p, m->net.y, out, e);
+    TRY(plan_read(m->p, m->net.y, out, e));
+    return check_output(m, out, e);
 }
 
 ddpm_status ddpm_model_predict(ddpm_model *m, int n, const float *x, const float *t, float *out)

@@ -181,7 +181,10 @@ Test(api, values_out_of_range_are_refused)
     expect_refused(ctx, ddpm_model_predict(m, 0, x, t, out), "n = 0");
     expect_refused(ctx, ddpm_model_predict(m, -1, x, t, out), "n = -1");
     cr_expect_eq(ddpm_model_predict(m, INT32_MAX, x, t, out), DDPM_ENOMEM, "%s", ddpm_last_error(ctx));
-    x[d + 1] = 0;
+    for (size_t i = 0; i < 2 * d; i++) x[i] = i % 2 ? 3e38f : -3e38f;
+    cr_expect_eq(ddpm_model_predict(m, 2, x, t, out), DDPM_EDIVERGED);
+    cr_expect_not_null(strstr(ddpm_last_error(ctx), "output is not finite"), "%s", ddpm_last_error(ctx));
+    memset(x, 0, 2 * d * sizeof *x);
     cr_expect_eq(ddpm_model_predict(m, 2, x, t, out), DDPM_OK, "a refusal leaves the model usable");
     expect_refused(ctx, ddpm_sampler_create(m, &(ddpm_sampler_options){sizeof(ddpm_sampler_options), -1, 0, 0}, &s),
                    "batch -1");
