@@ -54,7 +54,7 @@ DDPM_API void ddpm_ctx_destroy(ddpm_ctx *ctx); /* once; takes NULL */
 /* The message of the last call that failed, "" if none has; valid until the next call.  A NULL context has
  * "out of memory". */
 DDPM_API const char *ddpm_last_error(const ddpm_ctx *ctx);
-/* The device and library in use, one line; valid until the context is destroyed; "" for NULL and for a context without one. */
+/* The device and library in use, one line; valid until the context is destroyed; "" where there is none. */
 DDPM_API const char *ddpm_ctx_describe(const ddpm_ctx *ctx);
 
 /* ---- model: a network with its weights ----------------------------------------------------------- */

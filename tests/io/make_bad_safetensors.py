@@ -60,6 +60,24 @@ file("leading_zero", '{"a":{"dtype":"F32","shape":[02],"data_offsets":[0,8]}}', 
 file("beyond_64_bits", '{"a":{"dtype":"F32","shape":[18446744073709551618],"data_offsets":[0,8]}}', EIGHT, "not valid JSON")
 file("not_a_number", '{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,8]}}', EIGHT, "not valid JSON")
 
+# between the members, where this reader goes by itself
+file("comma_at_the_end", GOOD[:-1] + ",}", EIGHT, "not valid JSON")
+file("comma_twice", GOOD[:-1] + ",," + GOOD[1:], EIGHT, "not valid JSON")
+file("comma_first", "{," + GOOD[1:], EIGHT, "not valid JSON")
+file("comma_missing", GOOD[:-1] + " " + GOOD[1:], EIGHT, "not valid JSON")
+file("colon_missing", GOOD.replace(":", " ", 1), EIGHT, "not valid JSON")
+file("value_missing", '{"a":}', b"", "not valid JSON")
+file("key_without_quotes", GOOD.replace('"a"', "a"), EIGHT, "not valid JSON")
+file("key_not_closed", '{"a', b"", "not valid JSON")
+file("escape_at_the_end", '{"a\\', b"", "not valid JSON")
+file("bracket_of_another_kind", GOOD.replace("[2]", "[2}"), EIGHT, "not valid JSON")
+file("two_values", '{"a":{} {}}', b"", "not valid JSON")
+file("object_too_long", GOOD.replace("[2]", "[2" + " " * 9000 + "]"), EIGHT, "at most 8192 are supported")
+file("name_too_long", GOOD.replace('"a"', '"' + "a" * 9000 + '"'), EIGHT, "at most 8192 are supported")
+file("metadata_not_closed", '{"__metadata__":{"a":"b"', b"", "not valid JSON")
+file("metadata_comma_at_the_end", '{"__metadata__":{"a":"b",}}', b"", "not valid JSON")
+file("metadata_bad_text", '{"__metadata__":{"a":"\\q"}}', b"", "not valid JSON")
+
 # a tensor
 file("tensor_is_text", {"a": "F32"}, b"", "a: not a JSON object")
 file("no_dtype", {"a": {"shape": [2], "data_offsets": [0, 8]}}, EIGHT, "dtype must be a text")
