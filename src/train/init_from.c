@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAID = 9 };
+enum { SAID = 9, LIST = 500 }; /* options that a folder says; bytes of a list of them */
 
 /* An option as the folder says it. */
 typedef struct said {
@@ -48,17 +48,17 @@ static void read_folder(const network *net, const scheduler_config *s, said to[S
 static bool is_set(const ddpm_config *c, config_id option) { return c->origin[option].source != CONFIG_DEFAULT; }
 
 typedef struct lists { /* of options, for the notes */
-    char taken[500], kept[500], idle[500];
+    char taken[LIST], kept[LIST], idle[LIST];
 } lists;
 
-__attribute__((format(printf, 2, 3))) static void add(char list[500], const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static void add(char list[LIST], const char *fmt, ...)
 {
     const size_t used = strlen(list), comma = used ? 2 : 0;
     va_list ap;
-    if (used + comma >= 500) return;
+    if (used + comma >= LIST) return;
     memcpy(list + used, ", ", comma + 1);
     va_start(ap, fmt);
-    (void)vsnprintf(list + used + comma, 500 - used - comma, fmt, ap);
+    (void)vsnprintf(list + used + comma, LIST - used - comma, fmt, ap);
     va_end(ap);
 }
 
