@@ -127,7 +127,7 @@ ddpm_status config_refuse(const ddpm_config *c, const config_place *at, err *e, 
     (void)vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     if (at->source == CONFIG_FILE)
-        return err_set(e, DDPM_EINVAL, "%.300s:%d:%d: %s", c->file[at->file], at->line, at->column, text);
+        return err_set(e, DDPM_EINVAL, "%s:%d:%d: %s", c->file[at->file], at->line, at->column, text);
     return err_set(e, DDPM_EINVAL, "command line: %s", text);
 }
 

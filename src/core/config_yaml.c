@@ -195,11 +195,11 @@ ddpm_status config_read(ddpm_config *c, const char *name, const char *bytes, siz
     reader r = {
         .bytes = bytes, .size = size, .config = &changed, .e = e, .at = {.source = CONFIG_FILE, .file = c->files}};
     if (size > CONFIG_BYTES)
-        return err_set(e, DDPM_EINVAL, "%.300s: %zu bytes, %d are allowed", name, size, CONFIG_BYTES);
+        return err_set(e, DDPM_EINVAL, "%s: %zu bytes, %d are allowed", name, size, CONFIG_BYTES);
     if (c->files == CONFIG_FILES)
-        return err_set(e, DDPM_EINVAL, "%.300s: more than %d configuration files", name, CONFIG_FILES);
+        return err_set(e, DDPM_EINVAL, "%s: more than %d configuration files", name, CONFIG_FILES);
     (void)snprintf(changed.file[changed.files++], PATH_CAP, "%s", name);
-    if (!yaml_parser_initialize(&r.parser)) return err_set(e, DDPM_ENOMEM, "%.300s: out of memory", name);
+    if (!yaml_parser_initialize(&r.parser)) return err_set(e, DDPM_ENOMEM, "%s: out of memory", name);
     yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)bytes, size);
     TRY_GOTO(refuse_tabs(&r));

@@ -13,7 +13,7 @@ typedef struct err {
 } err;
 
 /* Store status and message, replacing what was there, and return status.
- * A NULL `e` only returns it.  The message is cut at the buffer's end. */
+ * A NULL `e` only returns it.  Where a message is too long for the buffer, its long words (paths) lose their middle. */
 __attribute__((format(printf, 3, 4))) ddpm_status err_set(err *e, ddpm_status status, const char *fmt, ...);
 
 /* As err_set(), with ": " and the text of `errnum` (from errno) at the end. */
