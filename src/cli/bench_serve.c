@@ -70,5 +70,5 @@ ddpm_status bench_serve(bench_job *b, const bench_server *s, err *e)
                            MOST, strtok(line, "\n") ? line : "");
         TRY(say(b, s, (int)n, e));
     }
-    return DDPM_OK;
+    return ferror(stdin) ? err_errno(e, DDPM_EIO, errno, "standard input: cannot read") : DDPM_OK;
 }

@@ -2,6 +2,7 @@
 #include "backend/backend.h"
 #include "cli/cli.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -70,12 +71,21 @@ static ddpm_status dispatch(int argc, char **argv, err *e)
     return args.command->run(&args, e);
 }
 
+/* Whoever starts the program may have closed any of the first three descriptors.  The next file that is opened would get
+ * its number, and with it what is printed.  They stay open in what spin_briefly() starts. */
+static void fill_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) /* the lowest that is free: fd itself */
+            (void)open("/", O_RDONLY | O_DIRECTORY);                 /* nothing can be written to either */
+}
+
 /* A reader that has gone away (`ddpm --help | head -1`) has seen enough; a full disk is a failure. */
 static ddpm_status finish_output(err *e)
 {
     if (fflush(stdout) == 0 && !ferror(stdout)) return DDPM_OK;
     struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
-    if (poll(&output, 1, 0) == 1 && output.revents & POLLERR) return DDPM_OK;
+    if (poll(&output, 1, 0) == 1 && output.revents & (POLLERR | POLLHUP)) return DDPM_OK;
     return err_set(e, DDPM_EIO, "standard output cannot be written");
 }
 
@@ -91,6 +101,7 @@ static void spin_briefly(char **argv)
 int main(int argc, char **argv)
 {
     err e = {0};
+    fill_descriptors();
     spin_briefly(argv);
     (void)signal(SIGPIPE, SIG_IGN); /* a write that fails says so by itself, */
     (void)signal(SIGXFSZ, SIG_IGN); /* and then what was begun is cleaned up */
