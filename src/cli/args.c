@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include "backend/backend.h"
 #include "core/nearest.h"
 
 #include <limits.h>
@@ -118,12 +119,32 @@ static bool is_assignment(const char *text)
     return text[key] == '=';
 }
 
+static bool ends_in(const char *text, const char *end)
+{
+    const size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+static bool is_config_file(const char *path) { return ends_in(path, ".yaml") || ends_in(path, ".yml"); }
+
+/* "photo=1.png", which was read as an option, may be the name of a file. */
+static bool may_be_file(const char *text) { return path_exists(text) || ends_in(text, ".png") || is_config_file(text); }
+
+static ddpm_status read_assignment(cli_args *args, const char *text, err *e)
+{
+    const config_scope scope = cli_scope(args->command);
+    err why = {0};
+    const ddpm_status st = config_assign(&args->config, &scope, text, &why);
+    if (st == DDPM_OK) return DDPM_OK;
+    if (!may_be_file(text)) return err_set(e, st, "%s", why.text);
+    return err_set(e, st, "%s; if it is a file, write ./%s, or -- in front of it", why.text, text);
+}
+
 static ddpm_status read_argument(cli_args *args, const char *text, bool only_paths, err *e)
 {
     const cli_command *command = args->command;
-    const config_scope scope = cli_scope(command);
     if (!only_paths && is_flag(text)) return read_flag(text, &args->action, e);
-    if (!only_paths && is_assignment(text)) return config_assign(&args->config, &scope, text, e);
+    if (!only_paths && is_assignment(text)) return read_assignment(args, text, e);
     if (args->count == command->most)
         return err_set(e, DDPM_EINVAL, "ddpm %s takes %d argument%s besides key=value: '%.80s' is one too many",
                        command->name, command->most, command->most == 1 ? "" : "s", text);
@@ -131,18 +152,54 @@ static ddpm_status read_argument(cli_args *args, const char *text, bool only_pat
     return DDPM_OK;
 }
 
-static bool ends_in(const char *text, const char *end)
+static ddpm_status refuse_missing(const cli_args *args, err *e)
 {
-    const size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
+    const cli_command *command = args->command;
+    for (int i = 2; i < args->argc; i++)
+        if (is_assignment(args->argv[i]) && path_exists(args->argv[i]))
+            return err_set(e, DDPM_EINVAL,
+                           "ddpm %s needs %s: '%.80s' was read as an option; for the file write ./%.80s", command->name,
+                           command->arguments, args->argv[i], args->argv[i]);
+    return err_set(e, DDPM_EINVAL, "ddpm %s needs %s: ddpm %s %s [key=value ...]", command->name, command->arguments,
+                   command->name, command->arguments);
 }
 
-static ddpm_status read_config_of_run(const char *run, ddpm_config *c, err *e)
+static ddpm_status forget(ddpm_config *c, config_id option, err *e)
 {
+    if (c->origin[option].source != CONFIG_FILE) return DDPM_OK;
+    c->origin[option] = (config_place){.source = CONFIG_DEFAULT};
+    return config_set(c, option, &c->origin[option], config_options[option].initial, e);
+}
+
+/* What a run wrote down about the machine it was trained on says nothing about this one. */
+static ddpm_status forget_machine(ddpm_config *c, err *e)
+{
+    TRY(forget(c, OPTION_threads, e));
+    TRY(forget(c, OPTION_plan_cache, e));
+    if (strcmp(c->device, "cpu") != 0) TRY(forget(c, OPTION_device, e));
+    return strcmp(c->device, "cpu") != 0 && cuda_present() ? DDPM_OK : forget(c, OPTION_precision, e);
+}
+
+static ddpm_status read_config_of_run(cli_args *args, const char *run, err *e)
+{
+    static const char left_out[] = "its options are not used";
     char path[PATH_CAP];
-    if (ends_in(run, ".yaml") || ends_in(run, ".yml")) return config_read_file(c, run, e);
+    ddpm_config alone;
+    err why = {0};
+    if (is_config_file(run)) return config_read_file(&args->config, run, e);
     TRY(path_join(path, run, "config.yaml", e));
-    return path_exists(path) ? config_read_file(c, path, e) : DDPM_OK;
+    if (!path_exists(path)) return DDPM_OK;
+    config_defaults(&alone);
+    if (config_read_file(&alone, path, &why) != DDPM_OK) {
+        err_set(&args->note, why.status, "%s; %s", why.text, left_out);
+        return DDPM_OK;
+    }
+    if (config_check(&alone, &why) != DDPM_OK) {
+        err_set(&args->note, why.status, "%s: %s; %s", path, why.text, left_out);
+        return DDPM_OK;
+    }
+    TRY(config_read_file(&args->config, path, e));
+    return forget_machine(&args->config, e);
 }
 
 /* The command line has been read by now, and stands: a file does not change what it set. */
@@ -151,7 +208,7 @@ static ddpm_status read_configs(cli_args *args, err *e)
     const cli_config configs = args->command->configs;
     const int files = configs == CLI_CONFIG_ARGUMENTS ? args->count : 0;
     for (int i = 0; i < files; i++) TRY(config_read_file(&args->config, args->argument[i], e));
-    if (configs == CLI_CONFIG_OF_RUN) TRY(read_config_of_run(args->argument[args->count - 1], &args->config, e));
+    if (configs == CLI_CONFIG_OF_RUN) TRY(read_config_of_run(args, args->argument[args->count - 1], e));
     return config_check(&args->config, e);
 }
 
@@ -170,9 +227,5 @@ ddpm_status cli_parse(const cli_command *commands, int count, int argc, char **a
         else
             TRY(read_argument(args, argv[i], only_paths, e));
     }
-    const cli_command *command = args->command;
-    if (args->count < command->least)
-        return err_set(e, DDPM_EINVAL, "ddpm %s needs %s: ddpm %s %s [key=value ...]", command->name,
-                       command->arguments, command->name, command->arguments);
-    return read_configs(args, e);
+    return args->count < args->command->least ? refuse_missing(args, e) : read_configs(args, e);
 }

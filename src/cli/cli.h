@@ -22,6 +22,7 @@ typedef struct cli_args {
     int count;                  /* of argument[] */
     const char *argument[CLI_ARGUMENTS];
     ddpm_config config; /* defaults, then files, then key=value; .origin[OPTION_x].source says which */
+    err note;           /* what the user should be told before the command begins; .text "": nothing */
     int argc;           /* the whole command line, for the run's record */
     char **argv;
 } cli_args;
@@ -30,7 +31,9 @@ typedef struct cli_args {
 typedef enum cli_config {
     CLI_NO_CONFIG,
     CLI_CONFIG_ARGUMENTS, /* each one is a file */
-    CLI_CONFIG_OF_RUN     /* the last one is a file (.yaml, .yml), or a folder that may hold config.yaml */
+    /* The last one is a file (.yaml, .yml), or a folder that may hold config.yaml: of a run on any machine by any
+     * version, or another program's.  There it only adds what it can, and stops nothing. */
+    CLI_CONFIG_OF_RUN
 } cli_config;
 
 typedef ddpm_status cli_function(const cli_args *args, err *e);

@@ -57,6 +57,7 @@ static ddpm_status dispatch(int argc, char **argv, err *e)
 {
     cli_args args;
     TRY(cli_parse(commands, COMMANDS, argc, argv, &args, e));
+    if (args.note.text[0]) fprintf(stderr, "ddpm: note: %s\n", args.note.text);
     switch (args.action) {
     case CLI_HELP:
         if (args.command)

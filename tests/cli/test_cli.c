@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,6 +55,14 @@ static const struct {
     {"bench train a --json", "--json: the name of a file is missing"},
     {"bench train no.yaml", "no.yaml: cannot open: No such file or directory"},
     {"bench train a rounds=0", "command line: bench.rounds: 0 is out of range (1 to 100000)"},
+    /* faults D: a file whose name has the form of an option */
+    {"noise t=photo=1.png",
+     "command line: noise.t: 'photo=1.png' is not an integer (0 to 9999); if it is a file, write "
+     "./t=photo=1.png, or -- in front of it"},
+    {"noise photo=1.png", "command line: photo: no such option; nearest: noise.out, noise.t, noise.seed; if it is a "
+                          "file, write ./photo=1.png, or -- in front of it"},
+    {"train seed=3.yaml", "command line: seed: '3.yaml' is not an integer (0 to 9223372036854775807); if it is a file, "
+                          "write ./seed=3.yaml, or -- in front of it"},
     {"train data.resolution=9", "data.resolution=9 cannot be halved 3 times, as the 4 levels of the model need: take "
                                 "a multiple of 8"},
 };
@@ -139,6 +148,69 @@ Test(arguments, files_are_read_in_order_and_stand_below_the_command_line)
     cr_assert_eq(args.config.sample.grid, 3);
     cr_assert_eq(parse("sample /", &args, &e), DDPM_OK, "%s", e.text); /* a folder without one: as it is */
     cr_assert_eq(args.config.files, 0);
+    cr_assert_eq(dir_remove(folder, &e), DDPM_OK);
+}
+
+Test(arguments, a_file_taken_for_an_option_is_named_where_an_argument_is_missing_faults_D)
+{
+    char folder[] = "/tmp/ddpm-test-XXXXXX";
+    cli_args args;
+    err e = {0};
+    cr_assert(mkdtemp(folder) && chdir(folder) == 0);
+    cr_assert_eq(parse("noise out=1.png", &args, &e), DDPM_EINVAL);
+    cr_expect_str_eq(e.text, "ddpm noise needs IMAGE.png: ddpm noise IMAGE.png [key=value ...]");
+    cr_assert_eq(file_write("out=1.png", "", 0, false, &e), DDPM_OK, "%s", e.text);
+    cr_assert_eq(parse("noise out=1.png", &args, &e), DDPM_EINVAL);
+    cr_expect_str_eq(e.text, "ddpm noise needs IMAGE.png: 'out=1.png' was read as an option; for the file write "
+                             "./out=1.png");
+    cr_assert_eq(dir_remove(folder, &e), DDPM_OK);
+}
+
+/* What a folder that holds a model says in its config.yaml, and what is left of it. */
+Test(arguments, a_configuration_beside_a_model_stops_nothing_faults_D)
+{
+    static const struct {
+        const char *text, *note;
+        int count; /* sample.count */
+    } beside[] = {
+        {"sample.count: 9", "", 9},
+        {"sample.count: 9\nlearning_rate: 3", "config.yaml:2:1: learning_rate: no such option; ", 16},
+        {"sample: {count: many}", "sample.count: 'many' is not an integer", 16},
+        {"\x89PNG\r\n", "not YAML", 16},
+        {"sample.count: 9\ndata.resolution: 30", "data.resolution=30 cannot be halved 3 times", 16},
+        {"sample.count: 9\ndevice: cuda:7\nprecision: bf16\nthreads: 999\nplan_cache: /none/x", "", 9},
+    };
+    char folder[] = "/tmp/ddpm-test-XXXXXX", line[2 * PATH_CAP], file[PATH_CAP];
+    cli_args args;
+    err e = {0};
+    cr_assert(mkdtemp(folder));
+    cr_assert_eq(path_join(file, folder, "config.yaml", &e), DDPM_OK);
+    for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) {
+        const char *text = beside[i].text;
+        cr_assert_eq(file_write(file, text, strlen(text), false, &e), DDPM_OK, "%s", e.text);
+        (void)snprintf(line, sizeof line, "sample %s", folder);
+        cr_assert_eq(parse(line, &args, &e), DDPM_OK, "%s", e.text);
+        cr_expect(beside[i].note[0] ? strstr(args.note.text, beside[i].note) != NULL : !args.note.text[0], "%s",
+                  args.note.text);
+        cr_expect(!beside[i].note[0] || strstr(args.note.text, "; its options are not used"), "%s", args.note.text);
+        cr_expect_eq(args.config.sample.count, beside[i].count, "%s", text);
+        cr_expect(args.config.threads == 0 && !strcmp(args.config.plan_cache, "auto"), "%s", text);
+        cr_expect_str_eq(args.config.device, "auto");
+        cr_expect(cuda_present() || !strcmp(args.config.precision, "auto"), "%s", text);
+    }
+    (void)snprintf(line, sizeof line, "sample %s threads=3 device=cpu", folder); /* the command line stands */
+    cr_assert_eq(parse(line, &args, &e), DDPM_OK, "%s", e.text);
+    cr_expect(args.config.threads == 3 && !strcmp(args.config.device, "cpu"));
+    cr_expect_str_eq(args.config.precision, "auto");
+    (void)snprintf(line, sizeof line, "sample %s", file); /* a file that is named itself is taken at its word */
+    cr_assert_eq(parse(line, &args, &e), DDPM_OK, "%s", e.text);
+    cr_expect_eq(args.config.threads, 999);
+    cr_assert_eq(file_write(file, "lr: 3", 5, false, &e), DDPM_OK, "%s", e.text);
+    cr_expect_eq(parse(line, &args, &e), DDPM_EINVAL);
+    cr_assert(!unlink(file) && !mkdir(file, 0777));
+    (void)snprintf(line, sizeof line, "sample %s", folder);
+    cr_assert_eq(parse(line, &args, &e), DDPM_OK, "%s", e.text);
+    cr_expect_not_null(strstr(args.note.text, "not a regular file"), "%s", args.note.text);
     cr_assert_eq(dir_remove(folder, &e), DDPM_OK);
 }
 
