@@ -194,8 +194,7 @@ ddpm_status config_read(ddpm_config *c, const char *name, const char *bytes, siz
     ddpm_config changed = *c;
     reader r = {
         .bytes = bytes, .size = size, .config = &changed, .e = e, .at = {.source = CONFIG_FILE, .file = c->files}};
-    if (size > CONFIG_BYTES)
-        return err_set(e, DDPM_EINVAL, "%s: %zu bytes, %d are allowed", name, size, CONFIG_BYTES);
+    if (size > CONFIG_BYTES) return err_set(e, DDPM_EINVAL, "%s: %zu bytes, %d are allowed", name, size, CONFIG_BYTES);
     if (c->files == CONFIG_FILES)
         return err_set(e, DDPM_EINVAL, "%s: more than %d configuration files", name, CONFIG_FILES);
     (void)snprintf(changed.file[changed.files++], PATH_CAP, "%s", name);

@@ -1,8 +1,10 @@
 #include "core/process.h"
+#include "core/cgroup.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,6 +46,36 @@ double process_age_seconds(void)
     if (!at || clock_gettime(CLOCK_BOOTTIME, &now)) return -1;
     const double began = (double)strtoll(at, NULL, 10) / (double)sysconf(_SC_CLK_TCK);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec - began;
+}
+
+/* A line "KEY: 123 kB" of a file of the system, in bytes; -1 where there is none. */
+static int64_t bytes_in(const char *root, const char *file, const char *key)
+{
+    char path[LINE], line[LINE];
+    (void)snprintf(path, sizeof path, "%s%s", root, file);
+    const char *kib = value_of(path, key, line);
+    return kib ? 1024 * (int64_t)strtoll(kib, NULL, 10) : -1;
+}
+
+/* What a limit of the process leaves, of which the line `key` of its status counts against. */
+static int64_t left_of_limit(const char *root, int limit, const char *key)
+{
+    struct rlimit most;
+    if (getrlimit((__rlimit_resource_t)limit, &most) || most.rlim_cur >= INT64_MAX) return INT64_MAX;
+    const int64_t used = bytes_in(root, "/proc/self/status", key);
+    return (int64_t)most.rlim_cur - (used > 0 ? used : 0);
+}
+
+int64_t machine_memory_left(const char *root)
+{
+    const int64_t available = bytes_in(root, "/proc/meminfo", "MemAvailable:");
+    const int64_t all[] = {available >= 0 ? available : (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGE_SIZE),
+                           cgroup_memory_left(root), left_of_limit(root, RLIMIT_AS, "VmSize:"),
+                           left_of_limit(root, RLIMIT_DATA, "VmData:")};
+    int64_t least = INT64_MAX;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i] < least) least = all[i];
+    return least > 1 ? least : 1;
 }
 
 void machine_processor(char *text, size_t cap)

@@ -14,6 +14,10 @@ double process_age_seconds(void);
 /* "AMD EPYC 9554 64-Core Processor", or "unknown". */
 void machine_processor(char *text, size_t cap);
 
+/* Bytes that the process can still take: the least of what the machine has to give (MemAvailable), of what its control
+ * groups leave (core/cgroup.h), and of RLIMIT_AS and RLIMIT_DATA.  At least 1.  `root` as in core/cgroup.h. */
+int64_t machine_memory_left(const char *root);
+
 /* Bytes of the last level of the processor's cache; 0 where the system does not say. */
 int64_t machine_cache_bytes(void);
 
