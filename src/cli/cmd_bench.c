@@ -2,11 +2,11 @@
 #include "cli/bench_cli.h"
 #include "core/clock.h"
 #include "core/process.h"
+#include "core/threads.h"
 #include "train/fit.h"
 
 #include <commit.h> /* made by the build */
 #include <libgen.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -314,13 +314,6 @@ static const char *precision_name(const bench_job *b)
     return !b->be->fn->host_memory && !strcmp(b->config.precision, "tf32") ? "tf32" : "fp32";
 }
 
-static int threads_of(const ddpm_config *c)
-{
-    cpu_set_t set;
-    if (c->threads) return c->threads;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
-}
-
 static void put_arguments(bench_job *b)
 {
     const cli_args *a = b->args;
@@ -347,7 +340,7 @@ static void describe(bench_job *b)
     json_out_text(j, "processor", processor);
     json_out_text(j, "backend", b->be->fn->name);
     json_out_text(j, "device", device);
-    json_out_int(j, "threads", threads_of(&b->config));
+    json_out_int(j, "threads", b->config.threads ? b->config.threads : threads_processors());
     json_out_text(j, "precision", precision_name(b));
     put_arguments(b);
     json_out_open(j, "limits", '{');
@@ -356,6 +349,7 @@ static void describe(bench_job *b)
     json_out_real(j, "seconds", b->limits.seconds);
     json_out_close(j, '}');
     bench_say(b, "%-14s %s\n%-14s %s\n", "processor", processor, "device", device);
+    if (b->be->remark) bench_say(b, "%-14s %s\n", "note", b->be->remark);
 }
 
 /* Half a minute of measuring should not end with this. */

@@ -172,6 +172,7 @@ ddpm_status cmd_inspect(const cli_args *args, err *e)
     if (c->inspect.timesteps) return print_timesteps(args, e);
     TRY_GOTO(recipe_backend(c, NULL, &files, &device, e));
     TRY_GOTO(backend_create(&device, &be, e));
+    if (be->remark) printf("note: %s\n", be->remark);
     TRY_GOTO(open_model(args, be, &m, e));
     TRY_GOTO(print_layers(m, be, e));
     TRY_GOTO(print_training(c, m, batch, e));

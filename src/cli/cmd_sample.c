@@ -181,6 +181,7 @@ static ddpm_status prepare(const cli_args *args, job *j, err *e)
     TRY(interrupt_install(e));
     TRY(recipe_backend(&args->config, NULL, &files, &device, e));
     TRY(backend_create(&device, &j->be, e));
+    if (j->be->remark) printf("device: %s\n", j->be->remark);
     TRY(model_load(j->be, args->argument[0], &j->m, &remarks, e));
     if (remarks.text[0]) printf("%s: %s\n", args->argument[0], remarks.text);
     const generator_spec spec = recipe_generator(j->config, j->m, ARENA_PARAM);

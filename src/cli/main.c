@@ -92,10 +92,14 @@ static ddpm_status finish_output(err *e)
 
 /* Threads that wait for each other by spinning burn the time slices in which the others could run, when
  * several programs want the cores; short spins cost little when none does (bench/RESULTS.md).
- * OpenMP's runtime reads its environment only when it is loaded, so the program starts itself once more. */
+ * OpenMP's runtime reads its environment only when it is loaded, so the program starts itself once more; but not where
+ * the runtime was told to bind its threads: by now this one is bound to one processor, and all others would be too. */
 static void spin_briefly(char **argv)
 {
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    static const char *const said[] = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND", "OMP_PLACES",
+                                       "GOMP_CPU_AFFINITY"};
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        if (getenv(said[i])) return;
     if (setenv("GOMP_SPINCOUNT", "3000", 0) == 0) (void)execv("/proc/self/exe", argv); /* else go on as it is */
 }
 

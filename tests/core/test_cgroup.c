@@ -96,6 +96,10 @@ Test(cgroup, version_1_as_docker_shows_it_faults_C1_F12)
     put("sys/fs/cgroup/memory/memory.limit_in_bytes", "314572800\n");
     put("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 10485760\n");
     cr_expect_eq(cgroup_memory_left(dir), 260 * mib);
+    put("proc/self/cgroup", "11:memory:/docker/ab12/inner\n4:cpu,cpuacct:/docker/ab12\n");
+    put("sys/fs/cgroup/memory/inner/memory.limit_in_bytes", "104857600\n");
+    put("sys/fs/cgroup/memory/inner/memory.usage_in_bytes", "1048576\n");
+    cr_expect_eq(cgroup_memory_left(dir), 99 * mib);
     put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
     put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
     cr_expect_eq(cgroup_processors(dir), INT32_MAX);

@@ -1,11 +1,11 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/cpu_layout.h"
 #include "core/mem.h"
+#include "core/process.h"
+#include "core/threads.h"
 
-#include <omp.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static const cpu_op *const ops[OP_COUNT] = {
 #define OP(name, vjp, flops) [OP_##name] = &cpu_##name,
@@ -32,23 +32,21 @@ static void describe(const backend *base, char *text, size_t cap)
 
 void cpu_libraries(char *text, size_t cap) { dnn_describe(text, cap); }
 
-static double physical_memory(void) { return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGE_SIZE); }
-
 static size_t memory_free(const backend *base)
 {
     (void)base;
-    return (size_t)physical_memory();
+    return (size_t)machine_memory_left("");
 }
 
 /* The system would grant more than there is, and end the process when it is used. */
 static ddpm_status alloc(backend *base, size_t bytes, void **out, err *e)
 {
-    (void)base;
-    const double gib = 1024.0 * 1024 * 1024, there = physical_memory();
+    const double gib = 1024.0 * 1024 * 1024;
+    const size_t there = memory_free(base);
     *out = NULL;
-    if ((double)bytes > there)
-        return err_set(e, DDPM_ENOMEM, "%.1f GiB are needed at once, the machine has %.1f: a smaller batch needs less",
-                       (double)bytes / gib, there / gib);
+    if (bytes > there)
+        return err_set(e, DDPM_ENOMEM, "%.2f GiB are needed at once and %.2f are free: a smaller batch needs less",
+                       (double)bytes / gib, (double)there / gib);
     return mem_pages(out, bytes, "cpu memory", e);
 }
 
@@ -82,7 +80,7 @@ static ddpm_status prepare(backend *base, step *s, size_t *scratch, err *e)
 {
     *scratch = 0;
     if (!ops[s->op]->prepare) return DDPM_OK;
-    omp_set_num_threads(((const cpu_backend *)base)->threads); /* oneDNN divides a sum by them now, not in run() */
+    TRY(threads_use(((const cpu_backend *)base)->threads, e)); /* oneDNN divides a sum by them now, not in run() */
     err why = {0};
     const ddpm_status st = ops[s->op]->prepare((cpu_backend *)base, s, scratch, &why);
     return st == DDPM_OK ? st : err_set(e, st, "%s (%s): %s", s->path, op_name[s->op], why.text);
@@ -98,7 +96,7 @@ static ddpm_status run(backend *base, step *const *steps, int n, int times, err 
 {
     cpu_backend *be = (cpu_backend *)base;
     cpu_choices_save(be->choices);
-    omp_set_num_threads(be->threads); /* of the calling thread: the next program part may want others */
+    TRY(threads_use(be->threads, e)); /* of the calling thread: the next program part may want others */
     for (int turn = 0; turn < times; turn++)
         for (int i = 0; i < n; i++) TRY(ops[steps[i]->op]->run(be, steps[i], e));
     return DDPM_OK;
@@ -136,14 +134,17 @@ ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e)
     be->base.fn = &table;
     be->base.two_sources = be->base.projections = be->base.recompute = true;
     be->base.time_mlp = INT64_MAX;
-    be->threads = spec->threads ? spec->threads : omp_get_num_procs();
-    ddpm_status st = dnn_create(&be->dnn, e);
+    ddpm_status st = threads_choose(spec->threads, &be->threads, be->told, e);
+    if (st == DDPM_OK) st = dnn_create(&be->dnn, e);
     if (st == DDPM_OK) st = cpu_choices_create(spec, be->threads, &be->choices, e);
     if (st != DDPM_OK) {
         destroy(&be->base);
         return st;
     }
-    if (cpu_choices_remark(be->choices)[0]) be->base.remark = cpu_choices_remark(be->choices);
+    const size_t told = strlen(be->told);
+    const char *trouble = cpu_choices_remark(be->choices);
+    if (trouble[0]) (void)snprintf(be->told + told, sizeof be->told - told, "%s%s", told ? "; " : "", trouble);
+    if (be->told[0]) be->base.remark = be->told;
     *out = &be->base;
     return DDPM_OK;
 }

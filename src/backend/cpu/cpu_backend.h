@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/cpu_choice.h"
 #include "backend/cpu/cpu_dnnl.h"
+#include "core/threads.h"
 #include "plan/operands.h"
 
 typedef struct cpu_backend {
@@ -11,6 +12,7 @@ typedef struct cpu_backend {
     dnn *dnn;
     cpu_choices *choices;
     int threads;
+    char told[THREADS_NOTE + 600]; /* base.remark */
 } cpu_backend;
 
 /* How one op runs here.  prepare and release may be NULL: nothing to keep between runs. */
