@@ -1,6 +1,7 @@
 /* cmd_inspect.c - ddpm inspect: a network layer by layer, and what it will take, before it runs. */
 #include "cli/cli.h"
 #include "diffusion/sampler.h"
+#include "train/fit.h"
 #include "train/recipe.h"
 
 #include <string.h>
@@ -119,6 +120,13 @@ static ddpm_status print_layers(const model *m, backend *be, err *e)
 
 static const double mib = 1.0 / (1 << 20);
 
+static bool has_room(const model *m, size_t bytes)
+{
+    const size_t there = m->be->fn->memory_free(m->be);
+    return there == 0 || bytes <= there;
+}
+
+/* What does not fit is not prepared either, which could take minutes: then workspaces are not known. */
 static ddpm_status print_training(const ddpm_config *c, model *m, int batch, err *e)
 {
     trainer *t = NULL;
@@ -126,13 +134,20 @@ static ddpm_status print_training(const ddpm_config *c, model *m, int batch, err
     model_image_size(m, &h, &w);
     trainer_spec spec = recipe_trainer(c, (image_shape){h, w, m->net.unet.in_channels}, c->train.steps);
     spec.batch = batch;
+    spec.sketch = true;
     TRY(trainer_create(m, &spec, &t, e));
+    spec.sketch = !has_room(m, fit_total(trainer_needs(t)));
+    if (!spec.sketch) {
+        trainer_destroy(t);
+        TRY(trainer_create(m, &spec, &t, e));
+    }
     const trainer_memory need = trainer_needs(t);
-    printf("training, batch %d: %.1f MiB = %.1f weights, gradients, moments%s + %.1f activations (%.1f if none shared "
-           "memory) + %.1f inputs; %.3f GFLOP an image\n",
-           batch, (double)(need.weights + need.activations + need.inputs) * mib, (double)need.weights * mib,
-           c->ema.decay > 0 ? ", EMA" : "", (double)need.activations * mib, (double)need.unpacked * mib,
-           (double)need.inputs * mib, need.flops / 1e9);
+    printf("training, batch %d: %s%.1f MiB = %.1f weights, gradients, moments%s + %.1f activations (%.1f if none "
+           "shared memory) + %.1f inputs; %.3f GFLOP an image%s\n",
+           batch, spec.sketch ? "at least " : "", (double)(need.weights + need.activations + need.inputs) * mib,
+           (double)need.weights * mib, c->ema.decay > 0 ? ", EMA" : "", (double)need.activations * mib,
+           (double)need.unpacked * mib, (double)need.inputs * mib, need.flops / 1e9,
+           spec.sketch ? "; it does not fit here" : "");
     trainer_destroy(t);
     return DDPM_OK;
 }
@@ -141,12 +156,20 @@ static ddpm_status print_sampling(const ddpm_config *c, model *m, int batch, err
 {
     generator *g = NULL;
     generator_spec spec = recipe_generator(c, m, ARENA_PARAM);
+    const size_t weights = m->store->count * sizeof(float) + params_copy_bytes(m->store);
     spec.batch = batch;
+    spec.sketch = true;
     TRY(generator_create(m, &spec, &g, e));
-    const double weights = (double)(m->store->count * sizeof(float) + params_copy_bytes(m->store));
-    printf("sampling, batch %d: %.1f MiB = %.1f weights + %.1f activations and inputs; %d steps, %.1f GFLOP an image\n",
-           batch, (weights + (double)generator_bytes(g)) * mib, weights * mib, (double)generator_bytes(g) * mib,
-           generator_steps(g), generator_flops(g) * generator_steps(g) / 1e9);
+    spec.sketch = !has_room(m, generator_bytes_left(g));
+    if (!spec.sketch) {
+        generator_destroy(g);
+        TRY(generator_create(m, &spec, &g, e));
+    }
+    printf("sampling, batch %d: %s%.1f MiB = %.1f weights + %.1f activations and inputs; %d steps, %.1f GFLOP an "
+           "image%s\n",
+           batch, spec.sketch ? "at least " : "", (double)(weights + generator_bytes(g)) * mib, (double)weights * mib,
+           (double)generator_bytes(g) * mib, generator_steps(g), generator_flops(g) * generator_steps(g) / 1e9,
+           spec.sketch ? "; it does not fit here" : "");
     generator_destroy(g);
     return DDPM_OK;
 }

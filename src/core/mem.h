@@ -7,7 +7,8 @@
 enum { MEM_ALIGN = 64 }; /* bytes: a cache line, and the widest vector register */
 
 /* `count * size` zeroed bytes into *out (NULL for none), aligned to MEM_ALIGN.
- * DDPM_ENOMEM names `what` and the size.  Free with mem_free(). */
+ * DDPM_ENOMEM names `what` and the size: also where the system would grant what machine_memory_left() has not.  Free
+ * with mem_free(). */
 DDPM_MUST_CHECK ddpm_status mem_array(void *out, size_t count, size_t size, const char *what, err *e);
 
 /* As mem_array() of bytes, in huge pages where the system has them: fewer misses of the TLB in passes with long

@@ -189,11 +189,22 @@ step *plan_emit(plan *p, op_kind op)
     return s;
 }
 
-ddpm_status plan_finish(plan *p, err *e)
+static ddpm_status arrange(plan *p, err *e)
 {
     if (!plan_ok(p)) return err_set(e, p->first.status, "%s", p->first.text);
     if (p->n_forward == 0) p->n_forward = p->n_step;
-    if (p->be->fn->arrange) TRY(p->be->fn->arrange(p->be, p->steps, p->n_step, e));
+    return p->be->fn->arrange ? p->be->fn->arrange(p->be, p->steps, p->n_step, e) : DDPM_OK;
+}
+
+ddpm_status plan_sketch(plan *p, err *e)
+{
+    TRY(arrange(p, e));
+    return plan_layout(p, e);
+}
+
+ddpm_status plan_finish(plan *p, err *e)
+{
+    TRY(arrange(p, e));
     for (int i = 0; i < p->n_step; i++) {
         step *s = p->steps[i];
         size_t scratch = 0;

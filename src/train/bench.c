@@ -135,6 +135,7 @@ static ddpm_status open_trainer(bench_train *b, err *e)
     TRY(recipe_model(b->config, b->be, shape, &b->m, &remarks, e));
     trainer_spec spec = recipe_trainer(b->config, shape, recipe_steps(b->config, dataset_count(b->data)));
     if (feed_wants_resident(b->be, b->config, b->data)) spec.resident = dataset_count(b->data);
+    spec.ahead = feed_ahead(b->config, spec.resident > 0);
     TRY(trainer_create(b->m, &spec, &b->t, e));
     TRY(fit_check(b->m, &spec, trainer_needs(b->t), e));
     TRY(trainer_allocate(b->t, e));

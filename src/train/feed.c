@@ -26,6 +26,8 @@ bool feed_wants_resident(const backend *be, const ddpm_config *c, const dataset 
            image_bytes(data) * (size_t)dataset_count(data) <= be->fn->memory_free(be) / RESIDENT_SHARE;
 }
 
+int feed_ahead(const ddpm_config *c, bool resident) { return resident ? 0 : c->data.prefetch + 1; }
+
 loader_spec feed_loader(const ddpm_config *c, const dataset *data, uint64_t first_sample)
 {
     return (loader_spec){.data = data,

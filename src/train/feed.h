@@ -11,6 +11,9 @@ typedef struct feed feed;
 /* Should the whole set lie in the backend's memory?  Then trainer_spec.resident is its count. */
 bool feed_wants_resident(const backend *be, const ddpm_config *c, const dataset *data);
 
+/* Micro-batches that the host keeps: trainer_spec.ahead.  What an image cache takes is taken when the set is opened. */
+int feed_ahead(const ddpm_config *c, bool resident);
+
 typedef struct feed_spec {
     const ddpm_config *config; /* borrowed, as all of these */
     const dataset *data;

@@ -1,6 +1,6 @@
 #include "train/fit.h"
 
-size_t fit_total(trainer_memory need) { return need.weights + need.activations + need.inputs; }
+size_t fit_total(trainer_memory need) { return need.weights + need.activations + need.inputs + need.ahead; }
 
 int fit_batch(const fit_question *q)
 {
@@ -16,51 +16,89 @@ int fit_batch(const fit_question *q)
     return need <= q->there ? batch : 0;
 }
 
+fit_workspaces fit_guess(const model *m, size_t activations, int batch)
+{
+    return (fit_workspaces){m->store->count * sizeof(float) / FIT_WORKSPACE_PART,
+                            (double)activations / FIT_WORKSPACE_PART / batch};
+}
+
+/* Another batch, by a sketch and its workspaces. */
 typedef struct smaller {
     model *m;
     trainer_spec spec;
+    fit_workspaces work;
 } smaller;
+
+static ddpm_status sketch(model *m, trainer_spec spec, trainer_memory *need, err *e)
+{
+    trainer *t = NULL;
+    spec.sketch = true;
+    TRY(trainer_create(m, &spec, &t, e));
+    *need = trainer_needs(t);
+    trainer_destroy(t);
+    return DDPM_OK;
+}
 
 static size_t trainer_total(void *context, int batch)
 {
     smaller *s = context;
-    trainer *t = NULL;
+    trainer_memory need;
     err ignored = {0};
     s->spec.batch = batch;
-    if (trainer_create(s->m, &s->spec, &t, &ignored) != DDPM_OK) return 0;
-    const size_t total = fit_total(trainer_needs(t));
-    trainer_destroy(t);
-    return total;
+    if (sketch(s->m, s->spec, &need, &ignored) != DDPM_OK) return 0;
+    return fit_total(need) + s->work.fixed + (size_t)(s->work.per_image * batch);
 }
 
-ddpm_status fit_check(model *m, const trainer_spec *spec, trainer_memory need, err *e)
+static ddpm_status refuse(const smaller *s, trainer_memory need, size_t there, err *e)
 {
-    const size_t there = m->be->fn->memory_free(m->be);
     const double gib = 1.0 / (1024.0 * 1024 * 1024);
-    if (there == 0 || fit_total(need) <= there) return DDPM_OK;
-    smaller other = {m, *spec};
+    const int batch = s->spec.batch;
+    const size_t total = fit_total(need);
+    smaller other = *s;
     other.spec.recompute = RECOMPUTE_ON;
-    const size_t lean = trainer_total(&other, spec->batch);
+    const size_t lean = trainer_total(&other, batch);
     if (lean > 0 && lean <= there)
         return err_set(e, DDPM_ENOMEM,
                        "training with batch %d needs %.2f GiB and %.2f are free: train.gradient_checkpointing=true "
                        "needs %.2f, for the same result",
-                       spec->batch, (double)fit_total(need) * gib, (double)there * gib, (double)lean * gib);
-    other.spec = *spec;
-    const int fits = fit_batch(&(fit_question){.batch = spec->batch,
-                                               .need = fit_total(need),
+                       batch, (double)total * gib, (double)there * gib, (double)lean * gib);
+    other.spec = s->spec;
+    const int fits = fit_batch(&(fit_question){.batch = batch,
+                                               .need = total,
                                                .there = there,
-                                               .fixed = need.weights,
+                                               .fixed = need.weights + s->work.fixed,
                                                .needs = trainer_total,
                                                .context = &other});
     if (fits == 0)
         return err_set(e, DDPM_ENOMEM,
                        "training needs %.2f GiB and %.2f are free; no batch fits: take a narrower network "
                        "(model.block_out_channels) or smaller images (data.resolution)",
-                       (double)fit_total(need) * gib, (double)there * gib);
+                       (double)total * gib, (double)there * gib);
     return err_set(e, DDPM_ENOMEM,
                    "training with batch %d needs %.2f GiB and %.2f are free: train.batch=%d fits, with "
                    "train.gradient_accumulation_steps=%d for the same step",
-                   spec->batch, (double)fit_total(need) * gib, (double)there * gib, fits,
-                   (spec->batch * spec->micro_batches + fits - 1) / fits);
+                   batch, (double)total * gib, (double)there * gib, fits,
+                   (batch * s->spec.micro_batches + fits - 1) / fits);
+}
+
+ddpm_status fit_sketch(model *m, const trainer_spec *spec, err *e)
+{
+    const size_t there = m->be->fn->memory_free(m->be);
+    trainer_memory need;
+    if (there == 0) return DDPM_OK;
+    TRY(sketch(m, *spec, &need, e));
+    if (fit_total(need) <= there) return DDPM_OK;
+    const smaller s = {m, *spec, fit_guess(m, need.activations, spec->batch)};
+    need.activations += s.work.fixed + (size_t)(s.work.per_image * spec->batch);
+    return refuse(&s, need, there, e);
+}
+
+ddpm_status fit_check(model *m, const trainer_spec *spec, trainer_memory need, err *e)
+{
+    const size_t there = m->be->fn->memory_free(m->be);
+    trainer_memory least;
+    if (there == 0 || fit_total(need) <= there) return DDPM_OK;
+    TRY(sketch(m, *spec, &least, e));
+    const size_t all = fit_total(need), some = fit_total(least);
+    return refuse(&(smaller){m, *spec, {.fixed = all > some ? all - some : 0}}, need, there, e);
 }

@@ -22,6 +22,11 @@ struct generator {
     float *host;      /* [batch, h, w, c] */
 };
 
+static ddpm_status finish(const generator *g, plan *p, err *e)
+{
+    return g->spec.sketch ? plan_sketch(p, e) : plan_finish(p, e);
+}
+
 static ddpm_status build(generator *g, err *e)
 {
     const generator_spec *s = &g->spec;
@@ -37,7 +42,7 @@ static ddpm_status build(generator *g, err *e)
     g->net = network_build(&g->m->net, p, &(network_inputs){.x = g->x, .t = g->t});
     nn_sampler_step(
         p, &(nn_sampler_args){.x = g->x, .model = g->net.y, .rows = g->rows, .state = g->state, .ids = g->ids});
-    return plan_finish(p, e);
+    return finish(g, p, e);
 }
 
 static ddpm_status build_last(generator *g, err *e)
@@ -46,14 +51,23 @@ static ddpm_status build_last(generator *g, err *e)
     g->x_last = plan_input(g->last, DTYPE_F32, "x", g->x->n, g->x->h, g->x->w, g->x->c);
     g->bytes = plan_input(g->last, DTYPE_U8, "bytes", g->x->n, g->x->h, g->x->w, g->x->c);
     nn_to_u8(g->last, g->x_last, g->bytes);
-    return plan_finish(g->last, e);
+    return finish(g, g->last, e);
 }
+
+static ddpm_status take_host_memory(generator *g, err *e)
+{
+    TRY(mem_array(&g->all_ids, (size_t)g->spec.batch, sizeof *g->all_ids, "generator", e));
+    return mem_array(&g->host, (size_t)tensor_count(g->x), sizeof *g->host, "generator", e);
+}
+
+static ddpm_status check_sketch(model *m, generator_spec spec, err *e);
 
 ddpm_status generator_create(model *m, const generator_spec *spec, generator **out, err *e)
 {
     generator *g = NULL;
     ddpm_status st = DDPM_OK;
     *out = NULL;
+    if (!spec->sketch) TRY(check_sketch(m, *spec, e));
     TRY_GOTO(mem_array(&g, 1, sizeof *g, "generator", e));
     g->m = m;
     g->spec = *spec;
@@ -61,8 +75,7 @@ ddpm_status generator_create(model *m, const generator_spec *spec, generator **o
     TRY_GOTO(sampler_ddpm(g->schedule, spec->steps, &g->table, e));
     TRY_GOTO(build(g, e));
     TRY_GOTO(build_last(g, e));
-    TRY_GOTO(mem_array(&g->all_ids, (size_t)spec->batch, sizeof *g->all_ids, "generator", e));
-    TRY_GOTO(mem_array(&g->host, (size_t)tensor_count(g->x), sizeof *g->host, "generator", e));
+    if (!spec->sketch) TRY_GOTO(take_host_memory(g, e));
     *out = g;
     g = NULL;
 done:
@@ -97,37 +110,72 @@ void generator_watch(generator *g, generator_tick *tick, void *context)
     g->tick_context = context;
 }
 
-/* What generator_allocate() takes. */
-static size_t bytes_to_take(const generator *g)
+size_t generator_bytes_left(const generator *g)
 {
-    return generator_bytes(g) + params_copy_bytes_left(g->m->store, g->spec.weights);
+    const params *store = g->m->store;
+    const size_t weights = store->arena[g->spec.weights] ? 0 : store->count * sizeof(float);
+    const size_t host = g->host || !g->m->be->fn->host_memory ? 0 : (size_t)tensor_count(g->x) * sizeof *g->host;
+    return generator_bytes(g) + params_copy_bytes_left(store, g->spec.weights) + weights + host;
+}
+
+typedef struct sampling {
+    model *m;
+    generator_spec spec;
+    fit_workspaces work;
+} sampling;
+
+static ddpm_status sketch(model *m, generator_spec spec, size_t *bytes, err *e)
+{
+    generator *g = NULL;
+    spec.sketch = true;
+    TRY(generator_create(m, &spec, &g, e));
+    *bytes = generator_bytes_left(g);
+    generator_destroy(g);
+    return DDPM_OK;
 }
 
 static size_t bytes_with(void *context, int batch)
 {
-    const generator *g = context;
-    generator_spec spec = g->spec;
-    generator *smaller = NULL;
+    sampling *s = context;
+    size_t bytes;
     err ignored = {0};
-    spec.batch = batch;
-    if (generator_create(g->m, &spec, &smaller, &ignored) != DDPM_OK) return 0;
-    const size_t bytes = bytes_to_take(smaller);
-    generator_destroy(smaller);
-    return bytes;
+    s->spec.batch = batch;
+    if (sketch(s->m, s->spec, &bytes, &ignored) != DDPM_OK) return 0;
+    return bytes + s->work.fixed + (size_t)(s->work.per_image * batch);
+}
+
+static ddpm_status refuse(sampling s, size_t need, size_t there, err *e)
+{
+    const double gib = 1.0 / (1024.0 * 1024 * 1024);
+    const int batch = s.spec.batch;
+    const int fits =
+        fit_batch(&(fit_question){.batch = batch, .need = need, .there = there, .needs = bytes_with, .context = &s});
+    if (fits > 0)
+        return err_set(e, DDPM_ENOMEM, "sampling with batch %d needs %.2f GiB and %.2f are free: sample.batch=%d fits",
+                       batch, (double)need * gib, (double)there * gib, fits);
+    return err_set(e, DDPM_ENOMEM, "sampling needs %.2f GiB and %.2f are free: no batch of this network's images fits",
+                   (double)need * gib, (double)there * gib);
+}
+
+/* Before anything is prepared. */
+static ddpm_status check_sketch(model *m, generator_spec spec, err *e)
+{
+    const size_t there = m->be->fn->memory_free(m->be);
+    size_t need;
+    if (there == 0) return DDPM_OK;
+    TRY(sketch(m, spec, &need, e));
+    if (need <= there) return DDPM_OK;
+    const fit_workspaces work = fit_guess(m, need, spec.batch);
+    return refuse((sampling){m, spec, work}, need + work.fixed + (size_t)(work.per_image * spec.batch), there, e);
 }
 
 static ddpm_status check_memory(generator *g, err *e)
 {
-    const size_t there = g->m->be->fn->memory_free(g->m->be), need = bytes_to_take(g);
-    const double gib = 1.0 / (1024.0 * 1024 * 1024);
+    const size_t there = g->m->be->fn->memory_free(g->m->be), need = generator_bytes_left(g);
+    size_t least;
     if (there == 0 || need <= there) return DDPM_OK;
-    const int fits = fit_batch(
-        &(fit_question){.batch = g->spec.batch, .need = need, .there = there, .needs = bytes_with, .context = g});
-    if (fits > 0)
-        return err_set(e, DDPM_ENOMEM, "sampling with batch %d needs %.2f GiB and %.2f are free: sample.batch=%d fits",
-                       g->spec.batch, (double)need * gib, (double)there * gib, fits);
-    return err_set(e, DDPM_ENOMEM, "sampling needs %.2f GiB and %.2f are free: no batch of this network's images fits",
-                   (double)need * gib, (double)there * gib);
+    TRY(sketch(g->m, g->spec, &least, e));
+    return refuse((sampling){g->m, g->spec, {.fixed = need > least ? need - least : 0}}, need, there, e);
 }
 
 ddpm_status generator_allocate(generator *g, err *e)

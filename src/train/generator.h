@@ -8,7 +8,8 @@
 
 typedef struct generator_spec {
     int batch, h, w;
-    int steps; /* network evaluations an image; 0 = all timesteps */
+    bool sketch; /* only say what it takes, at once: nothing is prepared or timed, workspaces are left out */
+    int steps;   /* network evaluations an image; 0 = all timesteps */
     uint64_t seed;
     arena_kind weights;         /* ARENA_PARAM or ARENA_EMA of the model's store */
     scheduler_config scheduler; /* the model's, or with another variance, clipping or spacing */
@@ -16,12 +17,14 @@ typedef struct generator_spec {
 
 typedef struct generator generator;
 
-/* Plans the loop; no large memory is touched. */
+/* Plans the loop; no large memory is touched.  DDPM_ENOMEM, but not of a sketch: there is less memory than it takes at
+ * least, with the batch that fits; that is found before anything is prepared. */
 DDPM_MUST_CHECK ddpm_status generator_create(model *m, const generator_spec *spec, generator **out, err *e);
 void generator_destroy(generator *g);
-int generator_steps(const generator *g);    /* network evaluations a batch */
-size_t generator_bytes(const generator *g); /* activations, workspaces and inputs */
-double generator_flops(const generator *g); /* of one image and one evaluation */
+int generator_steps(const generator *g);         /* network evaluations a batch */
+size_t generator_bytes(const generator *g);      /* activations, workspaces and inputs */
+size_t generator_bytes_left(const generator *g); /* of all it needs, what is not taken yet */
+double generator_flops(const generator *g);      /* of one image and one evaluation */
 void generator_dump(const generator *g, FILE *to);
 const plan *generator_plan(const generator *g); /* of one step of the loop, to look at or to time its parts */
 DDPM_MUST_CHECK ddpm_status generator_allocate(generator *g, err *e);

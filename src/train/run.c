@@ -113,6 +113,7 @@ static ddpm_status build_model(run *r, err *e)
     if (remarks.text[0]) note(r, "model: %s", remarks.text);
     trainer_spec spec = recipe_trainer(&r->config, shape, r->steps);
     if (feed_wants_resident(r->be, &r->config, r->data)) spec.resident = dataset_count(r->data);
+    spec.ahead = feed_ahead(&r->config, spec.resident > 0);
     TRY(trainer_create(r->m, &spec, &r->trainer, e));
     TRY(plan_preview(r, e));
     trainer_memory need = trainer_needs(r->trainer);
@@ -122,8 +123,8 @@ static ddpm_status build_model(run *r, err *e)
     note(r, "memory: %.1f MiB of weights, moments and gradients, %.1f MiB of activations (%.1f MiB without sharing)",
          (double)need.weights * mib, (double)need.activations * mib, (double)need.unpacked * mib);
     if (r->preview) need.activations += preview_bytes(r->preview);
-    note(r, "memory: %.1f MiB of inputs%s; %.1f MiB in all, %.1f MiB free", (double)need.inputs * mib,
-         spec.resident ? " with the whole data set" : "", (double)fit_total(need) * mib,
+    note(r, "memory: %.1f MiB of inputs%s; %.1f MiB in all, %.1f MiB free", (double)(need.inputs + need.ahead) * mib,
+         spec.resident ? " with the whole data set" : " with batches loaded ahead", (double)fit_total(need) * mib,
          (double)r->be->fn->memory_free(r->be) * mib);
     if (r->preview) {
         note(r, "memory: %.1f MiB of it for previews", (double)preview_bytes(r->preview) * mib);

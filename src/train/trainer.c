@@ -2,6 +2,7 @@
 #include "core/mem.h"
 #include "diffusion/objective.h"
 #include "ops/nn.h"
+#include "train/fit.h"
 
 struct trainer {
     model *m; /* borrowed */
@@ -20,6 +21,11 @@ static tensor *history_input(trainer *t, plan *p)
 
 /* With train.gradient_checkpointing=auto less is kept: configs/quickstart.yaml would save 18 MiB for 4 % of its time. */
 enum { RECOMPUTE_LEAST = 32 << 20 };
+
+static ddpm_status finish(const trainer *t, plan *p, err *e)
+{
+    return t->spec.sketch ? plan_sketch(p, e) : plan_finish(p, e);
+}
 
 static ddpm_status build_grad(trainer *t, err *e)
 {
@@ -51,7 +57,7 @@ static ddpm_status build_grad(trainer *t, err *e)
     nn_tally(p, loss, noised.t, t->grad_state, s->micro_batches);
     if (s->micro_batches == 1)
         nn_update(p, t->grad_state, history_input(t, p), (int64_t)t->m->store->count, &t->m->store->folds, &s->update);
-    return plan_finish(p, e);
+    return finish(t, p, e);
 }
 
 static ddpm_status build_update(trainer *t, err *e)
@@ -62,7 +68,7 @@ static ddpm_status build_update(trainer *t, err *e)
     t->update_state = plan_input(t->update, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
     const params *store = t->m->store;
     nn_update(t->update, t->update_state, history_input(t, t->update), (int64_t)store->count, &store->folds, &a);
-    return plan_finish(t->update, e);
+    return finish(t, t->update, e);
 }
 
 ddpm_status trainer_create(model *m, const trainer_spec *spec, trainer **out, err *e)
@@ -70,6 +76,7 @@ ddpm_status trainer_create(model *m, const trainer_spec *spec, trainer **out, er
     trainer *t = NULL;
     ddpm_status st = DDPM_OK;
     *out = NULL;
+    if (!spec->sketch) TRY(fit_sketch(m, spec, e));
     TRY_GOTO(mem_array(&t, 1, sizeof *t, "trainer", e));
     t->m = m;
     t->spec = *spec;
@@ -94,6 +101,12 @@ void trainer_destroy(trainer *t)
 
 static bool has_ema(const trainer *t) { return t->spec.update.update.ema_decay > 0; }
 
+static size_t ahead_bytes(const trainer *t)
+{
+    const trainer_spec *s = &t->spec;
+    return (size_t)s->ahead * (size_t)s->batch * (size_t)s->h * (size_t)s->w * (size_t)t->m->net.unet.in_channels;
+}
+
 trainer_memory trainer_needs(const trainer *t)
 {
     const size_t arena = t->m->store->count * sizeof(float);
@@ -101,6 +114,7 @@ trainer_memory trainer_needs(const trainer *t)
                             .activations = t->grad->bytes[ARENA_ACT],
                             .unpacked = t->grad->unpacked_bytes,
                             .inputs = t->grad->bytes[ARENA_IO],
+                            .ahead = t->m->be->fn->host_memory ? ahead_bytes(t) : 0,
                             .flops = plan_flops(t->grad, 0, t->grad->n_step) / t->spec.batch};
 }
 

@@ -18,6 +18,8 @@ typedef enum recompute_kind {
 typedef struct trainer_spec {
     int batch, h, w; /* of one micro-batch; h and w in pixels */
     int micro_batches;
+    int ahead;        /* micro-batches of images that the host keeps beside them (feed_ahead()) */
+    bool sketch;      /* only say what it takes, at once: nothing is prepared or timed, workspaces are left out */
     int64_t resident; /* > 0: that many images, the whole data set, lie in the backend's memory (trainer_store()) */
     recompute_kind recompute;
     bool flip;        /* mirror half of the images */
@@ -32,11 +34,13 @@ typedef struct trainer_memory {
     size_t activations; /* activations, their gradients and workspaces, overlaid */
     size_t unpacked;    /* what they would take without */
     size_t inputs;
+    size_t ahead; /* images loaded ahead, where they lie in the same memory */
     double flops; /* of one image, forward and backward */
 } trainer_memory;
 
 /* Plan the step for the model and say what it takes; no large memory is touched.
- * DDPM_EINVAL: the network does not fit the images. */
+ * DDPM_EINVAL: the network does not fit the images.  DDPM_ENOMEM, but not of a sketch: there is less memory than it
+ * takes at least (fit_check()); that is found before anything is prepared. */
 DDPM_MUST_CHECK ddpm_status trainer_create(model *m, const trainer_spec *spec, trainer **out, err *e);
 void trainer_destroy(trainer *t);
 trainer_memory trainer_needs(const trainer *t);
