@@ -27,6 +27,7 @@ typedef struct smaller {
     model *m;
     trainer_spec spec;
     fit_workspaces work;
+    bool guessed; /* work */
 } smaller;
 
 static ddpm_status sketch(model *m, trainer_spec spec, trainer_memory *need, err *e)
@@ -56,13 +57,15 @@ static ddpm_status refuse(const smaller *s, trainer_memory need, size_t there, e
     const size_t total = fit_total(need);
     smaller other = *s;
     other.spec.recompute = RECOMPUTE_ON;
+    if (s->guessed)
+        other.work = (fit_workspaces){0}; /* it is the first thing to try, even where it may not be enough */
     const size_t lean = trainer_total(&other, batch);
     if (lean > 0 && lean <= there)
         return err_set(e, DDPM_ENOMEM,
                        "training with batch %d needs %.2f GiB and %.2f are free: train.gradient_checkpointing=true "
                        "needs %.2f, for the same result",
                        batch, (double)total * gib, (double)there * gib, (double)lean * gib);
-    other.spec = s->spec;
+    other = *s;
     const int fits = fit_batch(&(fit_question){.batch = batch,
                                                .need = total,
                                                .there = there,
@@ -88,7 +91,7 @@ ddpm_status fit_sketch(model *m, const trainer_spec *spec, err *e)
     if (there == 0) return DDPM_OK;
     TRY(sketch(m, *spec, &need, e));
     if (fit_total(need) <= there) return DDPM_OK;
-    const smaller s = {m, *spec, fit_guess(m, need.activations, spec->batch)};
+    const smaller s = {m, *spec, fit_guess(m, need.activations, spec->batch), true};
     need.activations += s.work.fixed + (size_t)(s.work.per_image * spec->batch);
     return refuse(&s, need, there, e);
 }
@@ -100,5 +103,5 @@ ddpm_status fit_check(model *m, const trainer_spec *spec, trainer_memory need, e
     if (there == 0 || fit_total(need) <= there) return DDPM_OK;
     TRY(sketch(m, *spec, &least, e));
     const size_t all = fit_total(need), some = fit_total(least);
-    return refuse(&(smaller){m, *spec, {.fixed = all > some ? all - some : 0}}, need, there, e);
+    return refuse(&(smaller){m, *spec, {.fixed = all > some ? all - some : 0}, false}, need, there, e);
 }
