@@ -1,0 +1,98 @@
+#include "train/advice.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Share of the initial weights in an average that is too much to sample from. */
+static const double START_MOST = 1.0 / 3;
+
+typedef struct advice {
+    const ddpm_config *c;
+    int64_t steps, images;
+    char (*text)[ADVICE_TEXT];
+    int n;
+} advice;
+
+__attribute__((format(printf, 2, 3))) static void say(advice *a, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(a->text[a->n++], ADVICE_TEXT, fmt, ap);
+    va_end(ap);
+}
+
+/* Somebody chose it; a kept configuration names the defaults too. */
+static bool is_chosen(const ddpm_config *c, config_id option)
+{
+    ddpm_config other;
+    if (c->origin[option].source == CONFIG_DEFAULT) return false;
+    config_defaults(&other);
+    return !config_same(c, &other, option);
+}
+
+static void on_learning_rate(advice *a)
+{
+    const double lr = a->c->train.lr;
+    const int64_t warmup = a->c->train.lr_warmup_steps;
+    if (lr == 0) {
+        say(a, "train.lr=0: nothing is learned");
+        return;
+    }
+    if (!strcmp(a->c->train.lr_scheduler, "constant")) {
+        if (is_chosen(a->c, OPTION_train_lr_warmup_steps))
+            say(a, "train.lr_warmup_steps=%lld has no effect: train.lr_scheduler=constant has no warm-up",
+                (long long)warmup);
+    } else if (warmup > 0 && warmup >= a->steps) {
+        say(a,
+            "train.lr_warmup_steps=%lld is not over after %lld steps: the learning rate only gets to %.1e of %.1e; "
+            "train.lr_warmup_steps=%lld is a tenth of the run",
+            (long long)warmup, (long long)a->steps, lr * (double)(a->steps - 1) / (double)warmup, lr,
+            (long long)(a->steps / 10));
+    }
+}
+
+/* The average after n updates holds decay^n of the weights it began with. */
+static void on_average(advice *a)
+{
+    const double decay = a->c->ema.decay, start = pow(decay, (double)a->steps);
+    if (decay <= 0 || a->c->ema.warmup || start <= START_MOST) return;
+    say(a,
+        "ema.decay=%.7g: after %lld steps the averaged weights, which pictures are drawn from, are still %.0f %% the "
+        "initial ones; ema.warmup=true mends it, or ema.decay=0",
+        decay, (long long)a->steps, 100 * start);
+}
+
+static void on_images(advice *a)
+{
+    const int64_t batch = a->c->train.batch;
+    if (a->images > 0 && batch > a->images)
+        say(a, "train.batch=%lld: the %lld images are all in every batch, %.1f times each", (long long)batch,
+            (long long)a->images, (double)batch / (double)a->images);
+}
+
+static void on_what_is_written(advice *a)
+{
+    const ddpm_config *c = a->c;
+    if (c->sample.every > a->steps)
+        say(a, "sample.every=%lld: no preview is drawn in %lld steps", (long long)c->sample.every, (long long)a->steps);
+    if (c->log.every > a->steps && a->steps > 1)
+        say(a, "log.every=%d: metrics.jsonl gets one line of %lld steps, and loss.svg no curve", c->log.every,
+            (long long)a->steps);
+    if (!strcmp(c->diffusion.predict, "mu"))
+        say(a, "diffusion.predict=mu: diffusers does not know it and cannot draw from the checkpoints");
+}
+
+int advice_of(const ddpm_config *c, int64_t steps, int64_t images, char text[ADVICE_MOST][ADVICE_TEXT])
+{
+    advice a = {c, steps, images, text, 0};
+    if (c->train.epochs > 0 && is_chosen(c, OPTION_train_steps))
+        say(&a, "train.steps=%lld has no effect: train.epochs=%d makes %lld steps", (long long)c->train.steps,
+            c->train.epochs, (long long)steps);
+    on_learning_rate(&a);
+    on_average(&a);
+    on_images(&a);
+    on_what_is_written(&a);
+    return a.n;
+}

@@ -1,0 +1,72 @@
+/* Settings that cannot work are told, and those that can are not. */
+#include "train/advice.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+static ddpm_config c;
+static char text[ADVICE_MOST][ADVICE_TEXT];
+
+/* The settings of a run that nothing is to be said of, with these in their place. */
+static int advise(const char *settings, int64_t steps, int64_t images)
+{
+    static const char *const sound[] = {"train.lr_warmup_steps=10", "ema.decay=0.99", "train.batch=8", "log.every=10"};
+    char words[400];
+    err e = {0};
+    config_defaults(&c);
+    for (size_t i = 0; i < sizeof sound / sizeof *sound; i++)
+        cr_assert_eq(config_assign(&c, NULL, sound[i], &e), DDPM_OK, "%s", e.text);
+    (void)snprintf(words, sizeof words, "%s", settings);
+    for (char *word = strtok(words, " "); word; word = strtok(NULL, " "))
+        cr_assert_eq(config_assign(&c, NULL, word, &e), DDPM_OK, "%s", e.text);
+    return advice_of(&c, steps, images, text);
+}
+
+Test(advice, is_given_where_a_setting_cannot_work_faults_F18)
+{
+    static const struct {
+        const char *settings;
+        int64_t steps, images;
+        const char *said; /* "": nothing */
+    } runs[] = {
+        {"", 1000, 50, ""},
+        {"train.lr_warmup_steps=5000 ema.decay=0.5", 10, 50,
+         "train.lr_warmup_steps=5000 is not over after 10 steps: the learning rate only gets to 3.6e-07 of 2.0e-04"},
+        {"train.lr_warmup_steps=1000", 1000, 50, "train.lr_warmup_steps=100 is a tenth"},
+        {"train.lr_warmup_steps=999", 1000, 50, ""},
+        {"train.lr_warmup_steps=0 ema.decay=0", 1, 50, ""},
+        {"train.lr_warmup_steps=4000 train.lr_scheduler=constant", 1000, 50, "=4000 has no effect"},
+        {"train.lr_warmup_steps=5000 train.lr_scheduler=cosine", 1000, 50, "is not over after 1000 steps"},
+        {"ema.decay=0.9999", 100, 50,
+         "after 100 steps the averaged weights, which pictures are drawn from, are still 99 %"},
+        {"ema.decay=0.9999", 10000, 50, "still 37 %"}, /* 1/e */
+        {"ema.decay=0.9999", 11000, 50, ""},           /* 0.333 */
+        {"ema.decay=0.9999 ema.warmup=true", 100, 50, ""},
+        {"ema.decay=0", 100, 50, ""},
+        {"train.lr=0", 1000, 50, "nothing is learned"},
+        {"train.batch=128", 1000, 5, "the 5 images are all in every batch, 25.6 times each"},
+        {"train.batch=128", 1000, 128, ""},
+        {"sample.every=2000", 1000, 50, "no preview is drawn in 1000 steps"},
+        {"sample.every=1000 ckpt.every=5000 train.max_grad_norm=0", 1000, 50, ""},
+        {"log.every=2000", 1000, 50, "metrics.jsonl gets one line of 1000 steps"},
+        {"train.epochs=20 train.steps=7", 125, 50, "train.steps=7 has no effect: train.epochs=20 makes 125 steps"},
+        {"train.epochs=20 train.steps=800000", 1000, 50, ""}, /* as a kept configuration has it */
+        {"diffusion.predict=mu", 1000, 50, "diffusers does not know it"},
+    };
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        const int n = advise(runs[i].settings, runs[i].steps, runs[i].images);
+        cr_expect_eq(n, runs[i].said[0] != '\0', "%s: %d: %s", runs[i].settings, n, n ? text[n - 1] : "");
+        if (n) cr_expect_not_null(strstr(text[0], runs[i].said), "%s: %s", runs[i].settings, text[0]);
+    }
+}
+
+Test(advice, of_everything_at_once_has_room)
+{
+    const int n =
+        advise("train.epochs=9 train.steps=999999999999 train.lr_warmup_steps=1000000000000 ema.decay=0.9999999 "
+               "train.batch=65536 sample.every=1000000000000 log.every=1000000 diffusion.predict=mu",
+               99999, 1);
+    cr_assert(n >= 6 && n <= ADVICE_MOST);
+    for (int i = 0; i < n; i++) cr_expect_lt(strlen(text[i]), ADVICE_TEXT - 1, "cut: %s", text[i]);
+}
