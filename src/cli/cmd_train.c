@@ -3,14 +3,14 @@
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "core/clock.h"
+#include "core/process.h"
 #include "train/recipe.h"
 #include "train/run.h"
-
-#include <unistd.h>
 
 typedef struct view {
     progress bar;
     double seconds; /* between lines where there is no terminal */
+    double memory;  /* bytes that the run could have */
 } view;
 
 static void show_note(void *context, const char *text)
@@ -26,6 +26,8 @@ static void show_note(void *context, const char *text)
 static void begin(void *context, const run_status *s)
 {
     view *v = context;
+    interrupt_at_once(false);
+    v->memory = (double)s->memory + (double)machine_memory_left("");
     progress_begin(&v->bar, stdout, v->seconds, s->images_per_step, clock_seconds(), (int64_t)s->state->step);
 }
 
@@ -42,7 +44,7 @@ static void step_done(void *context, const run_status *s)
     line.grad_norm = (double)s->state->grad_norm;
     line.lr = (double)s->state->lr;
     line.memory_used = (double)s->memory;
-    line.memory_total = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGE_SIZE);
+    line.memory_total = v->memory;
     progress_show(&v->bar, now, line);
 }
 
@@ -61,6 +63,7 @@ ddpm_status cmd_train(const cli_args *args, err *e)
     view v = {.seconds = args->config.log.seconds};
     const run_hooks hooks = {.context = &v, .note = show_note, .begin = begin, .step = step_done, .wish = wish};
     TRY(interrupt_install(e));
+    interrupt_at_once(true); /* planning and timing kernels may take long */
     TRY(recipe_backend(&args->config, args->config.out, &files, &spec, e));
     TRY(backend_create(&spec, &be, e));
     const ddpm_status st = run_train(be, &args->config, &hooks, e);

@@ -15,7 +15,7 @@ static const struct handled {
 };
 enum { HANDLED = sizeof table / sizeof table[0] };
 
-static volatile sig_atomic_t stop_signal, save_asked, insistent_before;
+static volatile sig_atomic_t stop_signal, save_asked, insistent_before, at_once;
 static struct timespec first_insistent;
 
 /* coreutils' timeout and many supervisors send each signal twice in a moment: to the child and to its group. */
@@ -38,6 +38,10 @@ static void on_signal(int number)
     const int saved_errno = errno;
     for (int i = 0; i < HANDLED; i++) {
         if (table[i].number != number) continue;
+        if (at_once && table[i].stops && number != SIGUSR1) {
+            (void)signal(number, SIG_DFL);
+            (void)raise(number); /* comes when this function returns */
+        }
         if (table[i].insists && is_a_second_later()) _exit(128 + number);
         if (!table[i].stops) save_asked = 1;
         if (table[i].stops && !stop_signal) stop_signal = number;
@@ -49,7 +53,7 @@ ddpm_status interrupt_install(err *e)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}; /* a read under way goes on */
     struct sigaction before;
-    stop_signal = save_asked = insistent_before = 0;
+    stop_signal = save_asked = insistent_before = at_once = 0;
     sigemptyset(&action.sa_mask);
     for (int i = 0; i < HANDLED; i++) sigaddset(&action.sa_mask, table[i].number);
     for (int i = 0; i < HANDLED; i++) {
@@ -60,6 +64,8 @@ ddpm_status interrupt_install(err *e)
     }
     return DDPM_OK;
 }
+
+void interrupt_at_once(bool yes) { at_once = yes; }
 
 int interrupt_stop(void) { return stop_signal; }
 

@@ -17,6 +17,10 @@
 /* Put the handlers in place and forget what came before.  DDPM_EBACKEND if the system refuses. */
 DDPM_MUST_CHECK ddpm_status interrupt_install(err *e);
 
+/* Whether INT, TERM, HUP and XCPU end the program at once, as they do by themselves: for as long as there is nothing to
+ * save, and nobody looks.  Not so after interrupt_install(). */
+void interrupt_at_once(bool yes);
+
 int interrupt_stop(void);  /* the number of the signal that asked to stop, first one; 0 = none */
 bool interrupt_save(void); /* whether a USR2 has come since the last call */
 

@@ -4,6 +4,7 @@
 #include "data/image.h"
 #include "diffusion/noising.h"
 #include "io/checkpoint_dir.h"
+#include "train/advice.h"
 #include "train/feed.h"
 #include "train/fit.h"
 #include "train/preview.h"
@@ -92,6 +93,13 @@ static ddpm_status open_data(run *r, err *e)
          dataset_h(r->data), dataset_w(r->data), dataset_c(r->data), r->config.data.flip ? ", mirrored at random" : "");
     for (int i = 0; dataset_remarked(r->data, i); i++) note(r, "data: %s", dataset_remarked(r->data, i));
     return DDPM_OK;
+}
+
+static void give_advice(run *r)
+{
+    char text[ADVICE_MOST][ADVICE_TEXT];
+    const int n = advice_of(&r->config, r->steps, dataset_count(r->data), text);
+    for (int i = 0; i < n; i++) note(r, "WARNING: %s", text[i]);
 }
 
 /* The previews take their memory with the trainer: none is left to fail in the night. */
@@ -491,6 +499,7 @@ static ddpm_status run_all(run *r, err *e)
     TRY(recipe_adopt(&r->config, NULL, e)); /* noted when the model is built */
     TRY(choose_start(r, e));
     TRY(open_data(r, e));
+    give_advice(r);
     TRY(build_model(r, e));
     TRY(start(r, e));
     TRY(write_run_config(r, e));

@@ -55,7 +55,7 @@ Test(descriptors, closed_ones_take_no_file_of_a_training_faults_B9_F20)
         cr_expect_eq(ddpm(words), 0, "%s", closed[i]);
         (void)snprintf(words, sizeof words, "run%zu/LOCK", i);
         char *lock = text_of(words);
-        cr_expect(!strncmp(lock, "process ", 8) && !strstr(lock, "step"), "%s: %s", words, lock);
+        cr_expect(!lock[0] || (!strncmp(lock, "process ", 8) && !strstr(lock, "step")), "%s: %s", words, lock);
         mem_free(lock);
         (void)snprintf(words, sizeof words, "run%zu/log.txt", i);
         char *log = text_of(words), *once = strstr(log, "start: seed");

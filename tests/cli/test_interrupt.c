@@ -36,6 +36,30 @@ static int child_gets(const int *signals, int count, int expected)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* faults C3: while kernels were timed nobody looked.  Then they end the program as they do by themselves. */
+Test(interrupt, before_the_run_looks_a_signal_ends_it_at_once)
+{
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGXCPU}, noted[] = {SIGUSR1, SIGUSR2};
+    int status;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        const pid_t child = fork();
+        if (child == 0) {
+            if (interrupt_install(NULL) != DDPM_OK) _exit(2);
+            interrupt_at_once(true);
+            (void)raise(ends[i]);
+            _exit(0);
+        }
+        cr_assert(child > 0 && waitpid(child, &status, 0) == child);
+        cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == ends[i], "signal %d: %x", ends[i], status);
+    }
+    cr_assert_eq(interrupt_install(NULL), DDPM_OK);
+    interrupt_at_once(true);
+    for (size_t i = 0; i < sizeof noted / sizeof *noted; i++) (void)raise(noted[i]);
+    interrupt_at_once(false);
+    (void)raise(SIGTERM);
+    cr_expect(interrupt_stop() == SIGUSR1 && interrupt_save());
+}
+
 /* faults A5: HUP and XCPU ended a run unsaved; A6: so did timeout's second TERM, a moment after the first. */
 Test(interrupt, the_first_asks_a_later_one_insists)
 {
