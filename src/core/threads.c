@@ -90,8 +90,8 @@ static ddpm_status refuse(int n, int most, err *e)
 {
     return err_set(
         e, DDPM_ENOMEM,
-        "threads=%d: no more than %d can run here; threads=%d works, or a higher limit (ulimit -u, pids.max)", n, most,
-        most);
+        "threads=%d: no more than %d can run here; threads=%d works, or a higher limit (ulimit -u or -v, pids.max)", n,
+        most, most);
 }
 
 /* A library's kernel that waits for n threads hangs where there are fewer. */
@@ -119,7 +119,7 @@ ddpm_status threads_choose(int wanted, int *n, char note[THREADS_NOTE], err *e)
     *n = wanted > 0 ? allowed : largest_team(allowed);
     if (*n < want)
         (void)snprintf(note, THREADS_NOTE, "%d of %d threads: %s", *n, want,
-                       *n < allowed ? "no more can be started (ulimit -u, pids.max)"
+                       *n < allowed ? "no more can be started (ulimit -u or -v, pids.max)"
                                     : "OMP_THREAD_LIMIT allows no more");
     else if (want > there)
         (void)snprintf(note, THREADS_NOTE,

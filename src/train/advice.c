@@ -47,7 +47,7 @@ static void on_learning_rate(advice *a)
     } else if (warmup > 0 && warmup >= a->steps) {
         say(a,
             "train.lr_warmup_steps=%lld is not over after %lld steps: the learning rate only gets to %.1e of %.1e; "
-            "train.lr_warmup_steps=%lld is a tenth of the run",
+            "at most a tenth of the run, %lld, is usual",
             (long long)warmup, (long long)a->steps, lr * (double)(a->steps - 1) / (double)warmup, lr,
             (long long)(a->steps / 10));
     }

@@ -132,7 +132,7 @@ static ddpm_status build_model(run *r, err *e)
          (double)need.weights * mib, (double)need.activations * mib, (double)need.unpacked * mib);
     if (r->preview) need.activations += preview_bytes(r->preview);
     note(r, "memory: %.1f MiB of inputs%s; %.1f MiB in all, %.1f MiB free", (double)(need.inputs + need.ahead) * mib,
-         spec.resident ? " with the whole data set" : " with batches loaded ahead", (double)fit_total(need) * mib,
+         spec.resident ? " with the whole data set" : " and batches loaded ahead", (double)fit_total(need) * mib,
          (double)r->be->fn->memory_free(r->be) * mib);
     if (r->preview) {
         note(r, "memory: %.1f MiB of it for previews", (double)preview_bytes(r->preview) * mib);

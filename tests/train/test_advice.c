@@ -33,7 +33,7 @@ Test(advice, is_given_where_a_setting_cannot_work_faults_F18)
         {"", 1000, 50, ""},
         {"train.lr_warmup_steps=5000 ema.decay=0.5", 10, 50,
          "train.lr_warmup_steps=5000 is not over after 10 steps: the learning rate only gets to 3.6e-07 of 2.0e-04"},
-        {"train.lr_warmup_steps=1000", 1000, 50, "train.lr_warmup_steps=100 is a tenth"},
+        {"train.lr_warmup_steps=1000", 1000, 50, "at most a tenth of the run, 100, is usual"},
         {"train.lr_warmup_steps=999", 1000, 50, ""},
         {"train.lr_warmup_steps=0 ema.decay=0", 1, 50, ""},
         {"train.lr_warmup_steps=4000 train.lr_scheduler=constant", 1000, 50, "=4000 has no effect"},
