@@ -250,8 +250,7 @@ static ddpm_status search(const char *ckpt, char *out, notes *n, bool *gone, err
     mem_free(steps);
     if (good) return DDPM_OK;
     if (count == 0) return err_set(e, DDPM_ENOINPUT, "%s: no checkpoints (step_XXXXXXXX) there", ckpt);
-    return err_set(e, DDPM_EDATA, "%s: none of the %d checkpoints is whole; the last fault: %s", ckpt, count,
-                   why.text);
+    return err_set(e, DDPM_EDATA, "%s: none of the %d checkpoints is whole; the last fault: %s", ckpt, count, why.text);
 }
 
 ddpm_status checkpoint_newest_good(const char *ckpt, char *out, notes *n, err *e)
