@@ -168,6 +168,7 @@ static ddpm_status plan_prediction(ddpm_model *m, int n, err *e)
     m->net = network_build(&m->m->net, m->p, &(network_inputs){.x = m->x, .t = m->t});
     m->net.y = nn_cast(m->p, m->net.y, DTYPE_F32);
     plan_keep(m->p, m->net.y);
+    TRY(plan_fits(m->p, e));
     TRY(plan_finish(m->p, e));
     const size_t need = m->p->bytes[ARENA_ACT] + m->p->bytes[ARENA_IO], there = m->ctx->be->fn->memory_free(m->ctx->be);
     if (there > 0 && need > there)

@@ -202,6 +202,17 @@ ddpm_status plan_sketch(plan *p, err *e)
     return plan_layout(p, e);
 }
 
+ddpm_status plan_fits(plan *p, err *e)
+{
+    const double gib = 1.0 / (1024.0 * 1024 * 1024);
+    const size_t there = p->be->fn->memory_free(p->be);
+    TRY(plan_sketch(p, e));
+    const size_t need = p->bytes[ARENA_ACT] + p->bytes[ARENA_IO];
+    if (there == 0 || need <= there) return DDPM_OK;
+    return err_set(e, DDPM_ENOMEM, "at least %.2f GiB are needed and %.2f are free: fewer images at a time need less",
+                   (double)need * gib, (double)there * gib);
+}
+
 ddpm_status plan_finish(plan *p, err *e)
 {
     TRY(arrange(p, e));

@@ -108,6 +108,8 @@ void plan_differentiate(plan *p, tensor *root, tensor *seed);
 DDPM_MUST_CHECK ddpm_status plan_finish(plan *p, err *e); /* prepare all steps, lay out memory; takes none */
 /* Lay out memory alone, at once: nothing is prepared or timed, workspaces are not counted, and it cannot run. */
 DDPM_MUST_CHECK ddpm_status plan_sketch(plan *p, err *e);
+/* Before plan_finish(), which may take minutes: DDPM_ENOMEM where a sketch needs more than the backend has free. */
+DDPM_MUST_CHECK ddpm_status plan_fits(plan *p, err *e);
 DDPM_MUST_CHECK ddpm_status plan_allocate(plan *p, err *e); /* take IO and ACT memory */
 DDPM_MUST_CHECK ddpm_status plan_run(plan *p, err *e);
 DDPM_MUST_CHECK ddpm_status plan_run_times(plan *p, int times, err *e); /* the whole plan, that often */

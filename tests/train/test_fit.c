@@ -152,6 +152,32 @@ Test(fit, a_sampling_is_refused_before_anything_is_prepared_and_the_suggested_ba
     drop();
 }
 
+/* As ddpm_predict() plans; what fits is finished afterwards as if nobody had asked. */
+Test(fit, any_plan_can_be_asked_before_it_is_prepared_faults_C3)
+{
+    size_t bytes[2];
+    make(32, 1);
+    for (int asked = 0; asked < 2; asked++) {
+        plan *p = NULL;
+        cr_assert_eq(plan_create(be, &p, &why), DDPM_OK, "%s", why.text);
+        const network_outputs net = network_build(&m->net, p,
+                                                  &(network_inputs){.x = plan_input(p, DTYPE_F32, "x", 64, 16, 16, 3),
+                                                                    .t = plan_input(p, DTYPE_F32, "t", 64, 1, 1, 1)});
+        plan_keep(p, net.y);
+        there = 1 << 20;
+        if (asked) cr_assert_eq(plan_fits(p, &why), DDPM_ENOMEM);
+        cr_expect_eq(prepared, 0);
+        there = (size_t)1 << 40;
+        if (asked) cr_assert_eq(plan_fits(p, &why), DDPM_OK, "%s", why.text);
+        cr_assert_eq(plan_finish(p, &why), DDPM_OK, "%s", why.text);
+        bytes[asked] = p->bytes[ARENA_ACT];
+        prepared = 0;
+        plan_destroy(p);
+    }
+    cr_expect_eq(bytes[0], bytes[1]);
+    drop();
+}
+
 Test(fit, a_sketch_says_what_is_needed_at_least_faults_C1)
 {
     make(32, 1);
