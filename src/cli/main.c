@@ -72,8 +72,8 @@ static ddpm_status dispatch(int argc, char **argv, err *e)
     return args.command->run(&args, e);
 }
 
-/* Whoever starts the program may have closed any of the first three descriptors.  The next file that is opened would get
- * its number, and with it what is printed.  They stay open in what spin_briefly() starts. */
+/* Whoever starts the program may have closed any of the first three descriptors.  The next file that is opened would
+ * get its number, and with it what is printed.  They stay open in what spin_briefly() starts. */
 static void fill_descriptors(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)

@@ -76,8 +76,8 @@ static int startable(int want)
 
 static _Thread_local int team = 1; /* threads of the calling thread's team, itself among them */
 
-/* The largest team of at most n threads.  Where a region has fewer than the one before, the runtime lets the rest end and
- * starts others for the next, maybe before those have: there must be room for both. */
+/* The largest team of at most n threads.  Where a region has fewer than the one before, the runtime lets the rest end
+ * and starts others for the next, maybe before those have: there must be room for both. */
 static int largest_team(int n)
 {
     if (n <= team) return n;
@@ -97,13 +97,14 @@ static ddpm_status refuse(int n, int most, err *e)
 /* A library's kernel that waits for n threads hangs where there are fewer. */
 ddpm_status threads_use(int n, err *e)
 {
-    const int most = largest_team(n);
+    const bool alone = omp_in_parallel(); /* within a region of the host's: a thread has no team of its own there */
+    const int most = alone ? n : largest_team(n);
     int there = 0;
     if (most < n) return refuse(n, most, e);
     omp_set_dynamic(0);
     if (omp_get_max_active_levels() < 1) omp_set_max_active_levels(1);
     omp_set_num_threads(n);
-    if (n == team) return DDPM_OK;
+    if (n == team || alone) return DDPM_OK;
 #pragma omp parallel num_threads(n) /* started at once: what can be had now may be gone later */
 #pragma omp atomic
     there++;

@@ -10,8 +10,8 @@
 int threads_processors(void);
 
 enum { THREADS_NOTE = 200 };
-/* The number of threads where `wanted` were asked for (0: one a processor, or as many as can be started), and the calling
- * thread's team made that large.  note: "", or what the user should know.  DDPM_ENOMEM: as threads_use(). */
+/* The number of threads where `wanted` were asked for (0: one a processor, or as many as can be started), and the
+ * calling thread's team made that large.  note: "", or what the user should know.  DDPM_ENOMEM: as threads_use(). */
 DDPM_MUST_CHECK ddpm_status threads_choose(int wanted, int *n, char note[THREADS_NOTE], err *e);
 
 /* The calling thread's OpenMP regions have n >= 1 threads from now on.  Costs nothing where they have already.

@@ -14,8 +14,8 @@ typedef struct fit_question {
 
 int fit_batch(const fit_question *q); /* the largest batch that fits; 0: none */
 
-/* What the workspaces of a plan that is not prepared come to: of the networks in configs/ at most these parts of the bytes of
- * weights, once, and of those of activations. */
+/* What the workspaces of a plan that is not prepared come to: of the networks in configs/ at most these parts of the
+ * bytes of weights, once, and of those of activations. */
 enum { FIT_WORKSPACE_PART = 4 };
 typedef struct fit_workspaces {
     size_t fixed;     /* bytes for every batch */

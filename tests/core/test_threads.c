@@ -123,7 +123,7 @@ Test(threads, of_every_thread_of_the_host_are_made_sure_of_faults_C4)
     cr_expect_eq(st, DDPM_OK);
 }
 
-/* As OMP_MAX_ACTIVE_LEVELS=0 and OMP_DYNAMIC=true leave them: oneDNN hung in the first, for want of the second thread. */
+/* As OMP_MAX_ACTIVE_LEVELS=0 and OMP_DYNAMIC=true leave them: oneDNN hung in the first, for want of a thread. */
 Test(threads, are_as_many_as_was_said_whatever_the_environment_says_faults_C4)
 {
     omp_set_max_active_levels(0);
@@ -131,6 +131,17 @@ Test(threads, are_as_many_as_was_said_whatever_the_environment_says_faults_C4)
     cr_assert_eq(threads_use(3, NULL), DDPM_OK);
     cr_expect_eq(size_of_region(), 3);
     cr_expect_eq(omp_get_dynamic(), 0);
+}
+
+/* A host may call from a parallel region of its own; there every region of ours has one thread. */
+Test(threads, of_a_region_of_the_hosts_compute_alone)
+{
+    ddpm_status st[2] = {DDPM_EIO, DDPM_EIO};
+#pragma omp parallel num_threads(2)
+    st[omp_get_thread_num()] = threads_use(3, NULL);
+    cr_expect(st[0] == DDPM_OK && st[1] == DDPM_OK);
+    cr_assert_eq(threads_use(3, NULL), DDPM_OK);
+    cr_expect_eq(size_of_region(), 3);
 }
 
 Test(threads, more_than_processors_are_told_faults_C4)

@@ -1,5 +1,5 @@
-/* What does not fit is refused before a kernel is made or timed, with the batch that does.  The backend is the cpu's, with
- * as much memory as a test says. */
+/* What does not fit is refused before a kernel is made or timed, with the batch that does.  The backend is the cpu's,
+ * with as much memory as a test says. */
 #include "core/mem.h"
 #include "train/fit.h"
 #include "train/generator.h"
