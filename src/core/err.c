@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* A longer word, a path in all likelihood, is cut to so many bytes where the message is too long. */
-enum { WORD_MOST = 120, DOTS = 3 };
+enum { WORD_MOST = 120, DOTS = 3, LINE_MOST = 1024 };
 
 static bool inside_character(char c) { return ((unsigned char)c & 0xc0) == 0x80; } /* of UTF-8 */
 
@@ -39,39 +39,41 @@ static void shorten(char *text, size_t most)
     if (n > most) text[cut_middle(text, n, most)] = '\0';
 }
 
-/* The message, with `why` at its end.  Where there is no memory for one that is too long, it is cut at the end. */
-static void set_text(err *e, ddpm_status status, const char *why, const char *fmt, va_list ap)
+/* The message, with `why` at its end, into out[cap], cap <= LINE_MOST.  Where there is no memory for one that is too
+ * long, it is cut at the end. */
+static void set_text(char *out, size_t cap, const char *why, const char *fmt, va_list ap)
 {
-    char text[sizeof e->text], *whole = text; /* the arguments may lie in e->text */
+    char text[LINE_MOST], *whole = text; /* the arguments may lie in out */
     va_list again;
     va_copy(again, ap);
-    const int length = vsnprintf(text, sizeof text, fmt, ap);
+    const int length = vsnprintf(text, cap, fmt, ap);
     const size_t n = (length > 0 ? (size_t)length : 0) + strlen(why);
-    if (n >= sizeof text) whole = malloc(n + 1);
+    if (n >= cap) whole = malloc(n + 1);
     if (whole && whole != text) {
         (void)vsnprintf(whole, n + 1, fmt, again);
         strcat(whole, why);
-        shorten(whole, sizeof text - 1);
+        shorten(whole, cap - 1);
     } else {
         whole = text;
-        strncat(text, why, sizeof text - 1 - strlen(text));
+        strncat(text, why, cap - 1 - strlen(text));
     }
     va_end(again);
-    e->status = status;
-    strcpy(e->text, whole);
+    strcpy(out, whole);
     if (whole != text) free(whole);
-    for (char *c = e->text; *c; c++) /* file names may hold anything; the message stays one line */
+    for (char *c = out; *c; c++) /* file names may hold anything; the message stays one line */
         if ((unsigned char)*c < ' ') *c = '?';
 }
+
+void err_line(char *out, size_t cap, const char *fmt, va_list ap) { set_text(out, cap, "", fmt, ap); }
 
 ddpm_status err_set(err *e, ddpm_status status, const char *fmt, ...)
 {
     if (!e) return status;
     va_list ap;
     va_start(ap, fmt);
-    set_text(e, status, "", fmt, ap);
+    set_text(e->text, sizeof e->text, "", fmt, ap);
     va_end(ap);
-    return status;
+    return e->status = status;
 }
 
 ddpm_status err_errno(err *e, ddpm_status status, int errnum, const char *fmt, ...)
@@ -82,9 +84,9 @@ ddpm_status err_errno(err *e, ddpm_status status, int errnum, const char *fmt, .
     (void)snprintf(end, sizeof end, ": %s", text);
     va_list ap;
     va_start(ap, fmt);
-    set_text(e, status, end, fmt, ap);
+    set_text(e->text, sizeof e->text, end, fmt, ap);
     va_end(ap);
-    return status;
+    return e->status = status;
 }
 
 const char *err_name(ddpm_status status)

@@ -6,6 +6,8 @@
 #ifndef DDPM_ERR_H
 #define DDPM_ERR_H
 #include "ddpm_status.h"
+#include <stdarg.h>
+#include <stddef.h>
 
 typedef struct err {
     ddpm_status status;
@@ -19,6 +21,9 @@ __attribute__((format(printf, 3, 4))) ddpm_status err_set(err *e, ddpm_status st
 /* As err_set(), with ": " and the text of `errnum` (from errno) at the end. */
 __attribute__((format(printf, 4, 5))) ddpm_status err_errno(err *e, ddpm_status status, int errnum, const char *fmt,
                                                             ...);
+
+/* One line into out[cap], cap <= 1024, shortened as a message is: for those that tell of what is no error. */
+__attribute__((format(printf, 3, 0))) void err_line(char *out, size_t cap, const char *fmt, va_list ap);
 
 /* "EDATA" and "an image ... is damaged"; never NULL. */
 const char *err_name(ddpm_status status);

@@ -316,12 +316,9 @@ void dataset_remark(dataset *d, const char *fmt, ...)
 {
     va_list ap;
     if (d->remarks == REMARKS_MAX) return;
-    char *text = d->remark[d->remarks++];
     va_start(ap, fmt);
-    (void)vsnprintf(text, REMARK_BYTES, fmt, ap);
+    err_line(d->remark[d->remarks++], REMARK_BYTES, fmt, ap);
     va_end(ap);
-    for (char *c = text; *c; c++) /* file names may hold anything */
-        if ((unsigned char)*c < ' ') *c = '?';
 }
 
 int dataset_label(const dataset *d, int64_t index)

@@ -1,21 +1,21 @@
 #include "io/notes.h"
+#include "core/err.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
+
+enum { LEAST = 160 }; /* bytes of room that a remark is worth being shortened to */
 
 void notes_add(notes *n, const char *fmt, ...)
 {
     if (!n) return;
     size_t used = strlen(n->text);
-    if (used > 0 && used + 2 < sizeof n->text) {
+    if (sizeof n->text - used < LEAST) return;
+    if (used > 0) {
         memcpy(n->text + used, "; ", 3);
         used += 2;
     }
     va_list ap;
     va_start(ap, fmt);
-    (void)vsnprintf(n->text + used, sizeof n->text - used, fmt, ap);
+    err_line(n->text + used, sizeof n->text - used, fmt, ap);
     va_end(ap);
-    for (char *c = n->text + used; *c; c++) /* file names may hold anything */
-        if ((unsigned char)*c < ' ') *c = '?';
 }

@@ -6,7 +6,7 @@ typedef struct notes {
     char text[1000]; /* "" or remarks with "; " between them, one line */
 } notes;
 
-/* Add one remark; what does not fit is cut.  A NULL `n` drops it. */
+/* Add one remark, its paths shortened where it does not fit; left out where next to nothing is left.  A NULL `n` drops it. */
 __attribute__((format(printf, 2, 3))) void notes_add(notes *n, const char *fmt, ...);
 
 #endif

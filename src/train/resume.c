@@ -14,7 +14,7 @@ __attribute__((format(printf, 2, 3))) static void say(const resume_question *q, 
     char text[1024];
     va_list ap;
     va_start(ap, fmt);
-    (void)vsnprintf(text, sizeof text, fmt, ap);
+    err_line(text, sizeof text, fmt, ap);
     va_end(ap);
     q->say(q->context, text);
 }

@@ -59,7 +59,7 @@ __attribute__((format(printf, 2, 3))) static void note(run *r, const char *fmt, 
     char text[1024];
     va_list ap;
     va_start(ap, fmt);
-    (void)vsnprintf(text, sizeof text, fmt, ap);
+    err_line(text, sizeof text, fmt, ap);
     va_end(ap);
     run_folder_log(&r->folder, text);
     if (r->hooks->note) r->hooks->note(r->hooks->context, text);

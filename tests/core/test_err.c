@@ -1,5 +1,6 @@
 /* Messages: one line, whose reason stands whatever length the paths have. */
 #include "core/err.h"
+#include "io/notes.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -100,4 +101,17 @@ Test(err, short_messages_are_as_they_were_written)
     err_set(&e, DDPM_EINVAL, "a\nb");
     cr_expect_str_eq(e.text, "a?b");
     cr_expect_eq(err_set(NULL, DDPM_EIO, "x"), DDPM_EIO);
+}
+
+Test(err, remarks_and_lines_of_the_log_keep_their_ends_faults_D)
+{
+    notes n = {.text = ""};
+    notes_add(&n, "%s: fell back to step 20", long_path(LONG));
+    cr_expect_not_null(strstr(n.text, "/end: fell back to step 20"), "%s", n.text);
+    for (int i = 0; i < 40; i++) notes_add(&n, "%s: is damaged, number %d", long_path(LONG), i);
+    cr_expect_not_null(strstr(n.text, "/end: is damaged, number 3"), "%s", n.text);
+    const size_t used = strlen(n.text);
+    cr_expect(used < sizeof n.text);
+    const char *last = strrchr(n.text, ';');
+    cr_expect_not_null(strstr(last, "/end: is damaged, number "), "the last one is whole: %s", last);
 }
