@@ -85,6 +85,7 @@ void dnn_describe(char *text, size_t cap)
 }
 
 bool dnn_has_blocked_kernels(void) { return has_isa(dnnl_cpu_isa_avx512_core); }
+bool dnn_sums_by_thread(void) { return dnnl_version()->major >= 3; }
 
 typedef struct conv_descs {
     onednn_md src, dst, filter, any_filter, bias;

@@ -20,6 +20,10 @@ enum { DNN_BLOCK = 16 }; /* channels of a block: what a 512-bit register holds *
 /* Does this machine have kernels for activations in blocks of channels? */
 bool dnn_has_blocked_kernels(void);
 
+/* May the loaded oneDNN cut any sum of a convolution by the number of threads?  Before 3.0 it does so for the filter's
+ * gradient alone; 3.12 was seen to do it for outputs and for the input's gradient, too. */
+bool dnn_sums_by_thread(void);
+
 /* A convolution from src [n, h, w, cin] to dst [n, oh, ow, cout], filter [cout, k, k, cin]. */
 typedef struct dnn_conv_spec {
     dnn_pass pass;
