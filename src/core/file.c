@@ -4,6 +4,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,31 +69,153 @@ static ddpm_status write_all(int fd, const char *from, size_t size, const char *
     return DDPM_OK;
 }
 
-ddpm_status file_write(const char *path, const void *bytes, size_t size, bool durable, err *e)
+/* ---- where a path leads ---- */
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Follow symbolic links to their end, also where nothing is there yet. */
+static ddpm_status follow(const char *path, char at[PATH_CAP], err *e)
+{
+    enum { LINKS = 40 };
+    char to[PATH_CAP];
+    struct stat info;
+    if (strlen(path) >= PATH_CAP) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", path);
+    strcpy(at, path);
+    for (int i = 0; i < LINKS; i++) {
+        if (lstat(at, &info) || !S_ISLNK(info.st_mode)) return DDPM_OK;
+        const ssize_t n = readlink(at, to, sizeof to - 1);
+        if (n < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot follow the link", path);
+        to[n] = '\0';
+        const char *slash = strrchr(at, '/');
+        const size_t dir = to[0] == '/' || !slash ? 0 : (size_t)(slash - at) + 1;
+        if (dir + (size_t)n >= PATH_CAP) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", path);
+        strcpy(at + dir, to);
+    }
+    return err_errno(e, DDPM_EIO, ELOOP, "%s: cannot follow the link", path);
+}
+
+/* `real` is the file that the path leads to, or will.  *stream: it is to be written into where it is, because it is no
+ * file, or one that only an open descriptor still leads to (/dev/stdout). */
+static ddpm_status find_target(const char *path, char real[PATH_CAP], bool *stream, err *e)
+{
+    struct stat info, end;
+    const bool there = stat(path, &info) == 0;
+    *stream = there && !S_ISREG(info.st_mode);
+    if (*stream && S_ISDIR(info.st_mode)) return err_errno(e, DDPM_EIO, EISDIR, "%s: cannot write", path);
+    TRY(follow(path, real, e));
+    if (there && (stat(real, &end) || !same_file(&info, &end))) *stream = true;
+    if (*stream) strcpy(real, path);
+    return DDPM_OK;
+}
+
+/* ---- writing ---- */
+
+/* A FIFO without a reader answers instead of hanging.  `path` is what messages call it. */
+static ddpm_status open_to_write(const char *real, int flags, const char *path, int *fd, err *e)
+{
+    *fd = open(real, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | flags, 0666);
+    if (*fd < 0 && errno == ENXIO) return err_set(e, DDPM_EIO, "%s: nobody reads there", path);
+    if (*fd < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot %s", path, flags & O_CREAT ? "create" : "open");
+    (void)fcntl(*fd, F_SETFL, fcntl(*fd, F_GETFL) & ~O_NONBLOCK); /* from here on a slow reader is waited for */
+    return DDPM_OK;
+}
+
+typedef struct content {
+    const void *bytes;
+    size_t size;
+    bool durable;
+} content;
+
+/* Into fd, which is closed. */
+static ddpm_status fill(int fd, const content *c, const char *path, err *e)
 {
     ddpm_status st = DDPM_OK;
-    const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot create", path);
-    TRY_GOTO(write_all(fd, bytes, size, path, e));
-    if (durable && fsync(fd)) TRY_GOTO(err_errno(e, DDPM_EIO, errno, "%s: cannot sync to disk", path));
+    TRY_GOTO(write_all(fd, c->bytes, c->size, path, e));
+    if (c->durable && fsync(fd)) TRY_GOTO(err_errno(e, DDPM_EIO, errno, "%s: cannot sync to disk", path));
 done:
     if (close(fd) && st == DDPM_OK) st = err_errno(e, DDPM_EIO, errno, "%s: cannot close", path);
-    if (st != DDPM_OK) unlink(path);
+    return st;
+}
+
+static ddpm_status write_stream(const char *path, const void *bytes, size_t size, err *e)
+{
+    int fd = -1;
+    TRY(open_to_write(path, 0, path, &fd, e));
+    return fill(fd, &(content){bytes, size, false}, path, e);
+}
+
+ddpm_status file_write(const char *path, const void *bytes, size_t size, bool durable, err *e)
+{
+    char real[PATH_CAP];
+    bool stream;
+    int fd = -1;
+    TRY(find_target(path, real, &stream, e));
+    if (stream) return write_stream(path, bytes, size, e);
+    TRY(open_to_write(real, O_CREAT | O_TRUNC, path, &fd, e));
+    const ddpm_status st = fill(fd, &(content){bytes, size, durable}, path, e);
+    if (st != DDPM_OK) unlink(real);
+    return st;
+}
+
+/* .ddpm-1234-5.tmp, the fifth of process 1234 */
+static const char TEMPORARY[] = ".ddpm-%ld-%u.tmp";
+
+bool file_is_leftover(const char *name)
+{
+    char again[FILE_TEMPORARY];
+    long process;
+    unsigned number;
+    if (sscanf(name, TEMPORARY, &process, &number) != 2) return false;
+    (void)snprintf(again, sizeof again, TEMPORARY, process, number);
+    return !strcmp(name, again) && process > 0 && kill((pid_t)process, 0) && errno == ESRCH;
+}
+
+/* A new file beside `real`. */
+static ddpm_status create_beside(const char *real, const char *path, char tmp[PATH_CAP], int *fd, err *e)
+{
+    enum { TRIES = 100 }; /* names that a process of the same number may have left */
+    static atomic_uint count;
+    const char *slash = strrchr(real, '/');
+    const size_t dir = slash ? (size_t)(slash - real) + 1 : 0;
+    if (dir + FILE_TEMPORARY > PATH_CAP) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", path);
+    memcpy(tmp, real, dir);
+    for (int i = 0; i < TRIES; i++) {
+        (void)snprintf(tmp + dir, FILE_TEMPORARY, TEMPORARY, (long)getpid(), atomic_fetch_add(&count, 1));
+        *fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (*fd >= 0) return DDPM_OK;
+        if (errno != EEXIST) break;
+    }
+    return err_errno(e, DDPM_EIO, errno, "%s: cannot create", path);
+}
+
+static ddpm_status replace(const char *path, const content *c, err *e)
+{
+    char real[PATH_CAP], tmp[PATH_CAP];
+    bool stream;
+    int fd = -1;
+    TRY(find_target(path, real, &stream, e));
+    if (stream) return write_stream(path, c->bytes, c->size, e);
+    TRY(create_beside(real, path, tmp, &fd, e));
+    ddpm_status st = fill(fd, c, path, e);
+    if (st == DDPM_OK && rename(tmp, real)) st = err_errno(e, DDPM_EIO, errno, "%s: cannot rename into place", path);
+    if (st != DDPM_OK) unlink(tmp);
     return st;
 }
 
 ddpm_status file_replace(const char *path, const void *bytes, size_t size, err *e)
 {
-    char tmp[PATH_CAP + 8];
-    (void)snprintf(tmp, sizeof tmp, "%s.tmp", path);
-    TRY(file_write(tmp, bytes, size, false, e));
-    if (rename(tmp, path)) {
-        const int why = errno;
-        unlink(tmp);
-        return err_errno(e, DDPM_EIO, why, "%s: cannot rename into place", path);
-    }
-    return DDPM_OK;
+    return replace(path, &(content){bytes, size, true}, e);
 }
+
+ddpm_status file_replace_lazily(const char *path, const void *bytes, size_t size, err *e)
+{
+    return replace(path, &(content){bytes, size, false}, e);
+}
+
+/* ---- folders ---- */
 
 ddpm_status dir_make(const char *path, err *e)
 {
@@ -111,15 +235,18 @@ ddpm_status dir_make(const char *path, err *e)
     return DDPM_OK;
 }
 
-ddpm_status dir_sync(const char *path, err *e)
+static ddpm_status sync_folder(const char *path, int sync(int fd), err *e)
 {
     const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot open the folder", path);
-    const int failed = fsync(fd) ? errno : 0;
+    const int failed = sync(fd) ? errno : 0;
     close(fd);
     if (failed) return err_errno(e, DDPM_EIO, failed, "%s: cannot sync the folder to disk", path);
     return DDPM_OK;
 }
+
+ddpm_status dir_sync(const char *path, err *e) { return sync_folder(path, fsync, e); }
+ddpm_status dir_sync_all(const char *path, err *e) { return sync_folder(path, syncfs, e); }
 
 ddpm_status dir_remove(const char *path, err *e)
 {

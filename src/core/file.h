@@ -15,16 +15,28 @@ DDPM_MUST_CHECK ddpm_status path_join(char *out, const char *dir, const char *na
  * regular file.  DDPM_EIO: a read failed. */
 DDPM_MUST_CHECK ddpm_status file_read(const char *path, size_t max_bytes, char **bytes, size_t *size, err *e);
 
-/* Write bytes to path, replacing it; with `durable` the data is fsynced.  The file is complete or
- * removed.  DDPM_EIO names the path and the system's reason. */
+/* Write bytes to path; with `durable` the data is fsynced.  Links are followed and stay.
+ *   a regular file, or none    is complete, or removed
+ *   a device, FIFO or socket   is written into, and neither replaced nor removed; a FIFO that nobody reads is refused
+ * DDPM_EIO names the path and the system's reason. */
 DDPM_MUST_CHECK ddpm_status file_write(const char *path, const void *bytes, size_t size, bool durable, err *e);
 
-/* As file_write(), through path + ".tmp" and a rename: readers see the old file or the new one. */
+/* As file_write() with `durable`, through a temporary file in the same folder and a rename: readers see the old file
+ * or the new one, also after a power loss, and any number of processes may do so at once. */
 DDPM_MUST_CHECK ddpm_status file_replace(const char *path, const void *bytes, size_t size, err *e);
+/* The same without fsync, for what is cheap to make again: after a power loss the file may be empty or cut short. */
+DDPM_MUST_CHECK ddpm_status file_replace_lazily(const char *path, const void *bytes, size_t size, err *e);
+
+/* Is a file of this name, without its folder, a temporary one of the two above whose process is gone? */
+bool file_is_leftover(const char *name);
+
+enum { FILE_TEMPORARY = 40 }; /* bytes that a temporary file adds to its folder's path, at most */
 
 /* mkdir -p.  An existing folder is fine, an existing file is DDPM_EIO. */
 DDPM_MUST_CHECK ddpm_status dir_make(const char *path, err *e);
 DDPM_MUST_CHECK ddpm_status dir_sync(const char *path, err *e); /* fsync the folder itself */
+/* All that was written to the file system the folder is on is on the disk when this returns. */
+DDPM_MUST_CHECK ddpm_status dir_sync_all(const char *path, err *e);
 /* rm -r, never following a symbolic link; a missing path is fine. */
 DDPM_MUST_CHECK ddpm_status dir_remove(const char *path, err *e);
 
