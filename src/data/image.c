@@ -2,6 +2,7 @@
 
 #include "core/file.h"
 #include "core/mem.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,9 +89,33 @@ ddpm_status image_to(const image *in, int channels, image *out, err *e)
     return DDPM_OK;
 }
 
+enum { GAP = 2 };
+
+static int tiles_a_side(int side) { return (IMAGE_MAX_SIDE - GAP) / (side + GAP); }
+
+static bool grid_fits(int n, const int shape[3], int columns)
+{
+    const int64_t rows = (n - 1) / columns + 1;
+    const int64_t high = rows * (shape[0] + GAP) + GAP, wide = (int64_t)columns * (shape[1] + GAP) + GAP;
+    return high <= IMAGE_MAX_SIDE && wide <= IMAGE_MAX_SIDE && high * wide <= IMAGE_MAX_PIXELS;
+}
+
+int image_grid_tiles(int n, const int shape[3], int *columns)
+{
+    const int asked = *columns, widest = tiles_a_side(shape[1]), highest = tiles_a_side(shape[0]);
+    if (widest < 1 || highest < 1) return 0;
+    for (; n > 0; n--) {
+        const int square = (int)ceil(sqrt((double)n)), least = (n - 1) / highest + 1;
+        *columns = asked > 0 ? asked : square > least ? square : least;
+        if (*columns > widest) *columns = widest;
+        if (*columns > n) *columns = n;
+        if (grid_fits(n, shape, *columns)) return n;
+    }
+    return 0;
+}
+
 ddpm_status image_grid(const uint8_t *tiles, int n, const int shape[3], int columns, image *out, err *e)
 {
-    enum { GAP = 2 };
     const int h = shape[0], w = shape[1], c = shape[2];
     *out = (image){0};
     if (n < 1 || columns < 1) return err_set(e, DDPM_EINVAL, "grid of images: %d tiles in %d columns", n, columns);

@@ -6,6 +6,7 @@
 #ifndef DDPM_IMAGE_H
 #define DDPM_IMAGE_H
 #include "core/err.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -58,10 +59,20 @@ DDPM_MUST_CHECK ddpm_status image_resize(const image *in, int h, int w, image *o
  * torchvision.utils.make_grid does (also for n = 1, which it leaves alone). */
 DDPM_MUST_CHECK ddpm_status image_grid(const uint8_t *tiles, int n, const int shape[3], int columns, image *out,
                                        err *e);
+/* How many of n such tiles image_grid() can put into one image, 0 where not even one fits.  *columns comes in as asked
+ * for, 0 = as square as can be, and goes out as what that many tiles need: fewer, where a row would be too wide. */
+int image_grid_tiles(int n, const int shape[3], int *columns);
 
-/* PNG, fast setting (zlib level 1, SUB filter).  To a file through path + ".tmp" and a rename;
- * to memory as *bytes, to be freed with free(). */
+/* PNG, fast setting (zlib level 1, SUB filter).  To a file as file_replace_lazily() writes one, with "Software" (tEXt)
+ * set to `software` unless that is NULL; to memory as *bytes, to be freed with free(). */
 DDPM_MUST_CHECK ddpm_status image_write_png(const char *path, const image *img, err *e);
+DDPM_MUST_CHECK ddpm_status image_write_png_by(const char *path, const image *img, const char *software, err *e);
 DDPM_MUST_CHECK ddpm_status image_encode_png(const image *img, uint8_t **bytes, size_t *size, err *e);
+
+/* Is it a PNG file of h x w pixels, 1 or 3 channels of 8 bits, not interlaced, and whole?  The checksum of every chunk
+ * is compared and nothing is unpacked: some 10 us for a small picture. */
+bool image_png_is_whole(const char *path, int h, int w, int c);
+/* Is it a PNG file that image_write_png_by() wrote for this software? */
+bool image_png_is_by(const char *path, const char *software);
 
 #endif

@@ -20,6 +20,7 @@ typedef struct png_job {
     size_t size, at;      /* reading: bytes there are; read or written so far */
     image *out;
     const image *in;
+    const char *software; /* writing: NULL: not said */
     err *e;
     ddpm_status status;
 } png_job;
@@ -140,6 +141,12 @@ static void png_give(png_structp png, png_bytep from, size_t size)
 
 static void png_give_nothing(png_structp png) { (void)png; }
 
+static void say_software(const png_job *job)
+{
+    png_text text = {.compression = PNG_TEXT_COMPRESSION_NONE, .key = "Software", .text = (char *)job->software};
+    if (job->software) png_set_text(job->png, job->info, &text, 1);
+}
+
 static ddpm_status png_write_job(png_job *job)
 {
     if (setjmp(png_jmpbuf(job->png))) return job->status;
@@ -151,15 +158,16 @@ static ddpm_status png_write_job(png_job *job)
                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     png_set_compression_level(job->png, 1); /* level 6 takes three times as long to save a seventh */
     png_set_filter(job->png, PNG_FILTER_TYPE_BASE, PNG_FILTER_SUB);
+    say_software(job);
     png_write_info(job->png, job->info);
     for (int y = 0; y < in->h; y++) png_write_row(job->png, in->pixel + (size_t)y * (size_t)in->w * (size_t)in->c);
     png_write_end(job->png, job->info);
     return DDPM_OK;
 }
 
-ddpm_status image_encode_png(const image *img, uint8_t **bytes, size_t *size, err *e)
+static ddpm_status encode(const image *img, const char *software, uint8_t **bytes, size_t *size, err *e)
 {
-    png_job job = {.name = "PNG to be written", .fault = "cannot be encoded", .in = img, .e = e};
+    png_job job = {.name = "PNG to be written", .fault = "cannot be encoded", .in = img, .software = software, .e = e};
     *bytes = NULL;
     *size = 0;
     job.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &job, png_failed, png_warned);
@@ -176,12 +184,22 @@ ddpm_status image_encode_png(const image *img, uint8_t **bytes, size_t *size, er
     return DDPM_OK;
 }
 
-ddpm_status image_write_png(const char *path, const image *img, err *e)
+ddpm_status image_encode_png(const image *img, uint8_t **bytes, size_t *size, err *e)
+{
+    return encode(img, NULL, bytes, size, e);
+}
+
+ddpm_status image_write_png_by(const char *path, const image *img, const char *software, err *e)
 {
     uint8_t *bytes;
     size_t size;
-    TRY(image_encode_png(img, &bytes, &size, e));
-    const ddpm_status st = file_replace(path, bytes, size, e);
+    TRY(encode(img, software, &bytes, &size, e));
+    const ddpm_status st = file_replace_lazily(path, bytes, size, e);
     free(bytes);
     return st;
+}
+
+ddpm_status image_write_png(const char *path, const image *img, err *e)
+{
+    return image_write_png_by(path, img, NULL, e);
 }

@@ -1,0 +1,80 @@
+#include "data/image_codec.h"
+
+#include "core/file.h"
+#include "core/mem.h"
+#include <string.h>
+#include <zlib.h>
+
+/* A PNG file is 8 bytes and then chunks: size of the data, type, data, CRC-32 of type and data (ISO/IEC 15948, 5.3). */
+enum { SIGNATURE = 8, AROUND = 12, HEADER = 13 };
+
+typedef struct chunk {
+    const uint8_t *type, *data; /* 4 bytes; `size` bytes */
+    size_t size;
+} chunk;
+
+static uint32_t big_endian(const uint8_t *b)
+{
+    return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+/* The chunk at `at`, which moves behind it; false: there is no whole one. */
+static bool next_chunk(const uint8_t *bytes, size_t size, size_t *at, chunk *c)
+{
+    if (size - *at < AROUND) return false;
+    const uint8_t *here = bytes + *at;
+    *c = (chunk){here + 4, here + 8, big_endian(here)};
+    if (c->size > size - *at - AROUND) return false;
+    if (crc32_z(0, c->type, c->size + 4) != big_endian(c->data + c->size)) return false;
+    *at += c->size + AROUND;
+    return true;
+}
+
+static bool is_a(const chunk *c, const char *type) { return !memcmp(c->type, type, 4); }
+
+/* Width, height, bits a sample, colour type, compression, filter, interlacing. */
+static bool is_header(const chunk *c, int h, int w, int channels)
+{
+    const uint8_t want[HEADER] = {
+        (uint8_t)(w >> 24), (uint8_t)(w >> 16), (uint8_t)(w >> 8), (uint8_t)w, (uint8_t)(h >> 24),
+        (uint8_t)(h >> 16), (uint8_t)(h >> 8),  (uint8_t)h,        8,          channels == 1 ? 0 : 2};
+    return is_a(c, "IHDR") && c->size == HEADER && !memcmp(c->data, want, HEADER);
+}
+
+static ddpm_status read_png(const char *path, char **bytes, size_t *size)
+{
+    TRY(file_read(path, IMAGE_MAX_BYTES, bytes, size, NULL));
+    const char *format = image_format(*bytes, *size);
+    if (format && format[0] == 'P') return DDPM_OK;
+    mem_free(*bytes);
+    *bytes = NULL;
+    return DDPM_EDATA;
+}
+
+bool image_png_is_whole(const char *path, int h, int w, int c)
+{
+    char *bytes;
+    size_t size, at = SIGNATURE;
+    chunk one = {0};
+    if (read_png(path, &bytes, &size) != DDPM_OK) return false;
+    bool good = next_chunk((const uint8_t *)bytes, size, &at, &one) && is_header(&one, h, w, c);
+    while (good && !is_a(&one, "IEND")) good = next_chunk((const uint8_t *)bytes, size, &at, &one);
+    mem_free(bytes);
+    return good && at == size;
+}
+
+bool image_png_is_by(const char *path, const char *software)
+{
+    static const char key[] = "Software"; /* and its final 0 */
+    char *bytes;
+    size_t size, at = SIGNATURE;
+    const size_t n = strlen(software);
+    chunk one;
+    bool found = false;
+    if (read_png(path, &bytes, &size) != DDPM_OK) return false;
+    while (!found && next_chunk((const uint8_t *)bytes, size, &at, &one))
+        found = is_a(&one, "tEXt") && one.size == sizeof key + n && !memcmp(one.data, key, sizeof key) &&
+                !memcmp(one.data + sizeof key, software, n);
+    mem_free(bytes);
+    return found;
+}
