@@ -40,6 +40,7 @@ static ddpm_status build(generator *g, err *e)
     g->state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(sampler_state));
     nn_sampler_next(p, g->rows, g->state, g->t);
     g->net = network_build(&g->m->net, p, &(network_inputs){.x = g->x, .t = g->t});
+    if (g->net.y) plan_keep(p, g->net.y); /* looked at when a turn is over */
     nn_sampler_step(
         p, &(nn_sampler_args){.x = g->x, .model = g->net.y, .rows = g->rows, .state = g->state, .ids = g->ids});
     return finish(g, p, e);
@@ -204,12 +205,12 @@ static ddpm_status start(generator *g, const int64_t *ids, int n, err *e)
     return plan_write(g->p, g->x, g->host, e);
 }
 
-/* Steps between two ticks.  A device gets all of them at once where nobody watches. */
+/* Steps between two looks at them.  A device gets all at once where nobody watches. */
 static int turn_of(const generator *g)
 {
     enum { WATCHED = 20 };
-    if (!g->tick) return g->table->n;
-    return g->m->be->fn->host_memory ? 1 : WATCHED;
+    if (g->m->be->fn->host_memory) return 1;
+    return g->tick ? WATCHED : g->table->n;
 }
 
 ddpm_status generator_begin(generator *g, const int64_t *ids, int n, err *e)
@@ -220,6 +221,56 @@ ddpm_status generator_begin(generator *g, const int64_t *ids, int n, err *e)
     return start(g, ids, n, e);
 }
 
+/* Integers, whole rows of them: nothing beside an evaluation of the network. */
+static bool is_finite(const void *values, dtype type, int64_t count)
+{
+    const char *at = values;
+    unsigned bad = 0;
+    if (type == DTYPE_BF16) {
+        for (int64_t i = 0; i < count; i++) {
+            uint16_t bits;
+            memcpy(&bits, at + i * (int64_t)sizeof bits, sizeof bits);
+            bad |= (bits & 0x7f80) == 0x7f80;
+        }
+        return !bad;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, at + i * (int64_t)sizeof bits, sizeof bits);
+        bad |= (bits & 0x7f800000) == 0x7f800000;
+    }
+    return !bad;
+}
+
+/* The first of n images of t that holds an infinite value or none at all into *image; n: there is none. */
+static ddpm_status find_not_finite(generator *g, const tensor *t, int n, int *image, err *e)
+{
+    const int64_t d = tensor_count(t) / t->n;
+    const size_t row = (size_t)d * dtype_size(t->dtype);
+    const char *values = t->data;
+    if (!g->m->be->fn->host_memory) {
+        TRY(g->m->be->fn->download(g->m->be, g->host, t->data, (size_t)n * row, e));
+        values = (const char *)g->host;
+    }
+    for (*image = 0; *image < n && is_finite(values + (size_t)*image * row, t->dtype, d);) ++*image;
+    return DDPM_OK;
+}
+
+/* What is not a number would become a black picture; what is infinite, a clipped one. */
+static ddpm_status check_finite(generator *g, const int64_t *ids, int n, int done, err *e)
+{
+    static const char advice[] = "the weights are damaged or have diverged; sample from an earlier checkpoint";
+    int image;
+    TRY(find_not_finite(g, g->net.y, n, &image, e));
+    if (image < n)
+        return err_set(e, DDPM_EDIVERGED, "picture %lld: the network's output at step %d of %d is not finite: %s",
+                       (long long)ids[image], done, g->table->n, advice);
+    TRY(find_not_finite(g, g->x, n, &image, e));
+    if (image == n) return DDPM_OK;
+    return err_set(e, DDPM_EDIVERGED, "picture %lld is not finite after step %d of %d: %s", (long long)ids[image], done,
+                   g->table->n, advice);
+}
+
 static ddpm_status run_loop(generator *g, const int64_t *ids, int n, err *e)
 {
     const int turn = turn_of(g);
@@ -228,6 +279,7 @@ static ddpm_status run_loop(generator *g, const int64_t *ids, int n, err *e)
         const int times = g->table->n - i < turn ? g->table->n - i : turn;
         TRY(plan_run_times(g->p, times, e));
         i += times;
+        TRY(check_finite(g, ids, n, i, e));
         if (g->tick && g->tick(g->tick_context, i, g->table->n))
             return err_set(e, DDPM_ESAVED, "sampling was stopped at step %d of %d", i, g->table->n);
     }

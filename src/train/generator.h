@@ -35,7 +35,9 @@ DDPM_MUST_CHECK ddpm_status generator_begin(generator *g, const int64_t *ids, in
 /* Called after each step with the number done; true: stop, and generator_run() returns DDPM_ESAVED. */
 typedef bool generator_tick(void *context, int done, int total);
 
-/* Images ids[n], 1 <= n <= batch, ids in [0, 2^32), into x [n, h, w, c], about [-1, 1]. */
+/* Images ids[n], 1 <= n <= batch, ids in [0, 2^32), into x [n, h, w, c], about [-1, 1].
+ * DDPM_EDIVERGED names the first image that is not finite, or for which the network's output is not, and the step: looked
+ * at after every step on the cpu, on a device between the ticks and at the end. */
 DDPM_MUST_CHECK ddpm_status generator_run(generator *g, const int64_t *ids, int n, float *x, err *e);
 /* The same as bytes u8 [n, h, w, c]. */
 DDPM_MUST_CHECK ddpm_status generator_run_bytes(generator *g, const int64_t *ids, int n, uint8_t *bytes, err *e);

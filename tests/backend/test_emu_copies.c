@@ -12,6 +12,7 @@
 #include "train/generator.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <string.h>
 
 enum { SIDE = 8, PIXELS = SIDE * SIDE, UPCONVS = 2 };
@@ -261,6 +262,27 @@ Test(emu_copies, pictures_are_those_of_the_current_weights)
         cr_expect_neq(memcmp(here[0], before, sizeof before), 0, "training has changed no picture");
         cr_expect_neq(memcmp(here[0], here[1], sizeof before), 0, "the EMA's picture is that of the weights");
         destroy(&y);
+        destroy(&x);
+    }
+}
+
+/* faults F13: what the network says is looked at on a device too, in either precision. */
+Test(emu_copies, pictures_that_are_not_finite_are_named)
+{
+    static const precision_kind precisions[] = {PRECISION_FP32, PRECISION_BF16};
+    for (int i = 0; i < 2; i++) {
+        float picture[PIXELS];
+        const int64_t id = 3;
+        engine x = create(precisions[i], 1);
+        sample(&x, ARENA_PARAM, picture);
+        float *w = weights_of(&x, ARENA_PARAM);
+        const param *bias = params_find(x.store, "conv_out.bias");
+        cr_assert_not_null(bias);
+        w[bias->offset] = NAN;
+        OK(params_set(x.store, ARENA_PARAM, w, &why));
+        mem_free(w);
+        cr_expect_eq(generator_run(x.g[0], &id, 1, picture, &why), DDPM_EDIVERGED);
+        cr_expect_not_null(strstr(why.text, "picture 3: the network's output at step 2 of 2"), "%s", why.text);
         destroy(&x);
     }
 }
