@@ -60,6 +60,12 @@ DDPM_MUST_CHECK ddpm_status cli_parse(const cli_command *commands, int count, in
 /* The options a command takes: what config_write() keeps of a run. */
 config_scope cli_scope(const cli_command *command);
 
+/* May what is in the way be replaced?  Only whoever typed overwrite=true means it, not a file that was kept. */
+static inline bool cli_may_overwrite(const cli_args *args)
+{
+    return args->config.overwrite && args->config.origin[OPTION_overwrite].source == CONFIG_ARGUMENT;
+}
+
 /* usage.c: the texts of --help and --print-config. */
 void usage_program(FILE *out, const cli_command *commands, int count);
 void usage_command(FILE *out, const cli_command *command);

@@ -1,49 +1,43 @@
 /* cmd_sample.c - ddpm sample: pictures from a model, one file each, and an overview.
  *
  * Every picture is written under another name and renamed, so a file that is there is whole; a thread of
- * its own does that while the next batch is computed.
- * sampling.json says what the pictures in the folder were made from: the same command takes up where
- * it was interrupted, another one begins anew. */
+ * its own does that while the next batch is computed.  The same command takes up where it was interrupted
+ * (sample_folder.h). */
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/picture_writer.h"
 #include "cli/progress.h"
+#include "cli/sample_folder.h"
 #include "core/clock.h"
 #include "core/mem.h"
 #include "data/image.h"
 #include "io/json_out.h"
 #include "train/recipe.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
-#include <unistd.h>
 #include <xxhash.h>
 
-enum { GRID_MAX = 256 }; /* pictures on the overview */
+enum { FORMAT = 2 }; /* of sampling.json; it grows when the same description comes to mean other pixels */
 
 typedef struct job {
     const ddpm_config *config;
-    char out[PATH_CAP];
+    sample_folder folder;
     backend *be;
     model *m;
     generator *g;
     int h, w, c, batch;
-    int64_t *todo; /* ids that are not there yet */
-    int64_t n_todo;
+    int64_t next;    /* pictures below it are done or drawn */
+    int64_t n_todo;  /* pictures that were not there at the start */
     int64_t drawn;   /* of them, whole batches handed to the writer */
+    int64_t *ids;    /* [batch] */
     uint8_t *pixels; /* [batch, h, w, c] */
     picture_writer *writer;
     progress bar;
+    int tiles; /* on the overview */
 } job;
 
-static ddpm_status choose_folder(const cli_args *args, job *j, err *e)
-{
-    if (!args->config.sample.out[0]) return path_join(j->out, args->argument[0], "samples", e);
-    (void)snprintf(j->out, sizeof j->out, "%s", args->config.sample.out);
-    return DDPM_OK;
-}
+/* ---- what the pictures are made from ---- */
 
 /* A hash of the weights themselves: a run that was trained further is another model. */
 static ddpm_status hash_weights(const model *m, char out[20], err *e)
@@ -56,52 +50,88 @@ static ddpm_status hash_weights(const model *m, char out[20], err *e)
     return st;
 }
 
+static void describe_scheduler(json_out *o, const scheduler_config *s)
+{
+    json_out_text(o, "timestep_spacing", scheduler_spacing_name(s->timestep_spacing));
+    json_out_int(o, "steps_offset", s->steps_offset);
+    json_out_text(o, "variance_type", scheduler_variance_name(s->variance_type));
+    json_out_bool(o, "clip_sample", s->clip_sample);
+    json_out_real(o, "clip_sample_range", s->clip_sample_range);
+    json_out_text(o, "prediction_type", scheduler_prediction_name(s->prediction_type));
+    json_out_int(o, "num_train_timesteps", s->num_train_timesteps);
+    json_out_text(o, "beta_schedule", scheduler_betas_name(s->beta_schedule));
+    json_out_real(o, "beta_start", s->beta_start);
+    json_out_real(o, "beta_end", s->beta_end);
+    json_out_text(o, "scheduler", s->class_name);
+}
+
+static void describe_levels(json_out *o, const unet_config *u)
+{
+    json_out_open(o, "block_out_channels", '[');
+    for (int i = 0; i < u->n_block; i++) json_out_int(o, NULL, u->block[i].out_channels);
+    json_out_close(o, ']');
+    json_out_open(o, "down_attention", '[');
+    for (int i = 0; i < u->n_block; i++) json_out_bool(o, NULL, u->block[i].down == UNET_ATTN_DOWN);
+    json_out_close(o, ']');
+    json_out_open(o, "up_attention", '[');
+    for (int i = 0; i < u->n_block; i++) json_out_bool(o, NULL, u->block[i].up == UNET_ATTN_UP);
+    json_out_close(o, ']');
+}
+
+/* What an evaluation computes with the weights; dropout, say, is for training only. */
+static void describe_network(json_out *o, const network *net)
+{
+    const unet_config *u = &net->unet;
+    json_out_open(o, "network", '{');
+    json_out_text(o, "kind", net->kind == NETWORK_SIMPLE ? "simple" : "unet");
+    if (net->kind == NETWORK_UNET) {
+        describe_levels(o, u);
+        json_out_int(o, "layers_per_block", u->layers_per_block);
+        json_out_int(o, "attention_head_dim", u->attention_head_dim);
+        json_out_int(o, "norm_num_groups", u->norm_num_groups);
+        json_out_int(o, "attn_norm_num_groups", u->attn_norm_num_groups);
+        json_out_real(o, "norm_eps", u->norm_eps);
+        json_out_int(o, "downsample_padding", u->downsample_padding);
+        json_out_bool(o, "flip_sin_to_cos", u->flip_sin_to_cos);
+        json_out_real(o, "freq_shift", u->freq_shift);
+        json_out_bool(o, "mid_block", u->mid_block);
+        json_out_bool(o, "add_attention", u->add_attention);
+        json_out_bool(o, "scale_shift", u->time_scale_shift == UNET_SHIFT_SCALE);
+        json_out_bool(o, "center_input_sample", u->center_input_sample);
+    }
+    json_out_close(o, '}');
+}
+
+static const char *arithmetic(const job *j)
+{
+    if (j->be->act == DTYPE_BF16) return "bf16";
+    return !j->be->fn->host_memory && !strcmp(j->config->precision, "tf32") ? "tf32" : "fp32";
+}
+
+/* Everything that decides the pixels: not the batch, the count or the threads.  What is asked for most comes first, and
+ * is what a refusal names. */
 static ddpm_status describe(const job *j, const generator_spec *s, char **text, size_t *size, err *e)
 {
     char weights[20];
     TRY(hash_weights(j->m, weights, e));
     json_out o = json_out_begin(false, e);
     json_out_open(&o, NULL, '{');
-    json_out_bool(&o, "clip_sample", s->scheduler.clip_sample);
-    json_out_int(&o, "num_inference_steps", generator_steps(j->g));
+    json_out_int(&o, "format", FORMAT);
     json_out_int(&o, "seed", (int64_t)s->seed);
-    json_out_text(&o, "timestep_spacing", scheduler_spacing_name(s->scheduler.timestep_spacing));
-    json_out_text(&o, "variance_type", scheduler_variance_name(s->scheduler.variance_type));
     json_out_text(&o, "weights", weights);
+    json_out_int(&o, "num_inference_steps", generator_steps(j->g));
+    describe_scheduler(&o, &s->scheduler);
+    json_out_int(&o, "height", j->h);
+    json_out_int(&o, "width", j->w);
+    json_out_int(&o, "channels", j->c);
+    json_out_text(&o, "backend", j->be->fn->name);
+    json_out_text(&o, "precision", arithmetic(j));
+    describe_network(&o, &j->m->net);
     json_out_close(&o, '}');
     return json_out_finish(&o, text, size);
 }
 
-/* *same: do the pictures in the folder come from this very command? */
-static ddpm_status check_folder(const job *j, const generator_spec *s, bool *same, err *e)
-{
-    char path[PATH_CAP], *now = NULL, *before = NULL;
-    size_t n_now, n_before = 0;
-    err missing = {0};
-    TRY(dir_make(j->out, e));
-    TRY(path_join(path, j->out, "sampling.json", e));
-    TRY(describe(j, s, &now, &n_now, e));
-    const bool there = file_read(path, 1 << 16, &before, &n_before, &missing) == DDPM_OK;
-    *same = there && n_before == n_now && !memcmp(before, now, n_now);
-    const ddpm_status st = *same ? DDPM_OK : file_replace(path, now, n_now, e);
-    mem_free(before);
-    mem_free(now);
-    return st;
-}
-
-static ddpm_status list_todo(job *j, bool same, err *e)
-{
-    const int64_t count = j->config->sample.count;
-    char path[PATH_CAP];
-    TRY(mem_array(&j->todo, (size_t)count, sizeof *j->todo, "list of pictures", e));
-    for (int64_t id = 0; id < count; id++) {
-        TRY(picture_path(j->out, id, path, e));
-        if (same && path_exists(path)) continue;
-        if (!same && unlink(path) && errno != ENOENT) return err_errno(e, DDPM_EIO, errno, "%s: cannot replace", path);
-        j->todo[j->n_todo++] = id;
-    }
-    return DDPM_OK;
-}
+/* ---- drawing ---- */
 
 /* A batch in the making is given up when it is no longer wanted, or could not be written. */
 static bool tick(void *context, int done, int total)
@@ -118,14 +148,20 @@ static bool tick(void *context, int done, int total)
     return interrupt_stop() != 0 || picture_writer_status(j->writer) != DDPM_OK;
 }
 
+/* The next batch into j->ids; 0: all are drawn. */
+static int next_batch(job *j)
+{
+    int n = 0;
+    for (; n < j->batch && j->next < j->config->sample.count; j->next++)
+        if (!sample_folder_has(&j->folder, j->next)) j->ids[n++] = j->next;
+    return n;
+}
+
 static ddpm_status draw_batches(job *j, err *e)
 {
-    while (j->drawn < j->n_todo) {
-        const int64_t left = j->n_todo - j->drawn, *ids = j->todo + j->drawn;
-        const int n = left < j->batch ? (int)left : j->batch;
-        TRY(generator_run_bytes(j->g, ids, n, j->pixels, e));
-        TRY(picture_writer_push(j->writer, ids, n, j->pixels, e));
-        j->drawn += n;
+    for (int n; (n = next_batch(j)) > 0; j->drawn += n) {
+        TRY(generator_run_bytes(j->g, j->ids, n, j->pixels, e));
+        TRY(picture_writer_push(j->writer, j->ids, n, j->pixels, e));
     }
     return DDPM_OK;
 }
@@ -145,26 +181,29 @@ static ddpm_status draw_all(job *j, err *e)
                    (long long)(j->n_todo - j->drawn));
 }
 
-static ddpm_status write_grid(const job *j, err *e)
+/* The first pictures, as many as fit on one. */
+static ddpm_status write_grid(job *j, err *e)
 {
-    const int n = j->config->sample.count < GRID_MAX ? j->config->sample.count : GRID_MAX;
     const int shape[3] = {j->h, j->w, j->c};
-    const int columns = j->config->sample.grid ? j->config->sample.grid : (int)ceil(sqrt((double)n));
+    const int n = j->config->sample.count < OVERVIEW_MAX ? j->config->sample.count : OVERVIEW_MAX;
     const size_t d = (size_t)j->h * (size_t)j->w * (size_t)j->c;
+    int columns = j->config->sample.grid;
     char path[PATH_CAP];
     uint8_t *tiles = NULL;
     image grid = {0};
     ddpm_status st = DDPM_OK;
-    TRY_GOTO(mem_array(&tiles, (size_t)n, d, "overview", e));
-    for (int i = 0; i < n; i++) {
+    j->tiles = image_grid_tiles(n, shape, &columns);
+    if (j->tiles == 0) return DDPM_OK;
+    TRY_GOTO(mem_array(&tiles, (size_t)j->tiles, d, "overview", e));
+    for (int i = 0; i < j->tiles; i++) {
         image one = {0};
-        TRY_GOTO(picture_path(j->out, i, path, e));
+        TRY_GOTO(picture_path(j->folder.path, i, path, e));
         TRY_GOTO(image_load(path, &one, e));
         if (one.h == j->h && one.w == j->w && one.c == j->c) memcpy(tiles + (size_t)i * d, one.pixel, d);
         image_free(&one);
     }
-    TRY_GOTO(image_grid(tiles, n, shape, columns, &grid, e));
-    TRY_GOTO(path_join(path, j->out, "grid.png", e));
+    TRY_GOTO(image_grid(tiles, j->tiles, shape, columns, &grid, e));
+    TRY_GOTO(path_join(path, j->folder.path, "grid.png", e));
     TRY_GOTO(image_write_png(path, &grid, e));
 done:
     mem_free(tiles);
@@ -172,47 +211,104 @@ done:
     return st;
 }
 
-static ddpm_status prepare(const cli_args *args, job *j, err *e)
+/* ---- setting up ---- */
+
+/* Of a checkpoint: the weights that the last step left lie beside their average; a run without one has only them. */
+static ddpm_status load_raw_weights(job *j, const char *checkpoint, err *e)
+{
+    char raw[PATH_CAP], state[PATH_CAP];
+    TRY(path_join(raw, checkpoint, "training/weights.safetensors", e));
+    TRY(path_join(state, checkpoint, "training/state.json", e));
+    if (path_exists(raw)) return params_load(j->m->store, ARENA_PARAM, raw, NULL, e);
+    if (path_exists(state)) return DDPM_OK;
+    return err_set(e, DDPM_EINVAL, "%s: no training/weights.safetensors there, so only weights=ema can be had",
+                   checkpoint);
+}
+
+static ddpm_status load_weights(const char *path, job *j, notes *remarks, err *e)
+{
+    pipeline p;
+    if (strcmp(j->config->sample.weights, "raw") != 0) return model_load(j->be, path, &j->m, remarks, e);
+    TRY(pipeline_find(path, &p, remarks, e));
+    TRY(model_load(j->be, p.root, &j->m, NULL, e)); /* both from one checkpoint, also while a run saves others */
+    return load_raw_weights(j, p.root, e);
+}
+
+static ddpm_status load_model(const char *path, job *j, err *e)
 {
     notes remarks = {.text = ""};
+    TRY(load_weights(path, j, &remarks, e));
+    if (remarks.text[0]) printf("%s: %s\n", path, remarks.text);
+    return DDPM_OK;
+}
+
+static ddpm_status open_folder(const cli_args *args, job *j, const generator_spec *s, err *e)
+{
+    sample_folder_spec spec = {.path = j->config->sample.out, .h = j->h, .w = j->w, .c = j->c};
+    char out[PATH_CAP], *description;
+    size_t size;
+    if (!spec.path[0]) TRY(sample_folder_default(args->argument[0], out, e));
+    if (!spec.path[0]) spec.path = out;
+    spec.count = j->config->sample.count;
+    spec.overwrite = cli_may_overwrite(args);
+    TRY(describe(j, s, &description, &size, e));
+    TRY(sample_folder_open(&j->folder, &spec, description, size, e));
+    j->n_todo = j->config->sample.count - j->folder.n_done;
+    return DDPM_OK;
+}
+
+/* No picture that is there is touched before everything that can fail has been done. */
+static ddpm_status prepare(const cli_args *args, job *j, err *e)
+{
     backend_spec device;
     plan_files files;
-    bool same;
     TRY(interrupt_install(e));
     TRY(recipe_backend(&args->config, NULL, &files, &device, e));
     TRY(backend_create(&device, &j->be, e));
     if (j->be->remark) printf("device: %s\n", j->be->remark);
-    TRY(model_load(j->be, args->argument[0], &j->m, &remarks, e));
-    if (remarks.text[0]) printf("%s: %s\n", args->argument[0], remarks.text);
+    TRY(load_model(args->argument[0], j, e));
     const generator_spec spec = recipe_generator(j->config, j->m, ARENA_PARAM);
     j->h = spec.h, j->w = spec.w, j->c = j->m->net.unet.in_channels, j->batch = spec.batch;
     TRY(generator_create(j->m, &spec, &j->g, e));
-    TRY(choose_folder(args, j, e));
-    TRY(picture_writer_create(
-        &(picture_writer_spec){.folder = j->out, .batch = j->batch, .h = j->h, .w = j->w, .c = j->c}, &j->writer, e));
-    TRY(check_folder(j, &spec, &same, e));
-    TRY(list_todo(j, same, e));
-    const size_t values = (size_t)j->batch * (size_t)j->h * (size_t)j->w * (size_t)j->c;
-    TRY(mem_array(&j->pixels, values, 1, "pictures", e));
-    return j->n_todo ? generator_allocate(j->g, e) : DDPM_OK;
+    TRY(open_folder(args, j, &spec, e));
+    if (j->n_todo) TRY(generator_allocate(j->g, e));
+    const picture_writer_spec writing = {.folder = j->folder.path, .batch = j->batch, .h = j->h, .w = j->w, .c = j->c};
+    TRY(picture_writer_create(&writing, &j->writer, e));
+    TRY(mem_array(&j->ids, (size_t)j->batch, sizeof *j->ids, "pictures", e));
+    TRY(mem_array(&j->pixels, (size_t)j->batch * (size_t)j->h * (size_t)j->w, (size_t)j->c, "pictures", e));
+    return sample_folder_begin(&j->folder, e);
+}
+
+static void say_done(const job *j)
+{
+    const int count = j->config->sample.count;
+    printf("%s: %d pictures (%lld new)", j->folder.path, count, (long long)j->n_todo);
+    if (j->tiles == 0)
+        printf("; they are too large for an overview\n");
+    else if (j->tiles < count && j->tiles < OVERVIEW_MAX)
+        printf(" and grid.png, which has room for %d\n", j->tiles);
+    else
+        printf(" and grid.png\n");
 }
 
 ddpm_status cmd_sample(const cli_args *args, err *e)
 {
-    job j = {.config = &args->config};
+    job j = {.config = &args->config, .folder = {.lock = FOLDER_LOCK_NONE}};
     ddpm_status st = DDPM_OK;
     TRY_GOTO(prepare(args, &j, e));
     TRY_GOTO(draw_all(&j, e));
     TRY_GOTO(write_grid(&j, e));
+    TRY_GOTO(dir_sync_all(j.folder.path, e)); /* pictures are not fsynced one by one */
     if (j.bar.out) progress_end(&j.bar);
-    printf("%s: %d pictures (%lld new) and grid.png\n", j.out, j.config->sample.count, (long long)j.n_todo);
+    say_done(&j);
 done:
     if (st != DDPM_OK && j.bar.out) progress_end(&j.bar);
     picture_writer_destroy(j.writer);
     generator_destroy(j.g);
     model_destroy(j.m);
     backend_destroy(j.be);
-    mem_free(j.todo);
+    mem_free(j.ids);
     mem_free(j.pixels);
+    sample_folder_close(&j.folder);
     return st;
 }

@@ -34,10 +34,24 @@ struct picture_writer {
     err why;
 };
 
+void picture_name(int64_t id, char out[PICTURE_NAME]) { (void)snprintf(out, PICTURE_NAME, "%06" PRId64 ".png", id); }
+
+int64_t picture_id(const char *name)
+{
+    enum { DIGITS = 18 }; /* of any number that fits */
+    char again[PICTURE_NAME];
+    int64_t id = 0;
+    const size_t digits = strspn(name, "0123456789");
+    if (digits == 0 || digits > DIGITS) return -1;
+    for (size_t i = 0; i < digits; i++) id = 10 * id + (name[i] - '0');
+    picture_name(id, again);
+    return strcmp(name, again) ? -1 : id;
+}
+
 ddpm_status picture_path(const char *folder, int64_t id, char *out, err *e)
 {
-    char name[32];
-    (void)snprintf(name, sizeof name, "%06" PRId64 ".png", id);
+    char name[PICTURE_NAME];
+    picture_name(id, name);
     return path_join(out, folder, name, e);
 }
 

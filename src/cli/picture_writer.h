@@ -34,6 +34,9 @@ ddpm_status picture_writer_status(picture_writer *w);
 /* Wait until all is written and the thread has ended; may be called again. */
 DDPM_MUST_CHECK ddpm_status picture_writer_finish(picture_writer *w, err *e);
 
+enum { PICTURE_NAME = 32 };                            /* bytes of a picture's name, with the final 0 */
+void picture_name(int64_t id, char out[PICTURE_NAME]); /* "000042.png" */
+int64_t picture_id(const char *name);                  /* and back; -1: no picture is called that */
 /* The file of picture `id`, folder/000042.png, into out[PATH_CAP]. */
 DDPM_MUST_CHECK ddpm_status picture_path(const char *folder, int64_t id, char *out, err *e);
 

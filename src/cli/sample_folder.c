@@ -1,0 +1,326 @@
+#include "cli/sample_folder.h"
+
+#include "cli/interrupt.h"
+#include "cli/picture_writer.h"
+#include "core/mem.h"
+#include "data/image.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DESCRIPTION "sampling.json"
+#define OVERVIEW    "grid.png"
+#define INSTEAD     "give another out=, or overwrite=true to replace the pictures"
+
+enum { DESCRIPTION_BYTES = 1 << 16, DIFFERENCES = 3, MANY = 10000 };
+
+/* ---- where ---- */
+
+/* Does a path component begin here that is called as checkpoints are, step_ and digits? */
+static bool is_checkpoint_name(const char *name)
+{
+    static const char prefix[] = "step_";
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0) return false;
+    const size_t digits = strspn(name + sizeof prefix - 1, "0123456789");
+    const char end = name[sizeof prefix - 1 + digits];
+    return digits > 0 && (end == '\0' || end == '/');
+}
+
+static bool cut_last(char *path, const char *name)
+{
+    char *slash = strrchr(path, '/');
+    if (!slash || slash == path || (name ? strcmp(slash + 1, name) != 0 : !is_checkpoint_name(slash + 1))) return false;
+    *slash = '\0';
+    return true;
+}
+
+/* A run's folder of checkpoints, and not a run or a model that is called so. */
+static bool is_ckpt(const char *path)
+{
+    static const char *const others[] = {"ckpt", "config.json", "unet"};
+    char inside[PATH_CAP];
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (path_join(inside, path, others[i], NULL) != DDPM_OK || path_exists(inside)) return false;
+    return true;
+}
+
+ddpm_status sample_folder_default(const char *model, char out[PATH_CAP], err *e)
+{
+    char real[PATH_MAX];
+    const bool found = realpath(model, real) != NULL, checkpoint = found && cut_last(real, NULL);
+    if (found && (checkpoint || is_ckpt(real)) && cut_last(real, "ckpt")) return path_join(out, real, "samples", e);
+    return path_join(out, model, "samples", e);
+}
+
+/* `path` without links, as far as it exists. */
+static ddpm_status resolve(const char *path, char out[PATH_CAP], err *e)
+{
+    char head[PATH_CAP], real[PATH_MAX];
+    (void)snprintf(head, sizeof head, "%s", path);
+    while (!realpath(head[0] ? head : ".", real)) {
+        char *slash = strrchr(head, '/');
+        if (!head[0] || !strcmp(head, "/")) return path_join(out, head, path, e);
+        if (slash == head) slash++; /* the root stays */
+        *(slash ? slash : head) = '\0';
+    }
+    const char *rest = path + strlen(head);
+    return path_join(out, real, rest + strspn(rest, "/"), e);
+}
+
+/* Checkpoints are removed when newer ones are there, and what lies in them with them. */
+static ddpm_status refuse_checkpoint(const char *path, err *e)
+{
+    static const char within[] = "/ckpt/";
+    char real[PATH_CAP];
+    TRY(resolve(path, real, e));
+    for (const char *at = real; (at = strstr(at, within)) != NULL; at++)
+        if (is_checkpoint_name(at + sizeof within - 1))
+            return err_set(e, DDPM_EINVAL,
+                           "%s: lies within a checkpoint, with which it would be removed; give another out=", path);
+    return DDPM_OK;
+}
+
+/* ---- what is there ---- */
+
+typedef struct survey {
+    int64_t pictures, least; /* how many, whatever their description; the lowest of them */
+    bool overview, description;
+} survey;
+
+/* One name at a time; anything but DDPM_OK ends the walk. */
+typedef ddpm_status visitor(sample_folder *f, const struct dirent *entry, void *context, err *e);
+
+static ddpm_status walk(sample_folder *f, visitor *visit, void *context, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    DIR *d = opendir(f->path);
+    if (!d) return err_errno(e, DDPM_EIO, errno, "%s: cannot open the folder", f->path);
+    for (const struct dirent *entry = readdir(d); entry && st == DDPM_OK; entry = readdir(d)) {
+        st = visit(f, entry, context, e);
+        if (st == DDPM_OK && interrupt_stop() != 0)
+            st = err_set(e, DDPM_ESAVED, "%s: stopped while looking through it; the same command goes on", f->path);
+    }
+    closedir(d);
+    return st;
+}
+
+/* Only files, and links, are read, replaced or removed. */
+static ddpm_status expect_file(const sample_folder *f, const struct dirent *entry, err *e)
+{
+    char path[PATH_CAP];
+    struct stat info;
+    if (entry->d_type == DT_REG || entry->d_type == DT_LNK) return DDPM_OK;
+    TRY(path_join(path, f->path, entry->d_name, e));
+    if (lstat(path, &info) || S_ISREG(info.st_mode) || S_ISLNK(info.st_mode)) return DDPM_OK;
+    return err_set(e, DDPM_EIO, "%s: not a file, and one is to be written there; give another out=", path);
+}
+
+static ddpm_status count_one(sample_folder *f, const struct dirent *entry, void *context, err *e)
+{
+    survey *s = context;
+    const int64_t id = picture_id(entry->d_name);
+    const bool overview = !strcmp(entry->d_name, OVERVIEW), description = !strcmp(entry->d_name, DESCRIPTION);
+    if (id < 0 && !overview && !description) return DDPM_OK;
+    TRY(expect_file(f, entry, e));
+    if (id >= 0 && (s->pictures++ == 0 || id < s->least)) s->least = id;
+    s->overview |= overview;
+    s->description |= description;
+    return DDPM_OK;
+}
+
+/* ---- what it was made from ---- */
+
+static void say_value(const json_t *v, char text[80])
+{
+    char *dump = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
+    (void)snprintf(text, 80, "%.79s", dump ? dump : "not given");
+    free(dump);
+}
+
+/* "seed 0, not 1; num_inference_steps 10, not 20": what was, and what is asked for. */
+static int list_differences(const json_t *was, json_t *now, char *text, size_t cap)
+{
+    const char *key;
+    json_t *value;
+    int n = 0;
+    json_object_foreach(now, key, value)
+    {
+        char before[80], after[80];
+        const json_t *old = json_object_get(was, key);
+        if (json_equal(old, value)) continue;
+        if (json_is_object(value) && json_is_object(old)) {
+            n += list_differences(old, value, text, cap);
+            continue;
+        }
+        const size_t used = strlen(text);
+        say_value(old, before);
+        say_value(value, after);
+        if (n++ < DIFFERENCES)
+            (void)snprintf(text + used, cap - used, "%s%s %s, not %s", used ? "; " : "", key, before, after);
+    }
+    return n;
+}
+
+/* Is what sampling.json says what is asked for?  *why says what is not: "seed 0, not 1". */
+static ddpm_status compare(const sample_folder *f, bool *same, char *why, size_t cap, err *e)
+{
+    char path[PATH_CAP], *text = NULL;
+    size_t size;
+    err unread = {0};
+    *why = '\0';
+    TRY(path_join(path, f->path, DESCRIPTION, e));
+    const ddpm_status st = file_read(path, DESCRIPTION_BYTES, &text, &size, &unread);
+    if (st == DDPM_ENOMEM || st == DDPM_EIO) return err_set(e, st, "%s", unread.text);
+    *same = st == DDPM_OK && size == f->description_size && !memcmp(text, f->description, size);
+    json_t *was = st == DDPM_OK ? json_loads(text, 0, NULL) : NULL, *now = json_loads(f->description, 0, NULL);
+    const bool ours = json_is_string(json_object_get(was, "weights"));
+    if (!ours)
+        (void)snprintf(why, cap, "was not written by ddpm sample");
+    else if (!json_equal(json_object_get(was, "format"), json_object_get(now, "format")))
+        (void)snprintf(why, cap, "written by another version of this program");
+    else if (!*same && list_differences(was, now, why, cap) == 0)
+        (void)snprintf(why, cap, "says more than this version knows of");
+    json_decref(was);
+    json_decref(now);
+    mem_free(text);
+    return DDPM_OK;
+}
+
+/* Nothing of another description may be there, unless it is to be replaced. */
+static ddpm_status look(sample_folder *f, survey *s, err *e)
+{
+    char why[300];
+    *s = (survey){0};
+    TRY(walk(f, count_one, s, e));
+    f->described = false;
+    if (s->description) TRY(compare(f, &f->described, why, sizeof why, e));
+    if (f->described || f->spec.overwrite) return DDPM_OK;
+    if (s->description) return err_set(e, DDPM_EINVAL, "%s/" DESCRIPTION ": %s; " INSTEAD, f->path, why);
+    if (s->pictures == 0 && !s->overview) return DDPM_OK;
+    char name[PATH_CAP] = OVERVIEW;
+    if (s->pictures > 0) picture_name(s->least, name);
+    return err_set(e, DDPM_EINVAL, "%s/%s: no " DESCRIPTION " says what it was made from; " INSTEAD, f->path, name);
+}
+
+/* ---- which pictures are done ---- */
+
+/* What goes on the overview is unpacked there, and so here. */
+static bool is_whole(const sample_folder *f, int64_t id, const char *path)
+{
+    const sample_folder_spec *s = &f->spec;
+    image one;
+    if (!image_png_is_whole(path, s->h, s->w, s->c)) return false;
+    if (id >= OVERVIEW_MAX) return true;
+    const bool good = image_load(path, &one, NULL) == DDPM_OK;
+    if (good) image_free(&one);
+    return good;
+}
+
+static ddpm_status check_one(sample_folder *f, const struct dirent *entry, void *context, err *e)
+{
+    const int64_t id = picture_id(entry->d_name);
+    char path[PATH_CAP];
+    (void)context;
+    if (id < 0 || id >= f->spec.count) return DDPM_OK;
+    TRY(path_join(path, f->path, entry->d_name, e));
+    if (!is_whole(f, id, path) || sample_folder_has(f, id)) return DDPM_OK;
+    f->done[id / 8] = (uint8_t)(f->done[id / 8] | 1 << id % 8);
+    f->n_done++;
+    return DDPM_OK;
+}
+
+bool sample_folder_has(const sample_folder *f, int64_t id) { return f->done[id / 8] >> id % 8 & 1; }
+
+static ddpm_status sweep_one(sample_folder *f, const struct dirent *entry, void *context, err *e)
+{
+    char path[PATH_CAP];
+    (void)context;
+    if (!file_is_leftover(entry->d_name)) return DDPM_OK;
+    TRY(path_join(path, f->path, entry->d_name, e));
+    (void)unlink(path); /* or it stays, and is in nobody's way */
+    return DDPM_OK;
+}
+
+static ddpm_status take_stock(sample_folder *f, err *e)
+{
+    survey s;
+    TRY(folder_lock_take(&f->lock, f->path, "sampling", e));
+    TRY(look(f, &s, e));
+    if (access(f->path, W_OK | X_OK)) return err_errno(e, DDPM_EIO, errno, "%s: cannot write there", f->path);
+    TRY(walk(f, sweep_one, NULL, e));
+    TRY(mem_array(&f->done, (size_t)f->spec.count / 8 + 1, 1, "list of pictures", e));
+    if (!f->described) return DDPM_OK;
+    if (s.pictures > MANY) printf("%s: looking through %lld pictures\n", f->path, (long long)s.pictures);
+    (void)fflush(stdout);
+    return walk(f, check_one, NULL, e);
+}
+
+/* ---- from outside ---- */
+
+ddpm_status sample_folder_open(sample_folder *f, const sample_folder_spec *spec, char *description, size_t size, err *e)
+{
+    char lock[PATH_CAP];
+    survey s;
+    *f = (sample_folder){.lock = FOLDER_LOCK_NONE, .description = description, .description_size = size, .spec = *spec};
+    if (strlen(spec->path) + FILE_TEMPORARY >= PATH_CAP)
+        return err_set(e, DDPM_EINVAL, "path too long: %.80s... (at most %d bytes, and room for the pictures' names)",
+                       spec->path, PATH_CAP - 1);
+    strcpy(f->path, spec->path);
+    f->spec.path = f->path;
+    TRY(refuse_checkpoint(f->path, e));
+    TRY(path_join(lock, f->path, FOLDER_LOCK_FILE, e));
+    if (path_is_dir(f->path) && !path_exists(lock)) TRY(look(f, &s, e)); /* what is refused is left as it is */
+    TRY(dir_make(f->path, e));
+    return take_stock(f, e);
+}
+
+static ddpm_status remove_one(sample_folder *f, const struct dirent *entry, void *context, err *e)
+{
+    int64_t *removed = context;
+    char path[PATH_CAP];
+    if (picture_id(entry->d_name) < 0 && strcmp(entry->d_name, OVERVIEW) != 0) return DDPM_OK;
+    TRY(path_join(path, f->path, entry->d_name, e));
+    if (unlink(path) && errno != ENOENT) return err_errno(e, DDPM_EIO, errno, "%s: cannot remove", path);
+    ++*removed;
+    return DDPM_OK;
+}
+
+/* The disk is told of each stage before the next begins: a power loss between them is as harmless as a kill. */
+static ddpm_status remove_pictures(sample_folder *f, const char *description, err *e)
+{
+    int64_t removed;
+    if (unlink(description) && errno != ENOENT) return err_errno(e, DDPM_EIO, errno, "%s: cannot remove", description);
+    TRY(dir_sync(f->path, e));
+    do { /* a walk may miss names while others are removed */
+        removed = 0;
+        TRY(walk(f, remove_one, &removed, e));
+    } while (removed > 0);
+    return dir_sync(f->path, e);
+}
+
+ddpm_status sample_folder_begin(sample_folder *f, err *e)
+{
+    char path[PATH_CAP];
+    if (f->described) return DDPM_OK;
+    TRY(path_join(path, f->path, DESCRIPTION, e));
+    TRY(remove_pictures(f, path, e));
+    TRY(file_replace(path, f->description, f->description_size, e));
+    TRY(dir_sync(f->path, e));
+    f->described = true;
+    return DDPM_OK;
+}
+
+void sample_folder_close(sample_folder *f)
+{
+    folder_lock_release(&f->lock);
+    free(f->description);
+    mem_free(f->done);
+    *f = (sample_folder){.lock = FOLDER_LOCK_NONE};
+}
