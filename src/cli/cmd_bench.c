@@ -1,12 +1,16 @@
 /* cmd_bench.c - ddpm bench: how fast a configuration trains, samples and reads its images on this machine. */
 #include "cli/bench_cli.h"
+#include "cli/output.h"
 #include "core/clock.h"
+#include "core/mem.h"
 #include "core/process.h"
 #include "core/threads.h"
+#include "io/atomic_dir.h"
 #include "train/fit.h"
 
 #include <commit.h> /* made by the build */
-#include <libgen.h>
+#include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -274,6 +278,30 @@ done:
 
 /* ---- weights: what a rival begins with ----------------------------------------------------------------- */
 
+/* An older pipeline is exchanged for the new one in a moment, once that is whole. */
+static ddpm_status replace_pipeline(const model *m, const char *dir, err *e)
+{
+    char real[PATH_MAX];
+    atomic_dir t = {.path = ""};
+    ddpm_status st = DDPM_OK;
+    if (!realpath(dir, real)) return err_errno(e, DDPM_EIO, errno, "%s: cannot find the folder", dir);
+    char *slash = strrchr(real, '/');
+    *slash = '\0';
+    TRY_GOTO(atomic_dir_begin(&t, slash == real ? "/" : real, slash + 1, e));
+    TRY_GOTO(model_save(m, ARENA_PARAM, t.path, e));
+    TRY_GOTO(atomic_dir_commit(&t, e));
+done:
+    atomic_dir_abort(&t);
+    return st;
+}
+
+static ddpm_status save_pipeline(const model *m, const char *dir, bool replace, err *e)
+{
+    if (replace) return replace_pipeline(m, dir, e);
+    TRY(dir_make(dir, e));
+    return model_save(m, ARENA_PARAM, dir, e);
+}
+
 static ddpm_status run_weights(bench_job *b, err *e)
 {
     const ddpm_config *c = &b->config;
@@ -281,14 +309,15 @@ static ddpm_status run_weights(bench_job *b, err *e)
     notes remarks = {.text = ""};
     image_shape shape = {0};
     char file[PATH_CAP];
+    bool replace;
     ddpm_status st = DDPM_OK;
     if (!c->bench.save[0]) return err_set(e, DDPM_EINVAL, "ddpm bench weights: save=FOLDER is missing");
+    TRY_GOTO(output_check_pipeline(c->bench.save, "save", cli_may_overwrite(b->args), &replace, e));
     TRY_GOTO(bench_shape(c, b->be, &shape, e));
     TRY_GOTO(recipe_model(c, b->be, shape, &m, &remarks, e));
     TRY_GOTO(params_allocate(m->store, false, false, e));
     TRY_GOTO(recipe_weights(c, m, file, &remarks, e));
-    TRY_GOTO(dir_make(c->bench.save, e));
-    TRY_GOTO(model_save(m, ARENA_PARAM, c->bench.save, e));
+    TRY_GOTO(save_pipeline(m, c->bench.save, replace, e));
     json_out_int(&b->json, "parameters", m->store->values);
     bench_say(b, "%lld parameters in %s\n", (long long)m->store->values, c->bench.save);
 done:
@@ -352,14 +381,24 @@ static void describe(bench_job *b)
     if (b->be->remark) bench_say(b, "%-14s %s\n", "note", b->be->remark);
 }
 
-/* Half a minute of measuring should not end with this. */
-static ddpm_status check_output(const char *path, err *e)
+static bool is_result(const char *path)
 {
-    char folder[PATH_CAP];
+    enum { MOST = 1 << 26 };
+    static const char first[] = "{\n  \"benchmark\": ";
+    char *text;
+    size_t size;
+    if (file_read(path, MOST, &text, &size, NULL) != DDPM_OK) return false;
+    const bool ours = !strncmp(text, first, sizeof first - 1);
+    mem_free(text);
+    return ours;
+}
+
+/* Half a minute of measuring should not end with this. */
+static ddpm_status check_output(const bench_job *b, err *e)
+{
+    const char *path = b->config.bench.json;
     if (!path[0] || !strcmp(path, "-")) return DDPM_OK;
-    (void)snprintf(folder, sizeof folder, "%s", path);
-    if (access(dirname(folder), W_OK | X_OK) == 0 && !path_is_dir(path)) return DDPM_OK;
-    return err_set(e, DDPM_EIO, "%s: cannot be written there", path);
+    return output_check(path, "json", is_result, cli_may_overwrite(b->args), e);
 }
 
 static ddpm_status write_json(bench_job *b, err *e)
@@ -386,7 +425,7 @@ static ddpm_status choose(bench_job *b, int *kind, err *e)
         return err_set(e, DDPM_EINVAL, "ddpm bench: no '%.40s'; there are train, sample, ops, data and weights", name);
     if (b->config.bench.serve && !kinds[*kind].serves)
         return err_set(e, DDPM_EINVAL, "ddpm bench %s: serve=true is for train and sample", name);
-    return check_output(b->config.bench.json, e);
+    return check_output(b, e);
 }
 
 static bool is_config_file(const char *path)
@@ -404,7 +443,7 @@ static bench_job begin(const cli_args *args)
         (void)snprintf(b.config.model.init_from, sizeof b.config.model.init_from, "%s", path);
     }
     b.limits = (bench_limits){b.config.bench.warmup, b.config.bench.rounds, b.config.bench.seconds};
-    b.quiet = b.config.bench.serve || !strcmp(b.config.bench.json, "-");
+    b.quiet = b.config.bench.serve || !strcmp(b.config.bench.json, "-") || output_is_stdout(b.config.bench.json);
     return b;
 }
 

@@ -1,7 +1,26 @@
 /* cmd_noise.c - ddpm noise: what the forward process does to a picture. */
 #include "cli/cli.h"
+#include "cli/output.h"
 #include "diffusion/noising.h"
 #include "train/recipe.h"
+
+#include <sys/stat.h>
+
+#define SOFTWARE "ddpm noise" /* by which a strip is known again */
+
+static bool is_strip(const char *path) { return image_png_is_by(path, SOFTWARE); }
+
+static ddpm_status check_output(const cli_args *args, err *e)
+{
+    const char *out = args->config.noise.out;
+    const bool overwrite = cli_may_overwrite(args);
+    struct stat picture, strip;
+    TRY(output_check(out, "out", is_strip, overwrite, e));
+    const bool same = !stat(args->argument[0], &picture) && !stat(out, &strip) && picture.st_dev == strip.st_dev &&
+                      picture.st_ino == strip.st_ino;
+    if (!same || overwrite) return DDPM_OK;
+    return err_set(e, DDPM_EINVAL, "%s: is the picture itself; give another out=, or overwrite=true", out);
+}
 
 /* The timesteps asked for; where none are, the default ones, which are of 1000, as shares of another T. */
 static config_ints timesteps(const ddpm_config *c)
@@ -23,10 +42,12 @@ ddpm_status cmd_noise(const cli_args *args, err *e)
     const config_ints t = timesteps(c);
     image x0 = {0}, strip = {0};
     ddpm_status st = DDPM_OK;
+    const bool quiet = output_is_stdout(c->noise.out);
+    TRY_GOTO(check_output(args, e));
     TRY_GOTO(image_load(args->argument[0], &x0, e));
     TRY_GOTO(noising_strip(&x0, &scheduler, t.item, t.count, (uint64_t)c->noise.seed, &strip, e));
-    TRY_GOTO(image_write_png(c->noise.out, &strip, e));
-    printf("%s: %d pictures of %dx%d\n", c->noise.out, t.count, x0.w, x0.h);
+    TRY_GOTO(image_write_png_by(c->noise.out, &strip, SOFTWARE, e));
+    if (!quiet) printf("%s: %d pictures of %dx%d\n", c->noise.out, t.count, x0.w, x0.h);
 done:
     image_free(&x0);
     image_free(&strip);

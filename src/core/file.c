@@ -104,7 +104,7 @@ static ddpm_status find_target(const char *path, char real[PATH_CAP], bool *stre
     struct stat info, end;
     const bool there = stat(path, &info) == 0;
     *stream = there && !S_ISREG(info.st_mode);
-    if (*stream && S_ISDIR(info.st_mode)) return err_errno(e, DDPM_EIO, EISDIR, "%s: cannot write", path);
+    if (*stream && S_ISDIR(info.st_mode)) return err_errno(e, DDPM_EIO, EISDIR, "%s: cannot be written there", path);
     TRY(follow(path, real, e));
     if (there && (stat(real, &end) || !same_file(&info, &end))) *stream = true;
     if (*stream) strcpy(real, path);
@@ -213,6 +213,20 @@ ddpm_status file_replace(const char *path, const void *bytes, size_t size, err *
 ddpm_status file_replace_lazily(const char *path, const void *bytes, size_t size, err *e)
 {
     return replace(path, &(content){bytes, size, false}, e);
+}
+
+ddpm_status file_writable(const char *path, err *e)
+{
+    char real[PATH_CAP];
+    bool stream;
+    TRY(find_target(path, real, &stream, e));
+    if (!stream) {
+        char *slash = strrchr(real, '/');
+        strcpy(slash == real ? real + 1 : slash ? slash : real, slash ? "" : "."); /* its folder */
+    }
+    if (access(real, stream ? W_OK : W_OK | X_OK))
+        return err_errno(e, DDPM_EIO, errno, "%s: cannot be written there", path);
+    return DDPM_OK;
 }
 
 /* ---- folders ---- */

@@ -27,6 +27,9 @@ DDPM_MUST_CHECK ddpm_status file_replace(const char *path, const void *bytes, si
 /* The same without fsync, for what is cheap to make again: after a power loss the file may be empty or cut short. */
 DDPM_MUST_CHECK ddpm_status file_replace_lazily(const char *path, const void *bytes, size_t size, err *e);
 
+/* Could file_replace() write there now, as far as that can be known without doing it?  DDPM_EIO: no, and why. */
+DDPM_MUST_CHECK ddpm_status file_writable(const char *path, err *e);
+
 /* Is a file of this name, without its folder, a temporary one of the two above whose process is gone? */
 bool file_is_leftover(const char *name);
 

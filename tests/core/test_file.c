@@ -170,7 +170,7 @@ Test(file, a_folder_is_no_file)
     cr_assert_eq(mkdir(in_folder("d"), 0777), 0);
     for (int k = 0; k < WRITERS; k++) {
         cr_expect_eq(writers[k](in_folder("d"), "x", 1, &why), DDPM_EIO);
-        cr_expect_not_null(strstr(why.text, "/d: cannot write: Is a directory"), "%s", why.text);
+        cr_expect_not_null(strstr(why.text, "/d: cannot be written there: Is a directory"), "%s", why.text);
         cr_expect_eq(writers[k](in_folder("none/x"), "x", 1, &why), DDPM_EIO);
         cr_expect_not_null(strstr(why.text, "none/x: cannot create: No such file"), "%s", why.text);
     }
@@ -190,6 +190,22 @@ Test(file, a_failure_keeps_the_old_file_and_leaves_no_temporary_one)
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     expect_text("a", "old");
     cr_expect_eq(entries(), 1);
+}
+
+Test(file, whether_it_can_be_written_is_known_beforehand)
+{
+    put(file_replace, "a", "old");
+    cr_assert_eq(symlink("a", in_folder("link")), 0);
+    static const char *const good[] = {"a", "link", "new"}, *const bad[] = {"none/x", ".", "a/x"};
+    for (int i = 0; i < 3; i++) {
+        cr_expect_eq(file_writable(in_folder(good[i]), &why), DDPM_OK, "%s: %s", good[i], why.text);
+        cr_expect_eq(file_writable(in_folder(bad[i]), &why), DDPM_EIO, "%s", bad[i]);
+        cr_expect_not_null(strstr(why.text, bad[i]), "%s", why.text);
+    }
+    cr_expect_eq(file_writable("/dev/null", &why), DDPM_OK);
+    cr_expect_eq(file_writable("here", &why), DDPM_OK);
+    cr_expect_eq(file_writable("/here", &why), access("/", W_OK) ? DDPM_EIO : DDPM_OK);
+    cr_expect_eq(entries(), 2);
 }
 
 /* A name of 255 bytes leaves no room for a longer one beside it. */

@@ -1,0 +1,60 @@
+#include "cli/output.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+ddpm_status output_check(const char *path, const char *option, output_is_ours *ours, bool overwrite, err *e)
+{
+    struct stat info;
+    TRY(file_writable(path, e));
+    if (overwrite || stat(path, &info) || !S_ISREG(info.st_mode) || info.st_size == 0 || ours(path)) return DDPM_OK;
+    return err_set(e, DDPM_EINVAL,
+                   "%s: is there and was not written by this command; give another %s=, or overwrite=true", path,
+                   option);
+}
+
+bool output_is_stdout(const char *path)
+{
+    struct stat file, out;
+    return !stat(path, &file) && !fstat(STDOUT_FILENO, &out) && file.st_dev == out.st_dev &&
+           file.st_ino == out.st_ino && !S_ISDIR(file.st_mode);
+}
+
+static bool is_part_of_pipeline(const char *name)
+{
+    static const char *const parts[] = {"model_index.json", "unet", "scheduler", "training"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!strcmp(name, parts[i])) return true;
+    return false;
+}
+
+static ddpm_status judge_entry(const char *path, const char *name, const char *option, bool overwrite, err *e)
+{
+    if (!overwrite)
+        return err_set(e, DDPM_EINVAL, "%s: is not empty (%s); give another %s=, or overwrite=true", path, name,
+                       option);
+    if (is_part_of_pipeline(name)) return DDPM_OK;
+    return err_set(e, DDPM_EINVAL, "%s/%s: is no part of a pipeline, and would be lost; give another %s=", path, name,
+                   option);
+}
+
+ddpm_status output_check_pipeline(const char *path, const char *option, bool overwrite, bool *replace, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    *replace = false;
+    if (!path_exists(path)) return DDPM_OK;
+    DIR *d = opendir(path);
+    if (!d) return err_errno(e, DDPM_EIO, errno, "%s: cannot write a folder there", path);
+    for (const struct dirent *entry = readdir(d); entry && st == DDPM_OK; entry = readdir(d)) {
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+        *replace = true;
+        st = judge_entry(path, entry->d_name, option, overwrite, e);
+    }
+    closedir(d);
+    if (st == DDPM_OK && access(path, W_OK | X_OK)) st = err_errno(e, DDPM_EIO, errno, "%s: cannot write there", path);
+    return st;
+}
