@@ -51,12 +51,12 @@ static bool is_ckpt(const char *path)
     return true;
 }
 
-ddpm_status sample_folder_default(const char *model, char out[PATH_CAP], err *e)
+ddpm_status sample_folder_default(const char *path, char out[PATH_CAP], err *e)
 {
     char real[PATH_MAX];
-    const bool found = realpath(model, real) != NULL, checkpoint = found && cut_last(real, NULL);
+    const bool found = realpath(path, real) != NULL, checkpoint = found && cut_last(real, NULL);
     if (found && (checkpoint || is_ckpt(real)) && cut_last(real, "ckpt")) return path_join(out, real, "samples", e);
-    return path_join(out, model, "samples", e);
+    return path_join(out, path, "samples", e);
 }
 
 /* `path` without links, as far as it exists. */
@@ -212,7 +212,7 @@ static ddpm_status look(sample_folder *f, survey *s, err *e)
 /* ---- which pictures are done ---- */
 
 /* What goes on the overview is unpacked there, and so here. */
-static bool is_whole(const sample_folder *f, int64_t id, const char *path)
+static bool picture_is_whole(const sample_folder *f, int64_t id, const char *path)
 {
     const sample_folder_spec *s = &f->spec;
     image one;
@@ -230,7 +230,7 @@ static ddpm_status check_one(sample_folder *f, const struct dirent *entry, void 
     (void)context;
     if (id < 0 || id >= f->spec.count) return DDPM_OK;
     TRY(path_join(path, f->path, entry->d_name, e));
-    if (!is_whole(f, id, path) || sample_folder_has(f, id)) return DDPM_OK;
+    if (!picture_is_whole(f, id, path) || sample_folder_has(f, id)) return DDPM_OK;
     f->done[id / 8] = (uint8_t)(f->done[id / 8] | 1 << id % 8);
     f->n_done++;
     return DDPM_OK;

@@ -30,13 +30,12 @@ typedef struct sample_folder {
     int64_t n_done;
 } sample_folder;
 
-/* The folder for a model's pictures where none is given: `samples` in the model's folder; a checkpoint's, and those of a
- * run's ckpt folder, go to the run. */
-DDPM_MUST_CHECK ddpm_status sample_folder_default(const char *model, char out[PATH_CAP], err *e);
+/* The folder for the pictures of the model at `path` where none is given: `samples` within; a checkpoint's, and those of
+ * a run's ckpt folder, go to the run. */
+DDPM_MUST_CHECK ddpm_status sample_folder_default(const char *path, char out[PATH_CAP], err *e);
 
 /* Lock the folder, made where it is missing, and see what is there; no picture is touched.  `description`, from
- * json_out_finish(), becomes the folder's.  *f is to be closed,
- * whatever comes of it.
+ * json_out_finish(), becomes the folder's.  *f is to be closed, whatever comes of it.
  * DDPM_EINVAL: pictures are there that the description is not true of (says which and what differs), or the folder lies
  * within a checkpoint; DDPM_ELOCKED: another sampling is at work there; DDPM_EIO; DDPM_ESAVED: a signal asks to stop. */
 DDPM_MUST_CHECK ddpm_status sample_folder_open(sample_folder *f, const sample_folder_spec *spec, char *description,

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -319,6 +320,70 @@ Test(bench_program, weights_are_those_that_a_run_begins_with)
     json_decref(y);
     drop(&a);
     drop(&b);
+}
+
+/* faults A10: a result of its own is replaced, another file is not; a device or pipe is written into. */
+Test(bench_program, json_goes_where_nobodys_file_is)
+{
+    char path[PATH_CAP];
+    (void)snprintf(path, sizeof path, "%s/mine.json", root);
+    cr_assert_eq(file_write(path, "{\"mine\": 1}", 11, false, &why), DDPM_OK, "%s", why.text);
+    static const struct {
+        const char *file, *more;
+        int code;
+    } tries[] = {{"r.json", "", 0},
+                 {"r.json", "", 0},
+                 {"mine.json", "", DDPM_EINVAL},
+                 {"/dev/null", "", 0},
+                 {"mine.json", "overwrite=true", 0}};
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
+        result r = bench("", "data c.yaml rounds=1 warmup=1 seconds=1 --json %s %s", tries[i].file, tries[i].more);
+        cr_expect_eq(r.code, tries[i].code, "%s: exit %d: %s", tries[i].file, r.code, r.error);
+        if (tries[i].code) cr_expect_not_null(strstr(r.error, "mine.json: is there"), "%s", r.error);
+        if (tries[i].code) cr_expect_str_eq(slurp("mine.json"), "{\"mine\": 1}");
+        drop(&r);
+    }
+    struct stat null;
+    cr_expect(stat("/dev/null", &null) == 0 && S_ISCHR(null.st_mode));
+    result r = bench("", "data c.yaml rounds=1 warmup=1 seconds=1 --json /dev/stdout");
+    cr_assert_eq(r.code, 0, "%s", r.error);
+    json_decref(json_of(r.out));
+    drop(&r);
+}
+
+/* faults A11: a trained pipeline was overwritten with initial weights. */
+Test(bench_program, weights_replace_no_pipeline_unasked)
+{
+    result r = bench("", "weights c.yaml save=w");
+    cr_assert_eq(r.code, 0, "%s", r.error);
+    drop(&r);
+    char *weights = slurp("w/unet/diffusion_pytorch_model.safetensors"), *now, path[PATH_CAP];
+    size_t size, size_now;
+    (void)snprintf(path, sizeof path, "%s/w/unet/diffusion_pytorch_model.safetensors", root);
+    cr_assert_eq(file_read(path, 1 << 24, &weights, &size, &why), DDPM_OK, "%s", why.text);
+    static const struct {
+        const char *more, *said;
+        int code;
+    } tries[] = {{"save=w", "w: is not empty", DDPM_EINVAL},
+                 {"save=c.yaml", "c.yaml: cannot write a folder there", DDPM_EIO},
+                 {"save=. overwrite=true", "no part of a pipeline", DDPM_EINVAL},
+                 {"save=w overwrite=true model.init_from=nowhere", "nowhere", DDPM_ENOINPUT}};
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
+        r = bench("", "weights c.yaml seed=7 %s", tries[i].more);
+        cr_expect_eq(r.code, tries[i].code, "%s: exit %d: %s", tries[i].more, r.code, r.error);
+        cr_expect_not_null(strstr(r.error, tries[i].said), "%s", r.error);
+        drop(&r);
+        cr_assert_eq(file_read(path, 1 << 24, &now, &size_now, &why), DDPM_OK, "%s", why.text);
+        cr_expect(size == size_now && !memcmp(weights, now, size), "%s", tries[i].more);
+        mem_free(now);
+    }
+    r = bench("", "weights c.yaml seed=7 save=w/ overwrite=true");
+    cr_expect_eq(r.code, 0, "%s", r.error);
+    drop(&r);
+    cr_assert_eq(file_read(path, 1 << 24, &now, &size_now, &why), DDPM_OK, "%s", why.text);
+    cr_expect(size == size_now && memcmp(weights, now, size));
+    mem_free(now);
+    mem_free(weights);
 }
 
 static const struct {

@@ -232,9 +232,10 @@ Test(help, lists_every_option_of_a_command_and_no_other)
                              .summary = "",
                              .arguments = "",
                              .more = "",
-                             .options = "out seed resume rewind device precision threads plan_cache cpu cuda data "
-                                        "model diffusion train ema ckpt log "
-                                        "sample noise inspect bench"};
+                             .options =
+                                 "out seed resume rewind overwrite device precision threads plan_cache cpu cuda data "
+                                 "model diffusion train ema ckpt log "
+                                 "sample noise inspect bench"};
     char *text = help_of(&all), *train = help_of(&table[0]);
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
         const config_option *o = &config_options[i];

@@ -101,6 +101,7 @@ static void watch_script(generator *g, generator_tick *tick, void *context);
 #undef pthread_join
 #undef pthread_create
 #undef mem_array
+#include "cli/sample_folder.c"
 #define generator_run_bytes run_script
 #define generator_watch     watch_script
 #include "cli/cmd_sample.c"
@@ -280,14 +281,16 @@ static void expect_failed(picture_writer *w, ddpm_status status, const char *sai
 Test(picture_writer, the_first_failure_ends_the_writing_and_stays)
 {
     picture_writer *w = start(3, 3);
-    block("000004.png.tmp");
+    block("000004.png");
     world.shut = true;
     for (int64_t k = 0; k < 2; k++) cr_assert_eq(push(w, 3 * k, 3, 3, NULL), DDPM_OK);
     cr_assert_eq(picture_writer_status(w), DDPM_OK);
     open_gate();
     while (picture_writer_status(w) == DDPM_OK) (void)sched_yield();
-    for (int again = 0; again < 3; again++) expect_failed(w, DDPM_EIO, "000004.png.tmp: cannot create: Is a ", true);
-    for (int again = 0; again < 3; again++) expect_failed(w, DDPM_EIO, "000004.png.tmp: cannot create: Is a ", false);
+    for (int again = 0; again < 3; again++)
+        expect_failed(w, DDPM_EIO, "000004.png: cannot be written there: Is a ", true);
+    for (int again = 0; again < 3; again++)
+        expect_failed(w, DDPM_EIO, "000004.png: cannot be written there: Is a ", false);
     expect_pictures(0, 4);
     cr_expect_eq(files_in_folder(), 5, "nothing after the picture that failed");
     cr_expect_eq(world.joins, 1);
@@ -297,7 +300,7 @@ Test(picture_writer, the_first_failure_ends_the_writing_and_stays)
 Test(picture_writer, a_caller_that_waits_learns_of_the_failure)
 {
     picture_writer *w = start(2, 3);
-    block("000001.png.tmp");
+    block("000001.png");
     world.shut = true;
     for (int64_t k = 0; k < 2; k++) cr_assert_eq(push(w, 2 * k, 2, 3, NULL), DDPM_OK);
     expect_failed(w, DDPM_EIO, "000001.png", true);
@@ -326,7 +329,7 @@ Test(picture_writer, a_full_disk_is_said_and_leaves_whole_pictures)
     limit.rlim_cur = 64; /* bytes */
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     cr_assert_eq(push(w, 8, 8, 3, NULL), DDPM_OK);
-    expect_failed(w, DDPM_EIO, "000008.png.tmp: cannot write: File too large", false);
+    expect_failed(w, DDPM_EIO, "000008.png: cannot write: File too large", false);
     limit.rlim_cur = before;
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     expect_pictures(0, 8);
@@ -341,7 +344,7 @@ Test(picture_writer, a_folder_that_is_not_there_is_named)
     picture_writer_spec spec = {.folder = in_folder("none"), .batch = 2, .h = H, .w = W, .c = 3};
     cr_assert_eq(picture_writer_create(&spec, &w, &why), DDPM_OK);
     cr_assert_eq(push(w, 0, 2, 3, NULL), DDPM_OK);
-    expect_failed(w, DDPM_EIO, "none/000000.png.tmp: cannot create: No such file", false);
+    expect_failed(w, DDPM_EIO, "none/000000.png: cannot create: No such file", false);
     picture_writer_destroy(w);
 
     memset(deep, 'd', sizeof deep);
@@ -436,17 +439,22 @@ static ddpm_status run_script(generator *g, const int64_t *ids, int n, uint8_t *
 static ddpm_config config;
 
 /* As prepare() leaves it, for 10 pictures in batches of 3 without a network. */
-static job begin(bool go_on)
+static job begin(void)
 {
     static uint8_t pixels[3 * D];
-    job j = {.config = &config, .h = H, .w = W, .c = 3, .batch = 3, .pixels = pixels};
+    static int64_t ids[3];
+    static const char description[] = "{\"format\": 2, \"weights\": \"none\"}";
+    job j = {.config = &config, .h = H, .w = W, .c = 3, .batch = 3, .pixels = pixels, .ids = ids};
+    const sample_folder_spec there = {.path = folder, .h = H, .w = W, .c = 3, .count = 10};
     const picture_writer_spec spec = {.folder = folder, .batch = 3, .h = H, .w = W, .c = 3};
     config.sample.count = 10;
     config.log.seconds = 1e9;
     script.runs = 0;
-    (void)snprintf(j.out, sizeof j.out, "%s", folder);
     cr_assert_eq(interrupt_install(&why), DDPM_OK, "%s", why.text);
-    cr_assert_eq(list_todo(&j, go_on, &why), DDPM_OK, "%s", why.text);
+    cr_assert_eq(sample_folder_open(&j.folder, &there, strdup(description), sizeof description - 1, &why), DDPM_OK,
+                 "%s", why.text);
+    cr_assert_eq(sample_folder_begin(&j.folder, &why), DDPM_OK, "%s", why.text);
+    j.n_todo = 10 - j.folder.n_done;
     cr_assert_eq(picture_writer_create(&spec, &j.writer, &why), DDPM_OK, "%s", why.text);
     return j;
 }
@@ -454,12 +462,14 @@ static job begin(bool go_on)
 static void end(job *j)
 {
     picture_writer_destroy(j->writer);
-    mem_free(j->todo);
+    sample_folder_close(&j->folder);
 }
+
+enum { BESIDE = 2 }; /* LOCK and sampling.json */
 
 Test(sample, draws_on_while_pictures_are_written_and_then_has_them_all)
 {
-    job j = begin(false);
+    job j = begin();
     image grid = {0}, want = {0};
     static uint8_t tiles[10 * D];
     world.shut = true;
@@ -480,17 +490,17 @@ Test(sample, draws_on_while_pictures_are_written_and_then_has_them_all)
 
 Test(sample, interrupted_it_has_every_finished_batch_and_goes_on_from_there)
 {
-    job j = begin(false);
+    job j = begin();
     world.shut = true;
     script.signal_in = 3;
     cr_assert_eq(draw_all(&j, &why), DDPM_ESAVED);
     cr_expect_str_eq(why.text, "stopped: 4 pictures are left; the same command goes on with them");
     expect_pictures(0, 6);
-    cr_expect_eq(files_in_folder(), 6);
+    cr_expect_eq(files_in_folder(), BESIDE + 6);
     end(&j);
 
     script.signal_in = 0;
-    j = begin(true);
+    j = begin();
     cr_assert_eq(j.n_todo, 4);
     cr_assert_eq(draw_all(&j, &why), DDPM_OK, "%s", why.text);
     cr_expect(script.runs == 2 && script.first[0] == 6 && script.first[1] == 9);
@@ -498,36 +508,50 @@ Test(sample, interrupted_it_has_every_finished_batch_and_goes_on_from_there)
     end(&j);
 }
 
+/* faults C5: a signal waited until a list of all pictures had been made. */
+Test(sample, a_signal_is_answered_while_the_folder_is_looked_through)
+{
+    job j = begin();
+    cr_assert_eq(draw_all(&j, &why), DDPM_OK, "%s", why.text);
+    end(&j);
+    const sample_folder_spec there = {.path = folder, .h = H, .w = W, .c = 3, .count = 10000000};
+    cr_assert_eq(raise(SIGTERM), 0);
+    cr_expect_eq(sample_folder_open(&j.folder, &there, strdup("{}"), 2, &why), DDPM_ESAVED);
+    cr_expect_not_null(strstr(why.text, "the same command goes on"), "%s", why.text);
+    sample_folder_close(&j.folder);
+    expect_pictures(0, 10);
+}
+
 Test(sample, a_picture_that_cannot_be_written_ends_it_within_the_batch)
 {
-    job j = begin(false);
-    block("000004.png.tmp");
+    job j = begin();
+    block("000004.png");
     script.waits_in = 3; /* until picture 4, of the second batch, has failed */
     cr_assert_eq(draw_all(&j, &why), DDPM_EIO);
-    cr_expect(strstr(why.text, "000004.png.tmp: cannot create") && why.status == DDPM_EIO, "%s", why.text);
+    cr_expect(strstr(why.text, "000004.png: cannot be written there") && why.status == DDPM_EIO, "%s", why.text);
     cr_expect(script.runs == 3 && script.turn == 1);
     expect_pictures(0, 4);
-    cr_expect_eq(files_in_folder(), 5);
+    cr_expect_eq(files_in_folder(), BESIDE + 5);
     end(&j);
 }
 
 Test(sample, a_failure_after_the_last_batch_is_not_lost)
 {
-    job j = begin(false);
-    block("000009.png.tmp");
+    job j = begin();
+    block("000009.png");
     world.shut = true;
     cr_assert_eq(draw_all(&j, &why), DDPM_EIO);
-    cr_expect(strstr(why.text, "000009.png.tmp: cannot create"), "%s", why.text);
+    cr_expect(strstr(why.text, "000009.png: cannot be written there"), "%s", why.text);
     expect_pictures(0, 9);
     end(&j);
 }
 
 Test(sample, a_device_that_fails_keeps_the_finished_batches_and_its_own_message)
 {
-    job j = begin(false);
+    job j = begin();
     world.shut = true;
     script.fails_in = 3;
-    block("000005.png.tmp");
+    block("000005.png");
     cr_assert_eq(draw_all(&j, &why), DDPM_EBACKEND);
     cr_expect_str_eq(why.text, "the device is gone");
     expect_pictures(0, 5);
@@ -540,14 +564,14 @@ Test(sample, the_program_says_once_that_the_disk_is_full)
     char command[2 * PATH_CAP], line[1024] = "", more[16];
     (void)snprintf(
         command, sizeof command,
-        "'%s' train out=%s/run train.steps=1 train.batch=1 data.kind=digits data.resolution=32 data.count=4"
+        "'%s' train out=%s/run train.steps=1 train.batch=1 data.kind=digits data.resolution=64 data.count=4"
         " model.kind=unet model.block_out_channels=4,4 model.down_block_types=DownBlock2D,DownBlock2D"
         " model.up_block_types=UpBlock2D,UpBlock2D model.layers_per_block=1 model.norm_num_groups=2 threads=1"
         " > /dev/null",
         DDPM_PROGRAM, folder);
     cr_assert_eq(system(command), 0);
     (void)snprintf(command, sizeof command,
-                   "ulimit -f 1; exec '%s' sample %s/run out=%s/out count=8 batch=2 num_inference_steps=2 threads=1"
+                   "ulimit -f 4; exec '%s' sample %s/run out=%s/out count=8 batch=2 num_inference_steps=2 threads=1"
                    " 2>&1 > /dev/null",
                    DDPM_PROGRAM, folder, folder);
     FILE *said = popen(command, "r");
@@ -557,6 +581,6 @@ Test(sample, the_program_says_once_that_the_disk_is_full)
     const int status = pclose(said);
     cr_assert(WIFEXITED(status), "killed by signal %d", WTERMSIG(status));
     cr_expect_eq(WEXITSTATUS(status), DDPM_EIO);
-    cr_expect(strstr(line, "out/000000.png.tmp: cannot write: File too large"), "%s", line);
+    cr_expect(strstr(line, "out/000000.png: cannot write: File too large"), "%s", line);
     cr_expect(!path_exists(in_folder("out/000000.png")) && !path_exists(in_folder("out/grid.png")));
 }

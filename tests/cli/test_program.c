@@ -173,8 +173,6 @@ Test(program, takes_up_a_sampling_where_it_was_interrupted)
         (void)pictures_differ(a, b, &most);
         cr_assert_leq(most, 1);
     }
-    r = ddpm("sample @/run count=6 batch=2 seed=2 num_inference_steps=5 out=@/parts");
-    cr_assert_not_null(strstr(r->out, "(6 new)"), "another seed starts anew: %s", r->out);
 }
 
 Test(program, ctrl_c_saves_and_resume_goes_on)
@@ -215,6 +213,13 @@ Test(program, shows_the_noising_of_a_picture)
     image_free(&strip);
     expect_failure("noise @/a/000000.png out=@/s.png t=1000", DDPM_EINVAL, "1000 is not in [0, 999]");
     expect_failure("noise @/none.png", DDPM_ENOINPUT, "none.png");
+    /* its own strip it replaces, and nothing else (faults A10) */
+    expect_success("noise @/a/000000.png out=@/strip.png t=0,200");
+    expect_failure("noise @/a/000000.png out=@/a/grid.png t=0", DDPM_EINVAL, "a/grid.png: is there");
+    expect_failure("noise @/strip.png out=@/strip.png t=0", DDPM_EINVAL, "strip.png: is the picture itself");
+    expect_success("noise @/a/000000.png out=@/a/grid.png t=0 overwrite=true");
+    expect_success("noise @/a/000000.png out=/dev/null t=0");
+    expect_failure("noise @/a/000000.png out=@/no/strip.png t=0", DDPM_EIO, "no/strip.png: cannot be written there");
     expect_failure("noise @/run/config.yaml", DDPM_EDATA, "config.yaml");
 }
 
