@@ -1,0 +1,217 @@
+/* What is left of a folder of pictures when `ddpm sample` is killed, or a system call of it fails, while it replaces the
+ * pictures of another description (faults B1, F1).
+ *
+ * The system calls that change anything are defined here, in front of the C library's, so that the n-th of them can fail
+ * or kill the process; a sweep over n is every moment at which the command can end.  The command runs in processes of its
+ * own, the parent computes nothing. */
+#include "cli/interrupt.c"
+#include "cli/picture_writer.c"
+#include "cli/progress.c"
+#include "cli/sample_folder.c"
+
+#include "cli/cmd_sample.c"
+#include "support/io_support.h"
+#include "support/ok.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+/* ---- the system calls ---- */
+
+static atomic_long countdown; /* the call that brings it to 0 fails; below 0: none does */
+static int fault_error;       /* its errno, or 0 for SIGKILL */
+
+static bool fails(void)
+{
+    if (atomic_fetch_sub(&countdown, 1) != 1) return false;
+    if (fault_error == 0) (void)kill(getpid(), SIGKILL);
+    errno = fault_error;
+    return true;
+}
+
+int open(const char *path, int flags, ...)
+{
+    va_list ap;
+    va_start(ap, flags);
+    const unsigned mode = flags & O_CREAT ? va_arg(ap, unsigned) : 0;
+    va_end(ap);
+    return flags & O_CREAT && fails() ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+ssize_t write(int fd, const void *from, size_t n) { return fails() ? -1 : syscall(SYS_write, fd, from, n); }
+int fsync(int fd) { return fails() ? -1 : (int)syscall(SYS_fsync, fd); }
+int syncfs(int fd) { return fails() ? -1 : fd - fd; } /* the whole machine's disk is not this test's business */
+int rename(const char *from, const char *to) { return fails() ? -1 : (int)syscall(SYS_rename, from, to); }
+int unlink(const char *path) { return fails() ? -1 : (int)syscall(SYS_unlink, path); }
+int mkdir(const char *path, mode_t mode) { return fails() ? -1 : (int)syscall(SYS_mkdir, path, mode); }
+
+/* ---- the command ---- */
+
+enum { SEEDS = 2, PICTURES = 5, MORE = 8 }; /* the folder that is replaced has MORE */
+
+static char root[PATH_CAP];
+static err why;
+
+/* `ddpm sample run out=FOLDER seed=... count=... overwrite=true`: its exit code. */
+static int sample_as(const char *out, int seed, int count)
+{
+    cli_args args = {.count = 1};
+    const config_scope scope = {.command = "sample", .options = "sample overwrite threads"};
+    char words[200 + PATH_CAP], *rest = words;
+    err e = {0};
+    args.argument[0] = in_dir(root, "run");
+    config_defaults(&args.config);
+    (void)snprintf(words, sizeof words,
+                   "seed=%d count=%d batch=2 threads=1 overwrite=true num_inference_steps=1 out=%s", seed, count, out);
+    for (const char *word; (word = strtok_r(rest, " ", &rest)) != NULL;)
+        if (config_assign(&args.config, &scope, word, &e) != DDPM_OK) return DDPM_EINVAL;
+    const ddpm_status st = cmd_sample(&args, &e);
+    if (st != DDPM_OK && !e.text[0]) return 1; /* nobody would know why */
+    return (int)st;
+}
+
+static pid_t begin(const char *out, int seed, int count, long n, int error)
+{
+    const pid_t child = fork();
+    cr_assert_geq(child, 0);
+    if (child > 0) return child;
+    if (!freopen("/dev/null", "w", stdout)) _exit(1);
+    fault_error = error;
+    atomic_store(&countdown, n);
+    const int code = sample_as(out, seed, count);
+    atomic_store(&countdown, -1);
+    (void)fflush(NULL);
+    _exit(code);
+}
+
+/* Its exit code, or -1: killed. */
+static int end(pid_t child)
+{
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    if (WIFSIGNALED(status)) cr_assert_eq(WTERMSIG(status), SIGKILL);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static char folder[PATH_CAP];       /* where it all happens */
+static char fresh[SEEDS][PATH_CAP]; /* the pictures as they should be, of each seed */
+
+static void make_root(void)
+{
+    char command[4 * PATH_CAP];
+    if (access("/dev/shm", W_OK) == 0) (void)setenv("TMPDIR", "/dev/shm", 1); /* where fsync is free */
+    scratch_make(root);
+    (void)snprintf(command, sizeof command,
+                   "'%s' train out=%s/run train.steps=1 train.batch=1 data.kind=digits data.resolution=8 data.count=4"
+                   " data.channels=1 model.block_out_channels=4,4 model.down_block_types=DownBlock2D,DownBlock2D"
+                   " model.up_block_types=UpBlock2D,UpBlock2D model.layers_per_block=1 model.norm_num_groups=2"
+                   " threads=1 > /dev/null",
+                   DDPM_PROGRAM, root);
+    cr_assert_eq(system(command), 0);
+    (void)snprintf(folder, sizeof folder, "%.4000s/s", root);
+    for (int seed = 0; seed < SEEDS; seed++) {
+        (void)snprintf(fresh[seed], PATH_CAP, "%.4000s/fresh%d", root, seed);
+        cr_assert_eq(end(begin(fresh[seed], seed, MORE, -1, 0)), 0);
+    }
+}
+static void remove_root(void) { scratch_remove(root); }
+
+TestSuite(sample_kill, .init = make_root, .fini = remove_root, .timeout = 1800);
+
+/* The seed that sampling.json names; -1: there is none. */
+static int described(void)
+{
+    char *text, *at;
+    size_t size;
+    int seed = -1;
+    if (!path_exists(in_dir(folder, "sampling.json"))) return -1;
+    OK(file_read(in_dir(folder, "sampling.json"), 1 << 20, &text, &size, &why));
+    at = strstr(text, "\"seed\": ");
+    cr_assert(at && sscanf(at, "\"seed\": %d", &seed) == 1, "half a description");
+    mem_free(text);
+    return seed;
+}
+
+/* No picture lies beside a description that it is not of: of those that would count as done, each is as it should be. */
+static void expect_no_mixture(const char *when, long n)
+{
+    const int seed = described();
+    char name[PICTURE_NAME];
+    if (seed < 0) return;
+    for (int i = 0; i < MORE; i++) {
+        picture_name(i, name);
+        if (!image_png_is_whole(in_dir(folder, name), 8, 8, 1)) continue;
+        cr_assert(same_bytes(in_dir(folder, name), in_dir(fresh[seed], name)), "%s at call %ld: %s is not of seed %d",
+                  when, n, name, seed);
+    }
+}
+
+static void expect_all(int seed, long n)
+{
+    char name[PICTURE_NAME];
+    cr_assert_eq(described(), seed);
+    for (int i = 0; i < PICTURES; i++) {
+        picture_name(i, name);
+        cr_assert(same_bytes(in_dir(folder, name), in_dir(fresh[seed], name)), "call %ld: %s", n, name);
+    }
+}
+
+static void copy_folder(const char *from, const char *to)
+{
+    char command[4 * PATH_CAP];
+    (void)snprintf(command, sizeof command, "rm -rf %s && cp -r %s %s", to, from, to);
+    cr_assert_eq(system(command), 0);
+}
+
+/* Replace seed 0's pictures by seed 1's while the n-th call goes wrong; true once none did. */
+static bool survives(long n, int error)
+{
+    copy_folder(fresh[0], folder);
+    const int code = end(begin(folder, 1, PICTURES, n, error));
+    cr_assert(code == -1 || code == 0 || code == DDPM_EIO, "call %ld: exit %d", n, code);
+    expect_no_mixture("ended", n);
+    cr_assert_eq(end(begin(folder, 1, PICTURES, -1, 0)), 0, "call %ld: the same command does not go on", n);
+    expect_all(1, n);
+    for (int i = PICTURES; i < MORE; i++) {
+        char name[PICTURE_NAME];
+        picture_name(i, name);
+        cr_assert_not(path_exists(in_dir(folder, name)), "call %ld: %s is left of seed 0", n, name);
+    }
+    return code == 0;
+}
+
+static void sweep(int error)
+{
+    enum { FORGIVEN = 8 }; /* calls whose failure ends nothing: what LOCK says, what is swept */
+    int good = 0;
+    long n = 1;
+    for (; good <= FORGIVEN; n++) good = survives(n, error) ? good + 1 : 0;
+    cr_assert_gt(n, 30, "the calls of the command were not seen");
+}
+
+Test(sample_kill, killed_at_any_call_leaves_no_mixture) { sweep(0); }
+Test(sample_kill, any_call_may_fail) { sweep(ENOSPC); }
+
+/* 20 random moments, or 500 with DDPM_TEST_LONG, each with another seed than the one before. */
+Test(sample_kill, killed_at_random_moments_leaves_no_mixture)
+{
+    const int kills = getenv("DDPM_TEST_LONG") ? 500 : 20;
+    unsigned random = 1;
+    int hit = 0;
+    for (int i = 0; i < kills; i++) {
+        const pid_t child = begin(folder, i % SEEDS, MORE, -1, 0);
+        random = random * 1664525u + 1013904223u;
+        const struct timespec delay = {0, (long)(random >> 8) % 60000 * 1000};
+        (void)nanosleep(&delay, NULL); /* the moment itself; nothing is waited for */
+        (void)kill(child, SIGKILL);
+        hit += end(child) == -1;
+        if (path_is_dir(folder)) expect_no_mixture("killed", i);
+    }
+    cr_assert_gt(hit, 0, "no kill ever met the command");
+    cr_assert_eq(end(begin(folder, 0, MORE, -1, 0)), 0);
+    expect_all(0, kills);
+}
