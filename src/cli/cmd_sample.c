@@ -225,21 +225,29 @@ static ddpm_status load_raw_weights(job *j, const char *checkpoint, err *e)
                    checkpoint);
 }
 
-static ddpm_status load_weights(const char *path, job *j, notes *remarks, err *e)
+static ddpm_status load_from(const char *folder, job *j, notes *remarks, err *e)
 {
-    pipeline p;
-    if (strcmp(j->config->sample.weights, "raw") != 0) return model_load(j->be, path, &j->m, remarks, e);
-    TRY(pipeline_find(path, &p, remarks, e));
-    TRY(model_load(j->be, p.root, &j->m, NULL, e)); /* both from one checkpoint, also while a run saves others */
-    return load_raw_weights(j, p.root, e);
+    TRY(model_load(j->be, folder, &j->m, remarks, e));
+    return strcmp(j->config->sample.weights, "raw") ? DDPM_OK : load_raw_weights(j, folder, e);
 }
 
+/* All from one checkpoint; where the run that is still training has removed it meanwhile, from a newer one. */
 static ddpm_status load_model(const char *path, job *j, err *e)
 {
-    notes remarks = {.text = ""};
-    TRY(load_weights(path, j, &remarks, e));
-    if (remarks.text[0]) printf("%s: %s\n", path, remarks.text);
-    return DDPM_OK;
+    enum { TRIES = 20 };
+    ddpm_status st = DDPM_OK;
+    pipeline p;
+    for (int i = 0; i < TRIES; i++) {
+        notes remarks = {.text = ""};
+        TRY(pipeline_find(path, &p, &remarks, e));
+        if (!strcmp(p.root, path)) remarks.text[0] = '\0'; /* what loading says again */
+        st = load_from(p.root, j, &remarks, e);
+        if (st == DDPM_OK && remarks.text[0]) printf("%s: %s\n", path, remarks.text);
+        if (st == DDPM_OK || path_exists(p.root)) break;
+        model_destroy(j->m);
+        j->m = NULL;
+    }
+    return st;
 }
 
 static ddpm_status open_folder(const cli_args *args, job *j, const generator_spec *s, err *e)

@@ -34,8 +34,22 @@ static bool fails(void)
     return true;
 }
 
+/* As a training that saves: the checkpoint is there when it is looked for, and gone when this file of it is opened. */
+static struct {
+    const char *file, *checkpoint, *away, *newer, *name; /* NULL: nothing vanishes */
+} vanishing;
+
+static void vanish(const char *path)
+{
+    if (!vanishing.file || strcmp(path, vanishing.file) != 0) return;
+    vanishing.file = NULL;
+    (void)syscall(SYS_rename, vanishing.newer, vanishing.name);
+    (void)syscall(SYS_rename, vanishing.checkpoint, vanishing.away);
+}
+
 int open(const char *path, int flags, ...)
 {
+    vanish(path);
     va_list ap;
     va_start(ap, flags);
     const unsigned mode = flags & O_CREAT ? va_arg(ap, unsigned) : 0;
@@ -195,6 +209,28 @@ static void sweep(int error)
 
 Test(sample_kill, killed_at_any_call_leaves_no_mixture) { sweep(0); }
 Test(sample_kill, any_call_may_fail) { sweep(ENOSPC); }
+
+/* faults C7: sampling from a run that keeps one checkpoint failed where it was removed between two files of it. */
+Test(sample_kill, a_checkpoint_that_vanishes_is_looked_for_again)
+{
+    static const char *const files[] = {"unet/config.json", "scheduler/scheduler_config.json",
+                                        "unet/diffusion_pytorch_model.safetensors"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char old[PATH_CAP], new[PATH_CAP], file[PATH_CAP], aside[PATH_CAP], next[PATH_CAP];
+        (void)snprintf(old, sizeof old, "%.4000s/run/ckpt/step_%08zu", root, i + 1);
+        (void)snprintf(new, sizeof new, "%.4000s/run/ckpt/step_%08zu", root, i + 2);
+        (void)snprintf(aside, sizeof aside, "%.4000s/aside%zu", root, i);
+        (void)snprintf(next, sizeof next, "%.4000s/next", root);
+        OK(path_join(file, old, files[i], &why));
+        copy_folder(old, next);
+        vanishing.file = file, vanishing.checkpoint = old, vanishing.away = aside;
+        vanishing.newer = next, vanishing.name = new;
+        cr_expect_eq(end(begin(folder, 0, PICTURES, -1, 0)), 0, "%s vanished", files[i]);
+        vanishing.file = NULL;
+        cr_assert(path_exists(new) && !path_exists(old), "%s was not opened", files[i]);
+    }
+    expect_all(0, 0);
+}
 
 /* 20 random moments, or 500 with DDPM_TEST_LONG, each with another seed than the one before. */
 Test(sample_kill, killed_at_random_moments_leaves_no_mixture)
