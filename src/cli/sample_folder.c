@@ -135,6 +135,21 @@ static ddpm_status count_one(sample_folder *f, const struct dirent *entry, void 
     return DDPM_OK;
 }
 
+/* LOCK is emptied and written by whoever takes it: one that says something else is somebody's file. */
+static ddpm_status check_lock(const char *path, err *e)
+{
+    enum { HOLDER = 1024 };
+    static const char holder[] = "process ";
+    char *text;
+    size_t size;
+    if (!path_exists(path)) return DDPM_OK;
+    const ddpm_status st = file_read(path, HOLDER, &text, &size, NULL);
+    const bool ours = st == DDPM_OK && (size == 0 || !strncmp(text, holder, sizeof holder - 1));
+    mem_free(text);
+    if (ours || st == DDPM_ENOINPUT || st == DDPM_EIO) return DDPM_OK; /* taking it will say why it cannot be */
+    return err_set(e, DDPM_EINVAL, "%s: a file of this name is needed as a lock; give another out=", path);
+}
+
 /* ---- what it was made from ---- */
 
 static void say_value(const json_t *v, char text[80])
@@ -276,6 +291,7 @@ ddpm_status sample_folder_open(sample_folder *f, const sample_folder_spec *spec,
     f->spec.path = f->path;
     TRY(refuse_checkpoint(f->path, e));
     TRY(path_join(lock, f->path, FOLDER_LOCK_FILE, e));
+    TRY(check_lock(lock, e));
     if (path_is_dir(f->path) && !path_exists(lock)) TRY(look(f, &s, e)); /* what is refused is left as it is */
     TRY(dir_make(f->path, e));
     return take_stock(f, e);

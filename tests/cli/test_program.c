@@ -213,6 +213,19 @@ Test(program, shows_the_noising_of_a_picture)
     image_free(&strip);
     expect_failure("noise @/a/000000.png out=@/s.png t=1000", DDPM_EINVAL, "1000 is not in [0, 999]");
     expect_failure("noise @/none.png", DDPM_ENOINPUT, "none.png");
+    /* faults F19: the default list was that of T = 1000 for any T */
+    static const struct {
+        int steps, pictures;
+    } chains[] = {{1000, 8}, {200, 8}, {4, 4}, {1, 1}};
+    for (size_t i = 0; i < sizeof chains / sizeof *chains; i++) {
+        char words[200];
+        (void)snprintf(words, sizeof words, "noise @/a/000000.png out=@/strip.png diffusion.num_train_timesteps=%d",
+                       chains[i].steps);
+        expect_success(words);
+        cr_assert_eq(image_load(in_root("strip.png"), &strip, &why), DDPM_OK, "%s", why.text);
+        cr_expect_eq(strip.w, chains[i].pictures * 10 + 2, "T = %d", chains[i].steps);
+        image_free(&strip);
+    }
     /* its own strip it replaces, and nothing else (faults A10) */
     expect_success("noise @/a/000000.png out=@/strip.png t=0,200");
     expect_failure("noise @/a/000000.png out=@/a/grid.png t=0", DDPM_EINVAL, "a/grid.png: is there");

@@ -118,6 +118,9 @@ Test(sample, pictures_that_it_did_not_make_are_refused_by_name)
     /* names of other kinds are in nobody's way */
     works("mkdir other && touch other/00001.png other/0000001.png other/000000.jpg other/notes.txt");
     works("ddpm sample run count=2 out=other && test -e other/00001.png -a -e other/0000001.png -a -e other/notes.txt");
+    works("mkdir locked && echo 'of mine' > locked/LOCK");
+    fails("ddpm sample run count=1 out=locked overwrite=true", DDPM_EINVAL, "locked/LOCK: a file of this name");
+    works("test \"$(cat locked/LOCK)\" = 'of mine'");
     works("mkdir -p folder/000001.png");
     fails("ddpm sample run count=1 out=folder overwrite=true", DDPM_EIO, "folder/000001.png: not a file");
 }
