@@ -29,6 +29,7 @@ ddpm_status noising_strip(const image *x0, const scheduler_config *scheduler, co
     schedule *s = NULL;
     uint8_t *tiles = NULL;
     ddpm_status st = DDPM_OK;
+    int columns = n;
     TRY_GOTO(schedule_create(scheduler, &s, e));
     TRY_GOTO(mem_array(&tiles, (size_t)n * d, 1, "noising", e));
     for (int i = 0; i < n; i++) {
@@ -36,7 +37,8 @@ ddpm_status noising_strip(const image *x0, const scheduler_config *scheduler, co
             TRY_GOTO(err_set(e, DDPM_EINVAL, "t=%d is not in [0, %d]", t[i], s->timesteps - 1));
         noise_image(x0, sqrt(s->abar[t[i]]), sqrt(1 - s->abar[t[i]]), seed, tiles + (size_t)i * d);
     }
-    TRY_GOTO(image_grid(tiles, n, shape, n, out, e));
+    (void)image_grid_tiles(n, shape, &columns);
+    TRY_GOTO(image_grid(tiles, n, shape, columns, out, e));
 done:
     schedule_destroy(s);
     mem_free(tiles);

@@ -63,7 +63,7 @@ static ddpm_status train_one(engine *x, err *e)
     const scheduler_config scheduler = scheduler_config_default();
     trainer_spec spec = {.batch = 2, .h = 8, .w = 8, .micro_batches = 1};
     const uint8_t *images;
-    spec.update.update.lr = 1e-3;
+    spec.update.update.lr = 1e-3, spec.update.update.eps = 1e-8;
     spec.update.update.ema_decay = 0.9;
     TRY(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &x->be, e));
     TRY(dataset_open(&(dataset_spec){.kind = "digits", .resolution = 8, .channels = 1, .count = 8}, &x->data, e));
