@@ -33,6 +33,7 @@ static bool is_checkpoint_name(const char *name)
     return digits > 0 && (end == '\0' || end == '/');
 }
 
+/* Cut the last component off where it is `name`; NULL: a checkpoint's. */
 static bool cut_last(char *path, const char *name)
 {
     char *slash = strrchr(path, '/');
@@ -54,8 +55,10 @@ static bool is_ckpt(const char *path)
 ddpm_status sample_folder_default(const char *path, char out[PATH_CAP], err *e)
 {
     char real[PATH_MAX];
-    const bool found = realpath(path, real) != NULL, checkpoint = found && cut_last(real, NULL);
-    if (found && (checkpoint || is_ckpt(real)) && cut_last(real, "ckpt")) return path_join(out, real, "samples", e);
+    if (realpath(path, real)) {
+        (void)cut_last(real, NULL);
+        if (is_ckpt(real) && cut_last(real, "ckpt")) return path_join(out, real, "samples", e);
+    }
     return path_join(out, path, "samples", e);
 }
 
