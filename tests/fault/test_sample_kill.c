@@ -74,13 +74,14 @@ static err why;
 static int sample_as(const char *out, int seed, int count)
 {
     cli_args args = {.count = 1};
-    const config_scope scope = {.command = "sample", .options = "sample overwrite threads"};
+    const config_scope scope = {.command = "sample", .options = "sample overwrite threads cpu"};
     char words[200 + PATH_CAP], *rest = words;
     err e = {0};
     args.argument[0] = in_dir(root, "run");
     config_defaults(&args.config);
     (void)snprintf(words, sizeof words,
-                   "seed=%d count=%d batch=2 threads=1 overwrite=true num_inference_steps=1 out=%s", seed, count, out);
+                   "seed=%d count=%d batch=2 threads=1 cpu.conv=direct overwrite=true num_inference_steps=1 out=%s",
+                   seed, count, out);
     for (const char *word; (word = strtok_r(rest, " ", &rest)) != NULL;)
         if (config_assign(&args.config, &scope, word, &e) != DDPM_OK) return DDPM_EINVAL;
     const ddpm_status st = cmd_sample(&args, &e);
