@@ -76,6 +76,13 @@ static bool same_file(const struct stat *a, const struct stat *b)
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
+/* Bytes of the folder in front of a file's name, with the last slash. */
+static size_t folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? (size_t)(slash - path) + 1 : 0;
+}
+
 /* Follow symbolic links to their end, also where nothing is there yet. */
 static ddpm_status follow(const char *path, char at[PATH_CAP], err *e)
 {
@@ -89,8 +96,7 @@ static ddpm_status follow(const char *path, char at[PATH_CAP], err *e)
         const ssize_t n = readlink(at, to, sizeof to - 1);
         if (n < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot follow the link", path);
         to[n] = '\0';
-        const char *slash = strrchr(at, '/');
-        const size_t dir = to[0] == '/' || !slash ? 0 : (size_t)(slash - at) + 1;
+        const size_t dir = to[0] == '/' ? 0 : folder_of(at);
         if (dir + (size_t)n >= PATH_CAP) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", path);
         strcpy(at + dir, to);
     }
@@ -178,8 +184,7 @@ static ddpm_status create_beside(const char *real, const char *path, char tmp[PA
 {
     enum { TRIES = 100 }; /* names that a process of the same number may have left */
     static atomic_uint count;
-    const char *slash = strrchr(real, '/');
-    const size_t dir = slash ? (size_t)(slash - real) + 1 : 0;
+    const size_t dir = folder_of(real);
     if (dir + FILE_TEMPORARY > PATH_CAP) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", path);
     memcpy(tmp, real, dir);
     for (int i = 0; i < TRIES; i++) {
@@ -222,6 +227,8 @@ ddpm_status file_writable(const char *path, err *e)
     TRY(find_target(path, real, &stream, e));
     if (!stream) {
         char *slash = strrchr(real, '/');
+        const size_t dir = folder_of(real);
+        if (dir + FILE_TEMPORARY > PATH_CAP) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", path);
         strcpy(slash == real ? real + 1 : slash ? slash : real, slash ? "" : "."); /* its folder */
     }
     if (access(real, stream ? W_OK : W_OK | X_OK))
