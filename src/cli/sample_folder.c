@@ -56,7 +56,9 @@ ddpm_status sample_folder_default(const char *path, char out[PATH_CAP], err *e)
 {
     char real[PATH_MAX];
     if (realpath(path, real)) {
-        (void)cut_last(real, NULL);
+        const char *last = cut_last(real, NULL) ? strrchr(real, '/') : NULL;
+        if (last && !strncmp(last, "/aside_", 7))
+            (void)cut_last(real, last + 1); /* where a rewound run keeps its later ones */
         if (is_ckpt(real) && cut_last(real, "ckpt")) return path_join(out, real, "samples", e);
     }
     return path_join(out, path, "samples", e);
@@ -77,14 +79,23 @@ static ddpm_status resolve(const char *path, char out[PATH_CAP], err *e)
     return path_join(out, real, rest + strspn(rest, "/"), e);
 }
 
+/* Is it ckpt, or ckpt/aside_NNN, that ends before `end`? */
+static bool holds_checkpoints(const char *path, const char *end)
+{
+    static const char ckpt[] = "ckpt", aside[] = "aside_";
+    const char *slash = memrchr(path, '/', (size_t)(end - path));
+    if (!slash) return false;
+    const size_t n = (size_t)(end - slash) - 1;
+    return (n == sizeof ckpt - 1 && !memcmp(slash + 1, ckpt, n)) || !strncmp(slash + 1, aside, sizeof aside - 1);
+}
+
 /* Checkpoints are removed when newer ones are there, and what lies in them with them. */
 static ddpm_status refuse_checkpoint(const char *path, err *e)
 {
-    static const char within[] = "/ckpt/";
     char real[PATH_CAP];
     TRY(resolve(path, real, e));
-    for (const char *at = real; (at = strstr(at, within)) != NULL; at++)
-        if (is_checkpoint_name(at + sizeof within - 1))
+    for (const char *at = real; (at = strchr(at, '/')) != NULL; at++)
+        if (is_checkpoint_name(at + 1) && holds_checkpoints(real, at))
             return err_set(e, DDPM_EINVAL,
                            "%s: lies within a checkpoint, with which it would be removed; give another out=", path);
     return DDPM_OK;
@@ -196,8 +207,8 @@ static ddpm_status compare(const sample_folder *f, bool *same, char *why, size_t
     TRY(path_join(path, f->path, DESCRIPTION, e));
     const ddpm_status st = file_read(path, DESCRIPTION_BYTES, &text, &size, &unread);
     if (st == DDPM_ENOMEM || st == DDPM_EIO) return err_set(e, st, "%s", unread.text);
-    *same = st == DDPM_OK && size == f->description_size && !memcmp(text, f->description, size);
-    json_t *was = st == DDPM_OK ? json_loads(text, 0, NULL) : NULL, *now = json_loads(f->description, 0, NULL);
+    json_t *was = st == DDPM_OK ? json_loadb(text, size, 0, NULL) : NULL, *now = json_loads(f->description, 0, NULL);
+    *same = was && json_equal(was, now);
     const bool ours = json_is_string(json_object_get(was, "weights"));
     if (!ours)
         (void)snprintf(why, cap, "was not written by ddpm sample");

@@ -195,6 +195,10 @@ Test(sample, everything_that_decides_the_pixels_is_described)
     }
     works("ddpm sample pl count=2 batch=1 out=s threads=2"); /* what does not */
     expect_said("(0 new)");
+    works("tr -d ' \n' < s/sampling.json > t && mv t s/sampling.json && ddpm sample pl count=2 out=s"); /* nor blanks */
+    expect_said("(0 new)");
+    works("sed -i 's/}$/,\"eta\":0}/' s/sampling.json");
+    fails("ddpm sample pl count=2 out=s", DDPM_EINVAL, "says more than this version knows of");
 }
 
 Test(sample, a_description_that_is_not_ours_or_older_is_refused)
@@ -301,14 +305,18 @@ Test(sample, a_checkpoints_pictures_go_to_its_run)
         "rm -r run/samples && cd run/ckpt/step_00000020 && ddpm sample . count=3 && test -e ../../samples/000002.png");
     works("ln -s run/ckpt/step_00000020 newest && rm -r run/samples && ddpm sample newest count=3 && test -e "
           "run/samples");
-    static const char *const within[] = {"run/ckpt/step_00000020", "run/ckpt/step_00000020/a/b", "newest/x",
-                                         "run/ckpt/step_00000700/x", "run/ckpt/../ckpt/step_00000010/x"};
+    works("mkdir run/ckpt/aside_001 && cp -r run/ckpt/step_00000020 run/ckpt/aside_001 && rm -r run/samples");
+    works("ddpm sample run/ckpt/aside_001/step_00000020 count=1 && test -e run/samples/000000.png");
+    static const char *const within[] = {"run/ckpt/step_00000020",     "run/ckpt/aside_001/step_00000020/a",
+                                         "run/ckpt/step_00000020/a/b", "newest/x",
+                                         "run/ckpt/step_00000700/x",   "run/ckpt/../ckpt/step_00000010/x"};
     for (size_t i = 0; i < sizeof within / sizeof *within; i++) {
         char line[256];
         (void)snprintf(line, sizeof line, "ddpm sample run count=1 out=%s", within[i]);
         fails(line, DDPM_EINVAL, "lies within a checkpoint");
     }
-    works("test $(ls -A run/ckpt | wc -l) = 2 && ! ls run/ckpt/*/samples run/ckpt/*/LOCK");
+    works("ddpm sample run count=1 out=ckpt_of_mine/step_5 && ddpm sample run count=1 out=step_00000020");
+    works("rm -r run/ckpt/aside_001 && test $(ls -A run/ckpt | wc -l) = 2 && ! ls run/ckpt/*/samples run/ckpt/*/LOCK");
     works(
         "mkdir alone && cp -r run/ckpt/step_00000020 alone/pl && ddpm sample alone/pl count=1 && ls alone/pl/samples");
     works("cp -r run ckpt && rm -r ckpt/samples && ddpm sample ckpt count=1 && ls ckpt/samples"); /* a run called so */
