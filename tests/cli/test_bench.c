@@ -340,7 +340,9 @@ Test(bench_program, json_goes_where_nobodys_file_is)
         result r = bench("", "data c.yaml rounds=1 warmup=1 seconds=1 --json %s %s", tries[i].file, tries[i].more);
         cr_expect_eq(r.code, tries[i].code, "%s: exit %d: %s", tries[i].file, r.code, r.error);
         if (tries[i].code) cr_expect_not_null(strstr(r.error, "mine.json: is there"), "%s", r.error);
-        if (tries[i].code) cr_expect_str_eq(slurp("mine.json"), "{\"mine\": 1}");
+        char *mine = slurp("mine.json");
+        if (tries[i].code) cr_expect_str_eq(mine, "{\"mine\": 1}");
+        mem_free(mine);
         drop(&r);
     }
     struct stat null;
@@ -357,7 +359,7 @@ Test(bench_program, weights_replace_no_pipeline_unasked)
     result r = bench("", "weights c.yaml save=w");
     cr_assert_eq(r.code, 0, "%s", r.error);
     drop(&r);
-    char *weights = slurp("w/unet/diffusion_pytorch_model.safetensors"), *now, path[PATH_CAP];
+    char *weights, *now, path[PATH_CAP];
     size_t size, size_now;
     (void)snprintf(path, sizeof path, "%s/w/unet/diffusion_pytorch_model.safetensors", root);
     cr_assert_eq(file_read(path, 1 << 24, &weights, &size, &why), DDPM_OK, "%s", why.text);
