@@ -16,7 +16,7 @@
     X(ENOMEM, 71, "out of memory")                                                                                     \
     X(ELOCKED, 73, "the run folder is in use")                                                                         \
     X(EIO, 74, "input/output error or disk full")                                                                      \
-    X(EDIVERGED, 76, "training diverged")                                                                              \
+    X(EDIVERGED, 76, "training diverged, or a picture is not finite")                                                  \
     X(ESAVED, 85, "stopped early and saved: run again to continue")
 
 typedef enum ddpm_status {

@@ -341,21 +341,14 @@ static run_wish tell_wish(void *context)
     return w->wish == DDPM_STOP ? RUN_STOP : w->wish == DDPM_SAVE ? RUN_SAVE : RUN_ON;
 }
 
-/* As the program tells them apart: where the text before the = could not be a key, it is a path. */
-static bool is_assignment(const char *text)
-{
-    const size_t key = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
-    return text[key] == '=';
-}
-
 static ddpm_status read_settings(ddpm_config *config, int n, const char *const *settings, err *e)
 {
     if (n < 0) return err_set(e, DDPM_EINVAL, "train: n = %d settings", n);
     config_defaults(config);
     for (int i = 0; i < n; i++) {
         if (!settings || !settings[i]) return err_set(e, DDPM_EINVAL, "settings[%d] is NULL", i);
-        TRY(is_assignment(settings[i]) ? config_assign(config, NULL, settings[i], e)
-                                       : config_read_file(config, settings[i], e));
+        TRY(config_is_assignment(settings[i]) ? config_assign(config, NULL, settings[i], e)
+                                              : config_read_file(config, settings[i], e));
     }
     return config_check(config, e);
 }

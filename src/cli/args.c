@@ -112,13 +112,6 @@ config_scope cli_scope(const cli_command *command)
 
 /* ---- arguments ----------------------------------------------------------------------------------- */
 
-/* key=value, where the key could be one: "./a=b" is a path. */
-static bool is_assignment(const char *text)
-{
-    const size_t key = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
-    return text[key] == '=';
-}
-
 static bool ends_in(const char *text, const char *end)
 {
     const size_t n = strlen(text), m = strlen(end);
@@ -144,7 +137,7 @@ static ddpm_status read_argument(cli_args *args, const char *text, bool only_pat
 {
     const cli_command *command = args->command;
     if (!only_paths && is_flag(text)) return read_flag(text, &args->action, e);
-    if (!only_paths && is_assignment(text)) return read_assignment(args, text, e);
+    if (!only_paths && config_is_assignment(text)) return read_assignment(args, text, e);
     if (args->count == command->most)
         return err_set(e, DDPM_EINVAL, "ddpm %s takes %d argument%s besides key=value: '%.80s' is one too many",
                        command->name, command->most, command->most == 1 ? "" : "s", text);
@@ -156,7 +149,7 @@ static ddpm_status refuse_missing(const cli_args *args, err *e)
 {
     const cli_command *command = args->command;
     for (int i = 2; i < args->argc; i++)
-        if (is_assignment(args->argv[i]) && path_exists(args->argv[i]))
+        if (config_is_assignment(args->argv[i]) && path_exists(args->argv[i]))
             return err_set(e, DDPM_EINVAL,
                            "ddpm %s needs %s: '%.80s' was read as an option; for the file write ./%.80s", command->name,
                            command->arguments, args->argv[i], args->argv[i]);

@@ -271,6 +271,7 @@ static ddpm_status prepare(const cli_args *args, job *j, err *e)
     backend_spec device;
     plan_files files;
     TRY(interrupt_install(e));
+    interrupt_at_once(true); /* planning and timing kernels may take long */
     TRY(recipe_backend(&args->config, NULL, &files, &device, e));
     TRY(backend_create(&device, &j->be, e));
     if (j->be->remark) printf("device: %s\n", j->be->remark);
@@ -284,6 +285,7 @@ static ddpm_status prepare(const cli_args *args, job *j, err *e)
     TRY(picture_writer_create(&writing, &j->writer, e));
     TRY(mem_array(&j->ids, (size_t)j->batch, sizeof *j->ids, "pictures", e));
     TRY(mem_array(&j->pixels, (size_t)j->batch * (size_t)j->h * (size_t)j->w, (size_t)j->c, "pictures", e));
+    interrupt_at_once(false);
     return sample_folder_begin(&j->folder, e);
 }
 

@@ -177,6 +177,12 @@ ddpm_status config_set_items(ddpm_config *c, config_id option, const config_plac
     return set(c, option, at, NULL, items, e);
 }
 
+bool config_is_assignment(const char *text)
+{
+    const size_t key = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+    return text[key] == '=';
+}
+
 ddpm_status config_assign(ddpm_config *c, const config_scope *scope, const char *argument, err *e)
 {
     const config_place at = {.source = CONFIG_ARGUMENT};

@@ -131,6 +131,9 @@ DDPM_MUST_CHECK ddpm_status config_read(ddpm_config *c, const char *name, const 
  * DDPM_EINVAL, *c unchanged: not of this form, unknown (names the three nearest), wrong type, out of range. */
 DDPM_MUST_CHECK ddpm_status config_assign(ddpm_config *c, const config_scope *scope, const char *argument, err *e);
 
+/* key=value, where the text in front of the = could be a key: "./a=b" is a path. */
+bool config_is_assignment(const char *text);
+
 /* What no option's range says: sides and channels that images can have, the levels of the U-Net fit each other and the
  * resolution, groups divide the channels, beta_start <= beta_end.  DDPM_EINVAL names the options. */
 DDPM_MUST_CHECK ddpm_status config_check(const ddpm_config *c, err *e);

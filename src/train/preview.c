@@ -4,8 +4,8 @@
 #include "data/image.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 struct preview {
@@ -26,16 +26,17 @@ static ddpm_status prepare_folder(preview *p, const char *folder, err *e)
 
 ddpm_status preview_create(const preview_spec *spec, preview **out, err *e)
 {
-    const arena_kind weights = spec->config->ema.decay > 0 ? ARENA_EMA : ARENA_PARAM;
+    const bool raw = spec->config->ema.decay == 0 || !strcmp(spec->config->sample.weights, "raw");
+    const arena_kind weights = raw ? ARENA_PARAM : ARENA_EMA;
     const generator_spec drawn = recipe_generator(spec->config, spec->m, weights);
-    const int columns = spec->config->sample.grid;
     preview *p;
     ddpm_status st = DDPM_OK;
     *out = NULL;
     TRY(mem_array(&p, 1, sizeof *p, "preview", e));
-    p->n = drawn.batch;
     p->shape[0] = drawn.h, p->shape[1] = drawn.w, p->shape[2] = spec->m->net.unet.in_channels;
-    p->columns = columns ? columns : (int)ceil(sqrt((double)p->n));
+    p->columns = spec->config->sample.grid;
+    p->n = image_grid_tiles(drawn.batch, p->shape, &p->columns);
+    if (p->n == 0) TRY_GOTO(err_set(e, DDPM_EINVAL, "sample.every: an image of this size is too large for a preview"));
     TRY_GOTO(prepare_folder(p, spec->folder, e));
     TRY_GOTO(mem_array(&p->bytes, (size_t)p->n, (size_t)p->shape[0] * (size_t)p->shape[1] * (size_t)p->shape[2],
                        "preview", e));

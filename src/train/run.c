@@ -207,8 +207,7 @@ static ddpm_status write_run_config(run *r, err *e)
     return st;
 }
 
-/* What the network will see: the first image on its way to noise. */
-static ddpm_status draw_noising(run *r, err *e)
+static ddpm_status write_noising(run *r, err *e)
 {
     static const int share[] = {0, 200, 400, 600, 800, 999}; /* thousandths of the chain */
     enum { N = sizeof share / sizeof *share };
@@ -226,6 +225,13 @@ done:
     image_free(&first);
     image_free(&strip);
     return st;
+}
+
+/* What the network will see: the first image on its way to noise.  A picture that fails is no reason not to train. */
+static void draw_noising(run *r)
+{
+    err why = {0};
+    if (write_noising(r, &why) != DDPM_OK) note(r, "WARNING: no noising.png: %s", why.text);
 }
 
 /* Say which images were lost since this was said last. */
@@ -503,7 +509,7 @@ static ddpm_status run_all(run *r, err *e)
     TRY(build_model(r, e));
     TRY(start(r, e));
     TRY(write_run_config(r, e));
-    TRY(draw_noising(r, e));
+    draw_noising(r);
     TRY(start_feed(r, e));
     return train(r, e);
 }

@@ -92,7 +92,7 @@ static bool may_be_there(const run_folder *r, const ddpm_config *config, const c
     } begun[] = {
         {FOLDER_LOCK_FILE, "process "}, {"log.txt", NULL}, {"metrics.jsonl", NULL}, {"plans.txt", "ddpm plans "}};
     char path[PATH_CAP];
-    if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, "lost+found")) return true;
+    if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, "lost+found") || file_is_leftover(name)) return true;
     if (run_folder_file(r, name, path, NULL) != DDPM_OK) return false;
     for (size_t i = 0; i < sizeof begun / sizeof *begun; i++)
         if (!strcmp(name, begun[i].name))
@@ -116,6 +116,17 @@ static ddpm_status check_owner(const run_folder *r, const ddpm_config *config, e
     return st;
 }
 
+/* What a killed process left half written. */
+static void sweep(const run_folder *r)
+{
+    char path[PATH_CAP];
+    DIR *d = opendir(r->path);
+    for (const struct dirent *entry = d ? readdir(d) : NULL; entry; entry = readdir(d))
+        if (file_is_leftover(entry->d_name) && run_folder_file(r, entry->d_name, path, NULL) == DDPM_OK)
+            (void)unlink(path);
+    if (d) closedir(d);
+}
+
 /* ---- opening ------------------------------------------------------------------------------------- */
 
 static ddpm_status open_lines(const run_folder *r, const char *name, line_file *f, err *e)
@@ -130,6 +141,7 @@ static ddpm_status open_all(run_folder *r, const ddpm_config *config, err *e)
     TRY(dir_make(r->path, e));
     TRY(check_owner(r, config, e));
     TRY(folder_lock_take(&r->lock, r->path, "training", e));
+    sweep(r);
     TRY(dir_make(r->ckpt, e));
     if (access(r->ckpt, W_OK | X_OK)) return err_errno(e, DDPM_EIO, errno, "%s: cannot be written to", r->ckpt);
     TRY(open_lines(r, "log.txt", &r->log, e));
