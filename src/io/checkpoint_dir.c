@@ -71,13 +71,20 @@ done:
 
 /* ---- hashing ---- */
 
+/* What says that a file was lost or damaged, and not that this process could not look. */
+static bool is_loss(int errnum)
+{
+    return errnum == ENOENT || errnum == ENOTDIR || errnum == ELOOP || errnum == EISDIR || errnum == EIO ||
+           errnum == ENXIO;
+}
+
 static ddpm_status hash_fd(int fd, const char *path, XXH3_state_t *state, char *chunk, int64_t *bytes, err *e)
 {
     *bytes = 0;
     for (;;) {
         const ssize_t n = read(fd, chunk, CHUNK);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot read", path);
+        if (n < 0) return err_errno(e, is_loss(errno) ? DDPM_EDATA : DDPM_EIO, errno, "%s: cannot read", path);
         if (n == 0) return DDPM_OK;
         if (XXH3_128bits_update(state, chunk, (size_t)n) != XXH_OK)
             return err_set(e, DDPM_EBACKEND, "%s: hashing failed", path);
@@ -94,7 +101,7 @@ static ddpm_status hash_file(const char *path, char hex[HASH_CAP], int64_t *byte
     ddpm_status st = DDPM_OK;
     XXH3_state_t *state = XXH3_createState();
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0) TRY_GOTO(err_errno(e, DDPM_EDATA, errno, "%s: cannot open", path));
+    if (fd < 0) TRY_GOTO(err_errno(e, is_loss(errno) ? DDPM_EDATA : DDPM_EIO, errno, "%s: cannot open", path));
     if (fstat(fd, &info) || !S_ISREG(info.st_mode)) TRY_GOTO(err_set(e, DDPM_EDATA, "%s: not a regular file", path));
     if (!state || XXH3_128bits_reset(state) != XXH_OK) TRY_GOTO(err_set(e, DDPM_ENOMEM, "%s: out of memory", path));
     TRY_GOTO(mem_array(&chunk, CHUNK, 1, path, e));
@@ -229,26 +236,27 @@ ddpm_status checkpoint_verify(const char *dir, err *e)
 
 /* ---- choosing and removing ---- */
 
-/* Look at the checkpoints there, newest first, until one verifies.  *gone: one was removed while it was looked at. */
+/* Look at the checkpoints there, newest first, until one verifies.  *gone: one was removed while it was looked at.  One
+ * that cannot be looked at (too many open files, no permission) is no damaged one: that is an error. */
 static ddpm_status search(const char *ckpt, char *out, notes *n, bool *gone, err *e)
 {
     char name[CHECKPOINT_NAME_CAP];
     int64_t *steps;
     int count;
-    bool good = false;
+    ddpm_status st = DDPM_EDATA;
     err why = {DDPM_OK, ""};
     *gone = false;
     TRY(checkpoint_list(ckpt, &steps, &count, e));
-    for (int i = 0; i < count && !good && !*gone; i++) {
-        ddpm_status st = path_join(out, ckpt, checkpoint_name(name, steps[i]), &why);
+    for (int i = 0; i < count && st == DDPM_EDATA && !*gone; i++) {
+        st = path_join(out, ckpt, checkpoint_name(name, steps[i]), &why);
         if (st == DDPM_OK) st = checkpoint_verify(out, &why);
-        good = st == DDPM_OK;
-        *gone = !good && !path_exists(out);
-        if (!good && !*gone) notes_add(n, "skipped %s: %s", name, why.text);
+        *gone = st != DDPM_OK && !path_exists(out);
+        if (st == DDPM_EDATA && !*gone) notes_add(n, "skipped %s: %s", name, why.text);
     }
-    if (good && why.status != DDPM_OK) notes_add(n, "fell back to %s", name);
+    if (st == DDPM_OK && why.status != DDPM_OK) notes_add(n, "fell back to %s", name);
     mem_free(steps);
-    if (good) return DDPM_OK;
+    if (st == DDPM_OK) return DDPM_OK;
+    if (st != DDPM_EDATA) return err_set(e, st, "%s", why.text);
     if (count == 0) return err_set(e, DDPM_ENOINPUT, "%s: no checkpoints (step_XXXXXXXX) there", ckpt);
     return err_set(e, DDPM_EDATA, "%s: none of the %d checkpoints is whole; the last fault: %s", ckpt, count, why.text);
 }

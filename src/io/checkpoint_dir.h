@@ -24,7 +24,8 @@ DDPM_MUST_CHECK ddpm_status checkpoint_list(const char *ckpt, int64_t **steps, i
 /* Write dir/training/integrity.json over all that is in dir.  To be called last, before the commit. */
 DDPM_MUST_CHECK ddpm_status checkpoint_seal(const char *dir, err *e);
 
-/* Is every sealed file there, of the same size and hash?  DDPM_EDATA names the first file that is not.
+/* Is every sealed file there, of the same size and hash?  DDPM_EDATA names the first file that is not.  Other errors
+ * say that it could not be looked at: no permission, too many open files.
  * Files that the seal does not list are not looked at. */
 DDPM_MUST_CHECK ddpm_status checkpoint_verify(const char *dir, err *e);
 

@@ -17,6 +17,7 @@
 
 static atomic_long *countdown; /* shared with children; the call that brings it to 0 fails; below 0: none does */
 static int failing_error;      /* its errno, or 0 for SIGKILL */
+static bool failing_reads;     /* instead of the calls that change something, those that open a file to read it */
 static void (*before_open)(const char *path); /* NULL: nothing happens */
 
 /* To be called before the first child is made. */
@@ -28,13 +29,15 @@ static void failing_prepare(void)
     atomic_store(countdown, -1);
 }
 
-static bool fails(void)
+static bool counts_down(void)
 {
     if (!countdown || atomic_fetch_sub(countdown, 1) != 1) return false;
     if (failing_error == 0) (void)kill(getpid(), SIGKILL);
     errno = failing_error;
     return true;
 }
+
+static bool fails(void) { return !failing_reads && counts_down(); }
 
 int open(const char *path, int flags, ...)
 {
@@ -43,7 +46,8 @@ int open(const char *path, int flags, ...)
     const unsigned mode = flags & O_CREAT ? va_arg(ap, unsigned) : 0;
     va_end(ap);
     if (before_open) before_open(path);
-    return flags & O_CREAT && fails() ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+    const bool counted = flags & O_CREAT ? fails() : failing_reads && counts_down();
+    return counted ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 ssize_t write(int fd, const void *from, size_t n) { return fails() ? -1 : syscall(SYS_write, fd, from, n); }
 int fsync(int fd) { return fails() ? -1 : (int)syscall(SYS_fsync, fd); }

@@ -9,8 +9,10 @@
 #include "train/run.h"
 
 #include <criterion/criterion.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -171,6 +173,55 @@ static void sweep(int error)
 
 Test(run_faults, killed_at_any_call_loses_nothing) { sweep(0); }
 Test(run_faults, any_call_may_fail) { sweep(ENOSPC); }
+
+/* A file that cannot be opened is not a damaged one: the run does not go on from an older checkpoint. */
+Test(run_faults, any_open_may_fail)
+{
+    static ddpm_config c;
+    bool all = false;
+    long n = 1;
+    settings(&c, folder, END);
+    for (; !all; n++) {
+        take_base();
+        failing_reads = true;
+        const int code = end(begin(&c, n, EMFILE));
+        all = atomic_load(countdown) > 0;
+        failing_reads = false;
+        cr_assert(code == 0 || (!all && (code == DDPM_EIO || code == DDPM_ENOINPUT)), "open %ld: exit %d", n, code);
+        expect_whole(code == 0 ? END : SAVED, n);
+        cr_assert_eq(end(begin(&c, -1, 0)), 0, "open %ld: the same command does not go on", n);
+        cr_assert_not(path_exists(in_dir(folder, "ckpt/aside_001")), "open %ld: a whole checkpoint was passed over", n);
+        expect_same_end(n, 0);
+    }
+    cr_assert_gt(n, 20, "the files of a run were not seen");
+}
+
+/* A disk that is full at another moment each time. */
+Test(run_faults, a_full_disk_loses_nothing)
+{
+    static ddpm_config c;
+    char disk[PATH_CAP], size[32], *out = folder;
+    int full = 0;
+    OK(dir_make(in_root("disk"), &why));
+    (void)snprintf(disk, sizeof disk, "%s", in_root("disk"));
+    (void)snprintf(out, sizeof folder, "%.4000s/run", disk);
+    settings(&c, folder, END);
+    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
+        cr_skip_test("a small disk cannot be mounted here (not root?)");
+    for (int kib = 100; kib < 700; kib += getenv("DDPM_TEST_LONG") ? 4 : 40) {
+        (void)snprintf(size, sizeof size, "size=%dk", kib);
+        cr_assert_eq(mount("none", disk, "tmpfs", 0, size), 0);
+        const int code = end(begin(&c, -1, 0));
+        cr_assert(code == 0 || code == DDPM_EIO, "%d KiB: exit %d", kib, code);
+        full += code != 0;
+        cr_assert_eq(mount("none", disk, "tmpfs", MS_REMOUNT, "size=10m"), 0);
+        cr_assert_eq(end(begin(&c, -1, 0)), 0, "%d KiB: the same command does not go on", kib);
+        expect_whole(END, kib);
+        expect_same_end(kib, END);
+        cr_assert_eq(umount(disk), 0);
+    }
+    cr_assert_gt(full, 0, "the disk was never full");
+}
 
 /* 20 random moments, or 500 with DDPM_TEST_LONG, of runs that keep one checkpoint and save at every step. */
 Test(run_faults, killed_at_random_moments_loses_nothing)
