@@ -462,6 +462,21 @@ static ddpm_status train_disturbed(const ddpm_config *c, disturber *d)
     return st;
 }
 
+static void expect_kept(void)
+{
+    cr_expect_eq(steps_in(&whole, "ckpt"), 76, "older ones go when a finite step followed");
+}
+
+Test(run, older_checkpoints_go_while_the_run_goes_on)
+{
+    disturber d = {.at = 8, .act = expect_kept};
+    tiny(&whole, "pruned");
+    set(&whole, "ckpt.every=1");
+    set(&whole, "ckpt.keep=2");
+    cr_assert_eq(train_disturbed(&whole, &d), DDPM_OK, "%s", why.text);
+    cr_expect_eq(steps_in(&whole, "ckpt"), 98);
+}
+
 static void block_preview(void) { OK(dir_make(inside(&whole, "samples/step_00000004.png"), &why)); }
 
 /* faults A8, F4: a preview that failed ended the run, and nothing was saved. */
