@@ -10,9 +10,12 @@
 #include "train/run_folder.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <math.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -475,6 +478,39 @@ Test(run, older_checkpoints_go_while_the_run_goes_on)
     set(&whole, "ckpt.keep=2");
     cr_assert_eq(train_disturbed(&whole, &d), DDPM_OK, "%s", why.text);
     cr_expect_eq(steps_in(&whole, "ckpt"), 98);
+}
+
+/* A mount point cannot be removed.  False: no right to mount. */
+static bool make_busy(const char *path)
+{
+    OK(dir_make(path, &why));
+    return !mount("none", path, "tmpfs", 0, "size=64k");
+}
+
+/* faults B14: what could not be removed blocked every start, and a prune that failed was called a save that failed. */
+Test(run, what_cannot_be_removed_stays_and_is_said)
+{
+    stopper s = {0};
+    tiny(&whole, "busy");
+    set(&whole, "ckpt.keep=1");
+    set(&whole, "resume=auto");
+    cr_assert_eq(train(&whole, 4, NULL), DDPM_ESAVED);
+    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+        !make_busy(inside(&whole, "ckpt/.tmp-step_00000002-abcdef/busy")) ||
+        !make_busy(inside(&whole, "ckpt/step_00000004/busy")))
+        cr_skip_test("nothing can be mounted here (not root?)");
+    OK(train(&whole, 0, &s));
+    cr_expect_not_null(strstr(s.notes, "an interrupted save left cannot be cleaned up"), "%s", s.notes);
+    cr_expect_not_null(strstr(s.notes, "WARNING: older checkpoints stay"), "%s", s.notes);
+    cr_expect_null(strstr(s.notes, "not saved"), "%s", s.notes);
+    cr_expect_eq(steps_in(&whole, "ckpt"), 9);
+    DIR *d = opendir(inside(&whole, "ckpt"));
+    for (const struct dirent *entry = readdir(d); entry; entry = readdir(d)) {
+        char path[PATH_CAP];
+        (void)snprintf(path, sizeof path, "%s/%s/busy", inside(&whole, "ckpt"), entry->d_name);
+        if (entry->d_name[0] == '.' && path_exists(path)) cr_expect_eq(umount(path), 0);
+    }
+    closedir(d);
 }
 
 static void block_preview(void) { OK(dir_make(inside(&whole, "samples/step_00000004.png"), &why)); }
