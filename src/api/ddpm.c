@@ -337,8 +337,10 @@ static void watch_step(void *context, const run_status *s)
 
 static run_wish tell_wish(void *context)
 {
-    const watcher *w = context;
-    return w->wish == DDPM_STOP ? RUN_STOP : w->wish == DDPM_SAVE ? RUN_SAVE : RUN_ON;
+    watcher *w = context;
+    const bool stop = w->wish == DDPM_STOP, one_save = w->wish == DDPM_SAVE;
+    if (one_save) w->wish = DDPM_GO_ON;
+    return stop ? RUN_STOP : one_save ? RUN_SAVE : RUN_ON;
 }
 
 static ddpm_status read_settings(ddpm_config *config, int n, const char *const *settings, err *e)

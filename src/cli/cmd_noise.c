@@ -14,11 +14,8 @@ static ddpm_status check_output(const cli_args *args, err *e)
 {
     const char *out = args->config.noise.out;
     const bool overwrite = cli_may_overwrite(args);
-    struct stat picture, strip;
     TRY(output_check(out, "out", is_strip, overwrite, e));
-    const bool same = !stat(args->argument[0], &picture) && !stat(out, &strip) && picture.st_dev == strip.st_dev &&
-                      picture.st_ino == strip.st_ino;
-    if (!same || overwrite) return DDPM_OK;
+    if (overwrite || !path_same(args->argument[0], out)) return DDPM_OK;
     return err_set(e, DDPM_EINVAL, "%s: is the picture itself; give another out=, or overwrite=true", out);
 }
 

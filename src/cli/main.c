@@ -13,9 +13,9 @@ static const cli_command commands[] = {
      "out seed resume rewind device precision threads plan_cache cpu cuda data model diffusion train ema ckpt log "
      "sample",
      cmd_train,
-     "A later file wins over an earlier one, and key=value over every file.  INT, TERM and USR1 end the\n"
-     "run after a checkpoint (exit code 85: the same command goes on from there, with resume=auto);\n"
-     "USR2 makes a checkpoint.\n\n"
+     "A later file wins over an earlier one, and key=value over every file.  INT, TERM, HUP, XCPU and USR1\n"
+     "end the run after a checkpoint (exit code 85: the same command goes on from there, with resume=auto),\n"
+     "but before the first step at once; USR2 makes a checkpoint.\n\n"
      "  ddpm train configs/quickstart.yaml\n"
      "  ddpm train configs/cifar10.yaml out=runs/cifar batch=64 model.dropout=0 resume=auto\n"},
     {"sample", "Draw pictures from a model", "RUN", 1, 1, CLI_CONFIG_OF_RUN,

@@ -149,21 +149,6 @@ static ddpm_status count_one(sample_folder *f, const struct dirent *entry, void 
     return DDPM_OK;
 }
 
-/* LOCK is emptied and written by whoever takes it: one that says something else is somebody's file. */
-static ddpm_status check_lock(const char *path, err *e)
-{
-    enum { HOLDER = 1024 };
-    static const char holder[] = "process ";
-    char *text;
-    size_t size;
-    if (!path_exists(path)) return DDPM_OK;
-    const ddpm_status st = file_read(path, HOLDER, &text, &size, NULL);
-    const bool ours = st == DDPM_OK && (size == 0 || !strncmp(text, holder, sizeof holder - 1));
-    mem_free(text);
-    if (ours || st == DDPM_ENOINPUT || st == DDPM_EIO) return DDPM_OK; /* taking it will say why it cannot be */
-    return err_set(e, DDPM_EINVAL, "%s: a file of this name is needed as a lock; give another out=", path);
-}
-
 /* ---- what it was made from ---- */
 
 static void say_value(const json_t *v, char text[80])
@@ -267,23 +252,13 @@ static ddpm_status check_one(sample_folder *f, const struct dirent *entry, void 
 
 bool sample_folder_has(const sample_folder *f, int64_t id) { return f->done[id / 8] >> id % 8 & 1; }
 
-static ddpm_status sweep_one(sample_folder *f, const struct dirent *entry, void *context, err *e)
-{
-    char path[PATH_CAP];
-    (void)context;
-    if (!file_is_leftover(entry->d_name)) return DDPM_OK;
-    TRY(path_join(path, f->path, entry->d_name, e));
-    (void)unlink(path); /* or it stays, and is in nobody's way */
-    return DDPM_OK;
-}
-
 static ddpm_status take_stock(sample_folder *f, err *e)
 {
     survey s;
     TRY(folder_lock_take(&f->lock, f->path, "sampling", e));
     TRY(look(f, &s, e));
     if (access(f->path, W_OK | X_OK)) return err_errno(e, DDPM_EIO, errno, "%s: cannot write there", f->path);
-    TRY(walk(f, sweep_one, NULL, e));
+    dir_sweep_temporaries(f->path);
     TRY(mem_array(&f->done, (size_t)f->spec.count / 8 + 1, 1, "list of pictures", e));
     if (!f->described) return DDPM_OK;
     if (s.pictures > MANY) printf("%s: looking through %lld pictures\n", f->path, (long long)s.pictures);
@@ -305,7 +280,8 @@ ddpm_status sample_folder_open(sample_folder *f, const sample_folder_spec *spec,
     f->spec.path = f->path;
     TRY(refuse_checkpoint(f->path, e));
     TRY(path_join(lock, f->path, FOLDER_LOCK_FILE, e));
-    TRY(check_lock(lock, e));
+    if (!folder_lock_is_ours(f->path))
+        return err_set(e, DDPM_EINVAL, "%s: a file of this name is needed as a lock; give another out=", lock);
     if (path_is_dir(f->path) && !path_exists(lock)) TRY(look(f, &s, e)); /* what is refused is left as it is */
     TRY(dir_make(f->path, e));
     return take_stock(f, e);

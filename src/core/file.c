@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 ddpm_status path_join(char *out, const char *dir, const char *name, err *e)
@@ -169,14 +170,45 @@ ddpm_status file_write(const char *path, const void *bytes, size_t size, bool du
 /* .ddpm-1234-5.tmp, the fifth of process 1234 */
 static const char TEMPORARY[] = ".ddpm-%ld-%u.tmp";
 
-bool file_is_leftover(const char *name)
+static bool read_temporary(const char *name, long *process)
 {
     char again[FILE_TEMPORARY];
-    long process;
     unsigned number;
-    if (sscanf(name, TEMPORARY, &process, &number) != 2) return false;
-    (void)snprintf(again, sizeof again, TEMPORARY, process, number);
-    return !strcmp(name, again) && process > 0 && kill((pid_t)process, 0) && errno == ESRCH;
+    if (sscanf(name, TEMPORARY, process, &number) != 2) return false;
+    (void)snprintf(again, sizeof again, TEMPORARY, *process, number);
+    return !strcmp(name, again) && *process > 0;
+}
+
+bool file_is_temporary(const char *name)
+{
+    long process;
+    return read_temporary(name, &process);
+}
+
+/* The process is gone, and has been for a while: one in another container has a number of its own. */
+static bool is_leftover(const char *path, const char *name)
+{
+    enum { HOUR = 3600 };
+    struct stat info;
+    long process;
+    return read_temporary(name, &process) && kill((pid_t)process, 0) && errno == ESRCH && !lstat(path, &info) &&
+           info.st_mtime < time(NULL) - HOUR;
+}
+
+void dir_sweep_temporaries(const char *path)
+{
+    char file[PATH_CAP];
+    DIR *d = opendir(path);
+    for (const struct dirent *entry = d ? readdir(d) : NULL; entry; entry = readdir(d))
+        if (path_join(file, path, entry->d_name, NULL) == DDPM_OK && is_leftover(file, entry->d_name))
+            (void)unlink(file); /* or it stays, and is in nobody's way */
+    if (d) closedir(d);
+}
+
+bool path_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && same_file(&x, &y);
 }
 
 /* A new file beside `real`. */

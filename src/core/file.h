@@ -30,8 +30,10 @@ DDPM_MUST_CHECK ddpm_status file_replace_lazily(const char *path, const void *by
 /* Could file_replace() write there now, as far as that can be known without doing it?  DDPM_EIO: no, and why. */
 DDPM_MUST_CHECK ddpm_status file_writable(const char *path, err *e);
 
-/* Is a file of this name, without its folder, a temporary one of the two above whose process is gone? */
-bool file_is_leftover(const char *name);
+/* Is a file of this name, without its folder, a temporary one of the two above? */
+bool file_is_temporary(const char *name);
+/* Remove such files from a folder whose process is gone, and that are older than an hour. */
+void dir_sweep_temporaries(const char *path);
 
 enum { FILE_TEMPORARY = 40 }; /* bytes that a temporary file adds to its folder's path, at most */
 
@@ -43,7 +45,8 @@ DDPM_MUST_CHECK ddpm_status dir_sync_all(const char *path, err *e);
 /* rm -r, never following a symbolic link; a missing path is fine. */
 DDPM_MUST_CHECK ddpm_status dir_remove(const char *path, err *e);
 
-bool path_exists(const char *path); /* anything there, even a broken link */
-bool path_is_dir(const char *path); /* follows links */
+bool path_exists(const char *path);           /* anything there, even a broken link */
+bool path_is_dir(const char *path);           /* follows links */
+bool path_same(const char *a, const char *b); /* both are there, and lead to the same file or folder */
 
 #endif

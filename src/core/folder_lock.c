@@ -13,8 +13,6 @@
 enum { HOLDER_CAP = 160 };
 static const char HOLDER[] = "process %ld on %s";
 
-static bool is_taken(int errnum) { return errnum == EWOULDBLOCK || errnum == EAGAIN || errnum == EACCES; }
-
 /* Who LOCK says has it, "" where it does not say. */
 static void read_holder(int file, char holder[HOLDER_CAP])
 {
@@ -68,15 +66,27 @@ static ddpm_status take(folder_lock *l, const char *folder, const char *what, er
     if (l->folder < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot open the folder", folder);
     TRY(open_file(&l->file, folder, e));
     const int by_folder = flock(l->folder, LOCK_EX | LOCK_NB) ? errno : 0;
-    const int by_file = fcntl(l->file, F_OFD_SETLK, &all) ? errno : 0;
+    bool taken = by_folder == EWOULDBLOCK; /* then LOCK is left to whoever came first */
+    const int by_file = !taken && fcntl(l->file, F_OFD_SETLK, &all) ? errno : 0;
     read_holder(l->file, holder);
-    const bool unlockable = by_folder && by_file && is_alive(holder);
-    if (is_taken(by_folder) || is_taken(by_file) || unlockable)
+    taken |= by_file == EAGAIN || by_file == EACCES || (by_folder && by_file && is_alive(holder));
+    if (taken)
         return err_set(e, DDPM_ELOCKED,
                        "%s: another %s is writing there (%s); wait for it, or give another out=", folder, what,
                        holder[0] ? holder : "unknown");
     write_holder(l->file);
     return DDPM_OK;
+}
+
+bool folder_lock_is_ours(const char *folder)
+{
+    char path[PATH_CAP], holder[HOLDER_CAP] = "";
+    if (path_join(path, folder, FOLDER_LOCK_FILE, NULL) != DDPM_OK || !path_exists(path)) return true;
+    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0) return true; /* taking the lock will say why it cannot be */
+    read_holder(file, holder);
+    close(file);
+    return !holder[0] || !strncmp(holder, HOLDER, strcspn(HOLDER, "%"));
 }
 
 ddpm_status folder_lock_take(folder_lock *l, const char *folder, const char *what, err *e)

@@ -7,6 +7,7 @@
 #ifndef DDPM_FOLDER_LOCK_H
 #define DDPM_FOLDER_LOCK_H
 #include "core/err.h"
+#include <stdbool.h>
 
 #define FOLDER_LOCK_FILE "LOCK"
 
@@ -19,6 +20,8 @@ typedef struct folder_lock {
 /* Take the lock of a folder that exists.  `what` is who else may be at work there: "training".
  * DDPM_ELOCKED names the process that has it; DDPM_EIO: folder or LOCK cannot be opened. */
 DDPM_MUST_CHECK ddpm_status folder_lock_take(folder_lock *l, const char *folder, const char *what, err *e);
+/* May folder/LOCK be emptied and written?  False: it is somebody's file of that name. */
+bool folder_lock_is_ours(const char *folder);
 void folder_lock_release(folder_lock *l); /* takes FOLDER_LOCK_NONE, and a failed one */
 
 #endif

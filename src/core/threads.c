@@ -103,7 +103,7 @@ ddpm_status threads_use(int n, err *e)
     if (most < n) return refuse(n, most, e);
     omp_set_dynamic(0);
     if (omp_get_max_active_levels() < 1) omp_set_max_active_levels(1);
-    omp_set_num_threads(n);
+    omp_set_num_threads(alone ? 1 : n);
     if (n == team || alone) return DDPM_OK;
 #pragma omp parallel num_threads(n) /* started at once: what can be had now may be gone later */
 #pragma omp atomic

@@ -214,12 +214,16 @@ static ddpm_status verify_file(const char *dir, const char *name, const json_t *
 
 ddpm_status checkpoint_verify(const char *dir, err *e)
 {
-    char path[PATH_CAP];
+    char path[PATH_CAP], hex[HASH_CAP];
     const char *name;
     json_t *info;
+    struct stat info_of_seal;
+    int64_t bytes;
     if (!path_is_dir(dir)) return err_set(e, DDPM_ENOINPUT, "%s: not a folder", dir);
     TRY(path_join(path, dir, SEAL, e));
-    if (!path_exists(path)) return err_set(e, DDPM_EDATA, "%s: not a complete checkpoint: no %s", dir, SEAL);
+    if (lstat(path, &info_of_seal) && errno == ENOENT)
+        return err_set(e, DDPM_EDATA, "%s: not a complete checkpoint: no %s", dir, SEAL);
+    TRY(hash_file(path, hex, &bytes, e)); /* tells what is lost from what cannot be looked at */
     json_in j = json_in_file(path, e);
     const json_t *files = json_in_get(&j, "files");
     const int format = json_in_int(&j, "format", 0, 1, 1);
@@ -296,21 +300,19 @@ static bool is_whole(const char *ckpt, int64_t step, checkpoint_known *known)
            checkpoint_verify(path, NULL) == DDPM_OK && checkpoint_known_add(known, step, NULL) == DDPM_OK;
 }
 
-ddpm_status checkpoint_prune(const char *ckpt, const checkpoint_order *order, checkpoint_known *known, notes *left,
-                             err *e)
+ddpm_status checkpoint_prune(const char *ckpt, int64_t newest, int keep, checkpoint_known *known, notes *left, err *e)
 {
     char name[CHECKPOINT_NAME_CAP];
     int64_t *steps;
     int n, whole = 0;
-    if (order->keep < 1)
-        return err_set(e, DDPM_EINVAL, "%s: at least 1 checkpoint must be kept, not %d", ckpt, order->keep);
+    if (keep < 1) return err_set(e, DDPM_EINVAL, "%s: at least 1 checkpoint must be kept, not %d", ckpt, keep);
     TRY(checkpoint_list(ckpt, &steps, &n, e));
     for (int i = 0; i < n; i++) {
         err why = {0};
-        if (steps[i] > order->newest) continue;
-        if (whole < order->keep)
+        if (steps[i] > newest) continue;
+        if (whole < keep)
             whole += is_whole(ckpt, steps[i], known);
-        else if (steps[i] != order->never && atomic_dir_delete(ckpt, checkpoint_name(name, steps[i]), &why) != DDPM_OK)
+        else if (atomic_dir_delete(ckpt, checkpoint_name(name, steps[i]), &why) != DDPM_OK)
             notes_add(left, "%s", why.text);
     }
     mem_free(steps);

@@ -43,15 +43,9 @@ typedef struct checkpoint_known {
 DDPM_MUST_CHECK ddpm_status checkpoint_known_add(checkpoint_known *k, int64_t step, err *e);
 void checkpoint_known_free(checkpoint_known *k);
 
-typedef struct checkpoint_order {
-    int64_t newest; /* step of the one just saved; later ones are another run's affair: they stay and do not count */
-    int64_t never;  /* step of one that stays in any case; -1: none */
-    int keep;       /* how many to keep, at least 1 */
-} checkpoint_order;
-
-/* Remove the checkpoints that are older than the newest `keep` whole ones.  Damaged ones do not count.  Each is
- * verified once, and then known.  What cannot be removed is in the notes: that is no failure of what was saved. */
-DDPM_MUST_CHECK ddpm_status checkpoint_prune(const char *ckpt, const checkpoint_order *order, checkpoint_known *known,
+/* Remove the checkpoints that are older than the `keep` (at least 1) newest whole ones, counted from the one of step
+ * `newest` down: later ones stay and do not count, nor do damaged ones.  Each is verified once, and then known.  What cannot be removed is in the notes: that is no failure of what was saved. */
+DDPM_MUST_CHECK ddpm_status checkpoint_prune(const char *ckpt, int64_t newest, int keep, checkpoint_known *known,
                                              notes *left, err *e);
 
 #endif

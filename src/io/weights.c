@@ -3,6 +3,7 @@
 #include "core/mem.h"
 #include "io/safetensors.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -199,9 +200,22 @@ done:
 
 static void pack_filter(const safetensors_item *item, void *to) { filter_to_torch(to, item->data, item->shape); }
 
+/* What is not finite could not be read again, and must not take the place of what could. */
+static ddpm_status refuse_not_finite(const char *path, const named_tensor *t, err *e)
+{
+    int64_t count = 1;
+    for (int k = 0; k < t->rank; k++) count *= t->shape[k];
+    for (int64_t i = 0; i < count; i++)
+        if (!isfinite(t->data[i]))
+            return err_set(e, DDPM_EDIVERGED, "%s: not written: value %lld of %s is %g", path, (long long)i, t->name,
+                           (double)t->data[i]);
+    return DDPM_OK;
+}
+
 ddpm_status weights_write(const char *path, const named_tensor *tensors, int n, bool durable, err *e)
 {
     safetensors_item *items;
+    for (int i = 0; i < n; i++) TRY(refuse_not_finite(path, &tensors[i], e));
     TRY(mem_array(&items, (size_t)n, sizeof *items, path, e));
     for (int i = 0; i < n; i++) {
         items[i] = (safetensors_item){.name = tensors[i].name,

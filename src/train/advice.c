@@ -80,8 +80,6 @@ static void on_what_is_written(advice *a)
     if (c->log.every > a->steps && a->steps > 1)
         say(a, "log.every=%d: metrics.jsonl gets one line of %lld steps, and loss.svg no curve", c->log.every,
             (long long)a->steps);
-    if (!strcmp(c->diffusion.predict, "mu"))
-        say(a, "diffusion.predict=mu: diffusers does not know it and cannot draw from the checkpoints");
 }
 
 int advice_of(const ddpm_config *c, int64_t steps, int64_t images, char text[ADVICE_MOST][ADVICE_TEXT])

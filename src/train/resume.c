@@ -7,7 +7,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 __attribute__((format(printf, 2, 3))) static void say(const resume_question *q, const char *fmt, ...)
 {
@@ -31,6 +30,7 @@ static ddpm_status compare_configs(const resume_question *q, const char *dir, er
         return DDPM_OK;
     }
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
+        if (i == OPTION_seed) continue; /* the run keeps its own */
         const option_change change = option_changed(&before, q->config, (config_id)i);
         if (change == CHANGE_OF_NETWORK)
             return err_set(
@@ -50,9 +50,7 @@ static bool is_word(const char *resume) { return !strcmp(resume, "auto") || !str
 static bool lies_in(const char *checkpoint, const char *ckpt)
 {
     char parent[PATH_CAP];
-    struct stat a, b;
-    return path_join(parent, checkpoint, "..", NULL) == DDPM_OK && !stat(parent, &a) && !stat(ckpt, &b) &&
-           a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return path_join(parent, checkpoint, "..", NULL) == DDPM_OK && path_same(parent, ckpt);
 }
 
 static ddpm_status find_checkpoint(const resume_question *q, int there, resume_point *p, err *e)
@@ -105,13 +103,14 @@ void resume_free(resume_point *p)
     *p = (resume_point){.later = NULL};
 }
 
+/* The copy of the metrics comes first: whenever this is killed, what the next start cuts lies there. */
 ddpm_status resume_rewind(const resume_question *q, const resume_point *p, err *e)
 {
     notes remarks = {.text = ""};
-    const bool again = p->own && p->n_later == 0;
+    const uint64_t from = p->own ? p->state.step : 0;
+    TRY(run_folder_keep_metrics(q->folder, from, p->own && p->n_later == 0, &remarks, e));
+    if (remarks.text[0]) say(q, "resume: %s", remarks.text);
     for (int i = 0; i < p->n_later; i++) TRY(run_folder_set_aside(q->folder, p->later[i], e));
     if (p->n_later > 0) say(q, "resume: checkpoints of later steps moved to %s: %d", q->folder->aside, p->n_later);
-    const ddpm_status st = run_folder_rewind(q->folder, p->own ? p->state.step : 0, again, &remarks, e);
-    if (remarks.text[0]) say(q, "resume: %s", remarks.text);
-    return st;
+    return run_folder_rewind(q->folder, from, e);
 }

@@ -169,7 +169,10 @@ static ddpm_status choose_start(run *r, err *e)
 static ddpm_status restore(run *r, err *e)
 {
     const checkpoint_facts *before = &r->from.facts;
-    TRY(checkpoint_restore(r->from.dir, &r->from.state, r->m, r->trainer, e));
+    err why = {0};
+    const ddpm_status st = checkpoint_restore(r->from.dir, &r->from.state, r->m, r->trainer, &why);
+    if (st != DDPM_OK)
+        return err_set(e, st, "%s; resume=FOLDER rewind=true goes on from an older checkpoint", why.text);
     note(r, "resume: %s, step %llu", r->from.dir, (unsigned long long)r->from.state.step);
     if (before->dataset_hash != r->facts.dataset_hash)
         note(r, "resume: the data are not those of the checkpoint: the run goes on with the new ones");
@@ -256,13 +259,12 @@ static ddpm_status start_feed(run *r, err *e)
 /* Drop the older checkpoints.  One that cannot be removed is no failure of what was saved. */
 static void prune(run *r)
 {
-    const checkpoint_order order = {.newest = (int64_t)r->saved_step,
-                                    .never = r->sound_step == UINT64_MAX ? -1 : (int64_t)r->sound_step,
-                                    .keep = r->config.ckpt.keep};
     notes left = {.text = ""};
     err why = {0};
     r->prune_due = false;
-    if (checkpoint_prune(r->folder.ckpt, &order, &r->whole, &left, &why) != DDPM_OK) notes_add(&left, "%s", why.text);
+    if (checkpoint_prune(r->folder.ckpt, (int64_t)r->saved_step, r->config.ckpt.keep, &r->whole, &left, &why) !=
+        DDPM_OK)
+        notes_add(&left, "%s", why.text);
     if (left.text[0]) note(r, "WARNING: older checkpoints stay: %s", left.text);
 }
 
@@ -479,14 +481,15 @@ static ddpm_status train(run *r, err *e)
     const run_status status = status_of(r);
     err first = {0}, why = {0};
     ddpm_status st = loop(r, &first), saved = DDPM_OK;
-    if (st != DDPM_OK && st != DDPM_ESAVED && st != DDPM_EDIVERGED && !r->gave_up_saving) {
+    const bool advanced = r->given > r->from.state.step;
+    if (st != DDPM_OK && st != DDPM_ESAVED && st != DDPM_EDIVERGED && !r->gave_up_saving && advanced) {
         saved = catch_up(r, &status, &why);
         if (saved == DDPM_OK) saved = save(r, true, &why);
         const bool is_saved = saved == DDPM_OK && r->saved_step == r->state.step;
         st = is_saved ? err_set(e, st, "%s; step %llu is saved: resume=auto goes on from it", first.text,
                                 (unsigned long long)r->state.step)
                       : err_set(e, st, "%s; step %llu could not be saved: %s", first.text,
-                                (unsigned long long)r->state.step, why.text);
+                                (unsigned long long)r->state.step, why.text[0] ? why.text : "steps are being skipped");
     } else if (st != DDPM_OK) {
         st = err_set(e, st, "%s", first.text);
     }

@@ -23,18 +23,12 @@ ddpm_status run_folder_file(const run_folder *r, const char *name, char *out, er
 
 /* ---- whose it is --------------------------------------------------------------------------------- */
 
-static bool is_same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 bool run_folder_is_input(const run_folder *r, const ddpm_config *config, const char *name)
 {
     char path[PATH_CAP];
     if (run_folder_file(r, name, path, NULL) != DDPM_OK) return false;
     for (int i = 0; i < config->files; i++)
-        if (is_same_file(path, config->file[i])) return true;
+        if (path_same(path, config->file[i])) return true;
     return false;
 }
 
@@ -77,8 +71,7 @@ static bool is_run(const run_folder *r)
     char path[PATH_CAP];
     int64_t *steps;
     int n;
-    if (run_folder_file(r, "log.txt", path, NULL) == DDPM_OK && begins(path, "0000-00-00T00:00:00Z device: "))
-        return true;
+    if (run_folder_file(r, "log.txt", path, NULL) == DDPM_OK && begins(path, "0000-00-00T00:00:00Z ")) return true;
     if (checkpoint_list(r->ckpt, &steps, &n, NULL) != DDPM_OK) return false;
     mem_free(steps);
     return n > 0;
@@ -89,10 +82,11 @@ static bool may_be_there(const run_folder *r, const ddpm_config *config, const c
 {
     static const struct {
         const char *name, *begins;
-    } begun[] = {
-        {FOLDER_LOCK_FILE, "process "}, {"log.txt", NULL}, {"metrics.jsonl", NULL}, {"plans.txt", "ddpm plans "}};
+    } begun[] = {{"log.txt", NULL}, {"metrics.jsonl", NULL}, {"plans.txt", "ddpm plans "}};
     char path[PATH_CAP];
-    if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, "lost+found") || file_is_leftover(name)) return true;
+    if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, "lost+found") || file_is_temporary(name))
+        return true;
+    if (!strcmp(name, FOLDER_LOCK_FILE)) return folder_lock_is_ours(r->path);
     if (run_folder_file(r, name, path, NULL) != DDPM_OK) return false;
     for (size_t i = 0; i < sizeof begun / sizeof *begun; i++)
         if (!strcmp(name, begun[i].name))
@@ -116,17 +110,6 @@ static ddpm_status check_owner(const run_folder *r, const ddpm_config *config, e
     return st;
 }
 
-/* What a killed process left half written. */
-static void sweep(const run_folder *r)
-{
-    char path[PATH_CAP];
-    DIR *d = opendir(r->path);
-    for (const struct dirent *entry = d ? readdir(d) : NULL; entry; entry = readdir(d))
-        if (file_is_leftover(entry->d_name) && run_folder_file(r, entry->d_name, path, NULL) == DDPM_OK)
-            (void)unlink(path);
-    if (d) closedir(d);
-}
-
 /* ---- opening ------------------------------------------------------------------------------------- */
 
 static ddpm_status open_lines(const run_folder *r, const char *name, line_file *f, err *e)
@@ -141,7 +124,7 @@ static ddpm_status open_all(run_folder *r, const ddpm_config *config, err *e)
     TRY(dir_make(r->path, e));
     TRY(check_owner(r, config, e));
     TRY(folder_lock_take(&r->lock, r->path, "training", e));
-    sweep(r);
+    dir_sweep_temporaries(r->path);
     TRY(dir_make(r->ckpt, e));
     if (access(r->ckpt, W_OK | X_OK)) return err_errno(e, DDPM_EIO, errno, "%s: cannot be written to", r->ckpt);
     TRY(open_lines(r, "log.txt", &r->log, e));
@@ -217,21 +200,29 @@ static ddpm_status replace_metrics(run_folder *r, const char *path, const run_me
     return line_file_open(&r->metrics, path, e);
 }
 
-ddpm_status run_folder_rewind(run_folder *r, uint64_t step, bool again, notes *n, err *e)
+ddpm_status run_folder_keep_metrics(run_folder *r, uint64_t step, bool again, notes *n, err *e)
 {
     char path[PATH_CAP];
     run_metrics_past past;
     ddpm_status st = DDPM_OK;
     TRY(run_folder_file(r, "metrics.jsonl", path, e));
     TRY(run_metrics_read(path, step, &past, e));
-    if (past.kept_bytes == past.bytes) goto done;
-    if (past.unreadable > 0 || (past.later > 0 && !again)) {
-        TRY_GOTO(keep_a_copy(r, path, e));
-        notes_add(n, "%s: %lld later and %lld unreadable lines left out; the whole file is in %s", path,
-                  (long long)past.later, (long long)past.unreadable, r->aside);
-    }
-    TRY_GOTO(replace_metrics(r, path, &past, e));
+    if (past.unreadable == 0 && (past.later == 0 || again)) goto done;
+    TRY_GOTO(keep_a_copy(r, path, e));
+    notes_add(n, "%s: %lld later and %lld unreadable lines left out; the whole file is in %s", path,
+              (long long)past.later, (long long)past.unreadable, r->aside);
 done:
+    mem_free(past.kept);
+    return st;
+}
+
+ddpm_status run_folder_rewind(run_folder *r, uint64_t step, err *e)
+{
+    char path[PATH_CAP];
+    run_metrics_past past;
+    TRY(run_folder_file(r, "metrics.jsonl", path, e));
+    TRY(run_metrics_read(path, step, &past, e));
+    const ddpm_status st = past.kept_bytes == past.bytes ? DDPM_OK : replace_metrics(r, path, &past, e);
     mem_free(past.kept);
     return st;
 }

@@ -35,10 +35,11 @@ bool run_folder_is_input(const run_folder *r, const ddpm_config *config, const c
 /* Move the checkpoint of a step to ckpt/aside_NNN. */
 DDPM_MUST_CHECK ddpm_status run_folder_set_aside(run_folder *r, int64_t step, err *e);
 
-/* Drop the lines of metrics.jsonl that lie after `step`, or cannot be read.  `again`: the run that follows writes the
- * later ones again; else, and where lines cannot be read, the file as it was goes to ckpt/aside_NNN, and the notes say
- * so. */
-DDPM_MUST_CHECK ddpm_status run_folder_rewind(run_folder *r, uint64_t step, bool again, notes *n, err *e);
+/* Copy metrics.jsonl to ckpt/aside_NNN if run_folder_rewind() would lose something: lines that cannot be read, and, unless
+ * the run that follows writes them `again`, those after `step`.  The notes say so. */
+DDPM_MUST_CHECK ddpm_status run_folder_keep_metrics(run_folder *r, uint64_t step, bool again, notes *n, err *e);
+/* Drop the lines of metrics.jsonl that lie after `step`, or cannot be read. */
+DDPM_MUST_CHECK ddpm_status run_folder_rewind(run_folder *r, uint64_t step, err *e);
 
 /* Append a line with the time to log.txt.  Never fails: a log is not worth a run. */
 void run_folder_log(run_folder *r, const char *text);

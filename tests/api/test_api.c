@@ -247,6 +247,34 @@ static ddpm_wish stop_at_3(void *user, const ddpm_progress *p)
     return p->step == 3 ? DDPM_STOP : DDPM_GO_ON;
 }
 
+static ddpm_wish save_at_2(void *user, const ddpm_progress *p)
+{
+    (void)user;
+    return p->step == 2 ? DDPM_SAVE : DDPM_GO_ON;
+}
+
+/* A preview, which asks again, comes between the wish and the next step. */
+Test(api, one_wish_to_save_is_one_checkpoint)
+{
+    char out[] = "/tmp/ddpm-api-XXXXXX", setting[64], path[PATH_CAP];
+    ddpm_ctx *ctx;
+    err why = {0};
+    cr_assert_not_null(mkdtemp(out));
+    (void)snprintf(setting, sizeof setting, "out=%s", out);
+    const char *const settings[] = {"configs/quickstart.yaml", setting,         "data.count=64",
+                                    "train.batch=4",           "train.steps=5", "sample.every=2",
+                                    "sample.count=1",          "ckpt.keep=10",  "sample.num_inference_steps=2"};
+    cr_assert_eq(ddpm_ctx_create(&ctx, "cpu"), DDPM_OK);
+    cr_assert_eq(ddpm_train(ctx, sizeof settings / sizeof *settings, settings, save_at_2, NULL), DDPM_OK, "%s",
+                 ddpm_last_error(ctx));
+    for (int k = 1; k <= 5; k++) {
+        (void)snprintf(path, sizeof path, "%s/ckpt/step_%08d", out, k);
+        cr_expect_eq(path_exists(path), k == 2 || k == 5, "step %d", k);
+    }
+    ddpm_ctx_destroy(ctx);
+    cr_assert_eq(dir_remove(out, &why), DDPM_OK, "%s", why.text);
+}
+
 Test(api, trains_stops_and_goes_on)
 {
     char out[] = "/tmp/ddpm-api-XXXXXX", setting[64];

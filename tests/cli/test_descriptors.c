@@ -31,7 +31,7 @@ TestSuite(descriptors, .init = begin, .fini = end, .timeout = 300);
 static int ddpm(const char *words)
 {
     char line[4096]; /* without these variables the program starts itself once more */
-    (void)snprintf(line, sizeof line, "unset GOMP_SPINCOUNT OMP_WAIT_POLICY; " DDPM_PROGRAM " %s", words);
+    (void)snprintf(line, sizeof line, "unset GOMP_SPINCOUNT OMP_WAIT_POLICY; '" DDPM_PROGRAM "' %s", words);
     const int status = system(line);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -38,11 +38,11 @@ static void expect_rows(const char *words, const scheduler_config *c, int steps)
 Test(inspect_timesteps, of_options_with_spacing_and_variance)
 {
     scheduler_config c = scheduler_config_default();
-    expect_rows(DDPM_SOURCE "/configs/quickstart.yaml timesteps=true", &c, 0);
+    expect_rows("'" DDPM_SOURCE "/configs/quickstart.yaml' timesteps=true", &c, 0);
     c.timestep_spacing = SCHEDULER_LINSPACE;
     c.variance_type = SCHEDULER_FIXED_LARGE;
-    expect_rows(DDPM_SOURCE "/configs/quickstart.yaml inspect.timesteps=true sample.num_inference_steps=53 "
-                            "sample.timestep_spacing=linspace sample.variance_type=fixed_large",
+    expect_rows("'" DDPM_SOURCE "/configs/quickstart.yaml' inspect.timesteps=true sample.num_inference_steps=53 "
+                "sample.timestep_spacing=linspace sample.variance_type=fixed_large",
                 &c, 53);
 }
 

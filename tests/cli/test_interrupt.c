@@ -16,6 +16,13 @@ static int fake_clock(clockid_t clock, struct timespec *now)
 
 enum { LATER = -1 }; /* in place of a signal: a second passes */
 
+/* nohup, or a shell's background, may have handed some down as ignored. */
+static void take_defaults(void)
+{
+    for (int i = 0; i < HANDLED; i++) (void)signal(table[i].number, SIG_DFL);
+}
+TestSuite(interrupt, .init = take_defaults);
+
 /* The exit status of a child that gets these signals, in this order, and then exits with 85 if asked to
  * stop by `expected`, with 1 if not. */
 static int child_gets(const int *signals, int count, int expected)

@@ -59,6 +59,9 @@ static pid_t start(const char *words)
     const pid_t child = fork();
     if (child != 0) return child;
     if (!freopen(out, "w", stdout) || !freopen(error, "w", stderr)) _exit(126);
+    (void)signal(SIGINT, SIG_DFL); /* a shell's background may have handed it down as ignored */
+    static const char *const theirs[] = {"OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"};
+    for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++) unsetenv(theirs[i]);
     execv(DDPM_PROGRAM, argv);
     _exit(127);
 }

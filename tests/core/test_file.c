@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static char folder[] = "/tmp/ddpm-file-XXXXXX";
@@ -247,18 +248,32 @@ Test(file, many_processes_replace_one_file_at_once)
     cr_expect_eq(entries(), 1);
 }
 
-Test(file, a_temporary_file_is_known_once_its_process_is_gone)
+static void put_aged(const char *name, time_t age)
 {
-    char name[64];
+    const struct timespec when[2] = {{time(NULL) - age, 0}, {time(NULL) - age, 0}};
+    cr_assert_eq(file_write(in_folder(name), "x", 1, false, &why), DDPM_OK, "%s", why.text);
+    cr_assert_eq(utimensat(AT_FDCWD, in_folder(name), when, 0), 0);
+}
+
+Test(file, temporary_files_of_processes_that_are_gone_are_swept_after_an_hour)
+{
+    char gone[64], young[64], mine[64];
     const pid_t child = fork();
     if (child == 0) _exit(0);
     cr_assert_eq(waitpid(child, NULL, 0), child);
-    (void)snprintf(name, sizeof name, ".ddpm-%ld-3.tmp", (long)child);
-    cr_expect(file_is_leftover(name));
-    (void)snprintf(name, sizeof name, ".ddpm-%ld-3.tmp", (long)getpid());
-    cr_expect_not(file_is_leftover(name), "its process is at work");
-    static const char *const others[] = {"",           ".ddpm-1-3.tmp~", ".ddpm--5-3.tmp", ".ddpm-x-3.tmp",
-                                         "ddpm-9.tmp", "000000.png.tmp", ".ddpm-007-3.tmp"};
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        cr_expect_not(file_is_leftover(others[i]), "%s", others[i]);
+    (void)snprintf(gone, sizeof gone, ".ddpm-%ld-3.tmp", (long)child);
+    (void)snprintf(young, sizeof young, ".ddpm-%ld-4.tmp", (long)child); /* of another container, for all we know */
+    (void)snprintf(mine, sizeof mine, ".ddpm-%ld-3.tmp", (long)getpid());
+    put_aged(gone, 4000), put_aged(young, 3000), put_aged(mine, 4000);
+    cr_expect(file_is_temporary(gone) && file_is_temporary(mine));
+    static const char *const others[] = {".ddpm-1-3.tmp~", ".ddpm--5-3.tmp", ".ddpm-x-3.tmp",
+                                         "ddpm-9.tmp",     "000000.png.tmp", ".ddpm-007-3.tmp"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        put_aged(others[i], 4000);
+        cr_expect_not(file_is_temporary(others[i]), "%s", others[i]);
+    }
+    dir_sweep_temporaries(folder);
+    cr_expect_not(path_exists(in_folder(gone)));
+    cr_expect(path_exists(in_folder(young)) && path_exists(in_folder(mine)));
+    cr_expect_eq(entries(), (int)(sizeof others / sizeof *others) + 2);
 }

@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static bool no_flock, no_fcntl;
+static bool no_flock, no_fcntl, asked_for_file;
 
 int flock(int fd, int operation)
 {
@@ -32,6 +32,7 @@ int fcntl(int fd, int command, ...)
     va_start(ap, command);
     void *argument = va_arg(ap, void *);
     va_end(ap);
+    asked_for_file |= command == F_OFD_SETLK;
     if (no_fcntl && command == F_OFD_SETLK) return errno = ENOLCK, -1;
     return (int)syscall(SYS_fcntl, fd, command, argument);
 }
@@ -80,6 +81,18 @@ Test(folder_lock, holds_when_its_file_is_removed)
     OK(folder_lock_take(&mine, scratch_make(folder), "training", &why));
     cr_assert_eq(unlink(in_dir(folder, "LOCK")), 0);
     cr_expect_eq(folder_lock_take(&other, folder, "training", &why), DDPM_ELOCKED);
+    folder_lock_release(&mine);
+    scratch_remove(folder);
+}
+
+/* Who comes second lets LOCK be: two that began at once refused each other. */
+Test(folder_lock, the_second_does_not_take_half_of_it)
+{
+    folder_lock mine, other;
+    OK(folder_lock_take(&mine, scratch_make(folder), "training", &why));
+    asked_for_file = false;
+    cr_expect_eq(folder_lock_take(&other, folder, "training", &why), DDPM_ELOCKED);
+    cr_expect_not(asked_for_file);
     folder_lock_release(&mine);
     scratch_remove(folder);
 }

@@ -203,8 +203,7 @@ static void make_store(char *ckpt)
 static ddpm_status prune(const char *ckpt, int64_t newest, int keep)
 {
     checkpoint_known known = {.n = 0};
-    const ddpm_status st =
-        checkpoint_prune(ckpt, &(checkpoint_order){.newest = newest, .never = -1, .keep = keep}, &known, NULL, NULL);
+    const ddpm_status st = checkpoint_prune(ckpt, newest, keep, &known, NULL, NULL);
     checkpoint_known_free(&known);
     return st;
 }

@@ -174,6 +174,59 @@ static void sweep(int error)
 Test(run_faults, killed_at_any_call_loses_nothing) { sweep(0); }
 Test(run_faults, any_call_may_fail) { sweep(ENOSPC); }
 
+/* Is the step's line in the file? */
+static bool has_step(const char *path, int k)
+{
+    char *text, word[32];
+    size_t size;
+    if (!path_exists(path)) return false;
+    OK(file_read(path, 1 << 20, &text, &size, &why));
+    (void)snprintf(word, sizeof word, "\"step\":%d,", k);
+    const bool there = strstr(text, word) != NULL;
+    mem_free(text);
+    return there;
+}
+
+/* Somewhere below the folder there is still every line of the past, and its last checkpoint. */
+static void expect_past(long n)
+{
+    static const char *const places[] = {"", "ckpt/aside_001", "ckpt/aside_002"};
+    bool saved = false;
+    for (int k = 1; k <= SAVED; k++) {
+        bool there = false;
+        for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+            char file[PATH_CAP];
+            (void)snprintf(file, sizeof file, "%.3000s/%s/metrics.jsonl", folder, places[i]);
+            there |= has_step(file, k);
+            (void)snprintf(file, sizeof file, "%.3000s/%s/step_%08d", folder, i ? places[i] : "ckpt", SAVED);
+            saved |= checkpoint_verify(file, NULL) == DDPM_OK;
+        }
+        cr_assert(there, "call %ld: the line of step %d is gone", n, k);
+    }
+    cr_assert(saved, "call %ld: the checkpoint of step %d is gone", n, SAVED);
+}
+
+Test(run_faults, killed_while_it_goes_back_loses_nothing_of_the_past)
+{
+    static ddpm_config c, on;
+    bool all = false;
+    long n = 1;
+    settings(&c, folder, SAVED - 1);
+    settings(&on, folder, SAVED - 1);
+    (void)snprintf(c.resume, sizeof c.resume, "%s/ckpt/step_%08d", in_root("run"), SAVED - 2);
+    c.rewind = true;
+    for (; !all; n += getenv("DDPM_TEST_LONG") ? 1 : n < 60 ? 4 : 23) { /* it goes back at first */
+        take_base();
+        const int code = end(begin(&c, n, 0));
+        all = atomic_load(countdown) > 0;
+        cr_assert(code == 0 || (!all && code == -1), "call %ld: exit %d", n, code);
+        expect_past(n);
+        cr_assert_eq(end(begin(&on, -1, 0)), 0, "call %ld: resume=auto does not go on", n);
+        expect_past(n);
+    }
+    cr_assert_gt(n, 40, "the calls of a run were not seen");
+}
+
 /* A file that cannot be opened is not a damaged one: the run does not go on from an older checkpoint. */
 Test(run_faults, any_open_may_fail)
 {

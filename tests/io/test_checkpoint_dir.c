@@ -33,8 +33,7 @@ static void make_checkpoint(const char *dir, int seed)
 static ddpm_status prune(const char *dir, int64_t newest, int keep)
 {
     checkpoint_known known = {.n = 0};
-    const ddpm_status st =
-        checkpoint_prune(dir, &(checkpoint_order){.newest = newest, .never = -1, .keep = keep}, &known, NULL, NULL);
+    const ddpm_status st = checkpoint_prune(dir, newest, keep, &known, NULL, NULL);
     checkpoint_known_free(&known);
     return st;
 }
@@ -222,7 +221,7 @@ Test(checkpoint_dir, prune_keeps_the_newest)
 }
 
 /* The steps that are left of 10, 20 .. 50, where some are damaged, as a number of that many digits in base 10. */
-static int left_of(int damaged, const checkpoint_order *order)
+static int left_of(int damaged, int64_t newest, int keep)
 {
     char dir[PATH_CAP];
     int64_t *steps;
@@ -236,7 +235,7 @@ static int left_of(int damaged, const checkpoint_order *order)
         make_checkpoint(path, i);
         if (damaged >> i & 1) flip(in_dir(path, "unet/w.safetensors"), 8);
     }
-    cr_assert_eq(checkpoint_prune(dir, order, &known, NULL, &e), DDPM_OK, "%s", e.text);
+    cr_assert_eq(checkpoint_prune(dir, newest, keep, &known, NULL, &e), DDPM_OK, "%s", e.text);
     cr_assert_eq(checkpoint_list(dir, &steps, &n, &e), DDPM_OK, "%s", e.text);
     for (int i = n - 1; i >= 0; i--) left = 10 * left + (int)(steps[i] / 10);
     mem_free(steps);
@@ -249,13 +248,29 @@ static int left_of(int damaged, const checkpoint_order *order)
 Test(checkpoint_dir, prune_counts_whole_ones_and_never_takes_the_one_just_saved)
 {
     enum { BIT3 = 1 << 3, BIT4 = 1 << 4, BIT5 = 1 << 5 };
-    cr_expect_eq(left_of(0, &(checkpoint_order){.newest = 50, .never = -1, .keep = 1}), 5);
-    cr_expect_eq(left_of(BIT4, &(checkpoint_order){.newest = 50, .never = -1, .keep = 2}), 345);
-    cr_expect_eq(left_of(BIT3 | BIT4, &(checkpoint_order){.newest = 50, .never = -1, .keep = 3}), 12345);
-    cr_expect_eq(left_of(BIT5, &(checkpoint_order){.newest = 40, .never = -1, .keep = 1}), 45, "a later one");
-    cr_expect_eq(left_of(0, &(checkpoint_order){.newest = 30, .never = -1, .keep = 2}), 2345, "later ones");
-    cr_expect_eq(left_of(BIT5, &(checkpoint_order){.newest = 50, .never = -1, .keep = 1}), 45, "the last whole one");
-    cr_expect_eq(left_of(0, &(checkpoint_order){.newest = 50, .never = 20, .keep = 1}), 25);
+    cr_expect_eq(left_of(0, 50, 1), 5);
+    cr_expect_eq(left_of(BIT4, 50, 2), 345);
+    cr_expect_eq(left_of(BIT3 | BIT4, 50, 3), 12345);
+    cr_expect_eq(left_of(BIT5, 40, 1), 45, "a later one");
+    cr_expect_eq(left_of(0, 30, 2), 2345, "later ones");
+    cr_expect_eq(left_of(BIT5, 50, 1), 45, "the last whole one");
+}
+
+/* A seal that is lost is damage, whatever is in its place. */
+Test(checkpoint_dir, falls_back_from_a_seal_that_leads_nowhere)
+{
+    char dir[PATH_CAP], path[PATH_CAP];
+    err e = {0};
+    scratch_make(dir);
+    for (int i = 1; i <= 2; i++) {
+        char name[CHECKPOINT_NAME_CAP];
+        make_checkpoint(in_dir(dir, checkpoint_name(name, i)), i);
+    }
+    cr_assert_eq(unlink(in_dir(dir, "step_00000002/training/integrity.json")), 0);
+    cr_assert_eq(symlink("nowhere", in_dir(dir, "step_00000002/training/integrity.json")), 0);
+    cr_assert_eq(checkpoint_newest_good(dir, path, NULL, &e), DDPM_OK, "%s", e.text);
+    cr_expect_not_null(strstr(path, "step_00000001"), "%s", path);
+    scratch_remove(dir);
 }
 
 /* faults D: an empty list of files verified. */

@@ -72,6 +72,21 @@ static named_tensor *by_name(test_net *net, const char *name)
 }
 
 /* All faults at once: one message, and not a value written. */
+Test(weights, what_is_not_finite_is_not_written)
+{
+    char dir[PATH_CAP];
+    test_net net = net_load(FIXTURES "/tensors.txt");
+    err e = {0};
+    const char *out = in_dir(scratch_make(dir), "w.safetensors");
+    net_fill(&net);
+    net.tensors[net.n - 1].data[tensor_values(&net.tensors[net.n - 1]) - 1] = INFINITY;
+    cr_expect_eq(weights_write(out, net.tensors, net.n, false, &e), DDPM_EDIVERGED);
+    cr_expect_not_null(strstr(e.text, net.tensors[net.n - 1].name), "%s", e.text);
+    cr_expect_not(path_exists(out));
+    net_free(&net);
+    scratch_remove(dir);
+}
+
 Test(weights, everything_that_does_not_fit_is_in_one_message)
 {
     test_net net = net_load(FIXTURES "/tensors.txt");

@@ -52,7 +52,6 @@ Test(advice, is_given_where_a_setting_cannot_work_faults_F18)
         {"log.every=2000", 1000, 50, "metrics.jsonl gets one line of 1000 steps"},
         {"train.epochs=20 train.steps=7", 125, 50, "train.steps=7 has no effect: train.epochs=20 makes 125 steps"},
         {"train.epochs=20 train.steps=800000", 1000, 50, ""}, /* as a kept configuration has it */
-        {"diffusion.predict=mu", 1000, 50, "diffusers does not know it"},
     };
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         const int n = advise(runs[i].settings, runs[i].steps, runs[i].images);
@@ -65,7 +64,7 @@ Test(advice, of_everything_at_once_has_room)
 {
     const int n =
         advise("train.epochs=9 train.steps=999999999999 train.lr_warmup_steps=1000000000000 ema.decay=0.9999999 "
-               "train.batch=65536 sample.every=1000000000000 log.every=1000000 diffusion.predict=mu",
+               "train.batch=65536 sample.every=1000000000000 log.every=1000000",
                99999, 1);
     cr_assert(n >= 6 && n <= ADVICE_MOST);
     for (int i = 0; i < n; i++) cr_expect_lt(strlen(text[i]), ADVICE_TEXT - 1, "cut: %s", text[i]);

@@ -218,7 +218,10 @@ Test(fit, large_memory_is_asked_for_before_it_is_taken_faults_C1)
     make(32, 1);
     const size_t before = cpu->memory_free(be);
     cr_expect_lt(before, (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGE_SIZE));
-    cr_assert_eq(setrlimit(RLIMIT_DATA, &(struct rlimit){data_now() + gib, RLIM_INFINITY}), 0);
+    struct rlimit limit;
+    cr_assert_eq(getrlimit(RLIMIT_DATA, &limit), 0);
+    limit.rlim_cur = data_now() + gib;
+    cr_assert_eq(setrlimit(RLIMIT_DATA, &limit), 0);
     cr_expect_lt(cpu->memory_free(be), gib);
     cr_expect_eq(mem_array(&memory, 2, (size_t)1 << 30, "pixels", &why), DDPM_ENOMEM);
     cr_expect(strstr(why.text, "pixels: out of memory (2048 MiB, "), "%s", why.text);
