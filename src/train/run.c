@@ -18,6 +18,7 @@
 
 enum {
     SAVE_FAILURES = 3, /* failed saves in a row that end a run */
+    PATIENCE = 10,     /* skipped steps in a row that are said one by one, and that a stop waits for */
     LOOK_AHEAD = 32    /* steps a device may be given before anybody looks at their results */
 };
 _Static_assert((int)LOOK_AHEAD <= (int)TRAIN_HISTORY, "what nobody looked at yet must still be there");
@@ -347,23 +348,29 @@ static void take_finite_step(run *r)
     if (r->prune_due) prune(r);
 }
 
-static ddpm_status judge_step(run *r, bool skipped, err *e)
+static ddpm_status end_diverged(const run *r, err *e)
 {
     char way_back[2000];
-    if (!skipped) {
-        take_finite_step(r);
-        return DDPM_OK;
-    }
-    note(r, "WARNING: step %llu was skipped: loss %g, gradient norm %g (%llu skipped so far)",
-         (unsigned long long)r->state.step, (double)r->state.loss, (double)r->state.grad_norm,
-         (unsigned long long)r->state.skipped);
-    if (++r->skipped_in_a_row < (uint64_t)r->config.train.max_skipped) return DDPM_OK;
     describe_way_back(r, way_back, sizeof way_back);
     return err_set(
         e, DDPM_EDIVERGED,
         "%llu steps in a row were not finite, and nothing was saved meanwhile; %s; take a smaller train.lr or "
         "a longer train.lr_warmup_steps",
         (unsigned long long)r->skipped_in_a_row, way_back);
+}
+
+static ddpm_status judge_step(run *r, bool skipped, err *e)
+{
+    if (!skipped) {
+        take_finite_step(r);
+        return DDPM_OK;
+    }
+    const uint64_t n = ++r->skipped_in_a_row;
+    if (n <= PATIENCE || (n & (n - 1)) == 0) /* then ever more seldom */
+        note(r, "WARNING: step %llu was skipped: loss %g, gradient norm %g (%llu skipped so far)",
+             (unsigned long long)r->state.step, (double)r->state.loss, (double)r->state.grad_norm,
+             (unsigned long long)r->state.skipped);
+    return n < (uint64_t)r->config.train.max_skipped ? DDPM_OK : end_diverged(r, e);
 }
 
 /* Epochs of a few steps, of a data set that is hardly larger than a batch, are said together. */
@@ -449,6 +456,7 @@ static ddpm_status between_steps(run *r, err *e)
     if (r->wish == RUN_ON && is_due(r, r->config.sample.every)) draw_preview(r);
     if (r->wish != RUN_STOP) return DDPM_OK;
     TRY(save(r, true, e));
+    if (r->skipped_in_a_row > PATIENCE) return end_diverged(r, e); /* else a finite step may come, and be saved */
     if (r->saved_step != r->state.step || r->state.step >= (uint64_t)r->steps) return DDPM_OK;
     return err_set(e, DDPM_ESAVED, "stopped and saved at step %llu; the same command with resume=auto goes on",
                    (unsigned long long)r->state.step);

@@ -687,6 +687,21 @@ Test(run, nothing_is_saved_while_steps_are_skipped_and_the_way_back_is_named)
     cr_expect_not_null(strstr(why.text, "no checkpoint of this run is known to be good"), "%s", why.text);
 }
 
+/* A stop waits a few steps for one that can be saved, and no longer. */
+Test(run, a_stop_while_steps_are_skipped_is_heard, .timeout = 60)
+{
+    tiny(&whole, "deaf");
+    whole.train.lr = 1e38;
+    whole.train.max_grad_norm = 0;
+    whole.train.lr_warmup_steps = 0;
+    whole.train.max_skipped = 1000000;
+    whole.train.steps = 1000000000;
+    disturber d = {.stop_after = 4};
+    cr_assert_eq(train_disturbed(&whole, &d), DDPM_EDIVERGED, "%s", why.text);
+    cr_expect_leq(d.asked, 20);
+    cr_expect_eq(steps_in(&whole, "ckpt"), 0);
+}
+
 /* faults B10: the noise kept the old seed, the order of the images took the new one. */
 Test(run, another_seed_has_no_effect_on_a_run_that_goes_on_and_it_is_said)
 {
