@@ -1,5 +1,7 @@
 #include "cli/output.h"
 
+#include "io/checkpoint_place.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -10,6 +12,8 @@
 ddpm_status output_check(const char *path, const char *option, output_is_ours *ours, bool overwrite, err *e)
 {
     struct stat info;
+    if (!path[0]) return err_set(e, DDPM_EINVAL, "%s: empty; give the name of a file", option);
+    TRY(checkpoint_refuse_inside(path, option, e));
     TRY(file_writable(path, e));
     if (overwrite || stat(path, &info) || !S_ISREG(info.st_mode) || info.st_size == 0 || ours(path)) return DDPM_OK;
     return err_set(e, DDPM_EINVAL,
@@ -46,6 +50,7 @@ ddpm_status output_check_pipeline(const char *path, const char *option, bool ove
 {
     ddpm_status st = DDPM_OK;
     *replace = false;
+    TRY(checkpoint_refuse_inside(path, option, e));
     if (!path_exists(path)) return DDPM_OK;
     DIR *d = opendir(path);
     if (!d) return err_errno(e, DDPM_EIO, errno, "%s: cannot write a folder there", path);

@@ -4,6 +4,7 @@
 #include "cli/picture_writer.h"
 #include "core/mem.h"
 #include "data/image.h"
+#include "io/checkpoint_place.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -23,21 +24,11 @@ enum { DESCRIPTION_BYTES = 1 << 16, DIFFERENCES = 3, MANY = 10000 };
 
 /* ---- where ---- */
 
-/* Does a path component begin here that is called as checkpoints are, step_ and digits? */
-static bool is_checkpoint_name(const char *name)
-{
-    static const char prefix[] = "step_";
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0) return false;
-    const size_t digits = strspn(name + sizeof prefix - 1, "0123456789");
-    const char end = name[sizeof prefix - 1 + digits];
-    return digits > 0 && (end == '\0' || end == '/');
-}
-
 /* Cut the last component off where it is `name`; NULL: a checkpoint's. */
 static bool cut_last(char *path, const char *name)
 {
     char *slash = strrchr(path, '/');
-    if (!slash || slash == path || (name ? strcmp(slash + 1, name) != 0 : !is_checkpoint_name(slash + 1))) return false;
+    if (!slash || slash == path || (name ? strcmp(slash + 1, name) != 0 : !checkpoint_is_name(slash + 1))) return false;
     *slash = '\0';
     return true;
 }
@@ -62,43 +53,6 @@ ddpm_status sample_folder_default(const char *path, char out[PATH_CAP], err *e)
         if (is_ckpt(real) && cut_last(real, "ckpt")) return path_join(out, real, "samples", e);
     }
     return path_join(out, path, "samples", e);
-}
-
-/* `path` without links, as far as it exists. */
-static ddpm_status resolve(const char *path, char out[PATH_CAP], err *e)
-{
-    char head[PATH_CAP], real[PATH_MAX];
-    (void)snprintf(head, sizeof head, "%s", path);
-    while (!realpath(head[0] ? head : ".", real)) {
-        char *slash = strrchr(head, '/');
-        if (!head[0] || !strcmp(head, "/")) return path_join(out, head, path, e);
-        if (slash == head) slash++; /* the root stays */
-        *(slash ? slash : head) = '\0';
-    }
-    const char *rest = path + strlen(head);
-    return path_join(out, real, rest + strspn(rest, "/"), e);
-}
-
-/* Is it ckpt, or ckpt/aside_NNN, that ends before `end`? */
-static bool holds_checkpoints(const char *path, const char *end)
-{
-    static const char ckpt[] = "ckpt", aside[] = "aside_";
-    const char *slash = memrchr(path, '/', (size_t)(end - path));
-    if (!slash) return false;
-    const size_t n = (size_t)(end - slash) - 1;
-    return (n == sizeof ckpt - 1 && !memcmp(slash + 1, ckpt, n)) || !strncmp(slash + 1, aside, sizeof aside - 1);
-}
-
-/* Checkpoints are removed when newer ones are there, and what lies in them with them. */
-static ddpm_status refuse_checkpoint(const char *path, err *e)
-{
-    char real[PATH_CAP];
-    TRY(resolve(path, real, e));
-    for (const char *at = real; (at = strchr(at, '/')) != NULL; at++)
-        if (is_checkpoint_name(at + 1) && holds_checkpoints(real, at))
-            return err_set(e, DDPM_EINVAL,
-                           "%s: lies within a checkpoint, with which it would be removed; give another out=", path);
-    return DDPM_OK;
 }
 
 /* ---- what is there ---- */
@@ -278,7 +232,7 @@ ddpm_status sample_folder_open(sample_folder *f, const sample_folder_spec *spec,
                        spec->path, PATH_CAP - 1);
     strcpy(f->path, spec->path);
     f->spec.path = f->path;
-    TRY(refuse_checkpoint(f->path, e));
+    TRY(checkpoint_refuse_inside(f->path, "out", e));
     TRY(path_join(lock, f->path, FOLDER_LOCK_FILE, e));
     if (!folder_lock_is_ours(f->path))
         return err_set(e, DDPM_EINVAL, "%s: a file of this name is needed as a lock; give another out=", lock);

@@ -82,6 +82,16 @@ static ddpm_status find_checkpoint(const char *dir, char *out, bool *found, note
     return checkpoint_newest_good(dir, out, n, e);
 }
 
+/* A checkpoint that is named itself may have been changed on purpose; that it was is said. */
+static void note_changes(const char *dir, notes *n)
+{
+    bool sealed;
+    char seal[PATH_CAP];
+    err why = {0};
+    if (!n || look(seal, dir, "training/integrity.json", &sealed, &why) != DDPM_OK || !sealed) return;
+    if (checkpoint_verify(dir, &why) != DDPM_OK) notes_add(n, "WARNING: %s", why.text);
+}
+
 ddpm_status pipeline_find(const char *path, pipeline *p, notes *n, err *e)
 {
     char ckpt[PATH_CAP], newest[PATH_CAP];
@@ -92,7 +102,10 @@ ddpm_status pipeline_find(const char *path, pipeline *p, notes *n, err *e)
     if (!path_is_dir(path))
         return err_set(e, DDPM_ENOINPUT, "%s: a file; give the pipeline's or the run's folder", path);
     TRY(find_here(path, p, &found, n, e));
-    if (found) return DDPM_OK;
+    if (found) {
+        note_changes(path, n);
+        return DDPM_OK;
+    }
     TRY(path_join(ckpt, path, "ckpt", e));
     TRY(find_checkpoint(ckpt, newest, &found, n, e));
     if (!found) TRY(find_checkpoint(path, newest, &found, n, e));

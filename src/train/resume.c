@@ -46,11 +46,17 @@ static ddpm_status compare_configs(const resume_question *q, const char *dir, er
 
 static bool is_word(const char *resume) { return !strcmp(resume, "auto") || !strcmp(resume, "never"); }
 
-/* The folder that a checkpoint lies in is `ckpt`. */
+/* Is `ckpt` the folder that the checkpoint lies in, by its name or, where that is a link, at its other end? */
 static bool lies_in(const char *checkpoint, const char *ckpt)
 {
-    char parent[PATH_CAP];
-    return path_join(parent, checkpoint, "..", NULL) == DDPM_OK && path_same(parent, ckpt);
+    char name[PATH_CAP], parent[PATH_CAP];
+    size_t n = strlen(checkpoint);
+    while (n > 1 && checkpoint[n - 1] == '/') n--;
+    (void)snprintf(name, sizeof name, "%.*s", (int)n, checkpoint);
+    char *slash = strrchr(name, '/');
+    if (slash) slash[slash == name] = '\0';
+    return path_same(slash ? name : ".", ckpt) ||
+           (path_join(parent, checkpoint, "..", NULL) == DDPM_OK && path_same(parent, ckpt));
 }
 
 static ddpm_status find_checkpoint(const resume_question *q, int there, resume_point *p, err *e)

@@ -46,10 +46,9 @@ typedef struct run {
     uint64_t skipped_in_a_row;
     int failed_saves; /* in a row */
     bool gave_up_saving;
-    run_wish wish;    /* the strongest that was not granted yet */
-    double epoch_sum; /* of the losses of the current epoch */
-    int64_t epoch_steps;
-    uint64_t epoch_from;           /* ordinal of the first image whose loss is in the sum */
+    run_wish wish;                 /* the strongest that was not granted yet */
+    double epoch_sum;              /* of the losses of the current epoch */
+    int64_t epoch_steps;           /* with a finite loss */
     bool metrics_failed;           /* said once */
     double line_time, line_waited; /* of the last line of metrics.jsonl */
     uint64_t line_sample;
@@ -192,7 +191,6 @@ static ddpm_status start(run *r, err *e)
     if (!r->from.dir[0]) note(r, "start: seed %lld", (long long)r->config.seed);
     TRY(r->from.dir[0] ? restore(r, e) : initial_weights(r, e));
     TRY(resume_rewind(&q, &r->from, e));
-    r->epoch_from = r->from.state.sample;
     return trainer_state(r->trainer, &r->state, e);
 }
 
@@ -348,6 +346,9 @@ static void take_finite_step(run *r)
     if (r->prune_due) prune(r);
 }
 
+/* printf writes the sign of what is not a number, which means nothing. */
+static double unsigned_nan(float v) { return isnan(v) ? (double)NAN : (double)v; }
+
 static ddpm_status end_diverged(const run *r, err *e)
 {
     char way_back[2000];
@@ -368,7 +369,7 @@ static ddpm_status judge_step(run *r, bool skipped, err *e)
     const uint64_t n = ++r->skipped_in_a_row;
     if (n <= PATIENCE || (n & (n - 1)) == 0) /* then ever more seldom */
         note(r, "WARNING: step %llu was skipped: loss %g, gradient norm %g (%llu skipped so far)",
-             (unsigned long long)r->state.step, (double)r->state.loss, (double)r->state.grad_norm,
+             (unsigned long long)r->state.step, unsigned_nan(r->state.loss), unsigned_nan(r->state.grad_norm),
              (unsigned long long)r->state.skipped);
     return n < (uint64_t)r->config.train.max_skipped ? DDPM_OK : end_diverged(r, e);
 }
@@ -378,20 +379,19 @@ static void end_epoch(run *r)
 {
     enum { LEAST_STEPS = 10 };
     const uint64_t count = (uint64_t)dataset_count(r->data), epoch = r->state.sample / count;
-    const bool whole = r->epoch_from <= (epoch - 1) * count;
-    if (r->epoch_steps < LEAST_STEPS && r->state.step < (uint64_t)r->steps) return;
+    const bool whole = r->from.state.sample <= (epoch - 1) * count;
+    const bool last = r->state.step == (uint64_t)r->steps;
+    if (r->epoch_steps < (last ? 1 : LEAST_STEPS)) return;
     note(r, whole ? "Epoch %llu: mean loss %.5f" : "Epoch %llu: mean loss %.5f of what came after the resume",
          (unsigned long long)epoch, r->epoch_sum / (double)r->epoch_steps);
     r->epoch_sum = 0;
     r->epoch_steps = 0;
-    r->epoch_from = r->state.sample;
 }
 
 static void keep_books(run *r)
 {
     const uint64_t count = (uint64_t)dataset_count(r->data), before = r->state.sample - (uint64_t)images_per_step(r);
-    if (isfinite(r->state.loss)) r->epoch_sum += (double)r->state.loss;
-    r->epoch_steps++;
+    if (isfinite(r->state.loss)) r->epoch_sum += (double)r->state.loss, r->epoch_steps++;
     if (r->state.sample / count != before / count) end_epoch(r);
     const bool due = r->state.step % (uint64_t)r->config.log.every == 0 || r->state.step == (uint64_t)r->steps;
     if (!due) return;

@@ -1,6 +1,7 @@
 #include "train/run_folder.h"
 #include "core/mem.h"
 #include "io/checkpoint_dir.h"
+#include "io/checkpoint_place.h"
 #include "train/run_metrics.h"
 
 #include <dirent.h>
@@ -138,6 +139,7 @@ ddpm_status run_folder_open(run_folder *r, const ddpm_config *config, err *e)
     if (strlen(config->out) + strlen(LONGEST) >= PATH_CAP)
         return err_set(e, DDPM_EINVAL, "out: path too long (at most %zu bytes): %.80s...",
                        PATH_CAP - 1 - strlen(LONGEST), config->out);
+    TRY(checkpoint_refuse_inside(config->out, "out", e));
     (void)snprintf(r->path, sizeof r->path, "%s", config->out);
     TRY(path_join(r->ckpt, r->path, "ckpt", e));
     const ddpm_status st = open_all(r, config, e);

@@ -318,11 +318,22 @@ Test(sample, a_checkpoints_pictures_go_to_its_run)
         (void)snprintf(line, sizeof line, "ddpm sample run count=1 out=%s", within[i]);
         fails(line, DDPM_EINVAL, "lies within a checkpoint");
     }
+    fails("ddpm noise run/noising.png out=run/ckpt/step_00000020/x.png", DDPM_EINVAL, "lies within a checkpoint");
+    fails("ddpm bench weights run save=run/ckpt/step_00000020/x", DDPM_EINVAL, "lies within a checkpoint");
+    fails("ddpm noise run/noising.png out=", DDPM_EINVAL, "out: empty");
     works("ddpm sample run count=1 out=ckpt_of_mine/step_5 && ddpm sample run count=1 out=step_00000020");
     works("rm -r run/ckpt/aside_001 && test $(ls -A run/ckpt | wc -l) = 2 && ! ls run/ckpt/*/samples run/ckpt/*/LOCK");
     works(
         "mkdir alone && cp -r run/ckpt/step_00000020 alone/pl && ddpm sample alone/pl count=1 && ls alone/pl/samples");
     works("cp -r run ckpt && rm -r ckpt/samples && ddpm sample ckpt count=1 && ls ckpt/samples"); /* a run called so */
+}
+
+/* A checkpoint that was named itself, and had been damaged, was used without a word. */
+Test(sample, what_was_changed_in_a_checkpoint_is_said)
+{
+    works("cp -r run/ckpt/step_00000020 changed && ddpm sample changed count=1 out=a > said && ! grep WARNING said");
+    works("printf x | dd of=changed/unet/diffusion_pytorch_model.safetensors bs=1 seek=20000 conv=notrunc");
+    works("ddpm sample changed count=1 out=b > said; grep 'WARNING.*have changed since it was saved' said");
 }
 
 /* ---- the overview ---- */

@@ -411,6 +411,47 @@ Test(run, goes_back_only_when_told_and_moves_the_later_steps_aside)
     cr_expect_eq(read_losses(inside(&whole, "ckpt/aside_001"), loss, 32), 9, "nothing of the past is cut");
 }
 
+/* A checkpoint that lies elsewhere, behind a link, is the run's own. */
+Test(run, a_checkpoint_behind_a_link_is_gone_on_from)
+{
+    double loss[32];
+    tiny(&whole, "linked");
+    set(&whole, "train.steps=6");
+    OK(train(&whole, 0, NULL));
+    char elsewhere[PATH_CAP];
+    OK(path_join(elsewhere, root, "elsewhere", &why));
+    cr_assert_eq(rename(inside(&whole, "ckpt/step_00000006"), elsewhere), 0);
+    cr_assert_eq(symlink(elsewhere, inside(&whole, "ckpt/step_00000006")), 0);
+    set(&whole, "resume=auto");
+    set(&whole, "train.steps=9");
+    OK(train(&whole, 0, NULL));
+    cr_expect_eq(steps_in(&whole, "ckpt"), 96);
+    cr_expect_not(path_exists(inside(&whole, "ckpt/aside_001")));
+    cr_expect_eq(read_losses(whole.out, loss, 32), 9);
+}
+
+/* faults A4: what lies in a checkpoint is removed with it. */
+Test(run, no_run_is_put_into_a_checkpoint)
+{
+    tiny(&whole, "outer");
+    OK(train(&whole, 0, NULL));
+    tiny(&parts, "outer/ckpt/step_00000009/inner");
+    cr_expect_eq(train(&parts, 0, NULL), DDPM_EINVAL);
+    cr_expect_not_null(strstr(why.text, "lies within a checkpoint"), "%s", why.text);
+}
+
+/* Batches that do not end where epochs do: nothing was resumed, and that it was is not said. */
+Test(run, epochs_of_a_run_that_was_not_resumed_are_whole)
+{
+    stopper s = {0};
+    tiny(&whole, "epochs");
+    set(&whole, "data.count=70");
+    set(&whole, "train.steps=40");
+    OK(train(&whole, 0, &s));
+    cr_expect_not_null(strstr(s.notes, "Epoch 2: mean loss"), "%s", s.notes);
+    cr_expect_null(strstr(s.notes, "after the resume"), "%s", s.notes);
+}
+
 /* faults A1 b: another run's checkpoint into a folder that holds a run. */
 Test(run, another_runs_checkpoint_does_not_mix_with_what_is_there)
 {
