@@ -233,14 +233,14 @@ Test(sample, overwrite_counts_on_the_command_line_alone)
 Test(sample, what_cannot_be_done_is_found_before_anything_is_removed)
 {
 #ifdef __SANITIZE_ADDRESS__
-    cr_skip_test("the sanitizer needs more address space than the limit");
+    cr_skip_test("the sanitizer maps more memory than the limit");
 #endif
     works("ddpm sample run count=6 seed=0 out=s && cp -r s before");
-    fails("ulimit -v 400000; ddpm sample run threads=1 count=100000 batch=60000 seed=1 out=s overwrite=true",
+    fails("ulimit -d 400000; ddpm sample run threads=1 count=100000 batch=60000 seed=1 out=s overwrite=true",
           DDPM_ENOMEM, "");
     works("diff -r -x LOCK s before");
     works(
-        "ulimit -v 400000; ddpm sample run threads=1 count=6 seed=1 out=s overwrite=true"); /* or it was another limit */
+        "ulimit -d 400000; ddpm sample run threads=1 count=6 seed=1 out=s overwrite=true"); /* or it was another limit */
     if (geteuid() != 0) {
         works("chmod 555 before");
         fails("ddpm sample run count=6 seed=1 out=before overwrite=true", DDPM_EIO, "before");
