@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_BATCH = 16, MOST_BATCH = 65536, GIB = 1 << 30 };
+enum { DEFAULT_BATCH = 16, MOST_BATCH = 65536 };
+static const double GIB = 1024.0 * 1024 * 1024;
 
 /* A handle lives until it is destroyed and so is all that was made from it: `users` counts both. */
 struct ddpm_ctx {
