@@ -19,7 +19,7 @@ int fit_batch(const fit_question *q)
 fit_workspaces fit_guess(const model *m, size_t activations, int batch)
 {
     return (fit_workspaces){m->store->count * sizeof(float) / FIT_WORKSPACE_PART,
-                            (double)activations / FIT_WORKSPACE_PART / batch};
+                            (double)activations / (double)FIT_WORKSPACE_PART / batch};
 }
 
 /* Another batch, by a sketch and its workspaces. */
