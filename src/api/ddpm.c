@@ -11,7 +11,6 @@
 #include <string.h>
 
 enum { DEFAULT_BATCH = 16, MOST_BATCH = 65536 };
-static const double GIB = 1024.0 * 1024 * 1024;
 
 /* A handle lives until it is destroyed and so is all that was made from it: `users` counts both. */
 struct ddpm_ctx {
@@ -171,10 +170,6 @@ static ddpm_status plan_prediction(ddpm_model *m, int n, err *e)
     plan_keep(m->p, m->net.y);
     TRY(plan_fits(m->p, e));
     TRY(plan_finish(m->p, e));
-    const size_t need = m->p->bytes[ARENA_ACT] + m->p->bytes[ARENA_IO], there = m->ctx->be->fn->memory_free(m->ctx->be);
-    if (there > 0 && need > there)
-        return err_set(e, DDPM_ENOMEM, "predict: %d images need %.2f GiB and %.2f are free; ask for fewer at a time", n,
-                       (double)need / GIB, (double)there / GIB);
     TRY(plan_allocate(m->p, e));
     TRY(params_bind(m->m->store, m->p, ARENA_PARAM, e));
     return network_fill(&m->m->net, m->p, &m->net, e);

@@ -118,10 +118,13 @@ static bool ends_in(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-static bool is_config_file(const char *path) { return ends_in(path, ".yaml") || ends_in(path, ".yml"); }
+bool cli_is_config_file(const char *path) { return ends_in(path, ".yaml") || ends_in(path, ".yml"); }
 
 /* "photo=1.png", which was read as an option, may be the name of a file. */
-static bool may_be_file(const char *text) { return path_exists(text) || ends_in(text, ".png") || is_config_file(text); }
+static bool may_be_file(const char *text)
+{
+    return path_exists(text) || ends_in(text, ".png") || cli_is_config_file(text);
+}
 
 static ddpm_status read_assignment(cli_args *args, const char *text, err *e)
 {
@@ -179,7 +182,7 @@ static ddpm_status read_config_of_run(cli_args *args, const char *run, err *e)
     char path[PATH_CAP];
     ddpm_config alone;
     err why = {0};
-    if (is_config_file(run)) return config_read_file(&args->config, run, e);
+    if (cli_is_config_file(run)) return config_read_file(&args->config, run, e);
     TRY(path_join(path, run, "config.yaml", e));
     if (!path_exists(path)) return DDPM_OK;
     config_defaults(&alone);

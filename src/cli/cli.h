@@ -66,6 +66,9 @@ static inline bool cli_may_overwrite(const cli_args *args)
     return args->config.overwrite && args->config.origin[OPTION_overwrite].source == CONFIG_ARGUMENT;
 }
 
+/* Does the name of an argument say that it is a configuration file (.yaml, .yml), and not a run? */
+bool cli_is_config_file(const char *path);
+
 /* usage.c: the texts of --help and --print-config. */
 void usage_program(FILE *out, const cli_command *commands, int count);
 void usage_command(FILE *out, const cli_command *command);

@@ -337,12 +337,6 @@ static const struct {
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
-static const char *precision_name(const bench_job *b)
-{
-    if (b->be->act == DTYPE_BF16) return "bf16";
-    return !b->be->fn->host_memory && !strcmp(b->config.precision, "tf32") ? "tf32" : "fp32";
-}
-
 static void put_arguments(bench_job *b)
 {
     const cli_args *a = b->args;
@@ -370,7 +364,7 @@ static void describe(bench_job *b)
     json_out_text(j, "backend", b->be->fn->name);
     json_out_text(j, "device", device);
     json_out_int(j, "threads", b->config.threads ? b->config.threads : threads_processors());
-    json_out_text(j, "precision", precision_name(b));
+    json_out_text(j, "precision", recipe_precision(&b->config, b->be));
     put_arguments(b);
     json_out_open(j, "limits", '{');
     json_out_int(j, "warmup_turns", b->limits.warmup);
@@ -428,17 +422,11 @@ static ddpm_status choose(bench_job *b, int *kind, err *e)
     return check_output(b, e);
 }
 
-static bool is_config_file(const char *path)
-{
-    const char *dot = strrchr(path, '.');
-    return dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"));
-}
-
 static bench_job begin(const cli_args *args)
 {
     bench_job b = {.args = args, .config = args->config};
     const char *path = args->argument[1];
-    if (!is_config_file(path)) {
+    if (!cli_is_config_file(path)) {
         b.run = path;
         (void)snprintf(b.config.model.init_from, sizeof b.config.model.init_from, "%s", path);
     }

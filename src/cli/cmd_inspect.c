@@ -6,12 +6,6 @@
 
 #include <string.h>
 
-static bool is_config_file(const char *path)
-{
-    const char *dot = strrchr(path, '.');
-    return dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"));
-}
-
 /* The shape of the images: from the options where they say it, else from the data. */
 static ddpm_status image_shape_of(const ddpm_config *c, image_shape *shape, err *e)
 {
@@ -37,7 +31,7 @@ static ddpm_status open_model(const cli_args *args, backend *be, model **m, err 
 {
     notes remarks = {.text = ""};
     image_shape shape;
-    if (is_config_file(args->argument[0])) {
+    if (cli_is_config_file(args->argument[0])) {
         TRY(image_shape_of(&args->config, &shape, e));
         TRY(recipe_model(&args->config, be, shape, m, &remarks, e));
     } else {
@@ -52,8 +46,8 @@ static ddpm_status open_model(const cli_args *args, backend *be, model **m, err 
 static ddpm_status read_scheduler(const cli_args *args, scheduler_config *s, err *e)
 {
     network ignored;
-    return is_config_file(args->argument[0]) ? recipe_process(&args->config, s, e)
-                                             : model_read_configs(args->argument[0], &ignored, s, NULL, e);
+    return cli_is_config_file(args->argument[0]) ? recipe_process(&args->config, s, e)
+                                                 : model_read_configs(args->argument[0], &ignored, s, NULL, e);
 }
 
 /* Nothing else is printed: this is for other programs to read. */

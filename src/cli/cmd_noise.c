@@ -4,8 +4,6 @@
 #include "diffusion/noising.h"
 #include "train/recipe.h"
 
-#include <sys/stat.h>
-
 #define SOFTWARE "ddpm noise" /* by which a strip is known again */
 
 static bool is_strip(const char *path) { return image_png_is_by(path, SOFTWARE); }

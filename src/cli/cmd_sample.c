@@ -102,14 +102,8 @@ static void describe_network(json_out *o, const network *net)
     json_out_close(o, '}');
 }
 
-static const char *arithmetic(const job *j)
-{
-    if (j->be->act == DTYPE_BF16) return "bf16";
-    return !j->be->fn->host_memory && !strcmp(j->config->precision, "tf32") ? "tf32" : "fp32";
-}
-
-/* Everything that decides the pixels: not the batch, the count or the threads.  What is asked for most comes first, and
- * is what a refusal names. */
+/* Everything that decides the pixels: not the batch or the count, nor the threads, on which with oneDNN 3 a last bit may
+ * depend.  What is asked for most comes first, and is what a refusal names. */
 static ddpm_status describe(const job *j, const generator_spec *s, char **text, size_t *size, err *e)
 {
     char weights[20];
@@ -125,7 +119,7 @@ static ddpm_status describe(const job *j, const generator_spec *s, char **text, 
     json_out_int(&o, "width", j->w);
     json_out_int(&o, "channels", j->c);
     json_out_text(&o, "backend", j->be->fn->name);
-    json_out_text(&o, "precision", arithmetic(j));
+    json_out_text(&o, "precision", recipe_precision(j->config, j->be));
     describe_network(&o, &j->m->net);
     json_out_close(&o, '}');
     return json_out_finish(&o, text, size);

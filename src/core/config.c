@@ -210,6 +210,14 @@ bool config_same(const ddpm_config *a, const ddpm_config *b, config_id option)
     return strcmp(in_a, in_b) == 0;
 }
 
+bool config_is_chosen(const ddpm_config *c, config_id option)
+{
+    ddpm_config plain;
+    if (c->origin[option].source == CONFIG_DEFAULT) return false;
+    config_defaults(&plain);
+    return !config_same(c, &plain, option);
+}
+
 /* ---- what no option can know alone --------------------------------------------------------------- */
 
 static ddpm_status check_images(const ddpm_config *c, err *e)

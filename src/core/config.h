@@ -146,6 +146,8 @@ DDPM_MUST_CHECK ddpm_status config_write(const ddpm_config *c, const config_scop
 
 /* Whether two configurations say the same, about one option. */
 bool config_same(const ddpm_config *a, const ddpm_config *b, config_id option);
+/* Whether somebody set the option, and to another value than its default: a kept configuration names all of them. */
+bool config_is_chosen(const ddpm_config *c, config_id option);
 
 /* ---- for the readers of files and arguments ---------------------------------------------------- */
 

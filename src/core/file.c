@@ -59,15 +59,15 @@ done:
     return st;
 }
 
-static ddpm_status write_all(int fd, const char *from, size_t size, const char *path, err *e)
+bool file_write_fd(int fd, const void *bytes, size_t size)
 {
     for (size_t done = 0; done < size;) {
-        const ssize_t n = write(fd, from + done, size - done);
+        const ssize_t n = write(fd, (const char *)bytes + done, size - done);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot write", path);
+        if (n < 0) return false;
         done += (size_t)n;
     }
-    return DDPM_OK;
+    return true;
 }
 
 /* ---- where a path leads ---- */
@@ -140,7 +140,7 @@ typedef struct content {
 static ddpm_status fill(int fd, const content *c, const char *path, err *e)
 {
     ddpm_status st = DDPM_OK;
-    TRY_GOTO(write_all(fd, c->bytes, c->size, path, e));
+    if (!file_write_fd(fd, c->bytes, c->size)) TRY_GOTO(err_errno(e, DDPM_EIO, errno, "%s: cannot write", path));
     if (c->durable && fsync(fd)) TRY_GOTO(err_errno(e, DDPM_EIO, errno, "%s: cannot sync to disk", path));
 done:
     if (close(fd) && st == DDPM_OK) st = err_errno(e, DDPM_EIO, errno, "%s: cannot close", path);

@@ -27,6 +27,9 @@ DDPM_MUST_CHECK ddpm_status file_replace(const char *path, const void *bytes, si
 /* The same without fsync, for what is cheap to make again: after a power loss the file may be empty or cut short. */
 DDPM_MUST_CHECK ddpm_status file_replace_lazily(const char *path, const void *bytes, size_t size, err *e);
 
+/* All of the bytes to a descriptor; false, and errno, where a write failed. */
+bool file_write_fd(int fd, const void *bytes, size_t size);
+
 /* Could file_replace() write there now, as far as that can be known without doing it?  DDPM_EIO: no, and why. */
 DDPM_MUST_CHECK ddpm_status file_writable(const char *path, err *e);
 

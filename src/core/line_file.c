@@ -1,4 +1,5 @@
 #include "core/line_file.h"
+#include "core/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,22 +28,11 @@ void line_file_close(line_file *f)
     *f = LINE_FILE_NONE;
 }
 
-static bool write_whole(int fd, const char *text, size_t n)
-{
-    for (size_t done = 0; done < n;) {
-        const ssize_t part = write(fd, text + done, n - done);
-        if (part < 0 && errno == EINTR) continue;
-        if (part <= 0) return false;
-        done += (size_t)part;
-    }
-    return true;
-}
-
 bool line_file_append(line_file *f, const char *text, size_t n)
 {
     struct stat before;
     if (f->fd < 0 || fstat(f->fd, &before)) return false;
-    if ((!f->torn || write_whole(f->fd, "\n", 1)) && write_whole(f->fd, text, n)) {
+    if ((!f->torn || file_write_fd(f->fd, "\n", 1)) && file_write_fd(f->fd, text, n)) {
         f->torn = false;
         return true;
     }

@@ -78,7 +78,7 @@ static void remark_on_walk(dataset *d, const folder_walk *w)
     folder_walk_say_others(w, text, sizeof text);
     if (w->others > 0) dataset_remark(d, "%s left out", text);
     if (w->own.n > 0)
-        dataset_remark(d, "%d file%s or folder%s that ddpm wrote itself left out: %s%s", w->own.n,
+        dataset_remark(d, "%d file%s or folder%s of a run or a sampling left out: %s%s", w->own.n,
                        w->own.n == 1 ? "" : "s", w->own.n == 1 ? "" : "s", w->own.path[0],
                        w->own.n == 1 ? "" : ", ...");
 }

@@ -1,5 +1,6 @@
 #include "data/dataset_idx.h"
 
+#include "core/big_endian.h"
 #include "core/file.h"
 #include "core/mem.h"
 #include "data/dataset_kind.h"
@@ -17,8 +18,6 @@ static const size_t BYTES_MAX = (size_t)8 << 30;
 static const char PATTERN[] = "*images[-.]idx3-ubyte*";
 
 /* ---- the format --------------------------------------------------------------------------------- */
-
-static uint32_t big_endian(const uint8_t *p) { return (uint32_t)p[0] << 24 | p[1] << 16 | p[2] << 8 | p[3]; }
 
 /* Bytes that a file with this header must have. */
 static ddpm_status promised_size(const uint8_t *bytes, size_t size, const char *name, size_t *out, err *e)

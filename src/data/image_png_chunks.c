@@ -1,5 +1,6 @@
 #include "data/image_codec.h"
 
+#include "core/big_endian.h"
 #include "core/file.h"
 #include "core/mem.h"
 #include <string.h>
@@ -12,11 +13,6 @@ typedef struct chunk {
     const uint8_t *type, *data; /* 4 bytes; `size` bytes */
     size_t size;
 } chunk;
-
-static uint32_t big_endian(const uint8_t *b)
-{
-    return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
-}
 
 /* The chunk at `at`, which moves behind it; false: there is no whole one. */
 static bool next_chunk(const uint8_t *bytes, size_t size, size_t *at, chunk *c)

@@ -23,15 +23,6 @@ __attribute__((format(printf, 2, 3))) static void say(advice *a, const char *fmt
     va_end(ap);
 }
 
-/* Somebody chose it; a kept configuration names the defaults too. */
-static bool is_chosen(const ddpm_config *c, config_id option)
-{
-    ddpm_config other;
-    if (c->origin[option].source == CONFIG_DEFAULT) return false;
-    config_defaults(&other);
-    return !config_same(c, &other, option);
-}
-
 static void on_learning_rate(advice *a)
 {
     const double lr = a->c->train.lr;
@@ -41,7 +32,7 @@ static void on_learning_rate(advice *a)
         return;
     }
     if (!strcmp(a->c->train.lr_scheduler, "constant")) {
-        if (is_chosen(a->c, OPTION_train_lr_warmup_steps))
+        if (config_is_chosen(a->c, OPTION_train_lr_warmup_steps))
             say(a, "train.lr_warmup_steps=%lld has no effect: train.lr_scheduler=constant has no warm-up",
                 (long long)warmup);
     } else if (warmup > 0 && warmup >= a->steps) {
@@ -85,7 +76,7 @@ static void on_what_is_written(advice *a)
 int advice_of(const ddpm_config *c, int64_t steps, int64_t images, char text[ADVICE_MOST][ADVICE_TEXT])
 {
     advice a = {c, steps, images, text, 0};
-    if (c->train.epochs > 0 && is_chosen(c, OPTION_train_steps))
+    if (c->train.epochs > 0 && config_is_chosen(c, OPTION_train_steps))
         say(&a, "train.steps=%lld has no effect: train.epochs=%d makes %lld steps", (long long)c->train.steps,
             c->train.epochs, (long long)steps);
     on_learning_rate(&a);

@@ -149,11 +149,12 @@ ddpm_status checkpoint_find(const char *path, char *out, notes *n, err *e)
         return checkpoint_verify(path, e);
     }
     TRY(path_join(inside, path, "ckpt", e));
-    for (const char *dir = inside; dir; dir = dir == inside ? path : NULL) {
-        if (!path_is_dir(dir)) continue;
-        TRY(checkpoint_list(dir, &steps, &count, e));
+    const char *const places[] = {inside, path};
+    for (int i = 0; i < 2; i++) {
+        if (!path_is_dir(places[i])) continue;
+        TRY(checkpoint_list(places[i], &steps, &count, e));
         mem_free(steps);
-        if (count > 0) return checkpoint_newest_good(dir, out, n, e);
+        if (count > 0) return checkpoint_newest_good(places[i], out, n, e);
     }
     if (pipeline_find(path, &ignored, NULL, NULL) == DDPM_OK)
         return err_set(e, DDPM_EDATA,

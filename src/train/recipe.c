@@ -54,6 +54,12 @@ ddpm_status recipe_backend(const ddpm_config *c, const char *out, plan_files *fi
     return DDPM_OK;
 }
 
+const char *recipe_precision(const ddpm_config *c, const backend *be)
+{
+    if (be->act == DTYPE_BF16) return "bf16";
+    return !be->fn->host_memory && is(c->precision, "tf32") ? "tf32" : "fp32";
+}
+
 dataset_spec recipe_dataset(const ddpm_config *c)
 {
     return (dataset_spec){.kind = c->data.kind,
@@ -196,13 +202,10 @@ static bool is_idle(config_id option, const network *net, const scheduler_config
 /* Options that somebody set to what is not the default, and that change nothing beside the others. */
 static void note_idle(const ddpm_config *c, const network *net, const scheduler_config *s, notes *remarks)
 {
-    ddpm_config plain;
     char list[400] = "";
-    config_defaults(&plain);
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
         const size_t used = strlen(list);
-        const bool set = c->origin[i].source != CONFIG_DEFAULT && !config_same(c, &plain, (config_id)i);
-        if (set && is_idle((config_id)i, net, s))
+        if (config_is_chosen(c, (config_id)i) && is_idle((config_id)i, net, s))
             (void)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", config_options[i].key);
     }
     if (list[0])

@@ -19,6 +19,8 @@ typedef struct plan_files {
  * c's texts and *files. */
 DDPM_MUST_CHECK ddpm_status recipe_backend(const ddpm_config *c, const char *out, plan_files *files, backend_spec *spec,
                                            err *e);
+/* The arithmetic that the backend computes in: "bf16", "tf32" or "fp32". */
+const char *recipe_precision(const ddpm_config *c, const backend *be);
 dataset_spec recipe_dataset(const ddpm_config *c); /* borrows c's texts */
 network recipe_network(const ddpm_config *c, image_shape shape);
 scheduler_config recipe_scheduler(const ddpm_config *c); /* of the options alone */

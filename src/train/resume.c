@@ -109,14 +109,25 @@ void resume_free(resume_point *p)
     *p = (resume_point){.later = NULL};
 }
 
+static ddpm_status set_later_aside(const resume_question *q, const resume_point *p, err *e)
+{
+    for (int i = 0; i < p->n_later; i++) TRY(run_folder_set_aside(q->folder, p->later[i], e));
+    if (p->n_later > 0) say(q, "resume: checkpoints of later steps moved to %s: %d", q->folder->aside, p->n_later);
+    return DDPM_OK;
+}
+
 /* The copy of the metrics comes first: whenever this is killed, what the next start cuts lies there. */
 ddpm_status resume_rewind(const resume_question *q, const resume_point *p, err *e)
 {
     notes remarks = {.text = ""};
-    const uint64_t from = p->own ? p->state.step : 0;
-    TRY(run_folder_keep_metrics(q->folder, from, p->own && p->n_later == 0, &remarks, e));
+    run_metrics_past past = {.kept = NULL};
+    ddpm_status st = DDPM_OK;
+    const bool again = p->own && p->n_later == 0;
+    TRY_GOTO(run_folder_past(q->folder, p->own ? p->state.step : 0, again, &past, &remarks, e));
     if (remarks.text[0]) say(q, "resume: %s", remarks.text);
-    for (int i = 0; i < p->n_later; i++) TRY(run_folder_set_aside(q->folder, p->later[i], e));
-    if (p->n_later > 0) say(q, "resume: checkpoints of later steps moved to %s: %d", q->folder->aside, p->n_later);
-    return run_folder_rewind(q->folder, from, e);
+    TRY_GOTO(set_later_aside(q, p, e));
+    TRY_GOTO(run_folder_rewind(q->folder, &past, e));
+done:
+    mem_free(past.kept);
+    return st;
 }

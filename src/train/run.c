@@ -33,6 +33,7 @@ typedef struct run {
     model *m;
     trainer *trainer;
     preview *preview; /* NULL: none are wanted */
+    size_t memory;    /* bytes planned, previews and all */
     checkpoint_facts facts;
     train_state state; /* after the last step that was looked at */
     uint64_t given;    /* steps given to the device */
@@ -130,13 +131,14 @@ static ddpm_status build_model(run *r, err *e)
          r->m->net.kind == NETWORK_SIMPLE ? "simple" : "unet", (double)r->m->store->values / 1e6, need.flops / 1e9);
     note(r, "memory: %.1f MiB of weights, moments and gradients, %.1f MiB of activations (%.1f MiB without sharing)",
          (double)need.weights * mib, (double)need.activations * mib, (double)need.unpacked * mib);
-    if (r->preview) need.activations += preview_bytes(r->preview);
-    note(r, "memory: %.1f MiB of inputs%s; %.1f MiB in all, %.1f MiB free", (double)(need.inputs + need.ahead) * mib,
-         spec.resident ? " with the whole data set" : " and batches loaded ahead", (double)fit_total(need) * mib,
-         (double)r->be->fn->memory_free(r->be) * mib);
     if (r->preview) {
-        note(r, "memory: %.1f MiB of it for previews", (double)preview_bytes(r->preview) * mib);
+        note(r, "memory: %.1f MiB for previews", (double)preview_bytes(r->preview) * mib);
+        need.activations += preview_bytes(r->preview);
     }
+    r->memory = fit_total(need);
+    note(r, "memory: %.1f MiB of inputs%s; %.1f MiB in all, %.1f MiB free", (double)(need.inputs + need.ahead) * mib,
+         spec.resident ? " with the whole data set" : " and batches loaded ahead", (double)r->memory * mib,
+         (double)r->be->fn->memory_free(r->be) * mib);
     TRY(fit_check(r->m, &spec, need, e));
     TRY(trainer_allocate(r->trainer, e));
     return r->preview ? preview_allocate(r->preview, e) : DDPM_OK;
@@ -442,10 +444,8 @@ static ddpm_status catch_up(run *r, const run_status *status, err *e)
 
 static run_status status_of(const run *r)
 {
-    return (run_status){.state = &r->state,
-                        .steps = r->steps,
-                        .images_per_step = images_per_step(r),
-                        .memory = fit_total(trainer_needs(r->trainer))};
+    return (run_status){
+        .state = &r->state, .steps = r->steps, .images_per_step = images_per_step(r), .memory = r->memory};
 }
 
 /* Between two steps, when all that was given to the device has been looked at. */

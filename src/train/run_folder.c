@@ -2,7 +2,6 @@
 #include "core/mem.h"
 #include "io/checkpoint_dir.h"
 #include "io/checkpoint_place.h"
-#include "train/run_metrics.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -72,7 +71,8 @@ static bool is_run(const run_folder *r)
     char path[PATH_CAP];
     int64_t *steps;
     int n;
-    if (run_folder_file(r, "log.txt", path, NULL) == DDPM_OK && begins(path, "0000-00-00T00:00:00Z ")) return true;
+    if (run_folder_file(r, "log.txt", path, NULL) == DDPM_OK && begins(path, "0000-00-00T00:00:00Z device: "))
+        return true;
     if (checkpoint_list(r->ckpt, &steps, &n, NULL) != DDPM_OK) return false;
     mem_free(steps);
     return n > 0;
@@ -195,38 +195,26 @@ static ddpm_status keep_a_copy(run_folder *r, const char *path, err *e)
     return st;
 }
 
-static ddpm_status replace_metrics(run_folder *r, const char *path, const run_metrics_past *past, err *e)
+ddpm_status run_folder_past(run_folder *r, uint64_t step, bool again, run_metrics_past *past, notes *n, err *e)
 {
+    char path[PATH_CAP];
+    TRY(run_folder_file(r, "metrics.jsonl", path, e));
+    TRY(run_metrics_read(path, step, past, e));
+    if (past->unreadable == 0 && (past->later == 0 || again)) return DDPM_OK;
+    TRY(keep_a_copy(r, path, e));
+    notes_add(n, "%s: %lld later and %lld unreadable lines left out; the whole file is in %s", path,
+              (long long)past->later, (long long)past->unreadable, r->aside);
+    return DDPM_OK;
+}
+
+ddpm_status run_folder_rewind(run_folder *r, const run_metrics_past *past, err *e)
+{
+    char path[PATH_CAP];
+    if (past->kept_bytes == past->bytes) return DDPM_OK;
+    TRY(run_folder_file(r, "metrics.jsonl", path, e));
     TRY(file_replace(path, past->kept, past->kept_bytes, e));
     line_file_close(&r->metrics);
     return line_file_open(&r->metrics, path, e);
-}
-
-ddpm_status run_folder_keep_metrics(run_folder *r, uint64_t step, bool again, notes *n, err *e)
-{
-    char path[PATH_CAP];
-    run_metrics_past past;
-    ddpm_status st = DDPM_OK;
-    TRY(run_folder_file(r, "metrics.jsonl", path, e));
-    TRY(run_metrics_read(path, step, &past, e));
-    if (past.unreadable == 0 && (past.later == 0 || again)) goto done;
-    TRY_GOTO(keep_a_copy(r, path, e));
-    notes_add(n, "%s: %lld later and %lld unreadable lines left out; the whole file is in %s", path,
-              (long long)past.later, (long long)past.unreadable, r->aside);
-done:
-    mem_free(past.kept);
-    return st;
-}
-
-ddpm_status run_folder_rewind(run_folder *r, uint64_t step, err *e)
-{
-    char path[PATH_CAP];
-    run_metrics_past past;
-    TRY(run_folder_file(r, "metrics.jsonl", path, e));
-    TRY(run_metrics_read(path, step, &past, e));
-    const ddpm_status st = past.kept_bytes == past.bytes ? DDPM_OK : replace_metrics(r, path, &past, e);
-    mem_free(past.kept);
-    return st;
 }
 
 /* ---- the log ------------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include "core/folder_lock.h"
 #include "core/line_file.h"
 #include "io/notes.h"
+#include "train/run_metrics.h"
 
 typedef struct run_folder {
     char path[PATH_CAP], ckpt[PATH_CAP];
@@ -35,11 +36,13 @@ bool run_folder_is_input(const run_folder *r, const ddpm_config *config, const c
 /* Move the checkpoint of a step to ckpt/aside_NNN. */
 DDPM_MUST_CHECK ddpm_status run_folder_set_aside(run_folder *r, int64_t step, err *e);
 
-/* Copy metrics.jsonl to ckpt/aside_NNN if run_folder_rewind() would lose something: lines that cannot be read, and, unless
- * the run that follows writes them `again`, those after `step`.  The notes say so. */
-DDPM_MUST_CHECK ddpm_status run_folder_keep_metrics(run_folder *r, uint64_t step, bool again, notes *n, err *e);
-/* Drop the lines of metrics.jsonl that lie after `step`, or cannot be read. */
-DDPM_MUST_CHECK ddpm_status run_folder_rewind(run_folder *r, uint64_t step, err *e);
+/* What metrics.jsonl holds up to `step`, for run_folder_rewind(); free past->kept.  The file is copied to ckpt/aside_NNN
+ * where that would lose something: lines that cannot be read, and, unless the run that follows writes them `again`,
+ * those after the step.  The notes say so. */
+DDPM_MUST_CHECK ddpm_status run_folder_past(run_folder *r, uint64_t step, bool again, run_metrics_past *past, notes *n,
+                                            err *e);
+/* Leave nothing else in metrics.jsonl. */
+DDPM_MUST_CHECK ddpm_status run_folder_rewind(run_folder *r, const run_metrics_past *past, err *e);
 
 /* Append a line with the time to log.txt.  Never fails: a log is not worth a run. */
 void run_folder_log(run_folder *r, const char *text);

@@ -14,7 +14,7 @@ enum { MAX_METRICS = 1 << 30 };
 /* JSON has no NaN: it is written as a text. */
 static int put(char *to, size_t cap, const char *key, double v)
 {
-    return snprintf(to, cap, isfinite(v) ? ",\"%s\":%.9g" : ",\"%s\":\"%g\"", key, v);
+    return snprintf(to, cap, isfinite(v) ? ",\"%s\":%.9g" : ",\"%s\":\"%g\"", key, isnan(v) ? (double)NAN : v);
 }
 
 bool run_metrics_append(line_file *f, const run_metrics *m)

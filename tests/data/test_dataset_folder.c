@@ -330,7 +330,7 @@ Test(dataset_folder, folders_of_runs_are_left_out)
     cr_assert_eq(dataset_count(d), 2);
     cr_assert(value_of(d, 0) == 1 && value_of(d, 1) == 2);
     const char *said = dataset_remarked(d, 0);
-    cr_assert_not_null(strstr(said, "4 files or folders that ddpm wrote itself left out: "), "%s", said);
+    cr_assert_not_null(strstr(said, "4 files or folders of a run or a sampling left out: "), "%s", said);
     cr_assert_not_null(strstr(said, "/deep/own, ..."), "%s", said);
     dataset_close(d);
 
@@ -339,7 +339,7 @@ Test(dataset_folder, folders_of_runs_are_left_out)
     d = open_ok(&spec);
     cr_assert(dataset_count(d) == 1 && value_of(d, 0) == 4);
     said = dataset_remarked(d, 1); /* behind the one on sampling.json */
-    cr_assert_not_null(strstr(said, "2 files or folders that ddpm wrote itself left out: "), "%s", said);
+    cr_assert_not_null(strstr(said, "2 files or folders of a run or a sampling left out: "), "%s", said);
     dataset_close(d);
 
     spec = (dataset_spec){.path = run, .run = run};
