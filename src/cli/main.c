@@ -19,10 +19,11 @@ static const cli_command commands[] = {
      "  ddpm train configs/quickstart.yaml\n"
      "  ddpm train configs/cifar10.yaml out=runs/cifar batch=64 model.dropout=0 resume=auto\n"},
     {"sample", "Draw pictures from a model", "RUN", 1, 1, CLI_CONFIG_OF_RUN,
-     "sample overwrite device precision threads plan_cache cpu cuda", cmd_sample,
+     "sample -sample.every overwrite device precision threads plan_cache cpu cuda", cmd_sample,
      "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.\n\n"
      "  ddpm sample runs/cifar count=1000 seed=0 batch=64 out=pictures\n"},
-    {"noise", "Show the forward process on a picture", "IMAGE.png", 1, 1, CLI_NO_CONFIG, "noise overwrite diffusion",
+    {"noise", "Show the forward process on a picture", "IMAGE.png", 1, 1, CLI_NO_CONFIG,
+     "noise overwrite diffusion.num_train_timesteps diffusion.beta_start diffusion.beta_end diffusion.beta_schedule",
      cmd_noise, "  ddpm noise cat.png out=strip.png t=0,200,400\n"},
     {"inspect", "Show a model's layers, parameters and memory", "RUN|CONFIG.yaml", 1, 1, CLI_CONFIG_OF_RUN,
      "inspect device precision threads plan_cache cpu cuda data model diffusion train ema sample", cmd_inspect,

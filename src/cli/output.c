@@ -30,7 +30,7 @@ bool output_is_stdout(const char *path)
 
 static bool is_part_of_pipeline(const char *name)
 {
-    static const char *const parts[] = {"model_index.json", "unet", "scheduler", "training"};
+    static const char *const parts[] = {"model_index.json", "unet", "scheduler"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (!strcmp(name, parts[i])) return true;
     return false;

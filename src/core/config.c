@@ -65,13 +65,16 @@ bool config_scope_has(const config_scope *scope, config_id option)
 {
     if (!scope) return true;
     const char *key = config_options[option].key;
-    const size_t section = (size_t)section_length(key), length = section ? section : strlen(key);
+    const size_t section = (size_t)section_length(key), length = strlen(key);
+    bool has = false;
     for (const char *w = scope->options; *w;) {
+        const bool without = *w == '-';
+        w += without;
         const size_t n = strcspn(w, " ");
-        if (n == length && memcmp(w, key, n) == 0) return true;
+        if ((n == length || (n == section && n > 0)) && memcmp(w, key, n) == 0) has = !without;
         w += n + (w[n] == ' ');
     }
-    return false;
+    return has;
 }
 
 enum { NEAREST = 3, OTHER_SECTION = 3, SECTION_LEFT_OUT = 1 };

@@ -109,7 +109,7 @@ int config_section_of(config_id option);   /* the same; -1 for one without */
  * with .command = "sample", "count=4" means sample.count if there is such an option. */
 typedef struct config_scope {
     const char *command;
-    const char *options; /* "sample device threads": whole sections, or options that have none */
+    const char *options; /* "sample -sample.every device": sections and options, later words first */
 } config_scope;
 
 bool config_scope_has(const config_scope *scope, config_id option); /* a NULL scope has all */

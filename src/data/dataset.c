@@ -1,4 +1,5 @@
 #include "data/dataset_kind.h"
+#include "data/file_list.h"
 
 #include "core/mem.h"
 #include <errno.h>
@@ -101,12 +102,17 @@ static void list_kinds(char *text, size_t cap, bool what)
 static ddpm_status check_path(const char *path, err *e)
 {
     struct stat info;
-    if (stat(path, &info) == 0) return DDPM_OK;
+    uint8_t head[8];
+    if (stat(path, &info) == 0) {
+        if (!S_ISREG(info.st_mode) || !image_format(head, file_head(path, head, sizeof head))) return DDPM_OK;
+        return err_set(e, DDPM_ENOINPUT, "data.path=%s: is one picture; give the folder of those to learn from", path);
+    }
     if (path[0] == '~' && errno == ENOENT)
         return err_set(e, DDPM_ENOINPUT,
                        "data.path=%s: nothing there; ~ is no folder behind data.path=: write $HOME instead of it",
                        path);
-    return err_errno(e, DDPM_ENOINPUT, errno, "data.path=%s%s", path, errno == ENOENT ? ": nothing there" : "");
+    if (errno == ENOENT) return err_set(e, DDPM_ENOINPUT, "data.path=%s: nothing there", path);
+    return err_errno(e, DDPM_ENOINPUT, errno, "data.path=%s", path);
 }
 
 static ddpm_status choose_kind(const dataset_spec *s, const dataset_kind **out, err *e)

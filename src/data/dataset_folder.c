@@ -90,7 +90,7 @@ static ddpm_status take_files(const dataset_spec *spec, folder_walk *w, dataset 
     folder_source *s = d->source;
     if (w->images.n == 0) {
         folder_walk_say_others(w, text, sizeof text);
-        return err_set(e, DDPM_ENOINPUT, "%s: no .png, .jpg or .jpeg there nor in its sub-folders (%s)", spec->path,
+        return err_set(e, DDPM_ENOINPUT, "%s: no PNG or JPEG files there nor in its sub-folders (%s)", spec->path,
                        text);
     }
     remark_on_walk(d, w);
@@ -148,7 +148,7 @@ static void folder_close(void *source)
 
 const dataset_kind dataset_folder = {
     .name = "folder",
-    .looks_for = "a folder with .png, .jpg or .jpeg files in it or in its sub-folders",
+    .looks_for = "a folder with PNG or JPEG files in it or in its sub-folders",
     .recognises = folder_walk_finds,
     .open = folder_open,
     .read = folder_read,

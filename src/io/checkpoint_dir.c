@@ -131,23 +131,19 @@ static bool plain_name(const char *name)
     return true;
 }
 
-static ddpm_status seal_file(json_out *j, const char *path, const char *name, err *e)
-{
-    char hex[HASH_CAP];
-    int64_t bytes;
-    if (!plain_name(name)) return err_set(e, DDPM_EINVAL, "%s: such a file name cannot be sealed", path);
-    TRY(hash_file(path, hex, &bytes, e));
-    json_out_open(j, name, '{');
-    json_out_int(j, "bytes", bytes);
-    json_out_text(j, "xxh3_128", hex);
-    json_out_close(j, '}');
-    return DDPM_OK;
-}
-
 static int is_not_dot(const struct dirent *entry) { return strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."); }
 
-/* All files below dir/below ("" at the top), sorted within each folder. */
-static ddpm_status seal_tree(json_out *j, const char *dir, const char *below, err *e)
+static bool is_folder(const char *path) /* and no link to one */
+{
+    struct stat info;
+    return lstat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+/* What is done with each file of a folder, where `path` is dir/name; a failure ends the walk. */
+typedef ddpm_status visit(void *data, const char *path, const char *name, err *e);
+
+/* All files below dir/below ("" at the top) but the seal, sorted within each folder. */
+static ddpm_status walk_tree(const char *dir, const char *below, visit *each, void *data, err *e)
 {
     struct dirent **entries = NULL;
     char here[PATH_CAP];
@@ -163,12 +159,26 @@ static ddpm_status seal_tree(json_out *j, const char *dir, const char *below, er
             (void)snprintf(name, sizeof name, "%s", entries[i]->d_name);
         TRY_GOTO(path_join(path, dir, name, e));
         if (!strcmp(name, SEAL)) continue;
-        TRY_GOTO(path_is_dir(path) ? seal_tree(j, dir, name, e) : seal_file(j, path, name, e));
+        TRY_GOTO(is_folder(path) ? walk_tree(dir, name, each, data, e) : each(data, path, name, e));
     }
 done:
     for (int i = 0; i < n; i++) free(entries[i]);
     free(entries);
     return st;
+}
+
+static ddpm_status seal_file(void *json, const char *path, const char *name, err *e)
+{
+    char hex[HASH_CAP];
+    int64_t bytes;
+    json_out *j = json;
+    if (!plain_name(name)) return err_set(e, DDPM_EINVAL, "%s: such a file name cannot be sealed", path);
+    TRY(hash_file(path, hex, &bytes, e));
+    json_out_open(j, name, '{');
+    json_out_int(j, "bytes", bytes);
+    json_out_text(j, "xxh3_128", hex);
+    json_out_close(j, '}');
+    return DDPM_OK;
 }
 
 ddpm_status checkpoint_seal(const char *dir, err *e)
@@ -181,7 +191,7 @@ ddpm_status checkpoint_seal(const char *dir, err *e)
     json_out j = json_out_begin(false, e);
     json_out_open(&j, NULL, '{');
     json_out_open(&j, "files", '{');
-    const ddpm_status st = seal_tree(&j, dir, "", e);
+    const ddpm_status st = walk_tree(dir, "", seal_file, &j, e);
     if (st == DDPM_OK) {
         json_out_close(&j, '}');
         json_out_int(&j, "format", 1);
@@ -278,43 +288,75 @@ ddpm_status checkpoint_newest_good(const char *ckpt, char *out, notes *n, err *e
     return st;
 }
 
+static ddpm_status refuse_unlisted(void *files, const char *path, const char *name, err *e)
+{
+    if (json_object_get(files, name)) return DDPM_OK;
+    return err_set(e, DDPM_EINVAL, "%s: was not written by this program", path);
+}
+
+/* DDPM_EINVAL names a file in `dir` that its seal does not list.  Without a readable seal nothing is known of any. */
+static ddpm_status refuse_strangers(const char *dir, err *e)
+{
+    char path[PATH_CAP];
+    TRY(path_join(path, dir, SEAL, e));
+    json_in j = json_in_file(path, NULL);
+    json_t *files = (json_t *)(uintptr_t)json_in_get(&j, "files");
+    const ddpm_status st = json_is_object(files) ? walk_tree(dir, "", refuse_unlisted, files, e) : DDPM_OK;
+    return json_in_close(&j, NULL) == DDPM_OK ? st : DDPM_OK;
+}
+
+static checkpoint_entry *known_find(checkpoint_known *k, int64_t step, err *e)
+{
+    for (int i = 0; i < k->n; i++)
+        if (k->entry[i].step == step) return &k->entry[i];
+    if (mem_grow(&k->entry, &k->capacity, k->n + 1, sizeof *k->entry, "list of checkpoints", e) != DDPM_OK) return NULL;
+    k->entry[k->n] = (checkpoint_entry){.step = step};
+    return &k->entry[k->n++];
+}
+
 ddpm_status checkpoint_known_add(checkpoint_known *k, int64_t step, err *e)
 {
-    TRY(mem_grow(&k->step, &k->capacity, k->n + 1, sizeof *k->step, "list of checkpoints", e));
-    k->step[k->n++] = step;
+    checkpoint_entry *c = known_find(k, step, e);
+    if (!c) return e ? e->status : DDPM_ENOMEM;
+    c->whole = true;
     return DDPM_OK;
 }
 
 void checkpoint_known_free(checkpoint_known *k)
 {
-    free(k->step);
+    free(k->entry);
     *k = (checkpoint_known){.n = 0};
 }
 
-static bool is_whole(const char *ckpt, int64_t step, checkpoint_known *known)
+static ddpm_status prune_one(const char *ckpt, const char *name, const char *path, err *e)
 {
-    char name[CHECKPOINT_NAME_CAP], path[PATH_CAP];
-    for (int i = 0; i < known->n; i++)
-        if (known->step[i] == step) return true;
-    return path_join(path, ckpt, checkpoint_name(name, step), NULL) == DDPM_OK &&
-           checkpoint_verify(path, NULL) == DDPM_OK && checkpoint_known_add(known, step, NULL) == DDPM_OK;
+    TRY(refuse_strangers(path, e));
+    return atomic_dir_delete(ckpt, name, e);
 }
 
 ddpm_status checkpoint_prune(const char *ckpt, int64_t newest, int keep, checkpoint_known *known, notes *left, err *e)
 {
-    char name[CHECKPOINT_NAME_CAP];
     int64_t *steps;
     int n, whole = 0;
+    ddpm_status st = DDPM_OK;
     if (keep < 1) return err_set(e, DDPM_EINVAL, "%s: at least 1 checkpoint must be kept, not %d", ckpt, keep);
     TRY(checkpoint_list(ckpt, &steps, &n, e));
     for (int i = 0; i < n; i++) {
+        char name[CHECKPOINT_NAME_CAP], path[PATH_CAP];
         err why = {0};
         if (steps[i] > newest) continue;
-        if (whole < keep)
-            whole += is_whole(ckpt, steps[i], known);
-        else if (atomic_dir_delete(ckpt, checkpoint_name(name, steps[i]), &why) != DDPM_OK)
+        checkpoint_entry *c = known_find(known, steps[i], e);
+        if (!c) TRY_GOTO(DDPM_ENOMEM);
+        TRY_GOTO(path_join(path, ckpt, checkpoint_name(name, steps[i]), e));
+        if (whole < keep) {
+            c->whole = c->whole || checkpoint_verify(path, NULL) == DDPM_OK;
+            whole += c->whole;
+        } else if (prune_one(ckpt, name, path, &why) != DDPM_OK && !c->noted) {
             notes_add(left, "%s", why.text);
+            c->noted = true;
+        }
     }
+done:
     mem_free(steps);
-    return DDPM_OK;
+    return st;
 }

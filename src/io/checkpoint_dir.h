@@ -34,9 +34,15 @@ DDPM_MUST_CHECK ddpm_status checkpoint_verify(const char *dir, err *e);
  * DDPM_ENOINPUT: there is none at all; DDPM_EDATA: none is whole. */
 DDPM_MUST_CHECK ddpm_status checkpoint_newest_good(const char *ckpt, char *out, notes *n, err *e);
 
-/* Checkpoints that this process has written or verified.  Zeroed: none; free with checkpoint_known_free(). */
+/* What this process knows of a run's checkpoints.  Zeroed: nothing; free with checkpoint_known_free(). */
+typedef struct checkpoint_entry {
+    int64_t step;
+    bool whole; /* written or verified by this process */
+    bool noted; /* the notes of checkpoint_prune() have said why it stays */
+} checkpoint_entry;
+
 typedef struct checkpoint_known {
-    int64_t *step;
+    checkpoint_entry *entry;
     int n, capacity;
 } checkpoint_known;
 
@@ -44,7 +50,9 @@ DDPM_MUST_CHECK ddpm_status checkpoint_known_add(checkpoint_known *k, int64_t st
 void checkpoint_known_free(checkpoint_known *k);
 
 /* Remove the checkpoints that are older than the `keep` (at least 1) newest whole ones, counted from the one of step
- * `newest` down: later ones stay and do not count, nor do damaged ones.  Each is verified once, and then known.  What cannot be removed is in the notes: that is no failure of what was saved. */
+ * `newest` down: later ones stay and do not count, nor do damaged ones.  Each is verified once, and then known.  One that
+ * holds a file which its seal does not list stays: somebody put it there.  What stays is in the notes, once with each
+ * reason: that is no failure of what was saved. */
 DDPM_MUST_CHECK ddpm_status checkpoint_prune(const char *ckpt, int64_t newest, int keep, checkpoint_known *known,
                                              notes *left, err *e);
 

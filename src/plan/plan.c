@@ -1,4 +1,5 @@
 #include "plan/plan.h"
+#include "core/bytes.h"
 #include "core/mem.h"
 
 #include <stdarg.h>
@@ -204,13 +205,13 @@ ddpm_status plan_sketch(plan *p, err *e)
 
 ddpm_status plan_fits(plan *p, err *e)
 {
-    const double gib = 1.0 / (1024.0 * 1024 * 1024);
+    char needed[BYTES_CAP], free_now[BYTES_CAP];
     const size_t there = p->be->fn->memory_free(p->be);
     TRY(plan_sketch(p, e));
     const size_t need = p->bytes[ARENA_ACT] + p->bytes[ARENA_IO];
     if (there == 0 || need <= there) return DDPM_OK;
-    return err_set(e, DDPM_ENOMEM, "at least %.2f GiB are needed and %.2f are free: fewer images at a time need less",
-                   (double)need * gib, (double)there * gib);
+    return err_set(e, DDPM_ENOMEM, "at least %s are needed and %s are free: fewer images at a time need less",
+                   bytes_text(needed, need), bytes_text(free_now, there));
 }
 
 ddpm_status plan_finish(plan *p, err *e)

@@ -79,6 +79,8 @@ int advice_of(const ddpm_config *c, int64_t steps, int64_t images, char text[ADV
     if (c->train.epochs > 0 && config_is_chosen(c, OPTION_train_steps))
         say(&a, "train.steps=%lld has no effect: train.epochs=%d makes %lld steps", (long long)c->train.steps,
             c->train.epochs, (long long)steps);
+    if (c->rewind && (!strcmp(c->resume, "auto") || !strcmp(c->resume, "never")))
+        say(&a, "rewind=true has no effect with resume=%s: it goes with resume=FOLDER", c->resume);
     on_learning_rate(&a);
     on_average(&a);
     on_images(&a);

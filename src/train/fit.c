@@ -1,4 +1,5 @@
 #include "train/fit.h"
+#include "core/bytes.h"
 
 size_t fit_total(trainer_memory need) { return need.weights + need.activations + need.inputs + need.ahead; }
 
@@ -52,9 +53,11 @@ static size_t trainer_total(void *context, int batch)
 
 static ddpm_status refuse(const smaller *s, trainer_memory need, size_t there, err *e)
 {
-    const double gib = 1.0 / (1024.0 * 1024 * 1024);
+    char needed[BYTES_CAP], free_now[BYTES_CAP], lean_text[BYTES_CAP];
     const int batch = s->spec.batch;
     const size_t total = fit_total(need);
+    (void)bytes_text(needed, total);
+    (void)bytes_text(free_now, there);
     smaller other = *s;
     other.spec.recompute = RECOMPUTE_ON;
     if (s->guessed)
@@ -62,9 +65,9 @@ static ddpm_status refuse(const smaller *s, trainer_memory need, size_t there, e
     const size_t lean = trainer_total(&other, batch);
     if (lean > 0 && lean <= there)
         return err_set(e, DDPM_ENOMEM,
-                       "training with batch %d needs %.2f GiB and %.2f are free: train.gradient_checkpointing=true "
-                       "needs %.2f, for the same result",
-                       batch, (double)total * gib, (double)there * gib, (double)lean * gib);
+                       "training with batch %d needs %s and %s are free: train.gradient_checkpointing=true "
+                       "needs %s, for the same result",
+                       batch, needed, free_now, bytes_text(lean_text, lean));
     other = *s;
     const int fits = fit_batch(&(fit_question){.batch = batch,
                                                .need = total,
@@ -74,14 +77,13 @@ static ddpm_status refuse(const smaller *s, trainer_memory need, size_t there, e
                                                .context = &other});
     if (fits == 0)
         return err_set(e, DDPM_ENOMEM,
-                       "training needs %.2f GiB and %.2f are free; no batch fits: take a narrower network "
+                       "training needs %s and %s are free; no batch fits: take a narrower network "
                        "(model.block_out_channels) or smaller images (data.resolution)",
-                       (double)total * gib, (double)there * gib);
+                       needed, free_now);
     return err_set(e, DDPM_ENOMEM,
-                   "training with batch %d needs %.2f GiB and %.2f are free: train.batch=%d fits, with "
+                   "training with batch %d needs %s and %s are free: train.batch=%d fits, with "
                    "train.gradient_accumulation_steps=%d for the same step",
-                   batch, (double)total * gib, (double)there * gib, fits,
-                   (batch * s->spec.micro_batches + fits - 1) / fits);
+                   batch, needed, free_now, fits, (batch * s->spec.micro_batches + fits - 1) / fits);
 }
 
 ddpm_status fit_sketch(model *m, const trainer_spec *spec, err *e)

@@ -1,4 +1,5 @@
 #include "train/generator.h"
+#include "core/bytes.h"
 #include "core/mem.h"
 #include "diffusion/sampler.h"
 #include "ops/nn.h"
@@ -147,15 +148,17 @@ static size_t bytes_with(void *context, int batch)
 
 static ddpm_status refuse(sampling s, size_t need, size_t there, err *e)
 {
-    const double gib = 1.0 / (1024.0 * 1024 * 1024);
+    char needed[BYTES_CAP], free_now[BYTES_CAP];
     const int batch = s.spec.batch;
+    (void)bytes_text(needed, need);
+    (void)bytes_text(free_now, there);
     const int fits =
         fit_batch(&(fit_question){.batch = batch, .need = need, .there = there, .needs = bytes_with, .context = &s});
     if (fits > 0)
-        return err_set(e, DDPM_ENOMEM, "sampling with batch %d needs %.2f GiB and %.2f are free: sample.batch=%d fits",
-                       batch, (double)need * gib, (double)there * gib, fits);
-    return err_set(e, DDPM_ENOMEM, "sampling needs %.2f GiB and %.2f are free: no batch of this network's images fits",
-                   (double)need * gib, (double)there * gib);
+        return err_set(e, DDPM_ENOMEM, "sampling with batch %d needs %s and %s are free: sample.batch=%d fits", batch,
+                       needed, free_now, fits);
+    return err_set(e, DDPM_ENOMEM, "sampling needs %s and %s are free: no batch of this network's images fits", needed,
+                   free_now);
 }
 
 /* Before anything is prepared. */

@@ -18,25 +18,35 @@ __attribute__((format(printf, 2, 3))) static void say(const resume_question *q, 
     q->say(q->context, text);
 }
 
-static ddpm_status compare_configs(const resume_question *q, const char *dir, err *e)
+/* A run that goes on began where it began, and has its network from its checkpoint. */
+static ddpm_status read_options(const resume_question *q, resume_point *p, err *e)
 {
     char path[PATH_CAP];
-    ddpm_config before;
-    err ignored = {0};
-    config_defaults(&before);
-    TRY(path_join(path, dir, "training/config.yaml", e));
-    if (config_read_file(&before, path, &ignored) != DDPM_OK) {
-        say(q, "resume: the options of before cannot be compared: %s", ignored.text);
+    err why = {0};
+    char *from = q->config->model.init_from;
+    config_defaults(&p->before);
+    TRY(path_join(path, p->dir, "training/config.yaml", e));
+    p->compares = config_read_file(&p->before, path, &why) == DDPM_OK;
+    if (!p->compares) {
+        say(q, "resume: the options of before cannot be compared: %s", why.text);
         return DDPM_OK;
     }
-    for (int i = 0; i < CONFIG_OPTIONS; i++) {
+    if (from[0] && strcmp(from, p->before.model.init_from) != 0)
+        say(q, "resume: model.init_from=%s has no effect: the weights are those of the checkpoint", from);
+    memcpy(from, p->before.model.init_from, sizeof q->config->model.init_from);
+    return DDPM_OK;
+}
+
+ddpm_status resume_compare(const resume_question *q, const resume_point *p, err *e)
+{
+    for (int i = 0; i < CONFIG_OPTIONS && p->compares; i++) {
         if (i == OPTION_seed) continue; /* the run keeps its own */
-        const option_change change = option_changed(&before, q->config, (config_id)i);
+        const option_change change = option_changed(&p->before, q->config, (config_id)i);
         if (change == CHANGE_OF_NETWORK)
             return err_set(
                 e, DDPM_EINVAL,
-                "%s: %s was another when this run began; resume with the old one, or start anew with another out=", dir,
-                config_options[i].key);
+                "%s: %s was another when this run began; resume with the old one, or start anew with another out=",
+                p->dir, config_options[i].key);
         if (change == CHANGE_OF_RESULTS)
             say(q, "resume: %s differs from the checkpoint's: the run goes on, but not bit for bit as before",
                 config_options[i].key);
@@ -98,7 +108,7 @@ ddpm_status resume_choose(const resume_question *q, resume_point *p, err *e)
     TRY(find_checkpoint(q, there, p, e));
     if (!p->dir[0]) return DDPM_OK;
     TRY(checkpoint_read_state(p->dir, &p->state, &p->facts, e));
-    TRY(compare_configs(q, p->dir, e));
+    TRY(read_options(q, p, e));
     p->own = lies_in(p->dir, q->folder->ckpt);
     return choose_later(q, there, p, e);
 }

@@ -6,7 +6,7 @@
 
 typedef struct resume_question {
     run_folder *folder;
-    const ddpm_config *config;
+    ddpm_config *config;
     void (*say)(void *context, const char *text); /* one remark for the log */
     void *context;
 } resume_question;
@@ -15,15 +15,21 @@ typedef struct resume_point {
     char dir[PATH_CAP]; /* the checkpoint, verified; "": the run begins anew */
     train_state state;  /* of the checkpoint */
     checkpoint_facts facts;
-    bool own;       /* the checkpoint lies in the run's folder */
-    int64_t *later; /* [n_later]  steps of checkpoints there that are not of the past of this one */
+    ddpm_config before; /* the options of the run when the checkpoint was saved */
+    bool compares;      /* they could be read */
+    bool own;           /* the checkpoint lies in the run's folder */
+    int64_t *later;     /* [n_later]  steps of checkpoints there that are not of the past of this one */
     int n_later;
 } resume_point;
 
-/* Decide by config->resume.  Nothing is changed but what a crash left.
+/* Find the checkpoint by config->resume.  Nothing is changed in the folder but what a crash left.  *config gets what a run
+ * keeps from its beginning: model.init_from.
  * DDPM_EINVAL: the folder holds a run, and it is not said to go on with it; it holds later steps, or another run's, and
- * config->rewind is not set; an option that makes the network is not what it was.  Else as checkpoint_find(). */
+ * config->rewind is not set.  Else as checkpoint_find(). */
 DDPM_MUST_CHECK ddpm_status resume_choose(const resume_question *q, resume_point *out, err *e);
+
+/* Say which options differ from the checkpoint's.  DDPM_EINVAL: one that makes the network is not what it was. */
+DDPM_MUST_CHECK ddpm_status resume_compare(const resume_question *q, const resume_point *p, err *e);
 void resume_free(resume_point *p); /* takes a zeroed one */
 
 /* Move aside what lies behind the point: later checkpoints, and metrics that the run will not write again. */

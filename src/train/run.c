@@ -114,11 +114,29 @@ static ddpm_status plan_preview(run *r, err *e)
         &r->preview, e);
 }
 
+/* A run that goes on has its network from its checkpoint: the folder that it began from may be gone, or changed. */
+static ddpm_config config_of_network(const run *r)
+{
+    ddpm_config c = r->config;
+    if (c.model.init_from[0] && r->from.dir[0]) memcpy(c.model.init_from, r->from.dir, sizeof r->from.dir);
+    return c;
+}
+
+static ddpm_status adopt(run *r, err *e)
+{
+    ddpm_config c = config_of_network(r);
+    TRY(recipe_adopt(&c, NULL, e)); /* noted when the model is built */
+    memcpy(c.model.init_from, r->config.model.init_from, sizeof c.model.init_from);
+    r->config = c;
+    return DDPM_OK;
+}
+
 static ddpm_status build_model(run *r, err *e)
 {
     const image_shape shape = {dataset_h(r->data), dataset_w(r->data), dataset_c(r->data)};
+    const ddpm_config of_network = config_of_network(r);
     notes remarks = {.text = ""};
-    TRY(recipe_model(&r->config, r->be, shape, &r->m, &remarks, e));
+    TRY(recipe_model(&of_network, r->be, shape, &r->m, &remarks, e));
     if (remarks.text[0]) note(r, "model: %s", remarks.text);
     trainer_spec spec = recipe_trainer(&r->config, shape, r->steps);
     if (feed_wants_resident(r->be, &r->config, r->data)) spec.resident = dataset_count(r->data);
@@ -161,6 +179,8 @@ static ddpm_status choose_start(run *r, err *e)
 {
     const resume_question q = {.folder = &r->folder, .config = &r->config, .say = say, .context = r};
     TRY(resume_choose(&q, &r->from, e));
+    TRY(adopt(r, e));
+    TRY(resume_compare(&q, &r->from, e));
     if (!r->from.dir[0] || r->from.state.seed == (uint64_t)r->config.seed) return DDPM_OK;
     note(r, "resume: seed=%lld has no effect: the run goes on with seed %llu, with which it began",
          (long long)r->config.seed, (unsigned long long)r->from.state.seed);
@@ -513,7 +533,6 @@ static ddpm_status run_all(run *r, err *e)
     r->be->fn->describe(r->be, r->facts.machine, sizeof r->facts.machine);
     note(r, "device: %s", r->facts.machine);
     if (r->be->remark) note(r, "device: %s", r->be->remark);
-    TRY(recipe_adopt(&r->config, NULL, e)); /* noted when the model is built */
     TRY(choose_start(r, e));
     TRY(open_data(r, e));
     give_advice(r);

@@ -172,7 +172,7 @@ Test(cudart_calls, says_how_much_memory_is_missing)
     cr_expect_eq(rt_alloc((size_t)5 << 29, &p, &why), DDPM_ENOMEM);
     cr_expect_null(p);
     cr_expect_str_eq(why.text,
-                     "2.50 GiB of device memory are needed at once, 3.00 are free: a smaller batch needs less");
+                     "2.50 GiB of device memory are needed at once, 3.00 GiB are free: a smaller batch needs less");
     cr_expect_eq(cuda.last, cudaSuccess);
     cuda.calls = 0;
     cr_expect_eq(rt_memory_free(), 0);

@@ -361,6 +361,8 @@ Test(bench_program, weights_replace_no_pipeline_unasked)
     drop(&r);
     char *weights, *now, path[PATH_CAP];
     size_t size, size_now;
+    (void)snprintf(path, sizeof path, "%s/checkpoint/training", root);
+    cr_assert_eq(dir_make(path, &why), DDPM_OK, "%s", why.text);
     (void)snprintf(path, sizeof path, "%s/w/unet/diffusion_pytorch_model.safetensors", root);
     cr_assert_eq(file_read(path, 1 << 24, &weights, &size, &why), DDPM_OK, "%s", why.text);
     static const struct {
@@ -369,6 +371,7 @@ Test(bench_program, weights_replace_no_pipeline_unasked)
     } tries[] = {{"save=w", "w: is not empty", DDPM_EINVAL},
                  {"save=c.yaml", "c.yaml: cannot write a folder there", DDPM_EIO},
                  {"save=. overwrite=true", "no part of a pipeline", DDPM_EINVAL},
+                 {"save=checkpoint overwrite=true", "checkpoint/training: is no part of a pipeline", DDPM_EINVAL},
                  {"save=w overwrite=true model.init_from=nowhere", "nowhere", DDPM_ENOINPUT}};
     for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
         r = bench("", "weights c.yaml seed=7 %s", tries[i].more);

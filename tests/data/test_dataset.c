@@ -1,4 +1,5 @@
 #include "data/dataset.h"
+#include "data/image.h"
 
 #include "core/config.h"
 #include "data/digit.h"
@@ -47,7 +48,7 @@ Test(dataset, a_path_that_is_not_there_is_said)
     static const struct {
         const char *kind, *path, *says;
     } missing[] = {
-        {"auto", "/not there", "data.path=/not there: nothing there: No such file or directory"},
+        {"auto", "/not there", "data.path=/not there: nothing there"},
         {"idx", "/not there", "data.path=/not there: nothing there"},
         {"cifar10", "/not there", "data.path=/not there: nothing there"},
         {"folder", "/not there", "data.path=/not there: nothing there"},
@@ -64,9 +65,27 @@ Test(dataset, a_path_that_is_not_there_is_said)
     }
 }
 
+Test(dataset, a_picture_is_no_set)
+{
+    static const char *const kinds[] = {"auto", "folder", "idx", "cifar10"};
+    char dir[PATH_CAP], path[PATH_CAP];
+    uint8_t pixels[8 * 8] = {0};
+    const image img = {.pixel = pixels, .h = 8, .w = 8, .c = 1};
+    err e = {0};
+    cr_assert_eq(path_join(path, new_folder(dir), "one.png", &e), DDPM_OK, "%s", e.text);
+    cr_assert_eq(image_write_png(path, &img, &e), DDPM_OK, "%s", e.text);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        const dataset_spec spec = {.kind = kinds[i], .path = path};
+        dataset *d;
+        cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_ENOINPUT);
+        cr_expect_not_null(strstr(e.text, "one.png: is one picture; give the folder"), "%s", e.text);
+    }
+    drop_folder(dir);
+}
+
 Test(dataset, auto_says_what_it_looked_for)
 {
-    static const char *const named[] = {"train-images-idx3-ubyte", "data_batch_*.bin", ".png, .jpg or .jpeg"};
+    static const char *const named[] = {"train-images-idx3-ubyte", "data_batch_*.bin", "PNG or JPEG files"};
     char dir[PATH_CAP];
     dataset *d;
     err e = {0};

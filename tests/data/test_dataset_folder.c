@@ -418,7 +418,7 @@ Test(dataset_folder, nothing_there_is_said)
     copy_file(FIXTURE("bad_text.jpg"), dir, "notes.txt");
     dataset_spec spec = {.kind = "folder", .path = dir};
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_ENOINPUT);
-    cr_assert_not_null(strstr(e.text, "no .png, .jpg or .jpeg there nor in its sub-folders (1 other file (1 .txt))"),
+    cr_assert_not_null(strstr(e.text, "no PNG or JPEG files there nor in its sub-folders (1 other file (1 .txt))"),
                        "%s", e.text);
     spec.path = "/nowhere at all";
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_ENOINPUT);

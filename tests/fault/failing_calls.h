@@ -60,6 +60,15 @@ int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsign
 int unlink(const char *path) { return fails() ? -1 : (int)syscall(SYS_unlink, path); }
 int rmdir(const char *path) { return fails() ? -1 : (int)syscall(SYS_rmdir, path); }
 int mkdir(const char *path, mode_t mode) { return fails() ? -1 : (int)syscall(SYS_mkdir, path, mode); }
+int fcntl(int fd, int command, ...) /* a lock counts */
+{
+    va_list ap;
+    va_start(ap, command);
+    void *argument = va_arg(ap, void *);
+    va_end(ap);
+    const bool locks = command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK;
+    return locks && fails() ? -1 : (int)syscall(SYS_fcntl, fd, command, argument);
+}
 int ftruncate(int fd, off_t size) { return fails() ? -1 : (int)syscall(SYS_ftruncate, fd, size); }
 
 #endif

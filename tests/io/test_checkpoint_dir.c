@@ -256,6 +256,36 @@ Test(checkpoint_dir, prune_counts_whole_ones_and_never_takes_the_one_just_saved)
     cr_expect_eq(left_of(BIT5, 50, 1), 45, "the last whole one");
 }
 
+/* One that holds a file of somebody's is not removed with it, and that is said once. */
+Test(checkpoint_dir, prune_spares_what_somebody_put_there)
+{
+    char dir[PATH_CAP], note[PATH_CAP];
+    int64_t *steps;
+    int n;
+    err e = {0};
+    notes said = {.text = ""}, again = {.text = ""};
+    checkpoint_known known = {.n = 0};
+    scratch_make(dir);
+    for (int i = 1; i <= 4; i++) {
+        char name[CHECKPOINT_NAME_CAP];
+        make_checkpoint(in_dir(dir, checkpoint_name(name, i)), i);
+    }
+    put_file(in_dir(dir, "step_00000002/unet/NOTE.txt"), "the best so far");
+    cr_assert_eq(symlink(".", in_dir(dir, "step_00000001/here")), 0);
+    (void)snprintf(note, sizeof note, "%s", in_dir(dir, "step_00000002/unet/NOTE.txt"));
+    cr_assert_eq(checkpoint_prune(dir, 4, 1, &known, &said, &e), DDPM_OK, "%s", e.text);
+    cr_assert_eq(checkpoint_prune(dir, 4, 1, &known, &again, &e), DDPM_OK, "%s", e.text);
+    cr_expect(path_exists(note));
+    cr_expect_not_null(strstr(said.text, "NOTE.txt: was not written by this program"), "%s", said.text);
+    cr_expect_not_null(strstr(said.text, "here: was not written by this program"), "%s", said.text);
+    cr_expect_str_eq(again.text, "");
+    cr_assert_eq(checkpoint_list(dir, &steps, &n, &e), DDPM_OK, "%s", e.text);
+    cr_expect_eq(n, 3);
+    mem_free(steps);
+    checkpoint_known_free(&known);
+    scratch_remove(dir);
+}
+
 /* A seal that is lost is damage, whatever is in its place. */
 Test(checkpoint_dir, falls_back_from_a_seal_that_leads_nowhere)
 {

@@ -51,6 +51,9 @@ Test(advice, is_given_where_a_setting_cannot_work_faults_F18)
         {"sample.every=1000 ckpt.every=5000 train.max_grad_norm=0", 1000, 50, ""},
         {"log.every=2000", 1000, 50, "metrics.jsonl gets one line of 1000 steps"},
         {"train.epochs=20 train.steps=7", 125, 50, "train.steps=7 has no effect: train.epochs=20 makes 125 steps"},
+        {"rewind=true resume=auto", 1000, 50, "rewind=true has no effect with resume=auto"},
+        {"rewind=true", 1000, 50, "rewind=true has no effect with resume=never"},
+        {"rewind=true resume=runs/a", 1000, 50, ""},
         {"train.epochs=20 train.steps=800000", 1000, 50, ""}, /* as a kept configuration has it */
     };
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {

@@ -130,6 +130,32 @@ Test(init_from, what_nobody_sets_is_as_the_folder_says_and_is_kept)
     expect_scheduler(in_dir(c.out, "ckpt/step_00000003/scheduler/scheduler_config.json"), &want);
 }
 
+/* The checkpoint holds the network, its weights and its process. */
+Test(init_from, a_run_goes_on_without_the_folder_that_it_began_from)
+{
+    static char said[8192];
+    const scheduler_config want = another_process();
+    ddpm_config c = options(true), kept;
+    OK(train(&c, said));
+    scratch_remove(folder);
+    set(&c, "resume=auto");
+    set(&c, "train.steps=3");
+    OK(train(&c, said));
+    cr_expect_null(strstr(said, "differs from the checkpoint"), "%s", said);
+    cr_expect_null(strstr(said, "has no effect"), "%s", said);
+    set(&c, "model.init_from=/another");
+    set(&c, "train.steps=4");
+    OK(train(&c, said));
+    cr_expect_not_null(strstr(said, "model.init_from=/another has no effect"), "%s", said);
+    set(&c, "model.init_from=");
+    set(&c, "train.steps=5");
+    OK(train(&c, said));
+    expect_scheduler(in_dir(c.out, "ckpt/step_00000005/scheduler/scheduler_config.json"), &want);
+    config_defaults(&kept);
+    OK(config_read_file(&kept, in_dir(c.out, "config.yaml"), &why));
+    cr_expect_str_eq(kept.model.init_from, folder, "it says where the run began");
+}
+
 Test(init_from, what_is_set_stays_and_is_said)
 {
     static char said[8192];

@@ -1,5 +1,6 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/cpu_layout.h"
+#include "core/bytes.h"
 #include "core/mem.h"
 #include "core/process.h"
 #include "core/threads.h"
@@ -46,12 +47,12 @@ static size_t memory_free(const backend *base)
 /* The system would grant more than there is, and end the process when it is used. */
 static ddpm_status alloc(backend *base, size_t bytes, void **out, err *e)
 {
-    const double gib = 1024.0 * 1024 * 1024;
+    char needed[BYTES_CAP], free_now[BYTES_CAP];
     const size_t there = memory_free(base);
     *out = NULL;
     if (bytes > there)
-        return err_set(e, DDPM_ENOMEM, "%.2f GiB are needed at once and %.2f are free: a smaller batch needs less",
-                       (double)bytes / gib, (double)there / gib);
+        return err_set(e, DDPM_ENOMEM, "%s are needed at once and %s are free: a smaller batch needs less",
+                       bytes_text(needed, bytes), bytes_text(free_now, there));
     return mem_pages(out, bytes, "cpu memory", e);
 }
 

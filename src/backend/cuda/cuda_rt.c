@@ -1,4 +1,5 @@
 #include "backend/cuda/cuda_rt_call.h"
+#include "core/bytes.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -155,7 +156,7 @@ static ddpm_status zeroed(void *memory, size_t bytes, err *e)
 
 ddpm_status rt_alloc(size_t bytes, void **out, err *e)
 {
-    const double gib = 1024.0 * 1024.0 * 1024.0;
+    char needed[BYTES_CAP], free_now[BYTES_CAP];
     *out = NULL;
     if (bytes == 0) return DDPM_OK;
     ENTER();
@@ -164,8 +165,8 @@ ddpm_status rt_alloc(size_t bytes, void **out, err *e)
     if (why == cudaErrorMemoryAllocation) {
         (void)cudaGetLastError();
         return err_set(e, DDPM_ENOMEM,
-                       "%.2f GiB of device memory are needed at once, %.2f are free: a smaller batch needs less",
-                       (double)bytes / gib, (double)rt_memory_free() / gib);
+                       "%s of device memory are needed at once, %s are free: a smaller batch needs less",
+                       bytes_text(needed, bytes), bytes_text(free_now, rt_memory_free()));
     }
     if (why != cudaSuccess) return rt_failed("cudaMalloc", why, e);
     const ddpm_status st = zeroed(memory, bytes, e);
