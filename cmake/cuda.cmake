@@ -157,7 +157,7 @@ target_include_directories(kernels_cuda INTERFACE include kernels)
 target_link_libraries(kernels_cuda INTERFACE ${CUDART} ${CMAKE_DL_LIBS} rt pthread stdc++)
 
 # ---- the host's part ---------------------------------------------------------------------------
-file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/cuda/*.c)
+file(GLOB_RECURSE CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/cuda/*.c)
 add_library(ddpm_cuda OBJECT ${CUDA_SOURCES})
 target_compile_definitions(ddpm_cuda PRIVATE CUDA_OLDEST=${CUDA_OLDEST})
 target_include_directories(ddpm_cuda SYSTEM PUBLIC ${CUDA_INCLUDE} ${CUBLASLT_INCLUDE} ${CUDNN_INCLUDE})

@@ -1,5 +1,5 @@
 #include "column_sum.h"
-#include "panel.cuh"
+#include "row_tiles.cuh"
 
 enum { BATCH = COLUMN_SUM_TURNS };
 

@@ -5,7 +5,7 @@
  * Blocks of rows are summed in float, the blocks in double; the order depends on the shape alone. */
 #ifndef DDPM_COLUMN_SUM_H
 #define DDPM_COLUMN_SUM_H
-#include "panel.h"
+#include "row_tiles.h"
 #include <stddef.h>
 
 typedef struct column_sum_args {

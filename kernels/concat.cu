@@ -1,5 +1,5 @@
 #include "concat.h"
-#include "panel.cuh"
+#include "row_tiles.cuh"
 
 /* A panel of units, each in the place of a panel's quad: a line of 16 bytes where both images have whole
  * ones, else an element.  Channels are counted in units. */

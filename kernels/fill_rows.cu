@@ -1,5 +1,5 @@
 #include "fill_rows.h"
-#include "panel.cuh"
+#include "row_tiles.cuh"
 
 enum { TURNS = 4 };
 

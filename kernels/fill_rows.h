@@ -3,7 +3,7 @@
  *   y[r, i] = bias[i] + residual[r, i],   either of them 0 where it is not given */
 #ifndef DDPM_FILL_ROWS_H
 #define DDPM_FILL_ROWS_H
-#include "panel.h"
+#include "row_tiles.h"
 
 typedef struct fill_rows_args {
     void *y; /* [rows, c]  of `type` */

@@ -20,7 +20,7 @@
 #include "storage.h"
 #include <stddef.h>
 
-/* The values of plan/step.h's norm_cond. */
+/* The values of ir/step.h's norm_cond. */
 typedef enum norm_condition { NORM_PLAIN, NORM_ADD, NORM_SCALE_SHIFT } norm_condition;
 
 enum {

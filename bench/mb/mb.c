@@ -2,7 +2,7 @@
  *
  * key=value are the program's own options (ddpm train --help); what is said here in dashes concerns
  * the measurement alone.  Exit code: 0, that of the failure, or 1 where a check did not hold. */
-#include "core/clock.h"
+#include "base/clock.h"
 #include "mb.h"
 #ifdef MB_CUDA
 #include "mb_cuda.h"

@@ -6,11 +6,11 @@
  * where there is no GPU; only what has MB_CUDA around it needs the cuda backend. */
 #ifndef DDPM_MB_H
 #define DDPM_MB_H
-#include "core/config.h"
+#include "config/config.h"
 #include "io/json_out.h"
 #include "model/model.h"
-#include "ops/nn.h"
-#include "train/bench.h"
+#include "nn/nn.h"
+#include "bench/bench.h"
 
 typedef struct mb_options {
     ddpm_config config; /* of the files and key=value arguments: network, batch, optimizer */
@@ -43,7 +43,7 @@ static inline bool mb_late(const mb_run *r, double now) { return now - r->begin 
 bool mb_wanted(const mb_run *r, const char *row); /* by name and time */
 static inline bool mb_on_cuda(const backend *be) { return be->fn->name[1] == 'u'; }
 
-/* ---- time (mb_time.c); train/timing.h has the rest ---- */
+/* ---- time (mb_time.c); bench/timing.h has the rest ---- */
 
 /* The list of steps, each run of it; the list stays where it is until the steps are gone. */
 DDPM_MUST_CHECK ddpm_status time_steps(const mb_run *r, backend *be, step *const *steps, int n, timing *out, err *e);

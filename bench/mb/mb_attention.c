@@ -1,6 +1,6 @@
 /* mb_attention.c - mb4: attention by cuDNN's fused kernels and by products, forward and backward. */
 #include "mb.h"
-#include "plan/operands.h"
+#include "ir/operands.h"
 #ifdef MB_CUDA
 #include "backend/cuda/cuda_backend.h"
 #endif

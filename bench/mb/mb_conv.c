@@ -1,5 +1,5 @@
 /* mb_conv.c - mb1: every plan that cuDNN has for every distinct convolution of a training step. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "mb_cuda.h"
 #include "predictions.h"
 

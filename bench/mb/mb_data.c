@@ -2,7 +2,7 @@
  *
  * The normals repeat after a prime number of elements, so that an image of any size can be filled
  * from one block and no two images or rows of it are alike. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "math/bf16.h"
 #include "mb.h"
 #include "noise.h"

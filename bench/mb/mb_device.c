@@ -1,5 +1,5 @@
 /* mb_device.c - what the device is, in cuDNN's own words. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "mb_cuda.h"
 
 #include <cudnn.h>

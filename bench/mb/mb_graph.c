@@ -1,7 +1,7 @@
 /* mb_graph.c - mb6: a training step as a graph: its wall clock beside the sum of its kernels, and the
  * gaps between them. */
-#include "core/clock.h"
-#include "core/mem.h"
+#include "base/clock.h"
+#include "base/mem.h"
 #include "mb.h"
 #include "mb_trace.h"
 #include "predictions.h"

@@ -1,5 +1,5 @@
 /* mb_net.c - the network of a configuration: its steps and its weights. */
-#include "core/clock.h"
+#include "base/clock.h"
 #include "mb.h"
 #include "predictions.h"
 #include "train_state.h"

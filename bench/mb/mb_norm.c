@@ -1,7 +1,7 @@
 /* mb_norm.c - mb2: group normalization and SiLU, forward and backward, in bytes a second. */
-#include "core/clock.h"
+#include "base/clock.h"
 #include "mb.h"
-#include "plan/operands.h"
+#include "ir/operands.h"
 #include "predictions.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
 /* mb_op.c - one op forward and backward, in as many copies as exceed the cache together. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "mb.h"
 #ifdef MB_CUDA
 #include "backend/cuda/cuda_backend.h"

@@ -1,5 +1,5 @@
 /* mb_overlap.c - mb7: what leaving one optimization out of a training step costs. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "mb.h"
 #include "predictions.h"
 #ifdef MB_CUDA

@@ -1,7 +1,7 @@
 /* mb_predict.c - what the network makes of given x and t, so that a rival's can be held against it.
  *
  * --images: raw f32, x [batch, h, w, c] and then t [batch]; --out: raw f32 [batch, h, w, c]. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "math/bf16.h"
 #include "mb.h"
 

@@ -1,5 +1,5 @@
 /* mb_time.c - a list of steps, timed. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "mb.h"
 
 ddpm_status time_steps(const mb_run *r, backend *be, step *const *steps, int n, timing *out, err *e)

@@ -1,6 +1,6 @@
 /* mb_trace.c - CUPTI is loaded when it is asked for: a program that does not trace runs without it. */
 #include "mb_trace.h"
-#include "core/mem.h"
+#include "base/mem.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

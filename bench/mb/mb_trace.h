@@ -1,7 +1,7 @@
 /* mb_trace.h - what the device did and when, kernel by kernel, also within a graph (CUPTI). */
 #ifndef DDPM_MB_TRACE_H
 #define DDPM_MB_TRACE_H
-#include "core/err.h"
+#include "base/err.h"
 #include <stdint.h>
 
 typedef struct trace_record {

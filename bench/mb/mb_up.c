@@ -1,7 +1,7 @@
 /* mb_up.c - mb3: nearest x2 and a 3x3 convolution, folded into one 4x4 transposed convolution or not,
  * beside the plain 3x3 convolution of the same output. */
 #include "mb.h"
-#include "plan/operands.h"
+#include "ir/operands.h"
 #include "predictions.h"
 #ifdef MB_CUDA
 #include "backend/cuda/cuda_backend.h"

@@ -1,9 +1,9 @@
 /* ddpm.c - the public interface, a thin coat over the layers below. */
 #include "ddpm.h"
-#include "core/mem.h"
-#include "ops/nn.h"
-#include "train/generator.h"
-#include "train/run.h"
+#include "base/mem.h"
+#include "nn/nn.h"
+#include "sample/generator.h"
+#include "train/training_run.h"
 
 #include <locale.h>
 #include <math.h>

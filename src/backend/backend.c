@@ -1,5 +1,5 @@
 #include "backend/backend.h"
-#include "core/threads.h"
+#include "base/threads.h"
 
 #include <string.h>
 

@@ -5,8 +5,8 @@
  * touch it from the host. */
 #ifndef DDPM_BACKEND_H
 #define DDPM_BACKEND_H
-#include "core/err.h"
-#include "plan/step.h"
+#include "base/err.h"
+#include "ir/step.h"
 #include <stdio.h>
 
 typedef struct backend backend;
@@ -89,7 +89,7 @@ typedef struct backend_spec {
     conv_kind conv;                /* cpu */
     const char *plan_cache;        /* file of what is chosen by timing; NULL or "": choose anew */
     const char *shared_plan_cache; /* cpu: another that is asked second, and told too; NULL or "": none */
-    unsigned debug;                /* cuda: bits of core/cuda_switches.h, optimizations to leave out */
+    unsigned debug;                /* cuda: bits of config/cuda_opts.def, optimizations to leave out */
 } backend_spec;
 
 /* DDPM_EINVAL: unknown device.  DDPM_EDEVICE: known, but not usable here. */

@@ -1,7 +1,7 @@
 #include "cli/cli.h"
 
 #include "backend/backend.h"
-#include "core/nearest.h"
+#include "config/nearest.h"
 
 #include <limits.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 #ifndef DDPM_BENCH_CLI_H
 #define DDPM_BENCH_CLI_H
 #include "cli/cli.h"
-#include "train/bench.h"
+#include "bench/bench.h"
 
 typedef struct bench_job {
     const cli_args *args;

@@ -1,7 +1,7 @@
 /* bench_serve.c - time on request, so that two programs can be measured by turns. */
 #include "cli/bench_cli.h"
-#include "core/mem.h"
-#include "core/process.h"
+#include "base/mem.h"
+#include "base/process.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
  * ddpm_status, which is the exit code.  It prints its results, not its failure: main does that. */
 #ifndef DDPM_CLI_H
 #define DDPM_CLI_H
-#include "core/config.h"
+#include "config/config.h"
 #include <stdio.h>
 
 enum { CLI_ARGUMENTS = CONFIG_FILES }; /* most a command can take, not counting key=value */

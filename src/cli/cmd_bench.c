@@ -1,12 +1,12 @@
 /* cmd_bench.c - ddpm bench: how fast a configuration trains, samples and reads its images on this machine. */
 #include "cli/bench_cli.h"
 #include "cli/output.h"
-#include "core/clock.h"
-#include "core/mem.h"
-#include "core/process.h"
-#include "core/threads.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/process.h"
+#include "base/threads.h"
 #include "io/atomic_dir.h"
-#include "train/fit.h"
+#include "train/trainer_fit.h"
 
 #include <commit.h> /* made by the build */
 #include <errno.h>
@@ -120,7 +120,7 @@ static void train_more(void *context, json_out *j)
     json_out_int(j, "skipped", (int64_t)rig->state.skipped);
     json_out_real(j, "loss", (double)rig->state.loss < 1e30 ? (double)rig->state.loss : -1);
     json_out_int(j, "parameters", rig->m->store->values);
-    json_out_int(j, "planned_bytes", (int64_t)fit_total(trainer_needs(rig->t)));
+    json_out_int(j, "planned_bytes", (int64_t)trainer_fit_total(trainer_needs(rig->t)));
     json_out_real(j, "gflop_per_image", 1e-9 * trainer_needs(rig->t).flops);
     json_out_real(j, "first_step_s", rig->first_step_s);
 }
@@ -147,7 +147,7 @@ static ddpm_status report_train(bench_job *b, bench_train *rig, err *e)
     json_out_real(&b->json, "share_waiting_for_data", waiting);
     bench_say(b, "%-14s %10.2f s after the process began\n", "first step", rig->first_step_s);
     train_more(rig, &b->json);
-    bench_say_memory(b, fit_total(need), rig->device_before);
+    bench_say_memory(b, trainer_fit_total(need), rig->device_before);
     return say_computing(b, images * need.flops, &ms, e);
 }
 

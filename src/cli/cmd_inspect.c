@@ -1,7 +1,7 @@
 /* cmd_inspect.c - ddpm inspect: a network layer by layer, and what it will take, before it runs. */
 #include "cli/cli.h"
 #include "diffusion/sampler.h"
-#include "train/fit.h"
+#include "train/trainer_fit.h"
 #include "train/recipe.h"
 
 #include <string.h>
@@ -130,7 +130,7 @@ static ddpm_status print_training(const ddpm_config *c, model *m, int batch, err
     spec.batch = batch;
     spec.sketch = true;
     TRY(trainer_create(m, &spec, &t, e));
-    spec.sketch = !has_room(m, fit_total(trainer_needs(t)));
+    spec.sketch = !has_room(m, trainer_fit_total(trainer_needs(t)));
     if (!spec.sketch) {
         trainer_destroy(t);
         TRY(trainer_create(m, &spec, &t, e));

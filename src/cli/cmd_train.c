@@ -1,11 +1,11 @@
-/* cmd_train.c - ddpm train: the run of src/train/run.c with a terminal in front of it. */
+/* cmd_train.c - ddpm train: the run of src/train/training_run.c with a terminal in front of it. */
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
-#include "core/clock.h"
-#include "core/process.h"
+#include "base/clock.h"
+#include "base/process.h"
 #include "train/recipe.h"
-#include "train/run.h"
+#include "train/training_run.h"
 
 typedef struct view {
     progress bar;

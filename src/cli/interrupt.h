@@ -11,7 +11,7 @@
  * The handlers only take a note; the run looks at it between steps. */
 #ifndef DDPM_INTERRUPT_H
 #define DDPM_INTERRUPT_H
-#include "core/err.h"
+#include "base/err.h"
 #include <stdbool.h>
 
 /* Put the handlers in place and forget what came before.  DDPM_EBACKEND if the system refuses. */

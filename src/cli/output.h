@@ -1,7 +1,7 @@
 /* output.h - a file or folder that a command writes where its user says: looked at before the work is done. */
 #ifndef DDPM_OUTPUT_H
 #define DDPM_OUTPUT_H
-#include "core/file.h"
+#include "base/file.h"
 
 /* Was the file that is there written by this command? */
 typedef bool output_is_ours(const char *path);

@@ -1,6 +1,6 @@
 #include "cli/picture_writer.h"
 
-#include "core/mem.h"
+#include "base/mem.h"
 #include "data/image.h"
 #include <assert.h>
 #include <inttypes.h>

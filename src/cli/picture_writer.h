@@ -6,7 +6,7 @@
  * was pushed is written, whichever way the writer ends. */
 #ifndef DDPM_PICTURE_WRITER_H
 #define DDPM_PICTURE_WRITER_H
-#include "core/file.h"
+#include "base/file.h"
 #include <stdint.h>
 
 typedef struct picture_writer_spec {

@@ -2,7 +2,7 @@
 
 #include "cli/interrupt.h"
 #include "cli/picture_writer.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "data/image.h"
 #include "io/checkpoint_place.h"
 

@@ -6,8 +6,8 @@
  * description comes, so that whatever ends this half-way leaves a folder whose pictures nobody takes for his own. */
 #ifndef DDPM_SAMPLE_FOLDER_H
 #define DDPM_SAMPLE_FOLDER_H
-#include "core/file.h"
-#include "core/folder_lock.h"
+#include "base/file.h"
+#include "base/folder_lock.h"
 #include <stdint.h>
 
 enum { OVERVIEW_MAX = 256 }; /* pictures on grid.png, the first ones */

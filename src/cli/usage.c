@@ -1,6 +1,6 @@
 #include "cli/cli.h"
 
-#include "core/mem.h"
+#include "base/mem.h"
 
 #include <string.h>
 

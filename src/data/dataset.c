@@ -1,7 +1,7 @@
 #include "data/dataset_kind.h"
 #include "data/file_list.h"
 
-#include "core/mem.h"
+#include "base/mem.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>

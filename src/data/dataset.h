@@ -18,7 +18,7 @@
  * without it, another set than that of its checkpoint. */
 #ifndef DDPM_DATASET_H
 #define DDPM_DATASET_H
-#include "core/err.h"
+#include "base/err.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

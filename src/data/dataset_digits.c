@@ -1,6 +1,6 @@
 #include "data/dataset_kind.h"
 
-#include "core/mem.h"
+#include "base/mem.h"
 #include "data/digit.h"
 
 enum { COUNT_DEFAULT = 60000, COUNT_MAX = 100000000, SIDE_DEFAULT = 28 };

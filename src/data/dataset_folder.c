@@ -1,7 +1,7 @@
 #include "data/dataset_kind.h"
 
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "data/file_list.h"
 #include "data/folder_walk.h"
 #include <string.h>

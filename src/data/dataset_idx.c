@@ -1,8 +1,8 @@
 #include "data/dataset_idx.h"
 
-#include "core/big_endian.h"
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/big_endian.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "data/dataset_kind.h"
 #include "data/file_list.h"
 #include <limits.h>

@@ -2,7 +2,7 @@
  * dimensions, the dimensions, then bytes.  LeCun, Cortes & Burges, http://yann.lecun.com/exdb/mnist */
 #ifndef DDPM_DATASET_IDX_H
 #define DDPM_DATASET_IDX_H
-#include "core/err.h"
+#include "base/err.h"
 #include <stddef.h>
 #include <stdint.h>
 

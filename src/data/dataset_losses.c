@@ -1,5 +1,5 @@
 /* Images that are lost while a set is read: files that were removed, replaced or damaged since it was opened. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "data/dataset_kind.h"
 #include <pthread.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 #include "data/file_list.h"
 
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>

@@ -1,7 +1,7 @@
 /* file_list.h - names of files, sorted by their bytes whatever the locale. */
 #ifndef DDPM_FILE_LIST_H
 #define DDPM_FILE_LIST_H
-#include "core/err.h"
+#include "base/err.h"
 #include <stddef.h>
 
 typedef struct file_list {

@@ -1,6 +1,6 @@
 #include "data/folder_walk.h"
 
-#include "core/file.h"
+#include "base/file.h"
 #include "data/image.h"
 #include <ctype.h>
 #include <errno.h>

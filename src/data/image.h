@@ -5,7 +5,7 @@
  * before anything is allocated for the pixels. */
 #ifndef DDPM_IMAGE_H
 #define DDPM_IMAGE_H
-#include "core/err.h"
+#include "base/err.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

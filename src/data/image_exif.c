@@ -1,6 +1,6 @@
 #include "data/image_codec.h"
 
-#include "core/mem.h"
+#include "base/mem.h"
 #include <string.h>
 
 /* A TIFF block: "II*\0" or "MM\0*", the offset of the first directory, there a count and 12-byte entries. */

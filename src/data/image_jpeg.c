@@ -1,6 +1,6 @@
 #include "data/image_codec.h"
 
-#include "core/mem.h"
+#include "base/mem.h"
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stdio.h> /* for jpeglib.h */

@@ -1,7 +1,7 @@
 #include "data/image_codec.h"
 
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include <png.h>
 #include <setjmp.h>
 #include <stdbool.h>

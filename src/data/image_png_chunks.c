@@ -1,8 +1,8 @@
 #include "data/image_codec.h"
 
-#include "core/big_endian.h"
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/big_endian.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include <string.h>
 #include <zlib.h>
 

@@ -4,7 +4,7 @@
  * Only the rows and columns that survive the crop are computed. */
 #include "data/image.h"
 
-#include "core/mem.h"
+#include "base/mem.h"
 #include <math.h>
 
 enum { WEIGHT_BITS = 22 };

@@ -1,7 +1,7 @@
 #include "data/loader.h"
 
-#include "core/clock.h"
-#include "core/mem.h"
+#include "base/clock.h"
+#include "base/mem.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>

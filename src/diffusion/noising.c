@@ -1,5 +1,5 @@
 #include "diffusion/noising.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "diffusion/schedule.h"
 #include "noise.h"
 

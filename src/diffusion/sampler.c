@@ -1,5 +1,5 @@
 #include "diffusion/sampler.h"
-#include "core/mem.h"
+#include "base/mem.h"
 
 void sampler_destroy(sampler_table *t)
 {

@@ -1,4 +1,4 @@
-#include "core/mem.h"
+#include "base/mem.h"
 #include "diffusion/objective.h"
 #include "diffusion/sampler.h"
 

@@ -1,5 +1,5 @@
 #include "diffusion/schedule.h"
-#include "core/mem.h"
+#include "base/mem.h"
 
 #include <math.h>
 

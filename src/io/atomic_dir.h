@@ -10,8 +10,8 @@
  * One writer per parent at a time: the caller holds the run's lock. */
 #ifndef DDPM_ATOMIC_DIR_H
 #define DDPM_ATOMIC_DIR_H
-#include "core/file.h"
-#include "io/notes.h"
+#include "base/file.h"
+#include "base/notes.h"
 
 enum { ATOMIC_NAME_CAP = 128 };
 

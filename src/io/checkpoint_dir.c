@@ -1,5 +1,5 @@
 #include "io/checkpoint_dir.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "io/atomic_dir.h"
 #include "io/json_in.h"
 #include "io/json_out.h"

@@ -9,8 +9,8 @@
  *   {"files": {"unet/config.json": {"bytes": 927, "xxh3_128": "<32 hex digits>"}, ...}, "format": 1} */
 #ifndef DDPM_CHECKPOINT_DIR_H
 #define DDPM_CHECKPOINT_DIR_H
-#include "core/file.h"
-#include "io/notes.h"
+#include "base/file.h"
+#include "base/notes.h"
 #include <stdint.h>
 
 enum { CHECKPOINT_NAME_CAP = 32 };

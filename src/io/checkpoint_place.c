@@ -1,5 +1,5 @@
 #include "io/checkpoint_place.h"
-#include "core/file.h"
+#include "base/file.h"
 
 #include <limits.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
  * A checkpoint is removed when newer ones are there, and with it whatever else lies in its folder. */
 #ifndef DDPM_CHECKPOINT_PLACE_H
 #define DDPM_CHECKPOINT_PLACE_H
-#include "core/err.h"
+#include "base/err.h"
 #include <stdbool.h>
 
 /* Does a path component begin here that is called as checkpoints are, step_ and digits? */

@@ -1,6 +1,6 @@
 #include "io/json_in.h"
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "io/json_members.h"
 
 #include <stdarg.h>

@@ -5,8 +5,8 @@
  * Strict: duplicate keys, trailing text, NUL in strings and bad UTF-8 are refused. */
 #ifndef DDPM_JSON_IN_H
 #define DDPM_JSON_IN_H
-#include "core/err.h"
-#include "io/notes.h"
+#include "base/err.h"
+#include "base/notes.h"
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 #include "io/json_out.h"
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 
 #include <math.h>
 #include <stdio.h>

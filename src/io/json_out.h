@@ -4,7 +4,7 @@
  * out in the order they are put: who promises sorted keys puts them sorted. */
 #ifndef DDPM_JSON_OUT_H
 #define DDPM_JSON_OUT_H
-#include "core/err.h"
+#include "base/err.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -7,8 +7,8 @@
  * The flat layout of google/ddpm-*, with all files in one folder, is read too. */
 #ifndef DDPM_PIPELINE_H
 #define DDPM_PIPELINE_H
-#include "core/file.h"
-#include "io/notes.h"
+#include "base/file.h"
+#include "base/notes.h"
 #include "io/scheduler_config.h"
 #include "io/unet_config.h"
 #include "io/weights.h"

@@ -1,5 +1,5 @@
 #include "io/safetensors.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "io/json_members.h"
 
 #include <errno.h>

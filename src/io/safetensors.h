@@ -7,7 +7,7 @@
  * granted: see safetensors_open().  Numbers are little-endian, as on every machine this runs on. */
 #ifndef DDPM_SAFETENSORS_H
 #define DDPM_SAFETENSORS_H
-#include "core/err.h"
+#include "base/err.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "core/mem.h"
+#include "base/mem.h"
 #include "io/json_out.h"
 #include "io/safetensors.h"
 

@@ -12,8 +12,8 @@
  * accepted, and written with their defaults.  Unknown keys are noted and ignored. */
 #ifndef DDPM_SCHEDULER_CONFIG_H
 #define DDPM_SCHEDULER_CONFIG_H
-#include "core/err.h"
-#include "io/notes.h"
+#include "base/err.h"
+#include "base/notes.h"
 #include <stdbool.h>
 #include <stddef.h>
 

@@ -1,5 +1,5 @@
 #include "io/svg_plot.h"
-#include "core/file.h"
+#include "base/file.h"
 
 #include <errno.h>
 #include <jansson.h>

@@ -1,7 +1,7 @@
 /* svg_plot.h - a loss curve as a small SVG picture, for a run's folder and for the README. */
 #ifndef DDPM_SVG_PLOT_H
 #define DDPM_SVG_PLOT_H
-#include "core/err.h"
+#include "base/err.h"
 
 typedef struct svg_series {
     int n;                /* points, from 0 up */

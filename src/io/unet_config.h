@@ -12,8 +12,8 @@
  * defaults, which are not those of the DDPM paper. */
 #ifndef DDPM_UNET_CONFIG_H
 #define DDPM_UNET_CONFIG_H
-#include "core/err.h"
-#include "io/notes.h"
+#include "base/err.h"
+#include "base/notes.h"
 #include <stdbool.h>
 #include <stddef.h>
 

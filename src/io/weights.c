@@ -1,6 +1,6 @@
 #include "io/weights.h"
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "io/safetensors.h"
 
 #include <math.h>

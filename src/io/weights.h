@@ -4,8 +4,8 @@
  * other tensor is the same in both.  The shape of a named_tensor is always the file's. */
 #ifndef DDPM_WEIGHTS_H
 #define DDPM_WEIGHTS_H
-#include "core/err.h"
-#include "io/notes.h"
+#include "base/err.h"
+#include "base/notes.h"
 #include <stdbool.h>
 #include <stdint.h>
 

@@ -2,7 +2,7 @@
 #ifndef DDPM_BLOCKS_H
 #define DDPM_BLOCKS_H
 #include "io/unet_config.h"
-#include "ops/nn.h"
+#include "nn/nn.h"
 
 typedef struct unet_context {
     plan *p;

@@ -1,5 +1,5 @@
 #include "model/model.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "model/simple_config.h"
 
 enum { SIZE_UNKNOWN = 32 }; /* a config may leave sample_size open */

@@ -1,6 +1,6 @@
 #include "model/network.h"
-#include "core/mem.h"
-#include "ops/nn.h"
+#include "base/mem.h"
+#include "nn/nn.h"
 #include "time_embed.h"
 
 network_outputs network_build(const network *net, plan *p, const network_inputs *in)

@@ -1,5 +1,5 @@
 #include "model/params.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "noise.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
 /* params_file.c - an arena of parameters as a safetensors file. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "model/params.h"
 
 ddpm_status params_name(const params *s, float *host, named_tensor **out, err *e)

@@ -1,6 +1,6 @@
 /* simple.c - the smallest denoiser that learns anything: Conv-ReLU-Conv-ReLU-Conv, blind to t. */
 #include "model/network.h"
-#include "ops/nn.h"
+#include "nn/nn.h"
 
 static tensor *conv(plan *p, tensor *x, int64_t cout, const char *name)
 {

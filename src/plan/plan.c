@@ -1,6 +1,6 @@
 #include "plan/plan.h"
-#include "core/bytes.h"
-#include "core/mem.h"
+#include "base/bytes.h"
+#include "base/mem.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 
 const char *const op_name[OP_COUNT] = {
 #define OP(name, vjp, flops) [OP_##name] = #name,
-#include "plan/ops.def"
+#include "ir/ops.def"
 #undef OP
 };
 

@@ -11,8 +11,8 @@
 #ifndef DDPM_PLAN_H
 #define DDPM_PLAN_H
 #include "backend/backend.h"
-#include "core/err.h"
-#include "plan/step.h"
+#include "base/err.h"
+#include "ir/step.h"
 #include <stdio.h>
 
 enum { PLAN_DEPTH = 8 };
@@ -136,7 +136,7 @@ double pointwise_flops(const step *s);
 #define OP(name, vjp, flops)                                                                                           \
     void vjp(plan *p, step *forward);                                                                                  \
     double flops(const step *s);
-#include "plan/ops.def"
+#include "ir/ops.def"
 #undef OP
 
 #endif

@@ -3,7 +3,7 @@
 
 const flops_fn op_flops[OP_COUNT] = {
 #define OP(name, vjp, flops) [OP_##name] = flops,
-#include "plan/ops.def"
+#include "ir/ops.def"
 #undef OP
 };
 

@@ -2,7 +2,7 @@
  *
  * Activations are placed greedily by size: the largest first, each at the lowest offset where no
  * tensor alive at the same time lies (Pisarchyk & Lee 2020, arXiv:2001.03288, "greedy by size"). */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "plan/plan.h"
 
 #include <limits.h>

@@ -5,8 +5,8 @@
  * the norm's own backward step.  So each is made a second time just before its first reader there, by the very
  * step that made it, to the same bits, and the first copy dies in the forward pass (Chen et al. 2016,
  * arXiv:1604.06174, with the cheap layers between two convolutions as the segments). */
-#include "core/mem.h"
-#include "plan/operands.h"
+#include "base/mem.h"
+#include "ir/operands.h"
 #include "plan/plan.h"
 
 #include <string.h>

@@ -1,12 +1,12 @@
 /* plan_vjp.c - reverse-mode differentiation: each op appends its own backward steps, last op first. */
-#include "plan/operands.h"
+#include "ir/operands.h"
 #include "plan/plan.h"
 
 #include <string.h>
 
 const vjp_fn op_vjp[OP_COUNT] = {
 #define OP(name, vjp, flops) [OP_##name] = vjp,
-#include "plan/ops.def"
+#include "ir/ops.def"
 #undef OP
 };
 

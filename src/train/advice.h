@@ -1,7 +1,7 @@
 /* advice.h - settings that are allowed and cannot do what they were meant to, said before a run begins. */
 #ifndef DDPM_ADVICE_H
 #define DDPM_ADVICE_H
-#include "core/config.h"
+#include "config/config.h"
 
 enum { ADVICE_MOST = 12, ADVICE_TEXT = 240 };
 

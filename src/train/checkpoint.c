@@ -1,5 +1,5 @@
 #include "train/checkpoint.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "io/atomic_dir.h"
 #include "io/checkpoint_dir.h"
 #include "io/json_in.h"

@@ -11,7 +11,7 @@
  */
 #ifndef DDPM_CHECKPOINT_H
 #define DDPM_CHECKPOINT_H
-#include "core/config.h"
+#include "config/config.h"
 #include "train/trainer.h"
 
 /* What a run is made of besides its numbers; kept to say when a resumed run may differ in the last bit. */

@@ -5,7 +5,7 @@
  * where neither a file nor the command line sets them. */
 #ifndef DDPM_INIT_FROM_H
 #define DDPM_INIT_FROM_H
-#include "core/config.h"
+#include "config/config.h"
 #include "model/model.h"
 
 /* The folder's network and scheduler, and *c with the folder's values in those options; origins stay "default".

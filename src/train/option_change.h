@@ -1,7 +1,7 @@
 /* option_change.h - what it means for a run that is resumed that an option is not what it was. */
 #ifndef DDPM_OPTION_CHANGE_H
 #define DDPM_OPTION_CHANGE_H
-#include "core/config.h"
+#include "config/config.h"
 
 typedef enum option_change {
     CHANGE_OF_NOTHING, /* the option is the same, or the rest of the run computes what it would have */

@@ -1,6 +1,6 @@
 #include "train/preview.h"
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "data/image.h"
 
 #include <errno.h>

@@ -3,7 +3,7 @@
  * All that can be known before the first step is checked by then: the folder, the memory, the size of the picture. */
 #ifndef DDPM_PREVIEW_H
 #define DDPM_PREVIEW_H
-#include "train/generator.h"
+#include "sample/generator.h"
 #include "train/recipe.h"
 
 typedef struct preview preview;

@@ -1,5 +1,5 @@
 #include "train/recipe.h"
-#include "core/cuda_switches.h"
+#include "config/cuda_opts.def"
 #include "train/init_from.h"
 #include "update.h"
 

@@ -1,10 +1,10 @@
 /* recipe.h - from the options of a run to what the engine is told. */
 #ifndef DDPM_RECIPE_H
 #define DDPM_RECIPE_H
-#include "core/config.h"
+#include "config/config.h"
 #include "data/dataset.h"
 #include "data/loader.h"
-#include "train/generator.h"
+#include "sample/generator.h"
 #include "train/trainer.h"
 
 /* Pixels and channels of the images the run is about. */

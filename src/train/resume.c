@@ -1,5 +1,5 @@
 #include "train/resume.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "io/atomic_dir.h"
 #include "io/checkpoint_dir.h"
 #include "train/option_change.h"

@@ -1,5 +1,5 @@
 #include "train/run_folder.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "io/checkpoint_dir.h"
 #include "io/checkpoint_place.h"
 

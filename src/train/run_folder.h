@@ -5,10 +5,10 @@
  */
 #ifndef DDPM_RUN_FOLDER_H
 #define DDPM_RUN_FOLDER_H
-#include "core/config.h"
-#include "core/folder_lock.h"
-#include "core/line_file.h"
-#include "io/notes.h"
+#include "config/config.h"
+#include "base/folder_lock.h"
+#include "base/line_file.h"
+#include "base/notes.h"
 #include "train/run_metrics.h"
 
 typedef struct run_folder {

@@ -1,5 +1,5 @@
 #include "train/run_metrics.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "io/svg_plot.h"
 
 #include <jansson.h>

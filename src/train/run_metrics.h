@@ -1,8 +1,8 @@
 /* run_metrics.h - metrics.jsonl, a line of JSON every so many steps, and the plot that is drawn from it. */
 #ifndef DDPM_RUN_METRICS_H
 #define DDPM_RUN_METRICS_H
-#include "core/file.h"
-#include "core/line_file.h"
+#include "base/file.h"
+#include "base/line_file.h"
 #include "train_state.h"
 
 typedef struct run_metrics {

@@ -1,8 +1,8 @@
 #include "train/trainer.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "diffusion/objective.h"
-#include "ops/nn.h"
-#include "train/fit.h"
+#include "nn/nn.h"
+#include "train/trainer_fit.h"
 
 struct trainer {
     model *m; /* borrowed */
@@ -76,7 +76,7 @@ ddpm_status trainer_create(model *m, const trainer_spec *spec, trainer **out, er
     trainer *t = NULL;
     ddpm_status st = DDPM_OK;
     *out = NULL;
-    if (!spec->sketch) TRY(fit_sketch(m, spec, e));
+    if (!spec->sketch) TRY(trainer_fit_sketch(m, spec, e));
     TRY_GOTO(mem_array(&t, 1, sizeof *t, "trainer", e));
     t->m = m;
     t->spec = *spec;

@@ -24,7 +24,7 @@ typedef struct trainer_spec {
     recompute_kind recompute;
     bool flip;        /* mirror half of the images */
     uint64_t seed;    /* of noise, timesteps, flips and dropout */
-    step_attr update; /* .update: lr, betas, EMA, ... (plan/step.h) */
+    step_attr update; /* .update: lr, betas, EMA, ... (ir/step.h) */
 } trainer_spec;
 
 typedef struct trainer trainer;
@@ -40,7 +40,7 @@ typedef struct trainer_memory {
 
 /* Plan the step for the model and say what it takes; no large memory is touched.
  * DDPM_EINVAL: the network does not fit the images.  DDPM_ENOMEM, but not of a sketch: there is less memory than it
- * takes at least (fit_check()); that is found before anything is prepared. */
+ * takes at least (trainer_fit_check()); that is found before anything is prepared. */
 DDPM_MUST_CHECK ddpm_status trainer_create(model *m, const trainer_spec *spec, trainer **out, err *e);
 void trainer_destroy(trainer *t);
 trainer_memory trainer_needs(const trainer *t);

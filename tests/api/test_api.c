@@ -3,8 +3,8 @@
 #include "support/golden.h"
 #include "support/io_support.h"
 
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* The library in a process whose numbers have a comma: it reads and writes them with a point all the same. */
 #include "ddpm.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "support/comma_locale.h"
 #include "support/io_support.h"
 

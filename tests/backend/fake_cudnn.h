@@ -4,7 +4,7 @@
  * attribute, proposes the plans of a table, remembers what was executed, and fails any call on purpose. */
 #ifndef DDPM_TESTS_FAKE_CUDNN_H
 #define DDPM_TESTS_FAKE_CUDNN_H
-#include "backend/cuda/cudnn_graph.h"
+#include "backend/cuda/lib/cudnn_opgraph.h"
 
 #include <criterion/criterion.h>
 #include <cudnn.h>

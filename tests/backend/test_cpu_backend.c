@@ -1,6 +1,6 @@
 /* The cpu backend as such: what it says of itself, and whose threads it uses. */
 #include "backend/backend.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "support/op_rig.h"
 
 #include <criterion/criterion.h>

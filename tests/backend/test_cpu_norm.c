@@ -1,9 +1,9 @@
 /* Group norms whose channels lie far from 0, where a sum of squares alone would lose the variance. */
 #include "backend/backend.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "model/params.h"
 #include "noise.h"
-#include "ops/nn.h"
+#include "nn/nn.h"
 #include "support/ok.h"
 
 #include <criterion/criterion.h>

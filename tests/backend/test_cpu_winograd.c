@@ -1,7 +1,7 @@
 /* Winograd's algorithm against the sums it stands for, in double: at sizes that are cut in every way, on any number of
  * threads, and its error as cpu_winograd.h has it. */
-#include "backend/cpu/cpu_winograd.h"
-#include "core/mem.h"
+#include "backend/cpu/conv/cpu_winograd.h"
+#include "base/mem.h"
 #include "noise.h"
 
 #include <criterion/criterion.h>

@@ -1,7 +1,7 @@
 /* Matrix products as they are put to cuBLASLt.  Descriptors are cuBLASLt's own, which need no device;
  * what needs one is answered here: the search, with algorithms of our making, and the product itself,
  * computed from the descriptors as cuBLASLt's documentation reads them. */
-#include "backend/cuda/cuda_blas.h"
+#include "backend/cuda/lib/cublas_gemm.h"
 #include "math/bf16.h"
 #include "support/ok.h"
 

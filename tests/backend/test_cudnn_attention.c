@@ -5,9 +5,9 @@
  * which the toolkit's stub of the driver then refuses to load: everything that depends on the problem
  * lies before. */
 #include "backend/cudnn_recorder.h"
-#include "backend/cuda/cudnn_graph.h"
-#include "core/file.h"
-#include "core/mem.h"
+#include "backend/cuda/lib/cudnn_opgraph.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "support/cudnn_leaks.h"
 #include "support/ok.h"
 

@@ -1,9 +1,9 @@
 /* Every convolution of every configuration gets its plans from cuDNN for an H200 that need not be there
  * (h200.json is what cuDNN says of one); which plans are left out; failures have one clear line. */
-#include "backend/cuda/cudnn_graph.h"
+#include "backend/cuda/lib/cudnn_opgraph.h"
 #include "backend/cuda/cuda_backend.h"
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "model/network.h"
 #include "support/cudnn_leaks.h"
 #include "support/ok.h"

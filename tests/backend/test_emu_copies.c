@@ -3,13 +3,13 @@
  * counted with them. */
 #include "adamw.h"
 #include "backend/cuda/cuda_backend.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "emu/emu_control.h"
 #include "math/bf16.h"
-#include "ops/nn.h"
+#include "nn/nn.h"
 #include "support/ok.h"
-#include "train/fit.h"
-#include "train/generator.h"
+#include "train/trainer_fit.h"
+#include "sample/generator.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -310,7 +310,7 @@ Test(emu_copies, memory_is_counted_with_them)
             open_trainer(&x, 1);
             const size_t start = emu_live().bytes;
             OK(trainer_allocate(x.t, &why));
-            expect_taken(start, fit_total(trainer_needs(x.t)));
+            expect_taken(start, trainer_fit_total(trainer_needs(x.t)));
             const size_t middle = emu_live().bytes;
             open_generator(&x, ARENA_EMA);
             OK(generator_allocate(x.g[1], &why));

@@ -1,5 +1,5 @@
 /* A row-major product against the column-major one that it is mapped to. */
-#include "backend/cuda/gemm_layout.h"
+#include "backend/cuda/lib/gemm_layout.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -22,7 +22,7 @@ static double *filled(int64_t count, int64_t salt)
     return x;
 }
 
-/* ---- the product by its definition, from cuda_blas.h ---- */
+/* ---- the product by its definition, from cublas_gemm.h ---- */
 
 static void by_definition(const gemm_problem *q, const operands *o)
 {

@@ -1,6 +1,6 @@
 /* ddpm bench as a user meets it: its tables, its JSON, its answers on request, its one line of error. */
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 
 #include <criterion/criterion.h>
 #include <jansson.h>

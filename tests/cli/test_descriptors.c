@@ -1,6 +1,6 @@
 /* The program where whoever started it closed standard input, output or error: nothing of what it prints may get into a
  * file that it writes. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "support/io_support.h"
 
 #include <criterion/criterion.h>

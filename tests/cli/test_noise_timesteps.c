@@ -1,5 +1,5 @@
 /* ddpm noise without t=: the default timesteps, which are of 1000, go along with T (faults F19d). */
-#include "core/file.h"
+#include "base/file.h"
 #include "data/image.h"
 #include "support/io_support.h"
 

@@ -2,9 +2,9 @@
  *
  * Pictures pass a gate that the tests shut: what is asked of the caller meanwhile is asked while nothing can
  * be written, and not by the clock.  The gate opens as soon as the caller waits for the thread. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "data/image.h"
-#include "train/generator.h"
+#include "sample/generator.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>

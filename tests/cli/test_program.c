@@ -1,6 +1,6 @@
 /* The program as a user meets it: its commands end to end, its exit codes, its one line of error. */
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "data/image.h"
 
 #include <criterion/criterion.h>

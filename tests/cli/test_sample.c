@@ -1,7 +1,7 @@
 /* ddpm sample as a user meets it: what is in its folder is what was asked for, and what it did not make it does not touch. */
-#include "core/file.h"
-#include "core/folder_lock.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/folder_lock.h"
+#include "base/mem.h"
 #include "data/image.h"
 #include "support/io_support.h"
 

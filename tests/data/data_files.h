@@ -1,7 +1,7 @@
 /* data_files.h - temporary folders and files for the tests of src/data. */
 #ifndef DDPM_DATA_FILES_H
 #define DDPM_DATA_FILES_H
-#include "core/file.h"
+#include "base/file.h"
 #include <criterion/criterion.h>
 #include <stdint.h>
 #include <stdio.h>

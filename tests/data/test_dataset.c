@@ -1,7 +1,7 @@
 #include "data/dataset.h"
 #include "data/image.h"
 
-#include "core/config.h"
+#include "config/config.h"
 #include "data/digit.h"
 #include "data_files.h"
 

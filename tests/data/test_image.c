@@ -1,6 +1,6 @@
 #include "data/image_codec.h"
 
-#include "core/mem.h"
+#include "base/mem.h"
 #include "data_files.h"
 #include <glob.h>
 #include <sys/resource.h>

@@ -1,6 +1,6 @@
 /* Objectives and sampler tables without a network: for data x_0 ~ N(m, s^2) the best prediction is an
  * affine map of x_t, so every x on the way is Gaussian and its law is known. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "diffusion/objective.h"
 #include "diffusion/sampler.h"
 #include "train_state.h"

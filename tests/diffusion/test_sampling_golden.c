@@ -1,6 +1,6 @@
 /* Whole sampling loops through plans against diffusers' own loops with the same noise. */
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "sampler_next.h"
 #include "support/golden.h"
 #include "support/net_rig.h"

@@ -1,5 +1,5 @@
 /* Betas, alpha-bars, timesteps and variances against the formulas in double and diffusers' own tables. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "diffusion/sampler.h"
 #include "diffusion/schedule.h"
 #include "support/golden.h"

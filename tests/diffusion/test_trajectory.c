@@ -1,6 +1,6 @@
 /* Whole training runs through plans against PyTorch and diffusers, step by step. */
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "diffusion/objective.h"
 #include "support/golden.h"
 #include "support/net_rig.h"

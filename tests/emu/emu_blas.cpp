@@ -1,10 +1,10 @@
-/* cuda_blas.h by plain loops: sums in double, rounded once at the end. */
+/* cublas_gemm.h by plain loops: sums in double, rounded once at the end. */
 #include "emu/emu_loops.h"
 #include "emu/emu_primitive.h"
 
 #include <cstdio>
 extern "C" {
-#include "backend/cuda/cuda_blas.h"
+#include "backend/cuda/lib/cublas_gemm.h"
 }
 
 using namespace emu;

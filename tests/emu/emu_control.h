@@ -1,6 +1,6 @@
 /* emu_control.h - the emulated device as a test sets it up, for C and C++.
  *
- * tests/emu/emu_*.cpp answer cuda_rt.h, cuda_dnn.h and cuda_blas.h without a GPU.  "Device" memory lies
+ * tests/emu/emu_*.cpp answer cuda_rt.h, cudnn_problem.h and cublas_gemm.h without a GPU.  "Device" memory lies
  * on the host, every block malloc'ed exactly.  Under AddressSanitizer the host's code must not touch it:
  * it is poisoned but for the time emulated work runs.  What CUDA refuses is refused with CUDA's reason,
  * what it leaves undefined (a pointer to host memory as an operand, a block freed twice) is an error too,

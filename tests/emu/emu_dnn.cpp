@@ -1,10 +1,10 @@
-/* cuda_dnn.h by plain loops: sums in double, rounded once at the end. */
+/* cudnn_problem.h by plain loops: sums in double, rounded once at the end. */
 #include "emu/emu_loops.h"
 #include "emu/emu_primitive.h"
 
 #include <cstdio>
 extern "C" {
-#include "backend/cuda/cuda_dnn.h"
+#include "backend/cuda/lib/cudnn_problem.h"
 }
 
 using namespace emu;

@@ -4,7 +4,7 @@
 #include "emu/emu_runtime.h"
 #include <vector>
 extern "C" {
-#include "backend/cuda/primitive.h"
+#include "backend/cuda/lib/primitive.h"
 }
 
 namespace emu

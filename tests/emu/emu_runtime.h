@@ -8,7 +8,7 @@
 #include <functional>
 #include <string>
 extern "C" {
-#include "backend/cuda/cuda_rt.h"
+#include "backend/cuda/lib/cuda_rt.h"
 }
 
 namespace emu

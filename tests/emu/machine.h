@@ -4,7 +4,7 @@
 #include "emu/emu_control.h"
 #include "kernels/emulated.h"
 extern "C" {
-#include "backend/cuda/cuda_rt.h"
+#include "backend/cuda/lib/cuda_rt.h"
 }
 
 static err why; /* of the last call that failed */

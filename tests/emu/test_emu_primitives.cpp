@@ -3,8 +3,8 @@
 #include "emu/machine.h"
 #include "math/bf16.h"
 extern "C" {
-#include "backend/cuda/cuda_blas.h"
-#include "backend/cuda/cuda_dnn.h"
+#include "backend/cuda/lib/cublas_gemm.h"
+#include "backend/cuda/lib/cudnn_problem.h"
 }
 
 /* ---- operands ---- */

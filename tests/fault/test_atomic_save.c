@@ -2,7 +2,7 @@
  *
  * The system calls of a save are defined here, in front of the C library's, so that the n-th of them can
  * fail or kill the process; a sweep over n is every moment at which a save can end. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "io/atomic_dir.h"
 #include "io/checkpoint_dir.h"
 #include "io/safetensors.h"

@@ -2,7 +2,7 @@
  * does: DDPM_ENOMEM with a message each time, and nothing leaked (the sanitizer build sees that). */
 #include "data/dataset.h"
 #include "data/loader.h"
-#include "train/generator.h"
+#include "sample/generator.h"
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>

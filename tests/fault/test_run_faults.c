@@ -1,12 +1,12 @@
 /* What is left of a run when `ddpm train` is killed, or a system call of it fails, while it resumes, saves, prunes and
  * goes back: nothing is lost that was saved, and the same command goes on to the same bits.  The training runs in
  * processes of its own, the parent computes nothing. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "fault/failing_calls.h"
 #include "io/checkpoint_dir.h"
 #include "support/io_support.h"
 #include "support/ok.h"
-#include "train/run.h"
+#include "train/training_run.h"
 
 #include <criterion/criterion.h>
 #include <sched.h>

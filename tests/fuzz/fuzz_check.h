@@ -7,7 +7,7 @@
  * the seeds in every build. */
 #ifndef DDPM_FUZZ_CHECK_H
 #define DDPM_FUZZ_CHECK_H
-#include "core/err.h"
+#include "base/err.h"
 #include <stdbool.h>
 #include <string.h>
 

@@ -5,8 +5,8 @@
  *
  * What is accepted must be written as a text that reads back to the same values; what is refused must
  * have changed nothing and be explained on one line. */
-#include "core/config.h"
-#include "core/mem.h"
+#include "config/config.h"
+#include "base/mem.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Any bytes as an IDX file, plain or gzipped: parsed, or refused in one line. */
 #include "data/dataset_idx.h"
 
-#include "core/mem.h"
+#include "base/mem.h"
 #include "fuzz/fuzz_check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);

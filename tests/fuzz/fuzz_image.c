@@ -4,7 +4,7 @@
  * checksums put right. */
 #include "data/image.h"
 
-#include "core/mem.h"
+#include "base/mem.h"
 #include "fuzz/fuzz_check.h"
 #include <stdlib.h>
 #include <zlib.h>

@@ -5,8 +5,8 @@
  *
  * The seeds are tests/io/fixtures/configs.  What is accepted must be written as a text that reads back
  * to the same values. */
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "fuzz/fuzz_check.h"
 #include "io/scheduler_config.h"
 #include "io/unet_config.h"

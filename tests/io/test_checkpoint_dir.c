@@ -1,4 +1,4 @@
-#include "core/mem.h"
+#include "base/mem.h"
 #include "io/checkpoint_dir.h"
 #include "support/io_support.h"
 

@@ -1,4 +1,4 @@
-#include "core/file.h"
+#include "base/file.h"
 #include "io/json_in.h"
 #include "io/json_out.h"
 #include "support/io_support.h"

@@ -1,4 +1,4 @@
-#include "core/mem.h"
+#include "base/mem.h"
 #include "io/svg_plot.h"
 #include "support/io_support.h"
 

@@ -1,4 +1,4 @@
-#include "core/file.h"
+#include "base/file.h"
 #include "io/unet_config.h"
 #include "support/io_support.h"
 

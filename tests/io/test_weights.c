@@ -1,4 +1,4 @@
-#include "core/mem.h"
+#include "base/mem.h"
 #include "io/safetensors.h"
 #include "io/weights.h"
 #include "support/io_support.h"

@@ -12,8 +12,9 @@ target_compile_options(kernels_emulated PUBLIC -O1 -fsanitize=address,undefined 
 target_link_options(kernels_emulated PUBLIC -fsanitize=address,undefined)
 
 # The cuda backend without the files that know CUDA's libraries; tests/emu stands in for those.
-file(GLOB EMULATED_HOST CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/cuda/*.c)
-list(FILTER EMULATED_HOST EXCLUDE REGEX "/(cuda_rt|cuda_rt_graph|cuda_dnn|cuda_sdpa|cuda_blas|cudnn_[^/]*)\\.c$")
+file(GLOB_RECURSE EMULATED_HOST CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/cuda/*.c)
+list(FILTER EMULATED_HOST EXCLUDE REGEX "/lib/")
+list(APPEND EMULATED_HOST ${CMAKE_SOURCE_DIR}/src/backend/cuda/lib/gemm_layout.c) # which calls none of them
 file(GLOB EMULATED_SEAMS CONFIGURE_DEPENDS emu/emu_*.cpp)
 # For speed; the extents of what the loops touch are checked before they run.
 set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/emu/emu_loops.cpp PROPERTIES
@@ -24,7 +25,7 @@ target_link_libraries(backend_emulated PUBLIC kernels_emulated lib::xxhash PRIVA
 # The whole library with that backend, in ddpm_static's place: a program links one of the two.
 add_library(ddpm_emulated STATIC $<TARGET_OBJECTS:ddpm_objects> $<TARGET_OBJECTS:backend_emulated>)
 target_link_libraries(ddpm_emulated PUBLIC kernels_emulated ddpm_objects)
-add_library(test_support_emulated STATIC ${TEST_SUPPORT})
+add_library(test_support_emulated STATIC ${TEST_SUPPORT} $<TARGET_OBJECTS:ddpm_bench>)
 target_link_libraries(test_support_emulated PUBLIC test_base ddpm_emulated)
 target_compile_definitions(test_support_emulated PUBLIC TEST_DEVICE="cuda")
 
@@ -41,7 +42,7 @@ endforeach()
 
 # The tests of the ops once more, on the emulated device: in f32, and in bf16.
 foreach(name test_ops test_train_ops test_sample_ops)
-  emulated_test(${name}_emulated ops/${name}.c)
+  emulated_test(${name}_emulated nn/${name}.c)
   add_test(NAME ${name}_emulated_bf16 COMMAND ${name}_emulated --jobs 2 WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name}_emulated_bf16 PROPERTIES LABELS emulated
     ENVIRONMENT DDPM_TEST_PRECISION=bf16 FAIL_REGULAR_EXPRESSION "${LEAKED}")
@@ -60,4 +61,4 @@ endforeach()
 emulated_test(test_plan_recompute_emulated plan/test_plan_recompute.c)
 
 # The rigs of `ddpm bench` on the emulated device, where every part of a step runs several times in a row.
-emulated_test(test_bench_rigs_emulated train/test_bench_rigs.c)
+emulated_test(test_bench_rigs_emulated bench/test_bench_rigs.c)

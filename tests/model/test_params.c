@@ -1,7 +1,7 @@
 /* The store of parameters: names, shapes, layout, initial values, and what does not fit. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "model/params.h"
-#include "ops/nn.h"
+#include "nn/nn.h"
 #include "support/net_rig.h"
 #include "support/ok.h"
 

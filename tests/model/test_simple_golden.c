@@ -1,6 +1,6 @@
 /* The tutorial's denoiser: output and gradients as PyTorch computed them. */
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "model/network.h"
 #include "model/params.h"
 #include "support/golden.h"

@@ -1,7 +1,7 @@
 /* Every UNet2DModel fixture: the output and the gradient of every parameter and of the input, as
  * PyTorch and diffusers computed them. */
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "model/network.h"
 #include "model/params.h"
 #include "support/golden.h"

@@ -1,6 +1,6 @@
 /* The network of Ho et al. 2020 for CIFAR-10 as a plan: its parameters as diffusers names and shapes
  * them, its operations and its memory, counted by hand. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "support/net_rig.h"
 
 #include <criterion/criterion.h>

@@ -1,9 +1,9 @@
 /* What cannot be built: the first error is kept with the path of its layer, later calls do nothing. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "model/network.h"
 #include "model/params.h"
-#include "ops/nn.h"
-#include "plan/operands.h"
+#include "nn/nn.h"
+#include "ir/operands.h"
 #include "sampler_step.h"
 #include "train_state.h"
 

@@ -1,6 +1,6 @@
 /* Properties of whole plans: who lies where in memory, who writes before whom. */
-#include "core/mem.h"
-#include "plan/operands.h"
+#include "base/mem.h"
+#include "ir/operands.h"
 #include "support/net_rig.h"
 #include "train_state.h"
 

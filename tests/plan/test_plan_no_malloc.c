@@ -1,5 +1,5 @@
 /* Once a plan has its memory, running it allocates none: malloc and its kin are counted by caller. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "support/net_rig.h"
 #include "train_state.h"
 

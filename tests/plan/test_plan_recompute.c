@@ -1,6 +1,6 @@
 /* Activations that the backward pass makes again: none is kept, no bit changes, and memory is saved. */
-#include "core/mem.h"
-#include "plan/operands.h"
+#include "base/mem.h"
+#include "ir/operands.h"
 #include "support/device.h"
 #include "support/net_rig.h"
 #include "train_state.h"

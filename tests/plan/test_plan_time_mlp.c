@@ -1,7 +1,7 @@
 /* The time embedding as one step, and as the steps it stands for: the same parameters, the same gradients. */
 #include "model/params.h"
-#include "ops/nn.h"
-#include "plan/operands.h"
+#include "nn/nn.h"
+#include "ir/operands.h"
 #include "support/ok.h"
 
 #include <criterion/criterion.h>

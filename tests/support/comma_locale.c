@@ -1,6 +1,6 @@
 #include "support/comma_locale.h"
 
-#include "core/file.h"
+#include "base/file.h"
 
 #include <locale.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 #include "support/device.h"
 #include "backend/cuda/cuda_backend.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "math/bf16.h"
 #include "support/ok.h"
 

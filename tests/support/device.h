@@ -2,7 +2,7 @@
  *
  * The cpu, unless the program was built for the emulated device (TEST_DEVICE) or the environment says
  * otherwise: DDPM_TEST_DEVICE=cuda, DDPM_TEST_PRECISION=bf16 (auto, fp32, tf32), DDPM_TEST_WITHOUT=beta (any
- * word of core/cuda_switches.h, or all); on the cpu DDPM_TEST_CONV=direct. */
+ * word of config/cuda_opts.def, or all); on the cpu DDPM_TEST_CONV=direct. */
 #ifndef DDPM_TEST_DEVICE_H
 #define DDPM_TEST_DEVICE_H
 #include "backend/backend.h"

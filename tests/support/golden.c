@@ -1,6 +1,6 @@
 #include "support/golden.h"
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

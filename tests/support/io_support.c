@@ -1,5 +1,5 @@
 #include "support/io_support.h"
-#include "core/mem.h"
+#include "base/mem.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

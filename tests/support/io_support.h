@@ -3,7 +3,7 @@
  * Whatever fails in here fails the running test. */
 #ifndef DDPM_IO_SUPPORT_H
 #define DDPM_IO_SUPPORT_H
-#include "core/file.h"
+#include "base/file.h"
 #include "io/weights.h"
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
 #include "support/legible.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "data/dataset.h"
 
 #include <criterion/criterion.h>

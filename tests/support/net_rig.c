@@ -1,5 +1,5 @@
 #include "support/net_rig.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "support/device.h"
 #include "support/ok.h"
 #include "train_state.h"

@@ -6,7 +6,7 @@
 #include "diffusion/sampler.h"
 #include "model/network.h"
 #include "model/params.h"
-#include "ops/nn.h"
+#include "nn/nn.h"
 
 /* diffusers' defaults, but small: 3 channels, widths 8 8 16 16, 4 groups, one layer a block.  16x16 images or larger. */
 unet_config net_small_unet(void);

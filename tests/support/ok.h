@@ -1,7 +1,7 @@
 /* ok.h - a call that has to succeed.  The test has an `err why`, whose message is shown when it does not. */
 #ifndef DDPM_TESTS_OK_H
 #define DDPM_TESTS_OK_H
-#include "core/err.h"
+#include "base/err.h"
 
 #include <criterion/criterion.h>
 

@@ -1,5 +1,5 @@
 #include "support/op_case.h"
-#include "plan/operands.h"
+#include "ir/operands.h"
 #include "ref/ref_ops.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* op_case.h - the differentiable lines of cases.def: how to build each in a plan, and its reference. */
 #ifndef DDPM_OP_CASE_H
 #define DDPM_OP_CASE_H
-#include "ops/nn.h"
+#include "nn/nn.h"
 #include "train_state.h"
 
 /* Plain values only, so that one can be the parameter of a test.  Fields an op has no use for are 0. */

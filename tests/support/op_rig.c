@@ -1,8 +1,8 @@
 #include "support/op_rig.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "model/params.h"
 #include "noise.h"
-#include "plan/operands.h"
+#include "ir/operands.h"
 #include "support/device.h"
 #include "support/ok.h"
 

@@ -1,13 +1,13 @@
 /* run_rig.h - a small training in a folder of its own, stopped where a test likes.  For one source a program. */
 #ifndef DDPM_TESTS_RUN_RIG_H
 #define DDPM_TESTS_RUN_RIG_H
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "data/image.h"
 #include "io/checkpoint_dir.h"
 #include "support/ok.h"
 #include "train/checkpoint.h"
-#include "train/run.h"
+#include "train/training_run.h"
 #include "train/run_folder.h"
 
 #include <criterion/criterion.h>

@@ -1,9 +1,9 @@
 /* faults F8: model.init_from takes the process that the weights were trained for, and says so. */
-#include "core/mem.h"
+#include "base/mem.h"
 #include "io/scheduler_config.h"
 #include "support/io_support.h"
 #include "support/ok.h"
-#include "train/run.h"
+#include "train/training_run.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

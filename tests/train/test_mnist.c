@@ -1,9 +1,9 @@
 /* Real images: on MNIST the loss falls as PyTorch's does from the same start.  Needs $DDPM_DATA/mnist. */
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "support/golden.h"
 #include "support/ok.h"
-#include "train/run.h"
+#include "train/training_run.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

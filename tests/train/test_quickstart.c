@@ -1,12 +1,12 @@
 /* The quickstart keeps its promise: digits that can be read come out of noise.  Takes the minutes that
  * tools/quickstart takes. */
-#include "core/file.h"
-#include "core/mem.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "data/image.h"
 #include "noise.h"
 #include "support/legible.h"
 #include "support/ok.h"
-#include "train/run.h"
+#include "train/training_run.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

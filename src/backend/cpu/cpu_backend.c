@@ -1,16 +1,16 @@
 #include "backend/cpu/cpu_backend.h"
-#include "backend/cpu/cpu_layout.h"
-#include "core/bytes.h"
-#include "core/mem.h"
-#include "core/process.h"
-#include "core/threads.h"
+#include "backend/cpu/lib/cpu_layout.h"
+#include "base/bytes.h"
+#include "base/mem.h"
+#include "base/process.h"
+#include "base/threads.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static const cpu_op *const ops[OP_COUNT] = {
 #define OP(name, vjp, flops) [OP_##name] = &cpu_##name,
-#include "plan/ops.def"
+#include "ir/ops.def"
 #undef OP
 };
 

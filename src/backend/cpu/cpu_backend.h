@@ -2,10 +2,10 @@
 #ifndef DDPM_CPU_BACKEND_H
 #define DDPM_CPU_BACKEND_H
 #include "backend/backend.h"
-#include "backend/cpu/cpu_choice.h"
-#include "backend/cpu/cpu_dnnl.h"
-#include "core/threads.h"
-#include "plan/operands.h"
+#include "backend/cpu/conv/cpu_conv_autotune.h"
+#include "backend/cpu/lib/onednn.h"
+#include "base/threads.h"
+#include "ir/operands.h"
 
 typedef struct cpu_backend {
     backend base;
@@ -23,7 +23,7 @@ typedef struct cpu_op {
 } cpu_op;
 
 #define OP(name, vjp, flops) extern const cpu_op cpu_##name;
-#include "plan/ops.def"
+#include "ir/ops.def"
 #undef OP
 
 static inline float *cpu_data(const tensor *t) { return t ? t->data : NULL; }

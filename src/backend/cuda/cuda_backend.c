@@ -1,5 +1,5 @@
 #include "backend/cuda/cuda_backend.h"
-#include "core/mem.h"
+#include "base/mem.h"
 #include "pointwise.h"
 #include "time_mlp.h"
 #include "upconv_fold.h"
@@ -16,7 +16,7 @@ static const size_t WORKSPACE_CAP = (size_t)256 << 20; /* bytes a library's plan
 
 static const cuda_op *const ops[OP_COUNT] = {
 #define OP(name, vjp, flops) [OP_##name] = &cuda_##name,
-#include "plan/ops.def"
+#include "ir/ops.def"
 #undef OP
 };
 

@@ -2,12 +2,12 @@
 #ifndef DDPM_CUDA_BACKEND_H
 #define DDPM_CUDA_BACKEND_H
 #include "backend/backend.h"
-#include "backend/cuda/cuda_blas.h"
-#include "backend/cuda/cuda_choice.h"
-#include "backend/cuda/cuda_dnn.h"
-#include "backend/cuda/cuda_rt.h"
-#include "core/cuda_switches.h"
-#include "plan/operands.h"
+#include "backend/cuda/lib/cublas_gemm.h"
+#include "backend/cuda/tune/cuda_tune.h"
+#include "backend/cuda/lib/cudnn_problem.h"
+#include "backend/cuda/lib/cuda_rt.h"
+#include "config/cuda_opts.def"
+#include "ir/operands.h"
 #include "storage.h"
 
 /* backend_spec.debug: leave an optimization out, to measure what it gives. */
@@ -52,14 +52,14 @@ typedef struct cuda_op {
 } cuda_op;
 
 #define OP(name, vjp, flops) extern const cuda_op cuda_##name;
-#include "plan/ops.def"
+#include "ir/ops.def"
 #undef OP
 
 static inline void *cuda_data(const tensor *t) { return t ? t->data : NULL; }
 static inline storage cuda_storage(const tensor *t) { return t && t->dtype == DTYPE_BF16 ? STORE_BF16 : STORE_F32; }
 static inline bool cuda_without(const cuda_backend *be, enum cuda_debug what) { return (be->debug & what) != 0; }
 
-/* ---- primitives of a problem, chosen once (cuda_choice.h) ---- */
+/* ---- primitives of a problem, chosen once (cuda_tune.h) ---- */
 DDPM_MUST_CHECK ddpm_status cuda_conv(cuda_backend *be, const conv_problem *q, primitive **out, err *e);
 DDPM_MUST_CHECK ddpm_status cuda_gemm(cuda_backend *be, const gemm_problem *q, primitive **out, err *e);
 DDPM_MUST_CHECK ddpm_status cuda_sdpa(cuda_backend *be, const attention_problem *q, primitive **out, err *e);

@@ -7,7 +7,7 @@
  * The plan keeps their operands alive for SIDE_WINDOW steps; here the main stream waits for them by
  * then, or before, where a step touches what they read or write. */
 #include "backend/cuda/cuda_backend.h"
-#include "core/mem.h"
+#include "base/mem.h"
 
 #include <stdint.h>
 

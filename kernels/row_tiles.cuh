@@ -1,0 +1,34 @@
+/* row_tiles.cuh - where a thread of a panel (row_tiles.h) stands, and its next rows as a run of quads. */
+#ifndef DDPM_PANEL_CUH
+#define DDPM_PANEL_CUH
+#include "row_tiles.h"
+#include "quad_run.cuh"
+
+typedef struct panel_place {
+    int column;        /* of its quads */
+    int count;         /* elements of its quads, 0: outside the matrix */
+    int64_t down;      /* the block's place in y */
+    int64_t row, last; /* its first row; where its block ends */
+} panel_place;
+
+static __device__ __forceinline__ panel_place panel_here(const panel &p, int64_t rows, int64_t c)
+{
+    panel_place at;
+    at.down = blockIdx.x / p.across;
+    at.column = 4 * ((int)(blockIdx.x % p.across) * p.width + (int)threadIdx.x % p.width);
+    at.count = c - at.column < 4 ? c > at.column ? (int)(c - at.column) : 0 : 4;
+    at.row = at.down * p.height + threadIdx.x / p.width;
+    at.last = (at.down + 1) * p.height < rows ? (at.down + 1) * p.height : rows;
+    return at;
+}
+
+/* The thread's quads in the next N rows of its own from `row` on. */
+template <int N>
+static __device__ __forceinline__ quad_run panel_run(const panel &p, const panel_place &at, int64_t row, int64_t c)
+{
+    const int64_t left = at.last > row ? (at.last - row + p.depth - 1) / p.depth : 0;
+    const quad_run r = {row * c + at.column, p.depth * c, left < N ? (int)left : N, at.count};
+    return r;
+}
+
+#endif

@@ -1,0 +1,255 @@
+#include "backend/autotune_cache.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/mem.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+/* The file: this line, then one a problem, `key <tab> problem <tab> plan <tab> microseconds`. */
+static const char HEADER[] = "ddpm plans 1";
+static const double SAVE_SECONDS = 3.0; /* at most so often, and at the end */
+enum { KEY = 17, FIELDS = 4, FILE_CAP = 64 << 20 };
+
+typedef struct fresh {
+    char *problem, *plan;
+    float us;
+} fresh;
+
+typedef struct cached {
+    const char *problem, *plan; /* within plan_cache.text */
+} cached;
+
+struct plan_cache {
+    char *file;    /* NULL when there is none, or no use for it any more */
+    char key[KEY]; /* of the machine and the search */
+    char remark[600];
+    fresh *fresh; /* chosen since the file was read */
+    int n_fresh, cap_fresh;
+    char *text; /* the file as it was read */
+    cached *cached;
+    int n_cached, cap_cached;
+    bool unsaved;
+    double saved; /* when, by the monotonic clock */
+};
+
+void plan_cache_remark(plan_cache *c, const char *text)
+{
+    if (!c->remark[0]) (void)snprintf(c->remark, sizeof c->remark, "%s", text);
+}
+
+static void give_up_file(plan_cache *c, const char *why)
+{
+    plan_cache_remark(c, why);
+    free(c->file);
+    c->file = NULL;
+}
+
+static bool is_number(const char *text)
+{
+    char *end;
+    const float x = strtof(text, &end);
+    return end != text && *end == '\0' && isfinite(x) && x >= 0.0f;
+}
+
+/* Cut the line of `size` bytes at its tabs; false where it is no line of ours. */
+static bool cut_fields(char *line, size_t size, char *field[FIELDS])
+{
+    if (memchr(line, '\0', size)) return false;
+    for (int i = 0; i < FIELDS; i++) {
+        field[i] = line;
+        line += strcspn(line, "\t");
+        if (line == field[i] || (*line == '\t') != (i < FIELDS - 1)) return false;
+        *line++ = '\0';
+    }
+    return strspn(field[0], "0123456789abcdef") == KEY - 1 && strlen(field[0]) == KEY - 1 && is_number(field[3]);
+}
+
+/* The next line of the text that ends at `end`, with a final 0 in place of its newline. */
+static bool next_line(char **at, char *end, char **line, size_t *size)
+{
+    if (*at >= end) return false;
+    char *stop = memchr(*at, '\n', (size_t)(end - *at));
+    if (!stop) stop = end; /* file_read() put a 0 there */
+    *stop = '\0';
+    *line = *at;
+    *size = (size_t)(stop - *at);
+    *at = stop + 1;
+    return true;
+}
+
+/* The file's text and where its lines begin; *text is NULL where there is nothing to read.  Whatever is
+ * wrong ends the use of the file. */
+static void read_cache(plan_cache *c, char **text, char **at, char **end)
+{
+    err why = {0};
+    size_t size = 0, n;
+    char *line;
+    *text = *at = *end = NULL;
+    if (!c->file || !path_exists(c->file)) return;
+    if (file_read(c->file, FILE_CAP, text, &size, &why) != DDPM_OK) {
+        give_up_file(c, why.text);
+        return;
+    }
+    *at = *text;
+    *end = *text + size;
+    if (next_line(at, *end, &line, &n) && strcmp(line, HEADER) != 0) {
+        err_set(&why, DDPM_EDATA, "%s: no cache of plans of this version; it is left as it is", c->file);
+        give_up_file(c, why.text);
+        mem_free(*text);
+        *text = *at = *end = NULL;
+    }
+}
+
+static ddpm_status load(plan_cache *c, err *e)
+{
+    char *at, *end, *line, *field[FIELDS];
+    size_t size;
+    int damaged = 0;
+    read_cache(c, &c->text, &at, &end);
+    while (next_line(&at, end, &line, &size)) {
+        if (line[0] == '#') continue;
+        if (!cut_fields(line, size, field)) {
+            damaged++;
+            continue;
+        }
+        if (strcmp(field[0], c->key) != 0) continue;
+        TRY(mem_grow(&c->cached, &c->cap_cached, c->n_cached + 1, sizeof *c->cached, "plan cache", e));
+        c->cached[c->n_cached++] = (cached){field[1], field[2]};
+    }
+    if (damaged) {
+        err why;
+        err_set(&why, DDPM_EDATA, "%s: %d damaged line%s left out", c->file, damaged, damaged > 1 ? "s" : "");
+        plan_cache_remark(c, why.text);
+    }
+    return DDPM_OK;
+}
+
+static const fresh *find_fresh(const plan_cache *c, const char *problem)
+{
+    for (int i = c->n_fresh - 1; i >= 0; i--)
+        if (!strcmp(c->fresh[i].problem, problem)) return &c->fresh[i];
+    return NULL;
+}
+
+const char *plan_cache_find(const plan_cache *c, const char *problem)
+{
+    const fresh *f = find_fresh(c, problem);
+    if (f) return f->plan;
+    for (int i = c->n_cached - 1; i >= 0; i--) /* the last line of a problem holds */
+        if (!strcmp(c->cached[i].problem, problem)) return c->cached[i].plan;
+    return NULL;
+}
+
+/* What the file holds by now, others may have written to it, with our choices in place of older ones. */
+static void print_cache(plan_cache *c, FILE *to)
+{
+    char *text, *at, *end, *line, *field[FIELDS];
+    size_t size;
+    read_cache(c, &text, &at, &end);
+    fprintf(to, "%s\n", HEADER);
+    while (next_line(&at, end, &line, &size)) {
+        if (line[0] == '#' && !memchr(line, '\0', size)) fprintf(to, "%s\n", line);
+        if (line[0] == '#' || !cut_fields(line, size, field)) continue;
+        if (strcmp(field[0], c->key) != 0 || !find_fresh(c, field[1]))
+            fprintf(to, "%s\t%s\t%s\t%s\n", field[0], field[1], field[2], field[3]);
+    }
+    mem_free(text);
+    for (int i = 0; i < c->n_fresh; i++)
+        fprintf(to, "%s\t%s\t%s\t%.3f\n", c->key, c->fresh[i].problem, c->fresh[i].plan, (double)c->fresh[i].us);
+}
+
+static ddpm_status make_folder_of(const char *path, err *e)
+{
+    char folder[PATH_CAP];
+    if (strlen(path) >= sizeof folder - sizeof ".tmp") return err_set(e, DDPM_EIO, "%.80s...: path too long", path);
+    strcpy(folder, path);
+    char *slash = strrchr(folder, '/');
+    if (!slash || slash == folder) return DDPM_OK;
+    *slash = '\0';
+    return dir_make(folder, e);
+}
+
+static void save(plan_cache *c)
+{
+    err why = {0};
+    char *text = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&text, &size);
+    bool printed = to != NULL;
+    if (to) {
+        print_cache(c, to);
+        printed = !ferror(to);
+        if (fclose(to)) printed = false;
+    }
+    c->unsaved = false;
+    c->saved = clock_seconds();
+    if (c->file) { /* print_cache() may have found it to be something else by now */
+        ddpm_status st = make_folder_of(c->file, &why);
+        if (st == DDPM_OK && !printed) st = err_set(&why, DDPM_ENOMEM, "%s: out of memory for its text", c->file);
+        if (st == DDPM_OK) st = file_replace(c->file, text, size, &why);
+        if (st != DDPM_OK) give_up_file(c, why.text);
+    }
+    free(text);
+}
+
+void plan_cache_save(plan_cache *c)
+{
+    if (c->file && c->unsaved) save(c);
+}
+
+/* ---- from outside ---- */
+
+ddpm_status plan_cache_create(const plan_cache_spec *spec, plan_cache **out, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    plan_cache *c = NULL;
+    *out = NULL;
+    TRY(mem_array(&c, 1, sizeof *c, "plan cache", e));
+    c->saved = -SAVE_SECONDS;
+    if (spec->file && spec->file[0]) TRY_GOTO(mem_text(&c->file, spec->file, e));
+    const uint64_t seed = XXH3_64bits(spec->search, strlen(spec->search));
+    (void)snprintf(c->key, sizeof c->key, "%016" PRIx64,
+                   (uint64_t)XXH3_64bits_withSeed(spec->machine, strlen(spec->machine), seed));
+    TRY_GOTO(load(c, e));
+    *out = c;
+done:
+    if (st != DDPM_OK) plan_cache_destroy(c);
+    return st;
+}
+
+void plan_cache_destroy(plan_cache *c)
+{
+    if (!c) return;
+    plan_cache_save(c);
+    for (int i = 0; i < c->n_fresh; i++) {
+        free(c->fresh[i].problem);
+        free(c->fresh[i].plan);
+    }
+    free(c->fresh);
+    free(c->cached);
+    free(c->file);
+    mem_free(c->text);
+    mem_free(c);
+}
+
+const char *plan_cache_trouble(const plan_cache *c) { return c->remark; }
+
+ddpm_status plan_cache_put(plan_cache *c, const char *problem, const char *plan, float us, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    fresh new = {.us = us};
+    TRY(mem_grow(&c->fresh, &c->cap_fresh, c->n_fresh + 1, sizeof *c->fresh, "plan cache", e));
+    TRY_GOTO(mem_text(&new.problem, problem, e));
+    TRY_GOTO(mem_text(&new.plan, plan, e));
+    c->fresh[c->n_fresh++] = new;
+    c->unsaved = true;
+    if (c->file && clock_seconds() - c->saved >= SAVE_SECONDS) save(c);
+done:
+    if (st != DDPM_OK) free(new.problem);
+    return st;
+}

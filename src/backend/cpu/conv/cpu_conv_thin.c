@@ -1,0 +1,284 @@
+#include "backend/cpu/conv/cpu_conv_thin.h"
+#include "backend/cpu/lib/cpu_layout.h"
+
+#include <string.h>
+
+enum { TAPS = 9, SIDE = 3, LANES = CHANNEL_BLOCK };
+
+typedef float lanes __attribute__((vector_size(LANES * sizeof(float)))); /* 16 channels of a pixel */
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+/* The call with the thin side's channels, T, known when it is compiled. */
+#define FOR_THIN(channels, call)                                                                                       \
+    do {                                                                                                               \
+        if ((channels) == 1) {                                                                                         \
+            enum { T = 1 };                                                                                            \
+            call;                                                                                                      \
+        } else if ((channels) == 3) {                                                                                  \
+            enum { T = 3 };                                                                                            \
+            call;                                                                                                      \
+        } else {                                                                                                       \
+            const int T = (int)(channels);                                                                             \
+            call;                                                                                                      \
+        }                                                                                                              \
+    } while (0)
+
+bool thin_takes(const step *s, const tensor *x, const tensor *x2, const tensor *y, thin_conv *c)
+{
+    if (x2 || s->a.conv.kernel != SIDE || s->a.conv.stride != 1 || s->a.conv.pad_end) return false;
+    const bool from_thin = x->c <= THIN_MAX;
+    *c = (thin_conv){.wide = from_thin ? y : x, .thin = from_thin ? x : y, .from_thin = from_thin};
+    return c->wide->c % LANES == 0 && c->thin->c <= THIN_MAX && c->thin->layout == LAYOUT_NHWC;
+}
+
+/* ---- what lies where ---- */
+
+static int64_t blocks_of(const thin_conv *c) { return c->wide->c / LANES; }
+
+/* Floats of one image of the thin side with zeros all round. */
+static int64_t padded_count(const thin_conv *c) { return (c->thin->h + 2) * (c->thin->w + 2) * c->thin->c; }
+
+static size_t rounded(int64_t floats) { return (size_t)(floats + LANES - 1) / LANES * LANES; }
+
+static size_t filter_floats(const thin_conv *c) { return rounded(TAPS * c->thin->c * c->wide->c); }
+/* Of one image: the filter's gradient, and a sum for each channel of the wide side. */
+static size_t sums_floats(const thin_conv *c) { return rounded((TAPS * c->thin->c + 1) * c->wide->c); }
+
+size_t thin_scratch(const thin_conv *c)
+{
+    const size_t images = (size_t)c->thin->n;
+    return (rounded(padded_count(c) * c->thin->n) + filter_floats(c) + images * sums_floats(c)) * sizeof(float);
+}
+
+static float *padded_at(const thin_conv *c, void *scratch, int64_t image)
+{
+    return (float *)scratch + image * padded_count(c);
+}
+static float *filter_at(const thin_conv *c, void *scratch)
+{
+    return (float *)scratch + rounded(padded_count(c) * c->thin->n);
+}
+static float *sums_at(const thin_conv *c, void *scratch, int64_t image)
+{
+    return filter_at(c, scratch) + filter_floats(c) + (size_t)image * sums_floats(c);
+}
+
+/* Pixel i of block b of an image of the wide side is at[i * step]. */
+typedef struct wide_spot {
+    float *at;
+    int64_t step;
+} wide_spot;
+
+static wide_spot wide_at(const thin_conv *c, int64_t image, int64_t block)
+{
+    const cpu_strides by = cpu_strides_of(c->wide, c->wide->layout);
+    return (wide_spot){(float *)c->wide->data + image * by.image + block * by.block, by.pixel};
+}
+
+/* The weight between channel w of the wide side and channel t of the thin one, `tap` away from the wide pixel. */
+static int64_t weight_at(const thin_conv *c, int tap, int64_t t, int64_t w)
+{
+    return c->from_thin ? (w * TAPS + tap) * c->thin->c + t : (t * TAPS + TAPS - 1 - tap) * c->wide->c + w;
+}
+
+static void pad_image(const thin_conv *c, int64_t image, void *scratch)
+{
+    const tensor *t = c->thin;
+    const int64_t row = t->w * t->c, padded_row = (t->w + 2) * t->c;
+    float *to = padded_at(c, scratch, image);
+    const float *from = (const float *)t->data + image * t->h * row;
+    memset(to, 0, (size_t)padded_count(c) * sizeof *to);
+    for (int64_t y = 0; y < t->h; y++)
+        memcpy(to + (y + 1) * padded_row + t->c, from + y * row, (size_t)row * sizeof *to);
+}
+
+/* The filter as [block][tap][thin channel][16]. */
+static void pack_filter(const thin_conv *c, const float *filter, float *to)
+{
+    for (int64_t b = 0; b < blocks_of(c); b++)
+        for (int tap = 0; tap < TAPS; tap++)
+            for (int64_t t = 0; t < c->thin->c; t++)
+                for (int64_t w = 0; w < LANES; w++) *to++ = filter[weight_at(c, tap, t, b * LANES + w)];
+}
+
+static ALWAYS_INLINE lanes load(const float *from)
+{
+    lanes v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+static ALWAYS_INLINE void store(float *to, lanes v) { memcpy(to, &v, sizeof v); }
+
+/* ---- thin to wide ---- */
+
+static ALWAYS_INLINE void spread_block(const thin_conv *c, const float *padded, const float *filter, const float *bias,
+                                       wide_spot to, bool add, int T)
+{
+    const int64_t h = c->wide->h, w = c->wide->w, row = (w + 2) * T;
+    lanes weight[TAPS * THIN_MAX], start = {0};
+    for (int k = 0; k < TAPS * T; k++) weight[k] = load(filter + k * LANES);
+    if (bias) start = load(bias);
+    for (int64_t y = 0; y < h; y++)
+        for (int64_t x = 0; x < w; x++) {
+            const float *at = padded + y * row + x * T;
+            float *pixel = to.at + (y * w + x) * to.step;
+            lanes sum = start;
+            if (add) sum += load(pixel);
+            for (int ky = 0; ky < SIDE; ky++)
+                for (int k = 0; k < SIDE * T; k++) sum += weight[ky * SIDE * T + k] * at[ky * row + k];
+            store(pixel, sum);
+        }
+}
+
+void thin_spread(const thin_conv *c, const float *filter, const float *bias, bool add, void *scratch)
+{
+    const int64_t thin = c->thin->c, blocks = blocks_of(c);
+    float *packed = filter_at(c, scratch);
+    pack_filter(c, filter, packed);
+#pragma omp parallel for schedule(static)
+    for (int64_t image = 0; image < c->wide->n; image++) {
+        pad_image(c, image, scratch);
+        for (int64_t b = 0; b < blocks; b++) {
+            const float *weights = packed + b * TAPS * thin * LANES, *from = padded_at(c, scratch, image);
+            const float *start = bias ? bias + b * LANES : NULL;
+            FOR_THIN(thin, spread_block(c, from, weights, start, wide_at(c, image, b), add, T));
+        }
+    }
+}
+
+/* ---- wide to thin ---- */
+
+/* The pixels of the wide side from which one of the thin side is gathered: [top, bottom) x [left, right) of 3x3. */
+typedef struct window {
+    int top, bottom, left, right;
+} window;
+
+static ALWAYS_INLINE void gather_pixel(const thin_conv *c, const float *packed, int64_t image, int64_t pixel, window in,
+                                       lanes *sum, int T)
+{
+    for (int64_t b = 0; b < blocks_of(c); b++) {
+        const wide_spot from = wide_at(c, image, b);
+        const float *weights = packed + b * TAPS * T * LANES;
+        for (int ky = in.top; ky < in.bottom; ky++)
+            for (int kx = in.left; kx < in.right; kx++) {
+                const lanes v = load(from.at + (pixel + (ky - 1) * c->wide->w + kx - 1) * from.step);
+                const int tap = TAPS - 1 - (ky * SIDE + kx); /* of the thin pixel, seen from the wide one */
+                for (int t = 0; t < T; t++) sum[t] += v * load(weights + (tap * T + t) * LANES);
+            }
+    }
+}
+
+static ALWAYS_INLINE float sum_of(lanes v)
+{
+    float part[LANES];
+    store(part, v);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) part[i] += part[half + i];
+    return part[0];
+}
+
+static ALWAYS_INLINE void gather_row(const thin_conv *c, const float *packed, int64_t image, int64_t y,
+                                     const float *bias, bool add, int T)
+{
+    const int64_t h = c->wide->h, w = c->wide->w;
+    for (int64_t x = 0; x < w; x++) {
+        lanes sum[THIN_MAX] = {{0}};
+        const window in = {y == 0, y == h - 1 ? 2 : SIDE, x == 0, x == w - 1 ? 2 : SIDE};
+        if (in.top == 0 && in.bottom == SIDE && in.left == 0 && in.right == SIDE)
+            gather_pixel(c, packed, image, y * w + x, (window){0, SIDE, 0, SIDE}, sum, T);
+        else
+            gather_pixel(c, packed, image, y * w + x, in, sum, T);
+        float *to = (float *)c->thin->data + ((image * h + y) * w + x) * T;
+        for (int t = 0; t < T; t++) to[t] = (add ? to[t] : 0) + (bias ? bias[t] : 0) + sum_of(sum[t]);
+    }
+}
+
+void thin_gather(const thin_conv *c, const float *filter, const float *bias, bool add, void *scratch)
+{
+    float *packed = filter_at(c, scratch);
+    pack_filter(c, filter, packed);
+#pragma omp parallel for collapse(2) schedule(static)
+    for (int64_t image = 0; image < c->wide->n; image++)
+        for (int64_t y = 0; y < c->wide->h; y++) FOR_THIN(c->thin->c, gather_row(c, packed, image, y, bias, add, T));
+}
+
+/* ---- gradients of filter and bias ---- */
+
+/* to [TAPS T + 1][16]: the filter's gradient of one image and block, and the block's sums over pixels */
+static ALWAYS_INLINE void correlate_block(const thin_conv *c, const float *padded, wide_spot from, float *to, int T)
+{
+    const int64_t h = c->wide->h, w = c->wide->w, row = (w + 2) * T;
+    lanes all[TAPS * THIN_MAX + 1];
+    for (int k = 0; k <= TAPS * T; k++) all[k] = (lanes){0};
+    for (int64_t y = 0; y < h; y++) {
+        lanes sum[TAPS * THIN_MAX + 1];
+        for (int k = 0; k <= TAPS * T; k++) sum[k] = (lanes){0};
+        for (int64_t x = 0; x < w; x++) {
+            const lanes v = load(from.at + (y * w + x) * from.step);
+            const float *at = padded + y * row + x * T;
+            for (int ky = 0; ky < SIDE; ky++)
+                for (int k = 0; k < SIDE * T; k++) sum[ky * SIDE * T + k] += v * at[ky * row + k];
+            sum[TAPS * T] += v;
+        }
+        for (int k = 0; k <= TAPS * T; k++) all[k] += sum[k];
+    }
+    for (int k = 0; k <= TAPS * T; k++) store(to + k * LANES, all[k]);
+}
+
+/* Value k of a block, summed over images. */
+static float sum_over_images(const thin_conv *c, void *scratch, int64_t at)
+{
+    double sum = 0;
+    for (int64_t image = 0; image < c->wide->n; image++) sum += (double)sums_at(c, scratch, image)[at];
+    return (float)sum;
+}
+
+static void finish_block(const thin_conv *c, const thin_gradients *g, int64_t block, void *scratch)
+{
+    const int64_t thin = c->thin->c, count = TAPS * thin + 1;
+    for (int64_t k = 0; k < count; k++)
+        for (int64_t lane = 0; lane < LANES; lane++) {
+            const int64_t channel = block * LANES + lane;
+            const float sum = sum_over_images(c, scratch, (block * count + k) * LANES + lane);
+            if (k < TAPS * thin) {
+                float *to = &g->filter[weight_at(c, (int)(k / thin), k % thin, channel)];
+                *to = (g->add ? *to : 0) + sum;
+            } else if (g->bias && c->from_thin) {
+                g->bias[channel] = (g->add_bias ? g->bias[channel] : 0) + sum;
+            }
+        }
+}
+
+/* The bias of a convolution to the thin side. */
+static void sum_thin(const thin_conv *c, const thin_gradients *g)
+{
+    const tensor *t = c->thin;
+    double sum[THIN_MAX] = {0};
+    for (int64_t row = 0; row < t->n * t->h; row++) {
+        float part[THIN_MAX] = {0};
+        const float *from = (const float *)t->data + row * t->w * t->c;
+        for (int64_t i = 0; i < t->w * t->c; i++) part[i % t->c] += from[i];
+        for (int64_t k = 0; k < t->c; k++) sum[k] += (double)part[k];
+    }
+    for (int64_t k = 0; k < t->c; k++) g->bias[k] = (g->add_bias ? g->bias[k] : 0) + (float)sum[k];
+}
+
+void thin_correlate(const thin_conv *c, const thin_gradients *g, void *scratch)
+{
+    const int64_t thin = c->thin->c, blocks = blocks_of(c);
+#pragma omp parallel
+    {
+#pragma omp for schedule(static)
+        for (int64_t image = 0; image < c->wide->n; image++) {
+            pad_image(c, image, scratch);
+            for (int64_t b = 0; b < blocks; b++) {
+                float *to = sums_at(c, scratch, image) + b * (TAPS * thin + 1) * LANES;
+                const float *from = padded_at(c, scratch, image);
+                FOR_THIN(thin, correlate_block(c, from, wide_at(c, image, b), to, T));
+            }
+        }
+#pragma omp for schedule(static)
+        for (int64_t b = 0; b < blocks; b++) finish_block(c, g, b, scratch);
+    }
+    if (g->bias && !c->from_thin) sum_thin(c, g);
+}

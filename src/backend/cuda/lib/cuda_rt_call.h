@@ -1,0 +1,38 @@
+/* cuda_rt_call.h - how the files that answer cuda_rt.h call the CUDA runtime. */
+#ifndef DDPM_CUDA_RT_CALL_H
+#define DDPM_CUDA_RT_CALL_H
+#include "backend/cuda/lib/cuda_rt.h"
+
+#include <cuda_runtime_api.h>
+
+#if CUDART_VERSION < 12000
+#error "CUDA 12.0 or newer is needed"
+#endif
+#define HAVE_LOOPS (CUDART_VERSION >= 12040)
+
+/* CUDA keeps the last error of a thread until it is asked for it: one that was reported here must not be
+ * met again at the next kernel launch. */
+ddpm_status rt_failed(const char *call, cudaError_t why, err *e);
+
+#define CALL(function, ...)                                                                                            \
+    do {                                                                                                               \
+        const cudaError_t why_ = function(__VA_ARGS__);                                                                \
+        if (why_ != cudaSuccess) return rt_failed(#function, why_, e);                                                 \
+    } while (0)
+
+/* For what is torn down: nobody could do anything about a failure. */
+static inline void quietly(cudaError_t why)
+{
+    if (why != cudaSuccess) (void)cudaGetLastError();
+}
+
+/* Make the thread's device CUDA's current one: first in every call that creates something or touches a stream. */
+cudaError_t rt_enter(void);
+
+#define ENTER()                                                                                                        \
+    do {                                                                                                               \
+        const cudaError_t why_ = rt_enter();                                                                           \
+        if (why_ != cudaSuccess) return rt_failed("cudaSetDevice", why_, e);                                           \
+    } while (0)
+
+#endif

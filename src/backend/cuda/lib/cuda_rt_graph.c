@@ -1,0 +1,177 @@
+/* cuda_rt_graph.c - recording and launching of cuda_rt.h's graphs. */
+#include "backend/cuda/lib/cuda_rt_call.h"
+#include "base/mem.h"
+#include "loop_next.h"
+
+#include <string.h>
+
+struct rt_graph {
+    cudaGraph_t graph; /* kept: a loop's condition belongs to it */
+    cudaGraphExec_t exec;
+};
+
+/* A capture must end in the thread where it began, so its state is the thread's too. */
+static _Thread_local struct recording {
+    bool on;
+    void *stream;
+    cudaGraph_t outer; /* of a loop: what holds the WHILE node whose body is recorded; or NULL */
+    loop_next_args next;
+} recording;
+
+static ddpm_status may_record(err *e)
+{
+    if (recording.on) return err_set(e, DDPM_EBACKEND, "a graph is being recorded already");
+    recording = (struct recording){0};
+    return DDPM_OK;
+}
+
+ddpm_status rt_graph_begin(void *stream, err *e)
+{
+    TRY(may_record(e));
+    ENTER();
+    CALL(cudaStreamBeginCapture, stream, cudaStreamCaptureModeThreadLocal);
+    recording.on = true;
+    recording.stream = stream;
+    return DDPM_OK;
+}
+
+#if HAVE_LOOPS
+static cudaError_t add_node(cudaGraph_t graph, struct cudaGraphNodeParams *node)
+{
+    cudaGraphNode_t added;
+#if CUDART_VERSION >= 13000
+    return cudaGraphAddNode(&added, graph, NULL, NULL, 0, node);
+#else
+    return cudaGraphAddNode(&added, graph, NULL, 0, node);
+#endif
+}
+
+/* outer: one WHILE node, which runs while its condition is not 0.  The condition is 1 at every launch of
+ * the graph, and the last kernel of the body sets it again. */
+static ddpm_status begin_body(void *stream, err *e)
+{
+    cudaGraphConditionalHandle handle;
+    CALL(cudaGraphCreate, &recording.outer, 0);
+    CALL(cudaGraphConditionalHandleCreate, &handle, recording.outer, 1, cudaGraphCondAssignDefault);
+    struct cudaGraphNodeParams node;
+    memset(&node, 0, sizeof node); /* as it must be, to the last byte */
+    node.type = cudaGraphNodeTypeConditional;
+    node.conditional.handle = handle;
+    node.conditional.type = cudaGraphCondTypeWhile;
+    node.conditional.size = 1;
+    CALL(add_node, recording.outer, &node);
+    CALL(cudaStreamBeginCaptureToGraph, stream, node.conditional.phGraph_out[0], NULL, NULL, 0,
+         cudaStreamCaptureModeThreadLocal);
+    recording.next.handle = handle;
+    return DDPM_OK;
+}
+#else
+static ddpm_status begin_body(void *stream, err *e)
+{
+    (void)stream;
+    return err_set(e, DDPM_EBACKEND, "loops in graphs need CUDA 12.4");
+}
+#endif
+
+static void forget_recording(void)
+{
+    if (recording.outer) quietly(cudaGraphDestroy(recording.outer));
+    recording = (struct recording){0};
+}
+
+ddpm_status rt_loop_begin(void *stream, int *count, err *e)
+{
+    TRY(may_record(e));
+    ENTER();
+    const ddpm_status st = begin_body(stream, e);
+    if (st != DDPM_OK) {
+        forget_recording();
+        return st;
+    }
+    recording.on = true;
+    recording.stream = stream;
+    recording.next.count = count;
+    return DDPM_OK;
+}
+
+/* The first launch of a kernel loads its code, by calls that a capture forbids; this kernel is never
+ * launched but here. */
+static ddpm_status append_next(err *e)
+{
+    enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    CALL(cudaThreadExchangeStreamCaptureMode, &mode);
+    const ddpm_status st = rt_launched(k_loop_next(recording.stream, &recording.next), e);
+    CALL(cudaThreadExchangeStreamCaptureMode, &mode);
+    return st;
+}
+
+/* The graph that was recorded, now the caller's. */
+static ddpm_status end_capture(cudaGraph_t *out, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    cudaGraph_t captured = NULL, *outer = &recording.outer;
+    *out = NULL;
+    if (*outer) st = append_next(e);
+    const cudaError_t why = cudaStreamEndCapture(recording.stream, &captured); /* whatever happened before */
+    if (why != cudaSuccess) {
+        (void)cudaGetLastError();
+        if (st == DDPM_OK) st = rt_failed("cudaStreamEndCapture", why, e);
+    }
+    if (st == DDPM_OK) {
+        *out = *outer ? *outer : captured; /* a loop's captured body is part of its outer graph */
+        *outer = NULL;
+    }
+    forget_recording();
+    return st;
+}
+
+static ddpm_status make_executable(rt_graph *g, bool loop, void *stream, err *e)
+{
+    /* The streams' priorities, which the nodes were recorded with. */
+    const unsigned long long flags = loop ? 0 : cudaGraphInstantiateFlagUseNodePriority;
+    CALL(cudaGraphInstantiate, &g->exec, g->graph, flags);
+    CALL(cudaGraphUpload, g->exec, stream);
+    return DDPM_OK;
+}
+
+ddpm_status rt_graph_end(void *stream, rt_graph **out, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    const bool loop = recording.outer != NULL;
+    cudaGraph_t graph = NULL;
+    rt_graph *made = NULL;
+    if (out) *out = NULL;
+    if (!recording.on || recording.stream != stream)
+        return out ? err_set(e, DDPM_EBACKEND, "no graph is being recorded on this stream") : DDPM_OK;
+    if (!out) { /* what was recorded, and what ails it, matters no more */
+        if (end_capture(&graph, NULL) == DDPM_OK) quietly(cudaGraphDestroy(graph));
+        return DDPM_OK;
+    }
+    TRY(end_capture(&graph, e));
+    TRY_GOTO(mem_array(&made, 1, sizeof *made, "graph", e));
+    made->graph = graph;
+    graph = NULL;
+    TRY_GOTO(make_executable(made, loop, stream, e));
+    *out = made;
+done:
+    if (st != DDPM_OK) {
+        if (graph) quietly(cudaGraphDestroy(graph));
+        rt_graph_destroy(made);
+    }
+    return st;
+}
+
+ddpm_status rt_graph_launch(rt_graph *graph, void *stream, err *e)
+{
+    ENTER();
+    CALL(cudaGraphLaunch, graph->exec, stream);
+    return DDPM_OK;
+}
+
+void rt_graph_destroy(rt_graph *graph)
+{
+    if (!graph) return;
+    if (graph->exec) quietly(cudaGraphExecDestroy(graph->exec));
+    if (graph->graph) quietly(cudaGraphDestroy(graph->graph));
+    mem_free(graph);
+}

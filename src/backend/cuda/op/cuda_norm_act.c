@@ -1,0 +1,69 @@
+/* cuda_norm_act.c - group normalization and SiLU (kernels/norm_act.h). */
+#include "backend/cuda/cuda_backend.h"
+#include "norm_act.h"
+
+static norm_act_args common(const step *s, const tensor *x, const tensor *x2, const tensor *cond)
+{
+    return (norm_act_args){.x = x->data,
+                           .x2 = cuda_data(x2),
+                           .cond = cuda_data(cond),
+                           .cond_ld = cond ? tensor_ld(cond) : 0,
+                           .type = cuda_storage(x),
+                           .kind = (norm_condition)s->a.norm.cond,
+                           .n = (int)x->n,
+                           .hw = (int)tensor_hw(x),
+                           .c1 = (int)x->c,
+                           .c2 = x2 ? (int)x2->c : 0,
+                           .groups = s->a.norm.groups,
+                           .silu = s->a.norm.silu,
+                           .eps = s->a.norm.eps};
+}
+
+static ddpm_status norm_act_run(cuda_backend *be, const step *s, err *e)
+{
+    norm_act_args a = common(s, s->in[NORM_X], s->in[NORM_X2], s->in[NORM_COND]);
+    a.gamma = s->in[NORM_GAMMA]->data;
+    a.beta = s->in[NORM_BETA]->data;
+    a.y = s->out[NORM_Y]->data;
+    a.mean = s->out[NORM_MEAN]->data;
+    a.rstd = s->out[NORM_RSTD]->data;
+    return rt_launched(k_norm_act(be->stream, &a), e);
+}
+
+static norm_act_bwd_args backward_args(const step *s)
+{
+    norm_act_bwd_args a = {.f = common(s, s->in[NORM_BWD_X], s->in[NORM_BWD_X2], s->in[NORM_BWD_COND])};
+    const tensor *dcond = s->out[NORM_BWD_DCOND];
+    a.f.gamma = s->in[NORM_BWD_GAMMA]->data;
+    a.f.beta = s->in[NORM_BWD_BETA]->data;
+    a.f.mean = s->in[NORM_BWD_MEAN]->data;
+    a.f.rstd = s->in[NORM_BWD_RSTD]->data;
+    a.dy = s->in[NORM_BWD_DY]->data;
+    a.dx = cuda_data(s->out[NORM_BWD_DX]), a.add = step_adds(s, NORM_BWD_DX);
+    a.dx2 = cuda_data(s->out[NORM_BWD_DX2]), a.add2 = step_adds(s, NORM_BWD_DX2);
+    a.dgamma = cuda_data(s->out[NORM_BWD_DGAMMA]), a.add_dgamma = step_adds(s, NORM_BWD_DGAMMA);
+    a.dbeta = cuda_data(s->out[NORM_BWD_DBETA]), a.add_dbeta = step_adds(s, NORM_BWD_DBETA);
+    a.dcond = cuda_data(dcond), a.add_dcond = step_adds(s, NORM_BWD_DCOND);
+    a.dcond_ld = dcond ? tensor_ld(dcond) : 0;
+    a.dbias = cuda_data(s->out[NORM_BWD_DBIAS]), a.add_dbias = step_adds(s, NORM_BWD_DBIAS);
+    a.dbias2 = cuda_data(s->out[NORM_BWD_DBIAS2]), a.add_dbias2 = step_adds(s, NORM_BWD_DBIAS2);
+    return a;
+}
+
+static ddpm_status norm_act_bwd_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
+{
+    (void)be, (void)e;
+    const norm_act_bwd_args a = backward_args(s);
+    *scratch = norm_act_bwd_scratch(&a);
+    return DDPM_OK;
+}
+
+static ddpm_status norm_act_bwd_run(cuda_backend *be, const step *s, err *e)
+{
+    norm_act_bwd_args a = backward_args(s);
+    a.scratch = cuda_scratch(s, 0);
+    return rt_launched(k_norm_act_bwd(be->stream, &a), e);
+}
+
+const cuda_op cuda_norm_act = {NULL, norm_act_run, NULL};
+const cuda_op cuda_norm_act_bwd = {norm_act_bwd_prepare, norm_act_bwd_run, NULL};

@@ -1,0 +1,84 @@
+/* cuda_pointwise.c - ops that treat every value alone, the time embedding and the sampling loop's steps. */
+#include "backend/cuda/cuda_backend.h"
+#include "backend/step_args.h"
+#include "pointwise.h"
+#include "to_u8.h"
+
+static pointwise_args unary(pointwise_kind kind, const step *s)
+{
+    const tensor *x = s->in[POINT_X], *y = s->out[POINT_Y];
+    return (pointwise_args){.kind = kind,
+                            .x = x->data,
+                            .y = y->data,
+                            .x_type = cuda_storage(x),
+                            .y_type = cuda_storage(y),
+                            .count = tensor_count(y),
+                            .accumulate = step_adds(s, POINT_Y)};
+}
+
+static ddpm_status relu_run(cuda_backend *be, const step *s, err *e)
+{
+    const pointwise_args a = unary(POINT_KIND_RELU, s);
+    return rt_launched(k_pointwise(be->stream, &a), e);
+}
+
+static ddpm_status relu_bwd_run(cuda_backend *be, const step *s, err *e)
+{
+    pointwise_args a = unary(POINT_KIND_RELU_BWD, s); /* dy stands where x does */
+    a.other = s->in[RELU_BWD_Y]->data;
+    a.other_type = cuda_storage(s->in[RELU_BWD_Y]);
+    return rt_launched(k_pointwise(be->stream, &a), e);
+}
+
+static ddpm_status affine_run(cuda_backend *be, const step *s, err *e)
+{
+    pointwise_args a = unary(POINT_KIND_AFFINE, s);
+    a.scale = s->a.affine.scale, a.shift = s->a.affine.shift;
+    return rt_launched(k_pointwise(be->stream, &a), e);
+}
+
+static ddpm_status copy_run(cuda_backend *be, const step *s, err *e)
+{
+    const pointwise_args a = unary(POINT_KIND_COPY, s);
+    return rt_launched(k_pointwise(be->stream, &a), e);
+}
+
+static ddpm_status dropout_run(cuda_backend *be, const step *s, err *e)
+{
+    const dropout_args a = step_dropout(s);
+    return rt_launched(k_dropout(be->stream, &a), e);
+}
+
+static ddpm_status time_embed_run(cuda_backend *be, const step *s, err *e)
+{
+    const time_embed_args a = step_time_embed(s);
+    return rt_launched(k_time_embed(be->stream, &a), e);
+}
+
+static ddpm_status sampler_next_run(cuda_backend *be, const step *s, err *e)
+{
+    const sampler_next_args a = step_sampler_next(s);
+    return rt_launched(k_sampler_next(be->stream, &a), e);
+}
+
+static ddpm_status sampler_step_run(cuda_backend *be, const step *s, err *e)
+{
+    const sampler_step_args a = step_sampler_step(s);
+    return rt_launched(k_sampler_step(be->stream, &a), e);
+}
+
+static ddpm_status to_u8_run(cuda_backend *be, const step *s, err *e)
+{
+    const to_u8_args a = {.x = s->in[POINT_X]->data, .y = s->out[POINT_Y]->data, .count = tensor_count(s->in[POINT_X])};
+    return rt_launched(k_to_u8(be->stream, &a), e);
+}
+
+const cuda_op cuda_relu = {NULL, relu_run, NULL};
+const cuda_op cuda_relu_bwd = {NULL, relu_bwd_run, NULL};
+const cuda_op cuda_affine = {NULL, affine_run, NULL};
+const cuda_op cuda_copy = {NULL, copy_run, NULL};
+const cuda_op cuda_dropout = {NULL, dropout_run, NULL};
+const cuda_op cuda_time_embed = {NULL, time_embed_run, NULL};
+const cuda_op cuda_sampler_next = {NULL, sampler_next_run, NULL};
+const cuda_op cuda_sampler_step = {NULL, sampler_step_run, NULL};
+const cuda_op cuda_to_u8 = {NULL, to_u8_run, NULL};

@@ -1,0 +1,67 @@
+/* cuda_primitive.c - the libraries' answer to a problem, found once and shared by all steps that have it. */
+#include "backend/cuda/cuda_backend.h"
+
+#include <stdio.h>
+
+static ddpm_status make_conv(void *context, const void *q, const primitive_search *how, primitive **out, err *e)
+{
+    return dnn_convolution_create(context, q, how, out, e);
+}
+
+static ddpm_status make_gemm(void *context, const void *q, const primitive_search *how, primitive **out, err *e)
+{
+    return blas_gemm_create(context, q, how, out, e);
+}
+
+static ddpm_status make_sdpa(void *context, const void *q, const primitive_search *how, primitive **out, err *e)
+{
+    return dnn_attention_create(context, q, how, out, e);
+}
+
+static const char *type_name(dtype d, bool tf32) { return d == DTYPE_F32 && tf32 ? "tf32" : dtype_name(d); }
+
+ddpm_status cuda_conv(cuda_backend *be, const conv_problem *q, primitive **out, err *e)
+{
+    static const char *const pass[] = {"forward", "data", "filter"};
+    char text[PRIMITIVE_KEY];
+    (void)snprintf(text, sizeof text, "conv:%s:%s:%lldx%lldx%lldx%lld:%lldx%lldx%lld:f%ds%dp%d,%d%s%s%s", pass[q->pass],
+                   type_name(q->io, q->tf32), (long long)q->n, (long long)q->h, (long long)q->w, (long long)q->c,
+                   (long long)q->oh, (long long)q->ow, (long long)q->k, q->filter, q->stride, q->pad_before,
+                   q->pad_after, q->bias ? ":bias" : "", q->residual ? ":residual" : "", q->accumulate ? ":add" : "");
+    return choices_get(be->choices, text, make_conv, be->dnn, q, out, e);
+}
+
+ddpm_status cuda_gemm(cuda_backend *be, const gemm_problem *q, primitive **out, err *e)
+{
+    char text[PRIMITIVE_KEY];
+    (void)snprintf(
+        text, sizeof text, "gemm:%s-%s:%c%c:%lldx%lldx%lld:ld%lld,%lld,%lld,%lld:b%lld,%lld,%lld,%lld:a%.9g:al%d%s%s",
+        type_name(q->in, q->tf32), dtype_name(q->out), q->transpose_a ? 't' : 'n', q->transpose_b ? 't' : 'n',
+        (long long)q->m, (long long)q->n, (long long)q->k, (long long)q->lda, (long long)q->ldb, (long long)q->ldd,
+        (long long)q->ldc, (long long)q->batch, (long long)q->stride_a, (long long)q->stride_b, (long long)q->stride_d,
+        (double)q->alpha, q->align, q->bias ? ":bias" : "", q->addend ? ":addend" : "");
+    return choices_get(be->choices, text, make_gemm, be->blas, q, out, e);
+}
+
+ddpm_status cuda_sdpa(cuda_backend *be, const attention_problem *q, primitive **out, err *e)
+{
+    char text[PRIMITIVE_KEY];
+    *out = NULL;
+    if (cuda_without(be, CUDA_NO_SDPA)) return DDPM_OK;
+    (void)snprintf(text, sizeof text, "sdpa:%s:%s:%lldx%lld:%dx%d", q->backward ? "backward" : "forward",
+                   dtype_name(q->io), (long long)q->n, (long long)q->s, q->heads, q->d);
+    return choices_get(be->choices, text, make_sdpa, be->dnn, q, out, e);
+}
+
+ddpm_status cuda_primitive_run(cuda_backend *be, primitive *p, void *const operands[PRIMITIVE_OPERANDS],
+                               void *workspace, err *e)
+{
+    return p->fn->run(p, 0, operands, workspace, be->stream, e);
+}
+
+int cuda_alignment(const int64_t *bytes, int n)
+{
+    int64_t all = 16;
+    for (int i = 0; i < n; i++) all |= bytes[i];
+    return (int)(all & -all);
+}

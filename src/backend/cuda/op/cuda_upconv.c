@@ -1,0 +1,241 @@
+/* cuda_upconv.c - nearest-neighbour x2 and a 3x3 convolution as one transposed 4x4 convolution.
+ *
+ * The folded filter (kernels/upconv_fold.h) is a copy of the weights like the one in low precision: adamw
+ * writes it, params_refresh() makes it where the weights come from elsewhere.  The transposed convolution
+ * of a [cin, 4, 4, cout] filter is cuDNN's data gradient of the convolution that goes from the large image
+ * to the small one.
+ * CUDA_NO_UPCONV takes the two operations one after the other instead; CUDA_NO_BETA adds the bias last. */
+#include "backend/cuda/cuda_backend.h"
+#include "column_sum.h"
+#include "base/mem.h"
+#include "upconv_fold.h"
+#include "upsample.h"
+
+typedef struct upconv_impl {
+    primitive *conv;
+    size_t workspace;
+    size_t filter; /* the folded filter's gradient; unfolded: a bf16 gradient */
+    size_t image;  /* unfolded: the enlarged image, or its gradient; folded: a gradient to be added */
+    target dw;     /* unfolded, in f32 */
+    size_t sums;
+} upconv_impl;
+
+static void upconv_release(step *s)
+{
+    mem_free(s->impl);
+    s->impl = NULL;
+}
+
+/* `large` [n, 2h, 2w, cout] and `small` [n, h, w, cin], folded: from large to small with stride 2. */
+static conv_problem folded_problem(conv_pass pass, const tensor *large, const tensor *small)
+{
+    return (conv_problem){.pass = pass,
+                          .io = large->dtype,
+                          .n = large->n,
+                          .h = large->h,
+                          .w = large->w,
+                          .c = large->c,
+                          .oh = small->h,
+                          .ow = small->w,
+                          .k = small->c,
+                          .filter = 4,
+                          .stride = 2,
+                          .pad_before = 1,
+                          .pad_after = 1};
+}
+
+static conv_problem plain_problem(conv_pass pass, const tensor *large, const tensor *small)
+{
+    return (conv_problem){.pass = pass,
+                          .io = large->dtype,
+                          .n = large->n,
+                          .h = large->h,
+                          .w = large->w,
+                          .c = small->c,
+                          .oh = large->h,
+                          .ow = large->w,
+                          .k = large->c,
+                          .filter = 3,
+                          .stride = 1,
+                          .pad_before = 1,
+                          .pad_after = 1};
+}
+
+int cuda_upconv_problem(const step *s, unsigned debug, conv_problem *out)
+{
+    const bool plain = debug & CUDA_NO_UPCONV;
+    const tensor *large = NULL, *small = NULL;
+    conv_pass pass = CONV_FORWARD;
+    switch ((int)s->op) {
+    case OP_upconv:
+        large = s->out[UPCONV_Y], small = s->in[UPCONV_X];
+        pass = plain ? CONV_FORWARD : CONV_DATA;
+        break;
+    case OP_upconv_dx:
+        large = s->in[UPCONV_DX_DY], small = s->out[UPCONV_DX_DX];
+        pass = plain ? CONV_DATA : CONV_FORWARD;
+        break;
+    case OP_upconv_dw:
+        large = s->in[UPCONV_DW_DY], small = s->in[UPCONV_DW_X];
+        pass = CONV_FILTER;
+        break;
+    default: return 0;
+    }
+    *out = plain ? plain_problem(pass, large, small) : folded_problem(pass, large, small);
+    out->accumulate = s->op == OP_upconv && !plain; /* on top of the bias */
+    if (plain && pass == CONV_FILTER) out->accumulate = out->io == DTYPE_F32 && step_adds(s, UPCONV_DW_DW);
+    if (debug & CUDA_NO_BETA) out->accumulate = false;
+    return 1;
+}
+
+static size_t bytes_of(const tensor *t) { return (size_t)tensor_count(t) * dtype_size(t->dtype); }
+
+static ddpm_status prepare_conv(cuda_backend *be, const step *s, upconv_impl *impl, size_t *end, err *e)
+{
+    conv_problem q;
+    (void)cuda_upconv_problem(s, be->debug, &q);
+    q.tf32 = be->tf32 && q.io == DTYPE_F32;
+    TRY(cuda_conv(be, &q, &impl->conv, e));
+    impl->workspace = cuda_piece(end, choices_workspace(impl->conv));
+    return DDPM_OK;
+}
+
+/* The scratch of all three passes: workspace, and an image of the size of `image` where one is needed. */
+static ddpm_status prepare(cuda_backend *be, step *s, const tensor *image, size_t *end, err *e)
+{
+    upconv_impl *impl;
+    TRY(mem_array(&impl, 1, sizeof *impl, "convolution", e));
+    s->impl = impl;
+    TRY(prepare_conv(be, s, impl, end, e));
+    if (image) impl->image = cuda_piece(end, bytes_of(image) * (cuda_without(be, CUDA_NO_UPCONV) ? 4 : 1));
+    return DDPM_OK;
+}
+
+static ddpm_status conv(cuda_backend *be, const step *s, const void *x, const void *w, const void *y, err *e)
+{
+    const upconv_impl *impl = s->impl;
+    void *const operands[PRIMITIVE_OPERANDS] = {[CONV_OPERAND_X] = (void *)(uintptr_t)x,
+                                                [CONV_OPERAND_W] = (void *)(uintptr_t)w,
+                                                [CONV_OPERAND_Y] = (void *)(uintptr_t)y};
+    return cuda_primitive_run(be, impl->conv, operands, cuda_scratch(s, impl->workspace), e);
+}
+
+static upsample_args enlarge(const step *s, const tensor *small)
+{
+    const upconv_impl *impl = s->impl;
+    return (upsample_args){.x = small->data,
+                           .y = cuda_scratch(s, impl->image),
+                           .type = cuda_storage(small),
+                           .n = (int)small->n,
+                           .h = (int)small->h,
+                           .w = (int)small->w,
+                           .c = (int)small->c};
+}
+
+/* ---- forward ---- */
+
+static ddpm_status upconv_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
+{
+    return prepare(be, s, cuda_without(be, CUDA_NO_UPCONV) ? s->in[UPCONV_X] : NULL, scratch, e);
+}
+
+static ddpm_status upconv_run(cuda_backend *be, const step *s, err *e)
+{
+    const tensor *x = s->in[UPCONV_X], *w = s->in[UPCONV_W], *bias = s->in[UPCONV_BIAS], *y = s->out[UPCONV_Y];
+    if (cuda_without(be, CUDA_NO_UPCONV)) {
+        const upsample_args a = enlarge(s, x);
+        TRY(rt_launched(k_upsample(be->stream, &a), e));
+        TRY(conv(be, s, a.y, w->low, y->data, e));
+        return cuda_fill_rows(be, y, bias, y->data, e);
+    }
+    const bool beta = !cuda_without(be, CUDA_NO_BETA);
+    if (beta) TRY(cuda_fill_rows(be, y, bias, NULL, e));
+    TRY(conv(be, s, y->data, w->fold, x->data, e));
+    return beta ? DDPM_OK : cuda_fill_rows(be, y, bias, y->data, e);
+}
+
+/* ---- gradient of the input ---- */
+
+static ddpm_status upconv_dx_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
+{
+    const tensor *dx = s->out[UPCONV_DX_DX];
+    const bool aside = cuda_without(be, CUDA_NO_UPCONV) || step_adds(s, UPCONV_DX_DX);
+    return prepare(be, s, aside ? dx : NULL, scratch, e);
+}
+
+static ddpm_status upconv_dx_run(cuda_backend *be, const step *s, err *e)
+{
+    const upconv_impl *impl = s->impl;
+    const tensor *dy = s->in[UPCONV_DX_DY], *w = s->in[UPCONV_DX_W], *dx = s->out[UPCONV_DX_DX];
+    const bool add = step_adds(s, UPCONV_DX_DX);
+    if (cuda_without(be, CUDA_NO_UPCONV)) {
+        upsample_args a = enlarge(s, dx);
+        a.x = a.y, a.y = dx->data, a.accumulate = add;
+        TRY(conv(be, s, a.x, w->low, dy->data, e));
+        return rt_launched(k_upsample_bwd(be->stream, &a), e);
+    }
+    void *to = add ? cuda_scratch(s, impl->image) : dx->data;
+    TRY(conv(be, s, dy->data, w->fold, to, e));
+    return add ? cuda_copy_as(be, to, cuda_storage(dx), dx, true, e) : DDPM_OK;
+}
+
+/* ---- gradient of the weights ---- */
+
+static ddpm_status upconv_dw_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
+{
+    const tensor *x = s->in[UPCONV_DW_X], *dy = s->in[UPCONV_DW_DY];
+    s->side = !cuda_without(be, CUDA_NO_SIDE);
+    const bool plain = cuda_without(be, CUDA_NO_UPCONV);
+    TRY(prepare(be, s, plain ? x : NULL, scratch, e));
+    upconv_impl *impl = s->impl;
+    if (plain && x->dtype == DTYPE_F32)
+        impl->dw = cuda_target(be, s->out[UPCONV_DW_DW], step_adds(s, UPCONV_DW_DW), scratch);
+    impl->filter = cuda_piece(scratch, (size_t)((plain ? 9 : 16) * x->c * dy->c) * dtype_size(be->base.act));
+    if (s->out[UPCONV_DW_DBIAS]) impl->sums = cuda_piece(scratch, column_sum_scratch(dy->n * tensor_hw(dy), dy->c));
+    return DDPM_OK;
+}
+
+/* The gradient of the 3x3 filter, by way of `gradient`, in the convolution's type. */
+static ddpm_status plain_dw(cuda_backend *be, const step *s, const void *dy, err *e)
+{
+    const upconv_impl *impl = s->impl;
+    const tensor *x = s->in[UPCONV_DW_X], *dw = s->out[UPCONV_DW_DW];
+    const upsample_args a = enlarge(s, x);
+    const bool low = x->dtype != DTYPE_F32;
+    void *gradient = low ? cuda_scratch(s, impl->filter) : cuda_target_data(s, &impl->dw, dw);
+    TRY(rt_launched(k_upsample(be->stream, &a), e));
+    TRY(conv(be, s, a.y, gradient, dy, e));
+    return low ? cuda_copy_as(be, gradient, STORE_BF16, dw, step_adds(s, UPCONV_DW_DW), e)
+               : cuda_target_finish(be, s, &impl->dw, dw, e);
+}
+
+static ddpm_status upconv_dw_run(cuda_backend *be, const step *s, err *e)
+{
+    const upconv_impl *impl = s->impl;
+    const tensor *x = s->in[UPCONV_DW_X], *dy = s->in[UPCONV_DW_DY], *dw = s->out[UPCONV_DW_DW];
+    tensor *dbias = s->out[UPCONV_DW_DBIAS];
+    if (dbias)
+        TRY(cuda_column_sums(be, dy, dy->data, dbias, step_adds(s, UPCONV_DW_DBIAS), cuda_scratch(s, impl->sums), e));
+    if (cuda_without(be, CUDA_NO_UPCONV)) return plain_dw(be, s, dy->data, e);
+    const upconv_unfold_args a = {.dk = cuda_scratch(s, impl->filter),
+                                  .type = cuda_storage(x),
+                                  .dw = dw->data,
+                                  .accumulate = step_adds(s, UPCONV_DW_DW),
+                                  .cout = (int)dw->n,
+                                  .cin = (int)dw->c};
+    TRY(conv(be, s, dy->data, cuda_scratch(s, impl->filter), x->data, e));
+    return rt_launched(k_upconv_unfold(be->stream, &a), e);
+}
+
+const cuda_op cuda_upconv = {upconv_prepare, upconv_run, upconv_release};
+const cuda_op cuda_upconv_dx = {upconv_dx_prepare, upconv_dx_run, upconv_release};
+const cuda_op cuda_upconv_dw = {upconv_dw_prepare, upconv_dw_run, upconv_release};
+
+int cuda_conv_problems(const step *s, bool tf32, unsigned debug, conv_problem *out, int cap)
+{
+    conv_problem q;
+    if (!cuda_conv2d_problem(s, debug, &q) && !cuda_upconv_problem(s, debug, &q)) return 0;
+    q.tf32 = tf32 && q.io == DTYPE_F32;
+    if (cap > 0) *out = q;
+    return 1;
+}

@@ -1,0 +1,144 @@
+#include "backend/cuda/tune/cuda_tune.h"
+#include "backend/cuda/tune/tune_race.h"
+#include "backend/autotune_cache.h"
+#include "base/mem.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct kept {
+    char *problem, *plan; /* plan: NULL where the maker has none */
+    primitive *p;
+    float us; /* 0: not timed */
+    int tried;
+    bool fresh; /* chosen here, so it goes to the file */
+} kept;
+
+struct choices {
+    choices_spec spec;
+    plan_cache *cache;
+    kept *kept;
+    int n_kept, cap_kept;
+};
+
+static kept *find_kept(const choices *c, const char *problem)
+{
+    for (int i = 0; i < c->n_kept; i++)
+        if (!strcmp(c->kept[i].problem, problem)) return &c->kept[i];
+    return NULL;
+}
+
+ddpm_status choices_create(const choices_spec *spec, choices **out, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    choices *c = NULL;
+    char search[80];
+    *out = NULL;
+    TRY(mem_array(&c, 1, sizeof *c, "choices", e));
+    c->spec = *spec;
+    c->spec.file = c->spec.machine = NULL; /* borrowed for this call only */
+    (void)snprintf(search, sizeof search, "deterministic=%d workspace=%zu eager=%d", spec->deterministic,
+                   spec->workspace_cap, spec->eager);
+    TRY_GOTO(plan_cache_create(
+        &(plan_cache_spec){.file = spec->untimed ? NULL : spec->file, .machine = spec->machine, .search = search},
+        &c->cache, e));
+    *out = c;
+done:
+    if (st != DDPM_OK) choices_destroy(c);
+    return st;
+}
+
+void choices_destroy(choices *c)
+{
+    if (!c) return;
+    plan_cache_destroy(c->cache);
+    for (int i = 0; i < c->n_kept; i++) {
+        free(c->kept[i].problem);
+        free(c->kept[i].plan);
+        primitive_destroy(c->kept[i].p);
+    }
+    free(c->kept);
+    mem_free(c);
+}
+
+void choices_save(choices *c) { plan_cache_save(c->cache); }
+
+const char *choices_remark(const choices *c) { return plan_cache_trouble(c->cache); }
+
+static int plan_of_name(const primitive *p, const char *wanted)
+{
+    char name[PRIMITIVE_NAME];
+    for (int i = 0; wanted && i < p->fn->count(p); i++) {
+        p->fn->name(p, i, name);
+        if (!strcmp(name, wanted)) return i;
+    }
+    return -1;
+}
+
+/* Time the plans; *plan is the one to keep. */
+static ddpm_status time_plans(choices *c, kept *k, int *plan, err *e)
+{
+    const race_spec how = {c->spec.stream, c->spec.l2, c->spec.workspace_cap, c->spec.eager};
+    TRY(plan_race(&how, k->p, plan, &k->us, e));
+    if (k->us >= 0.0f) {
+        k->tried = k->p->fn->count(k->p);
+        k->fresh = true;
+        return DDPM_OK;
+    }
+    err why;
+    k->us = 0.0f;
+    err_set(&why, DDPM_ENOMEM, "%s: no memory to time its plans, the first is taken", k->problem);
+    plan_cache_remark(c->cache, why.text);
+    return DDPM_OK;
+}
+
+/* Make the primitive and settle its plan.  k owns what is made, whatever happens. */
+static ddpm_status settle(choices *c, kept *k, choice_maker *make, void *context, const void *q, err *e)
+{
+    char name[PRIMITIVE_NAME];
+    const primitive_search how = {c->spec.deterministic, c->spec.workspace_cap, plan_cache_find(c->cache, k->problem)};
+    TRY(make(context, q, &how, &k->p, e));
+    if (!k->p) return DDPM_OK;
+    int plan = c->spec.untimed ? 0 : plan_of_name(k->p, how.wanted);
+    if (plan < 0) TRY(time_plans(c, k, &plan, e));
+    k->p->fn->name(k->p, plan, name);
+    TRY(mem_text(&k->plan, name, e));
+    return k->p->fn->keep(k->p, plan, e);
+}
+
+ddpm_status choices_get(choices *c, const char *problem, choice_maker *make, void *context, const void *q,
+                        primitive **out, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    kept new = {0};
+    err why = {0};
+    assert(problem[0] && !strpbrk(problem, "\t\n"));
+    const kept *known = find_kept(c, problem);
+    *out = known ? known->p : NULL;
+    if (known) return DDPM_OK;
+    TRY_GOTO(mem_grow(&c->kept, &c->cap_kept, c->n_kept + 1, sizeof *c->kept, "choices", &why));
+    TRY_GOTO(mem_text(&new.problem, problem, &why));
+    TRY_GOTO(settle(c, &new, make, context, q, &why));
+    if (new.fresh) TRY_GOTO(plan_cache_put(c->cache, problem, new.plan, new.us, &why));
+    c->kept[c->n_kept++] = new;
+    *out = new.p;
+done:
+    if (st != DDPM_OK) {
+        free(new.problem);
+        free(new.plan);
+        primitive_destroy(new.p);
+        err_set(e, st, "%s: %s", problem, why.text);
+    }
+    return st;
+}
+
+size_t choices_workspace(const primitive *p) { return p->fn->workspace(p, 0); }
+
+void choices_dump(const choices *c, FILE *to)
+{
+    for (int i = 0; i < c->n_kept; i++) {
+        const kept *k = &c->kept[i];
+        fprintf(to, "%s\t%s\t%.2f\t%d\n", k->problem, k->plan ? k->plan : "none", (double)k->us, k->tried);
+    }
+}

@@ -1,0 +1,263 @@
+#include "backend/cuda/tune/tune_race.h"
+#include "base/mem.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum {
+    SETS = 3,          /* of operands, at least, where the memory is there */
+    PATTERN = 1 << 18, /* bytes of made-up data, repeated */
+    BURST_US = 200,    /* so many microseconds of runs are timed together, */
+    BURST = 8,         /* but no more runs than these */
+    SCREEN = 3,        /* samples of every plan */
+    FINAL = 11,        /* and of the best few: */
+    FINALISTS = 4,
+};
+static const float CLOSE = 1.25f;   /* times the best: may win the final */
+static const float HOPELESS = 3.0f; /* times the best: not looked at twice */
+
+typedef struct race {
+    const race_spec *spec;
+    primitive *p;
+    int plans;
+    float *us;        /* [plans] of one run; negative: out of the race */
+    void *from, *to;  /* events */
+    char *pool;       /* `sets` sets of operands; NULL: not even one fits */
+    size_t set, sets; /* bytes of one; how many */
+    size_t turn;      /* counts runs: each takes the next set */
+    void *workspace;
+    size_t room; /* bytes of it */
+    err why;     /* the last plan that went out did so for this reason */
+} race;
+
+/* ---- the course ------------------------------------------------------------------------------- */
+
+static size_t whole(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+/* Memory for the largest workspace within the cap that can be had. */
+static ddpm_status get_workspace(race *r, err *e)
+{
+    for (size_t limit = r->spec->workspace_cap;;) {
+        r->room = 0;
+        for (int i = 0; i < r->plans; i++) {
+            const size_t wanted = r->p->fn->workspace(r->p, i);
+            if (wanted <= limit && wanted > r->room) r->room = wanted;
+        }
+        if (r->room == 0) return DDPM_OK;
+        const ddpm_status st = rt_alloc(r->room, &r->workspace, e);
+        if (st != DDPM_ENOMEM) return st;
+        limit = r->room - 1;
+    }
+}
+
+/* Every set is at other addresses, and together they are twice the second-level cache: a plan finds no
+ * more of its operands there than it will find in the network. */
+static ddpm_status get_pool(race *r, err *e)
+{
+    for (int i = 0; i < PRIMITIVE_OPERANDS; i++) r->set += whole(r->p->bytes[i]);
+    if (r->set == 0) r->set = 256;
+    r->sets = 2 * r->spec->l2 / r->set + 1;
+    if (r->sets < SETS) r->sets = SETS;
+    for (;; r->sets = (r->sets + 1) / 2) {
+        void *pool = NULL;
+        const ddpm_status st = rt_alloc(r->sets * r->set, &pool, e);
+        r->pool = pool;
+        if (st != DDPM_ENOMEM) return st;
+        if (r->sets == 1) return DDPM_OK;
+    }
+}
+
+/* Numbers of either sign between 2^-8 and 1, read as bf16 and as f32, whose upper half is a bf16: zeros
+ * would be fast, and of infinities nothing is known. */
+static void make_pattern(uint16_t *to, size_t n)
+{
+    uint64_t random = 0x9e3779b97f4a7c15u;
+    for (size_t i = 0; i < n; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX generator */
+        const unsigned bits = (unsigned)(random >> 48);
+        const unsigned sign = bits & 0x8000u, exponent = 119u + (bits >> 7 & 7u), mantissa = bits & 0x7fu;
+        to[i] = (uint16_t)(sign | exponent << 7 | mantissa);
+    }
+}
+
+static ddpm_status spread_pattern(race *r, const uint16_t *pattern, err *e)
+{
+    const size_t total = r->sets * r->set;
+    size_t done = total < PATTERN ? total : PATTERN;
+    TRY(rt_upload(r->pool, pattern, done, r->spec->stream, e));
+    for (size_t n; done < total; done += n) {
+        n = done < total - done ? done : total - done;
+        TRY(rt_copy(r->pool + done, r->pool, n, r->spec->stream, e));
+    }
+    return DDPM_OK;
+}
+
+static ddpm_status fill_pool(race *r, err *e)
+{
+    uint16_t *pattern = NULL;
+    TRY(mem_array(&pattern, PATTERN / sizeof *pattern, sizeof *pattern, "timing", e));
+    make_pattern(pattern, PATTERN / sizeof *pattern);
+    const ddpm_status st = spread_pattern(r, pattern, e);
+    const ddpm_status synced = rt_sync(r->spec->stream, st == DDPM_OK ? e : NULL); /* it was read */
+    mem_free(pattern);
+    return st != DDPM_OK ? st : synced;
+}
+
+static ddpm_status race_open(race *r, err *e)
+{
+    TRY(mem_array(&r->us, (size_t)r->plans, sizeof *r->us, "timing", e));
+    TRY(rt_event_create(true, &r->from, e));
+    TRY(rt_event_create(true, &r->to, e));
+    TRY(get_workspace(r, e));
+    TRY(get_pool(r, e));
+    return r->pool ? fill_pool(r, e) : DDPM_OK;
+}
+
+static void race_close(race *r)
+{
+    rt_free(r->pool);
+    rt_free(r->workspace);
+    rt_event_destroy(r->from);
+    rt_event_destroy(r->to);
+    mem_free(r->us);
+}
+
+/* ---- the runs --------------------------------------------------------------------------------- */
+
+static ddpm_status run_plan(race *r, int plan, int times, err *e)
+{
+    for (int n = 0; n < times; n++) {
+        void *operands[PRIMITIVE_OPERANDS] = {NULL};
+        char *at = r->pool + r->turn++ % r->sets * r->set;
+        for (int i = 0; i < PRIMITIVE_OPERANDS; i++) {
+            if (r->p->bytes[i]) operands[i] = at;
+            at += whole(r->p->bytes[i]);
+        }
+        TRY(r->p->fn->run(r->p, plan, operands, r->workspace, r->spec->stream, e));
+    }
+    return DDPM_OK;
+}
+
+static ddpm_status record_plan(race *r, int plan, int times, rt_graph **out, err *e)
+{
+    TRY(rt_graph_begin(r->spec->stream, e));
+    const ddpm_status st = run_plan(r, plan, times, e);
+    if (st == DDPM_OK) return rt_graph_end(r->spec->stream, out, e);
+    const ddpm_status ended = rt_graph_end(r->spec->stream, NULL, NULL);
+    (void)ended;
+    return st;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median microseconds of a run, after a first figure in r->us.  Timed from a graph, as it will be run:
+ * plans differ in what they cost the host, and that must not count.  The launch before the timed one
+ * keeps the device busy until the timed one is queued. */
+static ddpm_status measure(race *r, int plan, int samples, float *us, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    void *const stream = r->spec->stream;
+    rt_graph *graph = NULL;
+    float ms[FINAL];
+    const float fit = r->us[plan] > 0.0f ? (float)BURST_US / r->us[plan] : (float)BURST;
+    const int times = fit < 1.0f ? 1 : fit > (float)BURST ? BURST : (int)fit;
+    if (!r->spec->eager) TRY(record_plan(r, plan, times, &graph, e));
+    for (int i = 0; i < samples; i++) {
+        TRY_GOTO(graph ? rt_graph_launch(graph, stream, e) : run_plan(r, plan, times, e));
+        TRY_GOTO(rt_event_record(r->from, stream, e));
+        TRY_GOTO(graph ? rt_graph_launch(graph, stream, e) : run_plan(r, plan, times, e));
+        TRY_GOTO(rt_event_record(r->to, stream, e));
+        TRY_GOTO(rt_event_ms(r->from, r->to, &ms[i], e));
+    }
+    qsort(ms, (size_t)samples, sizeof *ms, by_size);
+    *us = 1000.0f * ms[samples / 2] / (float)times;
+done:
+    rt_graph_destroy(graph);
+    return st;
+}
+
+/* After a run to warm up (code is loaded, clocks rise): a first figure, and a better one where it matters. */
+static ddpm_status screen(race *r, int plan, float best, err *e)
+{
+    const float host_us = 50.0f; /* what the host may have added to the first figure */
+    float ms;
+    TRY(run_plan(r, plan, 1, e));
+    TRY(rt_event_record(r->from, r->spec->stream, e));
+    TRY(run_plan(r, plan, 1, e));
+    TRY(rt_event_record(r->to, r->spec->stream, e));
+    TRY(rt_event_ms(r->from, r->to, &ms, e));
+    r->us[plan] = 1000.0f * ms;
+    if (r->us[plan] > HOPELESS * best + host_us) return DDPM_OK;
+    return measure(r, plan, SCREEN, &r->us[plan], e);
+}
+
+/* A device that fails does so for all plans that follow: then the last reason is its own. */
+static void drop(race *r, int plan)
+{
+    r->us[plan] = -1.0f;
+    const ddpm_status cleared = rt_launched(DDPM_OK, NULL); /* the next plan must not meet this one's error */
+    (void)cleared;
+}
+
+static void heats(race *r)
+{
+    float best = INFINITY;
+    for (int i = 0; i < r->plans; i++) {
+        const size_t wanted = r->p->fn->workspace(r->p, i);
+        r->us[i] = -1.0f;
+        if (wanted > r->room)
+            err_set(&r->why, DDPM_ENOMEM, "it wants a workspace of %zu bytes and %zu can be had", wanted, r->room);
+        else if (screen(r, i, best, &r->why) != DDPM_OK)
+            drop(r, i);
+        else if (r->us[i] < best)
+            best = r->us[i];
+    }
+}
+
+static int fastest(const race *r)
+{
+    int best = -1;
+    for (int i = 0; i < r->plans; i++)
+        if (r->us[i] >= 0.0f && (best < 0 || r->us[i] < r->us[best])) best = i;
+    return best;
+}
+
+/* -1: none can run. */
+static int final(race *r, float *us)
+{
+    int winner = -1, i = fastest(r);
+    const float limit = i < 0 ? 0.0f : CLOSE * r->us[i];
+    for (int seen = 0; i >= 0 && (winner < 0 || (seen < FINALISTS && r->us[i] <= limit)); seen++) {
+        float t;
+        if (measure(r, i, FINAL, &t, &r->why) != DDPM_OK) {
+            drop(r, i);
+        } else if (winner < 0 || t < *us) {
+            winner = i;
+            *us = t;
+        }
+        r->us[i] = -1.0f; /* it had its turn */
+        i = fastest(r);
+    }
+    return winner;
+}
+
+ddpm_status plan_race(const race_spec *spec, primitive *p, int *plan, float *us, err *e)
+{
+    race r = {.spec = spec, .p = p, .plans = p->fn->count(p)};
+    *plan = 0;
+    *us = -1.0f;
+    ddpm_status st = race_open(&r, e);
+    if (st == DDPM_OK && r.pool) {
+        heats(&r);
+        *plan = final(&r, us);
+        if (*plan < 0)
+            st = err_set(e, DDPM_EBACKEND, "none of %d plan%s can run: %s", r.plans, r.plans == 1 ? "" : "s",
+                         r.why.text);
+    }
+    race_close(&r);
+    return st;
+}

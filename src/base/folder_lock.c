@@ -1,0 +1,112 @@
+#include "base/folder_lock.h"
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { HOLDER_CAP = 160 };
+static const char HOLDER[] = "process %ld on %s";
+
+/* Who LOCK says has it, "" where it does not say. */
+static void read_holder(int file, char holder[HOLDER_CAP])
+{
+    const ssize_t n = pread(file, holder, HOLDER_CAP - 1, 0);
+    holder[n > 0 ? n : 0] = '\0';
+    holder[strcspn(holder, "\n")] = '\0';
+}
+
+static void host_name(char host[64])
+{
+    memset(host, 0, 64);
+    if (gethostname(host, 63)) (void)snprintf(host, 64, "?");
+}
+
+/* Does the holder's name belong to another process of this machine that is alive? */
+static bool is_alive(const char *holder)
+{
+    char host[64], there[64];
+    long process;
+    host_name(host);
+    if (sscanf(holder, "process %ld on %63s", &process, there) != 2 || strcmp(host, there)) return false;
+    return process > 0 && process != (long)getpid() && (!kill((pid_t)process, 0) || errno == EPERM);
+}
+
+/* A courtesy to those who come second: no failure of it matters. */
+static void write_holder(int file)
+{
+    char holder[HOLDER_CAP], host[64];
+    host_name(host);
+    const int n = snprintf(holder, sizeof holder - 1, HOLDER, (long)getpid(), host);
+    holder[n] = '\n';
+    if (ftruncate(file, 0) || pwrite(file, holder, (size_t)n + 1, 0) != n + 1) return;
+}
+
+static ddpm_status open_file(int *file, const char *folder, err *e)
+{
+    char path[PATH_CAP];
+    struct stat info;
+    TRY(path_join(path, folder, FOLDER_LOCK_FILE, e));
+    *file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666); /* a FIFO must not hang us */
+    if (*file < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot open", path);
+    if (fstat(*file, &info) || !S_ISREG(info.st_mode)) return err_set(e, DDPM_EIO, "%s: not a regular file", path);
+    return DDPM_OK;
+}
+
+static ddpm_status take(folder_lock *l, const char *folder, const char *what, err *e)
+{
+    struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char holder[HOLDER_CAP];
+    l->folder = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (l->folder < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot open the folder", folder);
+    TRY(open_file(&l->file, folder, e));
+    const int by_folder = flock(l->folder, LOCK_EX | LOCK_NB) ? errno : 0;
+    bool taken = by_folder == EWOULDBLOCK; /* then LOCK is left to whoever came first */
+    const int by_file = !taken && fcntl(l->file, F_OFD_SETLK, &all) ? errno : 0;
+    read_holder(l->file, holder);
+    taken |= by_file == EAGAIN || by_file == EACCES || (by_folder && by_file && is_alive(holder));
+    if (taken)
+        return err_set(e, DDPM_ELOCKED,
+                       "%s: another %s is writing there (%s); wait for it, or give another out=", folder, what,
+                       holder[0] ? holder : "unknown");
+    write_holder(l->file);
+    return DDPM_OK;
+}
+
+bool folder_lock_is_ours(const char *folder)
+{
+    char path[PATH_CAP], holder[HOLDER_CAP] = "";
+    if (path_join(path, folder, FOLDER_LOCK_FILE, NULL) != DDPM_OK || !path_exists(path)) return true;
+    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0) return true; /* taking the lock will say why it cannot be */
+    read_holder(file, holder);
+    close(file);
+    return !holder[0] || !strncmp(holder, HOLDER, strcspn(HOLDER, "%"));
+}
+
+ddpm_status folder_lock_take(folder_lock *l, const char *folder, const char *what, err *e)
+{
+    *l = FOLDER_LOCK_NONE;
+    const ddpm_status st = take(l, folder, what, e);
+    if (st == DDPM_OK) return st;
+    if (l->file >= 0) close(l->file); /* and keeps what LOCK says of the holder */
+    if (l->folder >= 0) close(l->folder);
+    *l = FOLDER_LOCK_NONE;
+    return st;
+}
+
+void folder_lock_release(folder_lock *l)
+{
+    if (l->file >= 0) {
+        const int unnamed = ftruncate(l->file, 0); /* nobody has it any more */
+        (void)unnamed;
+        close(l->file);
+    }
+    if (l->folder >= 0) close(l->folder);
+    *l = FOLDER_LOCK_NONE;
+}

@@ -1,0 +1,130 @@
+#include "base/threads.h"
+#include "base/cgroup.h"
+
+#include <omp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { SPARE = 2 }; /* threads of those who read and write images meanwhile */
+
+int threads_processors(void)
+{
+    const int quota = cgroup_processors(""), there = omp_get_num_procs();
+    return quota < there ? quota : there;
+}
+
+/* ---- can they be started? ---- */
+
+typedef struct gate {
+    pthread_mutex_t lock;
+    pthread_cond_t opened;
+    bool open;
+} gate;
+
+static void *wait_at(void *arg)
+{
+    gate *g = arg;
+    pthread_mutex_lock(&g->lock);
+    while (!g->open) pthread_cond_wait(&g->opened, &g->lock);
+    pthread_mutex_unlock(&g->lock);
+    return NULL;
+}
+
+/* Stacks as OpenMP's threads will have: OMP_STACKSIZE is a number of KiB, or of what the letter behind it says. */
+static void set_stack(pthread_attr_t *attr)
+{
+    const char *text = getenv("OMP_STACKSIZE");
+    char letter = 'K';
+    unsigned long long size = 0;
+    if (!text || sscanf(text, "%llu %c", &size, &letter) < 1) return;
+    const int shift = letter == 'B' || letter == 'b'   ? 0
+                      : letter == 'M' || letter == 'm' ? 20
+                      : letter == 'G' || letter == 'g' ? 30
+                                                       : 10;
+    if (size <= SIZE_MAX >> shift) (void)pthread_attr_setstacksize(attr, (size_t)size << shift);
+}
+
+/* How many of `want` threads can be started now: they are, and end. */
+static int startable(int want)
+{
+    gate g = {.lock = PTHREAD_MUTEX_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER};
+    pthread_t *thread = calloc((size_t)want, sizeof *thread);
+    pthread_attr_t attr;
+    sigset_t all, before;
+    int n = 0;
+    if (!thread) return 0;
+    (void)pthread_attr_init(&attr);
+    set_stack(&attr);
+    sigfillset(&all); /* signals are the business of the threads that were there */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (n < want && pthread_create(&thread[n], &attr, wait_at, &g) == 0) n++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_mutex_lock(&g.lock);
+    g.open = true;
+    pthread_cond_broadcast(&g.opened);
+    pthread_mutex_unlock(&g.lock);
+    for (int i = 0; i < n; i++) pthread_join(thread[i], NULL);
+    (void)pthread_attr_destroy(&attr);
+    free(thread);
+    return n;
+}
+
+/* ---- teams ---- */
+
+static _Thread_local int team = 1; /* threads of the calling thread's team, itself among them */
+
+/* The largest team of at most n threads.  Where a region has fewer than the one before, the runtime lets the rest end
+ * and starts others for the next, maybe before those have: there must be room for both. */
+static int largest_team(int n)
+{
+    if (n <= team) return n;
+    const int room = team - 1 + startable(2 * (n - 1) + SPARE - (team - 1));
+    const int most = (room - SPARE) / 2 + 1;
+    return most > team ? most : team;
+}
+
+static ddpm_status refuse(int n, int most, err *e)
+{
+    return err_set(
+        e, DDPM_ENOMEM,
+        "threads=%d: no more than %d can run here; threads=%d works, or a higher limit (ulimit -u or -v, pids.max)", n,
+        most, most);
+}
+
+/* A library's kernel that waits for n threads hangs where there are fewer. */
+ddpm_status threads_use(int n, err *e)
+{
+    const bool alone = omp_in_parallel(); /* within a region of the host's: a thread has no team of its own there */
+    const int most = alone ? n : largest_team(n);
+    int there = 0;
+    if (most < n) return refuse(n, most, e);
+    omp_set_dynamic(0);
+    if (omp_get_max_active_levels() < 1) omp_set_max_active_levels(1);
+    omp_set_num_threads(alone ? 1 : n);
+    if (n == team || alone) return DDPM_OK;
+#pragma omp parallel num_threads(n) /* started at once: what can be had now may be gone later */
+#pragma omp atomic
+    there++;
+    team = there;
+    return there == n ? DDPM_OK : refuse(n, there, e);
+}
+
+ddpm_status threads_choose(int wanted, int *n, char note[THREADS_NOTE], err *e)
+{
+    const int there = threads_processors(), limit = omp_get_thread_limit();
+    const int want = wanted > 0 ? wanted : there, allowed = want < limit ? want : limit;
+    note[0] = '\0';
+    *n = wanted > 0 ? allowed : largest_team(allowed);
+    if (*n < want)
+        (void)snprintf(note, THREADS_NOTE, "%d of %d threads: %s", *n, want,
+                       *n < allowed ? "no more can be started (ulimit -u or -v, pids.max)"
+                                    : "OMP_THREAD_LIMIT allows no more");
+    else if (want > there)
+        (void)snprintf(note, THREADS_NOTE,
+                       "%d threads on %d processor%s take turns, which is slow: threads=%d is faster (0 = one each)",
+                       want, there, there == 1 ? "" : "s", there);
+    return threads_use(*n, e);
+}

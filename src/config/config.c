@@ -1,0 +1,267 @@
+#include "config/config.h"
+
+#include "config/config_value.h"
+#include "config/cuda_opts.def"
+#include "config/nearest.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const config_option config_options[CONFIG_OPTIONS] = {
+#define ENTRY(key, field, type, initial, min, max, unit, help)                                                         \
+    {key, CONFIG_TYPE_##type, initial, #min, #max, unit, help, offsetof(ddpm_config, field)},
+#define ROOT(name, ...)         ENTRY(#name, name, __VA_ARGS__)
+#define OPT(section, name, ...) ENTRY(#section "." #name, section.name, __VA_ARGS__)
+#include "config/options.def"
+};
+
+const config_section config_sections[CONFIG_SECTIONS] = {
+#define SECTION(name, title) {#name, title},
+#include "config/options.def"
+};
+
+static void *field_of(ddpm_config *c, config_id option) { return (char *)c + config_options[option].offset; }
+
+static const void *field_in(const ddpm_config *c, config_id option)
+{
+    return (const char *)c + config_options[option].offset;
+}
+
+/* ---- looking up ---------------------------------------------------------------------------------- */
+
+/* Length of the section's name in a key: 5 for "train.batch", 0 for "seed". */
+static int section_length(const char *key)
+{
+    const char *dot = strchr(key, '.');
+    return dot ? (int)(dot - key) : 0;
+}
+
+int config_find(const char *key)
+{
+    for (int i = 0; i < CONFIG_OPTIONS; i++)
+        if (strcmp(config_options[i].key, key) == 0) return i;
+    return -1;
+}
+
+int config_find_section(const char *name)
+{
+    for (int i = 0; i < CONFIG_SECTIONS; i++)
+        if (strcmp(config_sections[i].name, name) == 0) return i;
+    return -1;
+}
+
+int config_section_of(config_id option)
+{
+    char name[CONFIG_KEY];
+    const char *key = config_options[option].key;
+    (void)snprintf(name, sizeof name, "%.*s", section_length(key), key);
+    return config_find_section(name);
+}
+
+bool config_scope_has(const config_scope *scope, config_id option)
+{
+    if (!scope) return true;
+    const char *key = config_options[option].key;
+    const size_t section = (size_t)section_length(key), length = strlen(key);
+    bool has = false;
+    for (const char *w = scope->options; *w;) {
+        const bool without = *w == '-';
+        w += without;
+        const size_t n = strcspn(w, " ");
+        if ((n == length || (n == section && n > 0)) && memcmp(w, key, n) == 0) has = !without;
+        w += n + (w[n] == ' ');
+    }
+    return has;
+}
+
+enum { NEAREST = 3, OTHER_SECTION = 3, SECTION_LEFT_OUT = 1 };
+
+/* How far a key is from an option's.  A wrong letter in the name weighs twice one in the section, and
+ * another section altogether no more than OTHER_SECTION: "data.batch" is near "train.batch". */
+static int key_distance(const char *key, const char *of)
+{
+    char section[CONFIG_KEY], section_of[CONFIG_KEY];
+    const char *dot = strrchr(key, '.'), *dot_of = strchr(of, '.');
+    const int name = 2 * text_distance(dot ? dot + 1 : key, dot_of ? dot_of + 1 : of);
+    if (!dot) return name + (dot_of ? SECTION_LEFT_OUT : 0);
+    if (!dot_of) return name + OTHER_SECTION;
+    (void)snprintf(section, sizeof section, "%.*s", (int)(dot - key), key);
+    (void)snprintf(section_of, sizeof section_of, "%.*s", (int)(dot_of - of), of);
+    const int d = text_distance(section, section_of);
+    return name + (d < OTHER_SECTION ? d : OTHER_SECTION);
+}
+
+typedef struct ranking {
+    const char *name[NEAREST];
+    int distance[NEAREST];
+} ranking;
+
+static void rank(ranking *r, const char *key, const char *name)
+{
+    int d = key_distance(key, name);
+    for (int k = 0; k < NEAREST; k++) { /* what it displaces moves on */
+        if (d >= r->distance[k]) continue;
+        const ranking was = *r;
+        r->distance[k] = d, r->name[k] = name;
+        d = was.distance[k], name = was.name[k];
+    }
+}
+
+ddpm_status config_refuse_key(const ddpm_config *c, const config_place *at, const config_scope *scope, const char *key,
+                              err *e)
+{
+    ranking best = {{"", "", ""}, {INT_MAX, INT_MAX, INT_MAX}};
+    for (int i = 0; i < CONFIG_OPTIONS; i++)
+        if (config_scope_has(scope, (config_id)i)) rank(&best, key, config_options[i].key);
+    const bool may_be_section = at->source == CONFIG_FILE && !strchr(key, '.');
+    for (int i = 0; i < CONFIG_SECTIONS && may_be_section; i++) rank(&best, key, config_sections[i].name);
+    return config_refuse(c, at, e, "%.60s: no such option; nearest: %s, %s, %s", key, best.name[0], best.name[1],
+                         best.name[2]);
+}
+
+ddpm_status config_refuse(const ddpm_config *c, const config_place *at, err *e, const char *fmt, ...)
+{
+    char text[400];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (at->source == CONFIG_FILE)
+        return err_set(e, DDPM_EINVAL, "%s:%d:%d: %s", c->file[at->file], at->line, at->column, text);
+    return err_set(e, DDPM_EINVAL, "command line: %s", text);
+}
+
+/* ---- setting ------------------------------------------------------------------------------------- */
+
+void config_defaults(ddpm_config *c)
+{
+    char why[VALUE_WHY];
+    memset(c, 0, sizeof *c);
+    for (int i = 0; i < CONFIG_OPTIONS; i++) {
+        const config_option *o = &config_options[i];
+        const bool good = value_read(field_of(c, (config_id)i), o, o->initial, why);
+        assert(good); /* options.def's own fault, met by every test */
+        (void)good;
+    }
+}
+
+/* Set from a text, or where that is NULL from items. */
+static ddpm_status set(ddpm_config *c, config_id option, const config_place *at, const char *text,
+                       const config_items *items, err *e)
+{
+    const config_option *o = &config_options[option];
+    union {
+        int64_t integer;
+        double real;
+        config_ints ints;
+        config_words words;
+        char path[PATH_CAP];
+    } outranked; /* checked all the same */
+    char why[VALUE_WHY];
+    const bool weaker = at->source < c->origin[option].source;
+    void *field = weaker ? &outranked : field_of(c, option);
+    const bool good = text ? value_read(field, o, text, why) : value_read_items(field, o, items, why);
+    if (!good) return config_refuse(c, at, e, "%s: %s", o->key, why);
+    if (!weaker) c->origin[option] = *at;
+    return DDPM_OK;
+}
+
+ddpm_status config_set(ddpm_config *c, config_id option, const config_place *at, const char *text, err *e)
+{
+    return set(c, option, at, text, NULL, e);
+}
+
+ddpm_status config_set_items(ddpm_config *c, config_id option, const config_place *at, const config_items *items,
+                             err *e)
+{
+    return set(c, option, at, NULL, items, e);
+}
+
+bool config_is_assignment(const char *text)
+{
+    const size_t key = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+    return text[key] == '=';
+}
+
+ddpm_status config_assign(ddpm_config *c, const config_scope *scope, const char *argument, err *e)
+{
+    const config_place at = {.source = CONFIG_ARGUMENT};
+    const char *equals = strchr(argument, '=');
+    char key[CONFIG_KEY], full[2 * CONFIG_KEY];
+    if (!equals || equals == argument)
+        return config_refuse(c, &at, e, "'%.60s' is not of the form key=value", argument);
+    /* Cut, a key that is too long is as unknown as whole. */
+    (void)snprintf(key, sizeof key, "%.*s", (int)strcspn(argument, "="), argument);
+    (void)snprintf(full, sizeof full, "%.31s.%s", scope ? scope->command : "", key);
+    int option = config_find(full);
+    if (option < 0) option = config_find(key);
+    if (option < 0) return config_refuse_key(c, &at, scope, key, e);
+    if (!config_scope_has(scope, (config_id)option))
+        return config_refuse(c, &at, e, "%s: not an option of 'ddpm %s'; 'ddpm %s --help' lists those", key,
+                             scope->command, scope->command);
+    return config_set(c, (config_id)option, &at, equals + 1, e);
+}
+
+bool config_same(const ddpm_config *a, const ddpm_config *b, config_id option)
+{
+    char in_a[VALUE_TEXT], in_b[VALUE_TEXT];
+    value_write(field_in(a, option), &config_options[option], in_a);
+    value_write(field_in(b, option), &config_options[option], in_b);
+    return strcmp(in_a, in_b) == 0;
+}
+
+bool config_is_chosen(const ddpm_config *c, config_id option)
+{
+    ddpm_config plain;
+    if (c->origin[option].source == CONFIG_DEFAULT) return false;
+    config_defaults(&plain);
+    return !config_same(c, &plain, option);
+}
+
+/* ---- what no option can know alone --------------------------------------------------------------- */
+
+static ddpm_status check_images(const ddpm_config *c, err *e)
+{
+    enum { SIDE_MIN = 8 };
+    if (c->data.channels == 2)
+        return err_set(e, DDPM_EINVAL, "data.channels=2: 1 (grey), 3 (colour) or 0 (as stored) are possible");
+    if (c->data.resolution > 0 && c->data.resolution < SIDE_MIN)
+        return err_set(e, DDPM_EINVAL, "data.resolution=%d: %d to %s, or 0 for that of the images", c->data.resolution,
+                       SIDE_MIN, config_options[OPTION_data_resolution].max);
+    return DDPM_OK;
+}
+
+static ddpm_status check_unet(const ddpm_config *c, err *e)
+{
+    const config_ints *widths = &c->model.block_out_channels;
+    const int levels = widths->count, halved = 1 << (levels - 1);
+    if (c->model.down_block_types.count != levels || c->model.up_block_types.count != levels)
+        return err_set(e, DDPM_EINVAL,
+                       "model.block_out_channels has %d levels, model.down_block_types %d, model.up_block_types %d: "
+                       "give all three the same number",
+                       levels, c->model.down_block_types.count, c->model.up_block_types.count);
+    for (int i = 0; i < levels; i++)
+        if (widths->item[i] % c->model.norm_num_groups)
+            return err_set(e, DDPM_EINVAL,
+                           "model.block_out_channels: %d channels cannot be cut into model.norm_num_groups=%d groups",
+                           widths->item[i], c->model.norm_num_groups);
+    if (c->data.resolution % halved)
+        return err_set(e, DDPM_EINVAL,
+                       "data.resolution=%d cannot be halved %d times, as the %d levels of the model need: "
+                       "take a multiple of %d",
+                       c->data.resolution, levels - 1, levels, halved);
+    return DDPM_OK;
+}
+
+ddpm_status config_check(const ddpm_config *c, err *e)
+{
+    TRY(check_images(c, e));
+    if (strcmp(c->model.kind, "unet") == 0 && !c->model.init_from[0]) TRY(check_unet(c, e));
+    if (c->diffusion.beta_start > c->diffusion.beta_end)
+        return err_set(e, DDPM_EINVAL, "diffusion.beta_start=%g is above diffusion.beta_end=%g",
+                       c->diffusion.beta_start, c->diffusion.beta_end);
+    return DDPM_OK;
+}

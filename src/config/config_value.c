@@ -1,0 +1,268 @@
+#include "config/config_value.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+__attribute__((format(printf, 2, 3))) static bool wrong(char *why, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(why, VALUE_WHY, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+/* What the option wants, for a text that is nothing like it. */
+static bool not_a(char *why, const config_option *o, const char *text, const char *what)
+{
+    if (!text[0]) return wrong(why, "needs %s, got nothing", what);
+    if (!o->min[0]) return wrong(why, "'%.60s' is not %s", text, what);
+    return wrong(why, "'%.60s' is not %s (%s to %s)", text, what, o->min, o->max);
+}
+
+static bool out_of_range(char *why, const config_option *o, const char *text)
+{
+    return wrong(why, "%.60s is out of range (%s to %s)", text, o->min, o->max);
+}
+
+/* ---- numbers ------------------------------------------------------------------------------------- */
+
+static bool is_integer(const char *text)
+{
+    if (*text == '-' || *text == '+') text++;
+    return *text && text[strspn(text, "0123456789")] == 0;
+}
+
+static bool read_int64(int64_t *out, const config_option *o, const char *text, char *why)
+{
+    if (!is_integer(text)) return not_a(why, o, text, "an integer");
+    errno = 0;
+    const long long v = strtoll(text, NULL, 10);
+    if (errno == ERANGE || v < strtoll(o->min, NULL, 10) || v > strtoll(o->max, NULL, 10))
+        return out_of_range(why, o, text);
+    *out = v;
+    return true;
+}
+
+static bool read_int(int *out, const config_option *o, const char *text, char *why)
+{
+    int64_t v;
+    if (!read_int64(&v, o, text, why)) return false;
+    *out = (int)v; /* the limits of an INT are ints: a test holds the list to that */
+    return true;
+}
+
+static bool read_real(double *out, const config_option *o, const char *text, char *why)
+{
+    char *end = NULL;
+    const bool decimal = text[0] && text[strspn(text, "0123456789+-.eE")] == 0; /* no nan, inf, hexadecimal */
+    const double v = decimal ? strtod(text, &end) : 0;
+    if (!end || end == text || *end) return not_a(why, o, text, "a number");
+    if (!(v >= strtod(o->min, NULL) && v <= strtod(o->max, NULL))) return out_of_range(why, o, text);
+    *out = v;
+    return true;
+}
+
+static void write_real(double v, char *out)
+{
+    char digits[32];
+    for (int precision = 6; precision <= 17; precision++) {
+        (void)snprintf(digits, sizeof digits, "%.*g", precision, v);
+        if (strtod(digits, NULL) == v) break;
+    }
+    /* 1e-06 is a text to YAML 1.1 readers, 1.0e-06 a number. */
+    const char *exponent = strchr(digits, 'e');
+    const int mantissa = exponent ? (int)(exponent - digits) : 0;
+    if (exponent && !memchr(digits, '.', (size_t)mantissa))
+        (void)snprintf(out, VALUE_TEXT, "%.*s.0%s", mantissa, digits, exponent);
+    else
+        (void)snprintf(out, VALUE_TEXT, "%s", digits);
+}
+
+/* ---- texts --------------------------------------------------------------------------------------- */
+
+static bool read_bool(bool *out, const config_option *o, const char *text, char *why)
+{
+    const bool yes = strcmp(text, "true") == 0;
+    if (!yes && strcmp(text, "false") != 0) return not_a(why, o, text, "true or false");
+    *out = yes;
+    return true;
+}
+
+/* Length and code point of the UTF-8 sequence at s, of which n bytes are left; 0 if there is none. */
+static size_t utf8_decode(const unsigned char *s, size_t n, uint32_t *code)
+{
+    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000}; /* of a sequence of so many bytes */
+    const size_t length = s[0] < 0x80 ? 1 : s[0] >> 5 == 6 ? 2 : s[0] >> 4 == 14 ? 3 : s[0] >> 3 == 30 ? 4 : 0;
+    if (length == 0 || length > n) return 0;
+    *code = length == 1 ? s[0] : s[0] & (0xffu >> (length + 1));
+    for (size_t i = 1; i < length; i++) {
+        if (s[i] >> 6 != 2) return 0;
+        *code = *code << 6 | (s[i] & 0x3f);
+    }
+    return *code < smallest[length] || *code > 0x10ffff ? 0 : length;
+}
+
+bool text_is_plain(const char *text, size_t size)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    for (size_t i = 0, length; i < size; i += length) {
+        uint32_t code;
+        length = utf8_decode(s + i, size - i, &code);
+        if (length == 0 || code < 0x20 || (code >= 0x7f && code < 0xa0)) return false;
+        if (code == 0x2028 || code == 0x2029 || code == 0xfeff) return false;
+        if ((code >= 0xd800 && code < 0xe000) || (code & 0xfffe) == 0xfffe) return false;
+    }
+    return true;
+}
+
+static bool read_path(char *out, const config_option *o, const char *text, char *why)
+{
+    const size_t length = strlen(text);
+    (void)o;
+    if (length >= PATH_CAP) return wrong(why, "is %zu bytes long, %d are allowed", length, PATH_CAP - 1);
+    if (!text_is_plain(text, length)) return wrong(why, "'%.60s' is not UTF-8 without control characters", text);
+    memcpy(out, text, length + 1);
+    return true;
+}
+
+/* "cuda:N" stands for cuda:0, cuda:1 and so on. */
+static bool is_numbered(const char *word, size_t n) { return n > 2 && word[n - 2] == ':' && word[n - 1] == 'N'; }
+
+static bool is_small_number(const char *text)
+{
+    const size_t n = strspn(text, "0123456789");
+    return n > 0 && n <= 3 && !text[n];
+}
+
+static bool is_one_of(const char *text, const char *words)
+{
+    const size_t length = strlen(text);
+    for (const char *w = words; *w;) {
+        const size_t n = strcspn(w, "|");
+        if (n == length && memcmp(w, text, n) == 0 && !is_numbered(w, n)) return true;
+        if (is_numbered(w, n) && !strncmp(w, text, n - 1) && is_small_number(text + n - 1)) return true;
+        w += n + (w[n] == '|');
+    }
+    return false;
+}
+
+static bool not_one_of(char *why, const config_option *o, const char *text)
+{
+    char words[256] = "one of ";
+    for (const char *w = o->unit; *w; w++) {
+        const size_t used = strlen(words);
+        (void)snprintf(words + used, sizeof words - used, *w == '|' ? ", " : "%c", *w);
+    }
+    return not_a(why, o, text, words);
+}
+
+static bool read_word(char *out, const config_option *o, const char *text, char *why)
+{
+    if (!is_one_of(text, o->unit)) return not_one_of(why, o, text);
+    memset(out, 0, CONFIG_WORD);
+    memcpy(out, text, strlen(text)); /* the allowed words fit: a test holds the list to that */
+    return true;
+}
+
+/* ---- lists --------------------------------------------------------------------------------------- */
+
+static bool is_list(const config_option *o) { return o->type == CONFIG_TYPE_INTS || o->type == CONFIG_TYPE_WORDS; }
+
+static bool too_many(char *why, int cap) { return wrong(why, "has more than %d items", cap); }
+
+/* "[a, b]" or "a,b" to items. */
+static bool split(const char *text, config_items *items, char *why)
+{
+    size_t left = strlen(text);
+    if (left >= 2 && text[0] == '[' && text[left - 1] == ']') text++, left -= 2;
+    items->count = 0;
+    for (bool more = true; more;) {
+        const char *comma = memchr(text, ',', left), *item = text;
+        size_t n = comma ? (size_t)(comma - text) : left;
+        more = comma != NULL;
+        text += n + more, left -= n + more;
+        while (n && *item == ' ') item++, n--;
+        while (n && item[n - 1] == ' ') n--;
+        if (items->count == CONFIG_INTS) return too_many(why, CONFIG_INTS);
+        if (n >= CONFIG_KEY) return wrong(why, "'%.*s...' is too long", 20, item);
+        memcpy(items->text[items->count], item, n);
+        items->text[items->count++][n] = 0;
+    }
+    return true;
+}
+
+bool value_read_items(void *field, const config_option *o, const config_items *items, char *why)
+{
+    config_ints ints = {0};
+    config_words words = {0};
+    if (!is_list(o)) return wrong(why, "takes one value, not a list");
+    if (items->count < 1) return wrong(why, "the list is empty");
+    const int cap = o->type == CONFIG_TYPE_INTS ? CONFIG_INTS : CONFIG_WORDS;
+    if (items->count > cap) return too_many(why, cap);
+    for (int i = 0; i < items->count; i++) {
+        if (o->type == CONFIG_TYPE_INTS && !read_int(&ints.item[i], o, items->text[i], why)) return false;
+        if (o->type == CONFIG_TYPE_WORDS && !read_word(words.item[i], o, items->text[i], why)) return false;
+    }
+    ints.count = words.count = items->count;
+    if (o->type == CONFIG_TYPE_INTS) *(config_ints *)field = ints;
+    if (o->type == CONFIG_TYPE_WORDS) *(config_words *)field = words;
+    return true;
+}
+
+static bool read_list(void *field, const config_option *o, const char *text, char *why)
+{
+    config_items items;
+    return split(text, &items, why) && value_read_items(field, o, &items, why);
+}
+
+static void write_list(const void *field, const config_option *o, char *out)
+{
+    const config_ints *ints = field;
+    const config_words *words = field;
+    const int count = o->type == CONFIG_TYPE_INTS ? ints->count : words->count;
+    size_t used = 0;
+    for (int i = 0; i < count; i++) {
+        used += (size_t)snprintf(out + used, VALUE_TEXT - used, "%s", i ? ", " : "[");
+        if (o->type == CONFIG_TYPE_INTS)
+            used += (size_t)snprintf(out + used, VALUE_TEXT - used, "%d", ints->item[i]);
+        else
+            used += (size_t)snprintf(out + used, VALUE_TEXT - used, "%s", words->item[i]);
+    }
+    (void)snprintf(out + used, VALUE_TEXT - used, "]");
+}
+
+/* ---- by type ------------------------------------------------------------------------------------- */
+
+bool value_read(void *field, const config_option *o, const char *text, char *why)
+{
+    switch (o->type) {
+    case CONFIG_TYPE_BOOL: return read_bool(field, o, text, why);
+    case CONFIG_TYPE_INT: return read_int(field, o, text, why);
+    case CONFIG_TYPE_INT64: return read_int64(field, o, text, why);
+    case CONFIG_TYPE_REAL: return read_real(field, o, text, why);
+    case CONFIG_TYPE_PATH: return read_path(field, o, text, why);
+    case CONFIG_TYPE_WORD: return read_word(field, o, text, why);
+    case CONFIG_TYPE_INTS:
+    case CONFIG_TYPE_WORDS: return read_list(field, o, text, why);
+    }
+    return false;
+}
+
+void value_write(const void *field, const config_option *o, char *out)
+{
+    switch (o->type) {
+    case CONFIG_TYPE_BOOL: (void)snprintf(out, VALUE_TEXT, "%s", *(const bool *)field ? "true" : "false"); return;
+    case CONFIG_TYPE_INT: (void)snprintf(out, VALUE_TEXT, "%d", *(const int *)field); return;
+    case CONFIG_TYPE_INT64: (void)snprintf(out, VALUE_TEXT, "%lld", (long long)*(const int64_t *)field); return;
+    case CONFIG_TYPE_REAL: write_real(*(const double *)field, out); return;
+    case CONFIG_TYPE_PATH:
+    case CONFIG_TYPE_WORD: (void)snprintf(out, VALUE_TEXT, "%s", (const char *)field); return;
+    case CONFIG_TYPE_INTS:
+    case CONFIG_TYPE_WORDS: write_list(field, o, out); return;
+    }
+}

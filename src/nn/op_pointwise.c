@@ -1,0 +1,77 @@
+/* op_pointwise.c - one value in, one value out: ReLU, affine, dropout, copy. */
+#include "nn/nn.h"
+#include "ir/operands.h"
+
+static tensor *pointwise(plan *p, op_kind op, tensor *x, const step_attr *a)
+{
+    if (!x || !plan_ok(p)) return NULL;
+    tensor *y = plan_like(p, x, op_name[op]);
+    plan_push(p, "%s", op_name[op]);
+    step *s = plan_emit(p, op);
+    plan_pop(p);
+    s->in[POINT_X] = x;
+    s->out[POINT_Y] = y;
+    if (a) s->a = *a;
+    return y;
+}
+
+tensor *nn_relu(plan *p, tensor *x) { return pointwise(p, OP_relu, x, NULL); }
+
+void relu_vjp(plan *p, step *f)
+{
+    step *s = plan_emit(p, OP_relu_bwd);
+    s->in[RELU_BWD_DY] = f->out[POINT_Y]->grad, s->in[RELU_BWD_Y] = f->out[POINT_Y];
+    plan_grad_out(p, s, RELU_BWD_DX, f->in[POINT_X]);
+}
+
+tensor *nn_affine(plan *p, tensor *x, float scale, float shift)
+{
+    return pointwise(p, OP_affine, x, &(step_attr){.affine = {scale, shift}});
+}
+
+void affine_vjp(plan *p, step *f)
+{
+    step *s = plan_emit(p, OP_affine);
+    s->a.affine.scale = f->a.affine.scale;
+    s->in[POINT_X] = f->out[POINT_Y]->grad;
+    plan_grad_out(p, s, POINT_Y, f->in[POINT_X]);
+}
+
+tensor *nn_dropout(plan *p, tensor *x, tensor *state, float rate, uint32_t layer)
+{
+    if (!x || !state || !plan_ok(p)) return NULL;
+    if (!(rate >= 0 && rate < 1)) return plan_fail(p, DDPM_EINVAL, "dropout %g is not in [0, 1)", (double)rate);
+    const int n_step = p->n_step;
+    tensor *y = pointwise(p, OP_dropout, x, &(step_attr){.dropout = {rate, layer}});
+    if (p->n_step > n_step) p->steps[n_step]->in[POINT_STATE] = state;
+    return y;
+}
+
+/* Dropout multiplies by a mask that is drawn again: it is its own backward pass. */
+void dropout_vjp(plan *p, step *f)
+{
+    step *s = plan_emit(p, OP_dropout);
+    s->a = f->a;
+    s->in[POINT_X] = f->out[POINT_Y]->grad, s->in[POINT_STATE] = f->in[POINT_STATE];
+    plan_grad_out(p, s, POINT_Y, f->in[POINT_X]);
+}
+
+tensor *nn_cast(plan *p, tensor *x, dtype to)
+{
+    if (!x || !plan_ok(p) || x->dtype == to) return x;
+    tensor *y = pointwise(p, OP_copy, x, NULL);
+    if (y) y->dtype = to;
+    return y;
+}
+
+void copy_vjp(plan *p, step *f)
+{
+    tensor *x = f->in[POINT_X], *dy = f->out[POINT_Y]->grad;
+    if (x->dtype == f->out[POINT_Y]->dtype) {
+        plan_grad_pass(p, x, dy);
+        return;
+    }
+    step *s = plan_emit(p, OP_copy);
+    s->in[POINT_X] = dy;
+    plan_grad_out(p, s, POINT_Y, x);
+}

@@ -1,0 +1,347 @@
+/* scripted_engines.h - a device whose clock advances by what a script says that a plan takes, whose memory
+ * can be short and which can fail any call; and a library whose plans follow such scripts.  For one
+ * program alone: it defines the runtime's functions. */
+#ifndef DDPM_SCRIPTED_ENGINES_H
+#define DDPM_SCRIPTED_ENGINES_H
+#include "backend/cuda/tune/cuda_tune.h"
+#include "base/mem.h"
+#include "support/ok.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the device ---- */
+
+enum { ADDRESSES = 4096 };
+
+static struct {
+    double us;              /* its clock */
+    int calls, fail_at;     /* of the runtime; the one that fails, or 0 */
+    ddpm_status fail_with;  /* its status */
+    size_t memory, largest; /* bytes there are; of the largest allocation that was given out */
+    int live;               /* allocations, events and graphs that somebody holds */
+    bool recording;         /* a graph */
+    double recorded;        /* what it will take */
+    bool pending;           /* an error of a launch that nobody asked for yet */
+} device;
+
+struct rt_graph {
+    double us;
+};
+
+static ddpm_status call(const char *name, err *e)
+{
+    if (++device.calls == device.fail_at) return err_set(e, device.fail_with, "%s: scripted", name);
+    return DDPM_OK;
+}
+
+ddpm_status rt_alloc(size_t bytes, void **out, err *e)
+{
+    *out = NULL;
+    TRY(call("rt_alloc", e));
+    if (bytes > device.memory) return err_set(e, DDPM_ENOMEM, "rt_alloc: %zu of %zu", bytes, device.memory);
+    if (bytes > device.largest) device.largest = bytes;
+    if (posix_memalign(out, 256, bytes)) return err_set(e, DDPM_ENOMEM, "no memory for the test");
+    device.live++;
+    return DDPM_OK;
+}
+
+void rt_free(void *memory)
+{
+    if (memory) device.live--;
+    mem_free(memory);
+}
+
+ddpm_status rt_event_create(bool timed, void **out, err *e)
+{
+    *out = NULL;
+    cr_expect(timed);
+    TRY(call("rt_event_create", e));
+    TRY(mem_array(out, 1, sizeof(double), "event", e));
+    device.live++;
+    return DDPM_OK;
+}
+
+void rt_event_destroy(void *event) { rt_free(event); }
+
+ddpm_status rt_event_record(void *event, void *stream, err *e)
+{
+    (void)stream;
+    TRY(call("rt_event_record", e));
+    *(double *)event = device.us;
+    return DDPM_OK;
+}
+
+ddpm_status rt_event_ms(void *from, void *to, float *ms, err *e)
+{
+    TRY(call("rt_event_ms", e));
+    *ms = (float)((*(double *)to - *(double *)from) / 1000.0);
+    return DDPM_OK;
+}
+
+ddpm_status rt_upload(void *to, const void *from_host, size_t bytes, void *stream, err *e)
+{
+    (void)stream;
+    TRY(call("rt_upload", e));
+    memcpy(to, from_host, bytes);
+    return DDPM_OK;
+}
+
+ddpm_status rt_copy(void *to, const void *from, size_t bytes, void *stream, err *e)
+{
+    (void)stream;
+    TRY(call("rt_copy", e));
+    memcpy(to, from, bytes);
+    return DDPM_OK;
+}
+
+ddpm_status rt_sync(void *stream, err *e)
+{
+    (void)stream;
+    return call("rt_sync", e);
+}
+
+ddpm_status rt_launched(ddpm_status launch, err *e)
+{
+    device.pending = false;
+    TRY(call("rt_launched", e));
+    return launch;
+}
+
+ddpm_status rt_graph_begin(void *stream, err *e)
+{
+    (void)stream;
+    cr_assert_not(device.recording, "recorded already");
+    TRY(call("rt_graph_begin", e));
+    device.recording = true;
+    device.recorded = 0.0;
+    return DDPM_OK;
+}
+
+ddpm_status rt_graph_end(void *stream, rt_graph **out, err *e)
+{
+    (void)stream;
+    cr_assert(device.recording, "nothing is recorded");
+    device.recording = false;
+    if (!out) return DDPM_OK;
+    *out = NULL;
+    TRY(call("rt_graph_end", e));
+    TRY(mem_array(out, 1, sizeof **out, "graph", e));
+    (*out)->us = device.recorded;
+    device.live++;
+    return DDPM_OK;
+}
+
+ddpm_status rt_graph_launch(rt_graph *graph, void *stream, err *e)
+{
+    (void)stream;
+    cr_assert_not(device.recording);
+    TRY(call("rt_graph_launch", e));
+    device.us += graph->us;
+    return DDPM_OK;
+}
+
+void rt_graph_destroy(rt_graph *graph) { rt_free(graph); }
+
+/* ---- a library with scripted plans ---- */
+
+enum { MANY = 8, X = 0, Y = 3, LARGE = 5 }; /* plans at most; operands */
+
+typedef struct script {
+    const char *name;
+    double us, host_us; /* of the device; more when it is launched by itself */
+    double first_us;    /* more at the first run */
+    double early_us;    /* more until it ran a dozen times */
+    int odd_run;        /* this run, counted from 1, takes a second; 0: none */
+    size_t workspace;
+    enum { WORKS, FAILS, FAILS_RECORDED } how;
+} script;
+
+typedef struct library {
+    script plan[MANY];
+    size_t bytes[PRIMITIVE_OPERANDS];
+    ddpm_status status; /* of making the primitive */
+    bool none;          /* it has no plan */
+    int made, live;     /* primitives */
+    int runs[MANY];     /* by plan as it stands in `plan` */
+    primitive_search asked;
+    char wanted[PRIMITIVE_NAME];
+    const void *address[ADDRESSES]; /* of operand X in every run */
+    int n_run;
+} library;
+
+typedef struct fake {
+    primitive base;
+    library *of;
+    int plan[MANY], n; /* those it found */
+} fake;
+
+static int fake_count(const primitive *p) { return ((const fake *)p)->n; }
+static const script *plan_of(const primitive *p, int i)
+{
+    const fake *f = (const fake *)p;
+    cr_assert(i >= 0 && i < f->n, "plan %d of %d", i, f->n);
+    return &f->of->plan[f->plan[i]];
+}
+static void fake_name(const primitive *p, int i, char text[PRIMITIVE_NAME])
+{
+    (void)snprintf(text, PRIMITIVE_NAME, "%s", plan_of(p, i)->name);
+}
+static size_t fake_workspace(const primitive *p, int i) { return plan_of(p, i)->workspace; }
+
+static ddpm_status fake_keep(primitive *p, int i, err *e)
+{
+    fake *f = (fake *)p;
+    (void)e;
+    (void)plan_of(p, i);
+    f->plan[0] = f->plan[i];
+    f->n = 1;
+    return DDPM_OK;
+}
+
+static void check_operand(const char *at, size_t bytes, bool first)
+{
+    cr_assert_eq((uintptr_t)at % 256, 0);
+    if (first)
+        for (size_t i = 0; i < bytes / 4; i++) {
+            uint32_t bits;
+            float whole, half;
+            memcpy(&bits, at + 4 * i, 4);
+            memcpy(&whole, &bits, 4);
+            bits <<= 16; /* the lower half as a bf16 */
+            memcpy(&half, &bits, 4);
+            cr_assert(fabsf(whole) >= 0x1p-8f && fabsf(whole) < 1.0f, "%g", (double)whole);
+            cr_assert(fabsf(half) >= 0x1p-8f && fabsf(half) < 1.0f, "%g", (double)half);
+        }
+    memset((char *)(uintptr_t)at, 1, bytes); /* the sanitizer knows where memory ends */
+}
+
+static ddpm_status fake_run(primitive *p, int i, void *const operands[PRIMITIVE_OPERANDS], void *workspace,
+                            void *stream, err *e)
+{
+    fake *f = (fake *)p;
+    const script *s = plan_of(p, i);
+    library *l = f->of;
+    const int run = ++l->runs[f->plan[i]];
+    (void)stream;
+    bool first = true;
+    for (int k = 0; k < l->n_run; k++) first = first && l->address[k] != operands[X];
+    if (l->n_run < ADDRESSES) l->address[l->n_run++] = operands[X];
+    for (int k = 0; k < PRIMITIVE_OPERANDS; k++) {
+        cr_assert_eq(operands[k] != NULL, l->bytes[k] > 0, "operand %d", k);
+        if (operands[k]) check_operand(operands[k], l->bytes[k], first);
+    }
+    if (s->workspace) memset(workspace, 1, s->workspace);
+    cr_assert_not(device.pending, "an error of another plan is met");
+    if (s->how == FAILS || (s->how == FAILS_RECORDED && device.recording)) {
+        device.pending = true;
+        return err_set(e, DDPM_EBACKEND, "%s cannot", s->name);
+    }
+    const double us =
+        s->us + (run == 1 ? s->first_us : 0.0) + (run <= 12 ? s->early_us : 0.0) + (run == s->odd_run ? 1e6 : 0.0);
+    if (device.recording)
+        device.recorded += us;
+    else
+        device.us += us + s->host_us;
+    return DDPM_OK;
+}
+
+static void fake_destroy(primitive *p)
+{
+    ((fake *)p)->of->live--;
+    mem_free(p);
+}
+
+static const primitive_table fake_table = {fake_count, fake_name, fake_workspace, fake_keep, fake_run, fake_destroy};
+
+static ddpm_status make(void *context, const void *q, const primitive_search *how, primitive **out, err *e)
+{
+    library *l = context;
+    fake *f = NULL;
+    cr_assert_eq(q, context);
+    *out = NULL;
+    l->made++;
+    l->asked = *how;
+    (void)snprintf(l->wanted, sizeof l->wanted, "%s", how->wanted ? how->wanted : "");
+    if (l->status != DDPM_OK) return err_set(e, l->status, "nothing does it");
+    if (l->none) return DDPM_OK;
+    TRY(mem_array(&f, 1, sizeof *f, "primitive", e));
+    f->base.fn = &fake_table;
+    f->of = l;
+    memcpy(f->base.bytes, l->bytes, sizeof l->bytes);
+    for (int all = 0; all < 2 && f->n == 0; all++) /* the wanted one; all where it is not found */
+        for (int i = 0; i < MANY; i++)
+            if (l->plan[i].name && (all || (how->wanted && !strcmp(l->plan[i].name, how->wanted)))) f->plan[f->n++] = i;
+    l->live++;
+    *out = &f->base;
+    return DDPM_OK;
+}
+
+/* ---- what the tests share ---- */
+
+enum { L2 = 1 << 16 };
+
+static const choices_spec usual = {.machine = "a device", .l2 = L2, .deterministic = true, .workspace_cap = 1 << 20};
+
+static inline void set_up(void)
+{
+    memset(&device, 0, sizeof device);
+    device.memory = SIZE_MAX;
+    device.fail_with = DDPM_EBACKEND;
+}
+
+static inline void nothing_left(void) { cr_expect_eq(device.live, 0, "%d things of the device are held", device.live); }
+
+static inline library three(double a, double b, double c)
+{
+    return (library){.plan = {{.name = "a", .us = a}, {.name = "b", .us = b}, {.name = "c", .us = c}},
+                     .bytes = {[X] = 1000, [Y] = 600}};
+}
+
+static inline choices *begin(const choices_spec *spec)
+{
+    err why = {0};
+    choices *c = NULL;
+    OK(choices_create(spec, &c, &why));
+    return c;
+}
+
+static inline choices *begin_with(const char *file, const char *machine)
+{
+    choices_spec spec = usual;
+    spec.file = file;
+    spec.machine = machine;
+    return begin(&spec);
+}
+
+static inline primitive *get(choices *c, const char *problem, library *l)
+{
+    err why = {0};
+    primitive *p = NULL;
+    OK(choices_get(c, problem, make, l, l, &p, &why));
+    return p;
+}
+
+/* The plan kept for the problem, asked for with the choices of this spec. */
+static inline const char *kept_with(const choices_spec *spec, library *l)
+{
+    static char name[PRIMITIVE_NAME];
+    choices *c = begin(spec);
+    primitive *p = get(c, "p", l);
+    cr_assert_eq(p->fn->count(p), 1, "the others are not dropped");
+    p->fn->name(p, 0, name);
+    choices_destroy(c);
+    cr_expect_eq(l->live, 0);
+    return name;
+}
+
+static inline int all_runs(const library *l)
+{
+    int n = 0;
+    for (int i = 0; i < MANY; i++) n += l->runs[i];
+    return n;
+}
+
+#endif

@@ -1,0 +1,225 @@
+/* Whole runs on the emulated device: steps are given ahead and their results read later, the data set
+ * lies on the device, and a run that does not fit says which batch does. */
+#include "backend/cuda/cuda_backend.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "emu/emu_control.h"
+#include "support/ok.h"
+#include "time_mlp.h"
+#include "train/training_run.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+static err why;
+static char root[] = "/tmp/ddpm-emu-run-XXXXXX";
+
+static void make_root(void) { cr_assert_not_null(mkdtemp(root)); }
+static void remove_root(void)
+{
+    emu_reset();
+    OK(dir_remove(root, &why));
+}
+
+TestSuite(emu_run, .init = make_root, .fini = remove_root, .timeout = 1800);
+
+static void set(ddpm_config *c, const char *setting) { OK(config_assign(c, NULL, setting, &why)); }
+
+static void tiny(ddpm_config *c, const char *name)
+{
+    static const char *const settings[] = {"device=cuda",
+                                           "data.kind=digits",
+                                           "data.resolution=8",
+                                           "data.channels=1",
+                                           "data.count=7",
+                                           "data.flip=true",
+                                           "model.block_out_channels=4,8",
+                                           "model.down_block_types=DownBlock2D,AttnDownBlock2D",
+                                           "model.up_block_types=AttnUpBlock2D,UpBlock2D",
+                                           "model.layers_per_block=1",
+                                           "model.norm_num_groups=2",
+                                           "train.batch=2",
+                                           "train.lr=2e-3",
+                                           "train.lr_warmup_steps=3",
+                                           "train.steps=5",
+                                           "ema.decay=0.9",
+                                           "ckpt.every=0",
+                                           "log.every=1"};
+    char out[PATH_CAP];
+    config_defaults(c);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) set(c, settings[i]);
+    OK(path_join(out, root, name, &why));
+    (void)snprintf(c->out, sizeof c->out, "%s", out);
+}
+
+typedef struct watcher {
+    uint64_t stop_at, now;
+    int steps; /* told of */
+    float loss[16];
+    char notes[8192];
+} watcher;
+
+static void collect(void *context, const char *text)
+{
+    watcher *w = context;
+    const size_t used = strlen(w->notes);
+    (void)snprintf(w->notes + used, sizeof w->notes - used, "%s\n", text);
+}
+
+static void told(void *context, const run_status *status)
+{
+    watcher *w = context;
+    w->now = status->state->step;
+    if (w->steps < 16) w->loss[w->steps++] = status->state->loss;
+}
+
+static run_wish stop_there(void *context)
+{
+    const watcher *w = context;
+    return w->stop_at && w->now >= w->stop_at ? RUN_STOP : RUN_ON;
+}
+
+static ddpm_status train(const ddpm_config *c, watcher *w)
+{
+    backend *be;
+    backend_spec spec;
+    plan_files files;
+    const run_hooks hooks = {.context = w, .note = collect, .step = told, .wish = stop_there};
+    OK(recipe_backend(c, c->out, &files, &spec, &why));
+    OK(backend_create(&spec, &be, &why));
+    why.text[0] = '\0';
+    const ddpm_status st = run_train(be, c, &hooks, &why);
+    backend_destroy(be);
+    cr_expect_eq(emu_live_total(), 0);
+    return st;
+}
+
+static void expect_same_weights(const ddpm_config *a, const ddpm_config *b)
+{
+    char path[PATH_CAP], *x, *y;
+    size_t n, m;
+    (void)snprintf(path, sizeof path, "%.3000s/ckpt/step_00000005/training/weights.safetensors", a->out);
+    OK(file_read(path, 1 << 24, &x, &n, &why));
+    (void)snprintf(path, sizeof path, "%.3000s/ckpt/step_00000005/training/weights.safetensors", b->out);
+    OK(file_read(path, 1 << 24, &y, &m, &why));
+    cr_expect(n == m && !memcmp(x, y, n), "%s and %s end differently", a->out, b->out);
+    mem_free(x);
+    mem_free(y);
+}
+
+static ddpm_config whole, other;
+
+Test(emu_run, every_word_of_without_leaves_its_optimization_out)
+{
+    static const char *const words[] = {"graph",  "side", "upconv",    "sdpa",    "epilogue",
+                                        "tuning", "loop", "bias_sums", "time_mlp"};
+    for (int i = 0; i < 9; i++) {
+        char setting[64];
+        plan_files files;
+        backend_spec spec;
+        backend *be;
+        tiny(&whole, words[i]);
+        (void)snprintf(setting, sizeof setting, "cuda.without=[side, %s]", words[i]);
+        set(&whole, setting);
+        OK(recipe_backend(&whole, whole.out, &files, &spec, &why));
+        cr_expect_eq(spec.debug, CUDA_NO_SIDE | 1u << i, "%s is %#x", setting, spec.debug);
+        OK(backend_create(&spec, &be, &why));
+        cr_expect_eq(be->bias_sums, !(spec.debug & CUDA_NO_BIAS_SUMS));
+        cr_expect_eq(be->time_mlp, spec.debug & CUDA_NO_TIME_MLP ? 0 : TIME_MLP_WIDEST);
+        backend_destroy(be);
+    }
+}
+
+Test(emu_run, what_is_looked_at_later_is_the_same)
+{
+    static watcher each, late;
+    tiny(&whole, "each");
+    tiny(&other, "late");
+    set(&other, "log.every=100");
+    OK(train(&whole, &each));
+    OK(train(&other, &late));
+    cr_expect(strstr(each.notes, "with the whole data set"), "%s", each.notes);
+    cr_expect_eq(each.steps, 5);
+    cr_expect_eq(late.steps, 5);
+    cr_expect_arr_eq(each.loss, late.loss, sizeof each.loss);
+    expect_same_weights(&whole, &other);
+}
+
+Test(emu_run, images_from_the_host_are_the_same)
+{
+    static watcher w;
+    tiny(&whole, "resident");
+    tiny(&other, "loaded");
+    set(&other, "data.resident=false");
+    OK(train(&whole, &w));
+    w = (watcher){0};
+    OK(train(&other, &w));
+    cr_expect_not(strstr(w.notes, "with the whole data set"), "%s", w.notes);
+    expect_same_weights(&whole, &other);
+}
+
+Test(emu_run, resumed_equals_uninterrupted_to_the_bit)
+{
+    static watcher w;
+    tiny(&whole, "whole");
+    tiny(&other, "parts");
+    set(&other, "resume=auto");
+    OK(train(&whole, &w));
+    w = (watcher){.stop_at = 2};
+    cr_assert_eq(train(&other, &w), DDPM_ESAVED, "%s", why.text);
+    w = (watcher){0};
+    OK(train(&other, &w));
+    expect_same_weights(&whole, &other);
+}
+
+Test(emu_run, the_suggested_batch_fits)
+{
+    static watcher w;
+    char setting[64];
+    tiny(&whole, "large");
+    set(&whole, "train.batch=200");
+    set(&whole, "train.steps=1");
+    emu_get_device()->total = (size_t)3 << 20;
+    cr_assert_eq(train(&whole, &w), DDPM_ENOMEM, "%s", why.text);
+    const char *fits = strstr(why.text, "train.batch=");
+    cr_assert_not_null(fits, "%s", why.text);
+    const int batch = atoi(fits + strlen("train.batch="));
+    cr_assert(batch > 1 && batch < 200, "%s", why.text);
+    (void)snprintf(setting, sizeof setting, "train.batch=%d", batch);
+    set(&whole, setting);
+    OK(train(&whole, &w));
+}
+
+Test(emu_run, the_suggested_checkpointing_fits)
+{
+    static watcher w, lean;
+    tiny(&whole, "checkpointing");
+    set(&whole, "train.batch=40");
+    set(&whole, "train.steps=1");
+    OK(train(&whole, &w));
+    const char *all = strstr(w.notes, " inputs");
+    cr_assert_not_null(all, "%s", w.notes);
+    all = strstr(all, "; ");
+    const double mib = all ? atof(all + 2) : 0;
+    cr_assert(mib > 1, "%s", w.notes);
+    emu_get_device()->total = (size_t)((mib - 0.12) * (1 << 20));
+    tiny(&other, "lean");
+    set(&other, "train.batch=40");
+    set(&other, "train.steps=1");
+    cr_assert_eq(train(&other, &lean), DDPM_ENOMEM, "%s", why.text);
+    cr_assert_not_null(strstr(why.text, "train.gradient_checkpointing=true"), "%s", why.text);
+    set(&other, "train.gradient_checkpointing=true");
+    OK(train(&other, &lean));
+    cr_expect(lean.steps == 1 && lean.loss[0] == w.loss[0], "loss %.9g and %.9g", (double)lean.loss[0],
+              (double)w.loss[0]);
+}
+
+Test(emu_run, no_batch_fits)
+{
+    static watcher w;
+    tiny(&whole, "none");
+    emu_get_device()->total = (size_t)100 << 10;
+    cr_assert_eq(train(&whole, &w), DDPM_ENOMEM, "%s", why.text);
+    cr_expect(strstr(why.text, "no batch fits"), "%s", why.text);
+}

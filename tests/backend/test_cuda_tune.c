@@ -1,0 +1,243 @@
+/* The choice of plans by timing. */
+#include "base/file.h"
+#include "scripted_engines.h"
+#include "support/io_support.h"
+
+TestSuite(cuda_choice, .init = set_up, .fini = nothing_left);
+
+/* ---- timing ---- */
+
+Test(cuda_choice, keeps_the_fastest_plan)
+{
+    library first = three(10, 20, 30), middle = three(20, 10, 30), last = three(30, 20, 10);
+    cr_expect_str_eq(kept_with(&usual, &first), "a");
+    cr_expect_str_eq(kept_with(&usual, &middle), "b");
+    cr_expect_str_eq(kept_with(&usual, &last), "c");
+}
+
+Test(cuda_choice, tells_close_plans_apart)
+{
+    library l = three(10.3, 10.2, 10.1);
+    cr_expect_str_eq(kept_with(&usual, &l), "c");
+}
+
+Test(cuda_choice, counts_the_host_only_where_plans_are_launched_by_themselves)
+{
+    choices_spec eager = usual;
+    library l = three(10, 12, 40);
+    l.plan[0].host_us = 30;
+    cr_expect_str_eq(kept_with(&usual, &l), "a");
+    eager.eager = true;
+    cr_expect_str_eq(kept_with(&eager, &l), "b");
+}
+
+Test(cuda_choice, does_not_count_the_first_run)
+{
+    library l = three(20, 10, 30);
+    l.plan[1].first_us = 5000;
+    cr_expect_str_eq(kept_with(&usual, &l), "b");
+}
+
+Test(cuda_choice, looks_twice_at_plans_that_are_close)
+{
+    library l = three(11, 10, 12);
+    l.plan[1].early_us = 2.5;
+    cr_expect_str_eq(kept_with(&usual, &l), "b");
+    l = three(11, 10, 11.5); /* too far behind */
+    l.plan[1].early_us = 5;
+    cr_expect_str_eq(kept_with(&usual, &l), "a");
+}
+
+/* Medians: whichever one run is disturbed. */
+Test(cuda_choice, is_not_misled_by_one_disturbed_run)
+{
+    choices_spec eager = usual;
+    eager.eager = true;
+    for (int odd = 3; odd < 60; odd++) {
+        library l = three(12, 10, 30);
+        l.plan[1].odd_run = odd;
+        cr_assert_str_eq(kept_with(&eager, &l), "b", "run %d", odd);
+    }
+}
+
+Test(cuda_choice, spends_little_on_hopeless_plans)
+{
+    library l = three(100, 1000, 90);
+    cr_expect_str_eq(kept_with(&usual, &l), "c");
+    cr_expect_eq(l.runs[1], 2);
+    cr_expect_gt(l.runs[2], 5);
+}
+
+Test(cuda_choice, reports_microseconds_of_one_run)
+{
+    library l = three(50, 12.5, 70);
+    char *text = NULL;
+    size_t size = 0;
+    choices *c = begin(&usual);
+    get(c, "conv:1", &l);
+    FILE *to = open_memstream(&text, &size);
+    choices_dump(c, to);
+    (void)fclose(to);
+    cr_expect_str_eq(text, "conv:1\tb\t12.50\t3\n");
+    free(text);
+    choices_destroy(c);
+}
+
+Test(cuda_choice, rotates_operands_over_more_than_the_cache)
+{
+    const size_t set = 1024 + 768; /* 1000 and 600 in multiples of 256 */
+    choices_spec spec = usual;
+    library l = three(10, 20, 30);
+    spec.l2 = 10000;
+    (void)kept_with(&spec, &l);
+    const int sets = (int)(device.largest / set);
+    cr_expect_eq(sets, 12); /* 21504 bytes */
+    cr_assert_gt(l.n_run, 2 * sets);
+    for (int i = 0; i < l.n_run; i++)
+        for (int k = i + 1; k < l.n_run && k < i + sets; k++) cr_assert_neq(l.address[i], l.address[k]);
+}
+
+Test(cuda_choice, large_operands_come_in_three_sets)
+{
+    library l = three(10, 20, 30);
+    l.bytes[LARGE] = 10 * L2;
+    (void)kept_with(&usual, &l);
+    cr_expect_eq(device.largest, 3 * (size_t)(10 * L2 + 1024 + 768));
+}
+
+Test(cuda_choice, takes_fewer_sets_where_memory_is_short)
+{
+    library l = three(20, 10, 30);
+    device.memory = 1024 + 768;
+    cr_expect_str_eq(kept_with(&usual, &l), "b");
+    cr_expect_eq(device.largest, 1024 + 768);
+}
+
+Test(cuda_choice, leaves_out_plans_whose_workspace_is_too_large)
+{
+    library l = three(30, 20, 10);
+    l.plan[0].workspace = 1000;
+    l.plan[1].workspace = usual.workspace_cap;
+    l.plan[2].workspace = usual.workspace_cap + 1;
+    cr_expect_str_eq(kept_with(&usual, &l), "b");
+    cr_expect_eq(l.runs[2], 0);
+    library again = l;
+    memset(again.runs, 0, sizeof again.runs);
+    device.memory = 1 << 18; /* the cap's worth cannot be had */
+    cr_expect_str_eq(kept_with(&usual, &again), "a");
+    cr_expect_eq(again.runs[1], 0);
+}
+
+Test(cuda_choice, names_the_workspace_of_the_kept_plan)
+{
+    library l = three(20, 10, 30);
+    l.plan[1].workspace = 4321;
+    choices *c = begin(&usual);
+    cr_expect_eq(choices_workspace(get(c, "p", &l)), 4321);
+    choices_destroy(c);
+}
+
+Test(cuda_choice, drops_plans_that_fail)
+{
+    for (int how = FAILS; how <= FAILS_RECORDED; how++) {
+        library l = three(10, 20, 30);
+        l.plan[0].how = how;
+        cr_expect_str_eq(kept_with(&usual, &l), "b");
+        cr_expect_not(device.recording);
+    }
+}
+
+Test(cuda_choice, fails_where_all_plans_do)
+{
+    library l = three(10, 20, 30);
+    err why = {0};
+    primitive *p = NULL;
+    for (int i = 0; i < 3; i++) l.plan[i].how = FAILS;
+    choices *c = begin(&usual);
+    for (int again = 0; again < 2; again++) { /* a failure is not remembered */
+        cr_assert_eq(choices_get(c, "conv:forward", make, &l, &l, &p, &why), DDPM_EBACKEND);
+        cr_expect_null(p);
+        cr_expect_str_eq(why.text, "conv:forward: none of 3 plans can run: c cannot");
+        cr_expect_eq(l.live, 0);
+        cr_expect_eq(l.made, again + 1);
+    }
+    choices_destroy(c);
+}
+
+/* ---- the table ---- */
+
+Test(cuda_choice, makes_every_problem_once_with_the_search_it_was_given)
+{
+    library one = three(10, 20, 30), two = three(30, 20, 10);
+    choices *c = begin(&usual);
+    primitive *p = get(c, "one", &one);
+    cr_expect_neq(get(c, "two", &two), p);
+    cr_expect_eq(get(c, "one", &one), p);
+    cr_expect_eq(one.made, 1);
+    cr_expect(one.asked.deterministic);
+    cr_expect_eq(one.asked.workspace_cap, usual.workspace_cap);
+    cr_expect_null(one.asked.wanted);
+    choices_destroy(c);
+    choices_spec loose = usual;
+    loose.deterministic = false;
+    (void)kept_with(&loose, &one);
+    cr_expect_not(one.asked.deterministic);
+    choices_destroy(NULL);
+}
+
+Test(cuda_choice, remembers_that_there_is_none)
+{
+    library l = {.none = true};
+    choices *c = begin(&usual);
+    cr_expect_null(get(c, "sdpa", &l));
+    cr_expect_null(get(c, "sdpa", &l));
+    cr_expect_eq(l.made, 1);
+    choices_destroy(c);
+}
+
+Test(cuda_choice, hands_on_why_none_can_be_made)
+{
+    library l = {.status = DDPM_EBACKEND};
+    err why = {0};
+    primitive *p;
+    choices *c = begin(&usual);
+    cr_expect_eq(choices_get(c, "gemm:7", make, &l, &l, &p, &why), DDPM_EBACKEND);
+    cr_expect_str_eq(why.text, "gemm:7: nothing does it");
+    choices_destroy(c);
+}
+
+Test(cuda_choice, fails_cleanly_at_every_call_of_the_runtime)
+{
+    char dir[PATH_CAP];
+    scratch_make(dir);
+    for (int kind = 0; kind < 4; kind++) {
+        int n = 1, failures = 0;
+        for (bool reached = true; reached; n++) {
+            set_up();
+            device.fail_at = n;
+            device.fail_with = kind % 2 ? DDPM_ENOMEM : DDPM_EBACKEND;
+            library l = three(12, 11, 10);
+            l.plan[0].workspace = 3000;
+            choices_spec spec = usual;
+            spec.eager = kind >= 2;
+            spec.file = in_dir(dir, "plans");
+            choices *c = begin(&spec);
+            err why = {0};
+            primitive *p = NULL;
+            const ddpm_status st = choices_get(c, "p", make, &l, &l, &p, &why);
+            cr_assert_eq(p != NULL, st == DDPM_OK);
+            cr_assert_eq(why.text[0] != '\0', st != DDPM_OK);
+            cr_assert_eq(l.live, st == DDPM_OK ? 1 : 0);
+            cr_assert_not(device.recording);
+            failures += st != DDPM_OK;
+            choices_destroy(c);
+            cr_assert_eq(device.live, 0, "call %d leaks", n);
+            cr_assert_eq(l.live, 0);
+            reached = device.calls >= n;
+            OK(dir_remove(in_dir(dir, "plans"), &why));
+        }
+        cr_expect_gt(n, 30, "only %d calls", n);
+        cr_expect_geq(failures, 1);
+    }
+    scratch_remove(dir);
+}

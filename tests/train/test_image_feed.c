@@ -1,0 +1,158 @@
+/* The images' way to the training steps, where some of them cannot be read. */
+#include "train/image_feed.h"
+#include "base/mem.h"
+#include "data/data_files.h"
+#include "data/image.h"
+#include "support/device.h"
+#include "support/ok.h"
+
+static err why;
+
+/* A training of a small network on a folder of images. */
+typedef struct rig {
+    char dir[PATH_CAP];
+    ddpm_config config;
+    backend *be;
+    dataset *data;
+    model *m;
+    trainer *t;
+    feed *f;
+} rig;
+
+static void picture(const rig *r, const char *name, int value)
+{
+    char path[PATH_CAP];
+    image img;
+    OK(image_create(&img, 8, 8, 1, "picture", &why));
+    for (int i = 0; i < 64; i++) img.pixel[i] = (uint8_t)(i * value);
+    OK(path_join(path, r->dir, name, &why));
+    OK(image_write_png(path, &img, &why));
+    image_free(&img);
+}
+
+static void loses(const rig *r, const char *name)
+{
+    char path[PATH_CAP];
+    OK(path_join(path, r->dir, name, &why));
+    cr_assert_eq(remove(path), 0);
+}
+
+static void configure(rig *r, const char *setting) { OK(config_assign(&r->config, NULL, setting, &why)); }
+
+/* 4 pictures and a damaged one. */
+static void make(rig *r)
+{
+    static const char *const settings[] = {"data.kind=folder",
+                                           "data.shuffle=false",
+                                           "model.block_out_channels=8,8",
+                                           "model.down_block_types=DownBlock2D,DownBlock2D",
+                                           "model.up_block_types=UpBlock2D,UpBlock2D",
+                                           "model.layers_per_block=1",
+                                           "model.norm_num_groups=4",
+                                           "train.batch=2",
+                                           "train.lr_warmup_steps=0",
+                                           "ema.decay=0"};
+    config_defaults(&r->config);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) configure(r, settings[i]);
+    (void)snprintf(r->config.data.path, sizeof r->config.data.path, "%s", new_folder(r->dir));
+    for (int i = 0; i < 4; i++) picture(r, (const char[]){'a' + (char)i, '.', 'p', 'n', 'g', 0}, i + 1);
+    copy_file(FIXTURE("bad_truncated.png"), r->dir, "bad.png");
+    r->be = test_backend(1);
+}
+
+static void open_data(rig *r)
+{
+    const dataset_spec spec = recipe_dataset(&r->config);
+    OK(dataset_open(&spec, &r->data, &why));
+}
+
+static void start(rig *r)
+{
+    const image_shape shape = {dataset_h(r->data), dataset_w(r->data), dataset_c(r->data)};
+    const trainer_spec spec = recipe_trainer(&r->config, shape, 10);
+    char file[PATH_CAP];
+    OK(recipe_model(&r->config, r->be, shape, &r->m, NULL, &why));
+    OK(trainer_create(r->m, &spec, &r->t, &why));
+    OK(trainer_allocate(r->t, &why));
+    OK(recipe_weights(&r->config, r->m, file, NULL, &why));
+    OK(feed_create(&(feed_spec){.config = &r->config, .data = r->data, .trainer = r->t}, &r->f, &why));
+}
+
+static void stop(rig *r)
+{
+    feed_destroy(r->f);
+    trainer_destroy(r->t);
+    model_destroy(r->m);
+    dataset_close(r->data);
+}
+
+static void drop(rig *r)
+{
+    backend_destroy(r->be);
+    drop_folder(r->dir);
+}
+
+static rig r;
+
+/* faults A7, F5: one file of five is damaged; whether the pixels are kept or not, the weights become the same. */
+Test(feed, a_bad_file_means_the_same_with_and_without_a_cache)
+{
+    static const char *const caches[] = {"data.cache_mb=2048", "data.cache_mb=0"};
+    float *weights[2];
+    size_t n = 0;
+    make(&r);
+    configure(&r, "data.max_bad=1");
+    configure(&r, "data.shuffle=true");
+    for (int k = 0; k < 2; k++) {
+        configure(&r, caches[k]);
+        open_data(&r);
+        cr_assert_eq(dataset_count(r.data), 4);
+        cr_assert_eq(dataset_pixels(r.data) != NULL, k == 0);
+        start(&r);
+        for (int i = 0; i < 5; i++) OK(feed_step(r.f, &why));
+        n = r.m->store->count;
+        OK(mem_array(&weights[k], n, sizeof **weights, "weights", &why));
+        OK(params_get(r.m->store, ARENA_PARAM, weights[k], &why));
+        stop(&r);
+    }
+    cr_assert_arr_eq(weights[0], weights[1], n * sizeof **weights);
+    mem_free(weights[0]);
+    mem_free(weights[1]);
+    drop(&r);
+}
+
+/* faults A7: a step that cannot have all its images has not been; what is saved then goes on at the right image. */
+Test(feed, a_step_without_its_images_leaves_the_state_of_before)
+{
+    train_state before, after;
+    make(&r);
+    loses(&r, "bad.png");
+    configure(&r, "data.cache_mb=0");
+    configure(&r, "data.prefetch=1");
+    configure(&r, "train.gradient_accumulation_steps=3");
+    open_data(&r);
+    start(&r);
+    OK(feed_step(r.f, &why)); /* a b, c d, a b */
+    feed_destroy(r.f);
+    r.f = NULL;
+    loses(&r, "b.png");
+    OK(trainer_state(r.t, &before, &why));
+    cr_assert(before.step == 1 && before.sample == 6);
+    OK(feed_create(&(feed_spec){.config = &r.config, .data = r.data, .trainer = r.t, .first_sample = before.sample},
+                   &r.f, &why));
+    for (int again = 0; again < 2; again++) { /* c d, and a without b */
+        cr_assert_eq(feed_step(r.f, &why), DDPM_ENOINPUT);
+        cr_assert_not_null(strstr(why.text, "/b.png: cannot open: No such file"), "%s", why.text);
+        OK(trainer_state(r.t, &after, &why));
+        cr_assert_eq(memcmp(&after, &before, sizeof after), 0, "sample %ld, loss so far %g", (long)after.sample,
+                     after.loss_sum);
+        if (again == 0) {
+            feed_destroy(r.f);
+            OK(feed_create(
+                &(feed_spec){.config = &r.config, .data = r.data, .trainer = r.t, .first_sample = after.sample}, &r.f,
+                &why));
+        }
+    }
+    stop(&r);
+    drop(&r);
+}
