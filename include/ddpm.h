@@ -119,7 +119,7 @@ typedef ddpm_wish ddpm_step_function(void *user, const ddpm_progress *progress);
 
 /* Train as the program does: settings[n] are "key=value" or the name of a YAML file ("./a=b.yaml" where it has a =), in
  * the order of the command line (see `ddpm train --help`); the run is in the folder out=.
- * The run computes as device=, precision=, threads= and plan_cache= say, on the context's device with the context's
+ * The run computes as device=, precision=, threads= and autotune_cache= say, on the context's device with the context's
  * threads where they are not given; its config.yaml says which.  DDPM_EDEVICE, DDPM_EINVAL: that cannot be had here.
  * DDPM_ESAVED: stopped on request, resume=auto goes on.  DDPM_ELOCKED, DDPM_EDIVERGED, ... */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_train(ddpm_ctx *ctx, int n, const char *const *settings,

@@ -79,7 +79,7 @@ static ddpm_status read_flag(mb_options *o, int argc, char **argv, int *i, err *
                           {"--images", &o->images, NULL},
                           {"--batches", &o->batches, NULL},
                           {"--out", &o->out, NULL},
-                          {"--plans", &o->backend.plan_cache, NULL}};
+                          {"--plans", &o->backend.autotune_cache, NULL}};
     for (size_t k = 0; k < sizeof flags / sizeof flags[0]; k++) {
         if (strcmp(argv[*i], flags[k].name) != 0) continue;
         if (++*i == argc) return err_set(e, DDPM_EINVAL, "%s: its value is missing", flags[k].name);

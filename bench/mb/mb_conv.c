@@ -12,7 +12,7 @@ enum { PROBLEMS = 256, PER_STEP = 4, CHECKED = 16, NAME = 160 };
 static fill fill_of(const conv_problem *q, int operand)
 {
     const double fan_in = (double)(q->filter * q->filter) * (double)q->c;
-    return (fill){operand, operand == CONV_OPERAND_W ? 1 / sqrt(fan_in) : 1, 0};
+    return (fill){operand, operand == CUDNN_CONV_W ? 1 / sqrt(fan_in) : 1, 0};
 }
 
 static double value(const conv_problem *q, int operand, int64_t i) { return mb_filled(fill_of(q, operand), i, q->io); }
@@ -44,11 +44,11 @@ static double forward_at(const conv_problem *q, const int64_t at[4])
             const int64_t h = at[1] * q->stride - q->pad_before + i, w = at[2] * q->stride - q->pad_before + j;
             if (!inside(h, q->h) || !inside(w, q->w)) continue;
             for (int64_t c = 0; c < q->c; c++)
-                y += value(q, CONV_OPERAND_X, x_index(q, at[0], h, w, c)) *
-                     value(q, CONV_OPERAND_W, w_index(q, at[3], i, j, c));
+                y += value(q, CUDNN_CONV_X, x_index(q, at[0], h, w, c)) *
+                     value(q, CUDNN_CONV_W, w_index(q, at[3], i, j, c));
         }
-    if (q->bias) y += value(q, CONV_OPERAND_BIAS, at[3]);
-    if (q->residual) y += value(q, CONV_OPERAND_RESIDUAL, y_index(q, at[0], at[1], at[2], at[3]));
+    if (q->bias) y += value(q, CUDNN_CONV_BIAS, at[3]);
+    if (q->residual) y += value(q, CUDNN_CONV_RESIDUAL, y_index(q, at[0], at[1], at[2], at[3]));
     return y;
 }
 
@@ -62,8 +62,8 @@ static double data_at(const conv_problem *q, const int64_t at[4])
                 h < 0 || w < 0)
                 continue;
             for (int64_t k = 0; k < q->k; k++)
-                x += value(q, CONV_OPERAND_Y, y_index(q, at[0], h / q->stride, w / q->stride, k)) *
-                     value(q, CONV_OPERAND_W, w_index(q, k, i, j, at[3]));
+                x += value(q, CUDNN_CONV_Y, y_index(q, at[0], h / q->stride, w / q->stride, k)) *
+                     value(q, CUDNN_CONV_W, w_index(q, k, i, j, at[3]));
         }
     return x;
 }
@@ -76,8 +76,8 @@ static double filter_at(const conv_problem *q, const int64_t at[4])
             for (int64_t ow = 0; ow < q->ow; ow++) {
                 const int64_t h = oh * q->stride - q->pad_before + at[1], w = ow * q->stride - q->pad_before + at[2];
                 if (!inside(h, q->h) || !inside(w, q->w)) continue;
-                sum += value(q, CONV_OPERAND_X, x_index(q, n, h, w, at[3])) *
-                       value(q, CONV_OPERAND_Y, y_index(q, n, oh, ow, at[0]));
+                sum += value(q, CUDNN_CONV_X, x_index(q, n, h, w, at[3])) *
+                       value(q, CUDNN_CONV_Y, y_index(q, n, oh, ow, at[0]));
             }
     return sum;
 }
@@ -88,9 +88,9 @@ static const struct {
     double (*at)(const conv_problem *q, const int64_t at[4]);
     double share; /* of the peak, predicted */
 } passes[] = {
-    [CONV_FORWARD] = {"forward", CONV_OPERAND_Y, forward_at, CONV_FORWARD_SHARE},
-    [CONV_DATA] = {"data", CONV_OPERAND_X, data_at, CONV_DATA_SHARE},
-    [CONV_FILTER] = {"filter", CONV_OPERAND_W, filter_at, CONV_FILTER_SHARE},
+    [CONV_PASS_FORWARD] = {"forward", CUDNN_CONV_Y, forward_at, CONV_FORWARD_SHARE},
+    [CONV_PASS_BACKWARD_DATA] = {"data", CUDNN_CONV_X, data_at, CONV_DATA_SHARE},
+    [CONV_PASS_BACKWARD_WEIGHTS] = {"filter", CUDNN_CONV_W, filter_at, CONV_FILTER_SHARE},
 };
 
 typedef struct sample {
@@ -101,9 +101,9 @@ typedef struct sample {
 /* Once for all plans of the problem. */
 static void choose_samples(const conv_problem *q, sample out[CHECKED])
 {
-    const int64_t dims[3][4] = {[CONV_FORWARD] = {q->n, q->oh, q->ow, q->k},
-                                [CONV_DATA] = {q->n, q->h, q->w, q->c},
-                                [CONV_FILTER] = {q->k, q->filter, q->filter, q->c}};
+    const int64_t dims[3][4] = {[CONV_PASS_FORWARD] = {q->n, q->oh, q->ow, q->k},
+                                [CONV_PASS_BACKWARD_DATA] = {q->n, q->h, q->w, q->c},
+                                [CONV_PASS_BACKWARD_WEIGHTS] = {q->k, q->filter, q->filter, q->c}};
     const int64_t *d = dims[q->pass];
     for (int k = 0; k < CHECKED; k++) {
         const int64_t i = mb_pick(k, d[0] * d[1] * d[2] * d[3]);
@@ -261,7 +261,7 @@ static ddpm_status row(mb_run *r, const conv_problem *q, const char *name, int t
     json_out_open(&r->json, NULL, '{');
     put_problem(r, q, name, times);
     printf("%s\n", name);
-    TRY_GOTO(dnn_convolution_create(be->dnn, q, &how, &p, e));
+    TRY_GOTO(cudnn_convolution_create(be->cudnn, q, &how, &p, e));
     TRY_GOTO(plan_bench_create(r, p, fills, &b, e));
     TRY_GOTO(time_plans(r, &b, q, &best, e));
     put_best(r, q, &best, p->fn->count(p));

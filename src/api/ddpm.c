@@ -331,12 +331,12 @@ static void watch_step(void *context, const run_status *s)
     (void)uselocale(ours);
 }
 
-static run_wish tell_wish(void *context)
+static run_request tell_wish(void *context)
 {
     watcher *w = context;
     const bool stop = w->wish == DDPM_STOP, one_save = w->wish == DDPM_SAVE;
     if (one_save) w->wish = DDPM_GO_ON;
-    return stop ? RUN_STOP : one_save ? RUN_SAVE : RUN_ON;
+    return stop ? RUN_STOP : one_save ? RUN_SAVE : RUN_CONTINUE;
 }
 
 static ddpm_status read_settings(ddpm_config *config, int n, const char *const *settings, err *e)

@@ -21,10 +21,10 @@ typedef struct fresh {
 } fresh;
 
 typedef struct cached {
-    const char *problem, *plan; /* within plan_cache.text */
+    const char *problem, *plan; /* within autotune_cache.text */
 } cached;
 
-struct plan_cache {
+struct autotune_cache {
     char *file;    /* NULL when there is none, or no use for it any more */
     char key[KEY]; /* of the machine and the search */
     char remark[600];
@@ -37,14 +37,14 @@ struct plan_cache {
     double saved; /* when, by the monotonic clock */
 };
 
-void plan_cache_remark(plan_cache *c, const char *text)
+void autotune_cache_warn(autotune_cache *c, const char *text)
 {
     if (!c->remark[0]) (void)snprintf(c->remark, sizeof c->remark, "%s", text);
 }
 
-static void give_up_file(plan_cache *c, const char *why)
+static void give_up_file(autotune_cache *c, const char *why)
 {
-    plan_cache_remark(c, why);
+    autotune_cache_warn(c, why);
     free(c->file);
     c->file = NULL;
 }
@@ -84,7 +84,7 @@ static bool next_line(char **at, char *end, char **line, size_t *size)
 
 /* The file's text and where its lines begin; *text is NULL where there is nothing to read.  Whatever is
  * wrong ends the use of the file. */
-static void read_cache(plan_cache *c, char **text, char **at, char **end)
+static void read_cache(autotune_cache *c, char **text, char **at, char **end)
 {
     err why = {0};
     size_t size = 0, n;
@@ -105,7 +105,7 @@ static void read_cache(plan_cache *c, char **text, char **at, char **end)
     }
 }
 
-static ddpm_status load(plan_cache *c, err *e)
+static ddpm_status load(autotune_cache *c, err *e)
 {
     char *at, *end, *line, *field[FIELDS];
     size_t size;
@@ -124,19 +124,19 @@ static ddpm_status load(plan_cache *c, err *e)
     if (damaged) {
         err why;
         err_set(&why, DDPM_EDATA, "%s: %d damaged line%s left out", c->file, damaged, damaged > 1 ? "s" : "");
-        plan_cache_remark(c, why.text);
+        autotune_cache_warn(c, why.text);
     }
     return DDPM_OK;
 }
 
-static const fresh *find_fresh(const plan_cache *c, const char *problem)
+static const fresh *find_fresh(const autotune_cache *c, const char *problem)
 {
     for (int i = c->n_fresh - 1; i >= 0; i--)
         if (!strcmp(c->fresh[i].problem, problem)) return &c->fresh[i];
     return NULL;
 }
 
-const char *plan_cache_find(const plan_cache *c, const char *problem)
+const char *autotune_cache_find(const autotune_cache *c, const char *problem)
 {
     const fresh *f = find_fresh(c, problem);
     if (f) return f->plan;
@@ -146,7 +146,7 @@ const char *plan_cache_find(const plan_cache *c, const char *problem)
 }
 
 /* What the file holds by now, others may have written to it, with our choices in place of older ones. */
-static void print_cache(plan_cache *c, FILE *to)
+static void print_cache(autotune_cache *c, FILE *to)
 {
     char *text, *at, *end, *line, *field[FIELDS];
     size_t size;
@@ -174,7 +174,7 @@ static ddpm_status make_folder_of(const char *path, err *e)
     return dir_make(folder, e);
 }
 
-static void save(plan_cache *c)
+static void save(autotune_cache *c)
 {
     err why = {0};
     char *text = NULL;
@@ -197,17 +197,17 @@ static void save(plan_cache *c)
     free(text);
 }
 
-void plan_cache_save(plan_cache *c)
+void autotune_cache_save(autotune_cache *c)
 {
     if (c->file && c->unsaved) save(c);
 }
 
 /* ---- from outside ---- */
 
-ddpm_status plan_cache_create(const plan_cache_spec *spec, plan_cache **out, err *e)
+ddpm_status autotune_cache_create(const autotune_cache_spec *spec, autotune_cache **out, err *e)
 {
     ddpm_status st = DDPM_OK;
-    plan_cache *c = NULL;
+    autotune_cache *c = NULL;
     *out = NULL;
     TRY(mem_array(&c, 1, sizeof *c, "plan cache", e));
     c->saved = -SAVE_SECONDS;
@@ -218,14 +218,14 @@ ddpm_status plan_cache_create(const plan_cache_spec *spec, plan_cache **out, err
     TRY_GOTO(load(c, e));
     *out = c;
 done:
-    if (st != DDPM_OK) plan_cache_destroy(c);
+    if (st != DDPM_OK) autotune_cache_destroy(c);
     return st;
 }
 
-void plan_cache_destroy(plan_cache *c)
+void autotune_cache_destroy(autotune_cache *c)
 {
     if (!c) return;
-    plan_cache_save(c);
+    autotune_cache_save(c);
     for (int i = 0; i < c->n_fresh; i++) {
         free(c->fresh[i].problem);
         free(c->fresh[i].plan);
@@ -237,9 +237,9 @@ void plan_cache_destroy(plan_cache *c)
     mem_free(c);
 }
 
-const char *plan_cache_trouble(const plan_cache *c) { return c->remark; }
+const char *autotune_cache_warning(const autotune_cache *c) { return c->remark; }
 
-ddpm_status plan_cache_put(plan_cache *c, const char *problem, const char *plan, float us, err *e)
+ddpm_status autotune_cache_put(autotune_cache *c, const char *problem, const char *plan, float us, err *e)
 {
     ddpm_status st = DDPM_OK;
     fresh new = {.us = us};

@@ -8,27 +8,29 @@
 #define DDPM_AUTOTUNE_CACHE_H
 #include "base/err.h"
 
-typedef struct plan_cache plan_cache;
+typedef struct autotune_cache autotune_cache;
 
-typedef struct plan_cache_spec {
+typedef struct autotune_cache_spec {
     const char *file;    /* NULL or "": remember nothing beyond this process */
     const char *machine; /* library versions and device, as text without line breaks */
     const char *search;  /* what else the choices depend on */
-} plan_cache_spec;
+} autotune_cache_spec;
 
-DDPM_MUST_CHECK ddpm_status plan_cache_create(const plan_cache_spec *spec, plan_cache **out, err *e);
-void plan_cache_destroy(plan_cache *c); /* takes NULL; saves */
+DDPM_MUST_CHECK ddpm_status autotune_cache_create(const autotune_cache_spec *spec, autotune_cache **out, err *e);
+void autotune_cache_destroy(autotune_cache *c); /* takes NULL; saves */
 
-const char *plan_cache_find(const plan_cache *c, const char *problem); /* the plan's name; NULL: not chosen yet */
+const char *autotune_cache_find(const autotune_cache *c,
+                                const char *problem); /* the plan's name; NULL: not chosen yet */
 /* A new choice: `problem` and `plan` without tabs and line breaks, `us` microseconds of a run. */
-DDPM_MUST_CHECK ddpm_status plan_cache_put(plan_cache *c, const char *problem, const char *plan, float us, err *e);
+DDPM_MUST_CHECK ddpm_status autotune_cache_put(autotune_cache *c, const char *problem, const char *plan, float us,
+                                               err *e);
 
 /* Write what is not in the file yet.  Before work begins whose repetition shall make the same choices: otherwise it
  * happens every few seconds, and at the end. */
-void plan_cache_save(plan_cache *c);
+void autotune_cache_save(autotune_cache *c);
 
 /* The first trouble stays: one line is read, and the first trouble is the cause of the next. */
-void plan_cache_remark(plan_cache *c, const char *text);
-const char *plan_cache_trouble(const plan_cache *c); /* "": none */
+void autotune_cache_warn(autotune_cache *c, const char *text);
+const char *autotune_cache_warning(const autotune_cache *c); /* "": none */
 
 #endif

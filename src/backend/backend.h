@@ -75,21 +75,21 @@ typedef enum precision_kind {
 } precision_kind;
 
 /* How the cpu computes 3x3 convolutions of stride 1. */
-typedef enum conv_kind {
-    CONV_WINOGRAD, /* by Winograd's algorithm wherever channels fill blocks of 16 */
-    CONV_DIRECT,
-    CONV_AUTO, /* whichever is faster, for each by timing */
-} conv_kind;
+typedef enum cpu_conv_algo {
+    CPU_CONV_WINOGRAD, /* by Winograd's algorithm wherever channels fill blocks of 16 */
+    CPU_CONV_DIRECT,
+    CPU_CONV_AUTO, /* whichever is faster, for each by timing */
+} cpu_conv_algo;
 
 typedef struct backend_spec {
     const char *device; /* "auto" (cuda if a device answers, else cpu), "cpu", "cuda", "cuda:N" */
     int threads;        /* cpu: OpenMP threads, 0 = as many as there are processors */
     precision_kind precision;
-    bool nondeterministic;         /* cuda: also try library plans whose result may differ from run to run */
-    conv_kind conv;                /* cpu */
-    const char *plan_cache;        /* file of what is chosen by timing; NULL or "": choose anew */
-    const char *shared_plan_cache; /* cpu: another that is asked second, and told too; NULL or "": none */
-    unsigned debug;                /* cuda: bits of config/cuda_opts.def, optimizations to leave out */
+    bool nondeterministic;             /* cuda: also try library plans whose result may differ from run to run */
+    cpu_conv_algo conv;                /* cpu */
+    const char *autotune_cache;        /* file of what is chosen by timing; NULL or "": choose anew */
+    const char *shared_autotune_cache; /* cpu: another that is asked second, and told too; NULL or "": none */
+    unsigned debug;                    /* cuda: bits of config/cuda_opts.def, optimizations to leave out */
 } backend_spec;
 
 /* DDPM_EINVAL: unknown device.  DDPM_EDEVICE: known, but not usable here. */

@@ -171,7 +171,7 @@ static ddpm_status forget(ddpm_config *c, config_id option, err *e)
 static ddpm_status forget_machine(ddpm_config *c, err *e)
 {
     TRY(forget(c, OPTION_threads, e));
-    TRY(forget(c, OPTION_plan_cache, e));
+    TRY(forget(c, OPTION_autotune_cache, e));
     if (strcmp(c->device, "cpu") != 0) TRY(forget(c, OPTION_device, e));
     return strcmp(c->device, "cpu") != 0 && cuda_present() ? DDPM_OK : forget(c, OPTION_precision, e);
 }

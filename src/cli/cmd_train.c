@@ -48,11 +48,11 @@ static void step_done(void *context, const run_status *s)
     progress_show(&v->bar, now, line);
 }
 
-static run_wish wish(void *context)
+static run_request wish(void *context)
 {
     (void)context;
     if (interrupt_stop()) return RUN_STOP;
-    return interrupt_save() ? RUN_SAVE : RUN_ON;
+    return interrupt_save() ? RUN_SAVE : RUN_CONTINUE;
 }
 
 ddpm_status cmd_train(const cli_args *args, err *e)

@@ -10,7 +10,7 @@
 
 static const cli_command commands[] = {
     {"train", "Train a model", "[CONFIG.yaml ...]", 0, CLI_ARGUMENTS, CLI_CONFIG_ARGUMENTS,
-     "out seed resume rewind device precision threads plan_cache cpu cuda data model diffusion train ema ckpt log "
+     "out seed resume rewind device precision threads autotune_cache cpu cuda data model diffusion train ema ckpt log "
      "sample",
      cmd_train,
      "A later file wins over an earlier one, and key=value over every file.  INT, TERM, HUP, XCPU and USR1\n"
@@ -19,20 +19,20 @@ static const cli_command commands[] = {
      "  ddpm train configs/quickstart.yaml\n"
      "  ddpm train configs/cifar10.yaml out=runs/cifar batch=64 model.dropout=0 resume=auto\n"},
     {"sample", "Draw pictures from a model", "RUN", 1, 1, CLI_CONFIG_OF_RUN,
-     "sample -sample.every overwrite device precision threads plan_cache cpu cuda", cmd_sample,
+     "sample -sample.every overwrite device precision threads autotune_cache cpu cuda", cmd_sample,
      "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.\n\n"
      "  ddpm sample runs/cifar count=1000 seed=0 batch=64 out=pictures\n"},
     {"noise", "Show the forward process on a picture", "IMAGE.png", 1, 1, CLI_NO_CONFIG,
      "noise overwrite diffusion.num_train_timesteps diffusion.beta_start diffusion.beta_end diffusion.beta_schedule",
      cmd_noise, "  ddpm noise cat.png out=strip.png t=0,200,400\n"},
     {"inspect", "Show a model's layers, parameters and memory", "RUN|CONFIG.yaml", 1, 1, CLI_CONFIG_OF_RUN,
-     "inspect device precision threads plan_cache cpu cuda data model diffusion train ema sample", cmd_inspect,
+     "inspect device precision threads autotune_cache cpu cuda data model diffusion train ema sample", cmd_inspect,
      "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.\n\n"
      "  ddpm inspect configs/cifar10.yaml batch=64\n"
      "  ddpm inspect runs/cifar timesteps=true sample.num_inference_steps=50\n"},
     {"bench", "Measure the speed of training, sampling and reading images",
      "train|sample|ops|data|weights CONFIG.yaml|RUN", 2, 2, CLI_CONFIG_OF_RUN,
-     "bench overwrite seed device precision threads plan_cache cpu cuda data model diffusion train ema sample",
+     "bench overwrite seed device precision threads autotune_cache cpu cuda data model diffusion train ema sample",
      cmd_bench,
      "train    steps as a run takes them: images/s, memory, and the share of the machine's measured peak\n"
      "sample   evaluations of the network, and the whole loop where there is time for it\n"

@@ -41,16 +41,18 @@ ddpm_status recipe_backend(const ddpm_config *c, const char *out, plan_files *fi
     for (int i = 0; i < c->cuda.without.count; i++)
         for (size_t k = 0; k < sizeof switches / sizeof *switches; k++)
             if (is(c->cuda.without.item[i], switches[k].word)) spec->debug |= switches[k].bit;
-    spec->conv = is(c->cpu.conv, "direct") ? CONV_DIRECT : is(c->cpu.conv, "winograd") ? CONV_WINOGRAD : CONV_AUTO;
+    spec->conv = is(c->cpu.conv, "direct")     ? CPU_CONV_DIRECT
+                 : is(c->cpu.conv, "winograd") ? CPU_CONV_WINOGRAD
+                                               : CPU_CONV_AUTO;
     *files = (plan_files){.own = ""};
-    if (!is(c->plan_cache, "auto")) {
-        spec->plan_cache = c->plan_cache;
+    if (!is(c->autotune_cache, "auto")) {
+        spec->autotune_cache = c->autotune_cache;
         return DDPM_OK;
     }
     TRY(cache_of_user(out ? files->shared : files->own, e));
     if (out) TRY(path_join(files->own, out, "plans.txt", e));
-    spec->plan_cache = files->own;
-    spec->shared_plan_cache = files->shared;
+    spec->autotune_cache = files->own;
+    spec->shared_autotune_cache = files->shared;
     return DDPM_OK;
 }
 

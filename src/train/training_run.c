@@ -47,7 +47,7 @@ typedef struct run {
     uint64_t skipped_in_a_row;
     int failed_saves; /* in a row */
     bool gave_up_saving;
-    run_wish wish;                 /* the strongest that was not granted yet */
+    run_request wish;              /* the strongest that was not granted yet */
     double epoch_sum;              /* of the losses of the current epoch */
     int64_t epoch_steps;           /* with a finite loss */
     bool metrics_failed;           /* said once */
@@ -68,9 +68,9 @@ __attribute__((format(printf, 2, 3))) static void note(run *r, const char *fmt, 
 
 static int images_per_step(const run *r) { return r->config.train.batch * r->config.train.gradient_accumulation_steps; }
 
-static run_wish ask(run *r)
+static run_request ask(run *r)
 {
-    const run_wish now = r->hooks->wish ? r->hooks->wish(r->hooks->context) : RUN_ON;
+    const run_request now = r->hooks->wish ? r->hooks->wish(r->hooks->context) : RUN_CONTINUE;
     if (now > r->wish) r->wish = now;
     return r->wish;
 }
@@ -472,8 +472,8 @@ static run_status status_of(const run *r)
 static ddpm_status between_steps(run *r, err *e)
 {
     if (is_due(r, r->config.ckpt.every) || r->save_due || r->wish == RUN_SAVE) TRY(save(r, false, e));
-    if (r->wish == RUN_SAVE) r->wish = RUN_ON;
-    if (r->wish == RUN_ON && is_due(r, r->config.sample.every)) draw_preview(r);
+    if (r->wish == RUN_SAVE) r->wish = RUN_CONTINUE;
+    if (r->wish == RUN_CONTINUE && is_due(r, r->config.sample.every)) draw_preview(r);
     if (r->wish != RUN_STOP) return DDPM_OK;
     TRY(save(r, true, e));
     if (r->skipped_in_a_row > PATIENCE) return end_diverged(r, e); /* else a finite step may come, and be saved */
@@ -494,7 +494,7 @@ static ddpm_status loop(run *r, err *e)
         TRY(fed);
         r->given++;
         if (must_look(r)) TRY(catch_up(r, &status, e));
-        if (ask(r) != RUN_ON) TRY(catch_up(r, &status, e));
+        if (ask(r) != RUN_CONTINUE) TRY(catch_up(r, &status, e));
         if (r->state.step == r->given) TRY(between_steps(r, e));
     }
     TRY(save(r, true, e));

@@ -5,7 +5,7 @@
 #include "train/recipe.h"
 #include "train/run_folder.h"
 
-typedef enum run_wish { RUN_ON, RUN_SAVE, RUN_STOP } run_wish; /* go on; save and go on; save and leave */
+typedef enum run_request { RUN_CONTINUE, RUN_SAVE, RUN_STOP } run_request; /* go on; save and go on; save and leave */
 
 typedef struct run_status {
     const train_state *state;
@@ -20,7 +20,7 @@ typedef struct run_hooks {
     void (*note)(void *context, const char *text); /* one line for people, also in log.txt */
     void (*begin)(void *context, const run_status *status);
     void (*step)(void *context, const run_status *status); /* after every step */
-    run_wish (*wish)(void *context);                       /* asked after every step */
+    run_request (*wish)(void *context);                    /* asked after every step */
 } run_hooks;
 
 /* Train as the configuration says, in folder config->out.

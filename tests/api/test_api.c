@@ -326,7 +326,7 @@ static void expect_line(const char *path, const char *line)
     mem_free(text);
 }
 
-/* faults B8: device, precision, threads and plan_cache were ignored, and recorded */
+/* faults B8: device, precision, threads and autotune_cache were ignored, and recorded */
 Test(api, a_training_computes_as_its_settings_say_and_says_so)
 {
     char dir[PATH_CAP], cache[PATH_CAP + 32];
@@ -334,11 +334,11 @@ Test(api, a_training_computes_as_its_settings_say_and_says_so)
     scratch_make(dir);
     cr_assert_eq(setenv("OMP_NUM_THREADS", "1", 1), 0);
     cr_assert_eq(ddpm_ctx_create(&ctx, "cpu"), DDPM_OK);
-    (void)snprintf(cache, sizeof cache, "plan_cache=%s/plans", dir);
+    (void)snprintf(cache, sizeof cache, "autotune_cache=%s/plans", dir);
     cr_assert_eq(train_a_step(ctx, in_dir(dir, "two"), "threads=2", cache), DDPM_OK, "%s", ddpm_last_error(ctx));
     expect_line(in_dir(dir, "two/log.txt"), "device: cpu: 2 threads");
     expect_line(in_dir(dir, "two/config.yaml"), "threads: 2\n");
-    cr_expect(path_exists(in_dir(dir, "plans")), "plan_cache= has no effect");
+    cr_expect(path_exists(in_dir(dir, "plans")), "autotune_cache= has no effect");
     cr_assert_eq(train_a_step(ctx, in_dir(dir, "own"), "seed=1", "resume=never"), DDPM_OK, "%s", ddpm_last_error(ctx));
     expect_line(in_dir(dir, "own/log.txt"), "device: cpu: 1 thread,");
     expect_line(in_dir(dir, "own/config.yaml"), "threads: 1\n");

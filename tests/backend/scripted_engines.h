@@ -283,7 +283,7 @@ static ddpm_status make(void *context, const void *q, const primitive_search *ho
 
 enum { L2 = 1 << 16 };
 
-static const choices_spec usual = {.machine = "a device", .l2 = L2, .deterministic = true, .workspace_cap = 1 << 20};
+static const tuner_spec usual = {.machine = "a device", .l2 = L2, .deterministic = true, .workspace_cap = 1 << 20};
 
 static inline void set_up(void)
 {
@@ -300,39 +300,39 @@ static inline library three(double a, double b, double c)
                      .bytes = {[X] = 1000, [Y] = 600}};
 }
 
-static inline choices *begin(const choices_spec *spec)
+static inline tuner *begin(const tuner_spec *spec)
 {
     err why = {0};
-    choices *c = NULL;
-    OK(choices_create(spec, &c, &why));
+    tuner *c = NULL;
+    OK(tuner_create(spec, &c, &why));
     return c;
 }
 
-static inline choices *begin_with(const char *file, const char *machine)
+static inline tuner *begin_with(const char *file, const char *machine)
 {
-    choices_spec spec = usual;
+    tuner_spec spec = usual;
     spec.file = file;
     spec.machine = machine;
     return begin(&spec);
 }
 
-static inline primitive *get(choices *c, const char *problem, library *l)
+static inline primitive *get(tuner *c, const char *problem, library *l)
 {
     err why = {0};
     primitive *p = NULL;
-    OK(choices_get(c, problem, make, l, l, &p, &why));
+    OK(tuner_get(c, problem, make, l, l, &p, &why));
     return p;
 }
 
-/* The plan kept for the problem, asked for with the choices of this spec. */
-static inline const char *kept_with(const choices_spec *spec, library *l)
+/* The plan kept for the problem, asked for with the tuner of this spec. */
+static inline const char *kept_with(const tuner_spec *spec, library *l)
 {
     static char name[PRIMITIVE_NAME];
-    choices *c = begin(spec);
+    tuner *c = begin(spec);
     primitive *p = get(c, "p", l);
     cr_assert_eq(p->fn->count(p), 1, "the others are not dropped");
     p->fn->name(p, 0, name);
-    choices_destroy(c);
+    tuner_destroy(c);
     cr_expect_eq(l->live, 0);
     return name;
 }

@@ -30,13 +30,13 @@ Test(cuda_cache, takes_the_first_plan_where_nothing_fits)
     scratch_make(dir);
     library l = three(20, 10, 30);
     device.memory = 1024;
-    choices *c = begin_with(in_dir(dir, "plans"), "m");
+    tuner *c = begin_with(in_dir(dir, "plans"), "m");
     primitive *p = get(c, "conv:1", &l);
     char name[PRIMITIVE_NAME];
     p->fn->name(p, 0, name);
     cr_expect_str_eq(name, "a");
-    cr_expect_not_null(strstr(choices_remark(c), "conv:1: no memory to time its plans"), "%s", choices_remark(c));
-    choices_destroy(c);
+    cr_expect_not_null(strstr(tuner_warning(c), "conv:1: no memory to time its plans"), "%s", tuner_warning(c));
+    tuner_destroy(c);
     cr_expect_eq(all_runs(&l), 0);
     cr_expect_not(path_exists(in_dir(dir, "plans")), "what was not timed is no choice to remember");
     scratch_remove(dir);
@@ -46,7 +46,7 @@ Test(cuda_cache, untimed_keeps_the_first_plan)
 {
     char dir[PATH_CAP], file[PATH_CAP], before[4096];
     (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
-    choices_spec spec = usual;
+    tuner_spec spec = usual;
     library l = three(30, 20, 10);
     spec.file = file;
     cr_expect_str_eq(kept_with(&spec, &l), "c");
@@ -65,10 +65,10 @@ Test(cuda_cache, takes_the_plan_from_the_cache)
     char dir[PATH_CAP], file[PATH_CAP];
     (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "deep/er/plans"));
     library l = three(30, 10, 20), later = three(1, 10, 20);
-    choices *c = begin_with(file, "m");
+    tuner *c = begin_with(file, "m");
     get(c, "p", &l);
     cr_expect(path_exists(file), "a choice is on disk at once");
-    choices_destroy(c);
+    tuner_destroy(c);
     c = begin_with(file, "m");
     primitive *p = get(c, "p", &later);
     cr_expect_str_eq(later.wanted, "b");
@@ -77,13 +77,13 @@ Test(cuda_cache, takes_the_plan_from_the_cache)
     char *text = NULL;
     size_t size = 0;
     FILE *to = open_memstream(&text, &size);
-    choices_dump(c, to);
+    tuner_report(c, to);
     (void)fclose(to);
     cr_expect_str_eq(text, "p\tb\t0.00\t0\n");
     free(text);
     get(c, "q", &l); /* the file is written again, and what was only taken from it stays */
-    cr_expect_str_eq(choices_remark(c), "");
-    choices_destroy(c);
+    cr_expect_str_eq(tuner_warning(c), "");
+    tuner_destroy(c);
     cr_expect_eq(count_of(read_text(file), "\tp\tb\t"), 1, "%s", read_text(file));
     cr_expect_eq(count_of(read_text(file), "\tq\tb\t"), 1, "%s", read_text(file));
     scratch_remove(dir);
@@ -93,7 +93,7 @@ Test(cuda_cache, another_machine_or_search_is_another_choice)
 {
     char dir[PATH_CAP], file[PATH_CAP];
     (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
-    choices_spec spec[5] = {usual, usual, usual, usual, usual};
+    tuner_spec spec[5] = {usual, usual, usual, usual, usual};
     spec[1].machine = "another device";
     spec[2].deterministic = false;
     spec[3].workspace_cap = 1 << 19;
@@ -116,7 +116,7 @@ Test(cuda_cache, times_anew_when_the_cached_plan_is_gone)
 {
     char dir[PATH_CAP], file[PATH_CAP];
     (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
-    choices_spec spec = usual;
+    tuner_spec spec = usual;
     spec.file = file;
     library l = three(30, 10, 20);
     (void)kept_with(&spec, &l);
@@ -135,14 +135,14 @@ Test(cuda_cache, keeps_what_others_wrote_meanwhile)
     char dir[PATH_CAP], file[PATH_CAP];
     (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
     library l = three(30, 10, 20), m = three(30, 10, 20), n = three(10, 20, 30);
-    choices *one = begin_with(file, "m"), *two = begin_with(file, "m"), *three_ = begin_with(file, "x");
+    tuner *one = begin_with(file, "m"), *two = begin_with(file, "m"), *three_ = begin_with(file, "x");
     get(one, "p", &l);
     get(two, "q", &m);
     get(three_, "p", &n);
     get(one, "r", &l);
-    choices_destroy(one);
-    choices_destroy(two);
-    choices_destroy(three_);
+    tuner_destroy(one);
+    tuner_destroy(two);
+    tuner_destroy(three_);
     const char *text = read_text(file);
     cr_expect_eq(count_of(text, "\tp\tb\t"), 1, "%s", text);
     cr_expect_eq(count_of(text, "\tq\tb\t"), 1, "%s", text);
@@ -156,7 +156,7 @@ Test(cuda_cache, the_last_line_of_a_problem_holds)
 {
     char dir[PATH_CAP], file[PATH_CAP];
     (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
-    choices_spec spec = usual;
+    tuner_spec spec = usual;
     spec.file = file;
     library l = three(30, 10, 20);
     (void)kept_with(&spec, &l);
@@ -185,16 +185,16 @@ Test(cuda_cache, damaged_lines_are_said_and_dropped_and_others_kept)
                    "0123456789abcdef\t\tengine7\t12.5\n"        /* no problem */
                    "0123456789abcdef\tconv:9\tengine7\t12.5x");
     library l = three(30, 10, 20);
-    choices *c = begin_with(file, "m");
-    cr_expect_not_null(strstr(choices_remark(c), ": 8 damaged lines left out"), "%s", choices_remark(c));
+    tuner *c = begin_with(file, "m");
+    cr_expect_not_null(strstr(tuner_warning(c), ": 8 damaged lines left out"), "%s", tuner_warning(c));
     get(c, "p", &l);
-    choices_destroy(c);
+    tuner_destroy(c);
     const char *text = read_text(file), *rest = "ddpm plans 1\n# by hand\n0123456789abcdef\tconv:9\tengine7\t12.5\n";
     cr_expect_eq(strncmp(text, rest, strlen(rest)), 0, "%s", text);
     cr_expect_eq(count_of(text, "\n"), 4, "%s", text);
     c = begin_with(file, "m");
-    cr_expect_str_eq(choices_remark(c), "");
-    choices_destroy(c);
+    cr_expect_str_eq(tuner_warning(c), "");
+    tuner_destroy(c);
     scratch_remove(dir);
 }
 
@@ -204,10 +204,10 @@ Test(cuda_cache, an_empty_file_is_begun)
     (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
     put_file(file, "");
     library l = three(30, 10, 20);
-    choices *c = begin_with(file, "m");
+    tuner *c = begin_with(file, "m");
     get(c, "p", &l);
-    cr_expect_str_eq(choices_remark(c), "");
-    choices_destroy(c);
+    cr_expect_str_eq(tuner_warning(c), "");
+    tuner_destroy(c);
     cr_expect_eq(count_of(read_text(file), "\tp\tb\t"), 1);
     scratch_remove(dir);
 }
@@ -220,20 +220,20 @@ Test(cuda_cache, a_file_that_is_something_else_is_left_as_it_is)
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         put_file(file, others[i]);
         library l = three(30, 10, 20);
-        choices *c = begin_with(file, "m");
-        cr_expect_not_null(strstr(choices_remark(c), "no cache of plans"), "%s", choices_remark(c));
+        tuner *c = begin_with(file, "m");
+        cr_expect_not_null(strstr(tuner_warning(c), "no cache of plans"), "%s", tuner_warning(c));
         get(c, "p", &l);
-        choices_destroy(c);
+        tuner_destroy(c);
         cr_expect_str_eq(read_text(file), others[i]);
     }
     /* it became something else after it was read */
     cr_assert_eq(remove(file), 0);
     library l = three(30, 10, 20);
-    choices *c = begin_with(file, "m");
+    tuner *c = begin_with(file, "m");
     put_file(file, "run: 1\n");
     get(c, "p", &l);
-    cr_expect_not_null(strstr(choices_remark(c), "no cache of plans"), "%s", choices_remark(c));
-    choices_destroy(c);
+    cr_expect_not_null(strstr(tuner_warning(c), "no cache of plans"), "%s", tuner_warning(c));
+    tuner_destroy(c);
     cr_expect_str_eq(read_text(file), "run: 1\n");
     scratch_remove(dir);
 }
@@ -247,11 +247,11 @@ Test(cuda_cache, a_file_that_cannot_be_used_is_a_remark)
     static const char *const text[] = {"not a regular file", "plain"};
     for (int i = 0; i < 2; i++) {
         library l = three(30, 10, 20);
-        choices *c = begin_with(bad[i], "m");
+        tuner *c = begin_with(bad[i], "m");
         get(c, "p", &l);
-        cr_expect_not_null(strstr(choices_remark(c), text[i]), "%s", choices_remark(c));
+        cr_expect_not_null(strstr(tuner_warning(c), text[i]), "%s", tuner_warning(c));
         get(c, "q", &l);
-        choices_destroy(c);
+        tuner_destroy(c);
     }
     scratch_remove(dir);
 }
@@ -259,8 +259,8 @@ Test(cuda_cache, a_file_that_cannot_be_used_is_a_remark)
 Test(cuda_cache, works_without_a_file)
 {
     library l = three(30, 10, 20);
-    choices *c = begin_with("", "m");
+    tuner *c = begin_with("", "m");
     get(c, "p", &l);
-    cr_expect_str_eq(choices_remark(c), "");
-    choices_destroy(c);
+    cr_expect_str_eq(tuner_warning(c), "");
+    tuner_destroy(c);
 }

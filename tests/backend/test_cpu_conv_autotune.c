@@ -16,41 +16,42 @@ TestSuite(cpu_choice, .init = set_up, .fini = tear_down);
 
 enum { PASSES = 3 };
 
-static cpu_ways problem(dnn_pass pass)
+static conv_candidates problem(conv_pass pass)
 {
-    return (cpu_ways){.direct = {.pass = pass,
-                                 .n = 2,
-                                 .h = 12,
-                                 .w = 12,
-                                 .cin = 32,
-                                 .oh = 12,
-                                 .ow = 12,
-                                 .cout = 16,
-                                 .kernel = 3,
-                                 .stride = 1,
-                                 .pad_begin = 1,
-                                 .pad_end = 1,
-                                 .blocked = dnn_has_blocked_kernels()},
-                      .winograd = {.pass = pass, .n = 2, .h = 12, .w = 12, .cin = 32, .cout = 16, .threads = 1}};
+    return (conv_candidates){.direct = {.pass = pass,
+                                        .n = 2,
+                                        .h = 12,
+                                        .w = 12,
+                                        .cin = 32,
+                                        .oh = 12,
+                                        .ow = 12,
+                                        .cout = 16,
+                                        .kernel = 3,
+                                        .stride = 1,
+                                        .pad_begin = 1,
+                                        .pad_end = 1,
+                                        .blocked = onednn_has_blocked_kernels()},
+                             .winograd = {.pass = pass, .n = 2, .h = 12, .w = 12, .cin = 32, .cout = 16, .threads = 1}};
 }
 
-static backend *create(conv_kind conv, int threads, const char *own, const char *shared)
+static backend *create(cpu_conv_algo conv, int threads, const char *own, const char *shared)
 {
     err why = {0};
     backend *be = NULL;
     const backend_spec spec = {
-        .device = "cpu", .threads = threads, .conv = conv, .plan_cache = own, .shared_plan_cache = shared};
+        .device = "cpu", .threads = threads, .conv = conv, .autotune_cache = own, .shared_autotune_cache = shared};
     cr_assert_eq(backend_create(&spec, &be, &why), DDPM_OK, "%s", why.text);
     return be;
 }
 
-static bool by_winograd(backend *be, dnn_pass pass)
+static bool by_winograd(backend *be, conv_pass pass)
 {
     err why = {0};
     bool winograd = false;
-    const cpu_ways ways = problem(pass);
-    cr_assert_eq(cpu_choose(((cpu_backend *)be)->choices, ((cpu_backend *)be)->dnn, &ways, &winograd, &why), DDPM_OK,
-                 "%s", why.text);
+    const conv_candidates ways = problem(pass);
+    cr_assert_eq(
+        conv_autotune_choose(((cpu_backend *)be)->choices, ((cpu_backend *)be)->onednn, &ways, &winograd, &why),
+        DDPM_OK, "%s", why.text);
     return winograd;
 }
 
@@ -107,9 +108,9 @@ static void turn_round(const char *path)
 Test(cpu_choice, does_as_it_is_told)
 {
     for (int pass = 0; pass < PASSES; pass++) {
-        backend *winograd = create(CONV_WINOGRAD, 1, NULL, NULL), *direct = create(CONV_DIRECT, 1, NULL, NULL);
-        cr_expect(by_winograd(winograd, (dnn_pass)pass), "pass %d", pass);
-        cr_expect_not(by_winograd(direct, (dnn_pass)pass), "pass %d", pass);
+        backend *winograd = create(CPU_CONV_WINOGRAD, 1, NULL, NULL), *direct = create(CPU_CONV_DIRECT, 1, NULL, NULL);
+        cr_expect(by_winograd(winograd, (conv_pass)pass), "pass %d", pass);
+        cr_expect_not(by_winograd(direct, (conv_pass)pass), "pass %d", pass);
         char *text = report_of(winograd);
         cr_expect_str_eq(text, "", "nothing was timed");
         free(text);
@@ -122,9 +123,9 @@ Test(cpu_choice, times_each_problem_once_and_remembers_it)
 {
     const char *file = in_dir(folder, "plans.txt");
     bool chosen[PASSES];
-    backend *be = create(CONV_AUTO, 1, file, NULL);
+    backend *be = create(CPU_CONV_AUTO, 1, file, NULL);
     for (int turn = 0; turn < 2; turn++)
-        for (int pass = 0; pass < PASSES; pass++) chosen[pass] = by_winograd(be, (dnn_pass)pass);
+        for (int pass = 0; pass < PASSES; pass++) chosen[pass] = by_winograd(be, (conv_pass)pass);
     char *report = report_of(be);
     cr_expect_eq(count(report, "32 > 16"), PASSES, "%s", report);
     cr_expect_eq(count(report, "\t0.0"), 0, "%s", report);
@@ -135,9 +136,9 @@ Test(cpu_choice, times_each_problem_once_and_remembers_it)
     cr_expect_eq(count(text, "32 > 16"), PASSES, "%s", text);
     mem_free(text);
     turn_round(file); /* so that another timing would hardly come to the same */
-    be = create(CONV_AUTO, 1, file, NULL);
+    be = create(CPU_CONV_AUTO, 1, file, NULL);
     for (int pass = 0; pass < PASSES; pass++)
-        cr_expect_neq(by_winograd(be, (dnn_pass)pass), chosen[pass], "pass %d: not as the file says", pass);
+        cr_expect_neq(by_winograd(be, (conv_pass)pass), chosen[pass], "pass %d: not as the file says", pass);
     report = report_of(be);
     cr_expect_eq(count(report, "\t0.0\t0.0\n"), PASSES, "timed again: %s", report);
     free(report);
@@ -148,8 +149,8 @@ Test(cpu_choice, another_number_of_threads_is_another_machine)
 {
     const char *file = in_dir(folder, "plans.txt");
     for (int threads = 1; threads <= 2; threads++) {
-        backend *be = create(CONV_AUTO, threads, file, NULL);
-        (void)by_winograd(be, DNN_FORWARD);
+        backend *be = create(CPU_CONV_AUTO, threads, file, NULL);
+        (void)by_winograd(be, CONV_PASS_FORWARD);
         char *report = report_of(be);
         cr_expect_eq(count(report, "\t0.0"), 0, "%d threads: %s", threads, report);
         free(report);
@@ -163,14 +164,15 @@ Test(cpu_choice, another_number_of_threads_is_another_machine)
 Test(cpu_choice, sampling_decides_once_for_every_batch)
 {
     err why = {0};
-    backend *be = create(CONV_AUTO, 1, NULL, NULL);
+    backend *be = create(CPU_CONV_AUTO, 1, NULL, NULL);
     for (int n = 1; n <= 3; n++) {
-        cpu_ways ways = problem(DNN_FORWARD);
+        conv_candidates ways = problem(CONV_PASS_FORWARD);
         bool winograd;
         ways.direct.n = ways.winograd.n = n;
         ways.direct.frozen = true;
-        cr_assert_eq(cpu_choose(((cpu_backend *)be)->choices, ((cpu_backend *)be)->dnn, &ways, &winograd, &why),
-                     DDPM_OK, "%s", why.text);
+        cr_assert_eq(
+            conv_autotune_choose(((cpu_backend *)be)->choices, ((cpu_backend *)be)->onednn, &ways, &winograd, &why),
+            DDPM_OK, "%s", why.text);
     }
     char *report = report_of(be);
     cr_expect_eq(count(report, "forward nx12x12, 32 > 16"), 1, "%s", report);
@@ -183,12 +185,13 @@ Test(cpu_choice, sampling_decides_once_for_every_batch)
 Test(cpu_choice, a_large_batch_is_timed_in_part)
 {
     err why = {0};
-    backend *be = create(CONV_AUTO, 1, NULL, NULL);
-    cpu_ways ways = problem(DNN_BACKWARD_WEIGHTS);
+    backend *be = create(CPU_CONV_AUTO, 1, NULL, NULL);
+    conv_candidates ways = problem(CONV_PASS_BACKWARD_WEIGHTS);
     bool winograd;
     ways.direct.n = ways.winograd.n = 1 << 30;
-    cr_assert_eq(cpu_choose(((cpu_backend *)be)->choices, ((cpu_backend *)be)->dnn, &ways, &winograd, &why), DDPM_OK,
-                 "%s", why.text);
+    cr_assert_eq(
+        conv_autotune_choose(((cpu_backend *)be)->choices, ((cpu_backend *)be)->onednn, &ways, &winograd, &why),
+        DDPM_OK, "%s", why.text);
     char *report = report_of(be);
     cr_expect_eq(count(report, "backward weights 1073741824x12x12, 32 > 16"), 1, "%s", report);
     free(report);
@@ -201,12 +204,12 @@ Test(cpu_choice, a_new_run_does_as_the_user_s_last_one_did)
     (void)snprintf(first, sizeof first, "%s", in_dir(folder, "first.txt"));
     (void)snprintf(second, sizeof second, "%s", in_dir(folder, "second.txt"));
     (void)snprintf(shared, sizeof shared, "%s", in_dir(folder, "shared.txt"));
-    backend *be = create(CONV_AUTO, 1, first, shared);
-    const bool chosen = by_winograd(be, DNN_FORWARD);
+    backend *be = create(CPU_CONV_AUTO, 1, first, shared);
+    const bool chosen = by_winograd(be, CONV_PASS_FORWARD);
     backend_destroy(be);
     turn_round(shared);
-    be = create(CONV_AUTO, 1, second, shared);
-    cr_expect_neq(by_winograd(be, DNN_FORWARD), chosen);
+    be = create(CPU_CONV_AUTO, 1, second, shared);
+    cr_expect_neq(by_winograd(be, CONV_PASS_FORWARD), chosen);
     char *report = report_of(be);
     cr_expect_eq(count(report, "\t0.0\t0.0\n"), 1, "timed again: %s", report);
     free(report);
@@ -214,8 +217,8 @@ Test(cpu_choice, a_new_run_does_as_the_user_s_last_one_did)
     char *text = text_of(second);
     cr_expect_eq(count(text, chosen ? "\tdirect\t" : "\twinograd\t"), 1, "%s", text);
     mem_free(text);
-    be = create(CONV_AUTO, 1, first, shared); /* the run's own file comes first */
-    cr_expect_eq(by_winograd(be, DNN_FORWARD), chosen);
+    be = create(CPU_CONV_AUTO, 1, first, shared); /* the run's own file comes first */
+    cr_expect_eq(by_winograd(be, CONV_PASS_FORWARD), chosen);
     backend_destroy(be);
 }
 
@@ -223,8 +226,8 @@ Test(cpu_choice, is_in_the_file_before_anything_is_computed)
 {
     err why = {0};
     const char *file = in_dir(folder, "plans.txt");
-    backend *be = create(CONV_AUTO, 1, file, NULL);
-    for (int pass = 0; pass < PASSES; pass++) (void)by_winograd(be, (dnn_pass)pass);
+    backend *be = create(CPU_CONV_AUTO, 1, file, NULL);
+    for (int pass = 0; pass < PASSES; pass++) (void)by_winograd(be, (conv_pass)pass);
     cr_assert_eq(be->fn->run(be, NULL, 0, 1, &why), DDPM_OK, "%s", why.text);
     char *text = text_of(file);
     cr_expect_eq(count(text, "32 > 16"), PASSES, "%s", text);
@@ -236,10 +239,10 @@ Test(cpu_choice, goes_on_without_a_file_that_is_something_else)
 {
     const char *file = in_dir(folder, "plans.txt"), *other = "dear diary\n";
     put_file(file, other);
-    backend *be = create(CONV_AUTO, 1, file, NULL);
+    backend *be = create(CPU_CONV_AUTO, 1, file, NULL);
     cr_assert_not_null(be->remark);
     cr_expect(strstr(be->remark, "plans.txt"), "%s", be->remark);
-    (void)by_winograd(be, DNN_FORWARD);
+    (void)by_winograd(be, CONV_PASS_FORWARD);
     backend_destroy(be);
     char *text = text_of(file);
     cr_expect_str_eq(text, other);

@@ -16,14 +16,17 @@ enum { SRC, DST, FILTER, BIAS, ADD, OPERANDS };
 typedef struct kind {
     int n, h, w, cin, cout; /* h, w: of dst */
     bool enlarged, adds, nhwc;
-    dnn_pass pass;
+    conv_pass pass;
 } kind;
 
 static int64_t side(const kind *k, int operand, int of) { return of / (k->enlarged && operand == SRC ? 2 : 1); }
 static int64_t pixels(const kind *k, int operand) { return side(k, operand, k->h) * side(k, operand, k->w); }
 
 /* What the pass makes. */
-static int made(const kind *k) { return k->pass == DNN_FORWARD ? DST : k->pass == DNN_BACKWARD_DATA ? SRC : FILTER; }
+static int made(const kind *k)
+{
+    return k->pass == CONV_PASS_FORWARD ? DST : k->pass == CONV_PASS_BACKWARD_DATA ? SRC : FILTER;
+}
 
 static int64_t count_of(const kind *k, int operand)
 {
@@ -80,11 +83,11 @@ static void run(const kind *k, int threads, float *const operand[OPERANDS])
     winograd_args a = {.src = image_of(k, SRC, operand[SRC]),
                        .dst = image_of(k, DST, operand[DST]),
                        .filter = operand[FILTER],
-                       .bias = k->pass == DNN_BACKWARD_DATA ? NULL : operand[BIAS],
+                       .bias = k->pass == CONV_PASS_BACKWARD_DATA ? NULL : operand[BIAS],
                        .adds = k->adds,
                        .adds_bias = k->adds};
-    if (k->adds && k->pass != DNN_BACKWARD_WEIGHTS)
-        a.add = image_of(k, made(k), operand[k->pass == DNN_FORWARD ? ADD : SRC]);
+    if (k->adds && k->pass != CONV_PASS_BACKWARD_WEIGHTS)
+        a.add = image_of(k, made(k), operand[k->pass == CONV_PASS_FORWARD ? ADD : SRC]);
     cr_assert_eq(mem_array(&scratch, bytes + 1, 1, "test", &why), DDPM_OK);
     memset(scratch, 0xff, bytes); /* not-a-numbers: nothing is read before it is written */
     scratch[bytes] = 77;
@@ -105,7 +108,7 @@ static int64_t neighbour(const kind *k, int64_t p, int t)
 /* Channel c of what is made: of src backward, of dst else. */
 static void sum_channel(const kind *k, float *const operand[OPERANDS], int c, double *to)
 {
-    const bool backward = k->pass == DNN_BACKWARD_DATA;
+    const bool backward = k->pass == CONV_PASS_BACKWARD_DATA;
     const int others = backward ? k->cout : k->cin;
     for (int i = 0; i < k->n; i++)
         for (int64_t p = 0; p < pixels(k, DST); p++)
@@ -118,9 +121,9 @@ static void sum_channel(const kind *k, float *const operand[OPERANDS], int c, do
                                   filter = (int64_t)(co * TAPS + t) * k->cin + ci;
                     const double x = operand[SRC][src], y = operand[DST][dst], w = operand[FILTER][filter];
                     switch (k->pass) {
-                    case DNN_FORWARD: to[dst] += x * w; break;
-                    case DNN_BACKWARD_DATA: to[src] += y * w; break;
-                    case DNN_BACKWARD_WEIGHTS: to[filter] += x * y; break;
+                    case CONV_PASS_FORWARD: to[dst] += x * w; break;
+                    case CONV_PASS_BACKWARD_DATA: to[src] += y * w; break;
+                    case CONV_PASS_BACKWARD_WEIGHTS: to[filter] += x * y; break;
                     }
                 }
             }
@@ -129,13 +132,13 @@ static void sum_channel(const kind *k, float *const operand[OPERANDS], int c, do
 static double *reference(const kind *k, float *const operand[OPERANDS])
 {
     const int64_t count = count_of(k, made(k));
-    const float *more = operand[k->pass == DNN_FORWARD ? ADD : made(k)];
+    const float *more = operand[k->pass == CONV_PASS_FORWARD ? ADD : made(k)];
     double *to = calloc((size_t)count, sizeof *to);
     cr_assert_not_null(to);
 #pragma omp parallel for schedule(static)
-    for (int c = 0; c < (k->pass == DNN_BACKWARD_DATA ? k->cin : k->cout); c++) sum_channel(k, operand, c, to);
+    for (int c = 0; c < (k->pass == CONV_PASS_BACKWARD_DATA ? k->cin : k->cout); c++) sum_channel(k, operand, c, to);
     for (int64_t i = 0; i < count && k->adds; i++) to[i] += (double)more[i];
-    for (int i = 0; i < k->n && k->pass == DNN_FORWARD; i++)
+    for (int i = 0; i < k->n && k->pass == CONV_PASS_FORWARD; i++)
         for (int64_t p = 0; p < pixels(k, DST); p++)
             for (int c = 0; c < k->cout; c++) to[at(k, DST, i, p, c)] += (double)operand[BIAS][c];
     return to;
@@ -181,9 +184,9 @@ static outcome outcome_of(const kind *k, int threads)
     outcome o = {.operand = {NULL}};
     for (int i = 0; i < OPERANDS; i++) o.operand[i] = normals(count_of(k, i), (uint32_t)i);
     double *want = reference(k, o.operand),
-           *bias = k->pass == DNN_BACKWARD_WEIGHTS ? reference_bias(k, o.operand) : NULL;
+           *bias = k->pass == CONV_PASS_BACKWARD_WEIGHTS ? reference_bias(k, o.operand) : NULL;
     float *to = o.operand[made(k)];
-    for (int64_t i = 0; i < count_of(k, made(k)) && (!k->adds || k->pass == DNN_FORWARD); i++) to[i] = NAN;
+    for (int64_t i = 0; i < count_of(k, made(k)) && (!k->adds || k->pass == CONV_PASS_FORWARD); i++) to[i] = NAN;
     run(k, threads, o.operand);
     o.of = deviation_of(to, want, count_of(k, made(k)));
     if (bias) o.of_bias = deviation_of(o.operand[BIAS], bias, k->cout);
@@ -213,7 +216,7 @@ ParameterizedTestParameters(cpu_winograd, gives_the_sums_it_stands_for)
     static kind all[3 * SIZES];
     for (int i = 0; i < 3 * SIZES; i++) {
         all[i] = sizes[i / 3];
-        all[i].pass = (dnn_pass)(i % 3);
+        all[i].pass = (conv_pass)(i % 3);
     }
     return cr_make_param_array(kind, all, 3 * SIZES);
 }
@@ -238,8 +241,8 @@ ParameterizedTest(const kind *k, cpu_winograd, gives_the_sums_it_stands_for)
 /* An image does not depend on the others of its batch. */
 Test(cpu_winograd, gives_an_image_the_same_bits_in_any_batch)
 {
-    for (int pass = DNN_FORWARD; pass <= DNN_BACKWARD_DATA; pass++) {
-        const kind many = {11, 17, 12, 32, 48, false, false, false, (dnn_pass)pass};
+    for (int pass = CONV_PASS_FORWARD; pass <= CONV_PASS_BACKWARD_DATA; pass++) {
+        const kind many = {11, 17, 12, 32, 48, false, false, false, (conv_pass)pass};
         kind alone = many;
         alone.n = 1;
         outcome o = outcome_of(&many, 2), p = outcome_of(&alone, 1);
@@ -252,12 +255,15 @@ Test(cpu_winograd, gives_an_image_the_same_bits_in_any_batch)
 
 ParameterizedTestParameters(cpu_winograd, errs_as_much_as_is_said)
 {
-    static kind kinds[] = {
-        {2, 10, 10, 64, 64, .pass = DNN_FORWARD},           {2, 10, 10, 128, 128, .pass = DNN_FORWARD},
-        {2, 10, 10, 256, 256, .pass = DNN_FORWARD},         {2, 10, 10, 64, 64, .pass = DNN_BACKWARD_DATA},
-        {2, 10, 10, 128, 128, .pass = DNN_BACKWARD_DATA},   {2, 10, 10, 256, 256, .pass = DNN_BACKWARD_DATA},
-        {32, 10, 10, 64, 64, .pass = DNN_BACKWARD_WEIGHTS}, {16, 10, 10, 128, 128, .pass = DNN_BACKWARD_WEIGHTS},
-        {4, 10, 10, 256, 256, .pass = DNN_BACKWARD_WEIGHTS}};
+    static kind kinds[] = {{2, 10, 10, 64, 64, .pass = CONV_PASS_FORWARD},
+                           {2, 10, 10, 128, 128, .pass = CONV_PASS_FORWARD},
+                           {2, 10, 10, 256, 256, .pass = CONV_PASS_FORWARD},
+                           {2, 10, 10, 64, 64, .pass = CONV_PASS_BACKWARD_DATA},
+                           {2, 10, 10, 128, 128, .pass = CONV_PASS_BACKWARD_DATA},
+                           {2, 10, 10, 256, 256, .pass = CONV_PASS_BACKWARD_DATA},
+                           {32, 10, 10, 64, 64, .pass = CONV_PASS_BACKWARD_WEIGHTS},
+                           {16, 10, 10, 128, 128, .pass = CONV_PASS_BACKWARD_WEIGHTS},
+                           {4, 10, 10, 256, 256, .pass = CONV_PASS_BACKWARD_WEIGHTS}};
     return cr_make_param_array(kind, kinds, sizeof kinds / sizeof *kinds);
 }
 /* What cpu_winograd.h says. */

@@ -74,10 +74,10 @@ static void told(void *context, const run_status *status)
     if (w->steps < 16) w->loss[w->steps++] = status->state->loss;
 }
 
-static run_wish stop_there(void *context)
+static run_request stop_there(void *context)
 {
     const watcher *w = context;
-    return w->stop_at && w->now >= w->stop_at ? RUN_STOP : RUN_ON;
+    return w->stop_at && w->now >= w->stop_at ? RUN_STOP : RUN_CONTINUE;
 }
 
 static ddpm_status train(const ddpm_config *c, watcher *w)

@@ -23,7 +23,7 @@ Test(cuda_choice, tells_close_plans_apart)
 
 Test(cuda_choice, counts_the_host_only_where_plans_are_launched_by_themselves)
 {
-    choices_spec eager = usual;
+    tuner_spec eager = usual;
     library l = three(10, 12, 40);
     l.plan[0].host_us = 30;
     cr_expect_str_eq(kept_with(&usual, &l), "a");
@@ -51,7 +51,7 @@ Test(cuda_choice, looks_twice_at_plans_that_are_close)
 /* Medians: whichever one run is disturbed. */
 Test(cuda_choice, is_not_misled_by_one_disturbed_run)
 {
-    choices_spec eager = usual;
+    tuner_spec eager = usual;
     eager.eager = true;
     for (int odd = 3; odd < 60; odd++) {
         library l = three(12, 10, 30);
@@ -73,20 +73,20 @@ Test(cuda_choice, reports_microseconds_of_one_run)
     library l = three(50, 12.5, 70);
     char *text = NULL;
     size_t size = 0;
-    choices *c = begin(&usual);
+    tuner *c = begin(&usual);
     get(c, "conv:1", &l);
     FILE *to = open_memstream(&text, &size);
-    choices_dump(c, to);
+    tuner_report(c, to);
     (void)fclose(to);
     cr_expect_str_eq(text, "conv:1\tb\t12.50\t3\n");
     free(text);
-    choices_destroy(c);
+    tuner_destroy(c);
 }
 
 Test(cuda_choice, rotates_operands_over_more_than_the_cache)
 {
     const size_t set = 1024 + 768; /* 1000 and 600 in multiples of 256 */
-    choices_spec spec = usual;
+    tuner_spec spec = usual;
     library l = three(10, 20, 30);
     spec.l2 = 10000;
     (void)kept_with(&spec, &l);
@@ -132,9 +132,9 @@ Test(cuda_choice, names_the_workspace_of_the_kept_plan)
 {
     library l = three(20, 10, 30);
     l.plan[1].workspace = 4321;
-    choices *c = begin(&usual);
-    cr_expect_eq(choices_workspace(get(c, "p", &l)), 4321);
-    choices_destroy(c);
+    tuner *c = begin(&usual);
+    cr_expect_eq(tuner_workspace(get(c, "p", &l)), 4321);
+    tuner_destroy(c);
 }
 
 Test(cuda_choice, drops_plans_that_fail)
@@ -153,15 +153,15 @@ Test(cuda_choice, fails_where_all_plans_do)
     err why = {0};
     primitive *p = NULL;
     for (int i = 0; i < 3; i++) l.plan[i].how = FAILS;
-    choices *c = begin(&usual);
+    tuner *c = begin(&usual);
     for (int again = 0; again < 2; again++) { /* a failure is not remembered */
-        cr_assert_eq(choices_get(c, "conv:forward", make, &l, &l, &p, &why), DDPM_EBACKEND);
+        cr_assert_eq(tuner_get(c, "conv:forward", make, &l, &l, &p, &why), DDPM_EBACKEND);
         cr_expect_null(p);
         cr_expect_str_eq(why.text, "conv:forward: none of 3 plans can run: c cannot");
         cr_expect_eq(l.live, 0);
         cr_expect_eq(l.made, again + 1);
     }
-    choices_destroy(c);
+    tuner_destroy(c);
 }
 
 /* ---- the table ---- */
@@ -169,7 +169,7 @@ Test(cuda_choice, fails_where_all_plans_do)
 Test(cuda_choice, makes_every_problem_once_with_the_search_it_was_given)
 {
     library one = three(10, 20, 30), two = three(30, 20, 10);
-    choices *c = begin(&usual);
+    tuner *c = begin(&usual);
     primitive *p = get(c, "one", &one);
     cr_expect_neq(get(c, "two", &two), p);
     cr_expect_eq(get(c, "one", &one), p);
@@ -177,22 +177,22 @@ Test(cuda_choice, makes_every_problem_once_with_the_search_it_was_given)
     cr_expect(one.asked.deterministic);
     cr_expect_eq(one.asked.workspace_cap, usual.workspace_cap);
     cr_expect_null(one.asked.wanted);
-    choices_destroy(c);
-    choices_spec loose = usual;
+    tuner_destroy(c);
+    tuner_spec loose = usual;
     loose.deterministic = false;
     (void)kept_with(&loose, &one);
     cr_expect_not(one.asked.deterministic);
-    choices_destroy(NULL);
+    tuner_destroy(NULL);
 }
 
 Test(cuda_choice, remembers_that_there_is_none)
 {
     library l = {.none = true};
-    choices *c = begin(&usual);
+    tuner *c = begin(&usual);
     cr_expect_null(get(c, "sdpa", &l));
     cr_expect_null(get(c, "sdpa", &l));
     cr_expect_eq(l.made, 1);
-    choices_destroy(c);
+    tuner_destroy(c);
 }
 
 Test(cuda_choice, hands_on_why_none_can_be_made)
@@ -200,10 +200,10 @@ Test(cuda_choice, hands_on_why_none_can_be_made)
     library l = {.status = DDPM_EBACKEND};
     err why = {0};
     primitive *p;
-    choices *c = begin(&usual);
-    cr_expect_eq(choices_get(c, "gemm:7", make, &l, &l, &p, &why), DDPM_EBACKEND);
+    tuner *c = begin(&usual);
+    cr_expect_eq(tuner_get(c, "gemm:7", make, &l, &l, &p, &why), DDPM_EBACKEND);
     cr_expect_str_eq(why.text, "gemm:7: nothing does it");
-    choices_destroy(c);
+    tuner_destroy(c);
 }
 
 Test(cuda_choice, fails_cleanly_at_every_call_of_the_runtime)
@@ -218,19 +218,19 @@ Test(cuda_choice, fails_cleanly_at_every_call_of_the_runtime)
             device.fail_with = kind % 2 ? DDPM_ENOMEM : DDPM_EBACKEND;
             library l = three(12, 11, 10);
             l.plan[0].workspace = 3000;
-            choices_spec spec = usual;
+            tuner_spec spec = usual;
             spec.eager = kind >= 2;
             spec.file = in_dir(dir, "plans");
-            choices *c = begin(&spec);
+            tuner *c = begin(&spec);
             err why = {0};
             primitive *p = NULL;
-            const ddpm_status st = choices_get(c, "p", make, &l, &l, &p, &why);
+            const ddpm_status st = tuner_get(c, "p", make, &l, &l, &p, &why);
             cr_assert_eq(p != NULL, st == DDPM_OK);
             cr_assert_eq(why.text[0] != '\0', st != DDPM_OK);
             cr_assert_eq(l.live, st == DDPM_OK ? 1 : 0);
             cr_assert_not(device.recording);
             failures += st != DDPM_OK;
-            choices_destroy(c);
+            tuner_destroy(c);
             cr_assert_eq(device.live, 0, "call %d leaks", n);
             cr_assert_eq(l.live, 0);
             reached = device.calls >= n;

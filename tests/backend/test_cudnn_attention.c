@@ -31,26 +31,26 @@ static void load_stub(void)
     if (!dlopen(path, RTLD_NOW | RTLD_GLOBAL)) cr_skip_test("no stub of the driver: %s", dlerror());
 }
 
-static dnn_context *h200(void)
+static cudnn_context *h200(void)
 {
     err why = {0};
-    dnn_context *c;
+    cudnn_context *c;
     char *json;
     size_t size;
     load_stub();
     OK(file_read(DDPM_TESTS "/backend/h200.json", 1 << 16, &json, &size, &why));
-    OK(dnn_context_create(json, &c, &why));
+    OK(cudnn_context_create(json, &c, &why));
     mem_free(json);
     recorder_clear();
     return c;
 }
 
-static primitive *create(dnn_context *c, const attention_problem *q, const primitive_search *how)
+static primitive *create(cudnn_context *c, const attention_problem *q, const primitive_search *how)
 {
     err why = {0};
     primitive *p = (primitive *)c;
     recorder_clear();
-    OK(dnn_attention_create(c, q, how, &p, &why));
+    OK(cudnn_attention_create(c, q, how, &p, &why));
     return p;
 }
 
@@ -62,7 +62,7 @@ static const struct {
 } width[] = {{1, 256, true}, {8, 32, true}, {4, 64, true}, {1, 128, true}, {2, 128, true}, {1, 512, false}};
 
 /* Every plan that cuDNN proposes is supported, compiles, and fails at the load.  Returns their number. */
-static int compile(dnn_context *c, const attention_problem *q)
+static int compile(cudnn_context *c, const attention_problem *q)
 {
     recorder.pretend = false;
     cr_assert_null(create(c, q, &usual), "a plan was loaded with no device");
@@ -75,7 +75,7 @@ static int compile(dnn_context *c, const attention_problem *q)
 }
 
 /* The number of plans that cuDNN proposes. */
-static int propose(dnn_context *c, const attention_problem *q)
+static int propose(cudnn_context *c, const attention_problem *q)
 {
     recorder.pretend = true;
     primitive *p = create(c, q, &usual);
@@ -87,7 +87,7 @@ static int propose(dnn_context *c, const attention_problem *q)
 /* Each compilation takes a second or so; a quarter of the problems, all sizes among them, must do. */
 static void compile_some(bool backward, int64_t n)
 {
-    dnn_context *c = h200();
+    cudnn_context *c = h200();
     int compiled = 0, turn = n == 16;
     for (size_t i = 0; i < sizeof width / sizeof *width; i++, turn++)
         for (int64_t s = 16; s <= 1024; s *= 4, turn++) {
@@ -103,7 +103,7 @@ static void compile_some(bool backward, int64_t n)
             compiled++;
         }
     cr_expect_eq(compiled, 6);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 Test(cudnn_attention, compiles_forward_16) { compile_some(false, 16); }
@@ -120,13 +120,13 @@ Test(cudnn_attention, has_no_plan_for_some_problems)
         {.io = DTYPE_BF16, .n = 4, .s = 64, .heads = 2, .d = 4, .backward = true},
         {.io = DTYPE_BF16, .n = 4, .s = 64, .heads = 1, .d = 264, .backward = true},
     };
-    dnn_context *c = h200();
+    cudnn_context *c = h200();
     recorder.pretend = true;
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         cr_expect_null(create(c, &none[i], &usual), "problem %zu", i);
         cr_expect_eq(recorder.plans, 0, "problem %zu", i);
     }
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 /* ---- what is described -------------------------------------------------------------------------- */
@@ -208,7 +208,7 @@ static void expect_near(const bf16 *ours, const double *theirs, int count, const
 }
 
 /* Run plan i as the backend would, with the workspace it asks for and not a byte more. */
-static void run(dnn_context *c, primitive *p, int i, buffers *b)
+static void run(cudnn_context *c, primitive *p, int i, buffers *b)
 {
     err why = {0};
     void *operands[PRIMITIVE_OPERANDS] = {NULL}, *workspace = NULL;
@@ -226,7 +226,7 @@ Test(cudnn_attention, describes_softmax_attention)
 {
     static buffers b;
     static reference r;
-    dnn_context *c = h200();
+    cudnn_context *c = h200();
     recorder.pretend = true;
     fill(&b, &r);
     primitive *p = create(c, &small[0], &usual);
@@ -236,10 +236,10 @@ Test(cudnn_attention, describes_softmax_attention)
     expect_near(b.y, r.y, N * S * C, "y");
     for (int i = 0; i < LSES; i++) cr_expect_float_eq((double)b.lse[i], r.lse[i], 1e-6);
     primitive_destroy(p);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
-static void run_backward(dnn_context *c, primitive *p, int i)
+static void run_backward(cudnn_context *c, primitive *p, int i)
 {
     static buffers b;
     static reference r;
@@ -255,7 +255,7 @@ static void run_backward(dnn_context *c, primitive *p, int i)
 
 Test(cudnn_attention, describes_its_gradient_without_chance)
 {
-    dnn_context *c = h200();
+    cudnn_context *c = h200();
     recorder.pretend = true, recorder.workspace = 1000;
     primitive *p = create(c, &small[1], &usual);
     cr_assert_not_null(p);
@@ -263,7 +263,7 @@ Test(cudnn_attention, describes_its_gradient_without_chance)
     for (int i = 0; i < p->fn->count(p); i++) run_backward(c, p, i);
     cr_expect_eq(recorder.executed, p->fn->count(p));
     primitive_destroy(p);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 static void expect_name(const primitive *p, int i, const char *expected)
@@ -275,7 +275,7 @@ static void expect_name(const primitive *p, int i, const char *expected)
 
 Test(cudnn_attention, offers_both_forms_of_the_gradient_where_chance_is_allowed)
 {
-    dnn_context *c = h200();
+    cudnn_context *c = h200();
     recorder.pretend = true, recorder.workspace = 1000;
     primitive *p = create(c, &small[1], &usual);
     const int ordered = p->fn->count(p);
@@ -323,12 +323,12 @@ Test(cudnn_attention, offers_both_forms_of_the_gradient_where_chance_is_allowed)
     p = create(c, &small[1], &unknown);
     cr_expect_eq(p->fn->count(p), all);
     primitive_destroy(p);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 Test(cudnn_attention, says_what_its_operands_are)
 {
-    dnn_context *c = h200();
+    cudnn_context *c = h200();
     recorder.pretend = true;
     for (int backward = 0; backward < 2; backward++)
         for (int chance = 0; chance < 2; chance++) {
@@ -346,17 +346,17 @@ Test(cudnn_attention, says_what_its_operands_are)
             cr_expect_arr_eq(p->written, written, sizeof written);
             primitive_destroy(p);
         }
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 /* The gradient needs memory for all of dS, or for an f32 dq: where it may not have it there is none. */
 Test(cudnn_attention, keeps_to_the_workspace_allowed)
 {
-    dnn_context *c = h200();
+    cudnn_context *c = h200();
     const primitive_search tight = {.deterministic = true, .workspace_cap = 1 << 10};
     recorder.pretend = true, recorder.workspace = 900;
     primitive *p = create(c, &small[1], &tight);
     cr_expect_null(p, "%zu bytes", p ? p->fn->workspace(p, 0) : 0);
     primitive_destroy(p);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }

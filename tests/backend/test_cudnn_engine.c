@@ -5,11 +5,11 @@
 
 enum { CAP = 1 << 20 };
 
-static dnn_context *context(void)
+static cudnn_context *context(void)
 {
     err why = {0};
-    dnn_context *c;
-    OK(dnn_context_create(NULL, &c, &why));
+    cudnn_context *c;
+    OK(cudnn_context_create(NULL, &c, &why));
     return c;
 }
 
@@ -31,11 +31,11 @@ static void finds(const conv_problem *q, const primitive_search *how, const char
 {
     err why = {0};
     primitive *p;
-    dnn_context *c = context();
-    OK(dnn_convolution_create(c, q, how, &p, &why));
+    cudnn_context *c = context();
+    OK(cudnn_convolution_create(c, q, how, &p, &why));
     cr_assert_str_eq(names(p), expected);
     primitive_destroy(p);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
     cr_assert_eq(cudnn.live, 0);
 }
 
@@ -43,20 +43,20 @@ static void finds(const conv_problem *q, const primitive_search *how, const char
 
 Test(cudnn_plan, plans_come_in_the_order_of_the_heuristics_each_once)
 {
-    const conv_problem q = odd_problem(CONV_FORWARD);
+    const conv_problem q = odd_problem(CONV_PASS_FORWARD);
     finds(&q, &(primitive_search){.workspace_cap = CAP}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
 }
 
 Test(cudnn_plan, deterministic_plans_only_where_that_is_asked)
 {
-    const conv_problem q = odd_problem(CONV_FORWARD);
+    const conv_problem q = odd_problem(CONV_PASS_FORWARD);
     finds(&q, &(primitive_search){.deterministic = true, .workspace_cap = CAP},
           "eng7:k2=40,k18=3 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
 }
 
 Test(cudnn_plan, fp32_takes_neither_tensor_cores_nor_rounded_inputs)
 {
-    conv_problem q = odd_problem(CONV_FORWARD);
+    conv_problem q = odd_problem(CONV_PASS_FORWARD);
     q.io = DTYPE_F32;
     finds(&q, &(primitive_search){.workspace_cap = CAP}, "eng7:k2=40,k18=3 eng9 eng0:k1=-1");
     q.tf32 = true;
@@ -65,7 +65,7 @@ Test(cudnn_plan, fp32_takes_neither_tensor_cores_nor_rounded_inputs)
 
 Test(cudnn_plan, workspace_may_be_as_large_as_the_cap)
 {
-    const conv_problem q = odd_problem(CONV_FORWARD);
+    const conv_problem q = odd_problem(CONV_PASS_FORWARD);
     finds(&q, &(primitive_search){.workspace_cap = 2000}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
     finds(&q, &(primitive_search){.workspace_cap = 1999}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k1=-1");
     finds(&q, &(primitive_search){.workspace_cap = 999}, "eng9 eng7:k2=41,k18=3 eng0:k1=-1");
@@ -73,7 +73,7 @@ Test(cudnn_plan, workspace_may_be_as_large_as_the_cap)
 
 Test(cudnn_plan, the_one_wanted_is_made_alone)
 {
-    const conv_problem q = odd_problem(CONV_FORWARD);
+    const conv_problem q = odd_problem(CONV_PASS_FORWARD);
     const char *all = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k1=-1";
     finds(&q, &(primitive_search){.workspace_cap = CAP, .wanted = "eng7:k2=41,k18=3"}, "eng7:k2=41,k18=3");
     finds(&q, &(primitive_search){.workspace_cap = CAP, .wanted = "eng13"},
@@ -87,25 +87,25 @@ Test(cudnn_plan, the_one_wanted_is_made_alone)
 }
 
 /* A graph of one convolution, as a primitive with plans compiled below so many. */
-static primitive *compiled_below(dnn_context *c, int n, size_t extra)
+static primitive *compiled_below(cudnn_context *c, int n, size_t extra)
 {
     err why = {0};
     primitive *p;
-    dnn_graph g = {0};
-    const conv_problem q = odd_problem(CONV_FORWARD);
-    dnn_convolution_graph(&g, &q);
-    const dnn_primitive_spec spec = {.key = "key",
-                                     .how = &(primitive_search){.workspace_cap = 1500},
-                                     .compile_below = n,
-                                     .n_binding = 4,
-                                     .binding = {{.uid = 5, .operand = 2, .offset = 48},
-                                                 {.uid = 6, .operand = DNN_VALUE, .value = 0.25f},
-                                                 {.uid = 9, .operand = DNN_EXTRA, .offset = 512},
-                                                 {.uid = 2, .operand = 0}},
-                                     .extra = extra};
-    OK(dnn_graph_primitive(&g, c, &spec, &p, &why));
+    cudnn_opgraph g = {0};
+    const conv_problem q = odd_problem(CONV_PASS_FORWARD);
+    cudnn_convolution_graph(&g, &q);
+    const cudnn_primitive_spec spec = {.key = "key",
+                                       .how = &(primitive_search){.workspace_cap = 1500},
+                                       .compile_below = n,
+                                       .n_binding = 4,
+                                       .binding = {{.uid = 5, .operand = 2, .offset = 48},
+                                                   {.uid = 6, .operand = BIND_VALUE, .value = 0.25f},
+                                                   {.uid = 9, .operand = BIND_EXTRA, .offset = 512},
+                                                   {.uid = 2, .operand = 0}},
+                                       .extra = extra};
+    OK(cudnn_opgraph_primitive(&g, c, &spec, &p, &why));
     cr_assert_eq(g.n_owned, 0, "the primitive owns them now");
-    dnn_graph_release(&g);
+    cudnn_opgraph_release(&g);
     return p;
 }
 
@@ -114,14 +114,14 @@ Test(cudnn_plan, plans_are_compiled_where_there_are_few)
     const char *const expected[] = {[4] = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k1=-1",
                                     [5] = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k1=-1 eng8",
                                     [6] = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k1=-1 eng8 eng13"};
-    dnn_context *c = context();
+    cudnn_context *c = context();
     for (int n = 4; n <= 6; n++) {
         primitive *p = compiled_below(c, n, 0);
         cr_assert_str_eq(names(p), expected[n]);
-        for (int i = 0; i < p->fn->count(p); i++) cr_assert_eq(dnn_plan_compiled(p, i), i >= 4);
+        for (int i = 0; i < p->fn->count(p); i++) cr_assert_eq(cudnn_engine_compiled(p, i), i >= 4);
         primitive_destroy(p);
     }
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
     cr_assert_eq(cudnn.live, 0);
 }
 
@@ -129,20 +129,20 @@ Test(cudnn_plan, where_none_is_proposed_there_is_none)
 {
     err why = {0};
     primitive *p;
-    dnn_graph g = {0};
-    dnn_context *c = context();
-    const conv_problem q = odd_problem(CONV_DATA);
+    cudnn_opgraph g = {0};
+    cudnn_context *c = context();
+    const conv_problem q = odd_problem(CONV_PASS_BACKWARD_DATA);
     const primitive_search how = {.workspace_cap = CAP};
     cudnn.nothing = true;
-    dnn_convolution_graph(&g, &q);
-    OK(dnn_graph_primitive(&g, c, &(dnn_primitive_spec){.key = "key", .how = &how}, &p, &why));
+    cudnn_convolution_graph(&g, &q);
+    OK(cudnn_opgraph_primitive(&g, c, &(cudnn_primitive_spec){.key = "key", .how = &how}, &p, &why));
     cr_assert_null(p);
-    dnn_graph_release(&g);
-    cr_assert_eq(dnn_convolution_create(c, &q, &how, &p, &why), DDPM_EBACKEND);
+    cudnn_opgraph_release(&g);
+    cr_assert_eq(cudnn_convolution_create(c, &q, &how, &p, &why), DDPM_EBACKEND);
     cr_assert_null(p);
     cr_assert_str_eq(why.text, "conv:data:bf16:n2h8w12c16:oh4ow6k24:f3s2p0,1:b0r0a0: no plan of cuDNN's can do it: "
                                "none was proposed");
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
     cr_assert_eq(cudnn.live, 0);
 }
 
@@ -162,7 +162,7 @@ Test(cudnn_plan, a_run_binds_ids_to_memory)
     char memory[4096];
     void *const operands[PRIMITIVE_OPERANDS] = {memory + 16, NULL, memory + 32};
     void *workspace = memory + 1024;
-    dnn_context *c = context();
+    cudnn_context *c = context();
     primitive *p = compiled_below(c, 0, 600);
     /* 1000 bytes of the plan's own come first, up to the next multiple of 256 */
     cr_assert_str_eq(names(p), "eng9 eng7:k2=41,k18=3 eng0:k1=-1", "1000 + 600 bytes are more than 1500");
@@ -187,7 +187,7 @@ Test(cudnn_plan, a_run_binds_ids_to_memory)
     cr_assert_eq(proposals[cudnn.plan].engine, 0);
     cr_assert_null(cudnn.stream);
     primitive_destroy(p);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
     cr_assert_eq(cudnn.live, 0);
 }
 
@@ -196,13 +196,13 @@ Test(cudnn_plan, extra_memory_lies_behind_the_plans_own)
     err why = {0};
     char memory[4096];
     void *const operands[PRIMITIVE_OPERANDS] = {memory, memory, memory};
-    dnn_context *c = context();
+    cudnn_context *c = context();
     primitive *p = compiled_below(c, 0, 400);
     cr_assert_eq(p->fn->workspace(p, 0), 1024 + 400);
     OK(p->fn->run(p, 0, operands, memory, NULL, &why));
     cr_assert_eq(pointer_of(2), memory + 1024 + 512);
     primitive_destroy(p);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 Test(cudnn_plan, a_convolution_binds_the_operands_it_has)
@@ -212,40 +212,40 @@ Test(cudnn_plan, a_convolution_binds_the_operands_it_has)
     void *const operands[PRIMITIVE_OPERANDS] = {memory, memory + 1, memory + 2, memory + 3, memory + 4};
     const int64_t expected[4][5] = {{1, 2, 3}, {1, 2, 3, 4}, {1, 2, 3, 5}, {1, 2, 3, 4, 5}};
     for (int i = 0; i < 4; i++) {
-        dnn_context *c = context();
+        cudnn_context *c = context();
         primitive *p;
-        conv_problem q = odd_problem(CONV_FORWARD);
+        conv_problem q = odd_problem(CONV_PASS_FORWARD);
         q.bias = i & 1, q.residual = i >> 1;
         const int n = 3 + q.bias + q.residual;
-        OK(dnn_convolution_create(c, &q, &(primitive_search){.workspace_cap = CAP}, &p, &why));
+        OK(cudnn_convolution_create(c, &q, &(primitive_search){.workspace_cap = CAP}, &p, &why));
         OK(p->fn->run(p, 0, operands, NULL, NULL, &why));
         const int64_t *ids = set(&cudnn.pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, n);
         char *const *at = set(&cudnn.pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, n);
         cr_assert_arr_eq(ids, expected[i], (size_t)n * sizeof *ids);
         for (int k = 0; k < n; k++) cr_assert_eq(at[k], memory + expected[i][k] - 1);
         primitive_destroy(p);
-        dnn_context_destroy(c);
+        cudnn_context_destroy(c);
     }
 }
 
 /* ---- failures ------------------------------------------------------------------------------------ */
 
-/* `json` as for dnn_context_create(); only where it is NULL there is a device that can run. */
+/* `json` as for cudnn_context_create(); only where it is NULL there is a device that can run. */
 static ddpm_status whole_life(const char *json, err *e)
 {
     void *const operands[PRIMITIVE_OPERANDS] = {NULL};
-    dnn_context *c = NULL;
+    cudnn_context *c = NULL;
     primitive *p = NULL;
-    conv_problem q = odd_problem(CONV_FORWARD);
+    conv_problem q = odd_problem(CONV_PASS_FORWARD);
     q.bias = q.residual = true;
     ddpm_status st = DDPM_OK;
-    TRY_GOTO(dnn_context_create(json, &c, e));
-    TRY_GOTO(dnn_convolution_create(c, &q, &(primitive_search){.workspace_cap = CAP}, &p, e));
+    TRY_GOTO(cudnn_context_create(json, &c, e));
+    TRY_GOTO(cudnn_convolution_create(c, &q, &(primitive_search){.workspace_cap = CAP}, &p, e));
     cr_assert_gt(p->fn->count(p), 0);
     if (!json) TRY_GOTO(p->fn->run(p, 0, operands, NULL, NULL, e));
 done:
     primitive_destroy(p);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
     return st;
 }
 
@@ -282,22 +282,22 @@ Test(cudnn_plan, no_failing_call_leaves_something_behind)
 
 Test(cudnn_plan, a_graph_keeps_its_first_error)
 {
-    dnn_graph g = {0};
+    cudnn_opgraph g = {0};
     const int64_t sizes[4] = {1, 4, 4, 8};
-    cr_assert(dnn_nhwc(&g, 1, CUDNN_DATA_FLOAT, sizes));
+    cr_assert(cudnn_nhwc(&g, 1, CUDNN_DATA_FLOAT, sizes));
     cudnn.calls = 0, cudnn.fail_at = 3, cudnn.failure = CUDNN_STATUS_BAD_PARAM;
-    (void)dnn_nhwc(&g, 2, CUDNN_DATA_FLOAT, sizes);
+    (void)cudnn_nhwc(&g, 2, CUDNN_DATA_FLOAT, sizes);
     cr_assert_eq(g.first.status, DDPM_EBACKEND);
     cr_assert_str_eq(g.first.text, "cuDNN: attribute 902: BROKEN: what is the matter");
     cr_assert(!g.unsupported);
-    cr_assert_null(dnn_nhwc(&g, 3, CUDNN_DATA_FLOAT, sizes));
-    dnn_convolution(&g, &(dnn_convolution_args){.stride = 1});
-    dnn_pointwise(&g, CUDNN_POINTWISE_ADD, NULL, NULL, NULL);
+    cr_assert_null(cudnn_nhwc(&g, 3, CUDNN_DATA_FLOAT, sizes));
+    cudnn_convolution(&g, &(cudnn_convolution_args){.stride = 1});
+    cudnn_pointwise(&g, CUDNN_POINTWISE_ADD, NULL, NULL, NULL);
     cr_assert_eq(cudnn.calls, 3, "nothing is asked any more");
     cr_assert_str_eq(g.first.text, "cuDNN: attribute 902: BROKEN: what is the matter");
     cr_assert_eq(g.n_op, 0);
-    dnn_graph_release(&g);
-    dnn_graph_release(&g);
+    cudnn_opgraph_release(&g);
+    cudnn_opgraph_release(&g);
     cr_assert_eq(cudnn.live, 0);
 }
 
@@ -305,17 +305,17 @@ Test(cudnn_plan, what_cudnn_cannot_do_is_no_failure)
 {
     err why = {0};
     primitive *p;
-    dnn_context *c = context();
-    dnn_graph g = {0};
+    cudnn_context *c = context();
+    cudnn_opgraph g = {0};
     const int64_t sizes[4] = {1, 4, 4, 8};
     const primitive_search how = {.workspace_cap = CAP};
     cudnn.calls = 0, cudnn.fail_at = 3, cudnn.failure = CUDNN_STATUS_NOT_SUPPORTED;
-    (void)dnn_nhwc(&g, 2, CUDNN_DATA_FLOAT, sizes);
-    OK(dnn_graph_primitive(&g, c, &(dnn_primitive_spec){.key = "key", .how = &how}, &p, &why));
+    (void)cudnn_nhwc(&g, 2, CUDNN_DATA_FLOAT, sizes);
+    OK(cudnn_opgraph_primitive(&g, c, &(cudnn_primitive_spec){.key = "key", .how = &how}, &p, &why));
     cr_assert_null(p);
     cr_assert(strstr(g.first.text, "UNSUPPORTED"));
-    dnn_graph_release(&g);
-    dnn_context_destroy(c);
+    cudnn_opgraph_release(&g);
+    cudnn_context_destroy(c);
     cr_assert_eq(cudnn.live, 0);
 }
 
@@ -323,20 +323,20 @@ Test(cudnn_plan, a_graph_that_is_too_large_is_refused)
 {
     err why = {0};
     primitive *p;
-    dnn_context *c = context();
+    cudnn_context *c = context();
     const primitive_search how = {.workspace_cap = CAP};
-    const dnn_primitive_spec spec = {.key = "many", .how = &how};
-    dnn_graph g = {0}, h = {0};
-    for (int i = 0; i <= DNN_OPS; i++) (void)dnn_make_op(&g, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-    cr_assert_eq(g.n_op, DNN_OPS);
-    cr_assert_eq(dnn_graph_primitive(&g, c, &spec, &p, &why), DDPM_EBACKEND);
+    const cudnn_primitive_spec spec = {.key = "many", .how = &how};
+    cudnn_opgraph g = {0}, h = {0};
+    for (int i = 0; i <= OPGRAPH_OPS; i++) (void)cudnn_make_op(&g, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
+    cr_assert_eq(g.n_op, OPGRAPH_OPS);
+    cr_assert_eq(cudnn_opgraph_primitive(&g, c, &spec, &p, &why), DDPM_EBACKEND);
     cr_assert_str_eq(why.text, "many: cuDNN: a graph of more than 32 operations");
-    for (int i = 0; i <= DNN_OWNED; i++) (void)dnn_make(&h, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-    cr_assert_eq(h.n_owned, DNN_OWNED);
-    cr_assert_eq(dnn_graph_primitive(&h, c, &spec, &p, &why), DDPM_EBACKEND);
+    for (int i = 0; i <= OPGRAPH_OWNED; i++) (void)cudnn_make(&h, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
+    cr_assert_eq(h.n_owned, OPGRAPH_OWNED);
+    cr_assert_eq(cudnn_opgraph_primitive(&h, c, &spec, &p, &why), DDPM_EBACKEND);
     cr_assert_str_eq(why.text, "many: cuDNN: a graph of more than 128 descriptors");
-    dnn_graph_release(&g);
-    dnn_graph_release(&h);
-    dnn_context_destroy(c);
+    cudnn_opgraph_release(&g);
+    cudnn_opgraph_release(&h);
+    cudnn_context_destroy(c);
     cr_assert_eq(cudnn.live, 0);
 }

@@ -28,21 +28,21 @@ static char *read_json(void)
     return json;
 }
 
-static dnn_context *h200(void)
+static cudnn_context *h200(void)
 {
     err why = {0};
-    dnn_context *c;
+    cudnn_context *c;
     char *json = read_json();
-    OK(dnn_context_create(json, &c, &why));
+    OK(cudnn_context_create(json, &c, &why));
     mem_free(json);
     return c;
 }
 
-static primitive *create(dnn_context *c, const conv_problem *q, const primitive_search *how)
+static primitive *create(cudnn_context *c, const conv_problem *q, const primitive_search *how)
 {
     err why = {0};
     primitive *p = NULL;
-    OK(dnn_convolution_create(c, q, how, &p, &why));
+    OK(cudnn_convolution_create(c, q, how, &p, &why));
     return p;
 }
 
@@ -79,7 +79,7 @@ static conv_problem odd_problem(conv_pass pass)
                           .filter = 3,
                           .stride = 2,
                           .pad_after = 1,
-                          .accumulate = pass != CONV_FORWARD};
+                          .accumulate = pass != CONV_PASS_FORWARD};
 }
 
 /* Good until the 4th call after it. */
@@ -180,7 +180,7 @@ static void check_names(const primitive *p)
 }
 
 /* Plans for all problems of a file; returns how many problems there are. */
-static int plan_all(dnn_context *dnn, const char *file, dtype act, bool tf32)
+static int plan_all(cudnn_context *cudnn, const char *file, dtype act, bool tf32)
 {
     err why = {0};
     ddpm_config c;
@@ -190,9 +190,9 @@ static int plan_all(dnn_context *dnn, const char *file, dtype act, bool tf32)
     OK(config_check(&c, &why));
     collect_plans(&c, act, tf32, &all);
     for (int i = 0; i < all.n; i++) {
-        primitive *p = create(dnn, &all.q[i], &usual);
+        primitive *p = create(cudnn, &all.q[i], &usual);
         int ready = 0;
-        for (int k = 0; k < p->fn->count(p); k++) ready += !dnn_plan_compiled(p, k);
+        for (int k = 0; k < p->fn->count(p); k++) ready += !cudnn_engine_compiled(p, k);
         printf("%-72s %3d plans, %3d of them ready, workspace of the first %.2f MB\n", p->key, p->fn->count(p), ready,
                (double)p->fn->workspace(p, 0) / (1 << 20));
         (void)fflush(stdout); /* whole lines, whatever runs beside it */
@@ -206,14 +206,14 @@ static int plan_all(dnn_context *dnn, const char *file, dtype act, bool tf32)
 static void plan_configs(dtype act, bool tf32)
 {
     glob_t files;
-    dnn_context *dnn = h200();
+    cudnn_context *cudnn = h200();
     cr_assert_eq(glob(DDPM_SOURCE "/configs/*.yaml", 0, NULL, &files), 0);
     for (size_t i = 0; i < files.gl_pathc; i++) {
         printf("%s\n", strrchr(files.gl_pathv[i], '/') + 1);
-        cr_assert_geq(plan_all(dnn, files.gl_pathv[i], act, tf32), 3, "%s", files.gl_pathv[i]);
+        cr_assert_geq(plan_all(cudnn, files.gl_pathv[i], act, tf32), 3, "%s", files.gl_pathv[i]);
     }
     globfree(&files);
-    dnn_context_destroy(dnn);
+    cudnn_context_destroy(cudnn);
 }
 
 Test(cudnn_h200, plans_every_convolution_in_bf16) { plan_configs(DTYPE_BF16, false); }
@@ -225,32 +225,32 @@ typedef cudnnBackendDescriptor_t descriptor;
 /* ---- the search -------------------------------------------------------------------------------- */
 
 /* Has the engine of that plan the note?  Asked of cuDNN anew, by the engine's number. */
-static bool engine_has(dnn_context *c, const conv_problem *q, const char *name, cudnnBackendNumericalNote_t note)
+static bool engine_has(cudnn_context *c, const conv_problem *q, const char *name, cudnnBackendNumericalNote_t note)
 {
-    dnn_graph g = {0};
+    cudnn_opgraph g = {0};
     cudnnBackendNumericalNote_t held[32];
     int64_t n = 0;
     bool found = false;
-    dnn_convolution_graph(&g, q);
-    const descriptor graph = dnn_make(&g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    dnn_set(&g, graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g.n_op, g.op);
-    dnn_finalize(&g, graph, "graph");
-    const descriptor engine = dnn_make(&g, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    cudnn_convolution_graph(&g, q);
+    const descriptor graph = cudnn_make(&g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+    cudnn_set(&g, graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g.n_op, g.op);
+    cudnn_finalize(&g, graph, "graph");
+    const descriptor engine = cudnn_make(&g, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
     const int64_t index = strtol(name + 3, NULL, 10);
-    dnn_set_operand(&g, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph);
-    dnn_set(&g, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &index);
-    dnn_set_operand(&g, engine, CUDNN_ATTR_ENGINE_DEVICEPROP, c->device);
-    dnn_finalize(&g, engine, "engine");
+    cudnn_set_operand(&g, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph);
+    cudnn_set(&g, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &index);
+    cudnn_set_operand(&g, engine, CUDNN_ATTR_ENGINE_DEVICEPROP, c->device);
+    cudnn_finalize(&g, engine, "engine");
     cr_assert_eq(g.first.status, DDPM_OK, "%s: %s", name, g.first.text);
     cr_assert_eq(
         cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, 32, &n, held),
         CUDNN_STATUS_SUCCESS);
     for (int i = 0; i < n; i++) found = found || held[i] == note;
-    dnn_graph_release(&g);
+    cudnn_opgraph_release(&g);
     return found;
 }
 
-static int plans_with(dnn_context *c, const conv_problem *q, const primitive *p, cudnnBackendNumericalNote_t note)
+static int plans_with(cudnn_context *c, const conv_problem *q, const primitive *p, cudnnBackendNumericalNote_t note)
 {
     int n = 0;
     for (int i = 0; i < p->fn->count(p); i++) n += engine_has(c, q, name_of(p, i), note);
@@ -259,9 +259,9 @@ static int plans_with(dnn_context *c, const conv_problem *q, const primitive *p,
 
 Test(cudnn_h200, plans_that_may_differ_from_run_to_run_are_left_out)
 {
-    dnn_context *c = h200();
+    cudnn_context *c = h200();
     int some = 0;
-    for (int pass = CONV_DATA; pass <= CONV_FILTER; pass++) {
+    for (int pass = CONV_PASS_BACKWARD_DATA; pass <= CONV_PASS_BACKWARD_WEIGHTS; pass++) {
         const primitive_search any = {.deterministic = false, .workspace_cap = CAP};
         conv_problem q = usual_problem(pass, DTYPE_F32);
         q.tf32 = true;
@@ -273,13 +273,13 @@ Test(cudnn_h200, plans_that_may_differ_from_run_to_run_are_left_out)
         primitive_destroy(all);
     }
     cr_assert_gt(some, 0, "there are none to be left out: the test shows nothing");
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 Test(cudnn_h200, fp32_is_f32_and_tf32_uses_the_tensor_cores)
 {
-    dnn_context *c = h200();
-    for (int pass = CONV_FORWARD; pass <= CONV_FILTER; pass++) {
+    cudnn_context *c = h200();
+    for (int pass = CONV_PASS_FORWARD; pass <= CONV_PASS_BACKWARD_WEIGHTS; pass++) {
         conv_problem strict = usual_problem(pass, DTYPE_F32), fast = strict;
         fast.tf32 = true;
         primitive *a = create(c, &strict, &usual), *b = create(c, &fast, &usual);
@@ -290,26 +290,26 @@ Test(cudnn_h200, fp32_is_f32_and_tf32_uses_the_tensor_cores)
         primitive_destroy(a);
         primitive_destroy(b);
     }
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 Test(cudnn_h200, no_plan_sums_in_bf16)
 {
-    dnn_context *c = h200();
+    cudnn_context *c = h200();
     const primitive_search any = {.deterministic = false, .workspace_cap = CAP};
-    for (int pass = CONV_FORWARD; pass <= CONV_FILTER; pass++) {
+    for (int pass = CONV_PASS_FORWARD; pass <= CONV_PASS_BACKWARD_WEIGHTS; pass++) {
         const conv_problem q = usual_problem(pass, DTYPE_BF16);
         primitive *p = create(c, &q, &any);
         cr_assert_eq(plans_with(c, &q, p, CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION), 0);
         primitive_destroy(p);
     }
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 Test(cudnn_h200, a_plan_is_found_again_by_its_name)
 {
-    dnn_context *c = h200();
-    const conv_problem q = usual_problem(CONV_FILTER, DTYPE_BF16);
+    cudnn_context *c = h200();
+    const conv_problem q = usual_problem(CONV_PASS_BACKWARD_WEIGHTS, DTYPE_BF16);
     primitive *all = create(c, &q, &usual);
     const int n = all->fn->count(all);
     cr_assert_gt(n, 8);
@@ -330,13 +330,13 @@ Test(cudnn_h200, a_plan_is_found_again_by_its_name)
     cr_assert_eq(other->fn->count(other), n, "all of them, where there is none of that name");
     primitive_destroy(other);
     primitive_destroy(all);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 Test(cudnn_h200, workspace_stays_within_its_bounds)
 {
-    dnn_context *c = h200();
-    const conv_problem q = usual_problem(CONV_FILTER, DTYPE_BF16);
+    cudnn_context *c = h200();
+    const conv_problem q = usual_problem(CONV_PASS_BACKWARD_WEIGHTS, DTYPE_BF16);
     primitive *all = create(c, &q, &usual);
     size_t largest = 0;
     for (int i = 0; i < all->fn->count(all); i++)
@@ -359,14 +359,14 @@ Test(cudnn_h200, workspace_stays_within_its_bounds)
     primitive_destroy(none);
     primitive_destroy(fewer);
     primitive_destroy(all);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 Test(cudnn_h200, the_plan_kept_is_the_one_that_was_chosen)
 {
     err why = {0};
-    dnn_context *c = h200();
-    const conv_problem q = usual_problem(CONV_DATA, DTYPE_BF16);
+    cudnn_context *c = h200();
+    const conv_problem q = usual_problem(CONV_PASS_BACKWARD_DATA, DTYPE_BF16);
     primitive *p = create(c, &q, &usual);
     char name[PRIMITIVE_NAME];
     p->fn->name(p, 3, name);
@@ -378,13 +378,13 @@ Test(cudnn_h200, the_plan_kept_is_the_one_that_was_chosen)
     OK(p->fn->keep(p, 0, &why));
     cr_assert_str_eq(name_of(p, 0), name);
     primitive_destroy(p);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 Test(cudnn_h200, a_primitive_tells_what_its_operands_hold)
 {
-    dnn_context *c = h200();
-    conv_problem q = odd_problem(CONV_FORWARD);
+    cudnn_context *c = h200();
+    conv_problem q = odd_problem(CONV_PASS_FORWARD);
     primitive *p = create(c, &q, &usual);
     cr_assert_str_eq(p->key, "conv:fwd:bf16:n2h8w12c16:oh4ow6k24:f3s2p0,1:b0r0a0");
     cr_assert_arr_eq(p->bytes, ((size_t[PRIMITIVE_OPERANDS]){6144, 6912, 2304}), sizeof p->bytes);
@@ -395,17 +395,17 @@ Test(cudnn_h200, a_primitive_tells_what_its_operands_hold)
     cr_assert_str_eq(p->key, "conv:fwd:fp32:n2h8w12c16:oh4ow6k24:f3s2p0,1:b1r1a0");
     cr_assert_arr_eq(p->bytes, ((size_t[PRIMITIVE_OPERANDS]){12288, 13824, 4608, 96, 4608}), sizeof p->bytes);
     primitive_destroy(p);
-    q = odd_problem(CONV_DATA);
+    q = odd_problem(CONV_PASS_BACKWARD_DATA);
     p = create(c, &q, &usual);
     cr_assert_str_eq(p->key, "conv:data:bf16:n2h8w12c16:oh4ow6k24:f3s2p0,1:b0r0a1");
     cr_assert_arr_eq(p->written, ((bool[PRIMITIVE_OPERANDS]){true}), sizeof p->written);
     primitive_destroy(p);
-    q = odd_problem(CONV_FILTER);
+    q = odd_problem(CONV_PASS_BACKWARD_WEIGHTS);
     p = create(c, &q, &usual);
     cr_assert_str_eq(p->key, "conv:filter:bf16:n2h8w12c16:oh4ow6k24:f3s2p0,1:b0r0a1");
     cr_assert_arr_eq(p->written, ((bool[PRIMITIVE_OPERANDS]){false, true}), sizeof p->written);
     primitive_destroy(p);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 /* ---- failures ---------------------------------------------------------------------------------- */
@@ -413,8 +413,8 @@ Test(cudnn_h200, a_primitive_tells_what_its_operands_hold)
 static void refused(const char *json, const char *said)
 {
     err why = {0};
-    dnn_context *c = (dnn_context *)&why; /* anything but NULL */
-    cr_assert_eq(dnn_context_create(json, &c, &why), DDPM_EBACKEND, "%s", json);
+    cudnn_context *c = (cudnn_context *)&why; /* anything but NULL */
+    cr_assert_eq(cudnn_context_create(json, &c, &why), DDPM_EBACKEND, "%s", json);
     cr_assert_null(c);
     cr_assert_eq(strncmp(why.text, "cuDNN: the JSON description of the device: ", 43), 0, "%s", why.text);
     cr_assert(strstr(why.text, said), "%s", why.text);
@@ -438,63 +438,63 @@ Test(cudnn_h200, a_damaged_device_description_is_refused)
 
 Test(cudnn_h200, an_impossible_convolution_is_named)
 {
-    dnn_context *c = h200();
-    for (int pass = CONV_FORWARD; pass <= CONV_FILTER; pass++) {
+    cudnn_context *c = h200();
+    for (int pass = CONV_PASS_FORWARD; pass <= CONV_PASS_BACKWARD_WEIGHTS; pass++) {
         err why = {0};
         primitive *p = (primitive *)&why;
         conv_problem q = usual_problem(pass, DTYPE_BF16);
         q.filter = 4; /* 32 + 1 + 1 - 4 + 1 is not 32 */
-        cr_assert_eq(dnn_convolution_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
+        cr_assert_eq(cudnn_convolution_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
         cr_assert_null(p);
         cr_assert(strstr(why.text, ":bf16:n128h32w32c128:oh32ow32k128:f4s1p1,1:b0r0a0: cuDNN: "), "%s", why.text);
         cr_assert(strstr(why.text, "CUDNN_STATUS_BAD_PARAM"), "%s", why.text);
         cr_assert_null(strchr(why.text, '\n'));
     }
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 Test(cudnn_h200, a_convolution_without_any_plan_is_named)
 {
     err why = {0};
-    dnn_context *c = h200();
+    cudnn_context *c = h200();
     primitive *p;
-    const conv_problem q = usual_problem(CONV_FORWARD, DTYPE_U8);
-    cr_assert_eq(dnn_convolution_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
+    const conv_problem q = usual_problem(CONV_PASS_FORWARD, DTYPE_U8);
+    cr_assert_eq(cudnn_convolution_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
     cr_assert_null(p);
     cr_assert_eq(strncmp(why.text, "conv:fwd:", 9), 0, "%s", why.text);
     cr_assert(strstr(why.text, "no plan"), "%s", why.text);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 Test(cudnn_h200, a_plan_for_an_absent_device_does_not_run)
 {
     err why = {0};
-    dnn_context *c = h200();
-    const conv_problem q = odd_problem(CONV_FORWARD);
+    cudnn_context *c = h200();
+    const conv_problem q = odd_problem(CONV_PASS_FORWARD);
     primitive *p = create(c, &q, &usual);
     void *const operands[PRIMITIVE_OPERANDS] = {NULL};
     cr_assert_eq(p->fn->run(p, 0, operands, NULL, NULL, &why), DDPM_EBACKEND);
     cr_assert(strstr(why.text, p->key) && strstr(why.text, "not there"), "%s", why.text);
     primitive_destroy(p);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }
 
 Test(cudnn_h200, without_a_device_cudnn_says_why)
 {
     err why = {0};
     char text[80];
-    dnn_context *c;
-    const ddpm_status st = dnn_context_create(NULL, &c, &why);
+    cudnn_context *c;
+    const ddpm_status st = cudnn_context_create(NULL, &c, &why);
     if (st == DDPM_OK) {
-        dnn_context_destroy(c);
+        cudnn_context_destroy(c);
         cr_skip_test("a device answers");
     }
     cr_assert_eq(st, DDPM_EBACKEND);
     cr_assert_null(c);
     cr_assert_eq(strncmp(why.text, "cuDNN: cudnnCreate: CUDNN_STATUS_", 33), 0, "%s", why.text);
-    dnn_context_destroy(NULL);
+    cudnn_context_destroy(NULL);
     c = h200();
-    dnn_context_describe(c, text);
+    cudnn_context_describe(c, text);
     cr_assert_eq(strncmp(text, "cuDNN 9.", 8), 0, "%s", text);
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
 }

@@ -65,10 +65,10 @@ static void check_addition(const fake *op)
 }
 
 /* Describes q; operation i is then g->op[i]. */
-static void describe(dnn_graph *g, const conv_problem *q, int operations)
+static void describe(cudnn_opgraph *g, const conv_problem *q, int operations)
 {
-    *g = (dnn_graph){.n_op = 0};
-    dnn_convolution_graph(g, q);
+    *g = (cudnn_opgraph){.n_op = 0};
+    cudnn_convolution_graph(g, q);
     cr_assert_eq(g->first.status, DDPM_OK, "%s", g->first.text);
     cr_assert_eq(g->n_op, operations);
     for (int i = 0; i < operations; i++) cr_assert(((fake *)g->op[i])->final);
@@ -77,14 +77,14 @@ static void describe(dnn_graph *g, const conv_problem *q, int operations)
 static void check_forward(bool residual, bool bias, dtype io)
 {
     const cudnnDataType_t type = io == DTYPE_F32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
-    dnn_graph g;
-    conv_problem q = odd_problem(CONV_FORWARD);
+    cudnn_opgraph g;
+    conv_problem q = odd_problem(CONV_PASS_FORWARD);
     q.residual = residual, q.bias = bias, q.io = io;
     describe(&g, &q, 1 + residual + bias);
     const fake *op = g.op[0];
     cr_assert_eq(op->type, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
-    check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X), CONV_OPERAND_X + 1, size_x, type);
-    check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W), CONV_OPERAND_W + 1, size_w, type);
+    check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X), CUDNN_CONV_X + 1, size_x, type);
+    check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W), CUDNN_CONV_W + 1, size_w, type);
     check_convolution(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC));
     check_float(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1);
     check_float(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0);
@@ -99,11 +99,11 @@ static void check_forward(bool residual, bool bias, dtype io)
         check_addition(op);
         cr_assert_eq(operand(op, CUDNN_ATTR_OPERATION_POINTWISE_XDESC), sum);
         check_tensor(operand(op, CUDNN_ATTR_OPERATION_POINTWISE_BDESC),
-                     1 + (is_bias ? CONV_OPERAND_BIAS : CONV_OPERAND_RESIDUAL), is_bias ? size_bias : size_y, type);
+                     1 + (is_bias ? CUDNN_CONV_BIAS : CUDNN_CONV_RESIDUAL), is_bias ? size_bias : size_y, type);
         sum = operand(op, CUDNN_ATTR_OPERATION_POINTWISE_YDESC);
     }
-    check_tensor(sum, CONV_OPERAND_Y + 1, size_y, type);
-    dnn_graph_release(&g);
+    check_tensor(sum, CUDNN_CONV_Y + 1, size_y, type);
+    cudnn_opgraph_release(&g);
     cr_assert_eq(cudnn.live, 0);
 }
 
@@ -119,30 +119,30 @@ Test(cudnn_graph, gradients_are_added_where_that_is_asked)
 {
     const cudnnDataType_t type = CUDNN_DATA_BFLOAT16;
     for (int accumulate = 0; accumulate < 2; accumulate++) {
-        dnn_graph g;
-        conv_problem q = odd_problem(CONV_DATA);
+        cudnn_opgraph g;
+        conv_problem q = odd_problem(CONV_PASS_BACKWARD_DATA);
         q.accumulate = accumulate;
         describe(&g, &q, 1);
         const fake *op = g.op[0];
         cr_assert_eq(op->type, CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR);
-        check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX), CONV_OPERAND_X + 1, size_x, type);
-        check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W), CONV_OPERAND_W + 1, size_w, type);
-        check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY), CONV_OPERAND_Y + 1, size_y, type);
+        check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX), CUDNN_CONV_X + 1, size_x, type);
+        check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W), CUDNN_CONV_W + 1, size_w, type);
+        check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY), CUDNN_CONV_Y + 1, size_y, type);
         check_convolution(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC));
         check_float(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, 1);
         check_float(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, (float)accumulate);
-        dnn_graph_release(&g);
-        q.pass = CONV_FILTER;
+        cudnn_opgraph_release(&g);
+        q.pass = CONV_PASS_BACKWARD_WEIGHTS;
         describe(&g, &q, 1);
         op = g.op[0];
         cr_assert_eq(op->type, CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR);
-        check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X), CONV_OPERAND_X + 1, size_x, type);
-        check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW), CONV_OPERAND_W + 1, size_w, type);
-        check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY), CONV_OPERAND_Y + 1, size_y, type);
+        check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X), CUDNN_CONV_X + 1, size_x, type);
+        check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW), CUDNN_CONV_W + 1, size_w, type);
+        check_tensor(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY), CUDNN_CONV_Y + 1, size_y, type);
         check_convolution(operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC));
         check_float(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, 1);
         check_float(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA, (float)accumulate);
-        dnn_graph_release(&g);
+        cudnn_opgraph_release(&g);
     }
     cr_assert_eq(cudnn.live, 0);
 }

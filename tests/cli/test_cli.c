@@ -194,7 +194,7 @@ Test(arguments, a_configuration_beside_a_model_stops_nothing_faults_D)
                   args.note.text);
         cr_expect(!beside[i].note[0] || strstr(args.note.text, "; its options are not used"), "%s", args.note.text);
         cr_expect_eq(args.config.sample.count, beside[i].count, "%s", text);
-        cr_expect(args.config.threads == 0 && !strcmp(args.config.plan_cache, "auto"), "%s", text);
+        cr_expect(args.config.threads == 0 && !strcmp(args.config.autotune_cache, "auto"), "%s", text);
         cr_expect_str_eq(args.config.device, "auto");
         cr_expect(cuda_present() || !strcmp(args.config.precision, "auto"), "%s", text);
     }
@@ -228,14 +228,14 @@ static char *help_of(const cli_command *command)
 
 Test(help, lists_every_option_of_a_command_and_no_other)
 {
-    const cli_command all = {.name = "everything",
-                             .summary = "",
-                             .arguments = "",
-                             .more = "",
-                             .options =
-                                 "out seed resume rewind overwrite device precision threads plan_cache cpu cuda data "
-                                 "model diffusion train ema ckpt log "
-                                 "sample noise inspect bench"};
+    const cli_command all = {
+        .name = "everything",
+        .summary = "",
+        .arguments = "",
+        .more = "",
+        .options = "out seed resume rewind overwrite device precision threads autotune_cache cpu cuda data "
+                   "model diffusion train ema ckpt log "
+                   "sample noise inspect bench"};
     char *text = help_of(&all), *train = help_of(&table[0]);
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
         const config_option *o = &config_options[i];

@@ -23,7 +23,7 @@ typedef struct emu_device {
     int count, major, minor, sms, driver, runtime;
     size_t total, l2, shared; /* bytes; rt_alloc() fails beyond total */
     bool loops;               /* WHILE nodes */
-    bool attention;           /* false: dnn_attention_create() has no plan */
+    bool attention;           /* false: cudnn_attention_create() has no plan */
     const char *refusal;      /* not NULL: rt_open() fails with this text */
     /* Emulated microseconds of a primitive's plans.  0 wants no workspace, 1 wants 256 bytes, 2, which may
      * not be deterministic, EMU_LARGE_WORKSPACE; 1 is the fastest to begin with. */

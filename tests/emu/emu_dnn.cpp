@@ -9,27 +9,27 @@ extern "C" {
 
 using namespace emu;
 
-struct dnn_context {
+struct cudnn_context {
     bool elsewhere; /* plans are for a device that is not there */
 };
 
-ddpm_status dnn_context_create(const char *device_json, dnn_context **out, err *e)
+ddpm_status cudnn_context_create(const char *device_json, cudnn_context **out, err *e)
 {
     *out = nullptr;
     ENTER(e);
-    *out = new dnn_context{device_json != nullptr};
+    *out = new cudnn_context{device_json != nullptr};
     count_context(1);
     return DDPM_OK;
 }
 
-void dnn_context_destroy(dnn_context *c)
+void cudnn_context_destroy(cudnn_context *c)
 {
     if (!c) return;
     count_context(-1);
     delete c;
 }
 
-void dnn_context_describe(const dnn_context *, char text[80]) { snprintf(text, 80, "emulated cuDNN"); }
+void cudnn_context_describe(const cudnn_context *, char text[80]) { snprintf(text, 80, "emulated cuDNN"); }
 
 /* ---- convolutions ---- */
 
@@ -48,22 +48,22 @@ static bool consistent(const conv_problem &q)
     if (q.n < 1 || q.c < 1 || q.k < 1 || q.filter < 1 || q.stride < 1 || q.pad_before < 0 || q.pad_after < 0)
         return false;
     if (q.h + pads < q.filter || q.w + pads < q.filter) return false;
-    if (q.pass != CONV_FORWARD && (q.bias || q.residual)) return false;
-    if (q.pass == CONV_FORWARD && q.accumulate) return false;
+    if (q.pass != CONV_PASS_FORWARD && (q.bias || q.residual)) return false;
+    if (q.pass == CONV_PASS_FORWARD && q.accumulate) return false;
     if (q.io != DTYPE_F32 && q.io != DTYPE_BF16) return false;
     return q.oh == (q.h + pads - q.filter) / q.stride + 1 && q.ow == (q.w + pads - q.filter) / q.stride + 1;
 }
 
 static void run_forward(const conv_problem &q, void *const *at)
 {
-    const std::vector<float> x = values_of(at[CONV_OPERAND_X], q.io, count_x(q), q.tf32);
-    const std::vector<float> w = values_of(at[CONV_OPERAND_W], q.io, count_w(q), q.tf32);
+    const std::vector<float> x = values_of(at[CUDNN_CONV_X], q.io, count_x(q), q.tf32);
+    const std::vector<float> w = values_of(at[CUDNN_CONV_W], q.io, count_w(q), q.tf32);
     std::vector<double> y(count_y(q));
     conv_forward(shape_of(q), x.data(), w.data(), y.data());
     for (size_t i = 0; i < y.size(); i++) {
-        if (q.bias) y[i] += (double)value_at(at[CONV_OPERAND_BIAS], q.io, i % (size_t)q.k);
-        if (q.residual) y[i] += (double)value_at(at[CONV_OPERAND_RESIDUAL], q.io, i);
-        put_value(at[CONV_OPERAND_Y], q.io, i, y[i]);
+        if (q.bias) y[i] += (double)value_at(at[CUDNN_CONV_BIAS], q.io, i % (size_t)q.k);
+        if (q.residual) y[i] += (double)value_at(at[CUDNN_CONV_RESIDUAL], q.io, i);
+        put_value(at[CUDNN_CONV_Y], q.io, i, y[i]);
     }
 }
 
@@ -75,20 +75,20 @@ static void put_all(void *to, dtype type, const std::vector<double> &values, boo
 
 static void run_data(const conv_problem &q, void *const *at)
 {
-    const std::vector<float> y = values_of(at[CONV_OPERAND_Y], q.io, count_y(q), q.tf32);
-    const std::vector<float> w = values_of(at[CONV_OPERAND_W], q.io, count_w(q), q.tf32);
+    const std::vector<float> y = values_of(at[CUDNN_CONV_Y], q.io, count_y(q), q.tf32);
+    const std::vector<float> w = values_of(at[CUDNN_CONV_W], q.io, count_w(q), q.tf32);
     std::vector<double> x(count_x(q));
     conv_data(shape_of(q), y.data(), w.data(), x.data());
-    put_all(at[CONV_OPERAND_X], q.io, x, q.accumulate);
+    put_all(at[CUDNN_CONV_X], q.io, x, q.accumulate);
 }
 
 static void run_filter(const conv_problem &q, void *const *at)
 {
-    const std::vector<float> x = values_of(at[CONV_OPERAND_X], q.io, count_x(q), q.tf32);
-    const std::vector<float> y = values_of(at[CONV_OPERAND_Y], q.io, count_y(q), q.tf32);
+    const std::vector<float> x = values_of(at[CUDNN_CONV_X], q.io, count_x(q), q.tf32);
+    const std::vector<float> y = values_of(at[CUDNN_CONV_Y], q.io, count_y(q), q.tf32);
     std::vector<double> w(count_w(q));
     conv_filter(shape_of(q), x.data(), y.data(), w.data());
-    put_all(at[CONV_OPERAND_W], q.io, w, q.accumulate);
+    put_all(at[CUDNN_CONV_W], q.io, w, q.accumulate);
 }
 
 static std::string conv_key(const conv_problem &q)
@@ -102,8 +102,8 @@ static std::string conv_key(const conv_problem &q)
     return text;
 }
 
-ddpm_status dnn_convolution_create(dnn_context *c, const conv_problem *problem, const primitive_search *how,
-                                   primitive **out, err *e)
+ddpm_status cudnn_convolution_create(cudnn_context *c, const conv_problem *problem, const primitive_search *how,
+                                     primitive **out, err *e)
 {
     const conv_problem q = *problem;
     description d;
@@ -111,24 +111,24 @@ ddpm_status dnn_convolution_create(dnn_context *c, const conv_problem *problem, 
     d.key = conv_key(q);
     if (!consistent(q)) return err_set(e, DDPM_EBACKEND, "%s: the sizes contradict each other", d.key.c_str());
     const size_t each = dtype_size(q.io);
-    d.bytes[CONV_OPERAND_X] = count_x(q) * each;
-    d.bytes[CONV_OPERAND_W] = count_w(q) * each;
-    d.bytes[CONV_OPERAND_Y] = count_y(q) * each;
-    d.bytes[CONV_OPERAND_BIAS] = q.bias ? (size_t)q.k * each : 0;
-    d.bytes[CONV_OPERAND_RESIDUAL] = q.residual ? count_y(q) * each : 0;
-    d.may_alias[CONV_OPERAND_RESIDUAL] = true;
+    d.bytes[CUDNN_CONV_X] = count_x(q) * each;
+    d.bytes[CUDNN_CONV_W] = count_w(q) * each;
+    d.bytes[CUDNN_CONV_Y] = count_y(q) * each;
+    d.bytes[CUDNN_CONV_BIAS] = q.bias ? (size_t)q.k * each : 0;
+    d.bytes[CUDNN_CONV_RESIDUAL] = q.residual ? count_y(q) * each : 0;
+    d.may_alias[CUDNN_CONV_RESIDUAL] = true;
     d.runs = !c->elsewhere;
     switch (q.pass) {
-    case CONV_FORWARD:
-        d.written[CONV_OPERAND_Y] = true;
+    case CONV_PASS_FORWARD:
+        d.written[CUDNN_CONV_Y] = true;
         d.loops = [q](void *const *at) { run_forward(q, at); };
         break;
-    case CONV_DATA:
-        d.written[CONV_OPERAND_X] = true;
+    case CONV_PASS_BACKWARD_DATA:
+        d.written[CUDNN_CONV_X] = true;
         d.loops = [q](void *const *at) { run_data(q, at); };
         break;
-    case CONV_FILTER:
-        d.written[CONV_OPERAND_W] = true;
+    case CONV_PASS_BACKWARD_WEIGHTS:
+        d.written[CUDNN_CONV_W] = true;
         d.loops = [q](void *const *at) { run_filter(q, at); };
         break;
     }
@@ -176,8 +176,8 @@ static bool fusable(const attention_problem &q)
     return emu_get_device()->attention && q.io == DTYPE_BF16 && q.d % 8 == 0 && q.d <= 128;
 }
 
-ddpm_status dnn_attention_create(dnn_context *c, const attention_problem *problem, const primitive_search *how,
-                                 primitive **out, err *e)
+ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *problem, const primitive_search *how,
+                                   primitive **out, err *e)
 {
     const attention_problem q = *problem;
     *out = nullptr;

@@ -16,7 +16,7 @@ static double value(int salt, int64_t i) { return (double)((i * 7 + i / 5 + salt
 struct rig {
     const bool first = emu_live_total() == 0;
     void *stream = nullptr;
-    dnn_context *dnn = nullptr;
+    cudnn_context *cudnn = nullptr;
     blas_context *blas = nullptr;
     primitive *p = nullptr;
     void *at[PRIMITIVE_OPERANDS] = {};
@@ -25,7 +25,7 @@ struct rig {
     rig()
     {
         OK(rt_stream_create(false, &stream, &why));
-        OK(dnn_context_create(nullptr, &dnn, &why));
+        OK(cudnn_context_create(nullptr, &cudnn, &why));
         OK(blas_context_create(&blas, &why));
     }
     ~rig()
@@ -33,7 +33,7 @@ struct rig {
         primitive_destroy(p);
         for (void *memory : at) rt_free(memory);
         rt_free(room);
-        dnn_context_destroy(dnn);
+        cudnn_context_destroy(cudnn);
         blas_context_destroy(blas);
         rt_stream_destroy(stream);
         if (first) cr_expect_eq(emu_live_total(), 0);
@@ -92,27 +92,27 @@ static conv_problem problem_of(const conv_fixture &f, conv_pass pass, dtype io, 
     q.oh = f.oh, q.ow = f.ow, q.k = f.k;
     q.filter = f.filter, q.stride = f.stride;
     q.pad_before = f.before, q.pad_after = f.after;
-    q.bias = q.residual = extras && pass == CONV_FORWARD;
-    q.accumulate = extras && pass != CONV_FORWARD;
+    q.bias = q.residual = extras && pass == CONV_PASS_FORWARD;
+    q.accumulate = extras && pass != CONV_PASS_FORWARD;
     return q;
 }
 
 /* With `extras` bias and residual are added, or what was there before. */
 static void check_conv(const conv_fixture &f, conv_pass pass, dtype io, bool extras)
 {
-    static const int result_of[] = {CONV_OPERAND_Y, CONV_OPERAND_X, CONV_OPERAND_W};
+    static const int result_of[] = {CUDNN_CONV_Y, CUDNN_CONV_X, CUDNN_CONV_W};
     rig r;
     const conv_problem q = problem_of(f, pass, io, extras);
     const int result = result_of[pass];
-    const double *want = pass == CONV_FORWARD ? f.y : pass == CONV_DATA ? f.dx : f.dw;
-    OK(dnn_convolution_create(r.dnn, &q, &anything, &r.p, &why));
+    const double *want = pass == CONV_PASS_FORWARD ? f.y : pass == CONV_PASS_BACKWARD_DATA ? f.dx : f.dw;
+    OK(cudnn_convolution_create(r.cudnn, &q, &anything, &r.p, &why));
     r.get_operands();
     const size_t size = dtype_size(io), count = r.p->bytes[result] / size;
-    fill(r, CONV_OPERAND_X, io, values(X, r.p->bytes[CONV_OPERAND_X] / size));
-    fill(r, CONV_OPERAND_W, io, values(W, r.p->bytes[CONV_OPERAND_W] / size));
-    fill(r, CONV_OPERAND_Y, io, values(DY, r.p->bytes[CONV_OPERAND_Y] / size));
-    if (q.bias) fill(r, CONV_OPERAND_BIAS, io, values(BIAS, (size_t)f.k));
-    if (q.residual) fill(r, CONV_OPERAND_RESIDUAL, io, values(BEFORE, count));
+    fill(r, CUDNN_CONV_X, io, values(X, r.p->bytes[CUDNN_CONV_X] / size));
+    fill(r, CUDNN_CONV_W, io, values(W, r.p->bytes[CUDNN_CONV_W] / size));
+    fill(r, CUDNN_CONV_Y, io, values(DY, r.p->bytes[CUDNN_CONV_Y] / size));
+    if (q.bias) fill(r, CUDNN_CONV_BIAS, io, values(BIAS, (size_t)f.k));
+    if (q.residual) fill(r, CUDNN_CONV_RESIDUAL, io, values(BEFORE, count));
     for (int i = 0; i < PRIMITIVE_OPERANDS; i++) cr_assert_eq(r.p->written[i], i == result);
     cr_assert_eq(r.p->fn->count(r.p), 3);
     for (int plan = 0; plan < 3; plan++) {
@@ -131,7 +131,7 @@ static void check_conv(const conv_fixture &f, conv_pass pass, dtype io, bool ext
 Test(emu_primitives, convolutions_are_those_of_pytorch)
 {
     for (const conv_fixture &f : conv_fixtures)
-        for (conv_pass pass : {CONV_FORWARD, CONV_DATA, CONV_FILTER})
+        for (conv_pass pass : {CONV_PASS_FORWARD, CONV_PASS_BACKWARD_DATA, CONV_PASS_BACKWARD_WEIGHTS})
             for (dtype io : {DTYPE_F32, DTYPE_BF16})
                 for (bool extras : {false, true}) check_conv(f, pass, io, extras);
 }
@@ -139,14 +139,14 @@ Test(emu_primitives, convolutions_are_those_of_pytorch)
 Test(emu_primitives, sizes_that_contradict_each_other_are_refused)
 {
     rig r;
-    const conv_problem good = problem_of(conv_fixtures[1], CONV_FORWARD, DTYPE_F32, false);
+    const conv_problem good = problem_of(conv_fixtures[1], CONV_PASS_FORWARD, DTYPE_F32, false);
     conv_problem q = good;
     q.oh++;
-    REFUSED(DDPM_EBACKEND, dnn_convolution_create(r.dnn, &q, &anything, &r.p, &why), "contradict");
+    REFUSED(DDPM_EBACKEND, cudnn_convolution_create(r.cudnn, &q, &anything, &r.p, &why), "contradict");
     q = good, q.pad_after = 4;
-    REFUSED(DDPM_EBACKEND, dnn_convolution_create(r.dnn, &q, &anything, &r.p, &why), "contradict");
+    REFUSED(DDPM_EBACKEND, cudnn_convolution_create(r.cudnn, &q, &anything, &r.p, &why), "contradict");
     q = good, q.accumulate = true;
-    REFUSED(DDPM_EBACKEND, dnn_convolution_create(r.dnn, &q, &anything, &r.p, &why), "contradict");
+    REFUSED(DDPM_EBACKEND, cudnn_convolution_create(r.cudnn, &q, &anything, &r.p, &why), "contradict");
     cr_assert_null(r.p);
 }
 
@@ -154,16 +154,16 @@ Test(emu_primitives, sizes_that_contradict_each_other_are_refused)
 Test(emu_primitives, tf32_rounds_the_factors)
 {
     static const int operand[][3] = {/* result, factors */
-                                     {CONV_OPERAND_Y, CONV_OPERAND_X, CONV_OPERAND_W},
-                                     {CONV_OPERAND_X, CONV_OPERAND_Y, CONV_OPERAND_W},
-                                     {CONV_OPERAND_W, CONV_OPERAND_X, CONV_OPERAND_Y}};
-    for (conv_pass pass : {CONV_FORWARD, CONV_DATA, CONV_FILTER})
+                                     {CUDNN_CONV_Y, CUDNN_CONV_X, CUDNN_CONV_W},
+                                     {CUDNN_CONV_X, CUDNN_CONV_Y, CUDNN_CONV_W},
+                                     {CUDNN_CONV_W, CUDNN_CONV_X, CUDNN_CONV_Y}};
+    for (conv_pass pass : {CONV_PASS_FORWARD, CONV_PASS_BACKWARD_DATA, CONV_PASS_BACKWARD_WEIGHTS})
         for (bool tf32 : {false, true}) {
             rig r;
             conv_problem q =
                 problem_of({1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, nullptr, nullptr, nullptr}, pass, DTYPE_F32, false);
             q.tf32 = tf32;
-            OK(dnn_convolution_create(r.dnn, &q, &anything, &r.p, &why));
+            OK(cudnn_convolution_create(r.cudnn, &q, &anything, &r.p, &why));
             r.get_operands();
             fill(r, operand[pass][1], DTYPE_F32, {1 + 0x1p-11});
             fill(r, operand[pass][2], DTYPE_F32, {1 + 3 * 0x1p-11});
@@ -283,9 +283,9 @@ Test(emu_primitives, attention_is_that_of_pytorch)
     rig forward, backward;
     const size_t rows = ATTENTION_N * ATTENTION_S, row = ATTENTION_HEADS * ATTENTION_D;
     attention_problem q = {false, DTYPE_BF16, ATTENTION_N, ATTENTION_S, ATTENTION_HEADS, ATTENTION_D};
-    OK(dnn_attention_create(forward.dnn, &q, &anything, &forward.p, &why));
+    OK(cudnn_attention_create(forward.cudnn, &q, &anything, &forward.p, &why));
     q.backward = true;
-    OK(dnn_attention_create(backward.dnn, &q, &anything, &backward.p, &why));
+    OK(cudnn_attention_create(backward.cudnn, &q, &anything, &backward.p, &why));
     forward.get_operands(), backward.get_operands();
     fill(forward, SDPA_QKV, DTYPE_BF16, values(QKV, 3 * rows * row));
     OK(forward.run(2));
@@ -308,7 +308,7 @@ Test(emu_primitives, attention_can_be_absent)
         q.io = what == 0 ? DTYPE_F32 : DTYPE_BF16;
         q.d = what == 1 ? 12 : what == 2 ? 136 : 8;
         emu_get_device()->attention = what != 3;
-        OK(dnn_attention_create(r.dnn, &q, &anything, &r.p, &why));
+        OK(cudnn_attention_create(r.cudnn, &q, &anything, &r.p, &why));
         cr_assert_null(r.p);
     }
 }
@@ -317,8 +317,8 @@ Test(emu_primitives, attention_can_be_absent)
 
 static primitive *simple(rig &r, const primitive_search *how)
 {
-    const conv_problem q = problem_of(conv_fixtures[3], CONV_FORWARD, DTYPE_F32, false);
-    OK(dnn_convolution_create(r.dnn, &q, how, &r.p, &why));
+    const conv_problem q = problem_of(conv_fixtures[3], CONV_PASS_FORWARD, DTYPE_F32, false);
+    OK(cudnn_convolution_create(r.cudnn, &q, how, &r.p, &why));
     return r.p;
 }
 
@@ -406,20 +406,20 @@ Test(emu_primitives, operands_are_checked)
     simple(r, &anything);
     r.get_operands();
     char on_host[1024] = {};
-    void *const x = r.at[CONV_OPERAND_X], *const y = r.at[CONV_OPERAND_Y], *const room = r.room;
-    r.at[CONV_OPERAND_X] = on_host;
+    void *const x = r.at[CUDNN_CONV_X], *const y = r.at[CUDNN_CONV_Y], *const room = r.room;
+    r.at[CUDNN_CONV_X] = on_host;
     REFUSED(DDPM_EBACKEND, r.run(0), "operand 0", "not device memory");
-    r.at[CONV_OPERAND_X] = static_cast<char *>(x) + 4;
+    r.at[CUDNN_CONV_X] = static_cast<char *>(x) + 4;
     REFUSED(DDPM_EBACKEND, r.run(0), "operand 0", "not device memory"); /* too short */
-    r.at[CONV_OPERAND_X] = static_cast<char *>(room) + 4;
+    r.at[CUDNN_CONV_X] = static_cast<char *>(room) + 4;
     REFUSED(DDPM_EBACKEND, r.run(0), "operand 0", "not aligned to 16 bytes");
-    r.at[CONV_OPERAND_X] = room;
+    r.at[CUDNN_CONV_X] = room;
     REFUSED(DDPM_EBACKEND, r.run(1), "operand 0 and the workspace overlap");
-    r.at[CONV_OPERAND_Y] = static_cast<char *>(room) + 16;
+    r.at[CUDNN_CONV_Y] = static_cast<char *>(room) + 16;
     REFUSED(DDPM_EBACKEND, r.run(0), "operand 0 overlaps the result, operand 2");
-    r.at[CONV_OPERAND_Y] = room;
+    r.at[CUDNN_CONV_Y] = room;
     REFUSED(DDPM_EBACKEND, r.run(0), "operand 0 overlaps the result, operand 2");
-    r.at[CONV_OPERAND_X] = x, r.at[CONV_OPERAND_Y] = y, r.room = on_host;
+    r.at[CUDNN_CONV_X] = x, r.at[CUDNN_CONV_Y] = y, r.room = on_host;
     OK(r.run(0)); /* wants none */
     REFUSED(DDPM_EBACKEND, r.run(1), "workspace", "not device memory");
     r.room = static_cast<char *>(room) + 16;
@@ -432,15 +432,15 @@ Test(emu_primitives, operands_are_checked)
 Test(emu_primitives, only_what_is_added_may_be_the_result)
 {
     rig r;
-    const conv_problem q = problem_of(conv_fixtures[3], CONV_FORWARD, DTYPE_F32, true);
-    OK(dnn_convolution_create(r.dnn, &q, &anything, &r.p, &why));
+    const conv_problem q = problem_of(conv_fixtures[3], CONV_PASS_FORWARD, DTYPE_F32, true);
+    OK(cudnn_convolution_create(r.cudnn, &q, &anything, &r.p, &why));
     r.get_operands();
-    void *const residual = r.at[CONV_OPERAND_RESIDUAL], *const bias = r.at[CONV_OPERAND_BIAS];
-    r.at[CONV_OPERAND_RESIDUAL] = r.at[CONV_OPERAND_Y];
+    void *const residual = r.at[CUDNN_CONV_RESIDUAL], *const bias = r.at[CUDNN_CONV_BIAS];
+    r.at[CUDNN_CONV_RESIDUAL] = r.at[CUDNN_CONV_Y];
     OK(r.run(0));
-    r.at[CONV_OPERAND_RESIDUAL] = residual, r.at[CONV_OPERAND_BIAS] = r.at[CONV_OPERAND_Y];
+    r.at[CUDNN_CONV_RESIDUAL] = residual, r.at[CUDNN_CONV_BIAS] = r.at[CUDNN_CONV_Y];
     REFUSED(DDPM_EBACKEND, r.run(0), "operand 3 overlaps the result, operand 2");
-    r.at[CONV_OPERAND_BIAS] = bias;
+    r.at[CUDNN_CONV_BIAS] = bias;
 }
 
 Test(emu_primitives, a_recording_does_not_outlive_its_primitives)
@@ -464,23 +464,23 @@ Test(emu_primitives, a_recording_does_not_outlive_its_primitives)
 Test(emu_primitives, plans_for_another_device_cannot_run)
 {
     rig r;
-    dnn_context *there;
-    OK(dnn_context_create("{}", &there, &why));
-    const conv_problem q = problem_of(conv_fixtures[0], CONV_FORWARD, DTYPE_F32, false);
-    OK(dnn_convolution_create(there, &q, &anything, &r.p, &why));
+    cudnn_context *there;
+    OK(cudnn_context_create("{}", &there, &why));
+    const conv_problem q = problem_of(conv_fixtures[0], CONV_PASS_FORWARD, DTYPE_F32, false);
+    OK(cudnn_convolution_create(there, &q, &anything, &r.p, &why));
     r.get_operands();
     REFUSED(DDPM_EBACKEND, r.run(0), "planned for another device");
-    dnn_context_destroy(there);
+    cudnn_context_destroy(there);
 }
 
 Test(emu_primitives, creation_selection_and_run_fail_on_purpose)
 {
     rig r;
-    dnn_context *d;
+    cudnn_context *d;
     blas_context *b;
-    const conv_problem q = problem_of(conv_fixtures[3], CONV_FORWARD, DTYPE_F32, false);
+    const conv_problem q = problem_of(conv_fixtures[3], CONV_PASS_FORWARD, DTYPE_F32, false);
     emu_fail_at(1);
-    REFUSED(DDPM_EBACKEND, dnn_convolution_create(r.dnn, &q, &anything, &r.p, &why),
+    REFUSED(DDPM_EBACKEND, cudnn_convolution_create(r.cudnn, &q, &anything, &r.p, &why),
             "call 1: creation of conv:forward");
     cr_assert_null(r.p);
     simple(r, &anything);
@@ -491,7 +491,7 @@ Test(emu_primitives, creation_selection_and_run_fail_on_purpose)
     OK(r.run(0));
     REFUSED(DDPM_EBACKEND, r.run(0), "call 2: conv:forward");
     emu_fail_at(1);
-    REFUSED(DDPM_EBACKEND, dnn_context_create(nullptr, &d, &why), "dnn_context_create");
+    REFUSED(DDPM_EBACKEND, cudnn_context_create(nullptr, &d, &why), "cudnn_context_create");
     emu_fail_at(1);
     REFUSED(DDPM_EBACKEND, blas_context_create(&b, &why), "blas_context_create");
     cr_assert(!d && !b);

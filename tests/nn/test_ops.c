@@ -49,7 +49,7 @@ static double norm_of(const double *a, int64_t n)
 /* Does the cpu backend compute it by Winograd's algorithm? */
 static bool by_winograd(const op_case *c)
 {
-    if (strcmp(test_device(), "cpu") || test_conv() != CONV_WINOGRAD || !op_fills_blocks(c)) return false;
+    if (strcmp(test_device(), "cpu") || test_conv() != CPU_CONV_WINOGRAD || !op_fills_blocks(c)) return false;
     return c->op == OP_upconv || (c->op == OP_conv2d && c->kernel == 3 && c->stride == 1);
 }
 
@@ -94,13 +94,13 @@ ParameterizedTest(const op_case *c, ops, inner_images_lie_in_blocks_where_there_
 {
     char text[160];
     if (!c->inner) return;
-    const bool blocks = op_fills_blocks(c) && dnn_has_blocked_kernels();
+    const bool blocks = op_fills_blocks(c) && onednn_has_blocked_kernels();
     op_result got = op_run(c, &(op_options){.threads = 1, .only = ALL});
     (void)op_case_text(c, text);
     cr_expect(got.n_inner > 0, "%s: nothing is inner", text);
     if (blocks && c->inner == ALL) /* of halves some follow the others to NHWC */
         cr_expect_eq(got.n_blocked, got.n_inner, "%s: %d of %d in blocks", text, got.n_blocked, got.n_inner);
-    else if (!dnn_has_blocked_kernels() || c->op == OP_attention || c->op == OP_concat)
+    else if (!onednn_has_blocked_kernels() || c->op == OP_attention || c->op == OP_concat)
         cr_expect_eq(got.n_blocked, 0, "%s: %d of %d in blocks", text, got.n_blocked, got.n_inner);
     op_result_free(&got);
 }
@@ -274,7 +274,7 @@ static bool by_onednn(const op_case *c) { return (c->op == OP_upconv || c->op ==
  * the bias of every conv2d comes from it. */
 static bool sums_by_thread(const op_case *c, const op_result *r, int k)
 {
-    if (by_onednn(c) && dnn_sums_by_thread()) return true;
+    if (by_onednn(c) && onednn_sums_by_thread()) return true;
     if (by_winograd(c) || k < r->n_input) return false;
     if (c->op == OP_upconv) return k == r->n_input;
     return c->op == OP_conv2d && (c->inner || c->kernel == 3);
@@ -283,9 +283,9 @@ static bool sums_by_thread(const op_case *c, const op_result *r, int k)
 ParameterizedTestParameters(ops, threads_change_no_bit) { return unmixed_cases(); }
 ParameterizedTest(const op_case *c, ops, threads_change_no_bit)
 {
-    if (!strcmp(test_device(), "cpu") && !dnn_has_blocked_kernels() && !by_winograd(c))
+    if (!strcmp(test_device(), "cpu") && !onednn_has_blocked_kernels() && !by_winograd(c))
         cr_skip("without AVX-512 oneDNN's matrix product cuts its sums by the number of threads too");
-    bounds bound = {.output = by_onednn(c) && dnn_sums_by_thread() ? 1e-6 : 0};
+    bounds bound = {.output = by_onednn(c) && onednn_sums_by_thread() ? 1e-6 : 0};
     op_result one = op_run(c, &(op_options){.threads = 1, .only = ALL});
     op_result two = op_run(c, &(op_options){.threads = 2, .only = ALL});
     for (int k = 0; k < one.n_operand; k++) bound.gradient[k] = sums_by_thread(c, &one, k) ? 1e-6 : 0;

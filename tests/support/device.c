@@ -29,12 +29,12 @@ precision_kind test_precision(void)
     return PRECISION_AUTO;
 }
 
-conv_kind test_conv(void)
+cpu_conv_algo test_conv(void)
 {
     const char *word = getenv("DDPM_TEST_CONV");
-    if (!word || !word[0]) return CONV_WINOGRAD;
+    if (!word || !word[0]) return CPU_CONV_WINOGRAD;
     cr_assert_str_eq(word, "direct", "DDPM_TEST_CONV=%s", word);
-    return CONV_DIRECT;
+    return CPU_CONV_DIRECT;
 }
 
 static unsigned test_without(void)

@@ -65,10 +65,10 @@ static inline void collect(void *context, const char *text)
 
 static inline void count(void *context, const run_status *status) { ((stopper *)context)->now = status->state->step; }
 
-static inline run_wish stop_there(void *context)
+static inline run_request stop_there(void *context)
 {
     const stopper *s = context;
-    return s->now == s->at ? RUN_STOP : RUN_ON;
+    return s->now == s->at ? RUN_STOP : RUN_CONTINUE;
 }
 
 /* Train until `stop_at` (0: to the end). */

@@ -171,10 +171,10 @@ static void collect_disturbed(void *context, const char *text)
     (void)snprintf(d->notes + used, sizeof d->notes - used, "%s\n", text);
 }
 
-static run_wish stop_when_asked_often(void *context)
+static run_request stop_when_asked_often(void *context)
 {
     disturber *d = context;
-    return ++d->asked > d->stop_after && d->stop_after ? RUN_STOP : RUN_ON;
+    return ++d->asked > d->stop_after && d->stop_after ? RUN_STOP : RUN_CONTINUE;
 }
 
 static ddpm_status train_disturbed(const ddpm_config *c, disturber *d)

@@ -18,20 +18,20 @@ static void destroy(backend *base)
 {
     cpu_backend *be = (cpu_backend *)base;
     if (!be) return;
-    cpu_choices_destroy(be->choices);
-    dnn_destroy(be->dnn);
+    conv_autotune_destroy(be->choices);
+    onednn_destroy(be->onednn);
     mem_free(be);
 }
 
 static void describe(const backend *base, char *text, size_t cap)
 {
     char dnnl[80];
-    dnn_describe(dnnl, sizeof dnnl);
+    onednn_describe(dnnl, sizeof dnnl);
     const int threads = ((const cpu_backend *)base)->threads;
     (void)snprintf(text, cap, "cpu: %d thread%s, %s", threads, threads == 1 ? "" : "s", dnnl);
 }
 
-void cpu_libraries(char *text, size_t cap) { dnn_describe(text, cap); }
+void cpu_libraries(char *text, size_t cap) { onednn_describe(text, cap); }
 
 /* What a training takes beside what is planned: the libraries' kernels, threads' stacks, a checkpoint being written.  29 MiB
  * were seen, of one of 500 MiB. */
@@ -78,7 +78,7 @@ static size_t tensor_bytes(const backend *base, const tensor *t)
 static ddpm_status arrange(backend *base, step *const *steps, int n, err *e)
 {
     (void)base, (void)e;
-    if (dnn_has_blocked_kernels()) cpu_arrange(steps, n);
+    if (onednn_has_blocked_kernels()) cpu_arrange(steps, n);
     return DDPM_OK;
 }
 
@@ -101,14 +101,14 @@ static void unprepare(backend *base, step *s)
 static ddpm_status run(backend *base, step *const *steps, int n, int times, err *e)
 {
     cpu_backend *be = (cpu_backend *)base;
-    cpu_choices_save(be->choices);
+    conv_autotune_save(be->choices);
     TRY(threads_use(be->threads, e)); /* of the calling thread: the next program part may want others */
     for (int turn = 0; turn < times; turn++)
         for (int i = 0; i < n; i++) TRY(ops[steps[i]->op]->run(be, steps[i], e));
     return DDPM_OK;
 }
 
-static void report(const backend *base, FILE *to) { cpu_choices_report(((const cpu_backend *)base)->choices, to); }
+static void report(const backend *base, FILE *to) { conv_autotune_report(((const cpu_backend *)base)->choices, to); }
 
 static const backend_table table = {
     .name = "cpu",
@@ -141,14 +141,14 @@ ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e)
     be->base.two_sources = be->base.projections = be->base.recompute = true;
     be->base.time_mlp = INT64_MAX;
     ddpm_status st = threads_choose(spec->threads, &be->threads, be->told, e);
-    if (st == DDPM_OK) st = dnn_create(&be->dnn, e);
-    if (st == DDPM_OK) st = cpu_choices_create(spec, be->threads, &be->choices, e);
+    if (st == DDPM_OK) st = onednn_create(&be->onednn, e);
+    if (st == DDPM_OK) st = conv_autotune_create(spec, be->threads, &be->choices, e);
     if (st != DDPM_OK) {
         destroy(&be->base);
         return st;
     }
     const size_t told = strlen(be->told);
-    const char *trouble = cpu_choices_remark(be->choices);
+    const char *trouble = conv_autotune_warning(be->choices);
     if (trouble[0]) (void)snprintf(be->told + told, sizeof be->told - told, "%s%s", told ? "; " : "", trouble);
     if (be->told[0]) be->base.remark = be->told;
     *out = &be->base;

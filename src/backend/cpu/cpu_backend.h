@@ -9,8 +9,8 @@
 
 typedef struct cpu_backend {
     backend base;
-    dnn *dnn;
-    cpu_choices *choices;
+    onednn *onednn;
+    conv_autotune *choices;
     int threads;
     char told[THREADS_NOTE + 600]; /* base.remark */
 } cpu_backend;

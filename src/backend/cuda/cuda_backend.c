@@ -40,9 +40,9 @@ static void destroy(backend *base)
     const ddpm_status idle = be->main ? rt_sync(be->main, &ignored) : DDPM_OK;
     (void)idle; /* nothing may still run on what is freed now */
     cuda_forget_graphs(be, NULL);
-    choices_destroy(be->choices);
+    tuner_destroy(be->tuner);
     blas_context_destroy(be->blas);
-    dnn_context_destroy(be->dnn);
+    cudnn_context_destroy(be->cudnn);
     cuda_staging_destroy(be);
     rt_event_destroy(be->before);
     for (int i = 0; i < SIDE_WINDOW; i++) rt_event_destroy(be->after[i]);
@@ -60,11 +60,12 @@ static const char *precision_name(const cuda_backend *be)
 
 static void libraries(const cuda_backend *be, char text[LIBRARIES_TEXT])
 {
-    char dnn[80], blas[80];
-    dnn_context_describe(be->dnn, dnn);
+    char cudnn[80], blas[80];
+    cudnn_context_describe(be->cudnn, cudnn);
     blas_context_describe(be->blas, blas);
     (void)snprintf(text, LIBRARIES_TEXT, "driver %d.%d, CUDA %d.%d, %s, %s", be->device.driver / 1000,
-                   be->device.driver % 1000 / 10, be->device.runtime / 1000, be->device.runtime % 1000 / 10, dnn, blas);
+                   be->device.driver % 1000 / 10, be->device.runtime / 1000, be->device.runtime % 1000 / 10, cudnn,
+                   blas);
 }
 
 static void describe(const backend *base, char *text, size_t cap)
@@ -147,7 +148,7 @@ static ddpm_status run(backend *base, step *const *steps, int n, int times, err 
     cuda_backend *be = (cuda_backend *)base;
     err why = {0};
     TRY(alive(be, e));
-    choices_save(be->choices);
+    tuner_save(be->tuner);
     return keep_failure(be, cuda_run_steps(be, steps, n, times, &why), &why, e);
 }
 
@@ -182,7 +183,7 @@ static size_t memory_free(const backend *base)
     return rt_memory_free();
 }
 
-static void report(const backend *base, FILE *to) { choices_dump(((const cuda_backend *)base)->choices, to); }
+static void report(const backend *base, FILE *to) { tuner_report(((const cuda_backend *)base)->tuner, to); }
 
 static ddpm_status wait_for_all(backend *base, err *e)
 {
@@ -272,20 +273,20 @@ static ddpm_status open_streams(cuda_backend *be, err *e)
 static ddpm_status open_libraries(cuda_backend *be, const backend_spec *spec, err *e)
 {
     char with[LIBRARIES_TEXT], machine[LIBRARIES_TEXT + 128];
-    TRY(dnn_context_create(NULL, &be->dnn, e));
+    TRY(cudnn_context_create(NULL, &be->cudnn, e));
     TRY(blas_context_create(&be->blas, e));
     libraries(be, with);
     (void)snprintf(machine, sizeof machine, "%s (%d.%d), %s", be->device.name, be->device.major, be->device.minor,
                    with);
-    return choices_create(&(choices_spec){.file = spec->plan_cache,
-                                          .machine = machine,
-                                          .stream = be->main,
-                                          .l2 = be->device.l2,
-                                          .deterministic = !spec->nondeterministic,
-                                          .eager = cuda_without(be, CUDA_NO_GRAPH),
-                                          .untimed = cuda_without(be, CUDA_NO_TUNING),
-                                          .workspace_cap = WORKSPACE_CAP},
-                          &be->choices, e);
+    return tuner_create(&(tuner_spec){.file = spec->autotune_cache,
+                                      .machine = machine,
+                                      .stream = be->main,
+                                      .l2 = be->device.l2,
+                                      .deterministic = !spec->nondeterministic,
+                                      .eager = cuda_without(be, CUDA_NO_GRAPH),
+                                      .untimed = cuda_without(be, CUDA_NO_TUNING),
+                                      .workspace_cap = WORKSPACE_CAP},
+                        &be->tuner, e);
 }
 
 ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
@@ -308,7 +309,7 @@ ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
     TRY_GOTO(rt_open(index, &be->device, e));
     TRY_GOTO(open_streams(be, e));
     TRY_GOTO(open_libraries(be, spec, e));
-    if (choices_remark(be->choices)[0]) be->base.remark = choices_remark(be->choices);
+    if (tuner_warning(be->tuner)[0]) be->base.remark = tuner_warning(be->tuner);
     *out = &be->base;
     be = NULL;
 done:

@@ -32,9 +32,9 @@ typedef struct cuda_backend {
     unsigned debug;
     void *main, *aside; /* the two streams */
     void *stream;       /* the one that the step being run belongs to */
-    dnn_context *dnn;
+    cudnn_context *cudnn;
     blas_context *blas;
-    choices *choices;
+    tuner *tuner;
     struct recorded *graphs; /* cuda_run.c */
     void *before, *after[SIDE_WINDOW];
     int *count; /* device memory: turns left of a loop */
@@ -60,9 +60,9 @@ static inline storage cuda_storage(const tensor *t) { return t && t->dtype == DT
 static inline bool cuda_without(const cuda_backend *be, enum cuda_debug what) { return (be->debug & what) != 0; }
 
 /* ---- primitives of a problem, chosen once (cuda_tune.h) ---- */
-DDPM_MUST_CHECK ddpm_status cuda_conv(cuda_backend *be, const conv_problem *q, primitive **out, err *e);
-DDPM_MUST_CHECK ddpm_status cuda_gemm(cuda_backend *be, const gemm_problem *q, primitive **out, err *e);
-DDPM_MUST_CHECK ddpm_status cuda_sdpa(cuda_backend *be, const attention_problem *q, primitive **out, err *e);
+DDPM_MUST_CHECK ddpm_status cuda_primitive_conv(cuda_backend *be, const conv_problem *q, primitive **out, err *e);
+DDPM_MUST_CHECK ddpm_status cuda_primitive_gemm(cuda_backend *be, const gemm_problem *q, primitive **out, err *e);
+DDPM_MUST_CHECK ddpm_status cuda_primitive_sdpa(cuda_backend *be, const attention_problem *q, primitive **out, err *e);
 DDPM_MUST_CHECK ddpm_status cuda_primitive_run(cuda_backend *be, primitive *p, void *const operands[PRIMITIVE_OPERANDS],
                                                void *workspace, err *e);
 

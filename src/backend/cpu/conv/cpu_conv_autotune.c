@@ -7,14 +7,14 @@
 #include <string.h>
 
 /* Timed runs of each; and where the direct kernel won, of which one may be too lucky. */
-enum { ROUNDS = 2, SURE_ROUNDS = 6 };
+enum { ROUNDS = 2, CONFIRM_ROUNDS = 6 };
 enum { TEXT = 80, MACHINE = 240 };
 
 /* The direct kernel is taken where it needs less than this part of Winograd's time, so that noise decides nothing. */
-static const double CLEARLY = 0.9;
+static const double DIRECT_WIN_RATIO = 0.9;
 /* Winograd's is taken at once where already in the first, uncounted, turn it needs less than this part of the other's:
  * so it is with most large convolutions, whose timing would take the longest. */
-static const double PLAINLY = 0.65;
+static const double EARLY_STOP_RATIO = 0.65;
 
 typedef struct choice {
     char problem[TEXT];
@@ -22,9 +22,9 @@ typedef struct choice {
     float us[2]; /* direct, Winograd; 0: not timed here */
 } choice;
 
-struct cpu_choices {
-    conv_kind how;
-    plan_cache *own, *shared; /* the run's, and the user's; NULL: none */
+struct conv_autotune {
+    cpu_conv_algo how;
+    autotune_cache *own, *shared; /* the run's, and the user's; NULL: none */
     choice *list;
     int n, cap;
     void *block; /* what is timed works in it; until something is computed */
@@ -46,73 +46,73 @@ static void processor_name(char name[MACHINE / 2])
     if (from) (void)fclose(from);
 }
 
-ddpm_status cpu_choices_create(const backend_spec *spec, int threads, cpu_choices **out, err *e)
+ddpm_status conv_autotune_create(const backend_spec *spec, int threads, conv_autotune **out, err *e)
 {
     char machine[MACHINE], processor[MACHINE / 2], library[80];
     ddpm_status st = DDPM_OK;
-    cpu_choices *c = NULL;
+    conv_autotune *c = NULL;
     *out = NULL;
     TRY(mem_array(&c, 1, sizeof *c, "choices", e));
     c->how = spec->conv;
-    dnn_describe(library, sizeof library);
+    onednn_describe(library, sizeof library);
     processor_name(processor);
     (void)snprintf(machine, sizeof machine, "%s, %s, %d threads", processor, library, threads);
-    plan_cache_spec files = {.file = spec->plan_cache, .machine = machine, .search = "Winograd or direct 4"};
-    if (c->how == CONV_AUTO) {
-        TRY_GOTO(plan_cache_create(&files, &c->own, e));
-        files.file = spec->shared_plan_cache;
-        TRY_GOTO(plan_cache_create(&files, &c->shared, e));
+    autotune_cache_spec files = {.file = spec->autotune_cache, .machine = machine, .search = "Winograd or direct 4"};
+    if (c->how == CPU_CONV_AUTO) {
+        TRY_GOTO(autotune_cache_create(&files, &c->own, e));
+        files.file = spec->shared_autotune_cache;
+        TRY_GOTO(autotune_cache_create(&files, &c->shared, e));
     }
     *out = c;
     c = NULL;
 done:
-    cpu_choices_destroy(c);
+    conv_autotune_destroy(c);
     return st;
 }
 
-static void release_block(cpu_choices *c)
+static void release_block(conv_autotune *c)
 {
     mem_free(c->block);
     c->block = NULL;
     c->room = 0;
 }
 
-void cpu_choices_destroy(cpu_choices *c)
+void conv_autotune_destroy(conv_autotune *c)
 {
     if (!c) return;
-    plan_cache_destroy(c->own);
-    plan_cache_destroy(c->shared);
+    autotune_cache_destroy(c->own);
+    autotune_cache_destroy(c->shared);
     release_block(c);
     free(c->list);
     mem_free(c);
 }
 
-void cpu_choices_save(cpu_choices *c)
+void conv_autotune_save(conv_autotune *c)
 {
     release_block(c);
     if (!c->own) return;
-    plan_cache_save(c->own);
-    plan_cache_save(c->shared);
+    autotune_cache_save(c->own);
+    autotune_cache_save(c->shared);
 }
 
-const char *cpu_choices_remark(const cpu_choices *c)
+const char *conv_autotune_warning(const conv_autotune *c)
 {
     if (!c->own) return "";
-    return plan_cache_trouble(c->own)[0] ? plan_cache_trouble(c->own) : plan_cache_trouble(c->shared);
+    return autotune_cache_warning(c->own)[0] ? autotune_cache_warning(c->own) : autotune_cache_warning(c->shared);
 }
 
 /* ---- timing ---- */
 
-typedef struct contest {
-    dnn_conv *direct;
+typedef struct timed_pair {
+    onednn_conv *direct;
     const winograd_spec *winograd;
     size_t scratch; /* bytes either wants */
-    dnn_conv_args direct_args;
+    onednn_conv_args direct_args;
     winograd_args winograd_args;
-} contest;
+} timed_pair;
 
-static int64_t image_floats(const dnn_conv_spec *s) { return s->n * s->h * s->w * s->cin; }
-static int64_t result_floats(const dnn_conv_spec *s) { return s->n * s->oh * s->ow * s->cout; }
+static int64_t image_floats(const onednn_conv_spec *s) { return s->n * s->h * s->w * s->cin; }
+static int64_t result_floats(const onednn_conv_spec *s) { return s->n * s->oh * s->ow * s->cout; }
 
 static winograd_image image_at(float *data, int64_t hw, int64_t c, bool blocked)
 {
@@ -120,12 +120,12 @@ static winograd_image image_at(float *data, int64_t hw, int64_t c, bool blocked)
     return winograd_image_of(&t);
 }
 
-/* The memory of a run, zeros for operands; its pages are written once, not for each contest.  Where the direct way to
+/* The memory of a run, zeros for operands; its pages are written once, not for each timed_pair.  Where the direct way to
  * enlarge an image is a convolution back from the large one, its src and dst change places. */
-static ddpm_status make_operands(cpu_choices *c, const cpu_ways *ways, contest *k, err *e)
+static ddpm_status make_operands(conv_autotune *c, const conv_candidates *ways, timed_pair *k, err *e)
 {
     enum { SRC, DST, FILTER, BIAS, SCRATCH, PARTS };
-    const dnn_conv_spec *s = &ways->direct;
+    const onednn_conv_spec *s = &ways->direct;
     const winograd_spec *w = &ways->winograd;
     const int64_t floats[PARTS] = {[SRC] = image_floats(s),
                                    [DST] = result_floats(s),
@@ -146,38 +146,38 @@ static ddpm_status make_operands(cpu_choices *c, const cpu_ways *ways, contest *
     memset(c->block, 0, offset[SCRATCH]);
     for (int i = 0; i < PARTS; i++) at[i] = (float *)(void *)((char *)c->block + offset[i]);
     k->direct_args =
-        (dnn_conv_args){.src = at[SRC],
-                        .dst = at[DST],
-                        .filter = at[FILTER],
-                        .bias = at[BIAS],
-                        .scratch = at[SCRATCH],
-                        .version = 1}; /* a frozen filter is laid out in the first run only, as it will be */
+        (onednn_conv_args){.src = at[SRC],
+                           .dst = at[DST],
+                           .filter = at[FILTER],
+                           .bias = at[BIAS],
+                           .scratch = at[SCRATCH],
+                           .version = 1}; /* a frozen filter is laid out in the first run only, as it will be */
     const int64_t pixels = w->h * w->w, less = w->enlarged ? 4 : 1;
     k->winograd_args = (winograd_args){.src = image_at(at[w->enlarged ? DST : SRC], pixels / less, w->cin, s->blocked),
                                        .dst = image_at(at[w->enlarged ? SRC : DST], pixels, w->cout, s->blocked),
                                        .filter = at[FILTER],
-                                       .bias = w->pass == DNN_BACKWARD_DATA ? NULL : at[BIAS],
+                                       .bias = w->pass == CONV_PASS_BACKWARD_DATA ? NULL : at[BIAS],
                                        .scratch = at[SCRATCH]};
     return DDPM_OK;
 }
 
-static bool direct_wins(const float us[2]) { return (double)us[0] < CLEARLY * (double)us[1]; }
+static bool direct_wins(const float us[2]) { return (double)us[0] < DIRECT_WIN_RATIO * (double)us[1]; }
 
 /* The fastest of a few runs by turns, the first of each uncounted.  Other work on the machine can only slow one down,
  * and a wrong choice would stay. */
-static ddpm_status contest_run(const contest *k, float us[2], err *e)
+static ddpm_status contest_run(const timed_pair *k, float us[2], err *e)
 {
-    for (int round = 0; round <= (direct_wins(us) ? SURE_ROUNDS : ROUNDS); round++) {
+    for (int round = 0; round <= (direct_wins(us) ? CONFIRM_ROUNDS : ROUNDS); round++) {
         for (int i = 1; i >= 0; i--) { /* Winograd's first, on cold caches */
             const double from = clock_seconds();
             if (i == 1)
                 winograd_run(k->winograd, &k->winograd_args);
             else
-                TRY(dnn_conv_run(k->direct, &k->direct_args, e));
+                TRY(onednn_conv_run(k->direct, &k->direct_args, e));
             const float took = (float)(1e6 * (clock_seconds() - from));
             if (round <= 1 || took < us[i]) us[i] = took;
         }
-        if (round == 0 && (double)us[1] < PLAINLY * (double)us[0]) break;
+        if (round == 0 && (double)us[1] < EARLY_STOP_RATIO * (double)us[0]) break;
     }
     return DDPM_OK;
 }
@@ -185,24 +185,24 @@ static ddpm_status contest_run(const contest *k, float us[2], err *e)
 /* With so many tiles either way takes as long for an image as with more of them. */
 enum { ENOUGH_TILES = 512 };
 
-static cpu_ways with_fewer_images(const cpu_ways *ways)
+static conv_candidates with_fewer_images(const conv_candidates *ways)
 {
-    cpu_ways some = *ways;
+    conv_candidates some = *ways;
     const int64_t tiles = (ways->winograd.h + 3) / 4 * ((ways->winograd.w + 3) / 4),
                   enough = (ENOUGH_TILES + tiles - 1) / tiles;
     if (enough < some.winograd.n) some.direct.n = some.winograd.n = enough;
     return some;
 }
 
-static ddpm_status time_both(cpu_choices *c, dnn *d, const cpu_ways *ways, choice *to, err *e)
+static ddpm_status time_both(conv_autotune *c, onednn *d, const conv_candidates *ways, choice *to, err *e)
 {
-    const cpu_ways some = with_fewer_images(ways);
-    contest k = {.winograd = &some.winograd};
-    ddpm_status st = dnn_conv_create(d, &some.direct, &k.direct, &k.scratch, e);
+    const conv_candidates some = with_fewer_images(ways);
+    timed_pair k = {.winograd = &some.winograd};
+    ddpm_status st = onednn_conv_create(d, &some.direct, &k.direct, &k.scratch, e);
     if (k.scratch < winograd_scratch(k.winograd)) k.scratch = winograd_scratch(k.winograd);
     if (st == DDPM_OK) st = make_operands(c, &some, &k, e);
     if (st == DDPM_OK) st = contest_run(&k, to->us, e);
-    dnn_conv_destroy(k.direct);
+    onednn_conv_destroy(k.direct);
     to->winograd = !direct_wins(to->us);
     return st;
 }
@@ -210,7 +210,7 @@ static ddpm_status time_both(cpu_choices *c, dnn *d, const cpu_ways *ways, choic
 /* ---- the table ---- */
 
 /* Sampling decides without looking at the batch: a picture shall not depend on it. */
-static void problem_text(const cpu_ways *ways, char text[TEXT])
+static void problem_text(const conv_candidates *ways, char text[TEXT])
 {
     static const char *const passes[] = {"forward", "backward data", "backward weights"};
     const winograd_spec *s = &ways->winograd;
@@ -221,28 +221,28 @@ static void problem_text(const cpu_ways *ways, char text[TEXT])
                    ways->direct.blocked ? "" : " NHWC");
 }
 
-static ddpm_status decide(cpu_choices *c, dnn *d, const cpu_ways *ways, choice *to, err *e)
+static ddpm_status decide(conv_autotune *c, onednn *d, const conv_candidates *ways, choice *to, err *e)
 {
-    const char *known = plan_cache_find(c->own, to->problem);
+    const char *known = autotune_cache_find(c->own, to->problem);
     if (known) {
         to->winograd = strcmp(known, "direct") != 0;
         return DDPM_OK;
     }
-    const char *shared = plan_cache_find(c->shared, to->problem);
+    const char *shared = autotune_cache_find(c->shared, to->problem);
     if (shared)
         to->winograd = strcmp(shared, "direct") != 0;
     else
         TRY(time_both(c, d, ways, to, e));
     const char *name = to->winograd ? "winograd" : "direct";
-    if (!shared) TRY(plan_cache_put(c->shared, to->problem, name, to->us[to->winograd], e));
-    return plan_cache_put(c->own, to->problem, name, to->us[to->winograd], e);
+    if (!shared) TRY(autotune_cache_put(c->shared, to->problem, name, to->us[to->winograd], e));
+    return autotune_cache_put(c->own, to->problem, name, to->us[to->winograd], e);
 }
 
-ddpm_status cpu_choose(cpu_choices *c, dnn *d, const cpu_ways *ways, bool *winograd, err *e)
+ddpm_status conv_autotune_choose(conv_autotune *c, onednn *d, const conv_candidates *ways, bool *winograd, err *e)
 {
-    choice new = {.winograd = c->how == CONV_WINOGRAD};
+    choice new = {.winograd = c->how == CPU_CONV_WINOGRAD};
     *winograd = new.winograd;
-    if (c->how != CONV_AUTO) return DDPM_OK;
+    if (c->how != CPU_CONV_AUTO) return DDPM_OK;
     problem_text(ways, new.problem);
     for (int i = 0; i < c->n; i++)
         if (!strcmp(c->list[i].problem, new.problem)) {
@@ -256,7 +256,7 @@ ddpm_status cpu_choose(cpu_choices *c, dnn *d, const cpu_ways *ways, bool *winog
     return DDPM_OK;
 }
 
-void cpu_choices_report(const cpu_choices *c, FILE *to)
+void conv_autotune_report(const conv_autotune *c, FILE *to)
 {
     if (c->n > 0) fprintf(to, "3x3 convolution\tchosen\tus Winograd\tus direct\n");
     for (int i = 0; i < c->n; i++)

@@ -8,23 +8,24 @@
 #include "backend/backend.h"
 #include "backend/cpu/conv/cpu_winograd.h"
 
-typedef struct cpu_choices cpu_choices;
+typedef struct conv_autotune conv_autotune;
 
 /* The library, its instruction set, the processor and spec->threads are the key of what is remembered. */
-DDPM_MUST_CHECK ddpm_status cpu_choices_create(const backend_spec *spec, int threads, cpu_choices **out, err *e);
-void cpu_choices_destroy(cpu_choices *c);             /* takes NULL */
-void cpu_choices_save(cpu_choices *c);                /* to the files, before anything is computed by what was chosen */
-const char *cpu_choices_remark(const cpu_choices *c); /* "": nothing to say */
+DDPM_MUST_CHECK ddpm_status conv_autotune_create(const backend_spec *spec, int threads, conv_autotune **out, err *e);
+void conv_autotune_destroy(conv_autotune *c); /* takes NULL */
+void conv_autotune_save(conv_autotune *c);    /* to the files, before anything is computed by what was chosen */
+const char *conv_autotune_warning(const conv_autotune *c); /* "": nothing to say */
 
 /* The two ways to compute one thing. */
-typedef struct cpu_ways {
-    dnn_conv_spec direct;
+typedef struct conv_candidates {
+    onednn_conv_spec direct;
     winograd_spec winograd;
-} cpu_ways;
+} conv_candidates;
 
-DDPM_MUST_CHECK ddpm_status cpu_choose(cpu_choices *c, dnn *d, const cpu_ways *ways, bool *winograd, err *e);
+DDPM_MUST_CHECK ddpm_status conv_autotune_choose(conv_autotune *c, onednn *d, const conv_candidates *ways,
+                                                 bool *winograd, err *e);
 
 /* A line for each: its text, what was chosen, microseconds of Winograd's and of the direct one (0: from the file). */
-void cpu_choices_report(const cpu_choices *c, FILE *to);
+void conv_autotune_report(const conv_autotune *c, FILE *to);
 
 #endif

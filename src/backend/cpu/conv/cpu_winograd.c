@@ -56,7 +56,7 @@ static int64_t parts_of(const cut *c)
 
 static cut cut_of(const winograd_spec *s)
 {
-    const bool weights = s->pass == DNN_BACKWARD_WEIGHTS, data = s->pass == DNN_BACKWARD_DATA;
+    const bool weights = s->pass == CONV_PASS_BACKWARD_WEIGHTS, data = s->pass == CONV_PASS_BACKWARD_DATA;
     cut c = {.s = s, .down = divided(s->h, TILE), .across = divided(s->w, TILE)};
     c.tiles = s->n * c.down * c.across;
     c.from = (data ? s->cout : s->cin) / LANES;
@@ -96,7 +96,7 @@ winograd_image winograd_image_of(const tensor *t)
 size_t winograd_scratch(const winograd_spec *s)
 {
     const cut c = cut_of(s);
-    const int64_t filters = (s->pass == DNN_BACKWARD_WEIGHTS ? c.parts : 1) * part_floats(&c);
+    const int64_t filters = (s->pass == CONV_PASS_BACKWARD_WEIGHTS ? c.parts : 1) * part_floats(&c);
     return (size_t)(filters + s->threads * own_floats(&c)) * sizeof(float);
 }
 
@@ -155,7 +155,7 @@ static void transform_input(const cut *c, const winograd_image *x, int64_t panel
                             float *to)
 {
     const winograd_spec *s = c->s;
-    const int halved = s->enlarged && s->pass != DNN_BACKWARD_DATA;
+    const int halved = s->enlarged && s->pass != CONV_PASS_BACKWARD_DATA;
     for (int64_t t = 0; t < count; t++, to += LANES) {
         const place at = place_of(c, first + t);
         const plane p = plane_of(x, s->w >> halved, at.image, panel);
@@ -199,7 +199,7 @@ static void transform_filter(const cut *c, const winograd_args *a, int64_t from,
 {
     const int64_t ld = c->s->cin;
     u += (to * c->from + from) * LANES * LANES;
-    if (c->s->pass == DNN_BACKWARD_DATA) {
+    if (c->s->pass == CONV_PASS_BACKWARD_DATA) {
         for (int64_t k = 0; k < LANES; k++) {
             const float *filter = a->filter + (from * LANES + k) * TAPS * ld + to * LANES;
             lanes g[SIDE][SIDE];
@@ -278,7 +278,7 @@ static void transform_output(const cut *c, const winograd_args *a, int64_t panel
                              const float *m)
 {
     const winograd_spec *s = c->s;
-    const bool backward = s->pass == DNN_BACKWARD_DATA, quarters = backward && s->enlarged;
+    const bool backward = s->pass == CONV_PASS_BACKWARD_DATA, quarters = backward && s->enlarged;
     const winograd_image *to = backward ? &a->src : &a->dst;
     const int64_t width = quarters ? s->w / 2 : s->w;
     const lanes bias = !backward && a->bias ? lanes_load(a->bias + panel * LANES) : (lanes){0};
@@ -299,7 +299,7 @@ static void transform_output(const cut *c, const winograd_args *a, int64_t panel
 
 static void run_chunk(const cut *c, const winograd_args *a, int64_t part, int64_t split, const float *u, float *own)
 {
-    const winograd_image *x = c->s->pass == DNN_FORWARD ? &a->src : &a->dst;
+    const winograd_image *x = c->s->pass == CONV_PASS_FORWARD ? &a->src : &a->dst;
     const int64_t first = part * c->chunk, count = smaller(c->chunk, c->tiles - first);
     const int64_t begin = split * c->to / c->splits, end = (split + 1) * c->to / c->splits;
     float *v = own, *m = own + MATRICES * c->from_point;
@@ -439,7 +439,7 @@ static void run_weights(const cut *c, const winograd_args *a)
 void winograd_run(const winograd_spec *s, const winograd_args *a)
 {
     const cut c = cut_of(s);
-    if (s->pass == DNN_BACKWARD_WEIGHTS)
+    if (s->pass == CONV_PASS_BACKWARD_WEIGHTS)
         run_weights(&c, a);
     else
         run_images(&c, a);

@@ -21,7 +21,7 @@
 #include "backend/cpu/lib/cpu_layout.h"
 
 typedef struct winograd_spec {
-    dnn_pass pass;
+    conv_pass pass;
     int64_t n, h, w;   /* of the convolution's result, which is as large as its input */
     int64_t cin, cout; /* multiples of 16 */
     bool enlarged;     /* the input is [n, h / 2, w / 2, cin], each pixel taken four times; h, w even */

@@ -5,16 +5,16 @@
 #include <stdio.h>
 #include <string.h>
 
-struct dnn {
+struct onednn {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
 };
 
 enum { MAX_ARGS = 8 };
 
-struct dnn_conv {
-    dnn *d;
-    dnn_conv_spec spec;
+struct onednn_conv {
+    onednn *d;
+    onednn_conv_spec spec;
     dnnl_primitive_t primitive, pack; /* pack: the filter between our layout and the primitive's */
     dnnl_memory_t src, dst, filter, user_filter, bias, residual, scratch;
     bool packs;   /* the primitive wants the filter in another layout than ours */
@@ -42,10 +42,10 @@ static const char *reason(dnnl_status_t s)
                            reason(s_), #call);                                                                         \
     } while (0)
 
-ddpm_status dnn_create(dnn **out, err *e)
+ddpm_status onednn_create(onednn **out, err *e)
 {
     *out = NULL;
-    dnn *d;
+    onednn *d;
     TRY(mem_array(&d, 1, sizeof *d, "oneDNN", e));
     *out = d;
     DNN(dnnl_engine_create(&d->engine, dnnl_cpu, 0));
@@ -53,7 +53,7 @@ ddpm_status dnn_create(dnn **out, err *e)
     return DDPM_OK;
 }
 
-void dnn_destroy(dnn *d)
+void onednn_destroy(onednn *d)
 {
     if (!d) return;
     if (d->stream) dnnl_stream_destroy(d->stream);
@@ -64,7 +64,7 @@ void dnn_destroy(dnn *d)
 /* oneDNN's instruction sets are bit masks; a newer one has the bits of those that it includes. */
 static bool has_isa(dnnl_cpu_isa_t isa) { return ((int)dnnl_get_effective_cpu_isa() & (int)isa) == (int)isa; }
 
-void dnn_describe(char *text, size_t cap)
+void onednn_describe(char *text, size_t cap)
 {
     static const struct {
         dnnl_cpu_isa_t isa;
@@ -84,8 +84,8 @@ void dnn_describe(char *text, size_t cap)
     (void)snprintf(text, cap, "oneDNN %d.%d.%d, %s", v->major, v->minor, v->patch, name);
 }
 
-bool dnn_has_blocked_kernels(void) { return has_isa(dnnl_cpu_isa_avx512_core); }
-bool dnn_sums_by_thread(void) { return dnnl_version()->major >= 3; }
+bool onednn_has_blocked_kernels(void) { return has_isa(dnnl_cpu_isa_avx512_core); }
+bool onednn_sums_by_thread(void) { return dnnl_version()->major >= 3; }
 
 typedef struct conv_descs {
     onednn_md src, dst, filter, any_filter, bias;
@@ -95,9 +95,9 @@ typedef struct conv_descs {
     dnnl_primitive_desc_t desc;
 } conv_descs;
 
-static int64_t filter_ld(const dnn_conv_spec *s) { return s->filter_ld ? s->filter_ld : s->cin; }
+static int64_t filter_ld(const onednn_conv_spec *s) { return s->filter_ld ? s->filter_ld : s->cin; }
 
-static ddpm_status init_descs(const dnn_conv_spec *s, conv_descs *k, err *e)
+static ddpm_status init_descs(const onednn_conv_spec *s, conv_descs *k, err *e)
 {
     const dnnl_dims_t src = {s->n, s->cin, s->h, s->w}, dst = {s->n, s->cout, s->oh, s->ow}, bias = {s->cout};
     const dnnl_dims_t filter = {s->cout, s->cin, s->kernel, s->kernel};
@@ -107,7 +107,7 @@ static ddpm_status init_descs(const dnn_conv_spec *s, conv_descs *k, err *e)
     for (int i = 0; i < 2; i++) k->strides[i] = s->stride, k->pad_begin[i] = s->pad_begin, k->pad_end[i] = s->pad_end;
     DNN(onednn_md_create_with_tag(&k->src, 4, src, dnnl_f32, data));
     DNN(onednn_md_create_with_tag(&k->dst, 4, dst, dnnl_f32, data));
-    if (s->pass == DNN_BACKWARD_WEIGHTS && s->add)
+    if (s->pass == CONV_PASS_BACKWARD_WEIGHTS && s->add)
         DNN(onednn_md_create_with_tag(&k->filter, 4, filter, dnnl_f32, dnnl_ohwi));
     else
         DNN(onednn_md_create_with_strides(&k->filter, 4, filter, dnnl_f32, steps));
@@ -119,7 +119,7 @@ static ddpm_status init_descs(const dnn_conv_spec *s, conv_descs *k, err *e)
 }
 
 /* What is added to the result before it is written. */
-static ddpm_status set_post_ops(const dnn_conv_spec *s, conv_descs *k, err *e)
+static ddpm_status set_post_ops(const onednn_conv_spec *s, conv_descs *k, err *e)
 {
     if (!s->residual && !s->sum) return DDPM_OK;
     dnnl_post_ops_t add;
@@ -132,26 +132,26 @@ static ddpm_status set_post_ops(const dnn_conv_spec *s, conv_descs *k, err *e)
     return DDPM_OK;
 }
 
-static ddpm_status create_desc(dnn *d, const dnn_conv_spec *s, conv_descs *k, err *e)
+static ddpm_status create_desc(onednn *d, const onednn_conv_spec *s, conv_descs *k, err *e)
 {
     TRY(init_descs(s, k, e));
     const dnnl_alg_kind_t how = dnnl_convolution_direct; /* Winograd's are our own (cpu_winograd.h) */
-    const bool forward = s->pass == DNN_FORWARD;
+    const bool forward = s->pass == CONV_PASS_FORWARD;
     const onednn_md bias = s->bias ? k->bias : NULL;
     if (forward) TRY(set_post_ops(s, k, e));
     DNN(onednn_convolution_forward(forward ? &k->desc : &k->forward, d->engine, dnnl_forward_training, how, k->src,
                                    k->any_filter, forward ? bias : NULL, k->dst, k->strides, k->dilates, k->pad_begin,
                                    k->pad_end, forward ? k->attr : NULL));
-    if (s->pass == DNN_BACKWARD_DATA)
+    if (s->pass == CONV_PASS_BACKWARD_DATA)
         DNN(onednn_convolution_backward_data(&k->desc, d->engine, how, k->src, k->any_filter, k->dst, k->strides,
                                              k->dilates, k->pad_begin, k->pad_end, k->forward, k->attr));
-    if (s->pass == DNN_BACKWARD_WEIGHTS)
+    if (s->pass == CONV_PASS_BACKWARD_WEIGHTS)
         DNN(onednn_convolution_backward_weights(&k->desc, d->engine, how, k->src, k->any_filter, bias, k->dst,
                                                 k->strides, k->dilates, k->pad_begin, k->pad_end, k->forward, k->attr));
     return DDPM_OK;
 }
 
-static ddpm_status create_reorder(dnn_conv *c, onednn_const_md from, onednn_const_md to, err *e)
+static ddpm_status create_reorder(onednn_conv *c, onednn_const_md from, onednn_const_md to, err *e)
 {
     dnnl_primitive_desc_t desc;
     DNN(dnnl_reorder_primitive_desc_create(&desc, from, c->d->engine, to, c->d->engine, NULL));
@@ -163,10 +163,10 @@ static ddpm_status create_reorder(dnn_conv *c, onednn_const_md from, onednn_cons
 
 static size_t rounded(size_t bytes) { return (bytes + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN; }
 
-static ddpm_status create_memory(dnn_conv *c, const conv_descs *k, size_t *scratch, err *e)
+static ddpm_status create_memory(onednn_conv *c, const conv_descs *k, size_t *scratch, err *e)
 {
-    const dnn_conv_spec *s = &c->spec;
-    const bool weights = s->pass == DNN_BACKWARD_WEIGHTS;
+    const onednn_conv_spec *s = &c->spec;
+    const bool weights = s->pass == CONV_PASS_BACKWARD_WEIGHTS;
     onednn_const_md filter =
         dnnl_primitive_desc_query_md(k->desc, weights ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
     onednn_const_md pad = dnnl_primitive_desc_query_md(k->desc, dnnl_query_scratchpad_md, 0);
@@ -193,7 +193,7 @@ static ddpm_status create_memory(dnn_conv *c, const conv_descs *k, size_t *scrat
     return weights ? create_reorder(c, filter, k->filter, e) : create_reorder(c, k->filter, filter, e);
 }
 
-static ddpm_status create_primitive(dnn_conv *c, const conv_descs *k, err *e)
+static ddpm_status create_primitive(onednn_conv *c, const conv_descs *k, err *e)
 {
     DNN(dnnl_primitive_create(&c->primitive, k->desc));
     return DDPM_OK;
@@ -210,10 +210,10 @@ static void destroy_descs(conv_descs *k)
     *k = (conv_descs){0};
 }
 
-ddpm_status dnn_conv_create(dnn *d, const dnn_conv_spec *spec, dnn_conv **out, size_t *scratch, err *e)
+ddpm_status onednn_conv_create(onednn *d, const onednn_conv_spec *spec, onednn_conv **out, size_t *scratch, err *e)
 {
     conv_descs k = {0};
-    dnn_conv *c = NULL;
+    onednn_conv *c = NULL;
     ddpm_status st = DDPM_OK;
     *out = NULL;
     TRY_GOTO(mem_array(&c, 1, sizeof *c, "convolution", e));
@@ -226,11 +226,11 @@ ddpm_status dnn_conv_create(dnn *d, const dnn_conv_spec *spec, dnn_conv **out, s
     c = NULL;
 done:
     destroy_descs(&k);
-    dnn_conv_destroy(c);
+    onednn_conv_destroy(c);
     return st;
 }
 
-void dnn_conv_destroy(dnn_conv *c)
+void onednn_conv_destroy(onednn_conv *c)
 {
     if (!c) return;
     dnnl_memory_t memory[] = {c->src, c->dst, c->filter, c->user_filter, c->bias, c->residual, c->scratch};
@@ -248,14 +248,14 @@ static ddpm_status point(dnnl_memory_t m, const void *at, err *e)
     return DDPM_OK;
 }
 
-static ddpm_status execute(const dnn_conv *c, dnnl_primitive_t p, int n, const dnnl_exec_arg_t *args, err *e)
+static ddpm_status execute(const onednn_conv *c, dnnl_primitive_t p, int n, const dnnl_exec_arg_t *args, err *e)
 {
     DNN(dnnl_primitive_execute(p, c->d->stream, n, args));
     DNN(dnnl_stream_wait(c->d->stream));
     return DDPM_OK;
 }
 
-static ddpm_status repack(dnn_conv *c, const void *from, dnnl_memory_t from_memory, const void *to,
+static ddpm_status repack(onednn_conv *c, const void *from, dnnl_memory_t from_memory, const void *to,
                           dnnl_memory_t to_memory, err *e)
 {
     TRY(point(from_memory, from, e));
@@ -263,10 +263,10 @@ static ddpm_status repack(dnn_conv *c, const void *from, dnnl_memory_t from_memo
     return execute(c, c->pack, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, from_memory}, {DNNL_ARG_TO, to_memory}}, e);
 }
 
-static void *scratch_at(const dnn_conv_args *a, size_t at) { return (char *)a->scratch + at; }
+static void *scratch_at(const onednn_conv_args *a, size_t at) { return (char *)a->scratch + at; }
 
 /* The filter as the primitive wants it; a frozen one is laid out anew only when it changed. */
-static ddpm_status use_filter(dnn_conv *c, const dnn_conv_args *a, err *e)
+static ddpm_status use_filter(onednn_conv *c, const onednn_conv_args *a, err *e)
 {
     if (!c->packs) return point(c->filter, a->filter, e);
     void *packed = c->packed ? c->packed : scratch_at(a, c->packed_at);
@@ -278,7 +278,7 @@ static ddpm_status use_filter(dnn_conv *c, const dnn_conv_args *a, err *e)
 }
 
 /* The filter's rows, `ld` channels apart, += those of x, which have none between them. */
-static void add_filter(const dnn_conv_spec *s, float *filter, const float *x)
+static void add_filter(const onednn_conv_spec *s, float *filter, const float *x)
 {
     const int64_t rows = s->cout * s->kernel * s->kernel, ld = filter_ld(s);
 #pragma omp parallel for schedule(static)
@@ -286,9 +286,9 @@ static void add_filter(const dnn_conv_spec *s, float *filter, const float *x)
         for (int64_t i = 0; i < s->cin; i++) filter[r * ld + i] += x[r * s->cin + i];
 }
 
-static ddpm_status run_weights(dnn_conv *c, const dnn_conv_args *a, err *e)
+static ddpm_status run_weights(onednn_conv *c, const onednn_conv_args *a, err *e)
 {
-    const dnn_conv_spec *s = &c->spec;
+    const onednn_conv_spec *s = &c->spec;
     const int64_t count = s->cout * s->kernel * s->kernel * s->cin;
     float *filter = (float *)(uintptr_t)a->filter, *bias = (float *)(uintptr_t)a->bias,
           *diff = scratch_at(a, c->diff_at);
@@ -308,15 +308,15 @@ static ddpm_status run_weights(dnn_conv *c, const dnn_conv_args *a, err *e)
     return DDPM_OK;
 }
 
-ddpm_status dnn_conv_run(dnn_conv *c, const dnn_conv_args *a, err *e)
+ddpm_status onednn_conv_run(onednn_conv *c, const onednn_conv_args *a, err *e)
 {
-    const dnn_conv_spec *s = &c->spec;
-    if (s->pass != DNN_BACKWARD_WEIGHTS) TRY(use_filter(c, a, e));
+    const onednn_conv_spec *s = &c->spec;
+    if (s->pass != CONV_PASS_BACKWARD_WEIGHTS) TRY(use_filter(c, a, e));
     TRY(point(c->src, a->src, e));
     TRY(point(c->dst, a->dst, e));
     TRY(point(c->scratch, a->scratch, e));
-    if (s->pass == DNN_BACKWARD_WEIGHTS) return run_weights(c, a, e);
-    if (s->pass == DNN_BACKWARD_DATA) {
+    if (s->pass == CONV_PASS_BACKWARD_WEIGHTS) return run_weights(c, a, e);
+    if (s->pass == CONV_PASS_BACKWARD_DATA) {
         const dnnl_exec_arg_t args[] = {{DNNL_ARG_DIFF_SRC, c->src},
                                         {DNNL_ARG_DIFF_DST, c->dst},
                                         {DNNL_ARG_WEIGHTS, c->filter},
@@ -335,7 +335,7 @@ ddpm_status dnn_conv_run(dnn_conv *c, const dnn_conv_args *a, err *e)
     return execute(c, c->primitive, n, args, e);
 }
 
-ddpm_status dnn_gemm(const dnn_gemm_args *g, err *e)
+ddpm_status onednn_gemm(const onednn_gemm_args *g, err *e)
 {
     DNN(dnnl_sgemm(g->transpose_a ? 'T' : 'N', g->transpose_b ? 'T' : 'N', g->m, g->n, g->k, g->alpha, g->a, g->lda,
                    g->b, g->ldb, g->beta, g->c, g->ldc));

@@ -27,11 +27,11 @@ static attn attn_of(const tensor *qkv, int heads)
 
 static size_t scores_floats(const tensor *qkv) { return (size_t)(ROWS * tensor_hw(qkv)); }
 
-static ddpm_status gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const dnn_gemm_args *rest, err *e)
+static ddpm_status gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const onednn_gemm_args *rest, err *e)
 {
-    dnn_gemm_args g = *rest;
+    onednn_gemm_args g = *rest;
     g.transpose_a = ta, g.transpose_b = tb, g.m = m, g.n = n, g.k = k;
-    return dnn_gemm(&g, e);
+    return onednn_gemm(&g, e);
 }
 
 /* Rows of scores to probabilities in place; lse[r] = log sum exp of row r. */
@@ -56,12 +56,12 @@ static ddpm_status forward_head(const attn *a, const float *q, float *y, float *
     for (int64_t from = 0; from < a->s; from += ROWS) {
         const int64_t rows = from + ROWS < a->s ? ROWS : a->s - from;
         TRY(gemm(false, true, rows, a->s, a->d,
-                 &(dnn_gemm_args){
+                 &(onednn_gemm_args){
                      .alpha = a->scale, .a = q + from * ld, .b = k, .c = scores, .lda = ld, .ldb = ld, .ldc = a->s},
                  e));
         softmax(scores, rows, a->s, lse + from);
         TRY(gemm(false, false, rows, a->d, a->s,
-                 &(dnn_gemm_args){
+                 &(onednn_gemm_args){
                      .alpha = 1, .a = scores, .b = v, .c = y + from * a->c, .lda = a->s, .ldb = ld, .ldc = a->c},
                  e));
     }
@@ -134,22 +134,22 @@ static ddpm_status backward_head(const attn *a, const head_grads *g, err *e)
         const float later = from == 0 ? first : 1;
         const float *q = g->q + from * ld, *dy = g->dy + from * c;
         TRY(gemm(false, true, rows, s, d,
-                 &(dnn_gemm_args){.alpha = a->scale, .a = q, .b = k, .c = g->p, .lda = ld, .ldb = ld, .ldc = s}, e));
+                 &(onednn_gemm_args){.alpha = a->scale, .a = q, .b = k, .c = g->p, .lda = ld, .ldb = ld, .ldc = s}, e));
         TRY(gemm(false, true, rows, s, d,
-                 &(dnn_gemm_args){.alpha = 1, .a = dy, .b = v, .c = g->dp, .lda = c, .ldb = ld, .ldc = s}, e));
+                 &(onednn_gemm_args){.alpha = 1, .a = dy, .b = v, .c = g->dp, .lda = c, .ldb = ld, .ldc = s}, e));
         score_gradients(a, g, from, rows);
         TRY(gemm(
             false, false, rows, d, s,
-            &(dnn_gemm_args){
+            &(onednn_gemm_args){
                 .alpha = 1, .beta = first, .a = g->dp, .b = k, .c = g->dq + from * ld, .lda = s, .ldb = ld, .ldc = ld},
             e));
         TRY(gemm(
             true, false, s, d, rows,
-            &(dnn_gemm_args){.alpha = 1, .beta = later, .a = g->dp, .b = q, .c = dk, .lda = s, .ldb = ld, .ldc = ld},
+            &(onednn_gemm_args){.alpha = 1, .beta = later, .a = g->dp, .b = q, .c = dk, .lda = s, .ldb = ld, .ldc = ld},
             e));
         TRY(gemm(
             true, false, s, d, rows,
-            &(dnn_gemm_args){.alpha = 1, .beta = later, .a = g->p, .b = dy, .c = dv, .lda = s, .ldb = c, .ldc = ld},
+            &(onednn_gemm_args){.alpha = 1, .beta = later, .a = g->p, .b = dy, .c = dv, .lda = s, .ldb = c, .ldc = ld},
             e));
     }
     return DDPM_OK;

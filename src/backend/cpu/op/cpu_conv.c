@@ -16,7 +16,7 @@ typedef struct conv_impl {
     thin_conv thin;
     winograd_spec tiled;
     tensor_layout layout;
-    dnn_conv *of[2];     /* a source each; NULL: there is none, or it is a product */
+    onednn_conv *of[2];  /* a source each; NULL: there is none, or it is a product */
     staged x[2], y, add; /* add: the residual */
     size_t scratch;      /* oneDNN's, behind the copies */
 } conv_impl;
@@ -25,7 +25,7 @@ static void conv_release(step *s)
 {
     conv_impl *impl = s->impl;
     if (!impl) return;
-    for (int i = 0; i < 2; i++) dnn_conv_destroy(impl->of[i]);
+    for (int i = 0; i < 2; i++) onednn_conv_destroy(impl->of[i]);
     mem_free(impl);
     s->impl = NULL;
 }
@@ -45,24 +45,24 @@ static bool is_product(const step *s)
 }
 
 /* src is the larger image, dst the one the convolution makes of it. */
-static dnn_conv_spec conv_spec(const step *s, dnn_pass pass, const tensor *src, const tensor *dst, const tensor *w)
+static onednn_conv_spec conv_spec(const step *s, conv_pass pass, const tensor *src, const tensor *dst, const tensor *w)
 {
     const int k = s->a.conv.kernel;
-    return (dnn_conv_spec){.pass = pass,
-                           .n = src->n,
-                           .h = src->h,
-                           .w = src->w,
-                           .cin = src->c,
-                           .oh = dst->h,
-                           .ow = dst->w,
-                           .cout = dst->c,
-                           .filter_ld = w->c,
-                           .kernel = k,
-                           .stride = s->a.conv.stride,
-                           .pad_begin = s->a.conv.pad_end ? 0 : k / 2,
-                           .pad_end = k / 2,
-                           .blocked = ((const conv_impl *)s->impl)->layout == LAYOUT_BLOCKED,
-                           .frozen = pass != DNN_BACKWARD_WEIGHTS && !w->grad};
+    return (onednn_conv_spec){.pass = pass,
+                              .n = src->n,
+                              .h = src->h,
+                              .w = src->w,
+                              .cin = src->c,
+                              .oh = dst->h,
+                              .ow = dst->w,
+                              .cout = dst->c,
+                              .filter_ld = w->c,
+                              .kernel = k,
+                              .stride = s->a.conv.stride,
+                              .pad_begin = s->a.conv.pad_end ? 0 : k / 2,
+                              .pad_end = k / 2,
+                              .blocked = ((const conv_impl *)s->impl)->layout == LAYOUT_BLOCKED,
+                              .frozen = pass != CONV_PASS_BACKWARD_WEIGHTS && !w->grad};
 }
 
 /* What a pass works on: sources (the first is absent where its gradient is not wanted), the result and the filter. */
@@ -70,28 +70,28 @@ typedef struct operands {
     const tensor *x, *x2, *y, *w;
 } operands;
 
-static ddpm_status choose_tiled(cpu_backend *be, step *s, dnn_pass pass, const operands *o, err *e)
+static ddpm_status choose_tiled(cpu_backend *be, step *s, conv_pass pass, const operands *o, err *e)
 {
     conv_impl *impl = s->impl;
     const bool three = s->a.conv.kernel == 3 && s->a.conv.stride == 1 && !s->a.conv.pad_end;
     if (!three || !winograd_takes(o->x->c, o->y->c)) return DDPM_OK; /* only 1x1 may have a second source */
-    const cpu_ways ways = {.direct = conv_spec(s, pass, o->x, o->y, o->w),
-                           .winograd = {.pass = pass,
-                                        .n = o->y->n,
-                                        .h = o->y->h,
-                                        .w = o->y->w,
-                                        .cin = o->x->c,
-                                        .cout = o->y->c,
-                                        .threads = be->threads}};
+    const conv_candidates ways = {.direct = conv_spec(s, pass, o->x, o->y, o->w),
+                                  .winograd = {.pass = pass,
+                                               .n = o->y->n,
+                                               .h = o->y->h,
+                                               .w = o->y->w,
+                                               .cin = o->x->c,
+                                               .cout = o->y->c,
+                                               .threads = be->threads}};
     bool tiled;
-    TRY(cpu_choose(be->choices, be->dnn, &ways, &tiled, e));
+    TRY(conv_autotune_choose(be->choices, be->onednn, &ways, &tiled, e));
     impl->tiled = ways.winograd;
     if (tiled) impl->way = CONV_TILED;
     return DDPM_OK;
 }
 
 /* Unless the convolution is CONV_PLAIN, *scratch is all that is left to prepare. */
-static ddpm_status new_impl(cpu_backend *be, step *s, dnn_pass pass, const operands *o, conv_impl **out,
+static ddpm_status new_impl(cpu_backend *be, step *s, conv_pass pass, const operands *o, conv_impl **out,
                             size_t *scratch, err *e)
 {
     const bool residual = s->op == OP_conv2d && s->in[CONV_RESIDUAL];
@@ -110,11 +110,11 @@ static ddpm_status new_impl(cpu_backend *be, step *s, dnn_pass pass, const opera
 }
 
 /* The convolution of source i; the scratch ends behind what it and the other one want. */
-static ddpm_status create(cpu_backend *be, step *s, int i, const dnn_conv_spec *spec, size_t *scratch, err *e)
+static ddpm_status create(cpu_backend *be, step *s, int i, const onednn_conv_spec *spec, size_t *scratch, err *e)
 {
     conv_impl *impl = s->impl;
     size_t bytes = 0;
-    TRY(dnn_conv_create(be->dnn, spec, &impl->of[i], &bytes, e));
+    TRY(onednn_conv_create(be->onednn, spec, &impl->of[i], &bytes, e));
     if (*scratch < impl->scratch + bytes) *scratch = impl->scratch + bytes;
     return DDPM_OK;
 }
@@ -130,14 +130,14 @@ static ddpm_status conv2d_prepare(cpu_backend *be, step *s, size_t *scratch, err
 {
     const tensor *x[2] = {s->in[CONV_X], s->in[CONV_X2]}, *y = s->out[CONV_Y], *residual = s->in[CONV_RESIDUAL];
     conv_impl *impl;
-    TRY(new_impl(be, s, DNN_FORWARD, &(operands){x[0], x[1], y, s->in[CONV_W]}, &impl, scratch, e));
+    TRY(new_impl(be, s, CONV_PASS_FORWARD, &(operands){x[0], x[1], y, s->in[CONV_W]}, &impl, scratch, e));
     if (impl->way != CONV_PLAIN) return DDPM_OK;
     for (int i = 0; i < 2; i++) impl->x[i] = stage(x[i], impl->layout, false, scratch);
     impl->y = stage(y, impl->layout, false, scratch);
     if (impl->layout == LAYOUT_NHWC) impl->add = stage(residual, LAYOUT_NHWC, false, scratch);
     impl->scratch = *scratch;
     for (int i = 0; i < 2 && x[i] && !is_product(s); i++) {
-        dnn_conv_spec spec = conv_spec(s, DNN_FORWARD, x[i], y, s->in[CONV_W]);
+        onednn_conv_spec spec = conv_spec(s, CONV_PASS_FORWARD, x[i], y, s->in[CONV_W]);
         spec.bias = i == 0;
         spec.sum = spec.blocked && (i == 1 || residual);
         spec.residual = !spec.blocked && residual;
@@ -151,19 +151,19 @@ static ddpm_status add_product(const tensor *w, const float *x, int64_t rows, in
                                err *e)
 {
     if (k == 0) return DDPM_OK;
-    return dnn_gemm(&(dnn_gemm_args){.transpose_b = true,
-                                     .m = rows,
-                                     .n = w->n,
-                                     .k = k,
-                                     .alpha = 1,
-                                     .beta = 1,
-                                     .a = x,
-                                     .b = (const float *)w->data + from,
-                                     .c = to,
-                                     .lda = k,
-                                     .ldb = w->c,
-                                     .ldc = w->n},
-                    e);
+    return onednn_gemm(&(onednn_gemm_args){.transpose_b = true,
+                                           .m = rows,
+                                           .n = w->n,
+                                           .k = k,
+                                           .alpha = 1,
+                                           .beta = 1,
+                                           .a = x,
+                                           .b = (const float *)w->data + from,
+                                           .c = to,
+                                           .lda = k,
+                                           .ldb = w->c,
+                                           .ldc = w->n},
+                       e);
 }
 
 static ddpm_status forward_product(const step *s, float *y, err *e)
@@ -188,15 +188,15 @@ static ddpm_status forward_convolutions(const step *s, float *y, err *e)
     if (impl->layout == LAYOUT_BLOCKED && residual)
         cpu_relayout(residual, residual->data, residual->layout, y, LAYOUT_BLOCKED, false);
     for (int i = 0; i < 2 && impl->of[i]; i++) {
-        TRY(dnn_conv_run(impl->of[i],
-                         &(dnn_conv_args){.src = stage_read(&impl->x[i], s),
-                                          .dst = y,
-                                          .filter = filter,
-                                          .bias = s->in[CONV_BIAS]->data,
-                                          .residual = stage_read(&impl->add, s),
-                                          .scratch = own_scratch(s),
-                                          .version = cpu_version(w)},
-                         e));
+        TRY(onednn_conv_run(impl->of[i],
+                            &(onednn_conv_args){.src = stage_read(&impl->x[i], s),
+                                                .dst = y,
+                                                .filter = filter,
+                                                .bias = s->in[CONV_BIAS]->data,
+                                                .residual = stage_read(&impl->add, s),
+                                                .scratch = own_scratch(s),
+                                                .version = cpu_version(w)},
+                            e));
         filter += impl->x[i].t->c;
     }
     return DDPM_OK;
@@ -233,7 +233,7 @@ static ddpm_status conv2d_dx_prepare(cpu_backend *be, step *s, size_t *scratch, 
 {
     const tensor *dx[2] = {s->out[CONV_DX_DX], s->out[CONV_DX_DX2]}, *dy = s->in[CONV_DX_DY], *w = s->in[CONV_DX_W];
     conv_impl *impl;
-    TRY(new_impl(be, s, DNN_BACKWARD_DATA, &(operands){dx[0], dx[1], dy, w}, &impl, scratch, e));
+    TRY(new_impl(be, s, CONV_PASS_BACKWARD_DATA, &(operands){dx[0], dx[1], dy, w}, &impl, scratch, e));
     if (impl->way != CONV_PLAIN) return DDPM_OK;
     impl->y = stage(dy, impl->layout, false, scratch);
     for (int i = 0; i < 2; i++) {
@@ -243,7 +243,7 @@ static ddpm_status conv2d_dx_prepare(cpu_backend *be, step *s, size_t *scratch, 
     impl->scratch = *scratch;
     for (int i = 0; i < 2 && !is_product(s); i++) {
         if (!dx[i]) continue;
-        const dnn_conv_spec spec = conv_spec(s, DNN_BACKWARD_DATA, dx[i], dy, w);
+        const onednn_conv_spec spec = conv_spec(s, CONV_PASS_BACKWARD_DATA, dx[i], dy, w);
         TRY(create(be, s, i, &spec, scratch, e));
     }
     return DDPM_OK;
@@ -255,18 +255,18 @@ static ddpm_status dx_product(const step *s, const float *dy, int i, int64_t fro
     const tensor *w = s->in[CONV_DX_W], *dx = s->out[i];
     const staged *to = &((const conv_impl *)s->impl)->x[i];
     if (dx->c == 0 || w->n == 0) return DDPM_OK;
-    return dnn_gemm(&(dnn_gemm_args){.m = dx->n * tensor_hw(dx),
-                                     .n = dx->c,
-                                     .k = w->n,
-                                     .alpha = 1,
-                                     .beta = step_adds(s, i) && !to->aside ? 1 : 0,
-                                     .a = dy,
-                                     .b = (const float *)w->data + from,
-                                     .c = stage_write(to, s),
-                                     .lda = w->n,
-                                     .ldb = w->c,
-                                     .ldc = dx->c},
-                    e);
+    return onednn_gemm(&(onednn_gemm_args){.m = dx->n * tensor_hw(dx),
+                                           .n = dx->c,
+                                           .k = w->n,
+                                           .alpha = 1,
+                                           .beta = step_adds(s, i) && !to->aside ? 1 : 0,
+                                           .a = dy,
+                                           .b = (const float *)w->data + from,
+                                           .c = stage_write(to, s),
+                                           .lda = w->n,
+                                           .ldb = w->c,
+                                           .ldc = dx->c},
+                       e);
 }
 
 static void dx_tiled(const step *s)
@@ -297,12 +297,12 @@ static ddpm_status conv2d_dx_run(cpu_backend *be, const step *s, err *e)
     for (int i = 0; i < 2; i++) {
         if (!s->out[i]) continue;
         const int64_t from = i == 0 ? 0 : w->c - s->out[i]->c;
-        const dnn_conv_args a = {.src = stage_write(&impl->x[i], s),
-                                 .dst = dy,
-                                 .filter = (const float *)w->data + from,
-                                 .scratch = own_scratch(s),
-                                 .version = cpu_version(w)};
-        TRY(is_product(s) ? dx_product(s, dy, i, from, e) : dnn_conv_run(impl->of[i], &a, e));
+        const onednn_conv_args a = {.src = stage_write(&impl->x[i], s),
+                                    .dst = dy,
+                                    .filter = (const float *)w->data + from,
+                                    .scratch = own_scratch(s),
+                                    .version = cpu_version(w)};
+        TRY(is_product(s) ? dx_product(s, dy, i, from, e) : onednn_conv_run(impl->of[i], &a, e));
         stage_done(&impl->x[i], s);
     }
     return DDPM_OK;
@@ -314,13 +314,14 @@ static ddpm_status conv2d_dw_prepare(cpu_backend *be, step *s, size_t *scratch, 
 {
     const tensor *x[2] = {s->in[CONV_DW_X], s->in[CONV_DW_X2]}, *dy = s->in[CONV_DW_DY];
     conv_impl *impl;
-    TRY(new_impl(be, s, DNN_BACKWARD_WEIGHTS, &(operands){x[0], x[1], dy, s->out[CONV_DW_DW]}, &impl, scratch, e));
+    TRY(new_impl(be, s, CONV_PASS_BACKWARD_WEIGHTS, &(operands){x[0], x[1], dy, s->out[CONV_DW_DW]}, &impl, scratch,
+                 e));
     if (impl->way != CONV_PLAIN) return DDPM_OK;
     for (int i = 0; i < 2; i++) impl->x[i] = stage(x[i], impl->layout, false, scratch);
     impl->y = stage(dy, impl->layout, false, scratch);
     impl->scratch = *scratch;
     for (int i = 0; i < 2 && x[i] && !is_product(s); i++) {
-        dnn_conv_spec spec = conv_spec(s, DNN_BACKWARD_WEIGHTS, x[i], dy, s->out[CONV_DW_DW]);
+        onednn_conv_spec spec = conv_spec(s, CONV_PASS_BACKWARD_WEIGHTS, x[i], dy, s->out[CONV_DW_DW]);
         spec.bias = i == 0 && s->out[CONV_DW_DBIAS];
         spec.add = step_adds(s, CONV_DW_DW);
         spec.add_bias = step_adds(s, CONV_DW_DBIAS);
@@ -333,19 +334,19 @@ static ddpm_status dw_product(const step *s, const tensor *x, const float *data,
 {
     const tensor *dw = s->out[CONV_DW_DW];
     if (x->c == 0) return DDPM_OK;
-    return dnn_gemm(&(dnn_gemm_args){.transpose_a = true,
-                                     .m = dw->n,
-                                     .n = x->c,
-                                     .k = x->n * tensor_hw(x),
-                                     .alpha = 1,
-                                     .beta = step_adds(s, CONV_DW_DW) ? 1 : 0,
-                                     .a = dy,
-                                     .b = data,
-                                     .c = (float *)dw->data + from,
-                                     .lda = dw->n,
-                                     .ldb = x->c,
-                                     .ldc = dw->c},
-                    e);
+    return onednn_gemm(&(onednn_gemm_args){.transpose_a = true,
+                                           .m = dw->n,
+                                           .n = x->c,
+                                           .k = x->n * tensor_hw(x),
+                                           .alpha = 1,
+                                           .beta = step_adds(s, CONV_DW_DW) ? 1 : 0,
+                                           .a = dy,
+                                           .b = data,
+                                           .c = (float *)dw->data + from,
+                                           .lda = dw->n,
+                                           .ldb = x->c,
+                                           .ldc = dw->c},
+                       e);
 }
 
 static ddpm_status conv2d_dw_run(cpu_backend *be, const step *s, err *e)
@@ -377,12 +378,12 @@ static ddpm_status conv2d_dw_run(cpu_backend *be, const step *s, err *e)
         cpu_column_sums(dy, t->n * tensor_hw(t), t->c, step_adds(s, CONV_DW_DBIAS), dbias->data);
     for (int i = 0; i < 2 && impl->x[i].t; i++) {
         const tensor *x = impl->x[i].t;
-        const dnn_conv_args a = {.src = stage_read(&impl->x[i], s),
-                                 .dst = dy,
-                                 .filter = (float *)s->out[CONV_DW_DW]->data + from,
-                                 .bias = cpu_data(dbias),
-                                 .scratch = own_scratch(s)};
-        TRY(is_product(s) ? dw_product(s, x, a.src, dy, from, e) : dnn_conv_run(impl->of[i], &a, e));
+        const onednn_conv_args a = {.src = stage_read(&impl->x[i], s),
+                                    .dst = dy,
+                                    .filter = (float *)s->out[CONV_DW_DW]->data + from,
+                                    .bias = cpu_data(dbias),
+                                    .scratch = own_scratch(s)};
+        TRY(is_product(s) ? dw_product(s, x, a.src, dy, from, e) : onednn_conv_run(impl->of[i], &a, e));
         from += x->c;
     }
     return DDPM_OK;

@@ -16,19 +16,19 @@ static ddpm_status run_layer(const layer *l, err *e)
 {
     const int64_t cin = l->w->c, cout = l->w->n;
     cpu_fill_rows(l->y, l->n, cout, l->bias->data, NULL);
-    TRY(dnn_gemm(&(dnn_gemm_args){.transpose_b = true,
-                                  .m = l->n,
-                                  .n = cout,
-                                  .k = cin,
-                                  .alpha = 1,
-                                  .beta = 1,
-                                  .a = l->x,
-                                  .b = l->w->data,
-                                  .c = l->y,
-                                  .lda = cin,
-                                  .ldb = cin,
-                                  .ldc = cout},
-                 e));
+    TRY(onednn_gemm(&(onednn_gemm_args){.transpose_b = true,
+                                        .m = l->n,
+                                        .n = cout,
+                                        .k = cin,
+                                        .alpha = 1,
+                                        .beta = 1,
+                                        .a = l->x,
+                                        .b = l->w->data,
+                                        .c = l->y,
+                                        .lda = cin,
+                                        .ldb = cin,
+                                        .ldc = cout},
+                    e));
     if (!l->silu) return DDPM_OK;
     for (int64_t i = 0; i < l->n * cout; i++) {
         const float z = l->y[i];
@@ -115,32 +115,32 @@ static ddpm_status linear_bwd_run(cpu_backend *be, const step *s, err *e)
         dy = dz;
     }
     cpu_column_sums(dy, n, cout, step_adds(s, LINEAR_BWD_DBIAS), s->out[LINEAR_BWD_DBIAS]->data);
-    dnn_gemm_args g = {.transpose_a = true,
-                       .m = cout,
-                       .n = cin,
-                       .k = n,
-                       .alpha = 1,
-                       .beta = step_adds(s, LINEAR_BWD_DW) ? 1 : 0,
-                       .a = dy,
-                       .b = x->data,
-                       .c = s->out[LINEAR_BWD_DW]->data,
-                       .lda = cout,
-                       .ldb = cin,
-                       .ldc = cin};
-    TRY(dnn_gemm(&g, e));
+    onednn_gemm_args g = {.transpose_a = true,
+                          .m = cout,
+                          .n = cin,
+                          .k = n,
+                          .alpha = 1,
+                          .beta = step_adds(s, LINEAR_BWD_DW) ? 1 : 0,
+                          .a = dy,
+                          .b = x->data,
+                          .c = s->out[LINEAR_BWD_DW]->data,
+                          .lda = cout,
+                          .ldb = cin,
+                          .ldc = cin};
+    TRY(onednn_gemm(&g, e));
     if (!dx) return DDPM_OK;
-    g = (dnn_gemm_args){.m = n,
-                        .n = cin,
-                        .k = cout,
-                        .alpha = 1,
-                        .beta = step_adds(s, LINEAR_BWD_DX) ? 1 : 0,
-                        .a = dy,
-                        .b = w->data,
-                        .c = dx->data,
-                        .lda = cout,
-                        .ldb = cin,
-                        .ldc = cin};
-    return dnn_gemm(&g, e);
+    g = (onednn_gemm_args){.m = n,
+                           .n = cin,
+                           .k = cout,
+                           .alpha = 1,
+                           .beta = step_adds(s, LINEAR_BWD_DX) ? 1 : 0,
+                           .a = dy,
+                           .b = w->data,
+                           .c = dx->data,
+                           .lda = cout,
+                           .ldb = cin,
+                           .ldc = cin};
+    return onednn_gemm(&g, e);
 }
 
 const cpu_op cpu_time_mlp = {time_mlp_prepare, time_mlp_run, NULL};

@@ -16,7 +16,7 @@ enum { SMALL = 3, LARGE = 4, TILE = 16 };
 typedef struct upconv {
     bool is_tiled; /* by Winograd's algorithm; then there is nothing else in here */
     winograd_spec tiled;
-    dnn_conv *conv;
+    onednn_conv *conv;
     staged small, large;
     float *frozen;    /* K where the weights seldom change */
     uint64_t version; /* of what K was folded from */
@@ -111,60 +111,60 @@ static void unfold_gradient(const float *dk, float *dw, int64_t cin, int64_t cou
 
 static size_t rounded(size_t floats) { return (floats * sizeof(float) + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN; }
 
-static dnn_conv_spec folded_spec(dnn_pass pass, const tensor *small, const tensor *large)
+static onednn_conv_spec folded_spec(conv_pass pass, const tensor *small, const tensor *large)
 {
-    static const dnn_pass mirrored[] = {[DNN_FORWARD] = DNN_BACKWARD_DATA,
-                                        [DNN_BACKWARD_DATA] = DNN_FORWARD,
-                                        [DNN_BACKWARD_WEIGHTS] = DNN_BACKWARD_WEIGHTS};
-    return (dnn_conv_spec){.pass = mirrored[pass],
-                           .n = large->n,
-                           .h = large->h,
-                           .w = large->w,
-                           .cin = large->c,
-                           .oh = small->h,
-                           .ow = small->w,
-                           .cout = small->c,
-                           .kernel = LARGE,
-                           .stride = 2,
-                           .pad_begin = 1,
-                           .pad_end = 1};
+    static const conv_pass mirrored[] = {[CONV_PASS_FORWARD] = CONV_PASS_BACKWARD_DATA,
+                                         [CONV_PASS_BACKWARD_DATA] = CONV_PASS_FORWARD,
+                                         [CONV_PASS_BACKWARD_WEIGHTS] = CONV_PASS_BACKWARD_WEIGHTS};
+    return (onednn_conv_spec){.pass = mirrored[pass],
+                              .n = large->n,
+                              .h = large->h,
+                              .w = large->w,
+                              .cin = large->c,
+                              .oh = small->h,
+                              .ow = small->w,
+                              .cout = small->c,
+                              .kernel = LARGE,
+                              .stride = 2,
+                              .pad_begin = 1,
+                              .pad_end = 1};
 }
 
-static ddpm_status prepare_tiled(cpu_backend *be, upconv *u, const cpu_ways *ways, size_t *scratch, err *e)
+static ddpm_status prepare_tiled(cpu_backend *be, upconv *u, const conv_candidates *ways, size_t *scratch, err *e)
 {
     if (!winograd_takes(ways->winograd.cin, ways->winograd.cout)) return DDPM_OK;
-    TRY(cpu_choose(be->choices, be->dnn, ways, &u->is_tiled, e));
+    TRY(conv_autotune_choose(be->choices, be->onednn, ways, &u->is_tiled, e));
     u->tiled = ways->winograd;
     if (u->is_tiled) *scratch = winograd_scratch(&u->tiled);
     return DDPM_OK;
 }
 
-static ddpm_status prepare(cpu_backend *be, step *s, dnn_pass pass, const tensor *small, const tensor *large,
+static ddpm_status prepare(cpu_backend *be, step *s, conv_pass pass, const tensor *small, const tensor *large,
                            const tensor *w, size_t *scratch, err *e)
 {
     const bool whole = small->c % CHANNEL_BLOCK == 0 && large->c % CHANNEL_BLOCK == 0,
                any = small->layout == LAYOUT_BLOCKED || large->layout == LAYOUT_BLOCKED,
-               frozen = pass != DNN_BACKWARD_WEIGHTS && !w->grad;
+               frozen = pass != CONV_PASS_BACKWARD_WEIGHTS && !w->grad;
     const size_t filter = rounded((size_t)(w->n * LARGE * LARGE * w->c));
     const tensor_layout layout = whole && any ? LAYOUT_BLOCKED : LAYOUT_NHWC;
     upconv *u = NULL;
     size_t bytes = 0;
     TRY(mem_array(&u, 1, sizeof *u, "upconv", e));
     s->impl = u;
-    cpu_ways ways = {.direct = folded_spec(pass, small, large),
-                     .winograd = {.pass = pass,
-                                  .n = large->n,
-                                  .h = large->h,
-                                  .w = large->w,
-                                  .cin = small->c,
-                                  .cout = large->c,
-                                  .enlarged = true,
-                                  .threads = be->threads}};
+    conv_candidates ways = {.direct = folded_spec(pass, small, large),
+                            .winograd = {.pass = pass,
+                                         .n = large->n,
+                                         .h = large->h,
+                                         .w = large->w,
+                                         .cin = small->c,
+                                         .cout = large->c,
+                                         .enlarged = true,
+                                         .threads = be->threads}};
     ways.direct.blocked = layout == LAYOUT_BLOCKED;
     ways.direct.frozen = frozen;
     TRY(prepare_tiled(be, u, &ways, scratch, e));
     if (u->is_tiled) return DDPM_OK;
-    u->small = stage(small, layout, pass == DNN_BACKWARD_DATA && step_adds(s, UPCONV_DX_DX), scratch);
+    u->small = stage(small, layout, pass == CONV_PASS_BACKWARD_DATA && step_adds(s, UPCONV_DX_DX), scratch);
     u->large = stage(large, layout, false, scratch);
     u->own = *scratch;
     if (frozen)
@@ -173,7 +173,7 @@ static ddpm_status prepare(cpu_backend *be, step *s, dnn_pass pass, const tensor
         *scratch += filter;
     u->scratch = *scratch;
     ways.direct.frozen = false; /* K is kept, not the primitive's copy of it too */
-    TRY(dnn_conv_create(be->dnn, &ways.direct, &u->conv, &bytes, e));
+    TRY(onednn_conv_create(be->onednn, &ways.direct, &u->conv, &bytes, e));
     *scratch += bytes;
     return DDPM_OK;
 }
@@ -182,7 +182,7 @@ static void upconv_release(step *s)
 {
     upconv *u = s->impl;
     if (!u) return;
-    dnn_conv_destroy(u->conv);
+    onednn_conv_destroy(u->conv);
     mem_free(u->frozen);
     mem_free(u);
     s->impl = NULL;
@@ -203,11 +203,11 @@ static const float *folded(const step *s, const tensor *w)
     return filter;
 }
 
-static ddpm_status run_conv(const step *s, dnn_conv_args a, err *e)
+static ddpm_status run_conv(const step *s, onednn_conv_args a, err *e)
 {
     const upconv *u = s->impl;
     a.scratch = scratch_at(s, u->scratch);
-    return dnn_conv_run(u->conv, &a, e);
+    return onednn_conv_run(u->conv, &a, e);
 }
 
 /* In blocks a plane of 16 channels is as a matrix of its own. */
@@ -244,7 +244,7 @@ static void run_tiled(const step *s, winograd_args a)
 
 static ddpm_status upconv_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
-    return prepare(be, s, DNN_FORWARD, s->in[UPCONV_X], s->out[UPCONV_Y], s->in[UPCONV_W], scratch, e);
+    return prepare(be, s, CONV_PASS_FORWARD, s->in[UPCONV_X], s->out[UPCONV_Y], s->in[UPCONV_W], scratch, e);
 }
 
 static ddpm_status upconv_run(cpu_backend *be, const step *s, err *e)
@@ -260,7 +260,7 @@ static ddpm_status upconv_run(cpu_backend *be, const step *s, err *e)
     }
     const float *small = stage_read(&u->small, s);
     float *large = stage_write(&u->large, s);
-    TRY(run_conv(s, (dnn_conv_args){.src = large, .dst = small, .filter = folded(s, w)}, e));
+    TRY(run_conv(s, (onednn_conv_args){.src = large, .dst = small, .filter = folded(s, w)}, e));
     add_bias(u, y, large, bias);
     stage_done(&u->large, s);
     return DDPM_OK;
@@ -270,7 +270,8 @@ static ddpm_status upconv_run(cpu_backend *be, const step *s, err *e)
 
 static ddpm_status upconv_dx_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
-    return prepare(be, s, DNN_BACKWARD_DATA, s->out[UPCONV_DX_DX], s->in[UPCONV_DX_DY], s->in[UPCONV_DX_W], scratch, e);
+    return prepare(be, s, CONV_PASS_BACKWARD_DATA, s->out[UPCONV_DX_DX], s->in[UPCONV_DX_DY], s->in[UPCONV_DX_W],
+                   scratch, e);
 }
 
 static ddpm_status upconv_dx_run(cpu_backend *be, const step *s, err *e)
@@ -288,7 +289,7 @@ static ddpm_status upconv_dx_run(cpu_backend *be, const step *s, err *e)
     }
     const float *large = stage_read(&u->large, s);
     float *small = stage_write(&u->small, s);
-    TRY(run_conv(s, (dnn_conv_args){.src = large, .dst = small, .filter = folded(s, w)}, e));
+    TRY(run_conv(s, (onednn_conv_args){.src = large, .dst = small, .filter = folded(s, w)}, e));
     stage_done(&u->small, s);
     return DDPM_OK;
 }
@@ -297,8 +298,8 @@ static ddpm_status upconv_dx_run(cpu_backend *be, const step *s, err *e)
 
 static ddpm_status upconv_dw_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
-    return prepare(be, s, DNN_BACKWARD_WEIGHTS, s->in[UPCONV_DW_X], s->in[UPCONV_DW_DY], s->out[UPCONV_DW_DW], scratch,
-                   e);
+    return prepare(be, s, CONV_PASS_BACKWARD_WEIGHTS, s->in[UPCONV_DW_X], s->in[UPCONV_DW_DY], s->out[UPCONV_DW_DW],
+                   scratch, e);
 }
 
 static ddpm_status upconv_dw_run(cpu_backend *be, const step *s, err *e)
@@ -318,7 +319,7 @@ static ddpm_status upconv_dw_run(cpu_backend *be, const step *s, err *e)
     }
     const float *small = stage_read(&u->small, s), *large = stage_read(&u->large, s);
     float *own = scratch_at(s, u->own);
-    TRY(run_conv(s, (dnn_conv_args){.src = large, .dst = small, .filter = own}, e));
+    TRY(run_conv(s, (onednn_conv_args){.src = large, .dst = small, .filter = own}, e));
     unfold_gradient(own, dw->data, x->c, dy->c, step_adds(s, UPCONV_DW_DW));
     if (dbias) sum_bias(u, dy, large, step_adds(s, UPCONV_DW_DBIAS), dbias->data);
     return DDPM_OK;

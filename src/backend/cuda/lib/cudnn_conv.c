@@ -7,19 +7,19 @@
 
 /* ---- the context -------------------------------------------------------------------------------- */
 
-static ddpm_status describe_device(dnn_context *c, const char *json, err *e)
+static ddpm_status describe_device(cudnn_context *c, const char *json, err *e)
 {
     cudnnStatus_t s = cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &c->device);
     if (!s)
         s = cudnnBackendSetAttribute(c->device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
                                      (int64_t)strlen(json), json);
     if (!s) s = cudnnBackendFinalize(c->device);
-    return s ? dnn_failed(s, "the JSON description of the device", e) : DDPM_OK;
+    return s ? cudnn_failed(s, "the JSON description of the device", e) : DDPM_OK;
 }
 
-ddpm_status dnn_context_create(const char *device_json, dnn_context **out, err *e)
+ddpm_status cudnn_context_create(const char *device_json, cudnn_context **out, err *e)
 {
-    dnn_context *c = NULL;
+    cudnn_context *c = NULL;
     ddpm_status st = DDPM_OK;
     *out = NULL;
     TRY_GOTO(mem_array(&c, 1, sizeof *c, "cuDNN", e));
@@ -27,16 +27,16 @@ ddpm_status dnn_context_create(const char *device_json, dnn_context **out, err *
         TRY_GOTO(describe_device(c, device_json, e));
     } else {
         const cudnnStatus_t s = cudnnCreate(&c->handle);
-        if (s) TRY_GOTO(dnn_failed(s, "cudnnCreate", e));
+        if (s) TRY_GOTO(cudnn_failed(s, "cudnnCreate", e));
     }
     *out = c;
     c = NULL;
 done:
-    dnn_context_destroy(c);
+    cudnn_context_destroy(c);
     return st;
 }
 
-void dnn_context_destroy(dnn_context *c)
+void cudnn_context_destroy(cudnn_context *c)
 {
     if (!c) return;
     if (c->device) (void)cudnnBackendDestroyDescriptor(c->device);
@@ -44,7 +44,7 @@ void dnn_context_destroy(dnn_context *c)
     mem_free(c);
 }
 
-void dnn_context_describe(const dnn_context *c, char text[80])
+void cudnn_context_describe(const cudnn_context *c, char text[80])
 {
     const size_t v = cudnnGetVersion();
     (void)c;
@@ -63,7 +63,8 @@ enum { COMPILE_BELOW = 2 };
 
 static void write_key(const conv_problem *q, char key[PRIMITIVE_KEY])
 {
-    static const char *const pass[] = {[CONV_FORWARD] = "fwd", [CONV_DATA] = "data", [CONV_FILTER] = "filter"};
+    static const char *const pass[] = {
+        [CONV_PASS_FORWARD] = "fwd", [CONV_PASS_BACKWARD_DATA] = "data", [CONV_PASS_BACKWARD_WEIGHTS] = "filter"};
     const char *io = q->io == DTYPE_BF16 ? "bf16" : q->tf32 ? "tf32" : "fp32";
     (void)snprintf(key, PRIMITIVE_KEY, "conv:%s:%s:n%lldh%lldw%lldc%lld:oh%lldow%lldk%lld:f%ds%dp%d,%d:b%dr%da%d",
                    pass[q->pass], io, (long long)q->n, (long long)q->h, (long long)q->w, (long long)q->c,
@@ -73,74 +74,75 @@ static void write_key(const conv_problem *q, char key[PRIMITIVE_KEY])
 
 /* y = conv, + residual, + bias, in this order and with the bias in the type of x: the pattern that
  * cuDNN brings kernels for.  Any other is compiled. */
-static void forward(dnn_graph *g, const conv_problem *q, dnn_convolution_args *a, const int64_t sizes[4])
+static void forward(cudnn_opgraph *g, const conv_problem *q, cudnn_convolution_args *a, const int64_t sizes[4])
 {
-    const cudnnDataType_t io = dnn_type(q->io);
+    const cudnnDataType_t io = cudnn_type(q->io);
     const cudnnBackendDescriptor_t y = a->y;
-    cudnnBackendDescriptor_t sum = q->bias || q->residual ? dnn_nhwc(g, 0, CUDNN_DATA_FLOAT, sizes) : y;
+    cudnnBackendDescriptor_t sum = q->bias || q->residual ? cudnn_nhwc(g, 0, CUDNN_DATA_FLOAT, sizes) : y;
     a->y = sum;
-    dnn_convolution(g, a);
+    cudnn_convolution(g, a);
     if (q->residual) {
-        const cudnnBackendDescriptor_t residual = dnn_nhwc(g, CONV_OPERAND_RESIDUAL + 1, io, sizes);
-        const cudnnBackendDescriptor_t to = q->bias ? dnn_nhwc(g, 0, CUDNN_DATA_FLOAT, sizes) : y;
-        dnn_pointwise(g, CUDNN_POINTWISE_ADD, sum, residual, to);
+        const cudnnBackendDescriptor_t residual = cudnn_nhwc(g, CUDNN_CONV_RESIDUAL + 1, io, sizes);
+        const cudnnBackendDescriptor_t to = q->bias ? cudnn_nhwc(g, 0, CUDNN_DATA_FLOAT, sizes) : y;
+        cudnn_pointwise(g, CUDNN_POINTWISE_ADD, sum, residual, to);
         sum = to;
     }
     if (q->bias) {
         const int64_t each[4] = {1, 1, 1, q->k};
-        dnn_pointwise(g, CUDNN_POINTWISE_ADD, sum, dnn_nhwc(g, CONV_OPERAND_BIAS + 1, io, each), y);
+        cudnn_pointwise(g, CUDNN_POINTWISE_ADD, sum, cudnn_nhwc(g, CUDNN_CONV_BIAS + 1, io, each), y);
     }
 }
 
-void dnn_convolution_graph(dnn_graph *g, const conv_problem *q)
+void cudnn_convolution_graph(cudnn_opgraph *g, const conv_problem *q)
 {
-    const cudnnDataType_t io = dnn_type(q->io);
+    const cudnnDataType_t io = cudnn_type(q->io);
     const int64_t x[4] = {q->n, q->h, q->w, q->c}, y[4] = {q->n, q->oh, q->ow, q->k};
     const int64_t w[4] = {q->k, q->filter, q->filter, q->c};
-    dnn_convolution_args a = {.pass = q->pass,
-                              .x = dnn_nhwc(g, CONV_OPERAND_X + 1, io, x),
-                              .w = dnn_nhwc(g, CONV_OPERAND_W + 1, io, w),
-                              .y = dnn_nhwc(g, CONV_OPERAND_Y + 1, io, y),
-                              .stride = q->stride,
-                              .pad_before = q->pad_before,
-                              .pad_after = q->pad_after,
-                              .accumulate = q->accumulate};
-    if (q->pass == CONV_FORWARD)
+    cudnn_convolution_args a = {.pass = q->pass,
+                                .x = cudnn_nhwc(g, CUDNN_CONV_X + 1, io, x),
+                                .w = cudnn_nhwc(g, CUDNN_CONV_W + 1, io, w),
+                                .y = cudnn_nhwc(g, CUDNN_CONV_Y + 1, io, y),
+                                .stride = q->stride,
+                                .pad_before = q->pad_before,
+                                .pad_after = q->pad_after,
+                                .accumulate = q->accumulate};
+    if (q->pass == CONV_PASS_FORWARD)
         forward(g, q, &a, y);
     else
-        dnn_convolution(g, &a);
+        cudnn_convolution(g, &a);
 }
 
 static void measure(const conv_problem *q, primitive *p)
 {
-    static const int result[] = {
-        [CONV_FORWARD] = CONV_OPERAND_Y, [CONV_DATA] = CONV_OPERAND_X, [CONV_FILTER] = CONV_OPERAND_W};
+    static const int result[] = {[CONV_PASS_FORWARD] = CUDNN_CONV_Y,
+                                 [CONV_PASS_BACKWARD_DATA] = CUDNN_CONV_X,
+                                 [CONV_PASS_BACKWARD_WEIGHTS] = CUDNN_CONV_W};
     const size_t each = dtype_size(q->io), y = (size_t)(q->n * q->oh * q->ow * q->k) * each;
-    p->bytes[CONV_OPERAND_X] = (size_t)(q->n * q->h * q->w * q->c) * each;
-    p->bytes[CONV_OPERAND_W] = (size_t)(q->k * q->filter * q->filter * q->c) * each;
-    p->bytes[CONV_OPERAND_Y] = y;
-    p->bytes[CONV_OPERAND_BIAS] = q->bias ? (size_t)q->k * each : 0;
-    p->bytes[CONV_OPERAND_RESIDUAL] = q->residual ? y : 0;
+    p->bytes[CUDNN_CONV_X] = (size_t)(q->n * q->h * q->w * q->c) * each;
+    p->bytes[CUDNN_CONV_W] = (size_t)(q->k * q->filter * q->filter * q->c) * each;
+    p->bytes[CUDNN_CONV_Y] = y;
+    p->bytes[CUDNN_CONV_BIAS] = q->bias ? (size_t)q->k * each : 0;
+    p->bytes[CUDNN_CONV_RESIDUAL] = q->residual ? y : 0;
     p->written[result[q->pass]] = true;
 }
 
-ddpm_status dnn_convolution_create(dnn_context *c, const conv_problem *q, const primitive_search *how, primitive **out,
-                                   err *e)
+ddpm_status cudnn_convolution_create(cudnn_context *c, const conv_problem *q, const primitive_search *how,
+                                     primitive **out, err *e)
 {
     char key[PRIMITIVE_KEY];
     write_key(q, key);
-    dnn_primitive_spec spec = {
+    cudnn_primitive_spec spec = {
         .key = key, .how = how, .strict = q->io == DTYPE_F32 && !q->tf32, .compile_below = COMPILE_BELOW};
-    dnn_graph g = {0};
-    for (int i = CONV_OPERAND_X; i <= CONV_OPERAND_RESIDUAL; i++)
-        if (i <= CONV_OPERAND_Y || (i == CONV_OPERAND_BIAS ? q->bias : q->residual))
-            spec.binding[spec.n_binding++] = (dnn_binding){.uid = i + 1, .operand = i};
-    dnn_convolution_graph(&g, q);
-    ddpm_status st = dnn_graph_primitive(&g, c, &spec, out, e);
+    cudnn_opgraph g = {0};
+    for (int i = CUDNN_CONV_X; i <= CUDNN_CONV_RESIDUAL; i++)
+        if (i <= CUDNN_CONV_Y || (i == CUDNN_CONV_BIAS ? q->bias : q->residual))
+            spec.binding[spec.n_binding++] = (cudnn_binding){.uid = i + 1, .operand = i};
+    cudnn_convolution_graph(&g, q);
+    ddpm_status st = cudnn_opgraph_primitive(&g, c, &spec, out, e);
     if (st == DDPM_OK && !*out)
         st = err_set(e, DDPM_EBACKEND, "%s: no plan of cuDNN's can do it: %s", key,
                      *g.first.text ? g.first.text : "none was proposed");
     if (st == DDPM_OK) measure(q, *out);
-    dnn_graph_release(&g);
+    cudnn_opgraph_release(&g);
     return st;
 }

@@ -9,26 +9,26 @@
 typedef cudnnBackendDescriptor_t descriptor;
 
 /* An engine with its knobs set, as the heuristics propose it, and the plan made of it. */
-typedef struct dnn_plan {
+typedef struct cudnn_engine {
     descriptor config, plan; /* plan NULL: not made yet */
     char name[PRIMITIVE_NAME];
     bool compiled; /* at run time */
     size_t workspace;
-} dnn_plan;
+} cudnn_engine;
 
-typedef struct dnn_primitive {
+typedef struct cudnn_primitive {
     primitive base;
-    dnn_context *context;  /* borrowed */
-    dnn_graph graph;       /* lives as long as its plans */
-    descriptor operations; /* owned by graph */
-    dnn_plan *plan;        /* [n] */
+    cudnn_context *context; /* borrowed */
+    cudnn_opgraph graph;    /* lives as long as its plans */
+    descriptor operations;  /* owned by graph */
+    cudnn_engine *plan;     /* [n] */
     int n, capacity;
     int n_binding;
-    dnn_binding binding[DNN_BINDINGS];
+    cudnn_binding binding[OPGRAPH_BINDINGS];
     size_t extra;
-} dnn_primitive;
+} cudnn_primitive;
 
-static void drop_plan(dnn_plan *p)
+static void drop_plan(cudnn_engine *p)
 {
     if (p->plan) (void)cudnnBackendDestroyDescriptor(p->plan);
     if (p->config) (void)cudnnBackendDestroyDescriptor(p->config);
@@ -74,7 +74,7 @@ static bool read_knobs(descriptor config, int64_t *value, bool *there)
     return good;
 }
 
-static bool allowed(const cudnnBackendNumericalNote_t *note, int64_t n, const dnn_primitive_spec *s)
+static bool allowed(const cudnnBackendNumericalNote_t *note, int64_t n, const cudnn_primitive_spec *s)
 {
     for (int i = 0; i < n; i++) switch ((int)note[i]) {
         case CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION: return false; /* sums are in f32, always */
@@ -91,7 +91,7 @@ static bool allowed(const cudnnBackendNumericalNote_t *note, int64_t n, const dn
 }
 
 /* Fill in name and compiled; false: the plan is not wanted. */
-static bool describe(dnn_plan *p, const dnn_primitive_spec *s)
+static bool describe(cudnn_engine *p, const cudnn_primitive_spec *s)
 {
     enum { NOTES = 32 }; /* more than there are kinds of */
     cudnnBackendNumericalNote_t note[NOTES];
@@ -115,7 +115,7 @@ static bool describe(dnn_plan *p, const dnn_primitive_spec *s)
     return describe_knobs(value, there, p->name + length, sizeof p->name - (size_t)length);
 }
 
-static int find(const dnn_primitive *p, const char *name)
+static int find(const cudnn_primitive *p, const char *name)
 {
     for (int i = 0; i < p->n; i++)
         if (!strcmp(p->plan[i].name, name)) return i;
@@ -125,46 +125,48 @@ static int find(const dnn_primitive *p, const char *name)
 /* ---- the heuristics ----------------------------------------------------------------------------- */
 
 /* What one of the heuristics proposes: *config, an array of *n for the caller to free.  None: `why` says why. */
-static ddpm_status ask(const dnn_primitive *p, cudnnBackendHeurMode_t mode, descriptor **config, int64_t *n, err *why,
+static ddpm_status ask(const cudnn_primitive *p, cudnnBackendHeurMode_t mode, descriptor **config, int64_t *n, err *why,
                        err *e)
 {
     const cudnnBackendAttributeName_t results = CUDNN_ATTR_ENGINEHEUR_RESULTS;
     const cudnnBackendAttributeType_t type = CUDNN_TYPE_BACKEND_DESCRIPTOR;
-    dnn_graph own = {0};
+    cudnn_opgraph own = {0};
     int64_t available = 0;
     ddpm_status st = DDPM_OK;
     *config = NULL;
     *n = 0;
-    const descriptor h = dnn_make(&own, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-    dnn_set_operand(&own, h, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, p->operations);
-    dnn_set(&own, h, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
-    dnn_set_operand(&own, h, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, p->context->device);
-    dnn_finalize(&own, h, "heuristics");
-    if (dnn_broken(&own) ||
-        !dnn_succeeds(&own, cudnnBackendGetAttribute(h, results, type, 0, &available, NULL), "heuristics"))
+    const descriptor h = cudnn_make(&own, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+    cudnn_set_operand(&own, h, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, p->operations);
+    cudnn_set(&own, h, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    cudnn_set_operand(&own, h, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, p->context->device);
+    cudnn_finalize(&own, h, "heuristics");
+    if (cudnn_broken(&own) ||
+        !cudnn_succeeds(&own, cudnnBackendGetAttribute(h, results, type, 0, &available, NULL), "heuristics"))
         goto done;
     TRY_GOTO(mem_array(config, (size_t)available, sizeof **config, "cuDNN's plans", e));
-    while (*n < available &&
-           dnn_succeeds(&own, cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, *config + *n), "a plan"))
+    while (
+        *n < available &&
+        cudnn_succeeds(&own, cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, *config + *n), "a plan"))
         ++*n;
     if (*n > 0)
-        (void)dnn_succeeds(&own, cudnnBackendGetAttribute(h, results, type, *n, &available, *config), "heuristics");
+        (void)cudnn_succeeds(&own, cudnnBackendGetAttribute(h, results, type, *n, &available, *config), "heuristics");
 done:
-    if (dnn_broken(&own)) *why = own.first;
-    dnn_graph_release(&own);
+    if (cudnn_broken(&own)) *why = own.first;
+    cudnn_opgraph_release(&own);
     return st;
 }
 
 /* Append what is wanted of that and not known already. */
-static ddpm_status propose(dnn_primitive *p, cudnnBackendHeurMode_t mode, const dnn_primitive_spec *s, err *why, err *e)
+static ddpm_status propose(cudnn_primitive *p, cudnnBackendHeurMode_t mode, const cudnn_primitive_spec *s, err *why,
+                           err *e)
 {
     descriptor *config;
     int64_t n;
     ddpm_status st = DDPM_OK;
     TRY_GOTO(ask(p, mode, &config, &n, why, e));
-    TRY_GOTO(mem_grow(&p->plan, &p->capacity, p->n + (int)n, sizeof(dnn_plan), "cuDNN's plans", e));
+    TRY_GOTO(mem_grow(&p->plan, &p->capacity, p->n + (int)n, sizeof(cudnn_engine), "cuDNN's plans", e));
     for (int64_t i = 0; i < n; i++) {
-        dnn_plan plan = {.config = config[i]};
+        cudnn_engine plan = {.config = config[i]};
         if (!describe(&plan, s) || find(p, plan.name) >= 0) continue;
         p->plan[p->n++] = plan;
         config[i] = NULL;
@@ -177,23 +179,23 @@ done:
 }
 
 /* false: it cannot be made, or wants more memory than it may. */
-static bool make_plan(const dnn_primitive *p, dnn_plan *plan, const dnn_primitive_spec *s, err *why)
+static bool make_plan(const cudnn_primitive *p, cudnn_engine *plan, const cudnn_primitive_spec *s, err *why)
 {
-    dnn_graph own = {0};
+    cudnn_opgraph own = {0};
     int64_t workspace = -1;
-    const descriptor d = dnn_make(&own, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+    const descriptor d = cudnn_make(&own, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     if (p->context->handle)
-        dnn_set(&own, d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &p->context->handle);
-    dnn_set_operand(&own, d, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, p->context->device);
-    dnn_set_operand(&own, d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, plan->config);
-    dnn_finalize(&own, d, plan->name);
-    if (!dnn_broken(&own) && (!get(d, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, &workspace) ||
-                              workspace < 0 || (uint64_t)workspace + s->extra > s->how->workspace_cap))
+        cudnn_set(&own, d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &p->context->handle);
+    cudnn_set_operand(&own, d, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, p->context->device);
+    cudnn_set_operand(&own, d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, plan->config);
+    cudnn_finalize(&own, d, plan->name);
+    if (!cudnn_broken(&own) && (!get(d, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, &workspace) ||
+                                workspace < 0 || (uint64_t)workspace + s->extra > s->how->workspace_cap))
         (void)err_set(&own.first, DDPM_EBACKEND, "cuDNN: %s wants %lld bytes of workspace", plan->name,
                       (long long)workspace);
-    if (dnn_broken(&own)) {
+    if (cudnn_broken(&own)) {
         *why = own.first;
-        dnn_graph_release(&own);
+        cudnn_opgraph_release(&own);
         return false;
     }
     plan->plan = d;
@@ -202,9 +204,9 @@ static bool make_plan(const dnn_primitive *p, dnn_plan *plan, const dnn_primitiv
 }
 
 /* Only plan i stays. */
-static void keep_only(dnn_primitive *p, int i)
+static void keep_only(cudnn_primitive *p, int i)
 {
-    const dnn_plan kept = p->plan[i];
+    const cudnn_engine kept = p->plan[i];
     for (int k = 0; k < p->n; k++)
         if (k != i) drop_plan(&p->plan[k]);
     p->plan[0] = kept;
@@ -212,7 +214,7 @@ static void keep_only(dnn_primitive *p, int i)
 }
 
 /* Plans of what was proposed: those that cuDNN brings, then those to be compiled; what cannot be made is dropped. */
-static void make_plans(dnn_primitive *p, const dnn_primitive_spec *s, err *why)
+static void make_plans(cudnn_primitive *p, const cudnn_primitive_spec *s, err *why)
 {
     const int wanted = s->how->wanted ? find(p, s->how->wanted) : -1;
     int made = 0;
@@ -224,7 +226,7 @@ static void make_plans(dnn_primitive *p, const dnn_primitive_spec *s, err *why)
         for (int i = made; i < p->n; i++) {
             if (p->plan[i].compiled != compiled || (compiled && made >= s->compile_below)) continue;
             if (!make_plan(p, &p->plan[i], s, why)) continue;
-            const dnn_plan plan = p->plan[i];
+            const cudnn_engine plan = p->plan[i];
             memmove(&p->plan[made + 1], &p->plan[made], (size_t)(i - made) * sizeof plan);
             p->plan[made++] = plan;
         }
@@ -233,86 +235,88 @@ static void make_plans(dnn_primitive *p, const dnn_primitive_spec *s, err *why)
 
 /* ---- the primitive ------------------------------------------------------------------------------ */
 
-static int count(const primitive *p) { return ((const dnn_primitive *)p)->n; }
+static int count(const primitive *p) { return ((const cudnn_primitive *)p)->n; }
 
 static void name(const primitive *p, int i, char text[PRIMITIVE_NAME])
 {
-    memcpy(text, ((const dnn_primitive *)p)->plan[i].name, PRIMITIVE_NAME);
+    memcpy(text, ((const cudnn_primitive *)p)->plan[i].name, PRIMITIVE_NAME);
 }
 
 /* Where the extra memory begins: behind the plan's own, aligned as every piece of workspace is. */
-static size_t extra_at(const dnn_primitive *p, int i) { return (p->plan[i].workspace + 255) / 256 * 256; }
+static size_t extra_at(const cudnn_primitive *p, int i) { return (p->plan[i].workspace + 255) / 256 * 256; }
 
 static size_t workspace(const primitive *base, int i)
 {
-    const dnn_primitive *p = (const dnn_primitive *)base;
+    const cudnn_primitive *p = (const cudnn_primitive *)base;
     return p->extra ? extra_at(p, i) + p->extra : p->plan[i].workspace;
 }
 
 static ddpm_status keep(primitive *p, int i, err *e)
 {
     (void)e;
-    keep_only((dnn_primitive *)p, i);
+    keep_only((cudnn_primitive *)p, i);
     return DDPM_OK;
 }
 
 static ddpm_status run(primitive *base, int i, void *const operands[PRIMITIVE_OPERANDS], void *work, void *stream,
                        err *e)
 {
-    dnn_primitive *p = (dnn_primitive *)base;
-    dnn_graph own = {0};
-    int64_t id[DNN_BINDINGS];
-    void *at[DNN_BINDINGS];
+    cudnn_primitive *p = (cudnn_primitive *)base;
+    cudnn_opgraph own = {0};
+    int64_t id[OPGRAPH_BINDINGS];
+    void *at[OPGRAPH_BINDINGS];
     if (!p->context->handle) return err_set(e, DDPM_EBACKEND, "%s: planned for a device that is not there", base->key);
     for (int b = 0; b < p->n_binding; b++) {
-        dnn_binding *k = &p->binding[b];
-        char *from = k->operand == DNN_EXTRA ? (char *)work + extra_at(p, i)
-                     : k->operand >= 0       ? operands[k->operand]
-                                             : NULL;
+        cudnn_binding *k = &p->binding[b];
+        char *from = k->operand == BIND_EXTRA ? (char *)work + extra_at(p, i)
+                     : k->operand >= 0        ? operands[k->operand]
+                                              : NULL;
         id[b] = k->uid;
-        at[b] = k->operand == DNN_VALUE ? (void *)&k->value : from + k->offset;
+        at[b] = k->operand == BIND_VALUE ? (void *)&k->value : from + k->offset;
     }
     /* A pack cannot be changed once it is finalized, so each run has its own; replaying a graph needs none. */
-    const descriptor pack = dnn_make(&own, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
-    dnn_set(&own, pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, p->n_binding, id);
-    dnn_set(&own, pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, p->n_binding, at);
-    dnn_set(&own, pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &work);
-    dnn_finalize(&own, pack, "operands");
-    if (!dnn_broken(&own) && dnn_succeeds(&own, cudnnSetStream(p->context->handle, stream), base->key))
-        (void)dnn_succeeds(&own, cudnnBackendExecute(p->context->handle, p->plan[i].plan, pack), base->key);
-    dnn_graph_release(&own);
-    return dnn_broken(&own) ? err_set(e, own.first.status, "%s", own.first.text) : DDPM_OK;
+    const descriptor pack = cudnn_make(&own, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    cudnn_set(&own, pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, p->n_binding, id);
+    cudnn_set(&own, pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, p->n_binding, at);
+    cudnn_set(&own, pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &work);
+    cudnn_finalize(&own, pack, "operands");
+    if (!cudnn_broken(&own) && cudnn_succeeds(&own, cudnnSetStream(p->context->handle, stream), base->key))
+        (void)cudnn_succeeds(&own, cudnnBackendExecute(p->context->handle, p->plan[i].plan, pack), base->key);
+    cudnn_opgraph_release(&own);
+    return cudnn_broken(&own) ? err_set(e, own.first.status, "%s", own.first.text) : DDPM_OK;
 }
 
 static void destroy(primitive *base)
 {
-    dnn_primitive *p = (dnn_primitive *)base;
+    cudnn_primitive *p = (cudnn_primitive *)base;
     while (p->n > 0) drop_plan(&p->plan[--p->n]);
     free(p->plan);
-    dnn_graph_release(&p->graph);
+    cudnn_opgraph_release(&p->graph);
     mem_free(p);
 }
 
-bool dnn_plan_compiled(const primitive *p, int i) { return ((const dnn_primitive *)p)->plan[i].compiled; }
+bool cudnn_engine_compiled(const primitive *p, int i) { return ((const cudnn_primitive *)p)->plan[i].compiled; }
 
 static const primitive_table table = {count, name, workspace, keep, run, destroy};
 
 /* Move the operations of g, as one finalized graph, into p. */
-static void take(dnn_primitive *p, dnn_graph *g)
+static void take(cudnn_primitive *p, cudnn_opgraph *g)
 {
-    const descriptor d = dnn_make(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    dnn_set(g, d, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->n_op, g->op);
-    if (p->context->handle) dnn_set(g, d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &p->context->handle);
-    dnn_finalize(g, d, "operation graph");
+    const descriptor d = cudnn_make(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+    cudnn_set(g, d, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->n_op, g->op);
+    if (p->context->handle)
+        cudnn_set(g, d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &p->context->handle);
+    cudnn_finalize(g, d, "operation graph");
     p->operations = d;
     p->graph = *g;
     g->n_owned = g->n_op = 0;
 }
 
-ddpm_status dnn_graph_primitive(dnn_graph *g, dnn_context *c, const dnn_primitive_spec *s, primitive **out, err *e)
+ddpm_status cudnn_opgraph_primitive(cudnn_opgraph *g, cudnn_context *c, const cudnn_primitive_spec *s, primitive **out,
+                                    err *e)
 {
     static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK};
-    dnn_primitive *p = NULL;
+    cudnn_primitive *p = NULL;
     ddpm_status st = DDPM_OK;
     *out = NULL;
     TRY_GOTO(mem_array(&p, 1, sizeof *p, "cuDNN", e));
@@ -323,7 +327,7 @@ ddpm_status dnn_graph_primitive(dnn_graph *g, dnn_context *c, const dnn_primitiv
     memcpy(p->binding, s->binding, sizeof p->binding);
     (void)snprintf(p->base.key, sizeof p->base.key, "%s", s->key);
     take(p, g);
-    if (dnn_broken(g)) {
+    if (cudnn_broken(g)) {
         st = g->unsupported ? DDPM_OK : err_set(e, g->first.status, "%s: %s", s->key, g->first.text);
         goto done;
     }

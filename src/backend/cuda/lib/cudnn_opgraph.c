@@ -5,7 +5,7 @@
 
 typedef cudnnBackendDescriptor_t descriptor;
 
-ddpm_status dnn_failed(cudnnStatus_t status, const char *what, err *e)
+ddpm_status cudnn_failed(cudnnStatus_t status, const char *what, err *e)
 {
     char why[400] = "";
     cudnnGetLastErrorString(why, sizeof why);
@@ -18,78 +18,78 @@ ddpm_status dnn_failed(cudnnStatus_t status, const char *what, err *e)
 
 /* ---- building ---------------------------------------------------------------------------------- */
 
-bool dnn_succeeds(dnn_graph *g, cudnnStatus_t status, const char *what)
+bool cudnn_succeeds(cudnn_opgraph *g, cudnnStatus_t status, const char *what)
 {
-    if (dnn_broken(g)) return false;
+    if (cudnn_broken(g)) return false;
     if (status == CUDNN_STATUS_SUCCESS) return true;
-    (void)dnn_failed(status, what, &g->first);
+    (void)cudnn_failed(status, what, &g->first);
     g->unsupported = CUDNN_STATUS_CATEGORY((int)status) == CUDNN_STATUS_NOT_SUPPORTED;
     return false;
 }
 
-void dnn_graph_release(dnn_graph *g)
+void cudnn_opgraph_release(cudnn_opgraph *g)
 {
     while (g->n_owned > 0) (void)cudnnBackendDestroyDescriptor(g->owned[--g->n_owned]);
     g->n_op = 0;
 }
 
-descriptor dnn_make(dnn_graph *g, cudnnBackendDescriptorType_t type)
+descriptor cudnn_make(cudnn_opgraph *g, cudnnBackendDescriptorType_t type)
 {
     descriptor d = NULL;
-    if (dnn_broken(g)) return NULL;
-    if (g->n_owned == DNN_OWNED) {
-        (void)err_set(&g->first, DDPM_EBACKEND, "cuDNN: a graph of more than %d descriptors", DNN_OWNED);
+    if (cudnn_broken(g)) return NULL;
+    if (g->n_owned == OPGRAPH_OWNED) {
+        (void)err_set(&g->first, DDPM_EBACKEND, "cuDNN: a graph of more than %d descriptors", OPGRAPH_OWNED);
         return NULL;
     }
-    if (!dnn_succeeds(g, cudnnBackendCreateDescriptor(type, &d), "a descriptor")) return NULL;
+    if (!cudnn_succeeds(g, cudnnBackendCreateDescriptor(type, &d), "a descriptor")) return NULL;
     g->owned[g->n_owned++] = d;
     return d;
 }
 
-descriptor dnn_make_op(dnn_graph *g, cudnnBackendDescriptorType_t type)
+descriptor cudnn_make_op(cudnn_opgraph *g, cudnnBackendDescriptorType_t type)
 {
-    if (!dnn_broken(g) && g->n_op == DNN_OPS)
-        (void)err_set(&g->first, DDPM_EBACKEND, "cuDNN: a graph of more than %d operations", DNN_OPS);
-    const descriptor d = dnn_make(g, type);
+    if (!cudnn_broken(g) && g->n_op == OPGRAPH_OPS)
+        (void)err_set(&g->first, DDPM_EBACKEND, "cuDNN: a graph of more than %d operations", OPGRAPH_OPS);
+    const descriptor d = cudnn_make(g, type);
     if (d) g->op[g->n_op++] = d;
     return d;
 }
 
-void dnn_set(dnn_graph *g, descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
-             int64_t count, const void *values)
+void cudnn_set(cudnn_opgraph *g, descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+               int64_t count, const void *values)
 {
     char what[32];
-    if (dnn_broken(g)) return;
+    if (cudnn_broken(g)) return;
     (void)snprintf(what, sizeof what, "attribute %d", (int)name);
-    (void)dnn_succeeds(g, cudnnBackendSetAttribute(d, name, type, count, values), what);
+    (void)cudnn_succeeds(g, cudnnBackendSetAttribute(d, name, type, count, values), what);
 }
 
-void dnn_set_operand(dnn_graph *g, descriptor d, cudnnBackendAttributeName_t name, descriptor operand)
+void cudnn_set_operand(cudnn_opgraph *g, descriptor d, cudnnBackendAttributeName_t name, descriptor operand)
 {
-    if (operand) dnn_set(g, d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &operand);
+    if (operand) cudnn_set(g, d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &operand);
 }
 
-void dnn_finalize(dnn_graph *g, descriptor d, const char *what)
+void cudnn_finalize(cudnn_opgraph *g, descriptor d, const char *what)
 {
-    if (!dnn_broken(g)) (void)dnn_succeeds(g, cudnnBackendFinalize(d), what);
+    if (!cudnn_broken(g)) (void)cudnn_succeeds(g, cudnnBackendFinalize(d), what);
 }
 
-static void set_int(dnn_graph *g, descriptor d, cudnnBackendAttributeName_t name, int64_t value)
+static void set_int(cudnn_opgraph *g, descriptor d, cudnnBackendAttributeName_t name, int64_t value)
 {
-    dnn_set(g, d, name, CUDNN_TYPE_INT64, 1, &value);
+    cudnn_set(g, d, name, CUDNN_TYPE_INT64, 1, &value);
 }
 
-static void set_bool(dnn_graph *g, descriptor d, cudnnBackendAttributeName_t name, bool value)
+static void set_bool(cudnn_opgraph *g, descriptor d, cudnnBackendAttributeName_t name, bool value)
 {
-    dnn_set(g, d, name, CUDNN_TYPE_BOOLEAN, 1, &value);
+    cudnn_set(g, d, name, CUDNN_TYPE_BOOLEAN, 1, &value);
 }
 
-static void set_type(dnn_graph *g, descriptor d, cudnnBackendAttributeName_t name, cudnnDataType_t value)
+static void set_type(cudnn_opgraph *g, descriptor d, cudnnBackendAttributeName_t name, cudnnDataType_t value)
 {
-    dnn_set(g, d, name, CUDNN_TYPE_DATA_TYPE, 1, &value);
+    cudnn_set(g, d, name, CUDNN_TYPE_DATA_TYPE, 1, &value);
 }
 
-cudnnDataType_t dnn_type(dtype d)
+cudnnDataType_t cudnn_type(dtype d)
 {
     switch (d) {
     case DTYPE_BF16: return CUDNN_DATA_BFLOAT16;
@@ -100,127 +100,130 @@ cudnnDataType_t dnn_type(dtype d)
     return CUDNN_DATA_FLOAT;
 }
 
-descriptor dnn_tensor(dnn_graph *g, const dnn_tensor_spec *t)
+descriptor cudnn_tensor(cudnn_opgraph *g, const cudnn_tensor_spec *t)
 {
     enum { VIRTUAL = 1000 }; /* their ids begin here */
-    const descriptor d = dnn_make(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
+    const descriptor d = cudnn_make(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
     set_type(g, d, CUDNN_ATTR_TENSOR_DATA_TYPE, t->type);
-    dnn_set(g, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, t->rank, t->dim);
-    dnn_set(g, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, t->rank, t->stride);
+    cudnn_set(g, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, t->rank, t->dim);
+    cudnn_set(g, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, t->rank, t->stride);
     set_int(g, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, t->uid ? t->uid : VIRTUAL + g->n_virtual++);
-    set_int(g, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, DNN_ALIGN);
+    set_int(g, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, OPGRAPH_ALIGN);
     set_bool(g, d, CUDNN_ATTR_TENSOR_IS_VIRTUAL, !t->uid);
     if (t->by_value) set_bool(g, d, CUDNN_ATTR_TENSOR_IS_BY_VALUE, true);
-    dnn_finalize(g, d, "tensor");
+    cudnn_finalize(g, d, "tensor");
     return d;
 }
 
-descriptor dnn_nhwc(dnn_graph *g, int64_t uid, cudnnDataType_t type, const int64_t nhwc[4])
+descriptor cudnn_nhwc(cudnn_opgraph *g, int64_t uid, cudnnDataType_t type, const int64_t nhwc[4])
 {
     const int64_t n = nhwc[0], h = nhwc[1], w = nhwc[2], c = nhwc[3];
-    return dnn_tensor(
-        g, &(dnn_tensor_spec){
+    return cudnn_tensor(
+        g, &(cudnn_tensor_spec){
                .uid = uid, .type = type, .rank = 4, .dim = {n, c, h, w}, .stride = {h * w * c, 1, w * c, c}});
 }
 
 /* ---- operations -------------------------------------------------------------------------------- */
 
-static descriptor convolution(dnn_graph *g, const dnn_convolution_args *a)
+static descriptor convolution(cudnn_opgraph *g, const cudnn_convolution_args *a)
 {
     const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
     const int64_t before[2] = {a->pad_before, a->pad_before}, after[2] = {a->pad_after, a->pad_after};
     const int64_t stride[2] = {a->stride, a->stride}, dilation[2] = {1, 1};
-    const descriptor d = dnn_make(g, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
+    const descriptor d = cudnn_make(g, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
     set_type(g, d, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT);
-    dnn_set(g, d, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
+    cudnn_set(g, d, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
     set_int(g, d, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, 2);
-    dnn_set(g, d, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, before);
-    dnn_set(g, d, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, after);
-    dnn_set(g, d, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilation);
-    dnn_set(g, d, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, stride);
-    dnn_finalize(g, d, "convolution");
+    cudnn_set(g, d, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, before);
+    cudnn_set(g, d, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, after);
+    cudnn_set(g, d, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilation);
+    cudnn_set(g, d, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, stride);
+    cudnn_finalize(g, d, "convolution");
     return d;
 }
 
-void dnn_convolution(dnn_graph *g, const dnn_convolution_args *a)
+void cudnn_convolution(cudnn_opgraph *g, const cudnn_convolution_args *a)
 {
     static const struct {
         cudnnBackendDescriptorType_t type;
         cudnnBackendAttributeName_t x, w, y, convolution, alpha, beta;
     } pass[] = {
-        [CONV_FORWARD] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
-                          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
-                          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
-                          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
-                          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
-                          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
-        [CONV_DATA] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
-                       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
-                       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
-                       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
-                       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
-        [CONV_FILTER] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
-                         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
-                         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
-                         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
-                         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
-                         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
+        [CONV_PASS_FORWARD] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+                               CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+                               CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
+                               CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+                               CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
+                               CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
+        [CONV_PASS_BACKWARD_DATA] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+                                     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
+                                     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+                                     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
+                                     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+                                     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
+                                     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
+        [CONV_PASS_BACKWARD_WEIGHTS] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+                                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
+                                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+                                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
+                                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+                                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
+                                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
     };
     const float alpha = 1, beta = a->accumulate ? 1 : 0;
-    const descriptor c = convolution(g, a), d = dnn_make_op(g, pass[a->pass].type);
-    dnn_set_operand(g, d, pass[a->pass].x, a->x);
-    dnn_set_operand(g, d, pass[a->pass].w, a->w);
-    dnn_set_operand(g, d, pass[a->pass].y, a->y);
-    dnn_set_operand(g, d, pass[a->pass].convolution, c);
-    dnn_set(g, d, pass[a->pass].alpha, CUDNN_TYPE_FLOAT, 1, &alpha); /* the only type that is taken */
-    dnn_set(g, d, pass[a->pass].beta, CUDNN_TYPE_FLOAT, 1, &beta);
-    dnn_finalize(g, d, "convolution operation");
+    const descriptor c = convolution(g, a), d = cudnn_make_op(g, pass[a->pass].type);
+    cudnn_set_operand(g, d, pass[a->pass].x, a->x);
+    cudnn_set_operand(g, d, pass[a->pass].w, a->w);
+    cudnn_set_operand(g, d, pass[a->pass].y, a->y);
+    cudnn_set_operand(g, d, pass[a->pass].convolution, c);
+    cudnn_set(g, d, pass[a->pass].alpha, CUDNN_TYPE_FLOAT, 1, &alpha); /* the only type that is taken */
+    cudnn_set(g, d, pass[a->pass].beta, CUDNN_TYPE_FLOAT, 1, &beta);
+    cudnn_finalize(g, d, "convolution operation");
 }
 
-void dnn_pointwise(dnn_graph *g, cudnnPointwiseMode_t mode, descriptor x, descriptor b, descriptor y)
+void cudnn_pointwise(cudnn_opgraph *g, cudnnPointwiseMode_t mode, descriptor x, descriptor b, descriptor y)
 {
-    const descriptor how = dnn_make(g, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
-    dnn_set(g, how, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
+    const descriptor how = cudnn_make(g, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
+    cudnn_set(g, how, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
     set_type(g, how, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
-    dnn_finalize(g, how, "pointwise");
-    const descriptor d = dnn_make_op(g, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-    dnn_set_operand(g, d, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how);
-    dnn_set_operand(g, d, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
-    dnn_set_operand(g, d, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, b);
-    dnn_set_operand(g, d, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
-    dnn_finalize(g, d, "pointwise operation");
+    cudnn_finalize(g, how, "pointwise");
+    const descriptor d = cudnn_make_op(g, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
+    cudnn_set_operand(g, d, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how);
+    cudnn_set_operand(g, d, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
+    cudnn_set_operand(g, d, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, b);
+    cudnn_set_operand(g, d, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
+    cudnn_finalize(g, d, "pointwise operation");
 }
 
-void dnn_reduction(dnn_graph *g, cudnnReduceTensorOp_t op, descriptor x, descriptor y)
+void cudnn_reduction(cudnn_opgraph *g, cudnnReduceTensorOp_t op, descriptor x, descriptor y)
 {
-    const descriptor how = dnn_make(g, CUDNN_BACKEND_REDUCTION_DESCRIPTOR);
-    dnn_set(g, how, CUDNN_ATTR_REDUCTION_OPERATOR, CUDNN_TYPE_REDUCTION_OPERATOR_TYPE, 1, &op);
+    const descriptor how = cudnn_make(g, CUDNN_BACKEND_REDUCTION_DESCRIPTOR);
+    cudnn_set(g, how, CUDNN_ATTR_REDUCTION_OPERATOR, CUDNN_TYPE_REDUCTION_OPERATOR_TYPE, 1, &op);
     set_type(g, how, CUDNN_ATTR_REDUCTION_COMP_TYPE, CUDNN_DATA_FLOAT);
-    dnn_finalize(g, how, "reduction");
-    const descriptor d = dnn_make_op(g, CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR);
-    dnn_set_operand(g, d, CUDNN_ATTR_OPERATION_REDUCTION_DESC, how);
-    dnn_set_operand(g, d, CUDNN_ATTR_OPERATION_REDUCTION_XDESC, x);
-    dnn_set_operand(g, d, CUDNN_ATTR_OPERATION_REDUCTION_YDESC, y);
-    dnn_finalize(g, d, "reduction operation");
+    cudnn_finalize(g, how, "reduction");
+    const descriptor d = cudnn_make_op(g, CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR);
+    cudnn_set_operand(g, d, CUDNN_ATTR_OPERATION_REDUCTION_DESC, how);
+    cudnn_set_operand(g, d, CUDNN_ATTR_OPERATION_REDUCTION_XDESC, x);
+    cudnn_set_operand(g, d, CUDNN_ATTR_OPERATION_REDUCTION_YDESC, y);
+    cudnn_finalize(g, d, "reduction operation");
 }
 
-void dnn_matmul(dnn_graph *g, descriptor a, descriptor b, descriptor c)
+void cudnn_matmul(cudnn_opgraph *g, descriptor a, descriptor b, descriptor c)
 {
-    const descriptor how = dnn_make(g, CUDNN_BACKEND_MATMUL_DESCRIPTOR);
+    const descriptor how = cudnn_make(g, CUDNN_BACKEND_MATMUL_DESCRIPTOR);
     set_type(g, how, CUDNN_ATTR_MATMUL_COMP_TYPE, CUDNN_DATA_FLOAT);
-    dnn_finalize(g, how, "product");
-    const descriptor d = dnn_make_op(g, CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR);
-    dnn_set_operand(g, d, CUDNN_ATTR_OPERATION_MATMUL_DESC, how);
-    dnn_set_operand(g, d, CUDNN_ATTR_OPERATION_MATMUL_ADESC, a);
-    dnn_set_operand(g, d, CUDNN_ATTR_OPERATION_MATMUL_BDESC, b);
-    dnn_set_operand(g, d, CUDNN_ATTR_OPERATION_MATMUL_CDESC, c);
-    dnn_finalize(g, d, "product operation");
+    cudnn_finalize(g, how, "product");
+    const descriptor d = cudnn_make_op(g, CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR);
+    cudnn_set_operand(g, d, CUDNN_ATTR_OPERATION_MATMUL_DESC, how);
+    cudnn_set_operand(g, d, CUDNN_ATTR_OPERATION_MATMUL_ADESC, a);
+    cudnn_set_operand(g, d, CUDNN_ATTR_OPERATION_MATMUL_BDESC, b);
+    cudnn_set_operand(g, d, CUDNN_ATTR_OPERATION_MATMUL_CDESC, c);
+    cudnn_finalize(g, d, "product operation");
 }
 
-void dnn_reshape(dnn_graph *g, descriptor x, descriptor y)
+void cudnn_reshape(cudnn_opgraph *g, descriptor x, descriptor y)
 {
-    const descriptor d = dnn_make_op(g, CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR);
-    dnn_set_operand(g, d, CUDNN_ATTR_OPERATION_RESHAPE_XDESC, x);
-    dnn_set_operand(g, d, CUDNN_ATTR_OPERATION_RESHAPE_YDESC, y);
-    dnn_finalize(g, d, "reshape operation");
+    const descriptor d = cudnn_make_op(g, CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR);
+    cudnn_set_operand(g, d, CUDNN_ATTR_OPERATION_RESHAPE_XDESC, x);
+    cudnn_set_operand(g, d, CUDNN_ATTR_OPERATION_RESHAPE_YDESC, y);
+    cudnn_finalize(g, d, "reshape operation");
 }

@@ -1,94 +1,96 @@
 /* cudnn_opgraph.h - a cuDNN operation graph, and the primitive made of its plans.
  *
- *   dnn_graph g = {0};                           owns everything below
- *   x = dnn_nhwc(&g, 1, type, sizes); ...        tensors: with an id, or 0 for one that is never in memory
- *   dnn_convolution(&g, ...); dnn_pointwise(...) operations, in the order of the calls
- *   dnn_graph_primitive(&g, c, &spec, &p, e);    finds the plans; what g owns is p's then
- *   dnn_graph_release(&g);
+ *   cudnn_opgraph g = {0};                           owns everything below
+ *   x = cudnn_nhwc(&g, 1, type, sizes); ...        tensors: with an id, or 0 for one that is never in memory
+ *   cudnn_convolution(&g, ...); cudnn_pointwise(...) operations, in the order of the calls
+ *   cudnn_opgraph_primitive(&g, c, &spec, &p, e);    finds the plans; what g owns is p's then
+ *   cudnn_opgraph_release(&g);
  *
  * Errors while building are sticky: the first is kept with cuDNN's words, later calls do nothing and
- * return NULL, and dnn_graph_primitive() hands it on; so what describes a graph needs no `if`. */
+ * return NULL, and cudnn_opgraph_primitive() hands it on; so what describes a graph needs no `if`. */
 #ifndef DDPM_CUDNN_OPGRAPH_H
 #define DDPM_CUDNN_OPGRAPH_H
 #include "backend/cuda/lib/cudnn_problem.h"
 #include <cudnn_graph.h>
 
-struct dnn_context {
+struct cudnn_context {
     cudnnHandle_t handle;            /* NULL: plans for a device that need not be there */
     cudnnBackendDescriptor_t device; /* properties of that device; NULL where there is a handle */
 };
 
-enum { DNN_OWNED = 128, DNN_OPS = 32 };
+enum { OPGRAPH_OWNED = 128, OPGRAPH_OPS = 32 };
 
-typedef struct dnn_graph {
-    cudnnBackendDescriptor_t owned[DNN_OWNED]; /* all of them, destroyed last first */
-    cudnnBackendDescriptor_t op[DNN_OPS];      /* the operations among them */
+typedef struct cudnn_opgraph {
+    cudnnBackendDescriptor_t owned[OPGRAPH_OWNED]; /* all of them, destroyed last first */
+    cudnnBackendDescriptor_t op[OPGRAPH_OPS];      /* the operations among them */
     int n_owned, n_op, n_virtual;
     err first;        /* the first error, if any */
     bool unsupported; /* cuDNN cannot do it; any other error means that something is wrong */
-} dnn_graph;
+} cudnn_opgraph;
 
-void dnn_graph_release(dnn_graph *g); /* takes a zeroed one, and one that was given to a primitive */
+void cudnn_opgraph_release(cudnn_opgraph *g); /* takes a zeroed one, and one that was given to a primitive */
 
 /* ---- descriptors of any kind ------------------------------------------------------------------ */
 
-cudnnBackendDescriptor_t dnn_make(dnn_graph *g, cudnnBackendDescriptorType_t type);
-cudnnBackendDescriptor_t dnn_make_op(dnn_graph *g, cudnnBackendDescriptorType_t type); /* an operation of the graph */
-void dnn_set(dnn_graph *g, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
-             cudnnBackendAttributeType_t type, int64_t count, const void *values);
-/* dnn_set() of one descriptor.  NULL: an operand that is absent, nothing is set. */
-void dnn_set_operand(dnn_graph *g, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
-                     cudnnBackendDescriptor_t operand);
-void dnn_finalize(dnn_graph *g, cudnnBackendDescriptor_t d, const char *what); /* `what` names it in messages */
+cudnnBackendDescriptor_t cudnn_make(cudnn_opgraph *g, cudnnBackendDescriptorType_t type);
+cudnnBackendDescriptor_t cudnn_make_op(cudnn_opgraph *g,
+                                       cudnnBackendDescriptorType_t type); /* an operation of the graph */
+void cudnn_set(cudnn_opgraph *g, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
+               cudnnBackendAttributeType_t type, int64_t count, const void *values);
+/* cudnn_set() of one descriptor.  NULL: an operand that is absent, nothing is set. */
+void cudnn_set_operand(cudnn_opgraph *g, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
+                       cudnnBackendDescriptor_t operand);
+void cudnn_finalize(cudnn_opgraph *g, cudnnBackendDescriptor_t d, const char *what); /* `what` names it in messages */
 
 /* ---- tensors ---------------------------------------------------------------------------------- */
 
 /* cuDNN is promised addresses that are multiples of this many bytes. */
-enum { DNN_ALIGN = 16 };
+enum { OPGRAPH_ALIGN = 16 };
 
-typedef struct dnn_tensor_spec {
+typedef struct cudnn_tensor_spec {
     int64_t uid; /* > 0, unique in the graph; 0: virtual, never in memory */
     cudnnDataType_t type;
     int rank;
     int64_t dim[CUDNN_DIM_MAX], stride[CUDNN_DIM_MAX]; /* in elements; an image is n, c, h, w in any layout */
     bool by_value; /* a number handed over at the launch, not memory of the device */
-} dnn_tensor_spec;
+} cudnn_tensor_spec;
 
-cudnnBackendDescriptor_t dnn_tensor(dnn_graph *g, const dnn_tensor_spec *t);
+cudnnBackendDescriptor_t cudnn_tensor(cudnn_opgraph *g, const cudnn_tensor_spec *t);
 /* Packed with the channels last; nhwc: its sizes.  A filter [k, r, s, c] is one too, and a bias [1, 1, 1, k]. */
-cudnnBackendDescriptor_t dnn_nhwc(dnn_graph *g, int64_t uid, cudnnDataType_t type, const int64_t nhwc[4]);
-cudnnDataType_t dnn_type(dtype d);
+cudnnBackendDescriptor_t cudnn_nhwc(cudnn_opgraph *g, int64_t uid, cudnnDataType_t type, const int64_t nhwc[4]);
+cudnnDataType_t cudnn_type(dtype d);
 
 /* ---- operations; all of them compute in f32 --------------------------------------------------- */
 
-typedef struct dnn_convolution_args {
+typedef struct cudnn_convolution_args {
     conv_pass pass;
     cudnnBackendDescriptor_t x, w, y; /* the pass says which one is the result */
     int stride, pad_before, pad_after;
-    bool accumulate; /* CONV_DATA, CONV_FILTER: add to the result */
-} dnn_convolution_args;
+    bool accumulate; /* CONV_PASS_BACKWARD_DATA, CONV_PASS_BACKWARD_WEIGHTS: add to the result */
+} cudnn_convolution_args;
 
-void dnn_convolution(dnn_graph *g, const dnn_convolution_args *a);
+void cudnn_convolution(cudnn_opgraph *g, const cudnn_convolution_args *a);
 /* y = mode(x, b); b is NULL where mode has one operand. */
-void dnn_pointwise(dnn_graph *g, cudnnPointwiseMode_t mode, cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t b,
-                   cudnnBackendDescriptor_t y);
-void dnn_reduction(dnn_graph *g, cudnnReduceTensorOp_t op, cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t y);
-void dnn_matmul(dnn_graph *g, cudnnBackendDescriptor_t a, cudnnBackendDescriptor_t b, cudnnBackendDescriptor_t c);
-void dnn_reshape(dnn_graph *g, cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t y);
+void cudnn_pointwise(cudnn_opgraph *g, cudnnPointwiseMode_t mode, cudnnBackendDescriptor_t x,
+                     cudnnBackendDescriptor_t b, cudnnBackendDescriptor_t y);
+void cudnn_reduction(cudnn_opgraph *g, cudnnReduceTensorOp_t op, cudnnBackendDescriptor_t x,
+                     cudnnBackendDescriptor_t y);
+void cudnn_matmul(cudnn_opgraph *g, cudnnBackendDescriptor_t a, cudnnBackendDescriptor_t b, cudnnBackendDescriptor_t c);
+void cudnn_reshape(cudnn_opgraph *g, cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t y);
 
 /* ---- the primitive ---------------------------------------------------------------------------- */
 
-enum { DNN_BINDINGS = 16, DNN_EXTRA = -1, DNN_VALUE = -2 };
+enum { OPGRAPH_BINDINGS = 16, BIND_EXTRA = -1, BIND_VALUE = -2 };
 
 /* Where a tensor lies when the primitive runs. */
-typedef struct dnn_binding {
+typedef struct cudnn_binding {
     int64_t uid;
-    int operand;   /* of primitive_table.run(); or DNN_EXTRA, or DNN_VALUE */
+    int operand;   /* of primitive_table.run(); or BIND_EXTRA, or BIND_VALUE */
     size_t offset; /* bytes from its beginning, or from that of the extra memory */
-    float value;   /* DNN_VALUE: of a tensor that is given by value */
-} dnn_binding;
+    float value;   /* BIND_VALUE: of a tensor that is given by value */
+} cudnn_binding;
 
-typedef struct dnn_primitive_spec {
+typedef struct cudnn_primitive_spec {
     const char *key;
     const primitive_search *how;
     bool strict; /* leave out plans that use tensor cores or round what they are given */
@@ -96,26 +98,26 @@ typedef struct dnn_primitive_spec {
      * heuristics, as long as there are fewer plans than this. */
     int compile_below;
     int n_binding;
-    dnn_binding binding[DNN_BINDINGS];
-    size_t extra; /* bytes behind the plan's own workspace, for tensors bound to DNN_EXTRA; part of workspace() */
-} dnn_primitive_spec;
+    cudnn_binding binding[OPGRAPH_BINDINGS];
+    size_t extra; /* bytes behind the plan's own workspace, for tensors bound to BIND_EXTRA; part of workspace() */
+} cudnn_primitive_spec;
 
 /* The graph's operations as a primitive with one plan or more; the caller adds bytes and written.
  * *out = NULL with DDPM_OK where cuDNN has no plan: g->first.text then says why. */
-DDPM_MUST_CHECK ddpm_status dnn_graph_primitive(dnn_graph *g, dnn_context *c, const dnn_primitive_spec *spec,
-                                                primitive **out, err *e);
+DDPM_MUST_CHECK ddpm_status cudnn_opgraph_primitive(cudnn_opgraph *g, cudnn_context *c,
+                                                    const cudnn_primitive_spec *spec, primitive **out, err *e);
 /* Has the plan been compiled for this problem, or does cuDNN bring it? */
-bool dnn_plan_compiled(const primitive *p, int plan);
+bool cudnn_engine_compiled(const primitive *p, int plan);
 
 /* The operations of a convolution problem; the id of an operand's tensor is its number plus 1. */
-void dnn_convolution_graph(dnn_graph *g, const conv_problem *q);
+void cudnn_convolution_graph(cudnn_opgraph *g, const conv_problem *q);
 
 /* ---- between the files that call cuDNN ------------------------------------------------------------ */
 
 /* One line: what failed, and cuDNN's own explanation. */
-ddpm_status dnn_failed(cudnnStatus_t status, const char *what, err *e);
-static inline bool dnn_broken(const dnn_graph *g) { return g->first.status != DDPM_OK; }
+ddpm_status cudnn_failed(cudnnStatus_t status, const char *what, err *e);
+static inline bool cudnn_broken(const cudnn_opgraph *g) { return g->first.status != DDPM_OK; }
 /* Keep the first failure; true if there was none yet and this is none. */
-bool dnn_succeeds(dnn_graph *g, cudnnStatus_t status, const char *what);
+bool cudnn_succeeds(cudnn_opgraph *g, cudnnStatus_t status, const char *what);
 
 #endif

@@ -19,8 +19,8 @@
 #include <string.h>
 
 #if CUDNN_VERSION < 91400 /* headers that do not know the forward operation: the caller takes products */
-ddpm_status dnn_attention_create(dnn_context *c, const attention_problem *q, const primitive_search *how,
-                                 primitive **out, err *e)
+ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *q, const primitive_search *how,
+                                   primitive **out, err *e)
 {
     (void)c, (void)q, (void)how, (void)e;
     *out = NULL;
@@ -42,149 +42,150 @@ enum { Q = 1, K, V, Y, LSE, SCALE, DY, DQ, DK, DV, ONE, ROW_SUMS, DQ_SUMS }; /* 
 /* ---- tensors ------------------------------------------------------------------------------------ */
 
 /* Column `column` of heads, of a matrix with `width` columns of them. */
-static descriptor heads_of(dnn_graph *g, const attention_problem *q, int64_t id, int width)
+static descriptor heads_of(cudnn_opgraph *g, const attention_problem *q, int64_t id, int width)
 {
     const int64_t row = (int64_t)width * q->heads * q->d;
-    return dnn_tensor(g, &(dnn_tensor_spec){.uid = id,
-                                            .type = dnn_type(q->io),
-                                            .rank = 4,
-                                            .dim = {q->n, q->heads, q->s, q->d},
-                                            .stride = {q->s * row, q->d, row, 1}});
+    return cudnn_tensor(g, &(cudnn_tensor_spec){.uid = id,
+                                                .type = cudnn_type(q->io),
+                                                .rank = 4,
+                                                .dim = {q->n, q->heads, q->s, q->d},
+                                                .stride = {q->s * row, q->d, row, 1}});
 }
 
 /* The same memory with the last two dimensions exchanged: k^T, v^T. */
-static descriptor transposed_heads_of(dnn_graph *g, const attention_problem *q, int64_t id, int width)
+static descriptor transposed_heads_of(cudnn_opgraph *g, const attention_problem *q, int64_t id, int width)
 {
     const int64_t row = (int64_t)width * q->heads * q->d;
-    return dnn_tensor(g, &(dnn_tensor_spec){.uid = id,
-                                            .type = dnn_type(q->io),
-                                            .rank = 4,
-                                            .dim = {q->n, q->heads, q->d, q->s},
-                                            .stride = {q->s * row, q->d, 1, row}});
+    return cudnn_tensor(g, &(cudnn_tensor_spec){.uid = id,
+                                                .type = cudnn_type(q->io),
+                                                .rank = 4,
+                                                .dim = {q->n, q->heads, q->d, q->s},
+                                                .stride = {q->s * row, q->d, 1, row}});
 }
 
 /* Packed f32 [n, heads, s, columns]; id 0: virtual. */
-static descriptor packed(dnn_graph *g, const attention_problem *q, int64_t id, int64_t columns)
+static descriptor packed(cudnn_opgraph *g, const attention_problem *q, int64_t id, int64_t columns)
 {
-    return dnn_tensor(g, &(dnn_tensor_spec){.uid = id,
-                                            .type = CUDNN_DATA_FLOAT,
-                                            .rank = 4,
-                                            .dim = {q->n, q->heads, q->s, columns},
-                                            .stride = {q->heads * q->s * columns, q->s * columns, columns, 1}});
+    return cudnn_tensor(g, &(cudnn_tensor_spec){.uid = id,
+                                                .type = CUDNN_DATA_FLOAT,
+                                                .rank = 4,
+                                                .dim = {q->n, q->heads, q->s, columns},
+                                                .stride = {q->heads * q->s * columns, q->s * columns, columns, 1}});
 }
 
-static descriptor number(dnn_graph *g, int64_t id)
+static descriptor number(cudnn_opgraph *g, int64_t id)
 {
-    return dnn_tensor(g, &(dnn_tensor_spec){.uid = id,
-                                            .type = CUDNN_DATA_FLOAT,
-                                            .rank = 4,
-                                            .dim = {1, 1, 1, 1},
-                                            .stride = {1, 1, 1, 1},
-                                            .by_value = true});
+    return cudnn_tensor(g, &(cudnn_tensor_spec){.uid = id,
+                                                .type = CUDNN_DATA_FLOAT,
+                                                .rank = 4,
+                                                .dim = {1, 1, 1, 1},
+                                                .stride = {1, 1, 1, 1},
+                                                .by_value = true});
 }
 
 /* ---- the graphs --------------------------------------------------------------------------------- */
 
-static void describe_forward(dnn_graph *g, const attention_problem *q)
+static void describe_forward(cudnn_opgraph *g, const attention_problem *q)
 {
     const descriptor d_q = heads_of(g, q, Q, 3), d_k = heads_of(g, q, K, 3), d_v = heads_of(g, q, V, 3);
     const descriptor y = heads_of(g, q, Y, 1), lse = packed(g, q, LSE, 1), scale = number(g, SCALE);
-    const descriptor op = dnn_make_op(g, CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR);
-    dnn_set_operand(g, op, CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC, d_q);
-    dnn_set_operand(g, op, CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC, d_k);
-    dnn_set_operand(g, op, CUDNN_ATTR_OPERATION_SDPA_FWD_VDESC, d_v);
-    dnn_set_operand(g, op, CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC, y);
-    dnn_set_operand(g, op, CUDNN_ATTR_OPERATION_SDPA_FWD_STATSDESC, lse);
-    dnn_set_operand(g, op, CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC, scale);
-    dnn_finalize(g, op, "attention operation");
+    const descriptor op = cudnn_make_op(g, CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR);
+    cudnn_set_operand(g, op, CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC, d_q);
+    cudnn_set_operand(g, op, CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC, d_k);
+    cudnn_set_operand(g, op, CUDNN_ATTR_OPERATION_SDPA_FWD_VDESC, d_v);
+    cudnn_set_operand(g, op, CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC, y);
+    cudnn_set_operand(g, op, CUDNN_ATTR_OPERATION_SDPA_FWD_STATSDESC, lse);
+    cudnn_set_operand(g, op, CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC, scale);
+    cudnn_finalize(g, op, "attention operation");
 }
 
-static descriptor multiply(dnn_graph *g, descriptor a, descriptor b, descriptor to)
+static descriptor multiply(cudnn_opgraph *g, descriptor a, descriptor b, descriptor to)
 {
-    dnn_pointwise(g, CUDNN_POINTWISE_MUL, a, b, to);
+    cudnn_pointwise(g, CUDNN_POINTWISE_MUL, a, b, to);
     return to;
 }
 
 /* x^T, in the type that products are of: [.., s, s]. */
-static descriptor transposed_scores(dnn_graph *g, const attention_problem *q, descriptor x)
+static descriptor transposed_scores(cudnn_opgraph *g, const attention_problem *q, descriptor x)
 {
-    const descriptor t = dnn_tensor(g, &(dnn_tensor_spec){.type = dnn_type(q->io),
-                                                          .rank = 4,
-                                                          .dim = {q->n, q->heads, q->s, q->s},
-                                                          .stride = {q->heads * q->s * q->s, q->s * q->s, 1, q->s}});
-    dnn_reshape(g, x, t);
+    const descriptor t =
+        cudnn_tensor(g, &(cudnn_tensor_spec){.type = cudnn_type(q->io),
+                                             .rank = 4,
+                                             .dim = {q->n, q->heads, q->s, q->s},
+                                             .stride = {q->heads * q->s * q->s, q->s * q->s, 1, q->s}});
+    cudnn_reshape(g, x, t);
     return t;
 }
 
 /* P = exp(q k^T scale - lse) */
-static descriptor probabilities(dnn_graph *g, const attention_problem *q, descriptor d_q, descriptor kt,
+static descriptor probabilities(cudnn_opgraph *g, const attention_problem *q, descriptor d_q, descriptor kt,
                                 descriptor scale)
 {
     const descriptor product = packed(g, q, 0, q->s), scores = packed(g, q, 0, q->s);
     const descriptor below = packed(g, q, 0, q->s), p = packed(g, q, 0, q->s);
-    dnn_matmul(g, d_q, kt, product);
+    cudnn_matmul(g, d_q, kt, product);
     (void)multiply(g, product, scale, scores);
-    dnn_pointwise(g, CUDNN_POINTWISE_SUB, scores, packed(g, q, LSE, 1), below);
-    dnn_pointwise(g, CUDNN_POINTWISE_EXP, below, NULL, p);
+    cudnn_pointwise(g, CUDNN_POINTWISE_SUB, scores, packed(g, q, LSE, 1), below);
+    cudnn_pointwise(g, CUDNN_POINTWISE_EXP, below, NULL, p);
     return p;
 }
 
 /* sums [.., s, 1] of dy y over the channels.  cuDNN knows the pattern with this multiplication by one
  * (where dropout has its scale) and with the sums in memory, and no other. */
-static descriptor row_sums(dnn_graph *g, const attention_problem *q, descriptor dy)
+static descriptor row_sums(cudnn_opgraph *g, const attention_problem *q, descriptor dy)
 {
     const descriptor products = packed(g, q, 0, q->d), sums = packed(g, q, 0, 1);
     (void)multiply(g, dy, heads_of(g, q, Y, 1), products);
-    dnn_reduction(g, CUDNN_REDUCE_TENSOR_ADD, products, sums);
+    cudnn_reduction(g, CUDNN_REDUCE_TENSOR_ADD, products, sums);
     return multiply(g, sums, number(g, ONE), packed(g, q, ROW_SUMS, 1));
 }
 
 /* dS = P (dy v^T - sums) scale */
-static descriptor score_gradients(dnn_graph *g, const attention_problem *q, descriptor dy, descriptor p,
+static descriptor score_gradients(cudnn_opgraph *g, const attention_problem *q, descriptor dy, descriptor p,
                                   descriptor sums, descriptor scale)
 {
     const descriptor dp = packed(g, q, 0, q->s), centred = packed(g, q, 0, q->s);
-    dnn_matmul(g, dy, transposed_heads_of(g, q, V, 3), dp);
-    dnn_pointwise(g, CUDNN_POINTWISE_SUB, dp, sums, centred);
+    cudnn_matmul(g, dy, transposed_heads_of(g, q, V, 3), dp);
+    cudnn_pointwise(g, CUDNN_POINTWISE_SUB, dp, sums, centred);
     const descriptor weighted = multiply(g, centred, p, packed(g, q, 0, q->s));
     return multiply(g, weighted, scale, packed(g, q, 0, q->s));
 }
 
 /* dv = P^T dy, dk = dS^T q, dq = dS k.  The order of the operations is part of the pattern. */
-static void describe_backward(dnn_graph *g, const attention_problem *q, bool atomic)
+static void describe_backward(cudnn_opgraph *g, const attention_problem *q, bool atomic)
 {
     const descriptor d_q = heads_of(g, q, Q, 3), kt = transposed_heads_of(g, q, K, 3), dy = heads_of(g, q, DY, 1);
     const descriptor scale = number(g, SCALE), dq = heads_of(g, q, DQ, 3), d_k = heads_of(g, q, 0, 3);
     const descriptor sums = row_sums(g, q, dy);
     const descriptor p = probabilities(g, q, d_q, kt, scale);
-    dnn_matmul(g, transposed_scores(g, q, p), dy, heads_of(g, q, DV, 3));
+    cudnn_matmul(g, transposed_scores(g, q, p), dy, heads_of(g, q, DV, 3));
     const descriptor ds = score_gradients(g, q, dy, p, sums, scale);
-    dnn_matmul(g, transposed_scores(g, q, ds), d_q, heads_of(g, q, DK, 3));
-    dnn_reshape(g, kt, d_k);
+    cudnn_matmul(g, transposed_scores(g, q, ds), d_q, heads_of(g, q, DK, 3));
+    cudnn_reshape(g, kt, d_k);
     const descriptor to = atomic ? packed(g, q, DQ_SUMS, q->d) : dq;
-    dnn_matmul(g, ds, d_k, to);
-    if (atomic) dnn_pointwise(g, CUDNN_POINTWISE_IDENTITY, to, NULL, dq);
+    cudnn_matmul(g, ds, d_k, to);
+    if (atomic) cudnn_pointwise(g, CUDNN_POINTWISE_IDENTITY, to, NULL, dq);
 }
 
 /* ---- where they find their operands -------------------------------------------------------------- */
 
-static void bind(dnn_primitive_spec *s, int64_t id, int operand, size_t offset)
+static void bind(cudnn_primitive_spec *s, int64_t id, int operand, size_t offset)
 {
-    s->binding[s->n_binding++] = (dnn_binding){.uid = id, .operand = operand, .offset = offset};
+    s->binding[s->n_binding++] = (cudnn_binding){.uid = id, .operand = operand, .offset = offset};
 }
 
-static void bind_number(dnn_primitive_spec *s, int64_t id, float value)
+static void bind_number(cudnn_primitive_spec *s, int64_t id, float value)
 {
-    s->binding[s->n_binding++] = (dnn_binding){.uid = id, .operand = DNN_VALUE, .value = value};
+    s->binding[s->n_binding++] = (cudnn_binding){.uid = id, .operand = BIND_VALUE, .value = value};
 }
 
-static void bind_extra(dnn_primitive_spec *s, int64_t id, int64_t floats)
+static void bind_extra(cudnn_primitive_spec *s, int64_t id, int64_t floats)
 {
-    bind(s, id, DNN_EXTRA, s->extra);
+    bind(s, id, BIND_EXTRA, s->extra);
     s->extra += ((size_t)floats * sizeof(float) + 255) / 256 * 256;
 }
 
-static void bind_operands(dnn_primitive_spec *s, const attention_problem *q, bool atomic)
+static void bind_operands(cudnn_primitive_spec *s, const attention_problem *q, bool atomic)
 {
     const size_t part = (size_t)q->heads * (size_t)q->d * dtype_size(q->io); /* bytes from q to k, from k to v */
     const int64_t rows = q->n * q->heads * q->s;
@@ -212,12 +213,12 @@ static void measure(const attention_problem *q, primitive *p)
     p->written[SDPA_DQKV] = q->backward;
 }
 
-static ddpm_status make(dnn_context *c, const attention_problem *q, bool atomic, const primitive_search *how,
+static ddpm_status make(cudnn_context *c, const attention_problem *q, bool atomic, const primitive_search *how,
                         primitive **out, err *e)
 {
     char key[PRIMITIVE_KEY];
-    dnn_graph g = {0};
-    dnn_primitive_spec spec = {.key = key, .how = how, .compile_below = COMPILE_BELOW};
+    cudnn_opgraph g = {0};
+    cudnn_primitive_spec spec = {.key = key, .how = how, .compile_below = COMPILE_BELOW};
     (void)snprintf(key, sizeof key, "sdpa:%s:%s:n%llds%lldh%dd%d", q->backward ? "bwd" : "fwd", dtype_name(q->io),
                    (long long)q->n, (long long)q->s, q->heads, q->d);
     bind_operands(&spec, q, atomic);
@@ -225,9 +226,9 @@ static ddpm_status make(dnn_context *c, const attention_problem *q, bool atomic,
         describe_backward(&g, q, atomic);
     else
         describe_forward(&g, q);
-    const ddpm_status st = dnn_graph_primitive(&g, c, &spec, out, e);
+    const ddpm_status st = cudnn_opgraph_primitive(&g, c, &spec, out, e);
     if (st == DDPM_OK && *out) measure(q, *out);
-    dnn_graph_release(&g);
+    cudnn_opgraph_release(&g);
     return st;
 }
 
@@ -321,7 +322,7 @@ static bool is_of_form(const char *name, int form)
 }
 
 /* The form of the plan that is wanted comes first, for the other is not made if the plan is found. */
-static ddpm_status make_both(dnn_context *c, const attention_problem *q, const primitive_search *how, primitive **out,
+static ddpm_status make_both(cudnn_context *c, const attention_problem *q, const primitive_search *how, primitive **out,
                              err *e)
 {
     const int first = is_of_form(how->wanted, ATOMIC) ? ATOMIC : ORDERED;
@@ -349,8 +350,8 @@ done:
     return st;
 }
 
-ddpm_status dnn_attention_create(dnn_context *c, const attention_problem *q, const primitive_search *how,
-                                 primitive **out, err *e)
+ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *q, const primitive_search *how,
+                                   primitive **out, err *e)
 {
     *out = NULL;
     /* Problems of other kinds cuDNN refuses by itself. */

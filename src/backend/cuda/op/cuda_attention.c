@@ -52,8 +52,8 @@ static ddpm_status find_fused(cuda_backend *be, const attention_problem *q, prim
     *fused = NULL;
     if (q->io != DTYPE_BF16) return DDPM_OK;
     other.backward = !q->backward;
-    TRY(cuda_sdpa(be, &other, &partner, e));
-    return partner ? cuda_sdpa(be, q, fused, e) : DDPM_OK;
+    TRY(cuda_primitive_sdpa(be, &other, &partner, e));
+    return partner ? cuda_primitive_sdpa(be, q, fused, e) : DDPM_OK;
 }
 
 /* Matrices of one head: q, k, v [s, d] are columns of qkv, a score matrix is [s, s]. */
@@ -101,7 +101,7 @@ static ddpm_status attention_prepare(cuda_backend *be, step *s, size_t *scratch,
     s->impl = impl;
     TRY(find_fused(be, &q, &impl->fused, e));
     if (impl->fused) {
-        impl->workspace = cuda_piece(scratch, choices_workspace(impl->fused));
+        impl->workspace = cuda_piece(scratch, tuner_workspace(impl->fused));
         return DDPM_OK;
     }
     TRY(prepare_scores(be, impl, &q, scratch, e));
@@ -202,7 +202,7 @@ static ddpm_status attention_bwd_prepare(cuda_backend *be, step *s, size_t *scra
         return prepare_products_bwd(be, s, impl, &q, scratch, e);
     }
     const tensor *dqkv = s->out[ATTN_BWD_DQKV];
-    impl->workspace = cuda_piece(scratch, choices_workspace(impl->fused));
+    impl->workspace = cuda_piece(scratch, tuner_workspace(impl->fused));
     if (step_adds(s, ATTN_BWD_DQKV))
         impl->ds = cuda_piece(scratch, (size_t)tensor_count(dqkv) * dtype_size(dqkv->dtype));
     return DDPM_OK;

@@ -1,4 +1,4 @@
-/* cuda_conv.c - 3x3 convolutions by cuDNN, 1x1 convolutions as products by cuBLASLt.
+/* cuda_primitive_conv.c - 3x3 convolutions by cuDNN, 1x1 convolutions as products by cuBLASLt.
  *
  * Bias and residual ride in the library's epilogue, sums are made by beta = 1 (cuda_target).  In bf16 the
  * library makes a bf16 gradient of a 3x3 filter, which is then added to the f32 one. */
@@ -50,7 +50,7 @@ static conv_problem problem_of(const step *s, conv_pass pass, const tensor *x, c
 
 static conv_problem forward_problem(const step *s, unsigned debug)
 {
-    conv_problem q = problem_of(s, CONV_FORWARD, s->in[CONV_X], s->out[CONV_Y]);
+    conv_problem q = problem_of(s, CONV_PASS_FORWARD, s->in[CONV_X], s->out[CONV_Y]);
     q.bias = !(debug & CUDA_NO_EPILOGUE);
     q.residual = q.bias && s->in[CONV_RESIDUAL];
     return q;
@@ -58,14 +58,14 @@ static conv_problem forward_problem(const step *s, unsigned debug)
 
 static conv_problem data_problem(const step *s, unsigned debug)
 {
-    conv_problem q = problem_of(s, CONV_DATA, s->out[CONV_DX_DX], s->in[CONV_DX_DY]);
+    conv_problem q = problem_of(s, CONV_PASS_BACKWARD_DATA, s->out[CONV_DX_DX], s->in[CONV_DX_DY]);
     q.accumulate = step_adds(s, CONV_DX_DX) && !(debug & CUDA_NO_BETA);
     return q;
 }
 
 static conv_problem filter_problem(const step *s, unsigned debug)
 {
-    conv_problem q = problem_of(s, CONV_FILTER, s->in[CONV_DW_X], s->in[CONV_DW_DY]);
+    conv_problem q = problem_of(s, CONV_PASS_BACKWARD_WEIGHTS, s->in[CONV_DW_X], s->in[CONV_DW_DY]);
     q.accumulate = q.io == DTYPE_F32 && step_adds(s, CONV_DW_DW) && !(debug & CUDA_NO_BETA);
     return q;
 }
@@ -84,8 +84,8 @@ int cuda_conv2d_problem(const step *s, unsigned debug, conv_problem *out)
 static ddpm_status prepare_conv(cuda_backend *be, conv_impl *impl, conv_problem q, size_t *end, err *e)
 {
     q.tf32 = be->tf32 && q.io == DTYPE_F32;
-    TRY(cuda_conv(be, &q, &impl->conv, e));
-    impl->workspace = cuda_piece(end, choices_workspace(impl->conv));
+    TRY(cuda_primitive_conv(be, &q, &impl->conv, e));
+    impl->workspace = cuda_piece(end, tuner_workspace(impl->conv));
     return DDPM_OK;
 }
 
@@ -155,11 +155,11 @@ static ddpm_status conv2d_run(cuda_backend *be, const step *s, err *e)
     if (is_product(s)) {
         TRY(run_forward_products(be, s, e));
     } else {
-        void *const operands[PRIMITIVE_OPERANDS] = {[CONV_OPERAND_X] = s->in[CONV_X]->data,
-                                                    [CONV_OPERAND_W] = s->in[CONV_W]->low,
-                                                    [CONV_OPERAND_Y] = y->data,
-                                                    [CONV_OPERAND_BIAS] = epilogue ? bias->low : NULL,
-                                                    [CONV_OPERAND_RESIDUAL] = epilogue ? cuda_data(residual) : NULL};
+        void *const operands[PRIMITIVE_OPERANDS] = {[CUDNN_CONV_X] = s->in[CONV_X]->data,
+                                                    [CUDNN_CONV_W] = s->in[CONV_W]->low,
+                                                    [CUDNN_CONV_Y] = y->data,
+                                                    [CUDNN_CONV_BIAS] = epilogue ? bias->low : NULL,
+                                                    [CUDNN_CONV_RESIDUAL] = epilogue ? cuda_data(residual) : NULL};
         TRY(cuda_primitive_run(be, impl->conv, operands, cuda_scratch(s, impl->workspace), e));
     }
     if (epilogue) return DDPM_OK;
@@ -206,9 +206,8 @@ static ddpm_status conv2d_dx_run(cuda_backend *be, const step *s, err *e)
     const tensor *dy = s->in[CONV_DX_DY], *w = s->in[CONV_DX_W];
     if (!is_product(s)) {
         const tensor *dx = s->out[CONV_DX_DX];
-        void *const operands[PRIMITIVE_OPERANDS] = {[CONV_OPERAND_X] = cuda_target_data(s, &impl->to[0], dx),
-                                                    [CONV_OPERAND_W] = w->low,
-                                                    [CONV_OPERAND_Y] = dy->data};
+        void *const operands[PRIMITIVE_OPERANDS] = {
+            [CUDNN_CONV_X] = cuda_target_data(s, &impl->to[0], dx), [CUDNN_CONV_W] = w->low, [CUDNN_CONV_Y] = dy->data};
         TRY(cuda_primitive_run(be, impl->conv, operands, cuda_scratch(s, impl->workspace), e));
         return cuda_target_finish(be, s, &impl->to[0], dx, e);
     }
@@ -285,7 +284,7 @@ static ddpm_status conv2d_dw_run(cuda_backend *be, const step *s, err *e)
     const bool low = dy->dtype != DTYPE_F32;
     void *to = low ? cuda_scratch(s, impl->low) : cuda_target_data(s, &impl->to[0], dw);
     void *const operands[PRIMITIVE_OPERANDS] = {
-        [CONV_OPERAND_X] = x->data, [CONV_OPERAND_W] = to, [CONV_OPERAND_Y] = dy->data};
+        [CUDNN_CONV_X] = x->data, [CUDNN_CONV_W] = to, [CUDNN_CONV_Y] = dy->data};
     TRY(cuda_primitive_run(be, impl->conv, operands, cuda_scratch(s, impl->workspace), e));
     return low ? cuda_copy_as(be, to, STORE_BF16, dw, step_adds(s, CONV_DW_DW), e)
                : cuda_target_finish(be, s, &impl->to[0], dw, e);

@@ -5,7 +5,7 @@
 
 static ddpm_status make_conv(void *context, const void *q, const primitive_search *how, primitive **out, err *e)
 {
-    return dnn_convolution_create(context, q, how, out, e);
+    return cudnn_convolution_create(context, q, how, out, e);
 }
 
 static ddpm_status make_gemm(void *context, const void *q, const primitive_search *how, primitive **out, err *e)
@@ -15,12 +15,12 @@ static ddpm_status make_gemm(void *context, const void *q, const primitive_searc
 
 static ddpm_status make_sdpa(void *context, const void *q, const primitive_search *how, primitive **out, err *e)
 {
-    return dnn_attention_create(context, q, how, out, e);
+    return cudnn_attention_create(context, q, how, out, e);
 }
 
 static const char *type_name(dtype d, bool tf32) { return d == DTYPE_F32 && tf32 ? "tf32" : dtype_name(d); }
 
-ddpm_status cuda_conv(cuda_backend *be, const conv_problem *q, primitive **out, err *e)
+ddpm_status cuda_primitive_conv(cuda_backend *be, const conv_problem *q, primitive **out, err *e)
 {
     static const char *const pass[] = {"forward", "data", "filter"};
     char text[PRIMITIVE_KEY];
@@ -28,10 +28,10 @@ ddpm_status cuda_conv(cuda_backend *be, const conv_problem *q, primitive **out, 
                    type_name(q->io, q->tf32), (long long)q->n, (long long)q->h, (long long)q->w, (long long)q->c,
                    (long long)q->oh, (long long)q->ow, (long long)q->k, q->filter, q->stride, q->pad_before,
                    q->pad_after, q->bias ? ":bias" : "", q->residual ? ":residual" : "", q->accumulate ? ":add" : "");
-    return choices_get(be->choices, text, make_conv, be->dnn, q, out, e);
+    return tuner_get(be->tuner, text, make_conv, be->cudnn, q, out, e);
 }
 
-ddpm_status cuda_gemm(cuda_backend *be, const gemm_problem *q, primitive **out, err *e)
+ddpm_status cuda_primitive_gemm(cuda_backend *be, const gemm_problem *q, primitive **out, err *e)
 {
     char text[PRIMITIVE_KEY];
     (void)snprintf(
@@ -40,17 +40,17 @@ ddpm_status cuda_gemm(cuda_backend *be, const gemm_problem *q, primitive **out, 
         (long long)q->m, (long long)q->n, (long long)q->k, (long long)q->lda, (long long)q->ldb, (long long)q->ldd,
         (long long)q->ldc, (long long)q->batch, (long long)q->stride_a, (long long)q->stride_b, (long long)q->stride_d,
         (double)q->alpha, q->align, q->bias ? ":bias" : "", q->addend ? ":addend" : "");
-    return choices_get(be->choices, text, make_gemm, be->blas, q, out, e);
+    return tuner_get(be->tuner, text, make_gemm, be->blas, q, out, e);
 }
 
-ddpm_status cuda_sdpa(cuda_backend *be, const attention_problem *q, primitive **out, err *e)
+ddpm_status cuda_primitive_sdpa(cuda_backend *be, const attention_problem *q, primitive **out, err *e)
 {
     char text[PRIMITIVE_KEY];
     *out = NULL;
     if (cuda_without(be, CUDA_NO_SDPA)) return DDPM_OK;
     (void)snprintf(text, sizeof text, "sdpa:%s:%s:%lldx%lld:%dx%d", q->backward ? "backward" : "forward",
                    dtype_name(q->io), (long long)q->n, (long long)q->s, q->heads, q->d);
-    return choices_get(be->choices, text, make_sdpa, be->dnn, q, out, e);
+    return tuner_get(be->tuner, text, make_sdpa, be->cudnn, q, out, e);
 }
 
 ddpm_status cuda_primitive_run(cuda_backend *be, primitive *p, void *const operands[PRIMITIVE_OPERANDS],

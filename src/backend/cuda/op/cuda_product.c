@@ -15,8 +15,8 @@ ddpm_status cuda_product_prepare(cuda_backend *be, product *g, int64_t offset_by
     const int64_t bytes[] = {q->lda * in,      q->ldb * in,      q->ldd * out,      q->ldc * out,
                              q->stride_a * in, q->stride_b * in, q->stride_d * out, offset_bytes};
     q->align = cuda_alignment(bytes, (int)(sizeof bytes / sizeof *bytes));
-    TRY(cuda_gemm(be, q, &g->p, e));
-    g->workspace = cuda_piece(end, choices_workspace(g->p));
+    TRY(cuda_primitive_gemm(be, q, &g->p, e));
+    g->workspace = cuda_piece(end, tuner_workspace(g->p));
     return DDPM_OK;
 }
 

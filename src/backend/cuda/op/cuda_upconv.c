@@ -65,25 +65,26 @@ int cuda_upconv_problem(const step *s, unsigned debug, conv_problem *out)
 {
     const bool plain = debug & CUDA_NO_UPCONV;
     const tensor *large = NULL, *small = NULL;
-    conv_pass pass = CONV_FORWARD;
+    conv_pass pass = CONV_PASS_FORWARD;
     switch ((int)s->op) {
     case OP_upconv:
         large = s->out[UPCONV_Y], small = s->in[UPCONV_X];
-        pass = plain ? CONV_FORWARD : CONV_DATA;
+        pass = plain ? CONV_PASS_FORWARD : CONV_PASS_BACKWARD_DATA;
         break;
     case OP_upconv_dx:
         large = s->in[UPCONV_DX_DY], small = s->out[UPCONV_DX_DX];
-        pass = plain ? CONV_DATA : CONV_FORWARD;
+        pass = plain ? CONV_PASS_BACKWARD_DATA : CONV_PASS_FORWARD;
         break;
     case OP_upconv_dw:
         large = s->in[UPCONV_DW_DY], small = s->in[UPCONV_DW_X];
-        pass = CONV_FILTER;
+        pass = CONV_PASS_BACKWARD_WEIGHTS;
         break;
     default: return 0;
     }
     *out = plain ? plain_problem(pass, large, small) : folded_problem(pass, large, small);
     out->accumulate = s->op == OP_upconv && !plain; /* on top of the bias */
-    if (plain && pass == CONV_FILTER) out->accumulate = out->io == DTYPE_F32 && step_adds(s, UPCONV_DW_DW);
+    if (plain && pass == CONV_PASS_BACKWARD_WEIGHTS)
+        out->accumulate = out->io == DTYPE_F32 && step_adds(s, UPCONV_DW_DW);
     if (debug & CUDA_NO_BETA) out->accumulate = false;
     return 1;
 }
@@ -95,8 +96,8 @@ static ddpm_status prepare_conv(cuda_backend *be, const step *s, upconv_impl *im
     conv_problem q;
     (void)cuda_upconv_problem(s, be->debug, &q);
     q.tf32 = be->tf32 && q.io == DTYPE_F32;
-    TRY(cuda_conv(be, &q, &impl->conv, e));
-    impl->workspace = cuda_piece(end, choices_workspace(impl->conv));
+    TRY(cuda_primitive_conv(be, &q, &impl->conv, e));
+    impl->workspace = cuda_piece(end, tuner_workspace(impl->conv));
     return DDPM_OK;
 }
 
@@ -114,9 +115,9 @@ static ddpm_status prepare(cuda_backend *be, step *s, const tensor *image, size_
 static ddpm_status conv(cuda_backend *be, const step *s, const void *x, const void *w, const void *y, err *e)
 {
     const upconv_impl *impl = s->impl;
-    void *const operands[PRIMITIVE_OPERANDS] = {[CONV_OPERAND_X] = (void *)(uintptr_t)x,
-                                                [CONV_OPERAND_W] = (void *)(uintptr_t)w,
-                                                [CONV_OPERAND_Y] = (void *)(uintptr_t)y};
+    void *const operands[PRIMITIVE_OPERANDS] = {[CUDNN_CONV_X] = (void *)(uintptr_t)x,
+                                                [CUDNN_CONV_W] = (void *)(uintptr_t)w,
+                                                [CUDNN_CONV_Y] = (void *)(uintptr_t)y};
     return cuda_primitive_run(be, impl->conv, operands, cuda_scratch(s, impl->workspace), e);
 }
 

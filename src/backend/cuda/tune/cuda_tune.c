@@ -15,44 +15,44 @@ typedef struct kept {
     bool fresh; /* chosen here, so it goes to the file */
 } kept;
 
-struct choices {
-    choices_spec spec;
-    plan_cache *cache;
+struct tuner {
+    tuner_spec spec;
+    autotune_cache *cache;
     kept *kept;
     int n_kept, cap_kept;
 };
 
-static kept *find_kept(const choices *c, const char *problem)
+static kept *find_kept(const tuner *c, const char *problem)
 {
     for (int i = 0; i < c->n_kept; i++)
         if (!strcmp(c->kept[i].problem, problem)) return &c->kept[i];
     return NULL;
 }
 
-ddpm_status choices_create(const choices_spec *spec, choices **out, err *e)
+ddpm_status tuner_create(const tuner_spec *spec, tuner **out, err *e)
 {
     ddpm_status st = DDPM_OK;
-    choices *c = NULL;
+    tuner *c = NULL;
     char search[80];
     *out = NULL;
-    TRY(mem_array(&c, 1, sizeof *c, "choices", e));
+    TRY(mem_array(&c, 1, sizeof *c, "tuner", e));
     c->spec = *spec;
     c->spec.file = c->spec.machine = NULL; /* borrowed for this call only */
     (void)snprintf(search, sizeof search, "deterministic=%d workspace=%zu eager=%d", spec->deterministic,
                    spec->workspace_cap, spec->eager);
-    TRY_GOTO(plan_cache_create(
-        &(plan_cache_spec){.file = spec->untimed ? NULL : spec->file, .machine = spec->machine, .search = search},
+    TRY_GOTO(autotune_cache_create(
+        &(autotune_cache_spec){.file = spec->untimed ? NULL : spec->file, .machine = spec->machine, .search = search},
         &c->cache, e));
     *out = c;
 done:
-    if (st != DDPM_OK) choices_destroy(c);
+    if (st != DDPM_OK) tuner_destroy(c);
     return st;
 }
 
-void choices_destroy(choices *c)
+void tuner_destroy(tuner *c)
 {
     if (!c) return;
-    plan_cache_destroy(c->cache);
+    autotune_cache_destroy(c->cache);
     for (int i = 0; i < c->n_kept; i++) {
         free(c->kept[i].problem);
         free(c->kept[i].plan);
@@ -62,9 +62,9 @@ void choices_destroy(choices *c)
     mem_free(c);
 }
 
-void choices_save(choices *c) { plan_cache_save(c->cache); }
+void tuner_save(tuner *c) { autotune_cache_save(c->cache); }
 
-const char *choices_remark(const choices *c) { return plan_cache_trouble(c->cache); }
+const char *tuner_warning(const tuner *c) { return autotune_cache_warning(c->cache); }
 
 static int plan_of_name(const primitive *p, const char *wanted)
 {
@@ -77,10 +77,10 @@ static int plan_of_name(const primitive *p, const char *wanted)
 }
 
 /* Time the plans; *plan is the one to keep. */
-static ddpm_status time_plans(choices *c, kept *k, int *plan, err *e)
+static ddpm_status time_plans(tuner *c, kept *k, int *plan, err *e)
 {
     const race_spec how = {c->spec.stream, c->spec.l2, c->spec.workspace_cap, c->spec.eager};
-    TRY(plan_race(&how, k->p, plan, &k->us, e));
+    TRY(tune_race(&how, k->p, plan, &k->us, e));
     if (k->us >= 0.0f) {
         k->tried = k->p->fn->count(k->p);
         k->fresh = true;
@@ -89,15 +89,16 @@ static ddpm_status time_plans(choices *c, kept *k, int *plan, err *e)
     err why;
     k->us = 0.0f;
     err_set(&why, DDPM_ENOMEM, "%s: no memory to time its plans, the first is taken", k->problem);
-    plan_cache_remark(c->cache, why.text);
+    autotune_cache_warn(c->cache, why.text);
     return DDPM_OK;
 }
 
 /* Make the primitive and settle its plan.  k owns what is made, whatever happens. */
-static ddpm_status settle(choices *c, kept *k, choice_maker *make, void *context, const void *q, err *e)
+static ddpm_status settle(tuner *c, kept *k, primitive_maker *make, void *context, const void *q, err *e)
 {
     char name[PRIMITIVE_NAME];
-    const primitive_search how = {c->spec.deterministic, c->spec.workspace_cap, plan_cache_find(c->cache, k->problem)};
+    const primitive_search how = {c->spec.deterministic, c->spec.workspace_cap,
+                                  autotune_cache_find(c->cache, k->problem)};
     TRY(make(context, q, &how, &k->p, e));
     if (!k->p) return DDPM_OK;
     int plan = c->spec.untimed ? 0 : plan_of_name(k->p, how.wanted);
@@ -107,8 +108,8 @@ static ddpm_status settle(choices *c, kept *k, choice_maker *make, void *context
     return k->p->fn->keep(k->p, plan, e);
 }
 
-ddpm_status choices_get(choices *c, const char *problem, choice_maker *make, void *context, const void *q,
-                        primitive **out, err *e)
+ddpm_status tuner_get(tuner *c, const char *problem, primitive_maker *make, void *context, const void *q,
+                      primitive **out, err *e)
 {
     ddpm_status st = DDPM_OK;
     kept new = {0};
@@ -117,10 +118,10 @@ ddpm_status choices_get(choices *c, const char *problem, choice_maker *make, voi
     const kept *known = find_kept(c, problem);
     *out = known ? known->p : NULL;
     if (known) return DDPM_OK;
-    TRY_GOTO(mem_grow(&c->kept, &c->cap_kept, c->n_kept + 1, sizeof *c->kept, "choices", &why));
+    TRY_GOTO(mem_grow(&c->kept, &c->cap_kept, c->n_kept + 1, sizeof *c->kept, "tuner", &why));
     TRY_GOTO(mem_text(&new.problem, problem, &why));
     TRY_GOTO(settle(c, &new, make, context, q, &why));
-    if (new.fresh) TRY_GOTO(plan_cache_put(c->cache, problem, new.plan, new.us, &why));
+    if (new.fresh) TRY_GOTO(autotune_cache_put(c->cache, problem, new.plan, new.us, &why));
     c->kept[c->n_kept++] = new;
     *out = new.p;
 done:
@@ -133,9 +134,9 @@ done:
     return st;
 }
 
-size_t choices_workspace(const primitive *p) { return p->fn->workspace(p, 0); }
+size_t tuner_workspace(const primitive *p) { return p->fn->workspace(p, 0); }
 
-void choices_dump(const choices *c, FILE *to)
+void tuner_report(const tuner *c, FILE *to)
 {
     for (int i = 0; i < c->n_kept; i++) {
         const kept *k = &c->kept[i];

@@ -9,9 +9,9 @@
 #include "backend/cuda/lib/primitive.h"
 #include <stdio.h>
 
-typedef struct choices choices;
+typedef struct tuner tuner;
 
-typedef struct choices_spec {
+typedef struct tuner_spec {
     const char *file;    /* NULL or "": remember nothing beyond this process.  A file that is not there is begun;
                             one that cannot be read or written is said once in `remark` and done without */
     const char *machine; /* library versions, device and driver, as text without line breaks */
@@ -21,22 +21,22 @@ typedef struct choices_spec {
     size_t workspace_cap;
     bool untimed; /* keep every first plan, and leave the file alone */
     bool eager;   /* plans will be run by themselves, not from a graph: time them so */
-} choices_spec;
+} tuner_spec;
 
-DDPM_MUST_CHECK ddpm_status choices_create(const choices_spec *spec, choices **out, err *e);
-void choices_destroy(choices *c);             /* takes NULL; destroys the primitives */
-void choices_save(choices *c);                /* to the file, before anything is computed by what was chosen */
-const char *choices_remark(const choices *c); /* "": nothing to say */
+DDPM_MUST_CHECK ddpm_status tuner_create(const tuner_spec *spec, tuner **out, err *e);
+void tuner_destroy(tuner *c);              /* takes NULL; destroys the primitives */
+void tuner_save(tuner *c);                 /* to the file, before anything is computed by what was chosen */
+const char *tuner_warning(const tuner *c); /* "": nothing to say */
 
 /* Makes the primitive of problem `q` with this search; *out may be NULL where there is none. */
-typedef ddpm_status choice_maker(void *context, const void *q, const primitive_search *how, primitive **out, err *e);
+typedef ddpm_status primitive_maker(void *context, const void *q, const primitive_search *how, primitive **out, err *e);
 
 /* The primitive for the problem, made by `make` the first time it is asked for; owned by c.  `problem`
  * is its text, unique over all makers.  *out is NULL where the maker has none. */
-DDPM_MUST_CHECK ddpm_status choices_get(choices *c, const char *problem, choice_maker *make, void *context,
-                                        const void *q, primitive **out, err *e);
-size_t choices_workspace(const primitive *p); /* of the kept plan */
+DDPM_MUST_CHECK ddpm_status tuner_get(tuner *c, const char *problem, primitive_maker *make, void *context,
+                                      const void *q, primitive **out, err *e);
+size_t tuner_workspace(const primitive *p); /* of the kept plan */
 /* One line a problem: its text, the plan kept, microseconds (0: from the cache, not timed again), plans tried. */
-void choices_dump(const choices *c, FILE *to);
+void tuner_report(const tuner *c, FILE *to);
 
 #endif

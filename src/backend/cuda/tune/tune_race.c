@@ -5,16 +5,16 @@
 #include <stdlib.h>
 
 enum {
-    SETS = 3,          /* of operands, at least, where the memory is there */
-    PATTERN = 1 << 18, /* bytes of made-up data, repeated */
-    BURST_US = 200,    /* so many microseconds of runs are timed together, */
-    BURST = 8,         /* but no more runs than these */
-    SCREEN = 3,        /* samples of every plan */
-    FINAL = 11,        /* and of the best few: */
-    FINALISTS = 4,
+    SETS = 3,            /* of operands, at least, where the memory is there */
+    PATTERN = 1 << 18,   /* bytes of made-up data, repeated */
+    BURST_US = 200,      /* so many microseconds of runs are timed together, */
+    BURST = 8,           /* but no more runs than these */
+    SCREEN_SAMPLES = 3,  /* samples of every plan */
+    RETIME_SAMPLES = 11, /* and of the best few: */
+    SHORTLIST = 4,
 };
-static const float CLOSE = 1.25f;   /* times the best: may win the final */
-static const float HOPELESS = 3.0f; /* times the best: not looked at twice */
+static const float SHORTLIST_RATIO = 1.25f; /* times the best: may win the race_retime_best */
+static const float PRUNE_RATIO = 3.0f;      /* times the best: not looked at twice */
 
 typedef struct race {
     const race_spec *spec;
@@ -103,7 +103,7 @@ static ddpm_status fill_pool(race *r, err *e)
     return st != DDPM_OK ? st : synced;
 }
 
-static ddpm_status race_open(race *r, err *e)
+static ddpm_status race_allocate(race *r, err *e)
 {
     TRY(mem_array(&r->us, (size_t)r->plans, sizeof *r->us, "timing", e));
     TRY(rt_event_create(true, &r->from, e));
@@ -113,7 +113,7 @@ static ddpm_status race_open(race *r, err *e)
     return r->pool ? fill_pool(r, e) : DDPM_OK;
 }
 
-static void race_close(race *r)
+static void race_free(race *r)
 {
     rt_free(r->pool);
     rt_free(r->workspace);
@@ -162,7 +162,7 @@ static ddpm_status measure(race *r, int plan, int samples, float *us, err *e)
     ddpm_status st = DDPM_OK;
     void *const stream = r->spec->stream;
     rt_graph *graph = NULL;
-    float ms[FINAL];
+    float ms[RETIME_SAMPLES];
     const float fit = r->us[plan] > 0.0f ? (float)BURST_US / r->us[plan] : (float)BURST;
     const int times = fit < 1.0f ? 1 : fit > (float)BURST ? BURST : (int)fit;
     if (!r->spec->eager) TRY(record_plan(r, plan, times, &graph, e));
@@ -181,7 +181,7 @@ done:
 }
 
 /* After a run to warm up (code is loaded, clocks rise): a first figure, and a better one where it matters. */
-static ddpm_status screen(race *r, int plan, float best, err *e)
+static ddpm_status race_screen(race *r, int plan, float best, err *e)
 {
     const float host_us = 50.0f; /* what the host may have added to the first figure */
     float ms;
@@ -191,19 +191,19 @@ static ddpm_status screen(race *r, int plan, float best, err *e)
     TRY(rt_event_record(r->to, r->spec->stream, e));
     TRY(rt_event_ms(r->from, r->to, &ms, e));
     r->us[plan] = 1000.0f * ms;
-    if (r->us[plan] > HOPELESS * best + host_us) return DDPM_OK;
-    return measure(r, plan, SCREEN, &r->us[plan], e);
+    if (r->us[plan] > PRUNE_RATIO * best + host_us) return DDPM_OK;
+    return measure(r, plan, SCREEN_SAMPLES, &r->us[plan], e);
 }
 
 /* A device that fails does so for all plans that follow: then the last reason is its own. */
-static void drop(race *r, int plan)
+static void race_drop(race *r, int plan)
 {
     r->us[plan] = -1.0f;
     const ddpm_status cleared = rt_launched(DDPM_OK, NULL); /* the next plan must not meet this one's error */
     (void)cleared;
 }
 
-static void heats(race *r)
+static void race_screen_all(race *r)
 {
     float best = INFINITY;
     for (int i = 0; i < r->plans; i++) {
@@ -211,8 +211,8 @@ static void heats(race *r)
         r->us[i] = -1.0f;
         if (wanted > r->room)
             err_set(&r->why, DDPM_ENOMEM, "it wants a workspace of %zu bytes and %zu can be had", wanted, r->room);
-        else if (screen(r, i, best, &r->why) != DDPM_OK)
-            drop(r, i);
+        else if (race_screen(r, i, best, &r->why) != DDPM_OK)
+            race_drop(r, i);
         else if (r->us[i] < best)
             best = r->us[i];
     }
@@ -227,14 +227,14 @@ static int fastest(const race *r)
 }
 
 /* -1: none can run. */
-static int final(race *r, float *us)
+static int race_retime_best(race *r, float *us)
 {
     int winner = -1, i = fastest(r);
-    const float limit = i < 0 ? 0.0f : CLOSE * r->us[i];
-    for (int seen = 0; i >= 0 && (winner < 0 || (seen < FINALISTS && r->us[i] <= limit)); seen++) {
+    const float limit = i < 0 ? 0.0f : SHORTLIST_RATIO * r->us[i];
+    for (int seen = 0; i >= 0 && (winner < 0 || (seen < SHORTLIST && r->us[i] <= limit)); seen++) {
         float t;
-        if (measure(r, i, FINAL, &t, &r->why) != DDPM_OK) {
-            drop(r, i);
+        if (measure(r, i, RETIME_SAMPLES, &t, &r->why) != DDPM_OK) {
+            race_drop(r, i);
         } else if (winner < 0 || t < *us) {
             winner = i;
             *us = t;
@@ -245,19 +245,19 @@ static int final(race *r, float *us)
     return winner;
 }
 
-ddpm_status plan_race(const race_spec *spec, primitive *p, int *plan, float *us, err *e)
+ddpm_status tune_race(const race_spec *spec, primitive *p, int *plan, float *us, err *e)
 {
     race r = {.spec = spec, .p = p, .plans = p->fn->count(p)};
     *plan = 0;
     *us = -1.0f;
-    ddpm_status st = race_open(&r, e);
+    ddpm_status st = race_allocate(&r, e);
     if (st == DDPM_OK && r.pool) {
-        heats(&r);
-        *plan = final(&r, us);
+        race_screen_all(&r);
+        *plan = race_retime_best(&r, us);
         if (*plan < 0)
             st = err_set(e, DDPM_EBACKEND, "none of %d plan%s can run: %s", r.plans, r.plans == 1 ? "" : "s",
                          r.why.text);
     }
-    race_close(&r);
+    race_free(&r);
     return st;
 }

@@ -14,6 +14,6 @@ typedef struct race_spec {
 /* *plan is the fastest one, *us the microseconds of a run: the median of some.  A plan that fails is out;
  * DDPM_EBACKEND, with the reason of the last, where all do.  *us < 0 and *plan = 0: there is no memory
  * to run them in. */
-DDPM_MUST_CHECK ddpm_status plan_race(const race_spec *spec, primitive *p, int *plan, float *us, err *e);
+DDPM_MUST_CHECK ddpm_status tune_race(const race_spec *spec, primitive *p, int *plan, float *us, err *e);
 
 #endif

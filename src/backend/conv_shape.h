@@ -1,0 +1,11 @@
+/* conv_shape.h - the passes of a convolution, for both backends. */
+#ifndef DDPM_CONV_SHAPE_H
+#define DDPM_CONV_SHAPE_H
+
+typedef enum conv_pass {
+    CONV_PASS_FORWARD,          /* y = conv(x, w) */
+    CONV_PASS_BACKWARD_DATA,    /* dx of dy and w; or a transposed convolution */
+    CONV_PASS_BACKWARD_WEIGHTS, /* dw of x and dy */
+} conv_pass;
+
+#endif
