@@ -1,4 +1,5 @@
 #include "base/cgroup.h"
+#include "base/arith.h"
 #include "base/file.h"
 
 #include <stdio.h>
@@ -48,15 +49,13 @@ static int64_t read_stat(const group *g, const char *key)
     return n;
 }
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 static int64_t memory_left(const group *g)
 {
     static const char *const limits[] = {"memory.limit_in_bytes", "memory.max", "memory.high"};
     int64_t limit = INT64_MAX;
     for (int i = g->unified ? 1 : 0; i < (g->unified ? 3 : 1); i++) {
         const int64_t n = read_number(g, limits[i]);
-        if (n >= 0) limit = smaller(limit, n);
+        if (n >= 0) limit = min_i64(limit, n);
     }
     const int64_t used = read_number(g, g->unified ? "memory.current" : "memory.usage_in_bytes");
     if (limit == INT64_MAX || used < 0) return INT64_MAX;
@@ -74,7 +73,7 @@ static int64_t processors(const group *g)
     } else if (read_line(g, "cpu.max", line)) {
         (void)sscanf(line, "%lld %lld", &quota, &period); /* "max 100000": no number, no quota */
     }
-    return quota > 0 && period > 0 ? (quota + period - 1) / period : INT32_MAX;
+    return quota > 0 && period > 0 ? ceil_div(quota, period) : INT32_MAX;
 }
 
 /* Is `word` one of the list that is separated by commas? */
@@ -155,7 +154,7 @@ static int64_t least(const char *root, const char *controller, int64_t (*say)(co
     while (f && fgets(line, sizeof line, f)) {
         if (!read_mount(root, controller, line, &g)) continue;
         for (;;) {
-            none = smaller(none, say(&g));
+            none = min_i64(none, say(&g));
             if (strlen(g.path) <= g.top) break;
             char *slash = strrchr(g.path, '/');
             g.path[slash - g.path > (ptrdiff_t)g.top ? (size_t)(slash - g.path) : g.top] = '\0';

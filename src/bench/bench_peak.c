@@ -132,8 +132,8 @@ done:
 /* Bytes of one operand: beyond every cache, a small part of the memory. */
 static int64_t copy_bytes_most(const backend *be)
 {
-    const int64_t mib = 1 << 20, cache = machine_cache_bytes();
-    const int64_t least = be->fn->host_memory ? 64 * mib : 512 * mib, room = (int64_t)be->fn->memory_free(be) / 16;
+    const int64_t cache = machine_cache_bytes();
+    const int64_t least = be->fn->host_memory ? 64 << 20 : 512 << 20, room = (int64_t)be->fn->memory_free(be) / 16;
     const int64_t want = be->fn->host_memory && 4 * cache > least ? 4 * cache : least;
     return room > 0 && room < want ? room : want;
 }

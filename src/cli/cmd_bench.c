@@ -1,5 +1,6 @@
 /* cmd_bench.c - ddpm bench: how fast a configuration trains, samples and reads its images on this machine. */
 #include "cli/bench_cli.h"
+#include "base/arith.h"
 #include "cli/output.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -16,8 +17,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-static const double mib = 1.0 / (1 << 20);
 
 /* ---- what all of them say ------------------------------------------------------------------------------ */
 
@@ -52,9 +51,9 @@ void bench_say_memory(bench_job *b, size_t planned, size_t device_before)
 {
     const int64_t host = process_peak_bytes();
     const size_t device = bench_device_bytes(b->be, device_before);
-    bench_say(b, "%-14s %10.1f MiB planned, %.1f MiB the process at most (VmHWM)", "memory", (double)planned * mib,
-              (double)host * mib);
-    if (!b->be->fn->host_memory) bench_say(b, ", %.1f MiB of the device", (double)device * mib);
+    bench_say(b, "%-14s %10.1f MiB planned, %.1f MiB the process at most (VmHWM)", "memory", bytes_to_mib(planned),
+              bytes_to_mib(host));
+    if (!b->be->fn->host_memory) bench_say(b, ", %.1f MiB of the device", bytes_to_mib(device));
     bench_say(b, "\n");
     json_out_open(&b->json, "memory", '{');
     json_out_int(&b->json, "planned_bytes", (int64_t)planned);
@@ -68,7 +67,8 @@ ddpm_status bench_cli_peak(bench_job *b, machine_peak *peak, err *e)
     const double enough_ms = b->be->fn->host_memory ? 50 : 2;
     TRY(bench_peak(b->be, enough_ms, peak, e));
     bench_say(b, "%-14s %10.3f TFLOP/s (product of %d x %d), %.1f GB/s (pass over %.0f MiB)\n", "machine's peak",
-              peak->tflop_per_s, peak->product_side, peak->product_side, peak->gb_per_s, peak->copy_bytes * mib);
+              peak->tflop_per_s, peak->product_side, peak->product_side, peak->gb_per_s,
+              bytes_to_mib((size_t)peak->copy_bytes));
     json_out_open(&b->json, "peak", '{');
     json_out_real(&b->json, "tflop_per_s", peak->tflop_per_s);
     json_out_int(&b->json, "product_side", peak->product_side);

@@ -1,5 +1,6 @@
 /* cmd_inspect.c - ddpm inspect: a network layer by layer, and what it will take, before it runs. */
 #include "cli/cli.h"
+#include "base/arith.h"
 #include "diffusion/sampler.h"
 #include "train/trainer_fit.h"
 #include "train/recipe.h"
@@ -112,8 +113,6 @@ static ddpm_status print_layers(const model *m, backend *be, err *e)
     return DDPM_OK;
 }
 
-static const double mib = 1.0 / (1 << 20);
-
 static bool has_room(const model *m, size_t bytes)
 {
     const size_t there = m->be->fn->memory_free(m->be);
@@ -138,9 +137,9 @@ static ddpm_status print_training(const ddpm_config *c, model *m, int batch, err
     const trainer_memory need = trainer_needs(t);
     printf("training, batch %d: %s%.1f MiB = %.1f weights, gradients, moments%s + %.1f activations (%.1f if none "
            "shared memory) + %.1f inputs; %.3f GFLOP an image%s\n",
-           batch, spec.sketch ? "at least " : "", (double)(need.weights + need.activations + need.inputs) * mib,
-           (double)need.weights * mib, c->ema.decay > 0 ? ", EMA" : "", (double)need.activations * mib,
-           (double)need.unpacked * mib, (double)need.inputs * mib, need.flops / 1e9,
+           batch, spec.sketch ? "at least " : "", bytes_to_mib(need.weights + need.activations + need.inputs),
+           bytes_to_mib(need.weights), c->ema.decay > 0 ? ", EMA" : "", bytes_to_mib(need.activations),
+           bytes_to_mib(need.unpacked), bytes_to_mib(need.inputs), need.flops / 1e9,
            spec.sketch ? "; it does not fit here" : "");
     trainer_destroy(t);
     return DDPM_OK;
@@ -161,8 +160,8 @@ static ddpm_status print_sampling(const ddpm_config *c, model *m, int batch, err
     }
     printf("sampling, batch %d: %s%.1f MiB = %.1f weights + %.1f activations and inputs; %d steps, %.1f GFLOP an "
            "image%s\n",
-           batch, spec.sketch ? "at least " : "", (double)(weights + generator_bytes(g)) * mib, (double)weights * mib,
-           (double)generator_bytes(g) * mib, generator_steps(g), generator_flops(g) * generator_steps(g) / 1e9,
+           batch, spec.sketch ? "at least " : "", bytes_to_mib(weights + generator_bytes(g)), bytes_to_mib(weights),
+           bytes_to_mib(generator_bytes(g)), generator_steps(g), generator_flops(g) * generator_steps(g) / 1e9,
            spec.sketch ? "; it does not fit here" : "");
     generator_destroy(g);
     return DDPM_OK;

@@ -4,6 +4,7 @@
  * its own does that while the next batch is computed.  The same command takes up where it was interrupted
  * (sample_folder.h). */
 #include "cli/cli.h"
+#include "base/arith.h"
 #include "cli/interrupt.h"
 #include "cli/picture_writer.h"
 #include "cli/progress.h"
@@ -131,7 +132,7 @@ static ddpm_status describe(const job *j, const generator_spec *s, char **text, 
 static bool tick(void *context, int done, int total)
 {
     job *j = context;
-    const int64_t batches = (j->n_todo + j->batch - 1) / j->batch, all = j->drawn / j->batch * total + done;
+    const int64_t batches = ceil_div(j->n_todo, j->batch), all = j->drawn / j->batch * total + done;
     const double now = clock_seconds();
     if (progress_step(&j->bar, now, all)) {
         progress_line line = progress_unknown;

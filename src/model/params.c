@@ -1,4 +1,5 @@
 #include "model/params.h"
+#include "base/arith.h"
 #include "base/mem.h"
 #include "noise.h"
 
@@ -35,14 +36,12 @@ const param *params_find(const params *s, const char *name)
     return NULL;
 }
 
-static size_t aligned(size_t floats) { return (floats + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS; }
-
 static ddpm_status declare_fold(params *s, const tensor *t, size_t at, err *e)
 {
     param_folds *folds = &s->folds;
     TRY(mem_grow(&folds->list, &folds->cap, folds->n + 1, sizeof *folds->list, "parameters", e));
     folds->list[folds->n++] = (param_fold){at, folds->count, (int)t->n, (int)t->c};
-    folds->count = aligned(folds->count + FOLD_TAPS * (size_t)(t->n * t->c));
+    folds->count = round_up_size(folds->count + FOLD_TAPS * (size_t)(t->n * t->c), ALIGN_FLOATS);
     return DDPM_OK;
 }
 
@@ -50,7 +49,7 @@ static ddpm_status declare_fold(params *s, const tensor *t, size_t at, err *e)
 static ddpm_status declare_tensor(params *s, const tensor *t, err *e)
 {
     const int64_t row = t->h * t->w * t->c;
-    size_t at = aligned(s->count);
+    size_t at = round_up_size(s->count, ALIGN_FLOATS);
     if (t->folded) TRY(declare_fold(s, t, at, e));
     for (int i = 0; i < t->n_part; i++) {
         const param_part *part = &t->part[i];
@@ -63,7 +62,7 @@ static ddpm_status declare_tensor(params *s, const tensor *t, err *e)
         at += (size_t)(part->rows * row);
         s->values += part->rows * row;
     }
-    s->count = aligned(at);
+    s->count = round_up_size(at, ALIGN_FLOATS);
     return DDPM_OK;
 }
 

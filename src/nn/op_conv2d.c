@@ -1,5 +1,6 @@
 /* op_conv2d.c - 1x1 and 3x3 convolutions over one or two sources, with bias and residual. */
 #include "nn/nn.h"
+#include "base/arith.h"
 #include "ir/operands.h"
 
 static bool check(plan *p, const nn_conv_args *a, int kernel, int stride)
@@ -41,8 +42,7 @@ tensor *nn_conv2d(plan *p, const nn_conv_args *a)
                              .init = a->bias_init == INIT_FAN_IN ? INIT_FAN_IN : INIT_ZEROS};
     tensor *w = plan_param(p, rows, n_rows, "weight", &weight), *b = plan_param(p, rows, n_rows, "bias", &bias);
     if (!w || !b) return NULL;
-    tensor *y =
-        plan_act(p, rows[0].name, a->x->n, (a->x->h + stride - 1) / stride, (a->x->w + stride - 1) / stride, w->n);
+    tensor *y = plan_act(p, rows[0].name, a->x->n, ceil_div(a->x->h, stride), ceil_div(a->x->w, stride), w->n);
     if (!y) return NULL;
     if (a->residual && (tensor_count(a->residual) != tensor_count(y) || a->residual->c != y->c))
         return plan_fail(p, DDPM_EINVAL, "%s: a residual of %lld channels for an output of %lld", a->name,

@@ -3,6 +3,7 @@
  * Activations are placed greedily by size: the largest first, each at the lowest offset where no
  * tensor alive at the same time lies (Pisarchyk & Lee 2020, arXiv:2001.03288, "greedy by size"). */
 #include "base/mem.h"
+#include "base/arith.h"
 #include "plan/plan.h"
 
 #include <limits.h>
@@ -23,7 +24,7 @@ enum { CHECKED = 0 };
 static size_t aligned(const plan *p, size_t bytes)
 {
     const size_t to = p->be->fn->alignment;
-    return (bytes + to - 1) / to * to;
+    return round_up_size(bytes, to);
 }
 
 static void touch(tensor *t, int i)

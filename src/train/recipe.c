@@ -1,4 +1,5 @@
 #include "train/recipe.h"
+#include "base/arith.h"
 #include "config/cuda_opts.def"
 #include "train/init_from.h"
 #include "update.h"
@@ -299,5 +300,5 @@ int64_t recipe_steps(const ddpm_config *c, int64_t images)
 {
     const int64_t per_step = (int64_t)c->train.batch * c->train.gradient_accumulation_steps;
     if (c->train.epochs == 0) return c->train.steps;
-    return (c->train.epochs * images + per_step - 1) / per_step;
+    return ceil_div(c->train.epochs * images, per_step);
 }

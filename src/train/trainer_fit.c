@@ -1,4 +1,5 @@
 #include "train/trainer_fit.h"
+#include "base/arith.h"
 #include "base/bytes.h"
 #include "sample/memory_fit.h"
 
@@ -64,7 +65,7 @@ static ddpm_status refuse(const smaller *s, trainer_memory need, size_t there, e
     return err_set(e, DDPM_ENOMEM,
                    "training with batch %d needs %s and %s are free: train.batch=%d fits, with "
                    "train.gradient_accumulation_steps=%d for the same step",
-                   batch, needed, free_now, fits, (batch * s->spec.micro_batches + fits - 1) / fits);
+                   batch, needed, free_now, fits, (int)ceil_div(batch * s->spec.micro_batches, fits));
 }
 
 ddpm_status trainer_fit_sketch(model *m, const trainer_spec *spec, err *e)

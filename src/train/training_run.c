@@ -1,4 +1,5 @@
 #include "train/training_run.h"
+#include "base/arith.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "data/image.h"
@@ -144,19 +145,18 @@ static ddpm_status build_model(run *r, err *e)
     TRY(trainer_create(r->m, &spec, &r->trainer, e));
     TRY(plan_preview(r, e));
     trainer_memory need = trainer_needs(r->trainer);
-    const double mib = 1.0 / (1 << 20);
     note(r, "model: %s, %.3f M parameters, %.3f GFLOP an image and step",
          r->m->net.kind == NETWORK_SIMPLE ? "simple" : "unet", (double)r->m->store->values / 1e6, need.flops / 1e9);
     note(r, "memory: %.1f MiB of weights, moments and gradients, %.1f MiB of activations (%.1f MiB without sharing)",
-         (double)need.weights * mib, (double)need.activations * mib, (double)need.unpacked * mib);
+         bytes_to_mib(need.weights), bytes_to_mib(need.activations), bytes_to_mib(need.unpacked));
     if (r->preview) {
-        note(r, "memory: %.1f MiB for previews", (double)preview_bytes(r->preview) * mib);
+        note(r, "memory: %.1f MiB for previews", bytes_to_mib(preview_bytes(r->preview)));
         need.activations += preview_bytes(r->preview);
     }
     r->memory = trainer_fit_total(need);
-    note(r, "memory: %.1f MiB of inputs%s; %.1f MiB in all, %.1f MiB free", (double)(need.inputs + need.ahead) * mib,
-         spec.resident ? " with the whole data set" : " and batches loaded ahead", (double)r->memory * mib,
-         (double)r->be->fn->memory_free(r->be) * mib);
+    note(r, "memory: %.1f MiB of inputs%s; %.1f MiB in all, %.1f MiB free", bytes_to_mib(need.inputs + need.ahead),
+         spec.resident ? " with the whole data set" : " and batches loaded ahead", bytes_to_mib(r->memory),
+         bytes_to_mib(r->be->fn->memory_free(r->be)));
     TRY(trainer_fit_check(r->m, &spec, need, e));
     TRY(trainer_allocate(r->trainer, e));
     return r->preview ? preview_allocate(r->preview, e) : DDPM_OK;

@@ -71,12 +71,11 @@ static void libraries(const cuda_backend *be, char text[LIBRARIES_TEXT])
 static void describe(const backend *base, char *text, size_t cap)
 {
     const cuda_backend *be = (const cuda_backend *)base;
-    const double gib = 1024.0 * 1024 * 1024;
     char with[LIBRARIES_TEXT];
     libraries(be, with);
     (void)snprintf(text, cap, "cuda:%d %s (%d.%d), %s, %s, %.1f of %.1f GiB free", be->device.index, be->device.name,
-                   be->device.major, be->device.minor, with, precision_name(be), (double)rt_memory_free() / gib,
-                   (double)be->device.total / gib);
+                   be->device.major, be->device.minor, with, precision_name(be), bytes_to_gib(rt_memory_free()),
+                   bytes_to_gib(be->device.total));
 }
 
 static ddpm_status alloc(backend *base, size_t bytes, void **out, err *e)

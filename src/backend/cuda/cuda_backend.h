@@ -2,6 +2,7 @@
 #ifndef DDPM_CUDA_BACKEND_H
 #define DDPM_CUDA_BACKEND_H
 #include "backend/backend.h"
+#include "base/arith.h"
 #include "backend/cuda/lib/cublas_gemm.h"
 #include "backend/cuda/tune/cuda_tune.h"
 #include "backend/cuda/lib/cudnn_problem.h"
@@ -73,7 +74,7 @@ int cuda_alignment(const int64_t *bytes, int n);
 static inline size_t cuda_piece(size_t *end, size_t bytes)
 {
     const size_t at = *end;
-    *end += (bytes + 255) / 256 * 256;
+    *end += round_up_size(bytes, 256);
     return at;
 }
 static inline void *cuda_scratch(const step *s, size_t at) { return s->scratch ? (char *)s->scratch->data + at : NULL; }

@@ -1,4 +1,5 @@
 #include "backend/cpu/conv/cpu_conv_autotune.h"
+#include "base/arith.h"
 #include "backend/autotune_cache.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -136,7 +137,7 @@ static ddpm_status make_operands(conv_autotune *c, const conv_candidates *ways, 
     size_t offset[PARTS], end = 0;
     for (int i = 0; i < PARTS; i++) {
         offset[i] = end;
-        end += ((size_t)floats[i] * sizeof(float) + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN;
+        end += round_up_size((size_t)floats[i] * sizeof(float), MEM_ALIGN);
     }
     if (end > c->room) {
         release_block(c);
@@ -189,7 +190,7 @@ static conv_candidates with_fewer_images(const conv_candidates *ways)
 {
     conv_candidates some = *ways;
     const int64_t tiles = (ways->winograd.h + 3) / 4 * ((ways->winograd.w + 3) / 4),
-                  enough = (ENOUGH_TILES + tiles - 1) / tiles;
+                  enough = ceil_div(ENOUGH_TILES, tiles);
     if (enough < some.winograd.n) some.direct.n = some.winograd.n = enough;
     return some;
 }

@@ -1,4 +1,5 @@
 #include "backend/cpu/conv/cpu_conv_thin.h"
+#include "base/arith.h"
 #include "backend/cpu/lib/cpu_layout.h"
 
 #include <string.h>
@@ -38,16 +39,15 @@ static int64_t blocks_of(const thin_conv *c) { return c->wide->c / LANES; }
 /* Floats of one image of the thin side with zeros all round. */
 static int64_t padded_count(const thin_conv *c) { return (c->thin->h + 2) * (c->thin->w + 2) * c->thin->c; }
 
-static size_t rounded(int64_t floats) { return (size_t)(floats + LANES - 1) / LANES * LANES; }
-
-static size_t filter_floats(const thin_conv *c) { return rounded(TAPS * c->thin->c * c->wide->c); }
+static size_t filter_floats(const thin_conv *c) { return (size_t)round_up(TAPS * c->thin->c * c->wide->c, LANES); }
 /* Of one image: the filter's gradient, and a sum for each channel of the wide side. */
-static size_t sums_floats(const thin_conv *c) { return rounded((TAPS * c->thin->c + 1) * c->wide->c); }
+static size_t sums_floats(const thin_conv *c) { return (size_t)round_up((TAPS * c->thin->c + 1) * c->wide->c, LANES); }
 
 size_t thin_scratch(const thin_conv *c)
 {
     const size_t images = (size_t)c->thin->n;
-    return (rounded(padded_count(c) * c->thin->n) + filter_floats(c) + images * sums_floats(c)) * sizeof(float);
+    return ((size_t)round_up(padded_count(c) * c->thin->n, LANES) + filter_floats(c) + images * sums_floats(c)) *
+           sizeof(float);
 }
 
 static float *padded_at(const thin_conv *c, void *scratch, int64_t image)
@@ -56,7 +56,7 @@ static float *padded_at(const thin_conv *c, void *scratch, int64_t image)
 }
 static float *filter_at(const thin_conv *c, void *scratch)
 {
-    return (float *)scratch + rounded(padded_count(c) * c->thin->n);
+    return (float *)scratch + (size_t)round_up(padded_count(c) * c->thin->n, LANES);
 }
 static float *sums_at(const thin_conv *c, void *scratch, int64_t image)
 {

@@ -1,4 +1,5 @@
 #include "backend/cpu/conv/cpu_winograd.h"
+#include "base/arith.h"
 #include "backend/cpu/conv/cpu_panel.h"
 #include "backend/cpu/conv/cpu_winograd_tile.h"
 
@@ -33,17 +34,13 @@ typedef struct place {
     int64_t y, x; /* of the tile's first pixel */
 } place;
 
-static int64_t divided(int64_t a, int64_t by) { return (a + by - 1) / by; }
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t rounded(int64_t a, int64_t to) { return divided(a, to) * to; }
-static int64_t odd_lines(int64_t floats) { return (divided(floats, LINE) | 1) * LINE; }
+static int64_t odd_lines(int64_t floats) { return (ceil_div(floats, LINE) | 1) * LINE; }
 
 /* Tiles of a chunk of at most `most`, such that the threads have as many chunks each, if there are enough. */
 static int64_t chunk_of(int64_t tiles, int64_t most, int threads)
 {
-    const int64_t turns = divided(tiles, threads * most);
-    return larger(rounded(divided(tiles, threads * turns), PANEL_ROWS), FEWEST);
+    const int64_t turns = ceil_div(tiles, threads * most);
+    return max_i64(round_up(ceil_div(tiles, threads * turns), PANEL_ROWS), FEWEST);
 }
 
 static int64_t parts_of(const cut *c)
@@ -57,7 +54,7 @@ static int64_t parts_of(const cut *c)
 static cut cut_of(const winograd_spec *s)
 {
     const bool weights = s->pass == CONV_PASS_BACKWARD_WEIGHTS, data = s->pass == CONV_PASS_BACKWARD_DATA;
-    cut c = {.s = s, .down = divided(s->h, TILE), .across = divided(s->w, TILE)};
+    cut c = {.s = s, .down = ceil_div(s->h, TILE), .across = ceil_div(s->w, TILE)};
     c.tiles = s->n * c.down * c.across;
     c.from = (data ? s->cout : s->cin) / LANES;
     c.to = (data ? s->cin : s->cout) / LANES;
@@ -65,27 +62,27 @@ static cut cut_of(const winograd_spec *s)
     if (weights) {
         c.parts = parts_of(&c);
         const int64_t most = s->threads <= FEW_THREADS ? 2 * PANEL_SUM : PANEL_SUM; /* the same sums either way */
-        c.chunk = rounded(smaller(most, divided(c.tiles, c.parts)), PANEL_ROWS);
-        c.splits = smaller(s->cout / PANEL_ROWS, divided(s->threads, c.parts));
+        c.chunk = round_up(min_i64(most, ceil_div(c.tiles, c.parts)), PANEL_ROWS);
+        c.splits = min_i64(s->cout / PANEL_ROWS, ceil_div(s->threads, c.parts));
     } else {
         const int64_t fit = OWN_BYTES / (MATRICES * LANES * (int64_t)sizeof(float) * c.from);
-        c.chunk = chunk_of(c.tiles, larger(FEWEST, smaller(MOST, fit)) / PANEL_ROWS * PANEL_ROWS, s->threads);
-        c.parts = divided(c.tiles, c.chunk);
-        c.splits = larger(1, smaller(c.to, s->threads / c.parts));
+        c.chunk = chunk_of(c.tiles, max_i64(FEWEST, min_i64(MOST, fit)) / PANEL_ROWS * PANEL_ROWS, s->threads);
+        c.parts = ceil_div(c.tiles, c.chunk);
+        c.splits = max_i64(1, min_i64(c.to, s->threads / c.parts));
     }
     c.from_point = odd_lines(c.from * c.chunk * LANES);
-    c.to_point = odd_lines((weights ? c.to : smaller(GROUP, c.to)) * c.chunk * LANES);
+    c.to_point = odd_lines((weights ? c.to : min_i64(GROUP, c.to)) * c.chunk * LANES);
     return c;
 }
 
 /* Floats of a thread's own memory: transformed tiles of both images, and their pixels' sums. */
 static int64_t own_floats(const cut *c)
 {
-    return MATRICES * (c->from_point + c->to_point) + rounded(c->chunk * LANES, LINE);
+    return MATRICES * (c->from_point + c->to_point) + round_up(c->chunk * LANES, LINE);
 }
 
 /* Floats of a filter at all points; of a gradient's part that of the bias too. */
-static int64_t part_floats(const cut *c) { return MATRICES * c->filter_point + rounded(c->s->cout, LINE); }
+static int64_t part_floats(const cut *c) { return MATRICES * c->filter_point + round_up(c->s->cout, LINE); }
 
 winograd_image winograd_image_of(const tensor *t)
 {
@@ -132,9 +129,9 @@ static ALWAYS_INLINE void load_pixels(const plane *p, int64_t y, int64_t x, int6
             EACH (j, size) to[i * size + j] = lanes_load(from + i * p->row + j * p->pixel);
         return;
     }
-    const int64_t bottom = smaller(size, h - y), left = larger(0, -x), right = smaller(size, w - x);
+    const int64_t bottom = min_i64(size, h - y), left = max_i64(0, -x), right = min_i64(size, w - x);
     EACH (i, size * size) to[i] = (lanes){0};
-    for (int64_t i = larger(0, -y); i < bottom; i++)
+    for (int64_t i = max_i64(0, -y); i < bottom; i++)
         for (int64_t j = left; j < right; j++)
             to[i * size + j] = lanes_load(p->at + ((y + i) >> halved) * p->row + ((x + j) >> halved) * p->pixel);
 }
@@ -144,7 +141,7 @@ static ALWAYS_INLINE void fetch_pixels(const cut *c, const winograd_image *x, in
 {
     const place at = place_of(c, tile);
     const plane p = plane_of(x, c->s->w, at.image, panel);
-    const int64_t bottom = smaller(TILE, c->s->h - at.y - offset), right = smaller(TILE, c->s->w - at.x - offset);
+    const int64_t bottom = min_i64(TILE, c->s->h - at.y - offset), right = min_i64(TILE, c->s->w - at.x - offset);
     for (int64_t i = offset; i < bottom + offset; i++)
         for (int64_t j = offset; j < right + offset; j++)
             __builtin_prefetch(p.at + (at.y + i) * p.row + (at.x + j) * p.pixel);
@@ -246,7 +243,7 @@ static void multiply(const cut *c, const float *v, const float *u, int64_t count
 static ALWAYS_INLINE void put_pixels(const winograd_spec *s, const place *at, const plane *to, const plane *add,
                                      lanes y[TILE][TILE])
 {
-    const int64_t down = smaller(TILE, s->h - at->y), across = smaller(TILE, s->w - at->x);
+    const int64_t down = min_i64(TILE, s->h - at->y), across = min_i64(TILE, s->w - at->x);
     float *first = to->at + at->y * to->row + at->x * to->pixel;
     const float *more = add->at ? add->at + at->y * add->row + at->x * add->pixel : NULL;
     if (down == TILE && across == TILE && !more) {
@@ -265,7 +262,7 @@ static ALWAYS_INLINE void put_pixels(const winograd_spec *s, const place *at, co
 static ALWAYS_INLINE void put_quarters(const winograd_spec *s, const place *at, const plane *to, const plane *add,
                                        lanes y[TILE][TILE])
 {
-    const int64_t down = smaller(TILE, s->h - at->y), across = smaller(TILE, s->w - at->x);
+    const int64_t down = min_i64(TILE, s->h - at->y), across = min_i64(TILE, s->w - at->x);
     for (int64_t i = 0; i < down; i += 2)
         for (int64_t j = 0; j < across; j += 2) {
             lanes v = (y[i][j] + y[i][j + 1]) + (y[i + 1][j] + y[i + 1][j + 1]);
@@ -300,13 +297,13 @@ static void transform_output(const cut *c, const winograd_args *a, int64_t panel
 static void run_chunk(const cut *c, const winograd_args *a, int64_t part, int64_t split, const float *u, float *own)
 {
     const winograd_image *x = c->s->pass == CONV_PASS_FORWARD ? &a->src : &a->dst;
-    const int64_t first = part * c->chunk, count = smaller(c->chunk, c->tiles - first);
+    const int64_t first = part * c->chunk, count = min_i64(c->chunk, c->tiles - first);
     const int64_t begin = split * c->to / c->splits, end = (split + 1) * c->to / c->splits;
     float *v = own, *m = own + MATRICES * c->from_point;
     for (int64_t from = 0; from < c->from; from++)
         transform_input(c, x, from, first, count, v + from * c->chunk * LANES);
     for (int64_t to = begin, stop; to < end; to = stop) {
-        stop = to + divided(end - to, divided(end - to, GROUP));
+        stop = to + ceil_div(end - to, ceil_div(end - to, GROUP));
         multiply(c, v, u, count, to, stop, m);
         for (int64_t panel = to; panel < stop; panel++)
             transform_output(c, a, panel, first, count, m + (panel - to) * c->chunk * LANES);
@@ -354,7 +351,7 @@ static void sum_pixels(const portion *p, int64_t panel, int64_t count, bool add)
 {
     float *to = p->bias + panel * LANES;
     for (int64_t from = 0; from < count; from += PANEL_SUM) {
-        const int64_t end = smaller(count, from + PANEL_SUM);
+        const int64_t end = min_i64(count, from + PANEL_SUM);
         lanes sum = {0};
         for (int64_t t = from; t < end; t++) sum += lanes_load(p->pixels + t * LANES);
         lanes_store(to, add || from > 0 ? lanes_load(to) + sum : sum);
@@ -382,7 +379,7 @@ static void multiply_gradient(const cut *c, const portion *p, int64_t count, boo
 static void run_portion(const cut *c, const winograd_args *a, const portion *p)
 {
     for (int64_t first = p->first; first < p->end; first += c->chunk) {
-        const int64_t count = smaller(c->chunk, p->end - first);
+        const int64_t count = min_i64(c->chunk, p->end - first);
         for (int64_t panel = 0; panel < c->from; panel++)
             transform_input(c, &a->src, panel, first, count, p->v + panel * c->chunk * LANES);
         for (int64_t panel = p->co / LANES; panel * LANES < p->co_end; panel++) {

@@ -1,4 +1,5 @@
 #include "backend/cpu/lib/cpu_layout.h"
+#include "base/arith.h"
 #include "base/mem.h"
 #include "ir/operands.h"
 
@@ -163,7 +164,7 @@ staged stage(const tensor *t, tensor_layout layout, bool add, size_t *end)
     staged g = {.t = t, .layout = layout, .at = *end, .add = add};
     if (!t) return g;
     g.aside = add || t->layout != layout;
-    if (g.aside) *end += ((size_t)tensor_count(t) * sizeof(float) + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN;
+    if (g.aside) *end += round_up_size((size_t)tensor_count(t) * sizeof(float), MEM_ALIGN);
     return g;
 }
 

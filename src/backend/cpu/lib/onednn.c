@@ -1,4 +1,5 @@
 #include "backend/cpu/lib/onednn.h"
+#include "base/arith.h"
 #include "backend/cpu/lib/onednn_api.h"
 #include "base/mem.h"
 
@@ -161,8 +162,6 @@ static ddpm_status create_reorder(onednn_conv *c, onednn_const_md from, onednn_c
     return DDPM_OK;
 }
 
-static size_t rounded(size_t bytes) { return (bytes + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN; }
-
 static ddpm_status create_memory(onednn_conv *c, const conv_descs *k, size_t *scratch, err *e)
 {
     const onednn_conv_spec *s = &c->spec;
@@ -178,10 +177,10 @@ static ddpm_status create_memory(onednn_conv *c, const conv_descs *k, size_t *sc
     DNN(dnnl_memory_create(&c->filter, filter, engine, DNNL_MEMORY_NONE));
     DNN(dnnl_memory_create(&c->user_filter, k->filter, engine, DNNL_MEMORY_NONE));
     DNN(dnnl_memory_create(&c->scratch, pad, engine, DNNL_MEMORY_NONE));
-    *scratch = rounded(dnnl_memory_desc_get_size(pad));
+    *scratch = round_up_size(dnnl_memory_desc_get_size(pad), MEM_ALIGN);
     c->diff_at = *scratch;
     if (weights && (s->add || s->add_bias))
-        *scratch += rounded((size_t)(s->cout * (s->kernel * s->kernel * s->cin + 1)) * sizeof(float));
+        *scratch += round_up_size((size_t)(s->cout * (s->kernel * s->kernel * s->cin + 1)) * sizeof(float), MEM_ALIGN);
     if (dnnl_memory_desc_equal(filter, k->filter)) return DDPM_OK;
     const size_t bytes = dnnl_memory_desc_get_size(filter);
     c->packs = true;
@@ -189,7 +188,7 @@ static ddpm_status create_memory(onednn_conv *c, const conv_descs *k, size_t *sc
     if (s->frozen)
         TRY(mem_array(&c->packed, bytes, 1, "filter", e));
     else
-        *scratch += rounded(bytes);
+        *scratch += round_up_size(bytes, MEM_ALIGN);
     return weights ? create_reorder(c, filter, k->filter, e) : create_reorder(c, k->filter, filter, e);
 }
 

@@ -8,6 +8,7 @@
  * "Algorithms for computing the sample variance", shifted data); channels of a group are put together in f64.
  * No result depends on how the work is cut. */
 #include "backend/cpu/cpu_backend.h"
+#include "base/arith.h"
 #include "backend/cpu/lib/cpu_lanes.h"
 #include "backend/cpu/lib/cpu_layout.h"
 #include "math/elementary.h"
@@ -51,7 +52,7 @@ static norm_shape shape_of(const tensor *x, const tensor *x2, int groups)
         q.range = full;
     else
         q.range = q.per_group >= RANGE ? q.per_group : RANGE / q.per_group * q.per_group;
-    q.ranges = (int)((q.c + q.range - 1) / q.range);
+    q.ranges = (int)ceil_div(q.c, q.range);
     return q;
 }
 
@@ -77,8 +78,6 @@ static spot spot_of(const tensor *t, int64_t image, int64_t channel)
     if (t->layout == LAYOUT_BLOCKED) return (spot){data + (image * t->c + channel - c) * hw + c, CHANNEL_BLOCK};
     return (spot){data + image * hw * t->c + channel, t->c};
 }
-
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Channels of a tensor from `channel` on that lie in the same block. */
 static int64_t rest_of_block(const tensor *t, int64_t channel)
@@ -107,7 +106,7 @@ typedef struct channel_moments {
 static ALWAYS_INLINE void moments(spot x, int64_t hw, int width, float *shift, double *sum, double *squares)
 {
     float part[PIECE], part2[PIECE];
-    const int64_t first = smaller(BLOCK, hw);
+    const int64_t first = min_i64(BLOCK, hw);
     for (int c = 0; c < width; c++) part[c] = 0, sum[c] = squares[c] = 0;
     for (int64_t i = 0; i < first; i++) {
         const float *from = x.at + i * x.step;
@@ -116,7 +115,7 @@ static ALWAYS_INLINE void moments(spot x, int64_t hw, int width, float *shift, d
     }
     for (int c = 0; c < width; c++) shift[c] = part[c] / (float)first;
     for (int64_t block = 0; block < hw; block += BLOCK) {
-        const int64_t end = smaller(block + BLOCK, hw);
+        const int64_t end = min_i64(block + BLOCK, hw);
         for (int c = 0; c < width; c++) part[c] = part2[c] = 0;
         for (int64_t i = block; i < end; i++) {
             const float *from = x.at + i * x.step;
@@ -169,10 +168,10 @@ static piece piece_at(const norm_args *a, int64_t image, int64_t from, int64_t e
     piece k = {.from = from, .source = from >= a->q.c1};
     const tensor *x = a->x[k.source];
     k.channel = k.source ? from - a->q.c1 : from;
-    int64_t width = smaller(smaller(end - from, PIECE), x->c - k.channel);
-    width = smaller(width, rest_of_block(x, k.channel));
-    width = smaller(width, rest_of_block(a->dx[k.source], k.channel));
-    k.width = (int)smaller(width, rest_of_block(a->y, from));
+    int64_t width = min_i64(min_i64(end - from, PIECE), x->c - k.channel);
+    width = min_i64(width, rest_of_block(x, k.channel));
+    width = min_i64(width, rest_of_block(a->dx[k.source], k.channel));
+    k.width = (int)min_i64(width, rest_of_block(a->y, from));
     k.x = spot_of(x, image, k.channel);
     return k;
 }
@@ -250,7 +249,7 @@ static void group_statistics(const norm_args *a, int64_t image, int64_t from, in
 static void forward_range(const norm_args *a, int64_t image, int64_t from, float *mean_out, float *rstd_out)
 {
     const norm_shape *q = &a->q;
-    const int64_t width = smaller(q->range, q->c - from), group0 = from / q->per_group;
+    const int64_t width = min_i64(q->range, q->c - from), group0 = from / q->per_group;
     const float *cond = addend(a, image, from);
     double group_mean[RANGE_MAX], group_var[RANGE_MAX];
     channel_map m;
@@ -335,7 +334,7 @@ static ALWAYS_INLINE void channel_sums(const channel_map *m, int64_t at, const b
     float p1[PIECE], p2[PIECE];
     for (int c = 0; c < width; c++) s1[c] = s2[c] = 0;
     for (int64_t block = 0; block < hw; block += BLOCK) {
-        const int64_t end = smaller(block + BLOCK, hw);
+        const int64_t end = min_i64(block + BLOCK, hw);
         for (int c = 0; c < width; c++) p1[c] = p2[c] = 0;
         for (int64_t i = block; i < end; i++) {
             const float *x = b->x.at + i * b->x.step, *dy = b->dy.at + i * b->dy.step;
@@ -360,7 +359,7 @@ static ALWAYS_INLINE void write_dx(const channel_map *m, int64_t at, const backw
     float part[PIECE], of_x[PIECE];
     for (int c = 0; c < width; c++) of_x[c] = rstd[c] * c2[c], sums[c] = 0;
     for (int64_t block = 0; block < hw; block += BLOCK) {
-        const int64_t end = smaller(block + BLOCK, hw);
+        const int64_t end = min_i64(block + BLOCK, hw);
         for (int c = 0; c < width; c++) part[c] = 0;
         for (int64_t i = block; i < end; i++) {
             const float *x = b->x.at + i * b->x.step, *dz = b->dz + i * width;
@@ -418,7 +417,7 @@ static void write_range(const norm_args *a, const norm_grads *g, const channel_m
 static void backward_range(const norm_args *a, const norm_grads *g, int64_t image, int64_t from, float *dz)
 {
     const norm_shape *q = &a->q;
-    const int64_t width = smaller(q->range, q->c - from);
+    const int64_t width = min_i64(q->range, q->c - from);
     double s1[RANGE_MAX], s2[RANGE_MAX], gs1[RANGE_MAX], gs2[RANGE_MAX], m1[RANGE_MAX], m2[RANGE_MAX];
     const float *cond = addend(a, image, from);
     channel_map m;
@@ -448,16 +447,13 @@ static void backward_range(const norm_args *a, const norm_grads *g, int64_t imag
     if (g->dcond) write_dcond(a, g, image, from, width, (const double *const[]){s1, s2, gs1});
 }
 
-static size_t sums_floats(const tensor *dy)
-{
-    return (size_t)(dy->n * 2 * dy->c + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK * CHANNEL_BLOCK;
-}
+static size_t sums_floats(const tensor *dy) { return (size_t)round_up(dy->n * 2 * dy->c, CHANNEL_BLOCK); }
 
 static ddpm_status norm_act_bwd_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
     TRY(check(s->in[NORM_BWD_X], s->in[NORM_BWD_X2], s->a.norm.groups, e));
     const norm_shape q = shape_of(s->in[NORM_BWD_X], s->in[NORM_BWD_X2], s->a.norm.groups);
-    const size_t dz = (size_t)(smaller(q.range, q.c) * q.hw);
+    const size_t dz = (size_t)(min_i64(q.range, q.c) * q.hw);
     *scratch = (sums_floats(s->in[NORM_BWD_DY]) + (size_t)be->threads * dz) * sizeof(float);
     return DDPM_OK;
 }
@@ -494,7 +490,7 @@ static ddpm_status norm_act_bwd_run(cpu_backend *be, const step *s, err *e)
                           .add_cond = step_adds(s, NORM_BWD_DCOND),
                           .sums = s->scratch->data};
     float *dz = g.sums + sums_floats(a.y);
-    const int64_t slot = smaller(a.q.range, a.q.c) * a.q.hw;
+    const int64_t slot = min_i64(a.q.range, a.q.c) * a.q.hw;
 #pragma omp parallel for collapse(2) schedule(static)
     for (int64_t image = 0; image < a.q.n; image++)
         for (int r = 0; r < a.q.ranges; r++)

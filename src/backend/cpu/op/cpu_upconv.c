@@ -6,6 +6,7 @@
  * small one [h, w, cin]; so its gradients are C's forward pass (dx) and C's backward-weights pass (dK).  K
  * [cin, 4, 4, cout] is folded from the 3x3 filter W [cout, 3, 3, cin] (kernels/upconv_fold.h). */
 #include "backend/cpu/cpu_backend.h"
+#include "base/arith.h"
 #include "backend/cpu/lib/cpu_layout.h"
 #include "backend/cpu/conv/cpu_winograd.h"
 #include "base/mem.h"
@@ -24,8 +25,6 @@ typedef struct upconv {
     size_t scratch;   /* oneDNN's */
 } upconv;
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Channels [co, co + TILE) x [ci, ci + TILE) of the filters; co runs fastest in the tile. */
 typedef struct filter_tile {
     int64_t co, ci, wide, deep; /* first ones, and how many there are */
@@ -33,12 +32,12 @@ typedef struct filter_tile {
 
 static filter_tile tile_at(int64_t index, int64_t cin, int64_t cout)
 {
-    const int64_t across = (cin + TILE - 1) / TILE;
+    const int64_t across = ceil_div(cin, TILE);
     filter_tile t = {.co = index / across * TILE, .ci = index % across * TILE};
-    t.wide = smaller(TILE, cout - t.co), t.deep = smaller(TILE, cin - t.ci);
+    t.wide = min_i64(TILE, cout - t.co), t.deep = min_i64(TILE, cin - t.ci);
     return t;
 }
-static int64_t tiles_of(int64_t cin, int64_t cout) { return (cin + TILE - 1) / TILE * ((cout + TILE - 1) / TILE); }
+static int64_t tiles_of(int64_t cin, int64_t cout) { return ceil_div(cin, TILE) * ceil_div(cout, TILE); }
 
 static void fold_tile(const filter_tile *t, const float *w, float *k, int64_t cin, int64_t cout)
 {
@@ -109,8 +108,6 @@ static void unfold_gradient(const float *dk, float *dw, int64_t cin, int64_t cou
     }
 }
 
-static size_t rounded(size_t floats) { return (floats * sizeof(float) + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN; }
-
 static onednn_conv_spec folded_spec(conv_pass pass, const tensor *small, const tensor *large)
 {
     static const conv_pass mirrored[] = {[CONV_PASS_FORWARD] = CONV_PASS_BACKWARD_DATA,
@@ -145,7 +142,7 @@ static ddpm_status prepare(cpu_backend *be, step *s, conv_pass pass, const tenso
     const bool whole = small->c % CHANNEL_BLOCK == 0 && large->c % CHANNEL_BLOCK == 0,
                any = small->layout == LAYOUT_BLOCKED || large->layout == LAYOUT_BLOCKED,
                frozen = pass != CONV_PASS_BACKWARD_WEIGHTS && !w->grad;
-    const size_t filter = rounded((size_t)(w->n * LARGE * LARGE * w->c));
+    const size_t filter = round_up_size((size_t)(w->n * LARGE * LARGE * w->c) * sizeof(float), MEM_ALIGN);
     const tensor_layout layout = whole && any ? LAYOUT_BLOCKED : LAYOUT_NHWC;
     upconv *u = NULL;
     size_t bytes = 0;

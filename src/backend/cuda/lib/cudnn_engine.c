@@ -1,5 +1,6 @@
 /* cudnn_engine.c - from a graph of operations to the plans that can compute it, and the primitive that runs them. */
 #include "backend/cuda/lib/cudnn_opgraph.h"
+#include "base/arith.h"
 #include "base/mem.h"
 
 #include <stdio.h>
@@ -243,7 +244,7 @@ static void name(const primitive *p, int i, char text[PRIMITIVE_NAME])
 }
 
 /* Where the extra memory begins: behind the plan's own, aligned as every piece of workspace is. */
-static size_t extra_at(const cudnn_primitive *p, int i) { return (p->plan[i].workspace + 255) / 256 * 256; }
+static size_t extra_at(const cudnn_primitive *p, int i) { return round_up_size(p->plan[i].workspace, 256); }
 
 static size_t workspace(const primitive *base, int i)
 {

@@ -12,6 +12,7 @@
  *   atomic   each block adds its share to an f32 dq, in the order in which blocks come by
  * cuDNN does not mark plans of the second form as nondeterministic. */
 #include "backend/cuda/lib/cudnn_opgraph.h"
+#include "base/arith.h"
 #include "base/mem.h"
 
 #include <math.h>
@@ -182,7 +183,7 @@ static void bind_number(cudnn_primitive_spec *s, int64_t id, float value)
 static void bind_extra(cudnn_primitive_spec *s, int64_t id, int64_t floats)
 {
     bind(s, id, BIND_EXTRA, s->extra);
-    s->extra += ((size_t)floats * sizeof(float) + 255) / 256 * 256;
+    s->extra += round_up_size((size_t)floats * sizeof(float), 256);
 }
 
 static void bind_operands(cudnn_primitive_spec *s, const attention_problem *q, bool atomic)

@@ -1,10 +1,12 @@
 #include "backend/cuda/tune/tune_race.h"
+#include "base/arith.h"
 #include "base/mem.h"
 
 #include <math.h>
 #include <stdlib.h>
 
 enum {
+    ALIGN = 256,         /* bytes, of every operand */
     SETS = 3,            /* of operands, at least, where the memory is there */
     PATTERN = 1 << 18,   /* bytes of made-up data, repeated */
     BURST_US = 200,      /* so many microseconds of runs are timed together, */
@@ -32,8 +34,6 @@ typedef struct race {
 
 /* ---- the course ------------------------------------------------------------------------------- */
 
-static size_t whole(size_t bytes) { return (bytes + 255) / 256 * 256; }
-
 /* Memory for the largest workspace within the cap that can be had. */
 static ddpm_status get_workspace(race *r, err *e)
 {
@@ -54,7 +54,7 @@ static ddpm_status get_workspace(race *r, err *e)
  * more of its operands there than it will find in the network. */
 static ddpm_status get_pool(race *r, err *e)
 {
-    for (int i = 0; i < PRIMITIVE_OPERANDS; i++) r->set += whole(r->p->bytes[i]);
+    for (int i = 0; i < PRIMITIVE_OPERANDS; i++) r->set += round_up_size(r->p->bytes[i], ALIGN);
     if (r->set == 0) r->set = 256;
     r->sets = 2 * r->spec->l2 / r->set + 1;
     if (r->sets < SETS) r->sets = SETS;
@@ -131,7 +131,7 @@ static ddpm_status run_plan(race *r, int plan, int times, err *e)
         char *at = r->pool + r->turn++ % r->sets * r->set;
         for (int i = 0; i < PRIMITIVE_OPERANDS; i++) {
             if (r->p->bytes[i]) operands[i] = at;
-            at += whole(r->p->bytes[i]);
+            at += round_up_size(r->p->bytes[i], ALIGN);
         }
         TRY(r->p->fn->run(r->p, plan, operands, r->workspace, r->spec->stream, e));
     }
