@@ -45,7 +45,7 @@ static int usage(FILE *to, int code)
                       "  --repeats N       of each figure (20); --warmup N before it (3)\n"
                       "  --seconds S       begin no new row after so many (500)\n"
                       "  --weights DIR     of `predict`: pipeline folder; --images FILE its inputs\n"
-                      "  --batches LIST    of `sampling` (1,16,64,256); --out PATH; --plans FILE plan cache\n");
+                      "  --batches LIST    of `sampling` (1,16,64,256); --out PATH; --autotune FILE its cache\n");
     return code;
 }
 
@@ -79,7 +79,7 @@ static ddpm_status read_flag(mb_options *o, int argc, char **argv, int *i, err *
                           {"--images", &o->images, NULL},
                           {"--batches", &o->batches, NULL},
                           {"--out", &o->out, NULL},
-                          {"--plans", &o->backend.autotune_cache, NULL}};
+                          {"--autotune", &o->backend.autotune_cache, NULL}};
     for (size_t k = 0; k < sizeof flags / sizeof flags[0]; k++) {
         if (strcmp(argv[*i], flags[k].name) != 0) continue;
         if (++*i == argc) return err_set(e, DDPM_EINVAL, "%s: its value is missing", flags[k].name);

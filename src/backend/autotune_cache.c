@@ -10,18 +10,20 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* The file: this line, then one a problem, `key <tab> problem <tab> plan <tab> microseconds`. */
-static const char HEADER[] = "ddpm plans 1";
-static const double SAVE_SECONDS = 3.0; /* at most so often, and at the end */
+/* The file: this line, then one a problem, `key <tab> problem <tab> algo <tab> microseconds`. */
+static const char HEADER[] = "ddpm autotune 1";
+static const char NAME[] = "autotune.txt";
+static const char OLD_NAME[] = "plans.txt", OLD_HEADER[] = "ddpm plans 1"; /* of earlier versions, otherwise the same */
+static const double SAVE_SECONDS = 3.0;                                    /* at most so often, and at the end */
 enum { KEY = 17, FIELDS = 4, FILE_CAP = 64 << 20 };
 
 typedef struct fresh {
-    char *problem, *plan;
+    char *problem, *algo;
     float us;
 } fresh;
 
 typedef struct cached {
-    const char *problem, *plan; /* within autotune_cache.text */
+    const char *problem, *algo; /* within autotune_cache.text */
 } cached;
 
 struct autotune_cache {
@@ -82,23 +84,36 @@ static bool next_line(char **at, char *end, char **line, size_t *size)
     return true;
 }
 
+/* The file to read, into path[PATH_CAP]; false: there is none. */
+static bool find_file(const autotune_cache *c, char *path)
+{
+    if (!c->file) return false;
+    const size_t n = strlen(c->file), name = strlen(NAME);
+    if (n >= PATH_CAP) return false;
+    strcpy(path, c->file);
+    if (path_exists(path)) return true;
+    if (n < name || strcmp(path + n - name, NAME) || (n > name && path[n - name - 1] != '/')) return false;
+    strcpy(path + n - name, OLD_NAME);
+    return path_exists(path);
+}
+
 /* The file's text and where its lines begin; *text is NULL where there is nothing to read.  Whatever is
  * wrong ends the use of the file. */
 static void read_cache(autotune_cache *c, char **text, char **at, char **end)
 {
     err why = {0};
     size_t size = 0, n;
-    char *line;
+    char *line, path[PATH_CAP];
     *text = *at = *end = NULL;
-    if (!c->file || !path_exists(c->file)) return;
-    if (file_read(c->file, FILE_CAP, text, &size, &why) != DDPM_OK) {
+    if (!find_file(c, path)) return;
+    if (file_read(path, FILE_CAP, text, &size, &why) != DDPM_OK) {
         give_up_file(c, why.text);
         return;
     }
     *at = *text;
     *end = *text + size;
-    if (next_line(at, *end, &line, &n) && strcmp(line, HEADER) != 0) {
-        err_set(&why, DDPM_EDATA, "%s: no cache of plans of this version; it is left as it is", c->file);
+    if (next_line(at, *end, &line, &n) && strcmp(line, HEADER) != 0 && strcmp(line, OLD_HEADER) != 0) {
+        err_set(&why, DDPM_EDATA, "%s: not an autotune cache of this version; the file is left as it is", path);
         give_up_file(c, why.text);
         mem_free(*text);
         *text = *at = *end = NULL;
@@ -118,7 +133,7 @@ static ddpm_status load(autotune_cache *c, err *e)
             continue;
         }
         if (strcmp(field[0], c->key) != 0) continue;
-        TRY(mem_grow(&c->cached, &c->cap_cached, c->n_cached + 1, sizeof *c->cached, "plan cache", e));
+        TRY(mem_grow(&c->cached, &c->cap_cached, c->n_cached + 1, sizeof *c->cached, "algo cache", e));
         c->cached[c->n_cached++] = (cached){field[1], field[2]};
     }
     if (damaged) {
@@ -139,9 +154,9 @@ static const fresh *find_fresh(const autotune_cache *c, const char *problem)
 const char *autotune_cache_find(const autotune_cache *c, const char *problem)
 {
     const fresh *f = find_fresh(c, problem);
-    if (f) return f->plan;
+    if (f) return f->algo;
     for (int i = c->n_cached - 1; i >= 0; i--) /* the last line of a problem holds */
-        if (!strcmp(c->cached[i].problem, problem)) return c->cached[i].plan;
+        if (!strcmp(c->cached[i].problem, problem)) return c->cached[i].algo;
     return NULL;
 }
 
@@ -160,7 +175,7 @@ static void print_cache(autotune_cache *c, FILE *to)
     }
     mem_free(text);
     for (int i = 0; i < c->n_fresh; i++)
-        fprintf(to, "%s\t%s\t%s\t%.3f\n", c->key, c->fresh[i].problem, c->fresh[i].plan, (double)c->fresh[i].us);
+        fprintf(to, "%s\t%s\t%s\t%.3f\n", c->key, c->fresh[i].problem, c->fresh[i].algo, (double)c->fresh[i].us);
 }
 
 static ddpm_status make_folder_of(const char *path, err *e)
@@ -209,7 +224,7 @@ ddpm_status autotune_cache_create(const autotune_cache_spec *spec, autotune_cach
     ddpm_status st = DDPM_OK;
     autotune_cache *c = NULL;
     *out = NULL;
-    TRY(mem_array(&c, 1, sizeof *c, "plan cache", e));
+    TRY(mem_array(&c, 1, sizeof *c, "algo cache", e));
     c->saved = -SAVE_SECONDS;
     if (spec->file && spec->file[0]) TRY_GOTO(mem_text(&c->file, spec->file, e));
     const uint64_t seed = XXH3_64bits(spec->search, strlen(spec->search));
@@ -228,7 +243,7 @@ void autotune_cache_destroy(autotune_cache *c)
     autotune_cache_save(c);
     for (int i = 0; i < c->n_fresh; i++) {
         free(c->fresh[i].problem);
-        free(c->fresh[i].plan);
+        free(c->fresh[i].algo);
     }
     free(c->fresh);
     free(c->cached);
@@ -239,13 +254,13 @@ void autotune_cache_destroy(autotune_cache *c)
 
 const char *autotune_cache_warning(const autotune_cache *c) { return c->remark; }
 
-ddpm_status autotune_cache_put(autotune_cache *c, const char *problem, const char *plan, float us, err *e)
+ddpm_status autotune_cache_put(autotune_cache *c, const char *problem, const char *algo, float us, err *e)
 {
     ddpm_status st = DDPM_OK;
     fresh new = {.us = us};
-    TRY(mem_grow(&c->fresh, &c->cap_fresh, c->n_fresh + 1, sizeof *c->fresh, "plan cache", e));
+    TRY(mem_grow(&c->fresh, &c->cap_fresh, c->n_fresh + 1, sizeof *c->fresh, "algo cache", e));
     TRY_GOTO(mem_text(&new.problem, problem, e));
-    TRY_GOTO(mem_text(&new.plan, plan, e));
+    TRY_GOTO(mem_text(&new.algo, algo, e));
     c->fresh[c->n_fresh++] = new;
     c->unsaved = true;
     if (c->file && clock_seconds() - c->saved >= SAVE_SECONDS) save(c);

@@ -1,9 +1,11 @@
-/* autotune_cache.h - what was chosen by timing, kept in a file from one process to the next.
+/* autotune_cache.h - what autotuning chose, kept in a file from one process to the next.
  *
- * A choice is a problem's text and a plan's name, under a key of the machine and the way of the search: other
- * machines' lines in the file are left alone.  A file that is not there is begun; one that cannot be read or
- * written, or is something else, is said once and done without; several processes may share one (whole files
- * replace each other, with the lines of both). */
+ * A choice is the text of a problem and the name of an algo, under a key of the machine and the kind of search: lines
+ * of other machines are left alone.  The file is created if it is missing; on an I/O error, or where the file is
+ * something else, the cache warns once and goes on without a file.  Several processes may share a file (whole files
+ * replace each other, with the lines of both).
+ *
+ * A file called autotune.txt was plans.txt in earlier versions: where it is missing, plans.txt beside it is read. */
 #ifndef DDPM_AUTOTUNE_CACHE_H
 #define DDPM_AUTOTUNE_CACHE_H
 #include "base/err.h"
@@ -20,9 +22,9 @@ DDPM_MUST_CHECK ddpm_status autotune_cache_create(const autotune_cache_spec *spe
 void autotune_cache_destroy(autotune_cache *c); /* takes NULL; saves */
 
 const char *autotune_cache_find(const autotune_cache *c,
-                                const char *problem); /* the plan's name; NULL: not chosen yet */
-/* A new choice: `problem` and `plan` without tabs and line breaks, `us` microseconds of a run. */
-DDPM_MUST_CHECK ddpm_status autotune_cache_put(autotune_cache *c, const char *problem, const char *plan, float us,
+                                const char *problem); /* the name of the algo; NULL: not chosen yet */
+/* A new choice: `problem` and `algo` without tabs and line breaks, `us` microseconds of a run. */
+DDPM_MUST_CHECK ddpm_status autotune_cache_put(autotune_cache *c, const char *problem, const char *algo, float us,
                                                err *e);
 
 /* Write what is not in the file yet.  Before work begins whose repetition shall make the same choices: otherwise it

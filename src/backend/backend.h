@@ -85,9 +85,9 @@ typedef struct backend_spec {
     const char *device; /* "auto" (cuda if a device answers, else cpu), "cpu", "cuda", "cuda:N" */
     int threads;        /* cpu: OpenMP threads, 0 = as many as there are processors */
     precision_kind precision;
-    bool nondeterministic;             /* cuda: also try library plans whose result may differ from run to run */
+    bool nondeterministic;             /* cuda: also try library algorithms whose result may differ from run to run */
     cpu_conv_algo conv;                /* cpu */
-    const char *autotune_cache;        /* file of what is chosen by timing; NULL or "": choose anew */
+    const char *autotune_cache;        /* file for what autotuning chooses; NULL or "": none */
     const char *shared_autotune_cache; /* cpu: another that is asked second, and told too; NULL or "": none */
     unsigned debug;                    /* cuda: bits of config/cuda_opts.def, optimizations to leave out */
 } backend_spec;

@@ -167,13 +167,13 @@ static ddpm_status print_sampling(const ddpm_config *c, model *m, int batch, err
     return DDPM_OK;
 }
 
-static void print_plans(const backend *be)
+static void print_autotune(const backend *be)
 {
     printf("\n");
     if (be->fn->report)
         be->fn->report(be, stdout);
     else
-        printf("the %s backend chooses no plans by timing\n", be->fn->name);
+        printf("the %s backend has nothing to autotune\n", be->fn->name);
 }
 
 ddpm_status cmd_inspect(const cli_args *args, err *e)
@@ -193,7 +193,7 @@ ddpm_status cmd_inspect(const cli_args *args, err *e)
     TRY_GOTO(print_layers(m, be, e));
     TRY_GOTO(print_training(c, m, batch, e));
     TRY_GOTO(print_sampling(c, m, batch, e));
-    if (c->inspect.plans) print_plans(be);
+    if (c->inspect.autotune) print_autotune(be);
 done:
     model_destroy(m);
     backend_destroy(be);

@@ -10,7 +10,7 @@
 
 static bool is(const char *word, const char *name) { return !strcmp(word, name); }
 
-/* ~/.cache/ddpm/plans.txt, or in $XDG_CACHE_HOME; "" where neither is known. */
+/* ~/.cache/ddpm/autotune.txt, or in $XDG_CACHE_HOME; "" where neither is known. */
 static ddpm_status cache_of_user(char cache[PATH_CAP], err *e)
 {
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -22,7 +22,7 @@ static ddpm_status cache_of_user(char cache[PATH_CAP], err *e)
         if (!home || home[0] != '/') return DDPM_OK;
         TRY(path_join(dir, home, ".cache/ddpm", e));
     }
-    return path_join(cache, dir, "plans.txt", e);
+    return path_join(cache, dir, "autotune.txt", e);
 }
 
 ddpm_status recipe_backend(const ddpm_config *c, const char *out, plan_files *files, backend_spec *spec, err *e)
@@ -51,7 +51,7 @@ ddpm_status recipe_backend(const ddpm_config *c, const char *out, plan_files *fi
         return DDPM_OK;
     }
     TRY(cache_of_user(out ? files->shared : files->own, e));
-    if (out) TRY(path_join(files->own, out, "plans.txt", e));
+    if (out) TRY(path_join(files->own, out, "autotune.txt", e));
     spec->autotune_cache = files->own;
     spec->shared_autotune_cache = files->shared;
     return DDPM_OK;

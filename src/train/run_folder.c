@@ -83,7 +83,8 @@ static bool may_be_there(const run_folder *r, const ddpm_config *config, const c
 {
     static const struct {
         const char *name, *begins;
-    } begun[] = {{"log.txt", NULL}, {"metrics.jsonl", NULL}, {"plans.txt", "ddpm plans "}};
+    } begun[] = {
+        {"log.txt", NULL}, {"metrics.jsonl", NULL}, {"autotune.txt", "ddpm autotune "}, {"plans.txt", "ddpm plans "}};
     char path[PATH_CAP];
     if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, "lost+found") || file_is_temporary(name))
         return true;

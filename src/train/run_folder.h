@@ -1,6 +1,6 @@
 /* run_folder.h - the folder of a run: whose it is, who holds it, and what is written down while it goes on.
  *
- *   config.yaml  log.txt  metrics.jsonl  loss.svg  noising.png  plans.txt  ckpt/  samples/  LOCK
+ *   config.yaml  log.txt  metrics.jsonl  loss.svg  noising.png  autotune.txt  ckpt/  samples/  LOCK
  *   ckpt/aside_001/   what a run left there that went on from an earlier step: later checkpoints and metrics
  */
 #ifndef DDPM_RUN_FOLDER_H

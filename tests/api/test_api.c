@@ -343,7 +343,7 @@ Test(api, a_training_computes_as_its_settings_say_and_says_so)
     expect_line(in_dir(dir, "own/log.txt"), "device: cpu: 1 thread,");
     expect_line(in_dir(dir, "own/config.yaml"), "threads: 1\n");
     expect_line(in_dir(dir, "own/config.yaml"), "device: cpu\n");
-    cr_expect(path_exists(in_dir(dir, "own/plans.txt")), "the choices of the run are not kept with it");
+    cr_expect(path_exists(in_dir(dir, "own/autotune.txt")), "the choices of the run are not kept with it");
     expect_refused(ctx, train_a_step(ctx, in_dir(dir, "bf16"), "precision=bf16", "threads=1"), "precision: the cpu");
     const ddpm_status st = train_a_step(ctx, in_dir(dir, "cuda"), "device=cuda:99", "threads=1");
     cr_expect_eq(st, DDPM_EDEVICE, "%d: %s", (int)st, ddpm_last_error(ctx));

@@ -1,7 +1,7 @@
 /* fake_cudnn.h - a cuDNN for the tests of what is asked of it and what is done with its answers.
  *
  * It takes the place of the library in the one file of a program that includes it: it writes down every
- * attribute, proposes the plans of a table, remembers what was executed, and fails any call on purpose. */
+ * attribute, proposes the engines of a table, remembers what was executed, and fails any call on purpose. */
 #ifndef DDPM_TESTS_FAKE_CUDNN_H
 #define DDPM_TESTS_FAKE_CUDNN_H
 #include "backend/cuda/lib/cudnn_opgraph.h"
@@ -17,7 +17,7 @@ enum { ATTRIBUTES = 12, BYTES = 96 };
 typedef struct fake {
     cudnnBackendDescriptorType_t type;
     bool final;
-    int proposal, knob; /* engine and plan: of proposals; knob: of its knobs */
+    int proposal, knob; /* engine and engine: of proposals; knob: of its knobs */
     int n;
     struct {
         cudnnBackendAttributeName_t name;
@@ -65,7 +65,7 @@ static struct {
     bool described; /* the context is of a described device */
     int executed;
     fake pack; /* of the last execution */
-    int plan;
+    int engine;
     cudaStream_t stream;
 } cudnn;
 
@@ -204,12 +204,12 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const d, cudnnBa
     return CUDNN_STATUS_SUCCESS;
 }
 
-cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack)
+cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t engine, cudnnBackendDescriptor_t pack)
 {
     CALL();
     cr_assert_eq(handle, &the_handle);
-    cr_assert(((fake *)plan)->final && ((fake *)pack)->final);
-    cudnn.plan = ((fake *)plan)->proposal;
+    cr_assert(((fake *)engine)->final && ((fake *)pack)->final);
+    cudnn.engine = ((fake *)engine)->proposal;
     cudnn.pack = *(fake *)pack;
     cudnn.executed++;
     return CUDNN_STATUS_SUCCESS;

@@ -1,5 +1,5 @@
-/* scripted_engines.h - a device whose clock advances by what a script says that a plan takes, whose memory
- * can be short and which can fail any call; and a library whose plans follow such scripts.  For one
+/* scripted_engines.h - a device whose clock advances by what a script says that an algo takes, whose memory
+ * can be short and which can fail any call; and a library whose algos follow such scripts.  For one
  * program alone: it defines the runtime's functions. */
 #ifndef DDPM_SCRIPTED_ENGINES_H
 #define DDPM_SCRIPTED_ENGINES_H
@@ -145,9 +145,9 @@ ddpm_status rt_graph_launch(rt_graph *graph, void *stream, err *e)
 
 void rt_graph_destroy(rt_graph *graph) { rt_free(graph); }
 
-/* ---- a library with scripted plans ---- */
+/* ---- a library with scripted algos ---- */
 
-enum { MANY = 8, X = 0, Y = 3, LARGE = 5 }; /* plans at most; operands */
+enum { MANY = 8, X = 0, Y = 3, LARGE = 5 }; /* algos at most; operands */
 
 typedef struct script {
     const char *name;
@@ -160,12 +160,12 @@ typedef struct script {
 } script;
 
 typedef struct library {
-    script plan[MANY];
+    script algo[MANY];
     size_t bytes[PRIMITIVE_OPERANDS];
     ddpm_status status; /* of making the primitive */
-    bool none;          /* it has no plan */
+    bool none;          /* it has no algo */
     int made, live;     /* primitives */
-    int runs[MANY];     /* by plan as it stands in `plan` */
+    int runs[MANY];     /* by algo as it stands in `algo` */
     primitive_search asked;
     char wanted[PRIMITIVE_NAME];
     const void *address[ADDRESSES]; /* of operand X in every run */
@@ -175,28 +175,28 @@ typedef struct library {
 typedef struct fake {
     primitive base;
     library *of;
-    int plan[MANY], n; /* those it found */
+    int algo[MANY], n; /* those it found */
 } fake;
 
 static int fake_count(const primitive *p) { return ((const fake *)p)->n; }
-static const script *plan_of(const primitive *p, int i)
+static const script *algo_of(const primitive *p, int i)
 {
     const fake *f = (const fake *)p;
-    cr_assert(i >= 0 && i < f->n, "plan %d of %d", i, f->n);
-    return &f->of->plan[f->plan[i]];
+    cr_assert(i >= 0 && i < f->n, "algo %d of %d", i, f->n);
+    return &f->of->algo[f->algo[i]];
 }
 static void fake_name(const primitive *p, int i, char text[PRIMITIVE_NAME])
 {
-    (void)snprintf(text, PRIMITIVE_NAME, "%s", plan_of(p, i)->name);
+    (void)snprintf(text, PRIMITIVE_NAME, "%s", algo_of(p, i)->name);
 }
-static size_t fake_workspace(const primitive *p, int i) { return plan_of(p, i)->workspace; }
+static size_t fake_workspace(const primitive *p, int i) { return algo_of(p, i)->workspace; }
 
 static ddpm_status fake_keep(primitive *p, int i, err *e)
 {
     fake *f = (fake *)p;
     (void)e;
-    (void)plan_of(p, i);
-    f->plan[0] = f->plan[i];
+    (void)algo_of(p, i);
+    f->algo[0] = f->algo[i];
     f->n = 1;
     return DDPM_OK;
 }
@@ -222,9 +222,9 @@ static ddpm_status fake_run(primitive *p, int i, void *const operands[PRIMITIVE_
                             void *stream, err *e)
 {
     fake *f = (fake *)p;
-    const script *s = plan_of(p, i);
+    const script *s = algo_of(p, i);
     library *l = f->of;
-    const int run = ++l->runs[f->plan[i]];
+    const int run = ++l->runs[f->algo[i]];
     (void)stream;
     bool first = true;
     for (int k = 0; k < l->n_run; k++) first = first && l->address[k] != operands[X];
@@ -234,7 +234,7 @@ static ddpm_status fake_run(primitive *p, int i, void *const operands[PRIMITIVE_
         if (operands[k]) check_operand(operands[k], l->bytes[k], first);
     }
     if (s->workspace) memset(workspace, 1, s->workspace);
-    cr_assert_not(device.pending, "an error of another plan is met");
+    cr_assert_not(device.pending, "an error of another algo is met");
     if (s->how == FAILS || (s->how == FAILS_RECORDED && device.recording)) {
         device.pending = true;
         return err_set(e, DDPM_EBACKEND, "%s cannot", s->name);
@@ -273,7 +273,7 @@ static ddpm_status make(void *context, const void *q, const primitive_search *ho
     memcpy(f->base.bytes, l->bytes, sizeof l->bytes);
     for (int all = 0; all < 2 && f->n == 0; all++) /* the wanted one; all where it is not found */
         for (int i = 0; i < MANY; i++)
-            if (l->plan[i].name && (all || (how->wanted && !strcmp(l->plan[i].name, how->wanted)))) f->plan[f->n++] = i;
+            if (l->algo[i].name && (all || (how->wanted && !strcmp(l->algo[i].name, how->wanted)))) f->algo[f->n++] = i;
     l->live++;
     *out = &f->base;
     return DDPM_OK;
@@ -296,7 +296,7 @@ static inline void nothing_left(void) { cr_expect_eq(device.live, 0, "%d things 
 
 static inline library three(double a, double b, double c)
 {
-    return (library){.plan = {{.name = "a", .us = a}, {.name = "b", .us = b}, {.name = "c", .us = c}},
+    return (library){.algo = {{.name = "a", .us = a}, {.name = "b", .us = b}, {.name = "c", .us = c}},
                      .bytes = {[X] = 1000, [Y] = 600}};
 }
 
@@ -324,7 +324,7 @@ static inline primitive *get(tuner *c, const char *problem, library *l)
     return p;
 }
 
-/* The plan kept for the problem, asked for with the tuner of this spec. */
+/* The algo kept for the problem, asked for with the tuner of this spec. */
 static inline const char *kept_with(const tuner_spec *spec, library *l)
 {
     static char name[PRIMITIVE_NAME];

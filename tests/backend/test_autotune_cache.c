@@ -1,4 +1,4 @@
-/* The file that remembers the plans that were chosen. */
+/* The file that remembers the algos that were chosen. */
 #include "base/file.h"
 #include "scripted_engines.h"
 #include "support/io_support.h"
@@ -24,28 +24,28 @@ static int count_of(const char *text, const char *part)
     return n;
 }
 
-Test(cuda_cache, takes_the_first_plan_where_nothing_fits)
+Test(cuda_cache, takes_the_first_algo_where_nothing_fits)
 {
     char dir[PATH_CAP];
     scratch_make(dir);
     library l = three(20, 10, 30);
     device.memory = 1024;
-    tuner *c = begin_with(in_dir(dir, "plans"), "m");
+    tuner *c = begin_with(in_dir(dir, "algos"), "m");
     primitive *p = get(c, "conv:1", &l);
     char name[PRIMITIVE_NAME];
     p->fn->name(p, 0, name);
     cr_expect_str_eq(name, "a");
-    cr_expect_not_null(strstr(tuner_warning(c), "conv:1: no memory to time its plans"), "%s", tuner_warning(c));
+    cr_expect_not_null(strstr(tuner_warning(c), "conv:1: no memory to time its algos"), "%s", tuner_warning(c));
     tuner_destroy(c);
     cr_expect_eq(all_runs(&l), 0);
-    cr_expect_not(path_exists(in_dir(dir, "plans")), "what was not timed is no choice to remember");
+    cr_expect_not(path_exists(in_dir(dir, "algos")), "what was not timed is no choice to remember");
     scratch_remove(dir);
 }
 
-Test(cuda_cache, untimed_keeps_the_first_plan)
+Test(cuda_cache, untimed_keeps_the_first_algo)
 {
     char dir[PATH_CAP], file[PATH_CAP], before[4096];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
+    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     tuner_spec spec = usual;
     library l = three(30, 20, 10);
     spec.file = file;
@@ -60,10 +60,10 @@ Test(cuda_cache, untimed_keeps_the_first_plan)
     scratch_remove(dir);
 }
 
-Test(cuda_cache, takes_the_plan_from_the_cache)
+Test(cuda_cache, takes_the_algo_from_the_cache)
 {
     char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "deep/er/plans"));
+    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "deep/er/algos"));
     library l = three(30, 10, 20), later = three(1, 10, 20);
     tuner *c = begin_with(file, "m");
     get(c, "p", &l);
@@ -92,7 +92,7 @@ Test(cuda_cache, takes_the_plan_from_the_cache)
 Test(cuda_cache, another_machine_or_search_is_another_choice)
 {
     char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
+    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     tuner_spec spec[5] = {usual, usual, usual, usual, usual};
     spec[1].machine = "another device";
     spec[2].deterministic = false;
@@ -112,16 +112,16 @@ Test(cuda_cache, another_machine_or_search_is_another_choice)
     scratch_remove(dir);
 }
 
-Test(cuda_cache, times_anew_when_the_cached_plan_is_gone)
+Test(cuda_cache, times_anew_when_the_cached_algo_is_gone)
 {
     char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
+    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     tuner_spec spec = usual;
     spec.file = file;
     library l = three(30, 10, 20);
     (void)kept_with(&spec, &l);
-    l.plan[1].name = "new";
-    l.plan[1].us = 40;
+    l.algo[1].name = "new";
+    l.algo[1].us = 40;
     cr_expect_str_eq(kept_with(&spec, &l), "c");
     cr_expect_eq(count_of(read_text(file), "\tp\t"), 1, "%s", read_text(file));
     library again = l;
@@ -133,7 +133,7 @@ Test(cuda_cache, times_anew_when_the_cached_plan_is_gone)
 Test(cuda_cache, keeps_what_others_wrote_meanwhile)
 {
     char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
+    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     library l = three(30, 10, 20), m = three(30, 10, 20), n = three(10, 20, 30);
     tuner *one = begin_with(file, "m"), *two = begin_with(file, "m"), *three_ = begin_with(file, "x");
     get(one, "p", &l);
@@ -155,7 +155,7 @@ Test(cuda_cache, keeps_what_others_wrote_meanwhile)
 Test(cuda_cache, the_last_line_of_a_problem_holds)
 {
     char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
+    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     tuner_spec spec = usual;
     spec.file = file;
     library l = three(30, 10, 20);
@@ -172,7 +172,7 @@ Test(cuda_cache, the_last_line_of_a_problem_holds)
 Test(cuda_cache, damaged_lines_are_said_and_dropped_and_others_kept)
 {
     char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
+    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     put_file(file, "ddpm plans 1\n"
                    "# by hand\n"
                    "0123456789abcdef\tconv:9\tengine7\t12.5\n" /* another machine's */
@@ -189,7 +189,7 @@ Test(cuda_cache, damaged_lines_are_said_and_dropped_and_others_kept)
     cr_expect_not_null(strstr(tuner_warning(c), ": 8 damaged lines left out"), "%s", tuner_warning(c));
     get(c, "p", &l);
     tuner_destroy(c);
-    const char *text = read_text(file), *rest = "ddpm plans 1\n# by hand\n0123456789abcdef\tconv:9\tengine7\t12.5\n";
+    const char *text = read_text(file), *rest = "ddpm autotune 1\n# by hand\n0123456789abcdef\tconv:9\tengine7\t12.5\n";
     cr_expect_eq(strncmp(text, rest, strlen(rest)), 0, "%s", text);
     cr_expect_eq(count_of(text, "\n"), 4, "%s", text);
     c = begin_with(file, "m");
@@ -198,10 +198,36 @@ Test(cuda_cache, damaged_lines_are_said_and_dropped_and_others_kept)
     scratch_remove(dir);
 }
 
+/* What an earlier version chose is not timed again, and its file stays. */
+Test(cuda_cache, plans_txt_is_read_where_autotune_txt_is_missing)
+{
+    static const char NAME[] = "autotune.txt";
+    char dir[PATH_CAP], file[PATH_CAP], old[PATH_CAP], text[4096];
+    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), NAME));
+    (void)snprintf(old, sizeof old, "%s", in_dir(dir, "plans.txt"));
+    tuner_spec spec = usual;
+    spec.file = file;
+    library l = three(30, 10, 20);
+    (void)kept_with(&spec, &l);
+    (void)snprintf(text, sizeof text, "ddpm plans 1%s", strchr(read_text(file), '\n'));
+    strstr(text, "\tb\t")[1] = 'c';
+    put_file(old, text);
+    cr_expect_str_eq(kept_with(&spec, &l), "b", "the new file is there");
+    cr_assert_eq(remove(file), 0);
+    cr_expect_str_eq(kept_with(&spec, &l), "c");
+    cr_expect_not(path_exists(file), "nothing new was chosen");
+    tuner *c = begin_with(file, spec.machine);
+    get(c, "another", &l);
+    tuner_destroy(c);
+    cr_expect_eq(count_of(read_text(file), "\n"), 3, "%s", read_text(file));
+    cr_expect_str_eq(read_text(old), text);
+    scratch_remove(dir);
+}
+
 Test(cuda_cache, an_empty_file_is_begun)
 {
     char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
+    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     put_file(file, "");
     library l = three(30, 10, 20);
     tuner *c = begin_with(file, "m");
@@ -214,14 +240,14 @@ Test(cuda_cache, an_empty_file_is_begun)
 
 Test(cuda_cache, a_file_that_is_something_else_is_left_as_it_is)
 {
-    static const char *const others[] = {"run: 1\nseed: 2\n", "ddpm plans 2\n", "ddpm plans 1 and more\n", "\n"};
+    static const char *const others[] = {"run: 1\nseed: 2\n", "ddpm autotune 2\n", "ddpm autotune 1 and more\n", "\n"};
     char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "plans"));
+    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         put_file(file, others[i]);
         library l = three(30, 10, 20);
         tuner *c = begin_with(file, "m");
-        cr_expect_not_null(strstr(tuner_warning(c), "no cache of plans"), "%s", tuner_warning(c));
+        cr_expect_not_null(strstr(tuner_warning(c), "not an autotune cache"), "%s", tuner_warning(c));
         get(c, "p", &l);
         tuner_destroy(c);
         cr_expect_str_eq(read_text(file), others[i]);
@@ -232,7 +258,7 @@ Test(cuda_cache, a_file_that_is_something_else_is_left_as_it_is)
     tuner *c = begin_with(file, "m");
     put_file(file, "run: 1\n");
     get(c, "p", &l);
-    cr_expect_not_null(strstr(tuner_warning(c), "no cache of plans"), "%s", tuner_warning(c));
+    cr_expect_not_null(strstr(tuner_warning(c), "not an autotune cache"), "%s", tuner_warning(c));
     tuner_destroy(c);
     cr_expect_str_eq(read_text(file), "run: 1\n");
     scratch_remove(dir);
@@ -243,7 +269,7 @@ Test(cuda_cache, a_file_that_cannot_be_used_is_a_remark)
     char dir[PATH_CAP];
     scratch_make(dir);
     put_file(in_dir(dir, "plain"), "");
-    const char *const bad[] = {dir, in_dir(dir, "plain/plans")};
+    const char *const bad[] = {dir, in_dir(dir, "plain/algos")};
     static const char *const text[] = {"not a regular file", "plain"};
     for (int i = 0; i < 2; i++) {
         library l = three(30, 10, 20);

@@ -121,7 +121,7 @@ Test(cpu_choice, does_as_it_is_told)
 
 Test(cpu_choice, times_each_problem_once_and_remembers_it)
 {
-    const char *file = in_dir(folder, "plans.txt");
+    const char *file = in_dir(folder, "autotune.txt");
     bool chosen[PASSES];
     backend *be = create(CPU_CONV_AUTO, 1, file, NULL);
     for (int turn = 0; turn < 2; turn++)
@@ -147,7 +147,7 @@ Test(cpu_choice, times_each_problem_once_and_remembers_it)
 
 Test(cpu_choice, another_number_of_threads_is_another_machine)
 {
-    const char *file = in_dir(folder, "plans.txt");
+    const char *file = in_dir(folder, "autotune.txt");
     for (int threads = 1; threads <= 2; threads++) {
         backend *be = create(CPU_CONV_AUTO, threads, file, NULL);
         (void)by_winograd(be, CONV_PASS_FORWARD);
@@ -225,7 +225,7 @@ Test(cpu_choice, a_new_run_does_as_the_user_s_last_one_did)
 Test(cpu_choice, is_in_the_file_before_anything_is_computed)
 {
     err why = {0};
-    const char *file = in_dir(folder, "plans.txt");
+    const char *file = in_dir(folder, "autotune.txt");
     backend *be = create(CPU_CONV_AUTO, 1, file, NULL);
     for (int pass = 0; pass < PASSES; pass++) (void)by_winograd(be, (conv_pass)pass);
     cr_assert_eq(be->fn->run(be, NULL, 0, 1, &why), DDPM_OK, "%s", why.text);
@@ -237,11 +237,11 @@ Test(cpu_choice, is_in_the_file_before_anything_is_computed)
 
 Test(cpu_choice, goes_on_without_a_file_that_is_something_else)
 {
-    const char *file = in_dir(folder, "plans.txt"), *other = "dear diary\n";
+    const char *file = in_dir(folder, "autotune.txt"), *other = "dear diary\n";
     put_file(file, other);
     backend *be = create(CPU_CONV_AUTO, 1, file, NULL);
     cr_assert_not_null(be->remark);
-    cr_expect(strstr(be->remark, "plans.txt"), "%s", be->remark);
+    cr_expect(strstr(be->remark, "autotune.txt"), "%s", be->remark);
     (void)by_winograd(be, CONV_PASS_FORWARD);
     backend_destroy(be);
     char *text = text_of(file);

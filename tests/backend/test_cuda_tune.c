@@ -1,4 +1,4 @@
-/* The choice of plans by timing. */
+/* The choice of algos by timing. */
 #include "base/file.h"
 #include "scripted_engines.h"
 #include "support/io_support.h"
@@ -7,7 +7,7 @@ TestSuite(cuda_choice, .init = set_up, .fini = nothing_left);
 
 /* ---- timing ---- */
 
-Test(cuda_choice, keeps_the_fastest_plan)
+Test(cuda_choice, keeps_the_fastest_algo)
 {
     library first = three(10, 20, 30), middle = three(20, 10, 30), last = three(30, 20, 10);
     cr_expect_str_eq(kept_with(&usual, &first), "a");
@@ -15,17 +15,17 @@ Test(cuda_choice, keeps_the_fastest_plan)
     cr_expect_str_eq(kept_with(&usual, &last), "c");
 }
 
-Test(cuda_choice, tells_close_plans_apart)
+Test(cuda_choice, tells_close_algos_apart)
 {
     library l = three(10.3, 10.2, 10.1);
     cr_expect_str_eq(kept_with(&usual, &l), "c");
 }
 
-Test(cuda_choice, counts_the_host_only_where_plans_are_launched_by_themselves)
+Test(cuda_choice, counts_the_host_only_where_algos_are_launched_by_themselves)
 {
     tuner_spec eager = usual;
     library l = three(10, 12, 40);
-    l.plan[0].host_us = 30;
+    l.algo[0].host_us = 30;
     cr_expect_str_eq(kept_with(&usual, &l), "a");
     eager.eager = true;
     cr_expect_str_eq(kept_with(&eager, &l), "b");
@@ -34,17 +34,17 @@ Test(cuda_choice, counts_the_host_only_where_plans_are_launched_by_themselves)
 Test(cuda_choice, does_not_count_the_first_run)
 {
     library l = three(20, 10, 30);
-    l.plan[1].first_us = 5000;
+    l.algo[1].first_us = 5000;
     cr_expect_str_eq(kept_with(&usual, &l), "b");
 }
 
-Test(cuda_choice, looks_twice_at_plans_that_are_close)
+Test(cuda_choice, looks_twice_at_algos_that_are_close)
 {
     library l = three(11, 10, 12);
-    l.plan[1].early_us = 2.5;
+    l.algo[1].early_us = 2.5;
     cr_expect_str_eq(kept_with(&usual, &l), "b");
     l = three(11, 10, 11.5); /* too far behind */
-    l.plan[1].early_us = 5;
+    l.algo[1].early_us = 5;
     cr_expect_str_eq(kept_with(&usual, &l), "a");
 }
 
@@ -55,12 +55,12 @@ Test(cuda_choice, is_not_misled_by_one_disturbed_run)
     eager.eager = true;
     for (int odd = 3; odd < 60; odd++) {
         library l = three(12, 10, 30);
-        l.plan[1].odd_run = odd;
+        l.algo[1].odd_run = odd;
         cr_assert_str_eq(kept_with(&eager, &l), "b", "run %d", odd);
     }
 }
 
-Test(cuda_choice, spends_little_on_hopeless_plans)
+Test(cuda_choice, spends_little_on_hopeless_algos)
 {
     library l = three(100, 1000, 90);
     cr_expect_str_eq(kept_with(&usual, &l), "c");
@@ -113,12 +113,12 @@ Test(cuda_choice, takes_fewer_sets_where_memory_is_short)
     cr_expect_eq(device.largest, 1024 + 768);
 }
 
-Test(cuda_choice, leaves_out_plans_whose_workspace_is_too_large)
+Test(cuda_choice, leaves_out_algos_whose_workspace_is_too_large)
 {
     library l = three(30, 20, 10);
-    l.plan[0].workspace = 1000;
-    l.plan[1].workspace = usual.workspace_cap;
-    l.plan[2].workspace = usual.workspace_cap + 1;
+    l.algo[0].workspace = 1000;
+    l.algo[1].workspace = usual.workspace_cap;
+    l.algo[2].workspace = usual.workspace_cap + 1;
     cr_expect_str_eq(kept_with(&usual, &l), "b");
     cr_expect_eq(l.runs[2], 0);
     library again = l;
@@ -128,36 +128,36 @@ Test(cuda_choice, leaves_out_plans_whose_workspace_is_too_large)
     cr_expect_eq(again.runs[1], 0);
 }
 
-Test(cuda_choice, names_the_workspace_of_the_kept_plan)
+Test(cuda_choice, names_the_workspace_of_the_kept_algo)
 {
     library l = three(20, 10, 30);
-    l.plan[1].workspace = 4321;
+    l.algo[1].workspace = 4321;
     tuner *c = begin(&usual);
     cr_expect_eq(tuner_workspace(get(c, "p", &l)), 4321);
     tuner_destroy(c);
 }
 
-Test(cuda_choice, drops_plans_that_fail)
+Test(cuda_choice, drops_algos_that_fail)
 {
     for (int how = FAILS; how <= FAILS_RECORDED; how++) {
         library l = three(10, 20, 30);
-        l.plan[0].how = how;
+        l.algo[0].how = how;
         cr_expect_str_eq(kept_with(&usual, &l), "b");
         cr_expect_not(device.recording);
     }
 }
 
-Test(cuda_choice, fails_where_all_plans_do)
+Test(cuda_choice, fails_where_all_algos_do)
 {
     library l = three(10, 20, 30);
     err why = {0};
     primitive *p = NULL;
-    for (int i = 0; i < 3; i++) l.plan[i].how = FAILS;
+    for (int i = 0; i < 3; i++) l.algo[i].how = FAILS;
     tuner *c = begin(&usual);
     for (int again = 0; again < 2; again++) { /* a failure is not remembered */
         cr_assert_eq(tuner_get(c, "conv:forward", make, &l, &l, &p, &why), DDPM_EBACKEND);
         cr_expect_null(p);
-        cr_expect_str_eq(why.text, "conv:forward: none of 3 plans can run: c cannot");
+        cr_expect_str_eq(why.text, "conv:forward: none of 3 algos can run: c cannot");
         cr_expect_eq(l.live, 0);
         cr_expect_eq(l.made, again + 1);
     }
@@ -217,10 +217,10 @@ Test(cuda_choice, fails_cleanly_at_every_call_of_the_runtime)
             device.fail_at = n;
             device.fail_with = kind % 2 ? DDPM_ENOMEM : DDPM_EBACKEND;
             library l = three(12, 11, 10);
-            l.plan[0].workspace = 3000;
+            l.algo[0].workspace = 3000;
             tuner_spec spec = usual;
             spec.eager = kind >= 2;
-            spec.file = in_dir(dir, "plans");
+            spec.file = in_dir(dir, "algos");
             tuner *c = begin(&spec);
             err why = {0};
             primitive *p = NULL;
@@ -234,7 +234,7 @@ Test(cuda_choice, fails_cleanly_at_every_call_of_the_runtime)
             cr_assert_eq(device.live, 0, "call %d leaks", n);
             cr_assert_eq(l.live, 0);
             reached = device.calls >= n;
-            OK(dir_remove(in_dir(dir, "plans"), &why));
+            OK(dir_remove(in_dir(dir, "algos"), &why));
         }
         cr_expect_gt(n, 30, "only %d calls", n);
         cr_expect_geq(failures, 1);

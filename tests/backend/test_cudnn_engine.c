@@ -1,4 +1,4 @@
-/* What becomes of the plans that cuDNN proposes: which are taken, how they are named and run, and that
+/* What becomes of the engines that cuDNN proposes: which are taken, how they are named and run, and that
  * no failure of any call leaves something behind. */
 #include "backend/fake_cudnn.h"
 #include "support/ok.h"
@@ -13,7 +13,7 @@ static cudnn_context *context(void)
     return c;
 }
 
-/* The names of the plans found, with blanks between. */
+/* The names of the engines found, with blanks between. */
 static const char *names(const primitive *p)
 {
     static char all[9 * PRIMITIVE_NAME];
@@ -39,22 +39,22 @@ static void finds(const conv_problem *q, const primitive_search *how, const char
     cr_assert_eq(cudnn.live, 0);
 }
 
-/* ---- which plans ---------------------------------------------------------------------------------- */
+/* ---- which engines ---------------------------------------------------------------------------------- */
 
-Test(cudnn_plan, plans_come_in_the_order_of_the_heuristics_each_once)
+Test(cudnn_engine, engines_come_in_the_order_of_the_heuristics_each_once)
 {
     const conv_problem q = odd_problem(CONV_PASS_FORWARD);
     finds(&q, &(primitive_search){.workspace_cap = CAP}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
 }
 
-Test(cudnn_plan, deterministic_plans_only_where_that_is_asked)
+Test(cudnn_engine, deterministic_engines_only_where_that_is_asked)
 {
     const conv_problem q = odd_problem(CONV_PASS_FORWARD);
     finds(&q, &(primitive_search){.deterministic = true, .workspace_cap = CAP},
           "eng7:k2=40,k18=3 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
 }
 
-Test(cudnn_plan, fp32_takes_neither_tensor_cores_nor_rounded_inputs)
+Test(cudnn_engine, fp32_takes_neither_tensor_cores_nor_rounded_inputs)
 {
     conv_problem q = odd_problem(CONV_PASS_FORWARD);
     q.io = DTYPE_F32;
@@ -63,7 +63,7 @@ Test(cudnn_plan, fp32_takes_neither_tensor_cores_nor_rounded_inputs)
     finds(&q, &(primitive_search){.workspace_cap = CAP}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
 }
 
-Test(cudnn_plan, workspace_may_be_as_large_as_the_cap)
+Test(cudnn_engine, workspace_may_be_as_large_as_the_cap)
 {
     const conv_problem q = odd_problem(CONV_PASS_FORWARD);
     finds(&q, &(primitive_search){.workspace_cap = 2000}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
@@ -71,7 +71,7 @@ Test(cudnn_plan, workspace_may_be_as_large_as_the_cap)
     finds(&q, &(primitive_search){.workspace_cap = 999}, "eng9 eng7:k2=41,k18=3 eng0:k1=-1");
 }
 
-Test(cudnn_plan, the_one_wanted_is_made_alone)
+Test(cudnn_engine, the_one_wanted_is_made_alone)
 {
     const conv_problem q = odd_problem(CONV_PASS_FORWARD);
     const char *all = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k1=-1";
@@ -86,7 +86,7 @@ Test(cudnn_plan, the_one_wanted_is_made_alone)
           "eng7:k2=40,k18=3 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
 }
 
-/* A graph of one convolution, as a primitive with plans compiled below so many. */
+/* A graph of one convolution, as a primitive with engines compiled below so many. */
 static primitive *compiled_below(cudnn_context *c, int n, size_t extra)
 {
     err why = {0};
@@ -109,7 +109,7 @@ static primitive *compiled_below(cudnn_context *c, int n, size_t extra)
     return p;
 }
 
-Test(cudnn_plan, plans_are_compiled_where_there_are_few)
+Test(cudnn_engine, engines_are_compiled_where_there_are_few)
 {
     const char *const expected[] = {[4] = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k1=-1",
                                     [5] = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k1=-1 eng8",
@@ -125,7 +125,7 @@ Test(cudnn_plan, plans_are_compiled_where_there_are_few)
     cr_assert_eq(cudnn.live, 0);
 }
 
-Test(cudnn_plan, where_none_is_proposed_there_is_none)
+Test(cudnn_engine, where_none_is_proposed_there_is_none)
 {
     err why = {0};
     primitive *p;
@@ -140,7 +140,7 @@ Test(cudnn_plan, where_none_is_proposed_there_is_none)
     cudnn_opgraph_release(&g);
     cr_assert_eq(cudnn_convolution_create(c, &q, &how, &p, &why), DDPM_EBACKEND);
     cr_assert_null(p);
-    cr_assert_str_eq(why.text, "conv:data:bf16:n2h8w12c16:oh4ow6k24:f3s2p0,1:b0r0a0: no plan of cuDNN's can do it: "
+    cr_assert_str_eq(why.text, "conv:data:bf16:n2h8w12c16:oh4ow6k24:f3s2p0,1:b0r0a0: no engine of cuDNN's can do it: "
                                "none was proposed");
     cudnn_context_destroy(c);
     cr_assert_eq(cudnn.live, 0);
@@ -156,7 +156,7 @@ static void *pointer_of(int i)
     return at;
 }
 
-Test(cudnn_plan, a_run_binds_ids_to_memory)
+Test(cudnn_engine, a_run_binds_ids_to_memory)
 {
     err why = {0};
     char memory[4096];
@@ -164,14 +164,14 @@ Test(cudnn_plan, a_run_binds_ids_to_memory)
     void *workspace = memory + 1024;
     cudnn_context *c = context();
     primitive *p = compiled_below(c, 0, 600);
-    /* 1000 bytes of the plan's own come first, up to the next multiple of 256 */
+    /* 1000 bytes of the engine's own come first, up to the next multiple of 256 */
     cr_assert_str_eq(names(p), "eng9 eng7:k2=41,k18=3 eng0:k1=-1", "1000 + 600 bytes are more than 1500");
     cr_assert_eq(p->fn->workspace(p, 0), 600);
     const int live = cudnn.live;
     OK(p->fn->run(p, 1, operands, workspace, memory, &why));
     cr_assert_eq(cudnn.live, live);
     cr_assert_eq(cudnn.executed, 1);
-    cr_assert_eq(proposals[cudnn.plan].value[1], 41);
+    cr_assert_eq(proposals[cudnn.engine].value[1], 41);
     cr_assert_eq((char *)cudnn.stream, memory);
     cr_assert_arr_eq(set(&cudnn.pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, 4),
                      ((int64_t[]){5, 6, 9, 2}), 4 * sizeof(int64_t));
@@ -184,14 +184,14 @@ Test(cudnn_plan, a_run_binds_ids_to_memory)
     OK(p->fn->keep(p, 2, &why));
     cr_assert_str_eq(names(p), "eng0:k1=-1");
     OK(p->fn->run(p, 0, operands, workspace, NULL, &why));
-    cr_assert_eq(proposals[cudnn.plan].engine, 0);
+    cr_assert_eq(proposals[cudnn.engine].engine, 0);
     cr_assert_null(cudnn.stream);
     primitive_destroy(p);
     cudnn_context_destroy(c);
     cr_assert_eq(cudnn.live, 0);
 }
 
-Test(cudnn_plan, extra_memory_lies_behind_the_plans_own)
+Test(cudnn_engine, extra_memory_lies_behind_the_engines_own)
 {
     err why = {0};
     char memory[4096];
@@ -205,7 +205,7 @@ Test(cudnn_plan, extra_memory_lies_behind_the_plans_own)
     cudnn_context_destroy(c);
 }
 
-Test(cudnn_plan, a_convolution_binds_the_operands_it_has)
+Test(cudnn_engine, a_convolution_binds_the_operands_it_has)
 {
     err why = {0};
     char memory[4096];
@@ -249,7 +249,7 @@ done:
     return st;
 }
 
-/* Fail one call after the other.  A heuristic and any one plan can be done without, nothing else can;
+/* Fail one call after the other.  A heuristic and any one engine can be done without, nothing else can;
  * returns how often that was so. */
 static int survived(const char *json, cudnnStatus_t failure, ddpm_status expected)
 {
@@ -273,14 +273,14 @@ static int survived(const char *json, cudnnStatus_t failure, ddpm_status expecte
     return alive;
 }
 
-Test(cudnn_plan, no_failing_call_leaves_something_behind)
+Test(cudnn_engine, no_failing_call_leaves_something_behind)
 {
     cr_assert_gt(survived(NULL, CUDNN_STATUS_INTERNAL_ERROR, DDPM_EBACKEND), 50);
     cr_assert_gt(survived(NULL, CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED, DDPM_ENOMEM), 50);
     cr_assert_gt(survived("{}", CUDNN_STATUS_INTERNAL_ERROR, DDPM_EBACKEND), 50);
 }
 
-Test(cudnn_plan, a_graph_keeps_its_first_error)
+Test(cudnn_engine, a_graph_keeps_its_first_error)
 {
     cudnn_opgraph g = {0};
     const int64_t sizes[4] = {1, 4, 4, 8};
@@ -301,7 +301,7 @@ Test(cudnn_plan, a_graph_keeps_its_first_error)
     cr_assert_eq(cudnn.live, 0);
 }
 
-Test(cudnn_plan, what_cudnn_cannot_do_is_no_failure)
+Test(cudnn_engine, what_cudnn_cannot_do_is_no_failure)
 {
     err why = {0};
     primitive *p;
@@ -319,7 +319,7 @@ Test(cudnn_plan, what_cudnn_cannot_do_is_no_failure)
     cr_assert_eq(cudnn.live, 0);
 }
 
-Test(cudnn_plan, a_graph_that_is_too_large_is_refused)
+Test(cudnn_engine, a_graph_that_is_too_large_is_refused)
 {
     err why = {0};
     primitive *p;

@@ -178,7 +178,7 @@ Test(arguments, a_configuration_beside_a_model_stops_nothing_faults_D)
         {"sample: {count: many}", "sample.count: 'many' is not an integer", 16},
         {"\x89PNG\r\n", "not YAML", 16},
         {"sample.count: 9\ndata.resolution: 30", "data.resolution=30 cannot be halved 3 times", 16},
-        {"sample.count: 9\ndevice: cuda:7\nprecision: bf16\nthreads: 999\nplan_cache: /none/x", "", 9},
+        {"sample.count: 9\ndevice: cuda:7\nprecision: bf16\nthreads: 999\nautotune_cache: /none/x", "", 9},
     };
     char folder[] = "/tmp/ddpm-test-XXXXXX", line[2 * PATH_CAP], file[PATH_CAP];
     cli_args args;

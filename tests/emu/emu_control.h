@@ -23,11 +23,11 @@ typedef struct emu_device {
     int count, major, minor, sms, driver, runtime;
     size_t total, l2, shared; /* bytes; rt_alloc() fails beyond total */
     bool loops;               /* WHILE nodes */
-    bool attention;           /* false: cudnn_attention_create() has no plan */
+    bool attention;           /* false: cudnn_attention_create() has no algo */
     const char *refusal;      /* not NULL: rt_open() fails with this text */
-    /* Emulated microseconds of a primitive's plans.  0 wants no workspace, 1 wants 256 bytes, 2, which may
+    /* Emulated microseconds of a primitive's algos.  0 wants no workspace, 1 wants 256 bytes, 2, which may
      * not be deterministic, EMU_LARGE_WORKSPACE; 1 is the fastest to begin with. */
-    double plan_us[EMU_PLANS];
+    double algo_us[EMU_PLANS];
 } emu_device;
 
 /* The device, to be changed before it is opened: 4 multiprocessors, 1 GiB, 1 MiB of cache, sm_90. */

@@ -10,7 +10,7 @@ extern "C" {
 using namespace emu;
 
 struct cudnn_context {
-    bool elsewhere; /* plans are for a device that is not there */
+    bool elsewhere; /* algos are for a device that is not there */
 };
 
 ddpm_status cudnn_context_create(const char *device_json, cudnn_context **out, err *e)

@@ -10,7 +10,7 @@ namespace
 {
 constexpr size_t workspace_alignment = 256;
 
-struct plan {
+struct algo {
     std::string name;
     size_t workspace;
     int number;
@@ -18,7 +18,7 @@ struct plan {
 
 struct emulated : primitive {
     description d;
-    std::vector<plan> plans;
+    std::vector<algo> algos;
     std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 };
 
@@ -26,34 +26,34 @@ int primitives_alive, contexts_alive;
 
 const emulated *of(const primitive *p) { return static_cast<const emulated *>(p); }
 
-const plan *plan_of(const primitive *p, int i)
+const algo *algo_of(const primitive *p, int i)
 {
-    const auto &plans = of(p)->plans;
-    if (i >= 0 && (size_t)i < plans.size()) return &plans[(size_t)i];
-    fail("%s: plan %d of %zu", p->key, i, plans.size());
+    const auto &algos = of(p)->algos;
+    if (i >= 0 && (size_t)i < algos.size()) return &algos[(size_t)i];
+    fail("%s: algo %d of %zu", p->key, i, algos.size());
     return nullptr;
 }
 
-int count(const primitive *p) { return (int)of(p)->plans.size(); }
+int count(const primitive *p) { return (int)of(p)->algos.size(); }
 
 void name(const primitive *p, int i, char text[PRIMITIVE_NAME])
 {
-    const plan *chosen = plan_of(p, i);
+    const algo *chosen = algo_of(p, i);
     snprintf(text, PRIMITIVE_NAME, "%s", chosen ? chosen->name.c_str() : "");
 }
 
 size_t workspace(const primitive *p, int i)
 {
-    const plan *chosen = plan_of(p, i);
+    const algo *chosen = algo_of(p, i);
     return chosen ? chosen->workspace : 0;
 }
 
 ddpm_status keep(primitive *p, int i, err *e)
 {
     TRY(enter("primitive keep", DDPM_EBACKEND, e));
-    const plan *chosen = plan_of(p, i);
+    const algo *chosen = algo_of(p, i);
     if (!chosen) return err_set(e, DDPM_EBACKEND, "%s", last_error());
-    static_cast<emulated *>(p)->plans = {plan(*chosen)};
+    static_cast<emulated *>(p)->algos = {algo(*chosen)};
     return DDPM_OK;
 }
 
@@ -98,7 +98,7 @@ ddpm_status check_overlap(const emulated &p, void *const *at, const void *room, 
     return DDPM_OK;
 }
 
-ddpm_status check_run(const emulated &p, const plan &chosen, void *const *at, const void *room, err *e)
+ddpm_status check_run(const emulated &p, const algo &chosen, void *const *at, const void *room, err *e)
 {
     if (!p.d.runs) return err_set(e, DDPM_EBACKEND, "%s: planned for another device", p.key);
     for (int i = 0; i < PRIMITIVE_OPERANDS; i++)
@@ -116,14 +116,14 @@ ddpm_status run(primitive *base, int i, void *const operands[PRIMITIVE_OPERANDS]
 {
     const emulated *p = of(base);
     TRY(enter(p->key, DDPM_EBACKEND, e));
-    const plan *chosen = plan_of(base, i);
+    const algo *chosen = algo_of(base, i);
     if (!chosen) return err_set(e, DDPM_EBACKEND, "%s", last_error());
     TRY(check_run(*p, *chosen, operands, room, e));
     std::vector<void *> at(operands, operands + PRIMITIVE_OPERANDS);
     const size_t room_bytes = chosen->workspace;
     const std::string key = p->key;
     return enqueue(
-        stream, p->key, emu_get_device()->plan_us[chosen->number],
+        stream, p->key, emu_get_device()->algo_us[chosen->number],
         [=, alive = p->alive, loops = p->d.loops] {
             if (!*alive) return fail("%s: runs after it was destroyed", key.c_str());
             if (room_bytes) memset(room, 0xff, room_bytes); /* NaN in every type */
@@ -134,16 +134,16 @@ ddpm_status run(primitive *base, int i, void *const operands[PRIMITIVE_OPERANDS]
 
 const primitive_table table = {count, name, workspace, keep, run, destroy};
 
-/* ---- plans ---- */
+/* ---- algos ---- */
 
-std::vector<plan> plans_for(const primitive_search *how)
+std::vector<algo> algos_for(const primitive_search *how)
 {
-    const plan all[EMU_PLANS] = {{"plain", 0, 0}, {"with-256-bytes", 256, 1}, {"large-nondet", EMU_LARGE_WORKSPACE, 2}};
-    std::vector<plan> left;
-    for (const plan &p : all)
+    const algo all[EMU_PLANS] = {{"plain", 0, 0}, {"with-256-bytes", 256, 1}, {"large-nondet", EMU_LARGE_WORKSPACE, 2}};
+    std::vector<algo> left;
+    for (const algo &p : all)
         if (p.workspace <= how->workspace_cap && !(how->deterministic && p.number == 2)) left.push_back(p);
     if (how->wanted)
-        for (const plan &p : left)
+        for (const algo &p : left)
             if (p.name == how->wanted) return {p};
     return left;
 }
@@ -158,7 +158,7 @@ ddpm_status make_primitive(const description &d, const primitive_search *how, pr
     auto *p = new emulated;
     p->fn = &table;
     p->d = d;
-    p->plans = plans_for(how);
+    p->algos = algos_for(how);
     memcpy(p->key, d.key.c_str(), d.key.size() + 1);
     memcpy(p->bytes, d.bytes, sizeof p->bytes);
     memcpy(p->written, d.written, sizeof p->written);

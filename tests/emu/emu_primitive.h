@@ -1,4 +1,4 @@
-/* emu_primitive.h - a primitive that computes by plain loops, and its three make-believe plans. */
+/* emu_primitive.h - a primitive that computes by plain loops, and its three make-believe algos. */
 #ifndef DDPM_EMU_PRIMITIVE_H
 #define DDPM_EMU_PRIMITIVE_H
 #include "emu/emu_runtime.h"
@@ -20,7 +20,7 @@ struct description {
     std::function<void(void *const *)> loops; /* given the operands */
 };
 
-/* The plans that the search leaves; DDPM_EBACKEND when it leaves none. */
+/* The algos that the search leaves; DDPM_EBACKEND when it leaves none. */
 ddpm_status make_primitive(const description &d, const primitive_search *how, primitive **out, err *e);
 
 void count_context(int change); /* contexts created, or destroyed */

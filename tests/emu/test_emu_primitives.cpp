@@ -44,7 +44,7 @@ struct rig {
             if (p->bytes[i]) OK(rt_alloc(p->bytes[i], &at[i], &why));
         OK(rt_alloc(EMU_LARGE_WORKSPACE, &room, &why));
     }
-    ddpm_status run(int plan) { return p->fn->run(p, plan, at, room, stream, &why); }
+    ddpm_status run(int algo) { return p->fn->run(p, algo, at, room, stream, &why); }
 };
 
 static const primitive_search anything = {false, SIZE_MAX, nullptr};
@@ -115,9 +115,9 @@ static void check_conv(const conv_fixture &f, conv_pass pass, dtype io, bool ext
     if (q.residual) fill(r, CUDNN_CONV_RESIDUAL, io, values(BEFORE, count));
     for (int i = 0; i < PRIMITIVE_OPERANDS; i++) cr_assert_eq(r.p->written[i], i == result);
     cr_assert_eq(r.p->fn->count(r.p), 3);
-    for (int plan = 0; plan < 3; plan++) {
+    for (int algo = 0; algo < 3; algo++) {
         fill(r, result, io, values(BEFORE, count));
-        OK(r.run(plan));
+        OK(r.run(algo));
         const std::vector<float> got = read(r, result, io);
         for (size_t i = 0; i < count; i++) {
             double sum = want[i];
@@ -313,7 +313,7 @@ Test(emu_primitives, attention_can_be_absent)
     }
 }
 
-/* ---- plans and runs ---- */
+/* ---- algos and runs ---- */
 
 static primitive *simple(rig &r, const primitive_search *how)
 {
@@ -334,7 +334,7 @@ static std::string names(const primitive *p)
     return all;
 }
 
-Test(emu_primitives, the_search_leaves_plans_out)
+Test(emu_primitives, the_search_leaves_algos_out)
 {
     const struct {
         primitive_search how;
@@ -356,7 +356,7 @@ Test(emu_primitives, the_search_leaves_plans_out)
     }
 }
 
-Test(emu_primitives, a_kept_plan_is_the_only_one)
+Test(emu_primitives, a_kept_algo_is_the_only_one)
 {
     rig r;
     simple(r, &anything);
@@ -365,7 +365,7 @@ Test(emu_primitives, a_kept_plan_is_the_only_one)
     cr_assert_eq(names(r.p), "with-256-bytes");
     cr_assert_eq(r.p->fn->workspace(r.p, 0), 256u);
     OK(r.run(0));
-    REFUSED(DDPM_EBACKEND, r.run(1), "plan 1 of 1");
+    REFUSED(DDPM_EBACKEND, r.run(1), "algo 1 of 1");
 }
 
 Test(emu_primitives, the_workspace_is_written_and_nothing_beside_it)
@@ -380,7 +380,7 @@ Test(emu_primitives, the_workspace_is_written_and_nothing_beside_it)
     for (size_t i = 0; i < v.size(); i++) cr_assert_eq(v[i], i < 256 ? 0xff : 0);
 }
 
-Test(emu_primitives, plans_take_their_time)
+Test(emu_primitives, algos_take_their_time)
 {
     rig r;
     void *from, *to;
@@ -389,7 +389,7 @@ Test(emu_primitives, plans_take_their_time)
     r.get_operands();
     OK(rt_event_create(true, &from, &why));
     OK(rt_event_create(true, &to, &why));
-    emu_get_device()->plan_us[2] = 7000;
+    emu_get_device()->algo_us[2] = 7000;
     OK(rt_event_record(from, r.stream, &why));
     OK(r.run(2));
     OK(rt_event_record(to, r.stream, &why));
@@ -461,7 +461,7 @@ Test(emu_primitives, a_recording_does_not_outlive_its_primitives)
     rt_graph_destroy(g);
 }
 
-Test(emu_primitives, plans_for_another_device_cannot_run)
+Test(emu_primitives, algos_for_another_device_cannot_run)
 {
     rig r;
     cudnn_context *there;

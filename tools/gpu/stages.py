@@ -147,12 +147,12 @@ def beside_pytorch(r, o, key, result, results):
 
 def micro_command(o, name, result, seconds):
     """Of a microbenchmark, or of the program's own."""
-    plans = os.path.join(o.build, "plans.txt")
+    autotune = os.path.join(o.build, "autotune.txt")
     if name == "ops":
         ddpm = os.path.join(o.build, "ddpm")
-        return [ddpm, "bench", name, "--json", result, "device=cuda", f"seconds={seconds}", "plan_cache=" + plans]
+        return [ddpm, "bench", name, "--json", result, "device=cuda", f"seconds={seconds}", "autotune_cache=" + autotune]
     mb = os.path.join(o.build, "bench", "mb", "mb")
-    return [mb, name, "--device", "cuda", "--json", result, "--plans", plans, "--seconds", str(seconds)]
+    return [mb, name, "--device", "cuda", "--json", result, "--autotune", autotune, "--seconds", str(seconds)]
 
 
 def micro(r, o):

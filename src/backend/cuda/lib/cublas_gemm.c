@@ -21,10 +21,10 @@ struct blas_context {
     cublasLtHandle_t handle;
 };
 
-typedef struct gemm_plan {
+typedef struct gemm_algo {
     cublasLtMatmulAlgo_t algo;
     size_t workspace;
-} gemm_plan;
+} gemm_algo;
 
 typedef struct blas_gemm {
     primitive base;
@@ -34,7 +34,7 @@ typedef struct blas_gemm {
     gemm_layout layout;
     float alpha, beta;
     bool bias;
-    gemm_plan plan[PROPOSALS];
+    gemm_algo algo[PROPOSALS];
     int n;
 } blas_gemm;
 
@@ -203,11 +203,11 @@ static bool acceptable(const cublasLtMatmulHeuristicResult_t *r, const gemm_prob
            !(scheme & ~(long long)reductions(q, how));
 }
 
-static int plan_named(const blas_gemm *g, const char *wanted)
+static int algo_named(const blas_gemm *g, const char *wanted)
 {
     char name[PRIMITIVE_NAME];
     for (int i = 0; wanted && i < g->n; i++) {
-        algo_name(&g->plan[i].algo, name);
+        algo_name(&g->algo[i].algo, name);
         if (!strcmp(name, wanted)) return i;
     }
     return -1;
@@ -215,11 +215,11 @@ static int plan_named(const blas_gemm *g, const char *wanted)
 
 static void keep_only(blas_gemm *g, int i)
 {
-    g->plan[0] = g->plan[i];
+    g->algo[0] = g->algo[i];
     g->n = 1;
 }
 
-static ddpm_status find_plans(blas_gemm *g, const gemm_problem *q, const primitive_search *how, err *e)
+static ddpm_status find_algos(blas_gemm *g, const gemm_problem *q, const primitive_search *how, err *e)
 {
     cublasLtMatmulHeuristicResult_t found[PROPOSALS];
     cublasLtMatmulPreference_t preference = NULL;
@@ -233,8 +233,8 @@ static ddpm_status find_plans(blas_gemm *g, const gemm_problem *q, const primiti
     if (status != CUBLAS_STATUS_NOT_SUPPORTED) TRY_GOTO(failed(status, "search for an algorithm", e));
     for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < n; i++)
         if (acceptable(&found[i], q, how))
-            g->plan[g->n++] = (gemm_plan){.algo = found[i].algo, .workspace = found[i].workspaceSize};
-    const int wanted = plan_named(g, how->wanted);
+            g->algo[g->n++] = (gemm_algo){.algo = found[i].algo, .workspace = found[i].workspaceSize};
+    const int wanted = algo_named(g, how->wanted);
     if (wanted >= 0) keep_only(g, wanted);
     if (!g->n) st = err_set(e, DDPM_EBACKEND, "cuBLASLt: no algorithm for %s", g->base.key);
 done:
@@ -248,10 +248,10 @@ static int gemm_count(const primitive *p) { return ((const blas_gemm *)p)->n; }
 
 static void gemm_name(const primitive *p, int i, char text[PRIMITIVE_NAME])
 {
-    algo_name(&((const blas_gemm *)p)->plan[i].algo, text);
+    algo_name(&((const blas_gemm *)p)->algo[i].algo, text);
 }
 
-static size_t gemm_workspace(const primitive *p, int i) { return ((const blas_gemm *)p)->plan[i].workspace; }
+static size_t gemm_workspace(const primitive *p, int i) { return ((const blas_gemm *)p)->algo[i].workspace; }
 
 static ddpm_status gemm_keep(primitive *p, int i, err *e)
 {
@@ -265,14 +265,14 @@ static ddpm_status gemm_run(primitive *p, int i, void *const operands[PRIMITIVE_
 {
     blas_gemm *g = (blas_gemm *)p;
     const gemm_layout *l = &g->layout;
-    const gemm_plan *plan = &g->plan[i];
+    const gemm_algo *algo = &g->algo[i];
     if (g->bias)
         TRY(set_product(g->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &operands[GEMM_BIAS], sizeof operands[GEMM_BIAS],
                         e));
     return failed(cublasLtMatmul(g->handle, g->product, &g->alpha, operands[l->left.operand], g->left,
                                  operands[l->right.operand], g->right, &g->beta, operands[l->addend.operand],
-                                 g->addend ? g->addend : g->result, operands[l->result.operand], g->result, &plan->algo,
-                                 plan->workspace ? workspace : NULL, plan->workspace, (cudaStream_t)stream),
+                                 g->addend ? g->addend : g->result, operands[l->result.operand], g->result, &algo->algo,
+                                 algo->workspace ? workspace : NULL, algo->workspace, (cudaStream_t)stream),
                   g->base.key, e);
 }
 
@@ -323,7 +323,7 @@ ddpm_status blas_gemm_create(blas_context *c, const gemm_problem *q, const primi
     TRY_GOTO(gemm_layout_of(q, &g->layout, e));
     fill_base(g, q);
     TRY_GOTO(make_product(g, q, e));
-    TRY_GOTO(find_plans(g, q, how, e));
+    TRY_GOTO(find_algos(g, q, how, e));
     *out = &g->base;
     g = NULL;
 done:

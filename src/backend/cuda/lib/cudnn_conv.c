@@ -53,7 +53,7 @@ void cudnn_context_describe(const cudnn_context *c, char text[80])
 
 /* ---- convolutions ------------------------------------------------------------------------------- */
 
-/* The plans that cuDNN brings are made in less than a millisecond, and every convolution of a network
+/* The engines that cuDNN brings are made in less than a millisecond, and every convolution of a network
  * has some (1 to 75 on an H200).  One that is compiled takes 0.3 to 2 s and, but for fusions that are
  * not used here, comes out of older instructions; so they are tried only where there is no choice.
  *
@@ -140,7 +140,7 @@ ddpm_status cudnn_convolution_create(cudnn_context *c, const conv_problem *q, co
     cudnn_convolution_graph(&g, q);
     ddpm_status st = cudnn_opgraph_primitive(&g, c, &spec, out, e);
     if (st == DDPM_OK && !*out)
-        st = err_set(e, DDPM_EBACKEND, "%s: no plan of cuDNN's can do it: %s", key,
+        st = err_set(e, DDPM_EBACKEND, "%s: no engine of cuDNN's can do it: %s", key,
                      *g.first.text ? g.first.text : "none was proposed");
     if (st == DDPM_OK) measure(q, *out);
     cudnn_opgraph_release(&g);

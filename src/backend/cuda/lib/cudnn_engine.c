@@ -1,4 +1,4 @@
-/* cudnn_engine.c - from a graph of operations to the plans that can compute it, and the primitive that runs them. */
+/* cudnn_engine.c - from a graph of operations to the engines that can compute it, and the primitive that runs them. */
 #include "backend/cuda/lib/cudnn_opgraph.h"
 #include "base/arith.h"
 #include "base/mem.h"
@@ -9,9 +9,9 @@
 
 typedef cudnnBackendDescriptor_t descriptor;
 
-/* An engine with its knobs set, as the heuristics propose it, and the plan made of it. */
+/* An engine with its knobs set, as the heuristics propose it, and the engine made of it. */
 typedef struct cudnn_engine {
-    descriptor config, plan; /* plan NULL: not made yet */
+    descriptor config, engine; /* engine NULL: not made yet */
     char name[PRIMITIVE_NAME];
     bool compiled; /* at run time */
     size_t workspace;
@@ -20,20 +20,20 @@ typedef struct cudnn_engine {
 typedef struct cudnn_primitive {
     primitive base;
     cudnn_context *context; /* borrowed */
-    cudnn_opgraph graph;    /* lives as long as its plans */
+    cudnn_opgraph graph;    /* lives as long as its engines */
     descriptor operations;  /* owned by graph */
-    cudnn_engine *plan;     /* [n] */
+    cudnn_engine *engine;   /* [n] */
     int n, capacity;
     int n_binding;
     cudnn_binding binding[OPGRAPH_BINDINGS];
     size_t extra;
 } cudnn_primitive;
 
-static void drop_plan(cudnn_engine *p)
+static void drop_engine(cudnn_engine *p)
 {
-    if (p->plan) (void)cudnnBackendDestroyDescriptor(p->plan);
+    if (p->engine) (void)cudnnBackendDestroyDescriptor(p->engine);
     if (p->config) (void)cudnnBackendDestroyDescriptor(p->config);
-    p->plan = p->config = NULL;
+    p->engine = p->config = NULL;
 }
 
 static bool get(descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, void *value)
@@ -49,7 +49,7 @@ static bool describe_knobs(const int64_t *value, const bool *there, char *text, 
     for (int k = 0; k < CUDNN_KNOB_TYPE_COUNTS; k++) {
         if (!there[k]) continue;
         at += (size_t)snprintf(text + at, cap - at, "%ck%d=%lld", at ? ',' : ':', k, (long long)value[k]);
-        if (at >= cap) return false; /* several plans would share half a name */
+        if (at >= cap) return false; /* several engines would share half a name */
     }
     return true;
 }
@@ -91,7 +91,7 @@ static bool allowed(const cudnnBackendNumericalNote_t *note, int64_t n, const cu
     return true;
 }
 
-/* Fill in name and compiled; false: the plan is not wanted. */
+/* Fill in name and compiled; false: the engine is not wanted. */
 static bool describe(cudnn_engine *p, const cudnn_primitive_spec *s)
 {
     enum { NOTES = 32 }; /* more than there are kinds of */
@@ -119,7 +119,7 @@ static bool describe(cudnn_engine *p, const cudnn_primitive_spec *s)
 static int find(const cudnn_primitive *p, const char *name)
 {
     for (int i = 0; i < p->n; i++)
-        if (!strcmp(p->plan[i].name, name)) return i;
+        if (!strcmp(p->engine[i].name, name)) return i;
     return -1;
 }
 
@@ -144,10 +144,10 @@ static ddpm_status ask(const cudnn_primitive *p, cudnnBackendHeurMode_t mode, de
     if (cudnn_broken(&own) ||
         !cudnn_succeeds(&own, cudnnBackendGetAttribute(h, results, type, 0, &available, NULL), "heuristics"))
         goto done;
-    TRY_GOTO(mem_array(config, (size_t)available, sizeof **config, "cuDNN's plans", e));
-    while (
-        *n < available &&
-        cudnn_succeeds(&own, cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, *config + *n), "a plan"))
+    TRY_GOTO(mem_array(config, (size_t)available, sizeof **config, "cuDNN's engines", e));
+    while (*n < available &&
+           cudnn_succeeds(&own, cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, *config + *n),
+                          "an engine"))
         ++*n;
     if (*n > 0)
         (void)cudnn_succeeds(&own, cudnnBackendGetAttribute(h, results, type, *n, &available, *config), "heuristics");
@@ -165,11 +165,11 @@ static ddpm_status propose(cudnn_primitive *p, cudnnBackendHeurMode_t mode, cons
     int64_t n;
     ddpm_status st = DDPM_OK;
     TRY_GOTO(ask(p, mode, &config, &n, why, e));
-    TRY_GOTO(mem_grow(&p->plan, &p->capacity, p->n + (int)n, sizeof(cudnn_engine), "cuDNN's plans", e));
+    TRY_GOTO(mem_grow(&p->engine, &p->capacity, p->n + (int)n, sizeof(cudnn_engine), "cuDNN's engines", e));
     for (int64_t i = 0; i < n; i++) {
-        cudnn_engine plan = {.config = config[i]};
-        if (!describe(&plan, s) || find(p, plan.name) >= 0) continue;
-        p->plan[p->n++] = plan;
+        cudnn_engine engine = {.config = config[i]};
+        if (!describe(&engine, s) || find(p, engine.name) >= 0) continue;
+        p->engine[p->n++] = engine;
         config[i] = NULL;
     }
 done:
@@ -180,7 +180,7 @@ done:
 }
 
 /* false: it cannot be made, or wants more memory than it may. */
-static bool make_plan(const cudnn_primitive *p, cudnn_engine *plan, const cudnn_primitive_spec *s, err *why)
+static bool make_engine(const cudnn_primitive *p, cudnn_engine *engine, const cudnn_primitive_spec *s, err *why)
 {
     cudnn_opgraph own = {0};
     int64_t workspace = -1;
@@ -188,50 +188,50 @@ static bool make_plan(const cudnn_primitive *p, cudnn_engine *plan, const cudnn_
     if (p->context->handle)
         cudnn_set(&own, d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &p->context->handle);
     cudnn_set_operand(&own, d, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, p->context->device);
-    cudnn_set_operand(&own, d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, plan->config);
-    cudnn_finalize(&own, d, plan->name);
+    cudnn_set_operand(&own, d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, engine->config);
+    cudnn_finalize(&own, d, engine->name);
     if (!cudnn_broken(&own) && (!get(d, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, &workspace) ||
                                 workspace < 0 || (uint64_t)workspace + s->extra > s->how->workspace_cap))
-        (void)err_set(&own.first, DDPM_EBACKEND, "cuDNN: %s wants %lld bytes of workspace", plan->name,
+        (void)err_set(&own.first, DDPM_EBACKEND, "cuDNN: %s wants %lld bytes of workspace", engine->name,
                       (long long)workspace);
     if (cudnn_broken(&own)) {
         *why = own.first;
         cudnn_opgraph_release(&own);
         return false;
     }
-    plan->plan = d;
-    plan->workspace = (size_t)workspace;
+    engine->engine = d;
+    engine->workspace = (size_t)workspace;
     return true;
 }
 
-/* Only plan i stays. */
+/* Only engine i stays. */
 static void keep_only(cudnn_primitive *p, int i)
 {
-    const cudnn_engine kept = p->plan[i];
+    const cudnn_engine kept = p->engine[i];
     for (int k = 0; k < p->n; k++)
-        if (k != i) drop_plan(&p->plan[k]);
-    p->plan[0] = kept;
+        if (k != i) drop_engine(&p->engine[k]);
+    p->engine[0] = kept;
     p->n = 1;
 }
 
 /* Plans of what was proposed: those that cuDNN brings, then those to be compiled; what cannot be made is dropped. */
-static void make_plans(cudnn_primitive *p, const cudnn_primitive_spec *s, err *why)
+static void make_engines(cudnn_primitive *p, const cudnn_primitive_spec *s, err *why)
 {
     const int wanted = s->how->wanted ? find(p, s->how->wanted) : -1;
     int made = 0;
-    if (wanted >= 0 && make_plan(p, &p->plan[wanted], s, why)) {
+    if (wanted >= 0 && make_engine(p, &p->engine[wanted], s, why)) {
         keep_only(p, wanted);
         return;
     }
     for (int compiled = 0; compiled < 2; compiled++)
         for (int i = made; i < p->n; i++) {
-            if (p->plan[i].compiled != compiled || (compiled && made >= s->compile_below)) continue;
-            if (!make_plan(p, &p->plan[i], s, why)) continue;
-            const cudnn_engine plan = p->plan[i];
-            memmove(&p->plan[made + 1], &p->plan[made], (size_t)(i - made) * sizeof plan);
-            p->plan[made++] = plan;
+            if (p->engine[i].compiled != compiled || (compiled && made >= s->compile_below)) continue;
+            if (!make_engine(p, &p->engine[i], s, why)) continue;
+            const cudnn_engine engine = p->engine[i];
+            memmove(&p->engine[made + 1], &p->engine[made], (size_t)(i - made) * sizeof engine);
+            p->engine[made++] = engine;
         }
-    while (p->n > made) drop_plan(&p->plan[--p->n]);
+    while (p->n > made) drop_engine(&p->engine[--p->n]);
 }
 
 /* ---- the primitive ------------------------------------------------------------------------------ */
@@ -240,16 +240,16 @@ static int count(const primitive *p) { return ((const cudnn_primitive *)p)->n; }
 
 static void name(const primitive *p, int i, char text[PRIMITIVE_NAME])
 {
-    memcpy(text, ((const cudnn_primitive *)p)->plan[i].name, PRIMITIVE_NAME);
+    memcpy(text, ((const cudnn_primitive *)p)->engine[i].name, PRIMITIVE_NAME);
 }
 
-/* Where the extra memory begins: behind the plan's own, aligned as every piece of workspace is. */
-static size_t extra_at(const cudnn_primitive *p, int i) { return round_up_size(p->plan[i].workspace, 256); }
+/* Where the extra memory begins: behind the engine's own, aligned as every piece of workspace is. */
+static size_t extra_at(const cudnn_primitive *p, int i) { return round_up_size(p->engine[i].workspace, 256); }
 
 static size_t workspace(const primitive *base, int i)
 {
     const cudnn_primitive *p = (const cudnn_primitive *)base;
-    return p->extra ? extra_at(p, i) + p->extra : p->plan[i].workspace;
+    return p->extra ? extra_at(p, i) + p->extra : p->engine[i].workspace;
 }
 
 static ddpm_status keep(primitive *p, int i, err *e)
@@ -282,7 +282,7 @@ static ddpm_status run(primitive *base, int i, void *const operands[PRIMITIVE_OP
     cudnn_set(&own, pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &work);
     cudnn_finalize(&own, pack, "operands");
     if (!cudnn_broken(&own) && cudnn_succeeds(&own, cudnnSetStream(p->context->handle, stream), base->key))
-        (void)cudnn_succeeds(&own, cudnnBackendExecute(p->context->handle, p->plan[i].plan, pack), base->key);
+        (void)cudnn_succeeds(&own, cudnnBackendExecute(p->context->handle, p->engine[i].engine, pack), base->key);
     cudnn_opgraph_release(&own);
     return cudnn_broken(&own) ? err_set(e, own.first.status, "%s", own.first.text) : DDPM_OK;
 }
@@ -290,13 +290,13 @@ static ddpm_status run(primitive *base, int i, void *const operands[PRIMITIVE_OP
 static void destroy(primitive *base)
 {
     cudnn_primitive *p = (cudnn_primitive *)base;
-    while (p->n > 0) drop_plan(&p->plan[--p->n]);
-    free(p->plan);
+    while (p->n > 0) drop_engine(&p->engine[--p->n]);
+    free(p->engine);
     cudnn_opgraph_release(&p->graph);
     mem_free(p);
 }
 
-bool cudnn_engine_compiled(const primitive *p, int i) { return ((const cudnn_primitive *)p)->plan[i].compiled; }
+bool cudnn_engine_compiled(const primitive *p, int i) { return ((const cudnn_primitive *)p)->engine[i].compiled; }
 
 static const primitive_table table = {count, name, workspace, keep, run, destroy};
 
@@ -333,7 +333,7 @@ ddpm_status cudnn_opgraph_primitive(cudnn_opgraph *g, cudnn_context *c, const cu
         goto done;
     }
     for (size_t m = 0; m < sizeof modes / sizeof *modes; m++) TRY_GOTO(propose(p, modes[m], s, &g->first, e));
-    make_plans(p, s, &g->first);
+    make_engines(p, s, &g->first);
     if (p->n == 0) goto done;
     *out = &p->base;
     p = NULL;

@@ -1,9 +1,9 @@
-/* cudnn_opgraph.h - a cuDNN operation graph, and the primitive made of its plans.
+/* cudnn_opgraph.h - a cuDNN operation graph, and the primitive made of its engines.
  *
  *   cudnn_opgraph g = {0};                           owns everything below
  *   x = cudnn_nhwc(&g, 1, type, sizes); ...        tensors: with an id, or 0 for one that is never in memory
  *   cudnn_convolution(&g, ...); cudnn_pointwise(...) operations, in the order of the calls
- *   cudnn_opgraph_primitive(&g, c, &spec, &p, e);    finds the plans; what g owns is p's then
+ *   cudnn_opgraph_primitive(&g, c, &spec, &p, e);    finds the engines; what g owns is p's then
  *   cudnn_opgraph_release(&g);
  *
  * Errors while building are sticky: the first is kept with cuDNN's words, later calls do nothing and
@@ -14,7 +14,7 @@
 #include <cudnn_graph.h>
 
 struct cudnn_context {
-    cudnnHandle_t handle;            /* NULL: plans for a device that need not be there */
+    cudnnHandle_t handle;            /* NULL: engines for a device that need not be there */
     cudnnBackendDescriptor_t device; /* properties of that device; NULL where there is a handle */
 };
 
@@ -93,21 +93,21 @@ typedef struct cudnn_binding {
 typedef struct cudnn_primitive_spec {
     const char *key;
     const primitive_search *how;
-    bool strict; /* leave out plans that use tensor cores or round what they are given */
+    bool strict; /* leave out engines that use tensor cores or round what they are given */
     /* Plans that are compiled while they are made (0.3 to 2 s each) are tried, in the order of the
-     * heuristics, as long as there are fewer plans than this. */
+     * heuristics, as long as there are fewer engines than this. */
     int compile_below;
     int n_binding;
     cudnn_binding binding[OPGRAPH_BINDINGS];
-    size_t extra; /* bytes behind the plan's own workspace, for tensors bound to BIND_EXTRA; part of workspace() */
+    size_t extra; /* bytes behind the engine's own workspace, for tensors bound to BIND_EXTRA; part of workspace() */
 } cudnn_primitive_spec;
 
-/* The graph's operations as a primitive with one plan or more; the caller adds bytes and written.
- * *out = NULL with DDPM_OK where cuDNN has no plan: g->first.text then says why. */
+/* The graph's operations as a primitive with one engine or more; the caller adds bytes and written.
+ * *out = NULL with DDPM_OK where cuDNN has no engine: g->first.text then says why. */
 DDPM_MUST_CHECK ddpm_status cudnn_opgraph_primitive(cudnn_opgraph *g, cudnn_context *c,
                                                     const cudnn_primitive_spec *spec, primitive **out, err *e);
-/* Has the plan been compiled for this problem, or does cuDNN bring it? */
-bool cudnn_engine_compiled(const primitive *p, int plan);
+/* Has the engine been compiled for this problem, or does cuDNN bring it? */
+bool cudnn_engine_compiled(const primitive *p, int engine);
 
 /* The operations of a convolution problem; the id of an operand's tensor is its number plus 1. */
 void cudnn_convolution_graph(cudnn_opgraph *g, const conv_problem *q);

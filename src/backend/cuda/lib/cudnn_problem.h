@@ -10,7 +10,7 @@
 typedef struct cudnn_context cudnn_context;
 
 /* For the current device; or, with `device_json` (a cuDNN device description), for a device that need
- * not be there: plans are built, and cannot run. */
+ * not be there: engines are built, and cannot run. */
 DDPM_MUST_CHECK ddpm_status cudnn_context_create(const char *device_json, cudnn_context **out, err *e);
 void cudnn_context_destroy(cudnn_context *c);                       /* takes NULL */
 void cudnn_context_describe(const cudnn_context *c, char text[80]); /* "cuDNN 9.19.0" */
@@ -30,7 +30,7 @@ typedef struct conv_problem {
 /* operands, at multiples of 16 bytes; the result is Y, X or W by the pass */
 enum { CUDNN_CONV_X, CUDNN_CONV_W, CUDNN_CONV_Y, CUDNN_CONV_BIAS, CUDNN_CONV_RESIDUAL };
 
-/* DDPM_EBACKEND: no plan can do it. */
+/* DDPM_EBACKEND: no engine can do it. */
 DDPM_MUST_CHECK ddpm_status cudnn_convolution_create(cudnn_context *c, const conv_problem *q,
                                                      const primitive_search *how, primitive **out, err *e);
 
@@ -45,7 +45,7 @@ typedef struct attention_problem {
  * forward: qkv -> y, lse.  backward: qkv, y, lse, dy -> dqkv. */
 enum { SDPA_QKV, SDPA_Y, SDPA_LSE, SDPA_DY, SDPA_DQKV };
 
-/* *out = NULL with DDPM_OK where cuDNN has no plan for it: the caller then computes it from products. */
+/* *out = NULL with DDPM_OK where cuDNN has no engine for it: the caller then computes it from products. */
 DDPM_MUST_CHECK ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *q,
                                                    const primitive_search *how, primitive **out, err *e);
 

@@ -10,7 +10,7 @@
  * The backward pass has two forms, which differ in how the sum over keys of dq is done:
  *   ordered  all of dS goes through memory, and dq = dS k is a product like any other
  *   atomic   each block adds its share to an f32 dq, in the order in which blocks come by
- * cuDNN does not mark plans of the second form as nondeterministic. */
+ * cuDNN does not mark engines of the second form as nondeterministic. */
 #include "backend/cuda/lib/cudnn_opgraph.h"
 #include "base/arith.h"
 #include "base/mem.h"
@@ -35,7 +35,7 @@ typedef cudnnBackendDescriptor_t descriptor;
  * is no multiple of 128. */
 enum { OLDEST = 91600 };
 
-/* Every plan is compiled when it is made; there are four at most. */
+/* Every engine is compiled when it is made; there are four at most. */
 enum { COMPILE_BELOW = 8 };
 
 enum { Q = 1, K, V, Y, LSE, SCALE, DY, DQ, DK, DV, ONE, ROW_SUMS, DQ_SUMS }; /* ids of tensors in memory */
@@ -233,7 +233,7 @@ static ddpm_status make(cudnn_context *c, const attention_problem *q, bool atomi
     return st;
 }
 
-/* ---- plans of both backward forms in one primitive ------------------------------------------------ */
+/* ---- engines of both backward forms in one primitive ------------------------------------------------ */
 
 enum { ORDERED, ATOMIC, FORMS };
 static const char *const form_name[FORMS] = {"ordered:", "atomic:"};
@@ -248,7 +248,7 @@ static int form_count(const sdpa_forms *p, int form)
     return p->form[form] ? p->form[form]->fn->count(p->form[form]) : 0;
 }
 
-/* The form that plan *i is of; *i becomes its number there. */
+/* The form that engine *i is of; *i becomes its number there. */
 static int form_of(const sdpa_forms *p, int *i)
 {
     const int ordered = form_count(p, ORDERED);
@@ -307,7 +307,7 @@ static void forms_destroy(primitive *base)
 static const primitive_table forms_table = {forms_count, forms_name, forms_workspace,
                                             forms_keep,  forms_run,  forms_destroy};
 
-static int plan_named(const primitive *p, const char *wanted)
+static int engine_named(const primitive *p, const char *wanted)
 {
     char name[PRIMITIVE_NAME];
     for (int i = 0; wanted && i < p->fn->count(p); i++) {
@@ -322,7 +322,7 @@ static bool is_of_form(const char *name, int form)
     return name && !strncmp(name, form_name[form], strlen(form_name[form]));
 }
 
-/* The form of the plan that is wanted comes first, for the other is not made if the plan is found. */
+/* The form of the engine that is wanted comes first, for the other is not made if the engine is found. */
 static ddpm_status make_both(cudnn_context *c, const attention_problem *q, const primitive_search *how, primitive **out,
                              err *e)
 {
@@ -337,7 +337,7 @@ static ddpm_status make_both(cudnn_context *c, const attention_problem *q, const
         primitive_search here = *how;
         here.wanted = is_of_form(how->wanted, form) ? how->wanted + strlen(form_name[form]) : NULL;
         TRY_GOTO(make(c, q, form == ATOMIC, &here, &p->form[form], e));
-        wanted = plan_named(&p->base, how->wanted);
+        wanted = engine_named(&p->base, how->wanted);
     }
     if (wanted >= 0) TRY_GOTO(forms_keep(&p->base, wanted, e));
     if (!forms_count(&p->base)) goto done;

@@ -8,7 +8,7 @@
 #include <string.h>
 
 typedef struct kept {
-    char *problem, *plan; /* plan: NULL where the maker has none */
+    char *problem, *algo; /* algo: NULL where the maker has none */
     primitive *p;
     float us; /* 0: not timed */
     int tried;
@@ -55,7 +55,7 @@ void tuner_destroy(tuner *c)
     autotune_cache_destroy(c->cache);
     for (int i = 0; i < c->n_kept; i++) {
         free(c->kept[i].problem);
-        free(c->kept[i].plan);
+        free(c->kept[i].algo);
         primitive_destroy(c->kept[i].p);
     }
     free(c->kept);
@@ -66,7 +66,7 @@ void tuner_save(tuner *c) { autotune_cache_save(c->cache); }
 
 const char *tuner_warning(const tuner *c) { return autotune_cache_warning(c->cache); }
 
-static int plan_of_name(const primitive *p, const char *wanted)
+static int algo_of_name(const primitive *p, const char *wanted)
 {
     char name[PRIMITIVE_NAME];
     for (int i = 0; wanted && i < p->fn->count(p); i++) {
@@ -76,11 +76,11 @@ static int plan_of_name(const primitive *p, const char *wanted)
     return -1;
 }
 
-/* Time the plans; *plan is the one to keep. */
-static ddpm_status time_plans(tuner *c, kept *k, int *plan, err *e)
+/* Time the algos; *algo is the one to keep. */
+static ddpm_status time_algos(tuner *c, kept *k, int *algo, err *e)
 {
     const race_spec how = {c->spec.stream, c->spec.l2, c->spec.workspace_cap, c->spec.eager};
-    TRY(tune_race(&how, k->p, plan, &k->us, e));
+    TRY(tune_race(&how, k->p, algo, &k->us, e));
     if (k->us >= 0.0f) {
         k->tried = k->p->fn->count(k->p);
         k->fresh = true;
@@ -88,12 +88,12 @@ static ddpm_status time_plans(tuner *c, kept *k, int *plan, err *e)
     }
     err why;
     k->us = 0.0f;
-    err_set(&why, DDPM_ENOMEM, "%s: no memory to time its plans, the first is taken", k->problem);
+    err_set(&why, DDPM_ENOMEM, "%s: no memory to time its algos, the first is taken", k->problem);
     autotune_cache_warn(c->cache, why.text);
     return DDPM_OK;
 }
 
-/* Make the primitive and settle its plan.  k owns what is made, whatever happens. */
+/* Make the primitive and settle its algo.  k owns what is made, whatever happens. */
 static ddpm_status settle(tuner *c, kept *k, primitive_maker *make, void *context, const void *q, err *e)
 {
     char name[PRIMITIVE_NAME];
@@ -101,11 +101,11 @@ static ddpm_status settle(tuner *c, kept *k, primitive_maker *make, void *contex
                                   autotune_cache_find(c->cache, k->problem)};
     TRY(make(context, q, &how, &k->p, e));
     if (!k->p) return DDPM_OK;
-    int plan = c->spec.untimed ? 0 : plan_of_name(k->p, how.wanted);
-    if (plan < 0) TRY(time_plans(c, k, &plan, e));
-    k->p->fn->name(k->p, plan, name);
-    TRY(mem_text(&k->plan, name, e));
-    return k->p->fn->keep(k->p, plan, e);
+    int algo = c->spec.untimed ? 0 : algo_of_name(k->p, how.wanted);
+    if (algo < 0) TRY(time_algos(c, k, &algo, e));
+    k->p->fn->name(k->p, algo, name);
+    TRY(mem_text(&k->algo, name, e));
+    return k->p->fn->keep(k->p, algo, e);
 }
 
 ddpm_status tuner_get(tuner *c, const char *problem, primitive_maker *make, void *context, const void *q,
@@ -121,13 +121,13 @@ ddpm_status tuner_get(tuner *c, const char *problem, primitive_maker *make, void
     TRY_GOTO(mem_grow(&c->kept, &c->cap_kept, c->n_kept + 1, sizeof *c->kept, "tuner", &why));
     TRY_GOTO(mem_text(&new.problem, problem, &why));
     TRY_GOTO(settle(c, &new, make, context, q, &why));
-    if (new.fresh) TRY_GOTO(autotune_cache_put(c->cache, problem, new.plan, new.us, &why));
+    if (new.fresh) TRY_GOTO(autotune_cache_put(c->cache, problem, new.algo, new.us, &why));
     c->kept[c->n_kept++] = new;
     *out = new.p;
 done:
     if (st != DDPM_OK) {
         free(new.problem);
-        free(new.plan);
+        free(new.algo);
         primitive_destroy(new.p);
         err_set(e, st, "%s: %s", problem, why.text);
     }
@@ -140,6 +140,6 @@ void tuner_report(const tuner *c, FILE *to)
 {
     for (int i = 0; i < c->n_kept; i++) {
         const kept *k = &c->kept[i];
-        fprintf(to, "%s\t%s\t%.2f\t%d\n", k->problem, k->plan ? k->plan : "none", (double)k->us, k->tried);
+        fprintf(to, "%s\t%s\t%.2f\t%d\n", k->problem, k->algo ? k->algo : "none", (double)k->us, k->tried);
     }
 }

@@ -1,6 +1,6 @@
-/* cuda_tune.h - every distinct problem once, with the fastest of its plans.
+/* cuda_tune.h - every distinct problem once, with the fastest of its algos.
  *
- * The first time a problem is met its plans are timed on rotating buffers (larger together than the
+ * The first time a problem is met its algos are timed on rotating buffers (larger together than the
  * second-level cache) and the fastest is kept; the choice goes to a cache file, keyed by library
  * versions, device, driver, problem and search, and is taken from there the next time. */
 #ifndef DDPM_CUDA_TUNE_H
@@ -19,8 +19,8 @@ typedef struct tuner_spec {
     size_t l2; /* bytes */
     bool deterministic;
     size_t workspace_cap;
-    bool untimed; /* keep every first plan, and leave the file alone */
-    bool eager;   /* plans will be run by themselves, not from a graph: time them so */
+    bool untimed; /* keep every first algo, and leave the file alone */
+    bool eager;   /* algos will be run by themselves, not from a graph: time them so */
 } tuner_spec;
 
 DDPM_MUST_CHECK ddpm_status tuner_create(const tuner_spec *spec, tuner **out, err *e);
@@ -35,8 +35,8 @@ typedef ddpm_status primitive_maker(void *context, const void *q, const primitiv
  * is its text, unique over all makers.  *out is NULL where the maker has none. */
 DDPM_MUST_CHECK ddpm_status tuner_get(tuner *c, const char *problem, primitive_maker *make, void *context,
                                       const void *q, primitive **out, err *e);
-size_t tuner_workspace(const primitive *p); /* of the kept plan */
-/* One line a problem: its text, the plan kept, microseconds (0: from the cache, not timed again), plans tried. */
+size_t tuner_workspace(const primitive *p); /* of the kept algo */
+/* One line a problem: its text, the algo kept, microseconds (0: from the cache, not timed again), algos tried. */
 void tuner_report(const tuner *c, FILE *to);
 
 #endif

@@ -11,7 +11,7 @@ enum {
     PATTERN = 1 << 18,   /* bytes of made-up data, repeated */
     BURST_US = 200,      /* so many microseconds of runs are timed together, */
     BURST = 8,           /* but no more runs than these */
-    SCREEN_SAMPLES = 3,  /* samples of every plan */
+    SCREEN_SAMPLES = 3,  /* samples of every algo */
     RETIME_SAMPLES = 11, /* and of the best few: */
     SHORTLIST = 4,
 };
@@ -21,15 +21,15 @@ static const float PRUNE_RATIO = 3.0f;      /* times the best: not looked at twi
 typedef struct race {
     const race_spec *spec;
     primitive *p;
-    int plans;
-    float *us;        /* [plans] of one run; negative: out of the race */
+    int algos;
+    float *us;        /* [algos] of one run; negative: out of the race */
     void *from, *to;  /* events */
     char *pool;       /* `sets` sets of operands; NULL: not even one fits */
     size_t set, sets; /* bytes of one; how many */
     size_t turn;      /* counts runs: each takes the next set */
     void *workspace;
     size_t room; /* bytes of it */
-    err why;     /* the last plan that went out did so for this reason */
+    err why;     /* the last algo that went out did so for this reason */
 } race;
 
 /* ---- the course ------------------------------------------------------------------------------- */
@@ -39,7 +39,7 @@ static ddpm_status get_workspace(race *r, err *e)
 {
     for (size_t limit = r->spec->workspace_cap;;) {
         r->room = 0;
-        for (int i = 0; i < r->plans; i++) {
+        for (int i = 0; i < r->algos; i++) {
             const size_t wanted = r->p->fn->workspace(r->p, i);
             if (wanted <= limit && wanted > r->room) r->room = wanted;
         }
@@ -50,7 +50,7 @@ static ddpm_status get_workspace(race *r, err *e)
     }
 }
 
-/* Every set is at other addresses, and together they are twice the second-level cache: a plan finds no
+/* Every set is at other addresses, and together they are twice the second-level cache: an algo finds no
  * more of its operands there than it will find in the network. */
 static ddpm_status get_pool(race *r, err *e)
 {
@@ -105,7 +105,7 @@ static ddpm_status fill_pool(race *r, err *e)
 
 static ddpm_status race_allocate(race *r, err *e)
 {
-    TRY(mem_array(&r->us, (size_t)r->plans, sizeof *r->us, "timing", e));
+    TRY(mem_array(&r->us, (size_t)r->algos, sizeof *r->us, "timing", e));
     TRY(rt_event_create(true, &r->from, e));
     TRY(rt_event_create(true, &r->to, e));
     TRY(get_workspace(r, e));
@@ -124,7 +124,7 @@ static void race_free(race *r)
 
 /* ---- the runs --------------------------------------------------------------------------------- */
 
-static ddpm_status run_plan(race *r, int plan, int times, err *e)
+static ddpm_status run_algo(race *r, int algo, int times, err *e)
 {
     for (int n = 0; n < times; n++) {
         void *operands[PRIMITIVE_OPERANDS] = {NULL};
@@ -133,15 +133,15 @@ static ddpm_status run_plan(race *r, int plan, int times, err *e)
             if (r->p->bytes[i]) operands[i] = at;
             at += round_up_size(r->p->bytes[i], ALIGN);
         }
-        TRY(r->p->fn->run(r->p, plan, operands, r->workspace, r->spec->stream, e));
+        TRY(r->p->fn->run(r->p, algo, operands, r->workspace, r->spec->stream, e));
     }
     return DDPM_OK;
 }
 
-static ddpm_status record_plan(race *r, int plan, int times, rt_graph **out, err *e)
+static ddpm_status record_algo(race *r, int algo, int times, rt_graph **out, err *e)
 {
     TRY(rt_graph_begin(r->spec->stream, e));
-    const ddpm_status st = run_plan(r, plan, times, e);
+    const ddpm_status st = run_algo(r, algo, times, e);
     if (st == DDPM_OK) return rt_graph_end(r->spec->stream, out, e);
     const ddpm_status ended = rt_graph_end(r->spec->stream, NULL, NULL);
     (void)ended;
@@ -155,21 +155,21 @@ static int by_size(const void *a, const void *b)
 }
 
 /* Median microseconds of a run, after a first figure in r->us.  Timed from a graph, as it will be run:
- * plans differ in what they cost the host, and that must not count.  The launch before the timed one
+ * algos differ in what they cost the host, and that must not count.  The launch before the timed one
  * keeps the device busy until the timed one is queued. */
-static ddpm_status measure(race *r, int plan, int samples, float *us, err *e)
+static ddpm_status measure(race *r, int algo, int samples, float *us, err *e)
 {
     ddpm_status st = DDPM_OK;
     void *const stream = r->spec->stream;
     rt_graph *graph = NULL;
     float ms[RETIME_SAMPLES];
-    const float fit = r->us[plan] > 0.0f ? (float)BURST_US / r->us[plan] : (float)BURST;
+    const float fit = r->us[algo] > 0.0f ? (float)BURST_US / r->us[algo] : (float)BURST;
     const int times = fit < 1.0f ? 1 : fit > (float)BURST ? BURST : (int)fit;
-    if (!r->spec->eager) TRY(record_plan(r, plan, times, &graph, e));
+    if (!r->spec->eager) TRY(record_algo(r, algo, times, &graph, e));
     for (int i = 0; i < samples; i++) {
-        TRY_GOTO(graph ? rt_graph_launch(graph, stream, e) : run_plan(r, plan, times, e));
+        TRY_GOTO(graph ? rt_graph_launch(graph, stream, e) : run_algo(r, algo, times, e));
         TRY_GOTO(rt_event_record(r->from, stream, e));
-        TRY_GOTO(graph ? rt_graph_launch(graph, stream, e) : run_plan(r, plan, times, e));
+        TRY_GOTO(graph ? rt_graph_launch(graph, stream, e) : run_algo(r, algo, times, e));
         TRY_GOTO(rt_event_record(r->to, stream, e));
         TRY_GOTO(rt_event_ms(r->from, r->to, &ms[i], e));
     }
@@ -181,32 +181,32 @@ done:
 }
 
 /* After a run to warm up (code is loaded, clocks rise): a first figure, and a better one where it matters. */
-static ddpm_status race_screen(race *r, int plan, float best, err *e)
+static ddpm_status race_screen(race *r, int algo, float best, err *e)
 {
     const float host_us = 50.0f; /* what the host may have added to the first figure */
     float ms;
-    TRY(run_plan(r, plan, 1, e));
+    TRY(run_algo(r, algo, 1, e));
     TRY(rt_event_record(r->from, r->spec->stream, e));
-    TRY(run_plan(r, plan, 1, e));
+    TRY(run_algo(r, algo, 1, e));
     TRY(rt_event_record(r->to, r->spec->stream, e));
     TRY(rt_event_ms(r->from, r->to, &ms, e));
-    r->us[plan] = 1000.0f * ms;
-    if (r->us[plan] > PRUNE_RATIO * best + host_us) return DDPM_OK;
-    return measure(r, plan, SCREEN_SAMPLES, &r->us[plan], e);
+    r->us[algo] = 1000.0f * ms;
+    if (r->us[algo] > PRUNE_RATIO * best + host_us) return DDPM_OK;
+    return measure(r, algo, SCREEN_SAMPLES, &r->us[algo], e);
 }
 
-/* A device that fails does so for all plans that follow: then the last reason is its own. */
-static void race_drop(race *r, int plan)
+/* A device that fails does so for all algos that follow: then the last reason is its own. */
+static void race_drop(race *r, int algo)
 {
-    r->us[plan] = -1.0f;
-    const ddpm_status cleared = rt_launched(DDPM_OK, NULL); /* the next plan must not meet this one's error */
+    r->us[algo] = -1.0f;
+    const ddpm_status cleared = rt_launched(DDPM_OK, NULL); /* the next algo must not meet this one's error */
     (void)cleared;
 }
 
 static void race_screen_all(race *r)
 {
     float best = INFINITY;
-    for (int i = 0; i < r->plans; i++) {
+    for (int i = 0; i < r->algos; i++) {
         const size_t wanted = r->p->fn->workspace(r->p, i);
         r->us[i] = -1.0f;
         if (wanted > r->room)
@@ -221,7 +221,7 @@ static void race_screen_all(race *r)
 static int fastest(const race *r)
 {
     int best = -1;
-    for (int i = 0; i < r->plans; i++)
+    for (int i = 0; i < r->algos; i++)
         if (r->us[i] >= 0.0f && (best < 0 || r->us[i] < r->us[best])) best = i;
     return best;
 }
@@ -245,17 +245,17 @@ static int race_retime_best(race *r, float *us)
     return winner;
 }
 
-ddpm_status tune_race(const race_spec *spec, primitive *p, int *plan, float *us, err *e)
+ddpm_status tune_race(const race_spec *spec, primitive *p, int *algo, float *us, err *e)
 {
-    race r = {.spec = spec, .p = p, .plans = p->fn->count(p)};
-    *plan = 0;
+    race r = {.spec = spec, .p = p, .algos = p->fn->count(p)};
+    *algo = 0;
     *us = -1.0f;
     ddpm_status st = race_allocate(&r, e);
     if (st == DDPM_OK && r.pool) {
         race_screen_all(&r);
-        *plan = race_retime_best(&r, us);
-        if (*plan < 0)
-            st = err_set(e, DDPM_EBACKEND, "none of %d plan%s can run: %s", r.plans, r.plans == 1 ? "" : "s",
+        *algo = race_retime_best(&r, us);
+        if (*algo < 0)
+            st = err_set(e, DDPM_EBACKEND, "none of %d algo%s can run: %s", r.algos, r.algos == 1 ? "" : "s",
                          r.why.text);
     }
     race_free(&r);
