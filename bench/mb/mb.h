@@ -127,8 +127,8 @@ typedef struct step_bench {
     backend *own; /* NULL: the run's */
     bench_train rig;
 } step_bench;
-/* Warm; on a backend of its own where `debug` differs from the run's. */
-DDPM_MUST_CHECK ddpm_status step_create(const mb_run *r, unsigned debug, step_bench *b, err *e);
+/* Warm; on a backend of its own where `disabled` differs from the run's. */
+DDPM_MUST_CHECK ddpm_status step_create(const mb_run *r, unsigned disabled, step_bench *b, err *e);
 void step_destroy(step_bench *b);
 
 #endif

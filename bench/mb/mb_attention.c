@@ -167,7 +167,7 @@ ddpm_status mb_attention(mb_run *r, err *e)
     backend_spec spec = r->o->backend;
     ddpm_status st = DDPM_OK;
 #ifdef MB_CUDA
-    spec.debug |= CUDA_NO_SDPA;
+    spec.disabled |= CUDA_OPT_SDPA;
 #endif
     json_out_open(&r->json, "rows", '[');
     TRY_GOTO(backend_create(&spec, &products, e));

@@ -14,7 +14,7 @@ static ddpm_status time_copy(mb_run *r, void *to, const void *from, size_t bytes
     TRY(stamps_create(&stamps, TURNS + 1, e));
     for (int i = -2; i < TURNS; i++) { /* the first two warm up */
         if (i == 0) TRY_GOTO(stamp_set(r->be, &stamps[0], e));
-        TRY_GOTO(rt_copy(to, from, bytes, be->main, e));
+        TRY_GOTO(rt_copy(to, from, bytes, be->main_stream, e));
         if (i >= 0) TRY_GOTO(stamp_set(r->be, &stamps[i + 1], e));
     }
     for (int i = 0; i < TURNS; i++) TRY_GOTO(stamp_ms(r->be, &stamps[i], &stamps[i + 1], &ms[i], e));

@@ -150,7 +150,7 @@ static void list_problems(const mb_run *r, const plan *p, problem_list *l)
     const bool tf32 = r->o->backend.precision == PRECISION_TF32;
     for (int i = 0; i < p->n_step; i++) {
         conv_problem q[PER_STEP];
-        const int n = cuda_conv_problems(p->steps[i], tf32, r->o->backend.debug, q, PER_STEP);
+        const int n = cuda_conv_problems(p->steps[i], tf32, r->o->backend.disabled, q, PER_STEP);
         for (int k = 0; k < n && k < PER_STEP; k++) add_problem(l, &q[k]);
     }
 }
@@ -208,7 +208,7 @@ static ddpm_status time_plan(mb_run *r, plan_bench *b, const conv_problem *q, in
     } else
         json_out_text(j, "failed", why.text);
     json_out_close(j, '}');
-    return rt_sync(b->be->main, NULL); /* a device that is gone ends it all */
+    return rt_sync(b->be->main_stream, NULL); /* a device that is gone ends it all */
 }
 
 static ddpm_status time_plans(mb_run *r, plan_bench *b, const conv_problem *q, best_plan *best, err *e)

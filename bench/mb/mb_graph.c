@@ -129,7 +129,7 @@ ddpm_status mb_graph(mb_run *r, err *e)
     trace t = {.n = 0};
     double *ms = NULL, wall_ms;
     ddpm_status st = DDPM_OK;
-    TRY(step_create(r, r->o->backend.debug, &b, e));
+    TRY(step_create(r, r->o->backend.disabled, &b, e));
     TRY_GOTO(mem_array(&ms, (size_t)r->o->repeats, sizeof *ms, "timings", e));
     TRY_GOTO(bench_train_turns(&b.rig, r->o->repeats, ms, &wall_ms, e));
     const timing wall = timing_of(ms, r->o->repeats);

@@ -17,14 +17,14 @@ void step_destroy(step_bench *b)
     *b = (step_bench){.own = NULL};
 }
 
-ddpm_status step_create(const mb_run *r, unsigned debug, step_bench *b, err *e)
+ddpm_status step_create(const mb_run *r, unsigned disabled, step_bench *b, err *e)
 {
     backend_spec device = r->o->backend;
     double ms, wall_ms;
     ddpm_status st = DDPM_OK;
     *b = (step_bench){.own = NULL};
-    if (debug != device.debug) {
-        device.debug = debug;
+    if (disabled != device.disabled) {
+        device.disabled = disabled;
         TRY_GOTO(backend_create(&device, &b->own, e));
     }
     TRY_GOTO(bench_train_create(&r->o->config, b->own ? b->own : r->be, &b->rig, e));
@@ -41,17 +41,17 @@ static const struct {
     const char *name;
 } optimizations[] = {
 #ifdef MB_CUDA
-    {CUDA_NO_SIDE, "side_stream"},
-    {CUDA_NO_GRAPH, "graph"},
-    {CUDA_NO_UPCONV, "folded_upconv"},
-    {CUDA_NO_SDPA, "fused_attention"},
-    {CUDA_NO_EPILOGUE, "epilogues"},
-    {CUDA_NO_TUNING, "tuning"},
-    {CUDA_NO_BIAS_SUMS, "bias_sums"},
-    {CUDA_NO_CONCAT, "virtual_concat"},
-    {CUDA_NO_PROJECTIONS, "joint_projections"},
-    {CUDA_NO_BETA, "beta"},
-    {CUDA_NO_TIME_MLP, "time_mlp"},
+    {CUDA_OPT_SIDE, "side_stream"},
+    {CUDA_OPT_GRAPH, "graph"},
+    {CUDA_OPT_UPCONV, "folded_upconv"},
+    {CUDA_OPT_SDPA, "fused_attention"},
+    {CUDA_OPT_EPILOGUE, "epilogues"},
+    {CUDA_OPT_TUNING, "tuning"},
+    {CUDA_OPT_BIAS_SUMS, "bias_sums"},
+    {CUDA_OPT_CONCAT, "virtual_concat"},
+    {CUDA_OPT_PROJECTIONS, "joint_projections"},
+    {CUDA_OPT_BETA, "beta"},
+    {CUDA_OPT_TIME_MLP, "time_mlp"},
 #else
     {1, "nothing"}, /* the same twice: what noise there is */
 #endif
@@ -80,7 +80,7 @@ static ddpm_status ablate(mb_run *r, step_bench *with, int k, err *e)
     step_bench without;
     timing t[2];
     ddpm_status st = DDPM_OK;
-    TRY(step_create(r, r->o->backend.debug | optimizations[k].flag, &without, e));
+    TRY(step_create(r, r->o->backend.disabled | optimizations[k].flag, &without, e));
     TRY_GOTO(by_turns(r, with, &without, t, e));
     json_out_open(&r->json, NULL, '{');
     json_out_text(&r->json, "without", optimizations[k].name);
@@ -100,7 +100,7 @@ ddpm_status mb_overlap(mb_run *r, err *e)
     step_bench with;
     const predicted_step *p = mb_prediction(r);
     ddpm_status st = DDPM_OK;
-    TRY(step_create(r, r->o->backend.debug, &with, e));
+    TRY(step_create(r, r->o->backend.disabled, &with, e));
     json_out_open(&r->json, "rows", '[');
     for (int k = 0; k < OPTIMIZATIONS && st == DDPM_OK; k++)
         if (mb_wanted(r, optimizations[k].name)) st = ablate(r, &with, k, e);

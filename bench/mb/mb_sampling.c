@@ -21,7 +21,7 @@ static void loop_destroy(loop_bench *b)
     *b = (loop_bench){.own = NULL};
 }
 
-static ddpm_status loop_create(const mb_run *r, unsigned debug, int batch, loop_bench *b, err *e)
+static ddpm_status loop_create(const mb_run *r, unsigned disabled, int batch, loop_bench *b, err *e)
 {
     backend_spec device = r->o->backend;
     ddpm_config c = r->o->config;
@@ -29,8 +29,8 @@ static ddpm_status loop_create(const mb_run *r, unsigned debug, int batch, loop_
     ddpm_status st = DDPM_OK;
     c.sample.batch = batch;
     *b = (loop_bench){.own = NULL};
-    if (debug != device.debug) {
-        device.debug = debug;
+    if (disabled != device.disabled) {
+        device.disabled = disabled;
         TRY_GOTO(backend_create(&device, &b->own, e));
     }
     TRY_GOTO(bench_sample_create(&c, NULL, b->own ? b->own : r->be, &b->rig, e));
@@ -46,8 +46,8 @@ static const struct {
 } loops[] = {
     {0, "as_it_is"},
 #ifdef MB_CUDA
-    {CUDA_NO_LOOP, "replayed"},
-    {CUDA_NO_GRAPH, "launched"},
+    {CUDA_OPT_LOOP, "replayed"},
+    {CUDA_OPT_GRAPH, "launched"},
 #endif
 };
 enum { LOOP_KINDS = sizeof loops / sizeof loops[0] };
@@ -59,7 +59,7 @@ static ddpm_status sampling_row(mb_run *r, int batch, int kind, err *e)
     double ms[LOOPS], wall_ms;
     const predicted_step *p = mb_prediction(r);
     ddpm_status st = DDPM_OK;
-    TRY(loop_create(r, r->o->backend.debug | loops[kind].flag, batch, &b, e));
+    TRY(loop_create(r, r->o->backend.disabled | loops[kind].flag, batch, &b, e));
     TRY_GOTO(bench_sample_turns(&b.rig, LOOPS, ms, &wall_ms, e));
     const timing t = timing_of(ms, LOOPS);
     json_out_open(&r->json, NULL, '{');

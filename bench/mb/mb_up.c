@@ -199,7 +199,7 @@ ddpm_status mb_up(mb_run *r, err *e)
     backend_spec spec = r->o->backend;
     ddpm_status st = DDPM_OK;
 #ifdef MB_CUDA
-    spec.debug |= CUDA_NO_UPCONV;
+    spec.disabled |= CUDA_OPT_UPCONV;
 #endif
     json_out_open(&r->json, "rows", '[');
     TRY_GOTO(backend_create(&spec, &unfolded, e));

@@ -38,10 +38,10 @@ typedef struct backend_table {
      * they are done: upload() and download() wait. */
     ddpm_status (*run)(backend *be, step *const *steps, int n, int times, err *e);
     /* low[count], of type be->act, from weights f32 [count].  NULL where act is f32. */
-    ddpm_status (*convert)(backend *be, void *low, const float *weights, size_t count, err *e);
+    ddpm_status (*convert_weights)(backend *be, void *low, const float *weights, size_t count, err *e);
     /* k [cin, 4, 4, cout], of type be->act, from w [cout, 3, 3, cin] (kernels/upconv_fold.h).  NULL where be->folds is
      * not set. */
-    ddpm_status (*fold)(backend *be, void *k, const float *w, int cout, int cin, err *e);
+    ddpm_status (*fold_filter)(backend *be, void *k, const float *w, int cout, int cin, err *e);
     size_t (*memory_free)(const backend *be); /* bytes that alloc() may hope for now */
     /* What was chosen by timing, a line each.  NULL: nothing is. */
     void (*report)(const backend *be, FILE *to);
@@ -49,10 +49,11 @@ typedef struct backend_table {
 
     /* All four NULL where run() returns when its work is done.  wait(): until all that was given is done. */
     ddpm_status (*wait)(backend *be, err *e);
-    /* A moment in the work: *mark (made where it is NULL) lies behind what was given so far. */
-    ddpm_status (*mark)(backend *be, void **mark, err *e);
-    ddpm_status (*mark_ms)(backend *be, void *from, void *to, double *ms, err *e); /* between two; waits for `to` */
-    void (*unmark)(backend *be, void *mark);                                       /* takes NULL */
+    /* *event (created where it is NULL) is recorded behind the work given so far. */
+    ddpm_status (*event_record)(backend *be, void **event, err *e);
+    ddpm_status (*event_elapsed_ms)(backend *be, void *from, void *to, double *ms,
+                                    err *e);      /* between two; waits for `to` */
+    void (*event_free)(backend *be, void *event); /* takes NULL */
 } backend_table;
 
 struct backend {
@@ -89,7 +90,7 @@ typedef struct backend_spec {
     cpu_conv_algo conv;                /* cpu */
     const char *autotune_cache;        /* file for what autotuning chooses; NULL or "": none */
     const char *shared_autotune_cache; /* cpu: another that is asked second, and told too; NULL or "": none */
-    unsigned debug;                    /* cuda: bits of config/cuda_opts.def, optimizations to leave out */
+    unsigned disabled;                 /* cuda: bits of config/cuda_opts.def, optimizations to leave out */
 } backend_spec;
 
 /* DDPM_EINVAL: unknown device.  DDPM_EDEVICE: known, but not usable here. */

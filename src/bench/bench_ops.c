@@ -113,7 +113,8 @@ static ddpm_status run_passes(ops_bench *b, int *rounds, err *e)
         n++;
     }
 done:
-    for (int k = 0; k < 2 && b->spec->be->fn->unmark; k++) b->spec->be->fn->unmark(b->spec->be, stamps[k].mark);
+    for (int k = 0; k < 2 && b->spec->be->fn->event_free; k++)
+        b->spec->be->fn->event_free(b->spec->be, stamps[k].event);
     *rounds = n;
     return st;
 }

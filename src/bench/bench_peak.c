@@ -96,7 +96,7 @@ static ddpm_status fastest(peak_plan *k, double enough_ms, double *ms, err *e)
         if (one < *ms) *ms = one;
     }
 done:
-    for (int i = 0; i < 2 && k->p->be->fn->unmark; i++) k->p->be->fn->unmark(k->p->be, stamps[i].mark);
+    for (int i = 0; i < 2 && k->p->be->fn->event_free; i++) k->p->be->fn->event_free(k->p->be, stamps[i].event);
     return st;
 }
 

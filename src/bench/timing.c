@@ -51,24 +51,24 @@ double roofline_ms(double flops, double bytes, const machine_peak *peak)
 
 ddpm_status stamps_create(stamp **out, int n, err *e)
 {
-    return mem_array(out, (size_t)n, sizeof **out, "stamps", e); /* a device's marks are made when they are set */
+    return mem_array(out, (size_t)n, sizeof **out, "stamps", e); /* events are created when they are recorded */
 }
 
 void stamps_destroy(backend *be, stamp *stamps, int n)
 {
-    for (int i = 0; stamps && be && be->fn->unmark && i < n; i++) be->fn->unmark(be, stamps[i].mark);
+    for (int i = 0; stamps && be && be->fn->event_free && i < n; i++) be->fn->event_free(be, stamps[i].event);
     mem_free(stamps);
 }
 
 ddpm_status stamp_set(backend *be, stamp *s, err *e)
 {
     s->seconds = clock_seconds();
-    return be->fn->mark ? be->fn->mark(be, &s->mark, e) : DDPM_OK;
+    return be->fn->event_record ? be->fn->event_record(be, &s->event, e) : DDPM_OK;
 }
 
 ddpm_status stamp_ms(backend *be, const stamp *from, const stamp *to, double *ms, err *e)
 {
-    if (be->fn->mark) return be->fn->mark_ms(be, from->mark, to->mark, ms, e);
+    if (be->fn->event_record) return be->fn->event_elapsed_ms(be, from->event, to->event, ms, e);
     *ms = 1e3 * (to->seconds - from->seconds);
     return DDPM_OK;
 }

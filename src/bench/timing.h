@@ -14,9 +14,9 @@ timing timing_of(double *ms, int n);
 /* An object "key": {"median", "p10", "p90", "min", "max", "n"}; the unit stands in the key. */
 void timing_put(json_out *j, const char *key, const timing *t);
 
-/* A point in the work of a backend: a mark in a device's, or the clock where run() returns with the work done. */
+/* A point in the work of a backend: an event of a device, or the clock where run() returns with the work done. */
 typedef struct stamp {
-    void *mark;
+    void *event;
     double seconds;
 } stamp;
 DDPM_MUST_CHECK ddpm_status stamps_create(stamp **out, int n, err *e);

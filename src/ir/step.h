@@ -163,7 +163,7 @@ typedef struct step {
     char path[NAME_CAP]; /* the layer, for messages and timings */
     void *impl;          /* what the backend prepared */
     tensor *scratch;     /* memory the backend asked for, alive during this step */
-    bool again;          /* made once already in the forward pass (plan.recompute): no work of the model's own */
+    bool recomputed;     /* a repetition of a forward step (plan.recompute): not counted as work of the model */
     bool side;           /* set by prepare(): may still run while the next SIDE_WINDOW - 1 steps do */
 } step;
 

@@ -129,7 +129,7 @@ static ddpm_status make_folds(params *s, arena_kind weights, err *e)
     const float *from = s->arena[weights];
     for (int i = 0; to && i < s->folds.n; i++) {
         const param_fold *f = &s->folds.list[i];
-        TRY(s->be->fn->fold(s->be, to + f->fold * dtype_size(s->be->act), from + f->weight, f->cout, f->cin, e));
+        TRY(s->be->fn->fold_filter(s->be, to + f->fold * dtype_size(s->be->act), from + f->weight, f->cout, f->cin, e));
     }
     return DDPM_OK;
 }
@@ -138,7 +138,7 @@ ddpm_status params_refresh(params *s, arena_kind weights, err *e)
 {
     void *low = s->arena[copy_of(weights, COPY_LOW)];
     if (weights == ARENA_PARAM ? !s->stale : s->ema_copied == s->version) return DDPM_OK;
-    if (low) TRY(s->be->fn->convert(s->be, low, s->arena[weights], s->count, e));
+    if (low) TRY(s->be->fn->convert_weights(s->be, low, s->arena[weights], s->count, e));
     TRY(make_folds(s, weights, e));
     if (weights == ARENA_PARAM) s->stale = false;
     if (weights == ARENA_EMA) s->ema_copied = s->version;

@@ -19,7 +19,7 @@ double plan_flops(const plan *p, int from, int to)
 {
     double sum = 0;
     for (int i = from; i < to; i++)
-        if (!p->steps[i]->again) sum += op_flops[p->steps[i]->op](p->steps[i]);
+        if (!p->steps[i]->recomputed) sum += op_flops[p->steps[i]->op](p->steps[i]);
     return sum;
 }
 

@@ -59,7 +59,7 @@ static tensor *made_again(remake *r, tensor *t, int before)
     step copy = *f;
     if (f->op == OP_dropout) copy.in[POINT_X] = made_again(r, f->in[POINT_X], before);
     for (int k = 0; k < STEP_OUT; k++) copy.out[k] = f->out[k] ? plan_like(p, f->out[k], f->out[k]->name) : NULL;
-    copy.again = true;
+    copy.recomputed = true;
     *plan_emit(p, f->op) = copy;
     if (!plan_ok(p)) return t;
     r->before[p->n_step - 1 - r->n_step] = before;

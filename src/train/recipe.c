@@ -32,16 +32,16 @@ ddpm_status recipe_backend(const ddpm_config *c, const char *out, plan_files *fi
         const char *word;
         unsigned bit;
     } switches[] = {
-#define SWITCH(NAME, word, bit) {#word, bit},
-        CUDA_SWITCH_LIST(SWITCH)
-#undef SWITCH
+#define OPTIMIZATION(NAME, word, bit) {#word, bit},
+        CUDA_OPT_LIST(OPTIMIZATION)
+#undef OPTIMIZATION
     };
     *spec = (backend_spec){.device = c->device, .threads = c->threads, .nondeterministic = !c->cuda.deterministic};
     for (int i = 0; i < 4; i++)
         if (is(c->precision, precisions[i])) spec->precision = (precision_kind)i;
     for (int i = 0; i < c->cuda.without.count; i++)
         for (size_t k = 0; k < sizeof switches / sizeof *switches; k++)
-            if (is(c->cuda.without.item[i], switches[k].word)) spec->debug |= switches[k].bit;
+            if (is(c->cuda.without.item[i], switches[k].word)) spec->disabled |= switches[k].bit;
     spec->conv = is(c->cpu.conv, "direct")     ? CPU_CONV_DIRECT
                  : is(c->cpu.conv, "winograd") ? CPU_CONV_WINOGRAD
                                                : CPU_CONV_AUTO;

@@ -16,10 +16,10 @@ enum { N = 5 }; /* values of a tensor */
 
 static err why;
 
-static inline backend *open_device(unsigned debug)
+static inline backend *open_device(unsigned disabled)
 {
     backend *be = NULL;
-    OK(backend_create(&(backend_spec){.device = "cuda", .precision = PRECISION_FP32, .debug = debug}, &be, &why));
+    OK(backend_create(&(backend_spec){.device = "cuda", .precision = PRECISION_FP32, .disabled = disabled}, &be, &why));
     return be;
 }
 
@@ -45,10 +45,10 @@ typedef struct list {
 
 static inline float *room(const list *l, int i) { return l->memory + (ptrdiff_t)i * ROOM; }
 
-static inline void open_list(list *l, unsigned debug)
+static inline void open_list(list *l, unsigned disabled)
 {
     void *memory;
-    *l = (list){.be = open_device(debug)};
+    *l = (list){.be = open_device(disabled)};
     OK(l->be->fn->alloc(l->be, sizeof(float) * STEPS * 2 * ROOM, &memory, &why));
     l->memory = memory;
 }

@@ -22,12 +22,12 @@ typedef struct rig {
 enum { UP_RESNETS = 8, RESNETS = 14 }; /* of net_small_unet() */
 
 /* Training plan of micro-batches, prepared; parameters declared. */
-static rig prepared(unsigned debug, precision_kind precision)
+static rig prepared(unsigned disabled, precision_kind precision)
 {
     const network net = {NETWORK_UNET, net_small_unet()};
     rig r = {0};
-    OK(backend_create(&(backend_spec){.device = "cuda", .precision = precision, .debug = debug | CUDA_NO_TUNING}, &r.be,
-                      &why));
+    OK(backend_create(&(backend_spec){.device = "cuda", .precision = precision, .disabled = disabled | CUDA_OPT_TUNING},
+                      &r.be, &why));
     OK(plan_create(r.be, &r.p, &why));
     r.p->training = r.p->add_grads = true;
     tensor *x = plan_input(r.p, DTYPE_F32, "x", 1, 16, 16, 3), *t = plan_input(r.p, DTYPE_F32, "t", 1, 1, 1, 1);
@@ -86,7 +86,7 @@ Test(emu_switches, nothing_left_out)
 
 Test(emu_switches, without_concat_nothing_reads_two_sources)
 {
-    rig r = prepared(CUDA_NO_CONCAT, PRECISION_FP32);
+    rig r = prepared(CUDA_OPT_CONCAT, PRECISION_FP32);
     cr_expect_eq(count(r.p, OP_concat), UP_RESNETS);
     cr_expect_eq(count(r.p, OP_concat_bwd), UP_RESNETS);
     cr_expect_eq(two_sources(r.p), 0);
@@ -95,7 +95,7 @@ Test(emu_switches, without_concat_nothing_reads_two_sources)
 
 Test(emu_switches, without_time_mlp_its_layers_are_ops)
 {
-    rig r = prepared(CUDA_NO_TIME_MLP, PRECISION_FP32);
+    rig r = prepared(CUDA_OPT_TIME_MLP, PRECISION_FP32);
     cr_expect_eq(count(r.p, OP_time_mlp), 0);
     cr_expect_eq(count(r.p, OP_linear), 3);
     destroy(&r);
@@ -103,7 +103,7 @@ Test(emu_switches, without_time_mlp_its_layers_are_ops)
 
 Test(emu_switches, without_projections_every_resnet_has_its_own)
 {
-    rig r = prepared(CUDA_NO_PROJECTIONS, PRECISION_FP32);
+    rig r = prepared(CUDA_OPT_PROJECTIONS, PRECISION_FP32);
     cr_expect_eq(count(r.p, OP_linear), RESNETS);
     for (int i = 0; i + 1 < r.p->n_step; i++) /* where it is needed: right before its norm */
         if (r.p->steps[i]->op == OP_linear && strstr(r.p->steps[i]->path, "time_emb_proj"))
@@ -116,7 +116,7 @@ Test(emu_switches, without_beta_the_libraries_add_nothing)
 {
     for (int upconv = 0; upconv < 2; upconv++)
         for (precision_kind precision = PRECISION_FP32; precision <= PRECISION_BF16; precision++) {
-            rig r = prepared(CUDA_NO_BETA | CUDA_NO_EPILOGUE | (upconv ? CUDA_NO_UPCONV : 0), precision);
+            rig r = prepared(CUDA_OPT_BETA | CUDA_OPT_EPILOGUE | (upconv ? CUDA_OPT_UPCONV : 0), precision);
             cr_expect_null(strstr(r.report, ":add"), "%s", r.report);
             destroy(&r);
         }
@@ -131,9 +131,9 @@ Test(emu_switches, no_switch_changes_a_parameter)
     OK(params_init(full.store, 3, &why));
     OK(mem_array(&want, full.store->count, sizeof *want, "test", &why));
     OK(params_get(full.store, ARENA_PARAM, want, &why));
-#define SWITCH(NAME, word, bit) bit,
-    const unsigned bits[] = {CUDA_SWITCH_LIST(SWITCH)};
-#undef SWITCH
+#define OPTIMIZATION(NAME, word, bit) bit,
+    const unsigned bits[] = {CUDA_OPT_LIST(OPTIMIZATION)};
+#undef OPTIMIZATION
     for (size_t k = 0; k < sizeof bits / sizeof *bits; k++) {
         rig r = prepared(bits[k], PRECISION_FP32);
         OK(params_allocate(r.store, false, false, &why));
@@ -159,12 +159,12 @@ Test(emu_switches, no_switch_changes_a_parameter)
 /* The words of the option are the bits of the backend. */
 Test(emu_switches, a_word_is_a_bit)
 {
-#define SWITCH(NAME, word, bit) {#word, CUDA_NO_##NAME},
+#define OPTIMIZATION(NAME, word, bit) {#word, CUDA_OPT_##NAME},
     const struct {
         const char *word;
         unsigned bit;
-    } switches[] = {CUDA_SWITCH_LIST(SWITCH)};
-#undef SWITCH
+    } switches[] = {CUDA_OPT_LIST(OPTIMIZATION)};
+#undef OPTIMIZATION
     unsigned all = 0;
     for (size_t k = 0; k < sizeof switches / sizeof *switches; k++) {
         char text[64];
@@ -175,7 +175,7 @@ Test(emu_switches, a_word_is_a_bit)
         (void)snprintf(text, sizeof text, "cuda.without=%s", switches[k].word);
         OK(config_assign(&c, NULL, text, &why));
         OK(recipe_backend(&c, NULL, &files, &spec, &why));
-        cr_expect_eq(spec.debug, switches[k].bit, "%s", switches[k].word);
+        cr_expect_eq(spec.disabled, switches[k].bit, "%s", switches[k].word);
         cr_expect(switches[k].bit && !(switches[k].bit & (switches[k].bit - 1)), "%s", switches[k].word);
         cr_expect_eq(all & switches[k].bit, 0, "%s", switches[k].word);
         all |= switches[k].bit;
@@ -185,8 +185,8 @@ Test(emu_switches, a_word_is_a_bit)
     plan_files files;
     config_defaults(&c);
     OK(recipe_backend(&c, NULL, &files, &spec, &why));
-    cr_expect_eq(spec.debug, 0);
+    cr_expect_eq(spec.disabled, 0);
     OK(config_assign(&c, NULL, "cuda.without=concat,projections,beta", &why));
     OK(recipe_backend(&c, NULL, &files, &spec, &why));
-    cr_expect_eq(spec.debug, 512 + 1024 + 2048);
+    cr_expect_eq(spec.disabled, 512 + 1024 + 2048);
 }

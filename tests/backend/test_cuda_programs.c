@@ -59,7 +59,7 @@ static void write_program(program *g, backend *be, unsigned seed)
         s->out[POINT_Y] = g->t[l->to];
         s->accumulate = l->adds;
         s->a.affine.scale = l->scale, s->a.affine.shift = l->shift;
-        s->side = l->side && !(((cuda_backend *)be)->debug & CUDA_NO_SIDE);
+        s->side = l->side && !(((cuda_backend *)be)->disabled & CUDA_OPT_SIDE);
     }
     OK(plan_finish(g->p, &why));
     OK(plan_allocate(g->p, &why));
@@ -89,17 +89,17 @@ static void expect_same(program *g, const numbers *x, int v, const char *when)
                      (double)x->v[v][k]);
 }
 
-static void run_program(unsigned seed, unsigned debug, emu_timing timing)
+static void run_program(unsigned seed, unsigned disabled, emu_timing timing)
 {
     const int times[] = {1, 1, 3, 1, 4, 2};
     char when[80];
     numbers x = {0};
     program g;
-    backend *be = open_device(debug);
+    backend *be = open_device(disabled);
     emu_set_timing(timing);
     write_program(&g, be, seed);
     for (int i = 0; i < (int)(sizeof times / sizeof *times); i++) {
-        (void)snprintf(when, sizeof when, "seed %u, debug %u, timing %d, run %d", seed, debug, (int)timing, i);
+        (void)snprintf(when, sizeof when, "seed %u, disabled %u, timing %d, run %d", seed, disabled, (int)timing, i);
         for (int k = 0; k < N; k++) x.v[0][k] = (float)(10 * i + k);
         OK(plan_write(g.p, g.t[0], x.v[0], &why));
         OK(plan_run_times(g.p, times[i], &why));
@@ -113,8 +113,8 @@ static void run_program(unsigned seed, unsigned debug, emu_timing timing)
 
 Test(cuda_programs, random_programs_give_what_plain_c_gives, .timeout = 900)
 {
-    const unsigned debug[] = {0, CUDA_NO_LOOP, CUDA_NO_GRAPH, CUDA_NO_SIDE};
+    const unsigned disabled[] = {0, CUDA_OPT_LOOP, CUDA_OPT_GRAPH, CUDA_OPT_SIDE};
     for (unsigned seed = 1; seed <= 5; seed++)
         for (int t = EMU_AT_ONCE; t <= EMU_ALL_LATE; t++)
-            for (int i = 0; i < 4; i++) run_program(seed, debug[i], (emu_timing)t);
+            for (int i = 0; i < 4; i++) run_program(seed, disabled[i], (emu_timing)t);
 }

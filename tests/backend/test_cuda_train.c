@@ -34,7 +34,7 @@ static network small_net(bool scale_shift, bool tiny)
 typedef struct setup {
     const char *device;
     precision_kind precision;
-    unsigned debug;
+    unsigned disabled;
     int steps, micro_batches;
     bool scale_shift, resident;
     bool tiny;   /* a narrower network */
@@ -88,8 +88,9 @@ static ddpm_status open_engine(engine *x, const setup *s, err *e)
     spec.update.update.beta1 = 0.9, spec.update.update.beta2 = 0.999, spec.update.update.eps = 1e-8;
     spec.update.update.max_grad_norm = 1;
     spec.update.update.ema_decay = 0.9;
-    TRY(backend_create(&(backend_spec){.device = s->device, .threads = 2, .precision = s->precision, .debug = s->debug},
-                       &x->be, e));
+    TRY(backend_create(
+        &(backend_spec){.device = s->device, .threads = 2, .precision = s->precision, .disabled = s->disabled}, &x->be,
+        e));
     TRY(model_create(x->be, &net, &scheduler, &x->m, e));
     TRY(trainer_create(x->m, &spec, &x->t, e));
     TRY(trainer_allocate(x->t, e));
@@ -326,16 +327,16 @@ static void expect_no_change(setup other)
     forget(&b);
 }
 
-static setup without(unsigned debug)
+static setup without(unsigned disabled)
 {
     setup s = cuda;
-    s.debug = debug;
+    s.disabled = disabled;
     return s;
 }
 
-Test(emu_train, graphs_change_no_bit, .timeout = 900) { expect_no_change(without(CUDA_NO_GRAPH)); }
-Test(emu_train, side_streams_change_no_bit, .timeout = 900) { expect_no_change(without(CUDA_NO_SIDE)); }
-Test(emu_train, loops_change_no_bit, .timeout = 900) { expect_no_change(without(CUDA_NO_LOOP)); }
+Test(emu_train, graphs_change_no_bit, .timeout = 900) { expect_no_change(without(CUDA_OPT_GRAPH)); }
+Test(emu_train, side_streams_change_no_bit, .timeout = 900) { expect_no_change(without(CUDA_OPT_SIDE)); }
+Test(emu_train, loops_change_no_bit, .timeout = 900) { expect_no_change(without(CUDA_OPT_LOOP)); }
 
 Test(emu_train, a_resident_data_set_changes_no_bit, .timeout = 900)
 {
@@ -361,7 +362,7 @@ Test(emu_train, the_moment_of_side_work_changes_no_bit, .timeout = 1800)
     for (int t = EMU_SIDE_EARLY; t <= EMU_ALL_LATE; t++) {
         for (int eager = 0; eager < 2; eager++) {
             setup other = s;
-            other.debug = eager ? CUDA_NO_GRAPH : 0;
+            other.disabled = eager ? CUDA_OPT_GRAPH : 0;
             emu_set_timing((emu_timing)t);
             outcome b = run(&other);
             expect_same_bits(&a, &b, &other);
@@ -376,14 +377,14 @@ static const struct {
     const char *word;
     unsigned bit;
 } switches[] = {
-#define SWITCH(NAME, word, bit) {#word, bit},
-    CUDA_SWITCH_LIST(SWITCH)
-#undef SWITCH
+#define OPTIMIZATION(NAME, word, bit) {#word, bit},
+    CUDA_OPT_LIST(OPTIMIZATION)
+#undef OPTIMIZATION
 };
 enum {
     SWITCHES = sizeof switches / sizeof *switches,
-    SAME_ARITHMETIC = CUDA_NO_GRAPH | CUDA_NO_SIDE | CUDA_NO_TUNING | CUDA_NO_LOOP,
-    SAME_FORWARD = CUDA_NO_BIAS_SUMS | CUDA_NO_PROJECTIONS /* the first loss has the same bits */
+    SAME_ARITHMETIC = CUDA_OPT_GRAPH | CUDA_OPT_SIDE | CUDA_OPT_TUNING | CUDA_OPT_LOOP,
+    SAME_FORWARD = CUDA_OPT_BIAS_SUMS | CUDA_OPT_PROJECTIONS /* the first loss has the same bits */
 };
 
 static unsigned every_switch(void)
@@ -403,12 +404,12 @@ static void leave_out_each(setup s, unsigned these, bounds limit)
     outcome full = run(&s), reference = run(&plain);
     for (int i = 0; i <= SWITCHES; i++) {
         setup other = s;
-        other.debug = i < SWITCHES ? switches[i].bit : every_switch();
-        if (i < SWITCHES && !(these & other.debug)) continue;
+        other.disabled = i < SWITCHES ? switches[i].bit : every_switch();
+        if (i < SWITCHES && !(these & other.disabled)) continue;
         cr_log_info("without %s", i < SWITCHES ? switches[i].word : "any");
         outcome o = run(&other);
-        if (!(other.debug & ~(unsigned)SAME_ARITHMETIC)) expect_same_bits(&full, &o, &other);
-        if (!(other.debug & ~(unsigned)(SAME_ARITHMETIC | SAME_FORWARD)))
+        if (!(other.disabled & ~(unsigned)SAME_ARITHMETIC)) expect_same_bits(&full, &o, &other);
+        if (!(other.disabled & ~(unsigned)(SAME_ARITHMETIC | SAME_FORWARD)))
             cr_expect_arr_eq(full.loss, o.loss, sizeof *o.loss);
         expect_close(&full, &o, s.steps, limit);
         expect_close(&o, &reference, s.steps, limit);
@@ -430,7 +431,7 @@ Test(emu_train, sums_of_micro_batches_need_no_beta, .timeout = 3600)
 {
     setup s = cuda;
     s.steps = 3, s.micro_batches = 2;
-    leave_out_each(s, CUDA_NO_BETA, (bounds){1e-5, 1e-3, 1e-3});
+    leave_out_each(s, CUDA_OPT_BETA, (bounds){1e-5, 1e-3, 1e-3});
 }
 
 Test(emu_train, what_rounds_in_bf16_can_be_left_out, .timeout = 3600)
@@ -438,7 +439,8 @@ Test(emu_train, what_rounds_in_bf16_can_be_left_out, .timeout = 3600)
     setup s = cuda;
     s.precision = PRECISION_BF16;
     s.steps = 6;
-    leave_out_each(s, CUDA_NO_SDPA | CUDA_NO_CONCAT | CUDA_NO_PROJECTIONS | CUDA_NO_BETA, (bounds){5e-3, 3e-2, 3e-2});
+    leave_out_each(s, CUDA_OPT_SDPA | CUDA_OPT_CONCAT | CUDA_OPT_PROJECTIONS | CUDA_OPT_BETA,
+                   (bounds){5e-3, 3e-2, 3e-2});
 }
 
 /* Every call while things are made, then every 13th: $DDPM_TEST_LONG takes them all. */
@@ -452,7 +454,7 @@ Test(emu_train, every_call_of_the_device_may_fail, .timeout = 7200)
 {
     setup s = {.device = "cuda",
                .precision = PRECISION_BF16,
-               .debug = CUDA_NO_TUNING, /* of which test_cuda_tune.c fails every call */
+               .disabled = CUDA_OPT_TUNING, /* of which test_cuda_tune.c fails every call */
                .steps = 2,
                .micro_batches = 1,
                .tiny = true};

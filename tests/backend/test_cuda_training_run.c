@@ -123,10 +123,10 @@ Test(emu_run, every_word_of_without_leaves_its_optimization_out)
         (void)snprintf(setting, sizeof setting, "cuda.without=[side, %s]", words[i]);
         set(&whole, setting);
         OK(recipe_backend(&whole, whole.out, &files, &spec, &why));
-        cr_expect_eq(spec.debug, CUDA_NO_SIDE | 1u << i, "%s is %#x", setting, spec.debug);
+        cr_expect_eq(spec.disabled, CUDA_OPT_SIDE | 1u << i, "%s is %#x", setting, spec.disabled);
         OK(backend_create(&spec, &be, &why));
-        cr_expect_eq(be->bias_sums, !(spec.debug & CUDA_NO_BIAS_SUMS));
-        cr_expect_eq(be->time_mlp, spec.debug & CUDA_NO_TIME_MLP ? 0 : TIME_MLP_WIDEST);
+        cr_expect_eq(be->bias_sums, !(spec.disabled & CUDA_OPT_BIAS_SUMS));
+        cr_expect_eq(be->time_mlp, spec.disabled & CUDA_OPT_TIME_MLP ? 0 : TIME_MLP_WIDEST);
         backend_destroy(be);
     }
 }

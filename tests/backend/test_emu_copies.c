@@ -43,11 +43,11 @@ static network three_levels(void)
     return net;
 }
 
-static void open_model(engine *x, precision_kind precision, unsigned debug)
+static void open_model(engine *x, precision_kind precision, unsigned disabled)
 {
     const network net = three_levels();
     const scheduler_config scheduler = scheduler_config_default();
-    const backend_spec spec = {.device = "cuda", .precision = precision, .debug = debug | CUDA_NO_TUNING};
+    const backend_spec spec = {.device = "cuda", .precision = precision, .disabled = disabled | CUDA_OPT_TUNING};
     OK(backend_create(&spec, &x->be, &why));
     OK(model_create(x->be, &net, &scheduler, &x->m, &why));
     x->store = x->m->store;
@@ -302,7 +302,7 @@ Test(emu_copies, memory_is_counted_with_them)
     for (int i = 0; i < WAYS; i++)
         for (int without = 0; without < 2; without++) {
             engine x = {0};
-            open_model(&x, ways[i].precision, without ? CUDA_NO_UPCONV : 0);
+            open_model(&x, ways[i].precision, without ? CUDA_OPT_UPCONV : 0);
             const size_t low = x.be->act == DTYPE_F32 ? 0 : x.store->count * dtype_size(x.be->act);
             const size_t folds = without ? 0 : (size_t)UPCONVS * 16 * 36 * dtype_size(x.be->act);
             cr_expect(params_copy_bytes(x.store) >= low + folds &&
@@ -356,7 +356,7 @@ Test(emu_copies, more_filters_than_the_update_folds_are_refused)
         for (int n = ADAMW_FOLDS; n <= ADAMW_FOLDS + 1; n++) {
             backend *be;
             params *s;
-            OK(backend_create(&(backend_spec){.device = "cuda", .debug = without ? CUDA_NO_UPCONV : 0}, &be, &why));
+            OK(backend_create(&(backend_spec){.device = "cuda", .disabled = without ? CUDA_OPT_UPCONV : 0}, &be, &why));
             OK(params_create(be, &s, &why));
             plan *p = upsamplings(be, n);
             OK(params_declare(s, p, &why));

@@ -30,12 +30,12 @@ Test(cuda_run, a_list_is_recorded_once_and_launched_ever_after)
 Test(cuda_run, without_graphs_every_step_is_launched_every_time)
 {
     list l;
-    open_list(&l, CUDA_NO_GRAPH);
+    open_list(&l, CUDA_OPT_GRAPH);
     append(&l, 0, 1, 2), append(&l, 1, 2, 2);
     for (int i = 0; i < 3; i++) cr_expect_eq(calls_of(&l, 3), 6);
     cr_expect_eq(emu_live().graphs, 0);
     close_list(&l);
-    open_list(&l, CUDA_NO_LOOP);
+    open_list(&l, CUDA_OPT_LOOP);
     append(&l, 0, 1, 2), append(&l, 1, 2, 2);
     (void)calls_of(&l, 5);
     cr_expect_eq(calls_of(&l, 5), 5);
@@ -172,7 +172,7 @@ static void in_every_timing(void (*build)(list *l), void (*begin)(const list *l)
     for (int eager = 0; eager < 2; eager++)
         for (int t = EMU_AT_ONCE; t <= EMU_ALL_LATE; t++) {
             list l;
-            open_list(&l, eager ? CUDA_NO_GRAPH : 0);
+            open_list(&l, eager ? CUDA_OPT_GRAPH : 0);
             emu_set_timing((emu_timing)t);
             build(&l);
             for (int i = 0; i < 3; i++) {
@@ -314,7 +314,7 @@ Test(cuda_run, nobody_waits_twice)
 {
     enum { RECORD_BEFORE = 1, WAIT_BEFORE, LAUNCH_ASIDE, RECORD_AFTER, WAIT_AFTER, ASIDE_CALLS = WAIT_AFTER };
     list l;
-    open_list(&l, CUDA_NO_GRAPH);
+    open_list(&l, CUDA_OPT_GRAPH);
     append(&l, 0, 1, 1)->side = true;
     append(&l, 1, 2, 1);
     l.step[1].in[0] = &l.out[0];
@@ -328,7 +328,7 @@ Test(cuda_run, main_does_not_wait_for_what_it_does_not_need)
 {
     for (int eager = 0; eager < 2; eager++) {
         list l;
-        open_list(&l, eager ? CUDA_NO_GRAPH : 0);
+        open_list(&l, eager ? CUDA_OPT_GRAPH : 0);
         append(&l, 0, 1, 1)->side = true;
         append(&l, 2, 3, 1);
         append(&l, 4, 0, 1); /* a mistake: another tensor in the same memory, within the window */
@@ -447,7 +447,7 @@ static void expect_dead(const list *l, const char *first)
         case 2: st = fn->download(l->be, v, l->memory, sizeof v, &why); break;
         case 3: st = fn->alloc(l->be, 16, &memory, &why); break;
         case 4: st = fn->prepare(l->be, &s, &scratch, &why); break;
-        case 5: st = fn->convert(l->be, l->memory + ROOM, l->memory, 1, &why); break;
+        case 5: st = fn->convert_weights(l->be, l->memory + ROOM, l->memory, 1, &why); break;
         }
         cr_assert_eq(st, DDPM_EBACKEND, "call %d after \"%s\"", i, first);
         cr_assert_str_eq(why.text, first, "call %d", i);

@@ -212,7 +212,7 @@ ParameterizedTest(const kind *c, plan_memory, every_gradient_is_read)
         for (int k = 0; k < STEP_OUT; k++) {
             const tensor *t = r.p->steps[i]->out[k];
             if (!t || t->arena != ARENA_ACT) continue;
-            if (r.p->steps[i]->again && k != NORM_Y) continue; /* the statistics, known already */
+            if (r.p->steps[i]->recomputed && k != NORM_Y) continue; /* the statistics, known already */
             cr_expect(is_read(r.p, i + 1, t), "%s (%s) writes %s, which nobody reads", r.p->steps[i]->path,
                       op_name[r.p->steps[i]->op], t->name);
         }

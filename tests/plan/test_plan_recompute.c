@@ -133,8 +133,8 @@ ParameterizedTest(const kind *k, plan_recompute, what_is_made_again_is_made_once
     for (int i = 0; i < p->n_step; i++) {
         const step *s = p->steps[i];
         forward += i < p->n_forward && (s->op == OP_norm_act || s->op == OP_dropout);
-        again += s->again;
-        if (!s->again) continue;
+        again += s->recomputed;
+        if (!s->recomputed) continue;
         cr_expect(i >= p->n_forward, "%s: in the forward pass", s->path);
         cr_expect(s->out[0]->first == i && s->out[0]->last > i && s->out[0]->last <= i + near,
                   "%s: %s lives from step %d to %d", k->name, s->path, s->out[0]->first, s->out[0]->last);
@@ -179,7 +179,7 @@ Test(plan_recompute, what_is_kept_is_not_made_again)
     tensor *y = nn_conv2d(p, &(nn_conv_args){.x = h, .cout = 8, .name = "conv"});
     plan_differentiate(p, y, nn_cast(p, dy, be->act));
     cr_assert(plan_ok(p), "%s", p->first.text);
-    for (int i = 0; i < p->n_step; i++) cr_expect(!p->steps[i]->again, "%s is made again", p->steps[i]->path);
+    for (int i = 0; i < p->n_step; i++) cr_expect(!p->steps[i]->recomputed, "%s is made again", p->steps[i]->path);
     plan_destroy(p);
     backend_destroy(be);
 }
@@ -196,7 +196,7 @@ static int made_again(size_t least, size_t *bytes)
     plan_differentiate(p, nn_conv2d(p, &(nn_conv_args){.x = h, .cout = 8, .name = "conv"}), nn_cast(p, dy, be->act));
     cr_assert(plan_ok(p), "%s", p->first.text);
     *bytes = be->fn->tensor_bytes(be, h);
-    for (int i = 0; i < p->n_step; i++) again += p->steps[i]->again;
+    for (int i = 0; i < p->n_step; i++) again += p->steps[i]->recomputed;
     plan_destroy(p);
     backend_destroy(be);
     return again;
@@ -221,7 +221,7 @@ Test(plan_recompute, what_two_steps_read_is_made_once)
     tensor *y = nn_conv2d(p, &(nn_conv_args){.x = h, .residual = first, .cout = 8, .name = "second"});
     plan_differentiate(p, y, nn_cast(p, dy, be->act));
     cr_assert(plan_ok(p), "%s", p->first.text);
-    for (int i = 0; i < p->n_step; i++) again += p->steps[i]->again;
+    for (int i = 0; i < p->n_step; i++) again += p->steps[i]->recomputed;
     cr_expect_eq(again, 1, "%d", again);
     plan_destroy(p);
     backend_destroy(be);

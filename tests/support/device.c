@@ -42,11 +42,11 @@ static unsigned test_without(void)
     const char *word = getenv("DDPM_TEST_WITHOUT");
     unsigned all = 0;
     if (!word || !word[0]) return 0;
-#define SWITCH(NAME, text, bit)                                                                                        \
+#define OPTIMIZATION(NAME, text, bit)                                                                                  \
     all |= (bit);                                                                                                      \
     if (!strcmp(word, #text)) return bit;
-    CUDA_SWITCH_LIST(SWITCH)
-#undef SWITCH
+    CUDA_OPT_LIST(OPTIMIZATION)
+#undef OPTIMIZATION
     cr_assert_str_eq(word, "all", "DDPM_TEST_WITHOUT=%s", word);
     return all;
 }
@@ -60,7 +60,7 @@ backend *test_backend(int threads)
                                       .precision = test_precision(),
                                       .conv = test_conv(),
                                       /* every process would time every plan anew */
-                                      .debug = CUDA_NO_TUNING | test_without()},
+                                      .disabled = CUDA_OPT_TUNING | test_without()},
                       &be, &why));
     return be;
 }

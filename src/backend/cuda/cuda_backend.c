@@ -37,7 +37,7 @@ static void destroy(backend *base)
     cuda_backend *be = (cuda_backend *)base;
     err ignored = {0};
     if (!be) return;
-    const ddpm_status idle = be->main ? rt_sync(be->main, &ignored) : DDPM_OK;
+    const ddpm_status idle = be->main_stream ? rt_sync(be->main_stream, &ignored) : DDPM_OK;
     (void)idle; /* nothing may still run on what is freed now */
     cuda_forget_graphs(be, NULL);
     tuner_destroy(be->tuner);
@@ -46,8 +46,8 @@ static void destroy(backend *base)
     cuda_staging_destroy(be);
     rt_event_destroy(be->before);
     for (int i = 0; i < SIDE_WINDOW; i++) rt_event_destroy(be->after[i]);
-    rt_stream_destroy(be->aside);
-    rt_stream_destroy(be->main);
+    rt_stream_destroy(be->side_stream);
+    rt_stream_destroy(be->main_stream);
     rt_free(be->count);
     rt_free_host(be->turns);
     mem_free(be);
@@ -100,8 +100,8 @@ static ddpm_status upload(backend *base, void *to, const void *from_host, size_t
 
 static ddpm_status download_now(cuda_backend *be, void *to_host, const void *from, size_t bytes, err *e)
 {
-    TRY(rt_download(to_host, from, bytes, be->main, e));
-    return rt_sync(be->main, e);
+    TRY(rt_download(to_host, from, bytes, be->main_stream, e));
+    return rt_sync(be->main_stream, e);
 }
 
 static ddpm_status download(backend *base, void *to_host, const void *from, size_t bytes, err *e)
@@ -151,7 +151,7 @@ static ddpm_status run(backend *base, step *const *steps, int n, int times, err 
     return keep_failure(be, cuda_run_steps(be, steps, n, times, &why), &why, e);
 }
 
-static ddpm_status convert(backend *base, void *low, const float *weights, size_t count, err *e)
+static ddpm_status convert_weights(backend *base, void *low, const float *weights, size_t count, err *e)
 {
     cuda_backend *be = (cuda_backend *)base;
     const pointwise_args a = {.kind = POINT_KIND_COPY,
@@ -163,17 +163,17 @@ static ddpm_status convert(backend *base, void *low, const float *weights, size_
     err why = {0};
     TRY(alive(be, e));
     if (count == 0) return DDPM_OK;
-    return keep_failure(be, rt_launched(k_pointwise(be->main, &a), &why), &why, e);
+    return keep_failure(be, rt_launched(k_pointwise(be->main_stream, &a), &why), &why, e);
 }
 
-static ddpm_status fold(backend *base, void *k, const float *w, int cout, int cin, err *e)
+static ddpm_status fold_filter(backend *base, void *k, const float *w, int cout, int cin, err *e)
 {
     cuda_backend *be = (cuda_backend *)base;
     const upconv_fold_args a = {
         .w = w, .k = k, .type = be->base.act == DTYPE_BF16 ? STORE_BF16 : STORE_F32, .cout = cout, .cin = cin};
     err why = {0};
     TRY(alive(be, e));
-    return keep_failure(be, rt_launched(k_upconv_fold(be->main, &a), &why), &why, e);
+    return keep_failure(be, rt_launched(k_upconv_fold(be->main_stream, &a), &why), &why, e);
 }
 
 static size_t memory_free(const backend *base)
@@ -189,19 +189,19 @@ static ddpm_status wait_for_all(backend *base, err *e)
     cuda_backend *be = (cuda_backend *)base;
     err why = {0};
     TRY(alive(be, e));
-    return keep_failure(be, rt_sync(be->main, &why), &why, e);
+    return keep_failure(be, rt_sync(be->main_stream, &why), &why, e);
 }
 
-static ddpm_status mark(backend *base, void **event, err *e)
+static ddpm_status event_record(backend *base, void **event, err *e)
 {
     cuda_backend *be = (cuda_backend *)base;
     err why = {0};
     TRY(alive(be, e));
     if (!*event) TRY(rt_event_create(true, event, e));
-    return keep_failure(be, rt_event_record(*event, be->main, &why), &why, e);
+    return keep_failure(be, rt_event_record(*event, be->main_stream, &why), &why, e);
 }
 
-static ddpm_status mark_ms(backend *base, void *from, void *to, double *ms, err *e)
+static ddpm_status event_elapsed_ms(backend *base, void *from, void *to, double *ms, err *e)
 {
     cuda_backend *be = (cuda_backend *)base;
     float between = 0;
@@ -212,7 +212,7 @@ static ddpm_status mark_ms(backend *base, void *from, void *to, double *ms, err 
     return keep_failure(be, st, &why, e);
 }
 
-static void unmark(backend *base, void *event)
+static void event_free(backend *base, void *event)
 {
     (void)base;
     rt_event_destroy(event);
@@ -231,14 +231,14 @@ static const backend_table table = {
     .prepare = prepare,
     .unprepare = unprepare,
     .run = run,
-    .convert = convert,
-    .fold = fold,
+    .convert_weights = convert_weights,
+    .fold_filter = fold_filter,
     .memory_free = memory_free,
     .report = report,
     .wait = wait_for_all,
-    .mark = mark,
-    .mark_ms = mark_ms,
-    .unmark = unmark,
+    .event_record = event_record,
+    .event_elapsed_ms = event_elapsed_ms,
+    .event_free = event_free,
 };
 
 /* "auto", "cuda": -1; "cuda:2": 2 */
@@ -256,8 +256,8 @@ static ddpm_status device_index(const char *device, int *index, err *e)
 
 static ddpm_status open_streams(cuda_backend *be, err *e)
 {
-    TRY(rt_stream_create(true, &be->main, e));
-    TRY(rt_stream_create(false, &be->aside, e));
+    TRY(rt_stream_create(true, &be->main_stream, e));
+    TRY(rt_stream_create(false, &be->side_stream, e));
     TRY(rt_event_create(false, &be->before, e));
     for (int i = 0; i < SIDE_WINDOW; i++) TRY(rt_event_create(false, &be->after[i], e));
     void *count = NULL, *turns = NULL;
@@ -265,7 +265,7 @@ static ddpm_status open_streams(cuda_backend *be, err *e)
     be->count = count;
     TRY(rt_alloc_host(sizeof *be->turns, &turns, e));
     be->turns = turns;
-    be->stream = be->main;
+    be->stream = be->main_stream;
     return DDPM_OK;
 }
 
@@ -279,11 +279,11 @@ static ddpm_status open_libraries(cuda_backend *be, const backend_spec *spec, er
                    with);
     return tuner_create(&(tuner_spec){.file = spec->autotune_cache,
                                       .machine = machine,
-                                      .stream = be->main,
+                                      .stream = be->main_stream,
                                       .l2 = be->device.l2,
                                       .deterministic = !spec->nondeterministic,
-                                      .eager = cuda_without(be, CUDA_NO_GRAPH),
-                                      .untimed = cuda_without(be, CUDA_NO_TUNING),
+                                      .eager = cuda_disabled(be, CUDA_OPT_GRAPH),
+                                      .untimed = cuda_disabled(be, CUDA_OPT_TUNING),
                                       .workspace_cap = WORKSPACE_CAP},
                         &be->tuner, e);
 }
@@ -298,13 +298,13 @@ ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
     TRY_GOTO(mem_array(&be, 1, sizeof *be, "cuda backend", e));
     be->base.fn = &table;
     be->base.act = spec->precision == PRECISION_AUTO || spec->precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32;
-    be->base.bias_sums = !(spec->debug & CUDA_NO_BIAS_SUMS);
-    be->base.two_sources = !(spec->debug & CUDA_NO_CONCAT);
-    be->base.projections = !(spec->debug & CUDA_NO_PROJECTIONS);
-    be->base.time_mlp = spec->debug & CUDA_NO_TIME_MLP ? 0 : TIME_MLP_WIDEST;
-    be->base.folds = !(spec->debug & CUDA_NO_UPCONV);
+    be->base.bias_sums = !(spec->disabled & CUDA_OPT_BIAS_SUMS);
+    be->base.two_sources = !(spec->disabled & CUDA_OPT_CONCAT);
+    be->base.projections = !(spec->disabled & CUDA_OPT_PROJECTIONS);
+    be->base.time_mlp = spec->disabled & CUDA_OPT_TIME_MLP ? 0 : TIME_MLP_WIDEST;
+    be->base.folds = !(spec->disabled & CUDA_OPT_UPCONV);
     be->tf32 = spec->precision == PRECISION_TF32;
-    be->debug = spec->debug;
+    be->disabled = spec->disabled;
     TRY_GOTO(rt_open(index, &be->device, e));
     TRY_GOTO(open_streams(be, e));
     TRY_GOTO(open_libraries(be, spec, e));

@@ -11,11 +11,11 @@
 #include "ir/operands.h"
 #include "storage.h"
 
-/* backend_spec.debug: leave an optimization out, to measure what it gives. */
-enum cuda_debug {
-#define SWITCH(NAME, word, bit) CUDA_NO_##NAME = (bit),
-    CUDA_SWITCH_LIST(SWITCH)
-#undef SWITCH
+/* backend_spec.disabled: leave an optimization out, to measure what it gives. */
+enum cuda_opt {
+#define OPTIMIZATION(NAME, word, bit) CUDA_OPT_##NAME = (bit),
+    CUDA_OPT_LIST(OPTIMIZATION)
+#undef OPTIMIZATION
 };
 
 enum { STAGINGS = 4 };
@@ -30,9 +30,9 @@ typedef struct cuda_backend {
     backend base;
     rt_info device;
     bool tf32;
-    unsigned debug;
-    void *main, *aside; /* the two streams */
-    void *stream;       /* the one that the step being run belongs to */
+    unsigned disabled;
+    void *main_stream, *side_stream;
+    void *stream; /* the one that the step being run belongs to */
     cudnn_context *cudnn;
     blas_context *blas;
     tuner *tuner;
@@ -58,7 +58,7 @@ typedef struct cuda_op {
 
 static inline void *cuda_data(const tensor *t) { return t ? t->data : NULL; }
 static inline storage cuda_storage(const tensor *t) { return t && t->dtype == DTYPE_BF16 ? STORE_BF16 : STORE_F32; }
-static inline bool cuda_without(const cuda_backend *be, enum cuda_debug what) { return (be->debug & what) != 0; }
+static inline bool cuda_disabled(const cuda_backend *be, enum cuda_opt what) { return (be->disabled & what) != 0; }
 
 /* ---- primitives of a problem, chosen once (cuda_tune.h) ---- */
 DDPM_MUST_CHECK ddpm_status cuda_primitive_conv(cuda_backend *be, const conv_problem *q, primitive **out, err *e);
@@ -91,11 +91,11 @@ DDPM_MUST_CHECK ddpm_status cuda_fill_rows(cuda_backend *be, const tensor *to, c
                                            err *e);
 
 /* Where a library's result goes: into a tensor, or on top of what is there.  The library adds by itself
- * (beta = 1); with CUDA_NO_BETA the result goes to a scratch of the tensor's shape, and a kernel adds that. */
+ * (beta = 1); with CUDA_OPT_BETA the result goes to a scratch of the tensor's shape, and a kernel adds that. */
 typedef struct target {
-    bool add;   /* by the library */
-    bool aside; /* by way of the scratch */
-    size_t at;  /* of it */
+    bool add; /* by the library */
+    bool via_scratch;
+    size_t at; /* of it */
 } target;
 target cuda_target(const cuda_backend *be, const tensor *to, bool add, size_t *end);
 void *cuda_target_data(const step *s, const target *t, const tensor *to);
@@ -120,10 +120,10 @@ DDPM_MUST_CHECK ddpm_status cuda_product_run(cuda_backend *be, const step *s, co
 
 /* The problems that a step puts to the libraries, for those who want to know them without a device:
  * fills at most `cap` and returns how many there are. */
-int cuda_conv_problems(const step *s, bool tf32, unsigned debug, conv_problem *out, int cap);
-int cuda_attention_problems(const step *s, unsigned debug, attention_problem *out, int cap);
-int cuda_conv2d_problem(const step *s, unsigned debug, conv_problem *out); /* 0: none, or another op's */
-int cuda_upconv_problem(const step *s, unsigned debug, conv_problem *out);
+int cuda_conv_problems(const step *s, bool tf32, unsigned disabled, conv_problem *out, int cap);
+int cuda_attention_problems(const step *s, unsigned disabled, attention_problem *out, int cap);
+int cuda_conv2d_problem(const step *s, unsigned disabled, conv_problem *out); /* 0: none, or another op's */
+int cuda_upconv_problem(const step *s, unsigned disabled, conv_problem *out);
 
 DDPM_MUST_CHECK ddpm_status cuda_stage_upload(cuda_backend *be, void *to, const void *from_host, size_t bytes, err *e);
 void cuda_staging_destroy(cuda_backend *be);

@@ -59,17 +59,17 @@ static bool touches(const step *s, const tensor *t)
     return false;
 }
 
-/* Must `s` wait for the side step `aside` that may still be running?  Where it writes what that one
+/* Must `s` wait for the step `side` on the side stream that may still be running?  Where it writes what that one
  * reads or writes, or reads what that one writes. */
-static bool depends(const step *s, const step *aside)
+static bool depends(const step *s, const step *side)
 {
     for (int k = 0; k < STEP_OUT; k++)
-        if (s->out[k] && touches(aside, whole(s->out[k]))) return true;
+        if (s->out[k] && touches(side, whole(s->out[k]))) return true;
     for (int k = 0; k < STEP_IN; k++) {
         if (!s->in[k]) continue;
         if (s->in[k]->arena == ARENA_GRAD) return true; /* all gradients at once: the optimizer */
         for (int j = 0; j < STEP_OUT; j++)
-            if (aside->out[j] && whole(aside->out[j]) == whole(s->in[k])) return true;
+            if (side->out[j] && whole(side->out[j]) == whole(s->in[k])) return true;
     }
     return false;
 }
@@ -83,7 +83,7 @@ typedef struct pending {
 static ddpm_status wait_for(cuda_backend *be, pending *p, int slot, err *e)
 {
     const int reached = p->index[slot];
-    TRY(rt_stream_wait(be->main, be->after[slot], e));
+    TRY(rt_stream_wait(be->main_stream, be->after[slot], e));
     for (int k = 0; k < SIDE_WINDOW; k++) /* the side stream is in order */
         if (p->index[k] >= 0 && p->index[k] <= reached) p->index[k] = -1;
     return DDPM_OK;
@@ -92,9 +92,9 @@ static ddpm_status wait_for(cuda_backend *be, pending *p, int slot, err *e)
 static ddpm_status wait_where_needed(cuda_backend *be, pending *p, int i, err *e)
 {
     for (int slot = 0; slot < SIDE_WINDOW; slot++) {
-        const int aside = p->index[slot];
-        if (aside < 0) continue;
-        if (i - aside >= SIDE_WINDOW || depends(p->steps[i], p->steps[aside])) TRY(wait_for(be, p, slot, e));
+        const int side = p->index[slot];
+        if (side < 0) continue;
+        if (i - side >= SIDE_WINDOW || depends(p->steps[i], p->steps[side])) TRY(wait_for(be, p, slot, e));
     }
     return DDPM_OK;
 }
@@ -102,13 +102,13 @@ static ddpm_status wait_where_needed(cuda_backend *be, pending *p, int i, err *e
 static ddpm_status run_aside(cuda_backend *be, pending *p, int i, err *e)
 {
     const int slot = i % SIDE_WINDOW;
-    TRY(rt_event_record(be->before, be->main, e));
-    TRY(rt_stream_wait(be->aside, be->before, e));
-    be->stream = be->aside;
+    TRY(rt_event_record(be->before, be->main_stream, e));
+    TRY(rt_stream_wait(be->side_stream, be->before, e));
+    be->stream = be->side_stream;
     const ddpm_status st = cuda_run_op(be, p->steps[i], e);
-    be->stream = be->main;
+    be->stream = be->main_stream;
     TRY(st);
-    TRY(rt_event_record(be->after[slot], be->aside, e));
+    TRY(rt_event_record(be->after[slot], be->side_stream, e));
     p->index[slot] = i;
     return DDPM_OK;
 }
@@ -174,15 +174,15 @@ static ddpm_status record(cuda_backend *be, recorded *r, bool *refused, err *e)
     *refused = false;
     rt_graph_destroy(r->graph);
     r->graph = NULL;
-    TRY(r->loop ? rt_loop_begin(be->main, be->count, e) : rt_graph_begin(be->main, e));
+    TRY(r->loop ? rt_loop_begin(be->main_stream, be->count, e) : rt_graph_begin(be->main_stream, e));
     ddpm_status st = run_all(be, r->steps, r->n, e);
     if (st != DDPM_OK) {
         err ignored = {0};
-        const ddpm_status ended = rt_graph_end(be->main, NULL, &ignored);
+        const ddpm_status ended = rt_graph_end(be->main_stream, NULL, &ignored);
         (void)ended; /* the first failure is the one to tell */
         return st;
     }
-    st = rt_graph_end(be->main, &r->graph, e);
+    st = rt_graph_end(be->main_stream, &r->graph, e);
     *refused = st != DDPM_OK;
     return st;
 }
@@ -198,16 +198,16 @@ static ddpm_status up_to_date(cuda_backend *be, recorded *r, bool *refused, err 
 
 static ddpm_status launch_times(cuda_backend *be, recorded *r, int times, err *e)
 {
-    for (int i = 0; i < times; i++) TRY(rt_graph_launch(r->graph, be->main, e));
+    for (int i = 0; i < times; i++) TRY(rt_graph_launch(r->graph, be->main_stream, e));
     return DDPM_OK;
 }
 
 static ddpm_status launch_loop(cuda_backend *be, recorded *r, int times, err *e)
 {
-    TRY(rt_sync(be->main, e)); /* the upload before may still read *turns */
+    TRY(rt_sync(be->main_stream, e)); /* the upload before may still read *turns */
     *be->turns = times;
-    TRY(rt_upload(be->count, be->turns, sizeof *be->turns, be->main, e));
-    return rt_graph_launch(r->graph, be->main, e);
+    TRY(rt_upload(be->count, be->turns, sizeof *be->turns, be->main_stream, e));
+    return rt_graph_launch(r->graph, be->main_stream, e);
 }
 
 static ddpm_status new_record(cuda_backend *be, step *const *steps, int n, bool loop, err *e)
@@ -222,7 +222,7 @@ static ddpm_status new_record(cuda_backend *be, step *const *steps, int n, bool 
 static ddpm_status replay(cuda_backend *be, step *const *steps, int n, int times, err *e)
 {
     bool refused;
-    const bool loop = times > 1 && be->device.loops && !cuda_without(be, CUDA_NO_LOOP);
+    const bool loop = times > 1 && be->device.loops && !cuda_disabled(be, CUDA_OPT_LOOP);
     if (!find(be, steps, n, loop)) TRY(new_record(be, steps, n, loop, e));
     recorded *r = find(be, steps, n, loop);
     const ddpm_status st = up_to_date(be, r, &refused, e);
@@ -237,7 +237,7 @@ static ddpm_status replay(cuda_backend *be, step *const *steps, int n, int times
 static ddpm_status run_times(cuda_backend *be, step *const *steps, int n, int times, err *e)
 {
     const bool seen = find(be, steps, n, false) || find(be, steps, n, true);
-    if (cuda_without(be, CUDA_NO_GRAPH) || n == 1) {
+    if (cuda_disabled(be, CUDA_OPT_GRAPH) || n == 1) {
         for (int i = 0; i < times; i++) TRY(run_all(be, steps, n, e));
         return DDPM_OK;
     }

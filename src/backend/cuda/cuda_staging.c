@@ -26,15 +26,15 @@ ddpm_status cuda_stage_upload(cuda_backend *be, void *to, const void *from_host,
 {
     if (bytes == 0) return DDPM_OK;
     if (bytes > STAGED_MOST) {
-        TRY(rt_upload(to, from_host, bytes, be->main, e));
-        return rt_sync(be->main, e);
+        TRY(rt_upload(to, from_host, bytes, be->main_stream, e));
+        return rt_sync(be->main_stream, e);
     }
     staging *s = &be->staging[be->next_staging];
     be->next_staging = (be->next_staging + 1) % STAGINGS;
     TRY(make_room(s, bytes, e));
     memcpy(s->memory, from_host, bytes);
-    TRY(rt_upload(to, s->memory, bytes, be->main, e));
-    TRY(rt_event_record(s->done, be->main, e));
+    TRY(rt_upload(to, s->memory, bytes, be->main_stream, e));
+    TRY(rt_event_record(s->done, be->main_stream, e));
     s->used = true;
     return DDPM_OK;
 }

@@ -163,25 +163,25 @@ staged stage(const tensor *t, tensor_layout layout, bool add, size_t *end)
 {
     staged g = {.t = t, .layout = layout, .at = *end, .add = add};
     if (!t) return g;
-    g.aside = add || t->layout != layout;
-    if (g.aside) *end += round_up_size((size_t)tensor_count(t) * sizeof(float), MEM_ALIGN);
+    g.copied = add || t->layout != layout;
+    if (g.copied) *end += round_up_size((size_t)tensor_count(t) * sizeof(float), MEM_ALIGN);
     return g;
 }
 
 float *stage_write(const staged *g, const step *s)
 {
     if (!g->t) return NULL;
-    return g->aside ? (float *)(void *)((char *)s->scratch->data + g->at) : g->t->data;
+    return g->copied ? (float *)(void *)((char *)s->scratch->data + g->at) : g->t->data;
 }
 
 const float *stage_read(const staged *g, const step *s)
 {
     float *to = stage_write(g, s);
-    if (to && g->aside) cpu_relayout(g->t, g->t->data, g->t->layout, to, g->layout, false);
+    if (to && g->copied) cpu_relayout(g->t, g->t->data, g->t->layout, to, g->layout, false);
     return to;
 }
 
 void stage_done(const staged *g, const step *s)
 {
-    if (g->t && g->aside) cpu_relayout(g->t, stage_write(g, s), g->layout, g->t->data, g->t->layout, g->add);
+    if (g->t && g->copied) cpu_relayout(g->t, stage_write(g, s), g->layout, g->t->data, g->t->layout, g->add);
 }

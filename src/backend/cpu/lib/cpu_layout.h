@@ -41,9 +41,9 @@ static inline int64_t cpu_element(const tensor *t, int64_t b, int64_t i)
 typedef struct staged {
     const tensor *t; /* NULL: the operand is absent */
     tensor_layout layout;
-    size_t at;  /* bytes into the scratch */
-    bool aside; /* a copy */
-    bool add;   /* an output that is added to */
+    size_t at; /* bytes into the scratch */
+    bool copied;
+    bool add; /* an output that is added to */
 } staged;
 
 /* *end grows by the copy that is needed: another layout, or (with `add`, for a kernel that only sets) an

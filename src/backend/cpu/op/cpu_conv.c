@@ -259,7 +259,7 @@ static ddpm_status dx_product(const step *s, const float *dy, int i, int64_t fro
                                            .n = dx->c,
                                            .k = w->n,
                                            .alpha = 1,
-                                           .beta = step_adds(s, i) && !to->aside ? 1 : 0,
+                                           .beta = step_adds(s, i) && !to->copied ? 1 : 0,
                                            .a = dy,
                                            .b = (const float *)w->data + from,
                                            .c = stage_write(to, s),

@@ -36,9 +36,9 @@ static attention_problem problem_of(const step *s, const tensor *qkv)
                                .d = (int)(qkv->c / 3) / s->a.attention.heads};
 }
 
-int cuda_attention_problems(const step *s, unsigned debug, attention_problem *out, int cap)
+int cuda_attention_problems(const step *s, unsigned disabled, attention_problem *out, int cap)
 {
-    if ((s->op != OP_attention && s->op != OP_attention_bwd) || debug & CUDA_NO_SDPA) return 0;
+    if ((s->op != OP_attention && s->op != OP_attention_bwd) || disabled & CUDA_OPT_SDPA) return 0;
     if (cap > 0) *out = problem_of(s, s->in[s->op == OP_attention ? ATTN_QKV : ATTN_BWD_QKV]);
     return 1;
 }

@@ -1,4 +1,4 @@
-/* cuda_concat.c - x and the skip side by side (kernels/concat.h), where CUDA_NO_CONCAT asks for it. */
+/* cuda_concat.c - x and the skip side by side (kernels/concat.h), where CUDA_OPT_CONCAT asks for it. */
 #include "backend/cuda/cuda_backend.h"
 #include "concat.h"
 

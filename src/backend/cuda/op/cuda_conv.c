@@ -48,34 +48,34 @@ static conv_problem problem_of(const step *s, conv_pass pass, const tensor *x, c
                           .pad_after = k / 2};
 }
 
-static conv_problem forward_problem(const step *s, unsigned debug)
+static conv_problem forward_problem(const step *s, unsigned disabled)
 {
     conv_problem q = problem_of(s, CONV_PASS_FORWARD, s->in[CONV_X], s->out[CONV_Y]);
-    q.bias = !(debug & CUDA_NO_EPILOGUE);
+    q.bias = !(disabled & CUDA_OPT_EPILOGUE);
     q.residual = q.bias && s->in[CONV_RESIDUAL];
     return q;
 }
 
-static conv_problem data_problem(const step *s, unsigned debug)
+static conv_problem data_problem(const step *s, unsigned disabled)
 {
     conv_problem q = problem_of(s, CONV_PASS_BACKWARD_DATA, s->out[CONV_DX_DX], s->in[CONV_DX_DY]);
-    q.accumulate = step_adds(s, CONV_DX_DX) && !(debug & CUDA_NO_BETA);
+    q.accumulate = step_adds(s, CONV_DX_DX) && !(disabled & CUDA_OPT_BETA);
     return q;
 }
 
-static conv_problem filter_problem(const step *s, unsigned debug)
+static conv_problem filter_problem(const step *s, unsigned disabled)
 {
     conv_problem q = problem_of(s, CONV_PASS_BACKWARD_WEIGHTS, s->in[CONV_DW_X], s->in[CONV_DW_DY]);
-    q.accumulate = q.io == DTYPE_F32 && step_adds(s, CONV_DW_DW) && !(debug & CUDA_NO_BETA);
+    q.accumulate = q.io == DTYPE_F32 && step_adds(s, CONV_DW_DW) && !(disabled & CUDA_OPT_BETA);
     return q;
 }
 
-int cuda_conv2d_problem(const step *s, unsigned debug, conv_problem *out)
+int cuda_conv2d_problem(const step *s, unsigned disabled, conv_problem *out)
 {
     switch ((int)s->op) {
-    case OP_conv2d: *out = forward_problem(s, debug); break;
-    case OP_conv2d_dx: *out = data_problem(s, debug); break;
-    case OP_conv2d_dw: *out = filter_problem(s, debug); break;
+    case OP_conv2d: *out = forward_problem(s, disabled); break;
+    case OP_conv2d_dx: *out = data_problem(s, disabled); break;
+    case OP_conv2d_dw: *out = filter_problem(s, disabled); break;
     default: return 0;
     }
     return is_product(s) ? 0 : 1;
@@ -97,7 +97,7 @@ static int64_t rows_of(const tensor *t) { return t->n * tensor_hw(t); }
 static ddpm_status prepare_forward_products(cuda_backend *be, const step *s, conv_impl *impl, size_t *end, err *e)
 {
     const tensor *w = s->in[CONV_W], *y = s->out[CONV_Y];
-    const bool epilogue = !cuda_without(be, CUDA_NO_EPILOGUE);
+    const bool epilogue = !cuda_disabled(be, CUDA_OPT_EPILOGUE);
     for (int i = 0; i < 2; i++) {
         const tensor *x = s->in[i == 0 ? CONV_X : CONV_X2];
         if (!x) break;
@@ -124,7 +124,7 @@ static ddpm_status conv2d_prepare(cuda_backend *be, step *s, size_t *scratch, er
     conv_impl *impl;
     TRY(new_impl(s, &impl, e));
     if (is_product(s)) return prepare_forward_products(be, s, impl, scratch, e);
-    return prepare_conv(be, impl, forward_problem(s, be->debug), scratch, e);
+    return prepare_conv(be, impl, forward_problem(s, be->disabled), scratch, e);
 }
 
 static const void *column(const void *matrix, int64_t at, dtype type)
@@ -151,7 +151,7 @@ static ddpm_status conv2d_run(cuda_backend *be, const step *s, err *e)
 {
     const conv_impl *impl = s->impl;
     const tensor *y = s->out[CONV_Y], *bias = s->in[CONV_BIAS], *residual = s->in[CONV_RESIDUAL];
-    const bool epilogue = !cuda_without(be, CUDA_NO_EPILOGUE);
+    const bool epilogue = !cuda_disabled(be, CUDA_OPT_EPILOGUE);
     if (is_product(s)) {
         TRY(run_forward_products(be, s, e));
     } else {
@@ -197,7 +197,7 @@ static ddpm_status conv2d_dx_prepare(cuda_backend *be, step *s, size_t *scratch,
     TRY(new_impl(s, &impl, e));
     if (is_product(s)) return prepare_data_products(be, s, impl, scratch, e);
     impl->to[0] = cuda_target(be, s->out[CONV_DX_DX], step_adds(s, CONV_DX_DX), scratch);
-    return prepare_conv(be, impl, data_problem(s, be->debug), scratch, e);
+    return prepare_conv(be, impl, data_problem(s, be->disabled), scratch, e);
 }
 
 static ddpm_status conv2d_dx_run(cuda_backend *be, const step *s, err *e)
@@ -253,10 +253,10 @@ static ddpm_status conv2d_dw_prepare(cuda_backend *be, step *s, size_t *scratch,
     const tensor *dy = s->in[CONV_DW_DY], *dw = s->out[CONV_DW_DW];
     conv_impl *impl;
     TRY(new_impl(s, &impl, e));
-    s->side = !cuda_without(be, CUDA_NO_SIDE);
+    s->side = !cuda_disabled(be, CUDA_OPT_SIDE);
     if (s->out[CONV_DW_DBIAS]) impl->sums = cuda_piece(scratch, column_sum_scratch(rows_of(dy), dy->c));
     if (is_product(s)) return prepare_filter_products(be, s, impl, scratch, e);
-    const conv_problem q = filter_problem(s, be->debug);
+    const conv_problem q = filter_problem(s, be->disabled);
     if (q.io != DTYPE_F32)
         impl->low = cuda_piece(scratch, (size_t)tensor_count(dw) * dtype_size(q.io));
     else

@@ -41,7 +41,7 @@ static ddpm_status linear_prepare(cuda_backend *be, step *s, size_t *scratch, er
                                .lda = x->c,
                                .ldb = x->c,
                                .ldd = y->c,
-                               .bias = !cuda_without(be, CUDA_NO_EPILOGUE)};
+                               .bias = !cuda_disabled(be, CUDA_OPT_EPILOGUE)};
     return cuda_product_prepare(be, &impl->y, 0, scratch, e);
 }
 

@@ -47,7 +47,7 @@ ddpm_status cuda_primitive_sdpa(cuda_backend *be, const attention_problem *q, pr
 {
     char text[PRIMITIVE_KEY];
     *out = NULL;
-    if (cuda_without(be, CUDA_NO_SDPA)) return DDPM_OK;
+    if (cuda_disabled(be, CUDA_OPT_SDPA)) return DDPM_OK;
     (void)snprintf(text, sizeof text, "sdpa:%s:%s:%lldx%lld:%dx%d", q->backward ? "backward" : "forward",
                    dtype_name(q->io), (long long)q->n, (long long)q->s, q->heads, q->d);
     return tuner_get(be->tuner, text, make_sdpa, be->cudnn, q, out, e);

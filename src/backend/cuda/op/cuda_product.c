@@ -58,19 +58,20 @@ ddpm_status cuda_copy_as(cuda_backend *be, const void *from, storage from_type, 
 
 target cuda_target(const cuda_backend *be, const tensor *to, bool add, size_t *end)
 {
-    const bool aside = add && cuda_without(be, CUDA_NO_BETA);
+    const bool via_scratch = add && cuda_disabled(be, CUDA_OPT_BETA);
     const size_t bytes = (size_t)tensor_count(to) * dtype_size(to->dtype);
-    return (target){.add = add && !aside, .aside = aside, .at = aside ? cuda_piece(end, bytes) : 0};
+    return (target){
+        .add = add && !via_scratch, .via_scratch = via_scratch, .at = via_scratch ? cuda_piece(end, bytes) : 0};
 }
 
 void *cuda_target_data(const step *s, const target *t, const tensor *to)
 {
-    return t->aside ? cuda_scratch(s, t->at) : to->data;
+    return t->via_scratch ? cuda_scratch(s, t->at) : to->data;
 }
 
 ddpm_status cuda_target_finish(cuda_backend *be, const step *s, const target *t, const tensor *to, err *e)
 {
-    return t->aside ? cuda_copy_as(be, cuda_scratch(s, t->at), cuda_storage(to), to, true, e) : DDPM_OK;
+    return t->via_scratch ? cuda_copy_as(be, cuda_scratch(s, t->at), cuda_storage(to), to, true, e) : DDPM_OK;
 }
 
 ddpm_status cuda_fill_rows(cuda_backend *be, const tensor *to, const tensor *bias, const void *residual, err *e)

@@ -4,7 +4,7 @@
  * writes it, params_refresh() makes it where the weights come from elsewhere.  The transposed convolution
  * of a [cin, 4, 4, cout] filter is cuDNN's data gradient of the convolution that goes from the large image
  * to the small one.
- * CUDA_NO_UPCONV takes the two operations one after the other instead; CUDA_NO_BETA adds the bias last. */
+ * CUDA_OPT_UPCONV takes the two operations one after the other instead; CUDA_OPT_BETA adds the bias last. */
 #include "backend/cuda/cuda_backend.h"
 #include "column_sum.h"
 #include "base/mem.h"
@@ -61,9 +61,9 @@ static conv_problem plain_problem(conv_pass pass, const tensor *large, const ten
                           .pad_after = 1};
 }
 
-int cuda_upconv_problem(const step *s, unsigned debug, conv_problem *out)
+int cuda_upconv_problem(const step *s, unsigned disabled, conv_problem *out)
 {
-    const bool plain = debug & CUDA_NO_UPCONV;
+    const bool plain = disabled & CUDA_OPT_UPCONV;
     const tensor *large = NULL, *small = NULL;
     conv_pass pass = CONV_PASS_FORWARD;
     switch ((int)s->op) {
@@ -85,7 +85,7 @@ int cuda_upconv_problem(const step *s, unsigned debug, conv_problem *out)
     out->accumulate = s->op == OP_upconv && !plain; /* on top of the bias */
     if (plain && pass == CONV_PASS_BACKWARD_WEIGHTS)
         out->accumulate = out->io == DTYPE_F32 && step_adds(s, UPCONV_DW_DW);
-    if (debug & CUDA_NO_BETA) out->accumulate = false;
+    if (disabled & CUDA_OPT_BETA) out->accumulate = false;
     return 1;
 }
 
@@ -94,7 +94,7 @@ static size_t bytes_of(const tensor *t) { return (size_t)tensor_count(t) * dtype
 static ddpm_status prepare_conv(cuda_backend *be, const step *s, upconv_impl *impl, size_t *end, err *e)
 {
     conv_problem q;
-    (void)cuda_upconv_problem(s, be->debug, &q);
+    (void)cuda_upconv_problem(s, be->disabled, &q);
     q.tf32 = be->tf32 && q.io == DTYPE_F32;
     TRY(cuda_primitive_conv(be, &q, &impl->conv, e));
     impl->workspace = cuda_piece(end, tuner_workspace(impl->conv));
@@ -108,7 +108,7 @@ static ddpm_status prepare(cuda_backend *be, step *s, const tensor *image, size_
     TRY(mem_array(&impl, 1, sizeof *impl, "convolution", e));
     s->impl = impl;
     TRY(prepare_conv(be, s, impl, end, e));
-    if (image) impl->image = cuda_piece(end, bytes_of(image) * (cuda_without(be, CUDA_NO_UPCONV) ? 4 : 1));
+    if (image) impl->image = cuda_piece(end, bytes_of(image) * (cuda_disabled(be, CUDA_OPT_UPCONV) ? 4 : 1));
     return DDPM_OK;
 }
 
@@ -137,19 +137,19 @@ static upsample_args enlarge(const step *s, const tensor *small)
 
 static ddpm_status upconv_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
 {
-    return prepare(be, s, cuda_without(be, CUDA_NO_UPCONV) ? s->in[UPCONV_X] : NULL, scratch, e);
+    return prepare(be, s, cuda_disabled(be, CUDA_OPT_UPCONV) ? s->in[UPCONV_X] : NULL, scratch, e);
 }
 
 static ddpm_status upconv_run(cuda_backend *be, const step *s, err *e)
 {
     const tensor *x = s->in[UPCONV_X], *w = s->in[UPCONV_W], *bias = s->in[UPCONV_BIAS], *y = s->out[UPCONV_Y];
-    if (cuda_without(be, CUDA_NO_UPCONV)) {
+    if (cuda_disabled(be, CUDA_OPT_UPCONV)) {
         const upsample_args a = enlarge(s, x);
         TRY(rt_launched(k_upsample(be->stream, &a), e));
         TRY(conv(be, s, a.y, w->low, y->data, e));
         return cuda_fill_rows(be, y, bias, y->data, e);
     }
-    const bool beta = !cuda_without(be, CUDA_NO_BETA);
+    const bool beta = !cuda_disabled(be, CUDA_OPT_BETA);
     if (beta) TRY(cuda_fill_rows(be, y, bias, NULL, e));
     TRY(conv(be, s, y->data, w->fold, x->data, e));
     return beta ? DDPM_OK : cuda_fill_rows(be, y, bias, y->data, e);
@@ -160,8 +160,8 @@ static ddpm_status upconv_run(cuda_backend *be, const step *s, err *e)
 static ddpm_status upconv_dx_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
 {
     const tensor *dx = s->out[UPCONV_DX_DX];
-    const bool aside = cuda_without(be, CUDA_NO_UPCONV) || step_adds(s, UPCONV_DX_DX);
-    return prepare(be, s, aside ? dx : NULL, scratch, e);
+    const bool via_scratch = cuda_disabled(be, CUDA_OPT_UPCONV) || step_adds(s, UPCONV_DX_DX);
+    return prepare(be, s, via_scratch ? dx : NULL, scratch, e);
 }
 
 static ddpm_status upconv_dx_run(cuda_backend *be, const step *s, err *e)
@@ -169,7 +169,7 @@ static ddpm_status upconv_dx_run(cuda_backend *be, const step *s, err *e)
     const upconv_impl *impl = s->impl;
     const tensor *dy = s->in[UPCONV_DX_DY], *w = s->in[UPCONV_DX_W], *dx = s->out[UPCONV_DX_DX];
     const bool add = step_adds(s, UPCONV_DX_DX);
-    if (cuda_without(be, CUDA_NO_UPCONV)) {
+    if (cuda_disabled(be, CUDA_OPT_UPCONV)) {
         upsample_args a = enlarge(s, dx);
         a.x = a.y, a.y = dx->data, a.accumulate = add;
         TRY(conv(be, s, a.x, w->low, dy->data, e));
@@ -185,8 +185,8 @@ static ddpm_status upconv_dx_run(cuda_backend *be, const step *s, err *e)
 static ddpm_status upconv_dw_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
 {
     const tensor *x = s->in[UPCONV_DW_X], *dy = s->in[UPCONV_DW_DY];
-    s->side = !cuda_without(be, CUDA_NO_SIDE);
-    const bool plain = cuda_without(be, CUDA_NO_UPCONV);
+    s->side = !cuda_disabled(be, CUDA_OPT_SIDE);
+    const bool plain = cuda_disabled(be, CUDA_OPT_UPCONV);
     TRY(prepare(be, s, plain ? x : NULL, scratch, e));
     upconv_impl *impl = s->impl;
     if (plain && x->dtype == DTYPE_F32)
@@ -217,7 +217,7 @@ static ddpm_status upconv_dw_run(cuda_backend *be, const step *s, err *e)
     tensor *dbias = s->out[UPCONV_DW_DBIAS];
     if (dbias)
         TRY(cuda_column_sums(be, dy, dy->data, dbias, step_adds(s, UPCONV_DW_DBIAS), cuda_scratch(s, impl->sums), e));
-    if (cuda_without(be, CUDA_NO_UPCONV)) return plain_dw(be, s, dy->data, e);
+    if (cuda_disabled(be, CUDA_OPT_UPCONV)) return plain_dw(be, s, dy->data, e);
     const upconv_unfold_args a = {.dk = cuda_scratch(s, impl->filter),
                                   .type = cuda_storage(x),
                                   .dw = dw->data,
@@ -232,10 +232,10 @@ const cuda_op cuda_upconv = {upconv_prepare, upconv_run, upconv_release};
 const cuda_op cuda_upconv_dx = {upconv_dx_prepare, upconv_dx_run, upconv_release};
 const cuda_op cuda_upconv_dw = {upconv_dw_prepare, upconv_dw_run, upconv_release};
 
-int cuda_conv_problems(const step *s, bool tf32, unsigned debug, conv_problem *out, int cap)
+int cuda_conv_problems(const step *s, bool tf32, unsigned disabled, conv_problem *out, int cap)
 {
     conv_problem q;
-    if (!cuda_conv2d_problem(s, debug, &q) && !cuda_upconv_problem(s, debug, &q)) return 0;
+    if (!cuda_conv2d_problem(s, disabled, &q) && !cuda_upconv_problem(s, disabled, &q)) return 0;
     q.tf32 = tf32 && q.io == DTYPE_F32;
     if (cap > 0) *out = q;
     return 1;
