@@ -1,5 +1,6 @@
 /* mb_conv.c - mb1: every plan that cuDNN has for every distinct convolution of a training step. */
 #include "base/mem.h"
+#include "backend/cuda/op/cuda_problems.h"
 #include "mb_cuda.h"
 #include "predictions.h"
 

@@ -2,6 +2,7 @@
 #ifndef TESTS_STEP_LIST_H
 #define TESTS_STEP_LIST_H
 #include "backend/cuda/cuda_backend.h"
+#include "ir/operands.h"
 #include "base/mem.h"
 #include "emu/emu_control.h"
 #include "plan/plan.h"

@@ -1,5 +1,6 @@
 /* What is left out is left out: the network's steps, the problems put to the libraries, and the parameters. */
 #include "backend/cuda/cuda_backend.h"
+#include "ir/operands.h"
 #include "base/mem.h"
 #include "support/net_rig.h"
 #include "support/ok.h"

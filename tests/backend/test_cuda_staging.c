@@ -3,7 +3,7 @@
 
 Test(cuda_staging, what_was_given_may_change_at_once)
 {
-    enum { UPLOADS = 3 * STAGINGS + 1 };
+    enum { UPLOADS = 3 * CUDA_STAGINGS + 1 };
     list l;
     open_list(&l, 0);
     emu_set_timing(EMU_ALL_LATE);
@@ -19,12 +19,12 @@ Test(cuda_staging, uploads_wait_for_no_more_than_they_must)
     open_list(&l, 0);
     emu_set_timing(EMU_ALL_LATE);
     for (int round = 0; round < 3; round++)
-        for (int i = 0; i < STAGINGS; i++) {
+        for (int i = 0; i < CUDA_STAGINGS; i++) {
             emu_fail_at(0);
             put(&l, i, 1);
             cr_expect_eq(emu_calls(), round ? 3 : 4); /* (event, memory | wait,) copy, record */
         }
-    cr_expect_eq(emu_live().host_memory, STAGINGS + 1); /* and the turns of loops */
+    cr_expect_eq(emu_live().host_memory, CUDA_STAGINGS + 1); /* and the turns of loops */
     close_list(&l);
 }
 
@@ -78,13 +78,13 @@ Test(cuda_staging, an_upload_without_memory_leaves_the_device_alive)
     open_list(&l, 0);
     emu_fail_at(2); /* event, memory */
     cr_assert_eq(l.be->fn->upload(l.be, l.memory, v, sizeof v, &why), DDPM_ENOMEM);
-    for (int i = 0; i < STAGINGS - 1; i++) put(&l, i, (float)i); /* of the other buffers */
+    for (int i = 0; i < CUDA_STAGINGS - 1; i++) put(&l, i, (float)i); /* of the other buffers */
     put(&l, 0, 1);
-    for (int i = 0; i < STAGINGS - 1; i++) put(&l, i, (float)i);
+    for (int i = 0; i < CUDA_STAGINGS - 1; i++) put(&l, i, (float)i);
     float more[2 * ROOM] = {0};
     emu_fail_at(2); /* wait, memory */
     cr_assert_eq(l.be->fn->upload(l.be, l.memory, more, sizeof more, &why), DDPM_ENOMEM);
-    for (int i = 0; i < 2 * STAGINGS; i++) put(&l, i, (float)i);
-    for (int i = 0; i < 2 * STAGINGS; i++) cr_expect_eq(get(&l, i), (float)i);
+    for (int i = 0; i < 2 * CUDA_STAGINGS; i++) put(&l, i, (float)i);
+    for (int i = 0; i < 2 * CUDA_STAGINGS; i++) cr_expect_eq(get(&l, i), (float)i);
     close_list(&l);
 }

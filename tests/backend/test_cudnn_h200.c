@@ -2,6 +2,7 @@
  * (h200.json is what cuDNN says of one); which plans are left out; failures have one clear line. */
 #include "backend/cuda/lib/cudnn_opgraph.h"
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/op/cuda_problems.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/network.h"

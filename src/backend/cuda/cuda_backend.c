@@ -1,4 +1,5 @@
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/cuda_op.h"
+#include "backend/cuda/cuda_run.h"
 #include "base/mem.h"
 #include "pointwise.h"
 #include "time_mlp.h"
@@ -13,12 +14,6 @@ enum {
     LIBRARIES_TEXT = 320
 };
 static const size_t WORKSPACE_CAP = (size_t)256 << 20; /* bytes a library's plan may ask for */
-
-static const cuda_op *const ops[OP_COUNT] = {
-#define OP(name, vjp, flops) [OP_##name] = &cuda_##name,
-#include "ir/ops.def"
-#undef OP
-};
 
 /* After a failure of the device nothing it holds can be trusted: everything later fails the same way. */
 static ddpm_status keep_failure(cuda_backend *be, ddpm_status st, err *why, err *e)
@@ -121,25 +116,14 @@ static size_t tensor_bytes(const backend *base, const tensor *t)
 static ddpm_status prepare(backend *base, step *s, size_t *scratch, err *e)
 {
     cuda_backend *be = (cuda_backend *)base;
-    err why = {0};
-    *scratch = 0;
     TRY(alive(be, e));
-    if (!ops[s->op]->prepare) return DDPM_OK;
-    const ddpm_status st = ops[s->op]->prepare(be, s, scratch, &why);
-    return st == DDPM_OK ? st : err_set(e, st, "%s (%s): %s", s->path, op_name[s->op], why.text);
+    return cuda_op_prepare(be, s, scratch, e);
 }
 
 static void unprepare(backend *base, step *s)
 {
     cuda_forget_graphs((cuda_backend *)base, s);
-    if (s->impl && ops[s->op]->release) ops[s->op]->release(s);
-}
-
-ddpm_status cuda_run_op(cuda_backend *be, const step *s, err *e)
-{
-    err why = {0};
-    const ddpm_status st = ops[s->op]->run(be, s, &why);
-    return st == DDPM_OK ? st : err_set(e, st, "%s (%s): %s", s->path, op_name[s->op], why.text);
+    cuda_op_release(s);
 }
 
 static ddpm_status run(backend *base, step *const *steps, int n, int times, err *e)

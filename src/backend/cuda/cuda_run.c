@@ -6,7 +6,8 @@
  * Side steps (gradients of weights: nobody waits for them but the optimizer) go to a second stream.
  * The plan keeps their operands alive for SIDE_WINDOW steps; here the main stream waits for them by
  * then, or before, where a step touches what they read or write. */
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/cuda_run.h"
+#include "backend/cuda/cuda_op.h"
 #include "base/mem.h"
 
 #include <stdint.h>
@@ -99,13 +100,13 @@ static ddpm_status wait_where_needed(cuda_backend *be, pending *p, int i, err *e
     return DDPM_OK;
 }
 
-static ddpm_status run_aside(cuda_backend *be, pending *p, int i, err *e)
+static ddpm_status run_on_side_stream(cuda_backend *be, pending *p, int i, err *e)
 {
     const int slot = i % SIDE_WINDOW;
     TRY(rt_event_record(be->before, be->main_stream, e));
     TRY(rt_stream_wait(be->side_stream, be->before, e));
     be->stream = be->side_stream;
-    const ddpm_status st = cuda_run_op(be, p->steps[i], e);
+    const ddpm_status st = cuda_op_run(be, p->steps[i], e);
     be->stream = be->main_stream;
     TRY(st);
     TRY(rt_event_record(be->after[slot], be->side_stream, e));
@@ -117,7 +118,7 @@ static ddpm_status run_each(cuda_backend *be, pending *p, int n, err *e)
 {
     for (int i = 0; i < n; i++) {
         TRY(wait_where_needed(be, p, i, e));
-        TRY(p->steps[i]->side ? run_aside(be, p, i, e) : cuda_run_op(be, p->steps[i], e));
+        TRY(p->steps[i]->side ? run_on_side_stream(be, p, i, e) : cuda_op_run(be, p->steps[i], e));
     }
     return DDPM_OK;
 }

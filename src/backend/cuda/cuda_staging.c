@@ -1,14 +1,10 @@
-/* cuda_staging.c - uploads that do not wait for the device.
- *
- * What is to be uploaded is copied into one of a few pinned buffers and leaves from there when the
- * stream gets to it; the caller goes on at once.  A buffer is taken again only when its last copy is done. */
 #include "backend/cuda/cuda_backend.h"
 
 #include <string.h>
 
 static const size_t STAGED_MOST = (size_t)64 << 20; /* bytes: more goes directly, and waits */
 
-static ddpm_status make_room(staging *s, size_t bytes, err *e)
+static ddpm_status make_room(cuda_staging *s, size_t bytes, err *e)
 {
     if (!s->done) TRY(rt_event_create(false, &s->done, e));
     if (s->used) TRY(rt_event_sync(s->done, e));
@@ -29,8 +25,8 @@ ddpm_status cuda_stage_upload(cuda_backend *be, void *to, const void *from_host,
         TRY(rt_upload(to, from_host, bytes, be->main_stream, e));
         return rt_sync(be->main_stream, e);
     }
-    staging *s = &be->staging[be->next_staging];
-    be->next_staging = (be->next_staging + 1) % STAGINGS;
+    cuda_staging *s = &be->staging[be->next_staging];
+    be->next_staging = (be->next_staging + 1) % CUDA_STAGINGS;
     TRY(make_room(s, bytes, e));
     memcpy(s->memory, from_host, bytes);
     TRY(rt_upload(to, s->memory, bytes, be->main_stream, e));
@@ -41,9 +37,9 @@ ddpm_status cuda_stage_upload(cuda_backend *be, void *to, const void *from_host,
 
 void cuda_staging_destroy(cuda_backend *be)
 {
-    for (int i = 0; i < STAGINGS; i++) {
+    for (int i = 0; i < CUDA_STAGINGS; i++) {
         err ignored = {0};
-        staging *s = &be->staging[i];
+        cuda_staging *s = &be->staging[i];
         const ddpm_status left = s->used ? rt_event_sync(s->done, &ignored) : DDPM_OK;
         (void)left; /* a device that failed reads nothing any more */
         rt_event_destroy(s->done);

@@ -4,7 +4,8 @@
  * in the type of the activations, y = p v.  Their backward pass computes scores and p again; it needs
  * neither y nor the stored log-sum-exp, so the two passes may be done by different means as long as
  * the fused backward pass follows the fused forward one. */
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/op/cuda_product.h"
+#include "backend/cuda/op/cuda_problems.h"
 #include "base/mem.h"
 #include "softmax.h"
 

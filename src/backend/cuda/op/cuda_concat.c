@@ -1,5 +1,5 @@
 /* cuda_concat.c - x and the skip side by side (kernels/concat.h), where CUDA_OPT_CONCAT asks for it. */
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/cuda_op.h"
 #include "concat.h"
 
 static ddpm_status concat_run(cuda_backend *be, const step *s, err *e)

@@ -2,7 +2,8 @@
  *
  * Bias and residual ride in the library's epilogue, sums are made by beta = 1 (cuda_target).  In bf16 the
  * library makes a bf16 gradient of a 3x3 filter, which is then added to the f32 one. */
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/op/cuda_product.h"
+#include "backend/cuda/op/cuda_problems.h"
 #include "column_sum.h"
 #include "base/mem.h"
 

@@ -1,5 +1,5 @@
 /* cuda_linear.c - the time embedding's layers: in one kernel, or each a matrix product. */
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/op/cuda_product.h"
 #include "column_sum.h"
 #include "base/mem.h"
 #include "fill_rows.h"

@@ -1,5 +1,5 @@
 /* cuda_norm_act.c - group normalization and SiLU (kernels/norm_act.h). */
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/cuda_op.h"
 #include "norm_act.h"
 
 static norm_act_args common(const step *s, const tensor *x, const tensor *x2, const tensor *cond)

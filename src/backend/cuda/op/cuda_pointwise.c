@@ -1,5 +1,5 @@
 /* cuda_pointwise.c - ops that treat every value alone, the time embedding and the sampling loop's steps. */
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/cuda_op.h"
 #include "backend/step_args.h"
 #include "pointwise.h"
 #include "to_u8.h"

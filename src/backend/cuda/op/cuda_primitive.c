@@ -1,5 +1,5 @@
 /* cuda_primitive.c - the libraries' answer to a problem, found once and shared by all steps that have it. */
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/op/cuda_primitive.h"
 
 #include <stdio.h>
 

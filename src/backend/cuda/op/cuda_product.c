@@ -1,5 +1,5 @@
 /* cuda_product.c - matrix products and the small launches that several ops share. */
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/op/cuda_product.h"
 #include "column_sum.h"
 #include "fill_rows.h"
 #include "pointwise.h"

@@ -1,5 +1,5 @@
 /* cuda_train.c - the ends of a training step: noising, loss, bookkeeping, update. */
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/cuda_op.h"
 #include "backend/step_args.h"
 
 static ddpm_status q_sample_run(cuda_backend *be, const step *s, err *e)

@@ -5,7 +5,8 @@
  * of a [cin, 4, 4, cout] filter is cuDNN's data gradient of the convolution that goes from the large image
  * to the small one.
  * CUDA_OPT_UPCONV takes the two operations one after the other instead; CUDA_OPT_BETA adds the bias last. */
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/op/cuda_product.h"
+#include "backend/cuda/op/cuda_problems.h"
 #include "column_sum.h"
 #include "base/mem.h"
 #include "upconv_fold.h"
@@ -231,12 +232,3 @@ static ddpm_status upconv_dw_run(cuda_backend *be, const step *s, err *e)
 const cuda_op cuda_upconv = {upconv_prepare, upconv_run, upconv_release};
 const cuda_op cuda_upconv_dx = {upconv_dx_prepare, upconv_dx_run, upconv_release};
 const cuda_op cuda_upconv_dw = {upconv_dw_prepare, upconv_dw_run, upconv_release};
-
-int cuda_conv_problems(const step *s, bool tf32, unsigned disabled, conv_problem *out, int cap)
-{
-    conv_problem q;
-    if (!cuda_conv2d_problem(s, disabled, &q) && !cuda_upconv_problem(s, disabled, &q)) return 0;
-    q.tf32 = tf32 && q.io == DTYPE_F32;
-    if (cap > 0) *out = q;
-    return 1;
-}

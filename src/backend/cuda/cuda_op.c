@@ -1,0 +1,31 @@
+#include "backend/cuda/cuda_op.h"
+
+static const cuda_op *const ops[OP_COUNT] = {
+#define OP(name, vjp, flops) [OP_##name] = &cuda_##name,
+#include "ir/ops.def"
+#undef OP
+};
+
+static ddpm_status name_step(const step *s, ddpm_status st, const err *why, err *e)
+{
+    return st == DDPM_OK ? st : err_set(e, st, "%s (%s): %s", s->path, op_name[s->op], why->text);
+}
+
+ddpm_status cuda_op_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
+{
+    err why = {0};
+    *scratch = 0;
+    if (!ops[s->op]->prepare) return DDPM_OK;
+    return name_step(s, ops[s->op]->prepare(be, s, scratch, &why), &why, e);
+}
+
+ddpm_status cuda_op_run(cuda_backend *be, const step *s, err *e)
+{
+    err why = {0};
+    return name_step(s, ops[s->op]->run(be, s, &why), &why, e);
+}
+
+void cuda_op_release(step *s)
+{
+    if (s->impl && ops[s->op]->release) ops[s->op]->release(s);
+}
