@@ -64,7 +64,7 @@ struct backend {
     bool two_sources;   /* norm_act and 1x1 convolutions read x and x2 where they lie; else they want nn_concat() */
     bool projections;   /* every resnet's projection of the time embedding comes from one matrix product */
     int64_t time_mlp; /* dim + width up to which a time embedding is one op; beyond, its layers are ops of their own */
-    bool recompute;   /* training had better make cheap activations again than keep them (plan.recompute) */
+    bool recompute;   /* recomputing cheap activations is faster than keeping them (plan.recompute) */
     bool folds;       /* upconv wants its filter folded (tensor.fold), and adamw keeps the folds up to date */
 };
 

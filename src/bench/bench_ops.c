@@ -17,15 +17,10 @@ typedef struct ops_bench {
     size_t room;
 } ops_bench;
 
-/* Counters and weights that every run moves on. */
-static bool moves_on(op_kind op)
+static int runs_of(const backend *be, const step *s)
 {
-    return op == OP_tally || op == OP_grad_norm || op == OP_adamw || op == OP_sampler_next || op == OP_sampler_step;
+    return be->fn->host_memory || op_flag[s->op] & OP_STATEFUL ? 1 : IN_A_ROW;
 }
-
-static bool is_update(op_kind op) { return op == OP_tally || op == OP_grad_norm || op == OP_adamw; }
-
-static int runs_of(const backend *be, const step *s) { return be->fn->host_memory || moves_on(s->op) ? 1 : IN_A_ROW; }
 
 static size_t added_bytes(const backend *be, const step *s, int k)
 {
@@ -137,7 +132,7 @@ static ddpm_status take_memory(ops_bench *b, err *e)
 
 static op_phase phase_of(const plan *p, int i)
 {
-    if (is_update(p->steps[i]->op)) return PHASE_UPDATE;
+    if (op_flag[p->steps[i]->op] & OP_UPDATE) return PHASE_UPDATE;
     return i < p->n_forward ? PHASE_FORWARD : PHASE_BACKWARD;
 }
 

@@ -12,13 +12,24 @@ enum { STEP_IN = 8, STEP_OUT = 7, NAME_CAP = 96 };
 enum { SIDE_WINDOW = 6 };
 
 typedef enum op_kind {
-#define OP(name, vjp, flops) OP_##name,
+#define OP(name, vjp, flops, flags) OP_##name,
 #include "ir/ops.def"
 #undef OP
     OP_COUNT
 } op_kind;
 
 extern const char *const op_name[OP_COUNT];
+
+/* What passes over a plan know of an op beside its name. */
+typedef enum op_flags {
+    OP_CHEAP = 1,     /* out[0] costs little to recompute from inputs that are kept anyway */
+    OP_SUMS_BIAS = 2, /* NORM_BWD_DBIAS, DBIAS2: can sum its gradients over the pixels, as a bias gradient wants */
+    OP_STATEFUL = 4,  /* changes what it reads: running it twice is not running it once */
+    OP_UPDATE = 8,    /* belongs to the optimizer's update, after the backward pass */
+    OP_UPDATES_WEIGHTS = 16 /* out[UPDATE_W] are parameters */
+} op_flags;
+
+extern const unsigned op_flag[OP_COUNT]; /* of op_flags */
 
 /* Where a tensor's bytes live.  PARAM to EMA share one layout, so "the weights" of a plan can be
  * the raw ones or the EMA by changing one base pointer. */

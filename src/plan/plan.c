@@ -7,7 +7,13 @@
 #include <string.h>
 
 const char *const op_name[OP_COUNT] = {
-#define OP(name, vjp, flops) [OP_##name] = #name,
+#define OP(name, vjp, flops, flags) [OP_##name] = #name,
+#include "ir/ops.def"
+#undef OP
+};
+
+const unsigned op_flag[OP_COUNT] = {
+#define OP(name, vjp, flops, flags) [OP_##name] = (flags),
 #include "ir/ops.def"
 #undef OP
 };
@@ -230,14 +236,4 @@ ddpm_status plan_finish(plan *p, err *e)
     TRY(plan_layout(p, e));
     p->finished = true;
     return DDPM_OK;
-}
-
-ddpm_status plan_write(plan *p, tensor *t, const void *from_host, err *e)
-{
-    return p->be->fn->upload(p->be, t->data, from_host, (size_t)tensor_count(t) * dtype_size(t->dtype), e);
-}
-
-ddpm_status plan_read(plan *p, const tensor *t, void *to_host, err *e)
-{
-    return p->be->fn->download(p->be, to_host, t->data, (size_t)tensor_count(t) * dtype_size(t->dtype), e);
 }

@@ -26,11 +26,11 @@ typedef struct plan {
     char path[NAME_CAP];
     int depth, path_length[PLAN_DEPTH]; /* of path, before each plan_push() */
     bool training;                      /* keep what a backward pass needs; dropout acts */
-    bool recompute;                     /* the backward pass makes outputs of norm_act and dropout again; keep none */
-    size_t recompute_least;             /* with recompute: not where all of them have fewer bytes than these */
-    bool add_grads; /* parameter gradients are always added to, never set: accumulation over micro-batches */
-    bool packed;    /* overlay activations by lifetime (default); off, to test that it changes no bit */
-    bool checked;   /* each step sees its own operands only: default, and possible, under AddressSanitizer */
+    bool recompute;         /* the backward pass recomputes the outputs of OP_CHEAP ops instead of keeping them */
+    size_t recompute_least; /* with recompute: not where all of them have fewer bytes than these */
+    bool add_grads;         /* parameter gradients are always added to, never set: accumulation over micro-batches */
+    bool packed;            /* overlay activations by lifetime (default); off, to test that it changes no bit */
+    bool checked;           /* each step sees its own operands only: default, and possible, under AddressSanitizer */
     bool finished;
     size_t bytes[ARENA_COUNT]; /* after plan_finish(): ACT and IO */
     size_t unpacked_bytes;     /* activations without overlaying */
@@ -133,7 +133,7 @@ extern const flops_fn op_flops[OP_COUNT];
 void vjp_none(plan *p, step *forward); /* a backward step has no backward of its own: an error */
 void vjp_stop(plan *p, step *forward); /* gradients end here */
 double pointwise_flops(const step *s);
-#define OP(name, vjp, flops)                                                                                           \
+#define OP(name, vjp, flops, flags)                                                                                    \
     void vjp(plan *p, step *forward);                                                                                  \
     double flops(const step *s);
 #include "ir/ops.def"

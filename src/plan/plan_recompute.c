@@ -1,12 +1,11 @@
-/* plan_recompute.c - activations that the backward pass makes again instead of keeping them.
+/* plan_recompute.c - gradient checkpointing: activations that the backward pass recomputes instead of keeping them.
  *
- * Of a resnet's activations half are outputs of norm_act and dropout: cheap to make, and in the backward pass
- * only the gradient of the next convolution's filter reads them.  What they are made of is kept anyway, for
- * the norm's own backward step.  So each is made a second time just before its first reader there, by the very
- * step that made it, to the same bits, and the first copy dies in the forward pass (Chen et al. 2016,
- * arXiv:1604.06174, with the cheap layers between two convolutions as the segments). */
+ * Half of the activations of a resnet are outputs of norm_act and dropout (OP_CHEAP): cheap to compute, and in the
+ * backward pass only the gradient of the next convolution's filter reads them.  Their inputs are kept anyway, for the
+ * norm's own backward step.  So each is recomputed just before its first reader there, by a copy of the step that
+ * computed it, to the same bits, and the first copy dies in the forward pass (Chen et al. 2016, arXiv:1604.06174, with
+ * the cheap layers between two convolutions as the segments). */
 #include "base/mem.h"
-#include "ir/operands.h"
 #include "plan/plan.h"
 
 #include <string.h>
@@ -24,7 +23,7 @@ static step *cheap_maker(const plan *p, const tensor *t)
     if (!t || t->keep || t->arena != ARENA_ACT) return NULL;
     for (int i = 0; i < p->n_forward; i++) {
         step *s = p->steps[i];
-        if ((s->op == OP_norm_act || s->op == OP_dropout) && s->out[0] == t) return s;
+        if ((op_flag[s->op] & OP_CHEAP) && s->out[0] == t) return s;
     }
     return NULL;
 }
@@ -49,7 +48,7 @@ static size_t saved_bytes(const plan *p)
 }
 
 /* The tensor that step `before` of the backward pass shall read in place of t: t itself where it is kept. */
-static tensor *made_again(remake *r, tensor *t, int before)
+static tensor *recomputed(remake *r, tensor *t, int before)
 {
     plan *p = r->p;
     const step *f = cheap_maker(p, t);
@@ -57,7 +56,7 @@ static tensor *made_again(remake *r, tensor *t, int before)
     for (int i = 0; i < r->n; i++)
         if (r->of[i] == t) return r->by[i];
     step copy = *f;
-    if (f->op == OP_dropout) copy.in[POINT_X] = made_again(r, f->in[POINT_X], before);
+    for (int k = 0; k < STEP_IN; k++) copy.in[k] = recomputed(r, f->in[k], before);
     for (int k = 0; k < STEP_OUT; k++) copy.out[k] = f->out[k] ? plan_like(p, f->out[k], f->out[k]->name) : NULL;
     copy.recomputed = true;
     *plan_emit(p, f->op) = copy;
@@ -84,7 +83,7 @@ void plan_recompute(plan *p)
     remake r = {.p = p, .n_step = p->n_step};
     step **all = NULL;
     if (saved_bytes(p) < p->recompute_least) return;
-    const size_t room = (size_t)p->n_forward; /* each forward step is made again at most once */
+    const size_t room = (size_t)p->n_forward; /* each forward step is recomputed at most once */
     p->path[0] = '\0';
     if (!plan_ok(p) || mem_array(&r.of, room, sizeof(tensor *), "plan", &p->first) != DDPM_OK ||
         mem_array(&r.by, room, sizeof(tensor *), "plan", &p->first) != DDPM_OK ||
@@ -93,8 +92,8 @@ void plan_recompute(plan *p)
         goto done;
     for (int i = p->n_forward; i < r.n_step; i++)
         for (int k = 0; k < STEP_IN; k++) {
-            tensor *again = made_again(&r, p->steps[i]->in[k], i);
-            p->steps[i]->in[k] = again; /* the list may have moved */
+            tensor *copy = recomputed(&r, p->steps[i]->in[k], i);
+            p->steps[i]->in[k] = copy; /* the list may have moved */
         }
     if (plan_ok(p)) merge(&r, all);
 done:

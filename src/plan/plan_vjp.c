@@ -5,7 +5,7 @@
 #include <string.h>
 
 const vjp_fn op_vjp[OP_COUNT] = {
-#define OP(name, vjp, flops) [OP_##name] = vjp,
+#define OP(name, vjp, flops, flags) [OP_##name] = vjp,
 #include "ir/ops.def"
 #undef OP
 };
@@ -81,7 +81,7 @@ static step *last_writer(plan *p, const tensor *t)
 void plan_bias_grad(plan *p, step *s, int i, const tensor *dy, tensor *bias)
 {
     step *norm = p->be->bias_sums ? last_writer(p, dy) : NULL;
-    if (norm && norm->op == OP_norm_act_bwd) {
+    if (norm && (op_flag[norm->op] & OP_SUMS_BIAS)) {
         const int out = norm->out[NORM_BWD_DX] == dy ? NORM_BWD_DBIAS : NORM_BWD_DBIAS2;
         if (!norm->out[out]) { /* another convolution may have been added to the same sum */
             plan_grad_out(p, norm, out, bias);

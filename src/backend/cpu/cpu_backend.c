@@ -9,7 +9,7 @@
 #include <string.h>
 
 static const cpu_op *const ops[OP_COUNT] = {
-#define OP(name, vjp, flops) [OP_##name] = &cpu_##name,
+#define OP(name, vjp, flops, flags) [OP_##name] = &cpu_##name,
 #include "ir/ops.def"
 #undef OP
 };

@@ -22,7 +22,7 @@ typedef struct cpu_op {
     void (*release)(step *s);
 } cpu_op;
 
-#define OP(name, vjp, flops) extern const cpu_op cpu_##name;
+#define OP(name, vjp, flops, flags) extern const cpu_op cpu_##name;
 #include "ir/ops.def"
 #undef OP
 

@@ -1,7 +1,7 @@
 #include "backend/cuda/cuda_op.h"
 
 static const cuda_op *const ops[OP_COUNT] = {
-#define OP(name, vjp, flops) [OP_##name] = &cuda_##name,
+#define OP(name, vjp, flops, flags) [OP_##name] = &cuda_##name,
 #include "ir/ops.def"
 #undef OP
 };

@@ -13,7 +13,7 @@ typedef struct cuda_op {
     void (*release)(step *s);
 } cuda_op;
 
-#define OP(name, vjp, flops) extern const cuda_op cuda_##name;
+#define OP(name, vjp, flops, flags) extern const cuda_op cuda_##name;
 #include "ir/ops.def"
 #undef OP
 

@@ -252,7 +252,7 @@ static ddpm_status run_times(cuda_backend *be, step *const *steps, int n, int ti
 static void count_versions(step *const *steps, int n, int times)
 {
     for (int i = 0; i < n; i++) {
-        const tensor *w = steps[i]->op == OP_adamw ? steps[i]->out[UPDATE_W] : NULL;
+        const tensor *w = op_flag[steps[i]->op] & OP_UPDATES_WEIGHTS ? steps[i]->out[UPDATE_W] : NULL;
         if (w && w->version) *w->version += (uint64_t)times;
     }
 }

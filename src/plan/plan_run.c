@@ -1,0 +1,96 @@
+/* plan_run.c - a plan on its backend: its memory, what is written, the steps, what is read. */
+#include "plan/plan.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define HIDE(at, bytes) ASAN_POISON_MEMORY_REGION(at, bytes)
+#define SHOW(at, bytes) ASAN_UNPOISON_MEMORY_REGION(at, bytes)
+enum { CHECKED = 1 };
+#else
+#define HIDE(at, bytes) ((void)(at), (void)(bytes))
+#define SHOW(at, bytes) ((void)(at), (void)(bytes))
+enum { CHECKED = 0 };
+#endif
+
+static void bind(plan *p)
+{
+    for (int i = 0; i < p->n_tensor; i++) {
+        tensor *t = p->tensors[i];
+        if (t->base || (t->arena != ARENA_IO && t->arena != ARENA_ACT)) continue;
+        t->data = t->first < 0 && !t->keep ? NULL : (char *)p->memory[t->arena] + t->offset;
+    }
+    for (int i = 0; i < p->n_tensor; i++) {
+        tensor *t = p->tensors[i];
+        if (t->base) t->data = (char *)t->base->data + (size_t)t->column * dtype_size(t->dtype);
+    }
+}
+
+ddpm_status plan_allocate(plan *p, err *e)
+{
+    const arena_kind own[] = {ARENA_IO, ARENA_ACT};
+    for (int i = 0; i < 2; i++) {
+        if (p->memory[own[i]]) continue;
+        TRY(p->be->fn->alloc(p->be, p->bytes[own[i]] + MEM_ALIGN, &p->memory[own[i]], e));
+    }
+    /* In checked builds nobody may count on activations that nobody wrote. */
+    p->checked &= CHECKED && p->be->fn->host_memory;
+    if (CHECKED && p->be->fn->host_memory) memset(p->memory[ARENA_ACT], 0xff, p->bytes[ARENA_ACT]);
+    bind(p);
+    return DDPM_OK;
+}
+
+static void reveal(const tensor *t, bool visible)
+{
+    if (!t) return;
+    if (t->base) t = t->base;
+    if (t->arena != ARENA_ACT) return;
+    const size_t bytes = (size_t)tensor_count(t) * dtype_size(t->dtype);
+    if (visible)
+        SHOW(t->data, bytes);
+    else
+        HIDE(t->data, bytes);
+}
+
+static void reveal_operands(const step *s, bool visible)
+{
+    for (int k = 0; k < STEP_IN; k++) reveal(s->in[k], visible);
+    for (int k = 0; k < STEP_OUT; k++) reveal(s->out[k], visible);
+    reveal(s->scratch, visible);
+}
+
+/* Under AddressSanitizer a step sees its own operands and nothing else of the arena. */
+static ddpm_status run_checked(plan *p, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    HIDE(p->memory[ARENA_ACT], p->bytes[ARENA_ACT]);
+    for (int i = 0; i < p->n_step && st == DDPM_OK; i++) {
+        reveal_operands(p->steps[i], true);
+        st = p->be->fn->run(p->be, &p->steps[i], 1, 1, e);
+        reveal_operands(p->steps[i], false);
+    }
+    SHOW(p->memory[ARENA_ACT], p->bytes[ARENA_ACT] + MEM_ALIGN);
+    return st;
+}
+
+ddpm_status plan_run_times(plan *p, int times, err *e)
+{
+    if (!p->memory[ARENA_ACT]) return err_set(e, DDPM_EINVAL, "the plan has no memory yet");
+    if (!p->checked) return p->be->fn->run(p->be, p->steps, p->n_step, times, e);
+    for (int i = 0; i < times; i++) TRY(run_checked(p, e));
+    return DDPM_OK;
+}
+
+ddpm_status plan_run(plan *p, err *e) { return plan_run_times(p, 1, e); }
+
+ddpm_status plan_write(plan *p, tensor *t, const void *from_host, err *e)
+{
+    return p->be->fn->upload(p->be, t->data, from_host, (size_t)tensor_count(t) * dtype_size(t->dtype), e);
+}
+
+ddpm_status plan_read(plan *p, const tensor *t, void *to_host, err *e)
+{
+    return p->be->fn->download(p->be, to_host, t->data, (size_t)tensor_count(t) * dtype_size(t->dtype), e);
+}
