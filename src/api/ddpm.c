@@ -17,8 +17,8 @@ struct ddpm_ctx {
     int users;
     err last;
     backend *be;
-    config_word device; /* as it was asked for; "" where that was no device */
-    int threads;        /* likewise; 0: all */
+    config_device device; /* as it was asked for; "" where that was no device */
+    int threads;          /* likewise; 0: all */
     char description[200];
 };
 

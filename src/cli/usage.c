@@ -24,9 +24,11 @@ void usage_program(FILE *out, const cli_command *commands, int count)
 #undef LINE
 }
 
-static void print_words(FILE *out, const char *words)
+static void print_words(FILE *out, const char *const *words)
 {
-    for (; *words; words++) fputs(*words == '|' ? ", " : (char[]){*words, 0}, out);
+    fputs(" [", out);
+    for (int i = 0; words[i]; i++) fprintf(out, "%s%s", i ? ", " : "", words[i]);
+    fputc(']', out);
 }
 
 /* "  train.batch=128       of one pass through the network [1 to 65536 images]" */
@@ -42,8 +44,9 @@ static void print_option(FILE *out, const cli_command *command, const config_opt
     fprintf(out, "%*s%s", COLUMN - width, "", o->help);
     if (o->min[0]) fprintf(out, " [%s to %s%s%s]", o->min, o->max, o->unit[0] ? " " : "", o->unit);
     if (o->type == CONFIG_TYPE_BOOL) fputs(" [true, false]", out);
+    if (o->type == CONFIG_TYPE_DEVICE) fprintf(out, " [%s]", o->unit);
     if (o->type == CONFIG_TYPE_WORD || o->type == CONFIG_TYPE_WORDS)
-        fputs(" [", out), print_words(out, o->unit), fputc(']', out);
+        print_words(out, config_option_words[o - config_options]);
     fputc('\n', out);
 }
 

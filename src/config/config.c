@@ -1,7 +1,6 @@
 #include "config/config.h"
 
 #include "config/config_value.h"
-#include "config/cuda_opts.def"
 #include "config/nearest.h"
 
 #include <assert.h>
@@ -17,6 +16,15 @@ const config_option config_options[CONFIG_OPTIONS] = {
 #define OPT(section, name, ...) ENTRY(#section "." #name, section.name, __VA_ARGS__)
 #include "config/options.def"
 };
+
+const char *const *const config_option_words[CONFIG_OPTIONS] = {
+#define WORDS_OF(option, ...) [OPTION_##option] = (const char *const[]){__VA_ARGS__ NULL},
+#define WORD(constant, word)  [constant] = word,
+#include "config/options.def"
+};
+/* Whatever reads and writes options does so with an int. */
+#define WORDS_OF(option, ...) static_assert(sizeof(config_##option) == sizeof(int), #option);
+#include "config/options.def"
 
 const config_section config_sections[CONFIG_SECTIONS] = {
 #define SECTION(name, title) {#name, title},
@@ -60,6 +68,16 @@ int config_section_of(config_id option)
     (void)snprintf(name, sizeof name, "%.*s", section_length(key), key);
     return config_find_section(name);
 }
+
+int config_word_of(config_id option, const char *text)
+{
+    const char *const *words = config_option_words[option];
+    for (int i = 0; words && words[i]; i++)
+        if (strcmp(words[i], text) == 0) return i;
+    return -1;
+}
+
+const char *config_word_name(config_id option, int constant) { return config_option_words[option][constant]; }
 
 bool config_scope_has(const config_scope *scope, config_id option)
 {
@@ -158,6 +176,7 @@ static ddpm_status set(ddpm_config *c, config_id option, const config_place *at,
         double real;
         config_ints ints;
         config_words words;
+        int word;
         char path[PATH_CAP];
     } outranked; /* checked all the same */
     char why[VALUE_WHY];
@@ -259,7 +278,7 @@ static ddpm_status check_unet(const ddpm_config *c, err *e)
 ddpm_status config_check(const ddpm_config *c, err *e)
 {
     TRY(check_images(c, e));
-    if (strcmp(c->model.kind, "unet") == 0 && !c->model.init_from[0]) TRY(check_unet(c, e));
+    if (c->model.kind == MODEL_KIND_UNET && !c->model.init_from[0]) TRY(check_unet(c, e));
     if (c->diffusion.beta_start > c->diffusion.beta_end)
         return err_set(e, DDPM_EINVAL, "diffusion.beta_start=%g is above diffusion.beta_end=%g",
                        c->diffusion.beta_start, c->diffusion.beta_end);

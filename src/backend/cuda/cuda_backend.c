@@ -1,4 +1,5 @@
 #include "backend/cuda/cuda_backend.h"
+#include "base/device_name.h"
 #include "base/mem.h"
 #include "pointwise.h"
 #include "time_mlp.h"
@@ -244,13 +245,10 @@ static const backend_table table = {
 /* "auto", "cuda": -1; "cuda:2": 2 */
 static ddpm_status device_index(const char *device, int *index, err *e)
 {
-    *index = -1;
-    if (!strcmp(device, "auto") || !strcmp(device, "cuda")) return DDPM_OK;
-    char *end = NULL;
-    const long i = strncmp(device, "cuda:", 5) || !device[5] ? -1 : strtol(device + 5, &end, 10);
-    if (i < 0 || i > 1023 || *end)
+    const device_name name = device_name_parse(device);
+    *index = name.kind == DEVICE_CUDA ? name.index : DEVICE_ANY;
+    if (!device_name_is_valid(device))
         return err_set(e, DDPM_EINVAL, "device=%s: use auto, cpu, cuda or cuda:N with a number from 0", device);
-    *index = (int)i;
     return DDPM_OK;
 }
 
