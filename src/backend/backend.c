@@ -17,9 +17,10 @@ ddpm_status backend_create(const backend_spec *spec, backend **out, err *e)
 
 void backend_libraries(char *text, size_t cap)
 {
-    char libraries[80];
-    cpu_libraries(libraries, sizeof libraries);
-    (void)snprintf(text, cap, "cpu: %s", libraries);
+    char cpu[80], cuda[200];
+    cpu_libraries(cpu, sizeof cpu);
+    cuda_libraries(cuda, sizeof cuda);
+    (void)snprintf(text, cap, "cpu: %s\ncuda: %s", cpu, cuda);
 }
 
 void backend_destroy(backend *be)

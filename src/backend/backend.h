@@ -96,13 +96,20 @@ typedef struct backend_spec {
 DDPM_MUST_CHECK ddpm_status backend_create(const backend_spec *spec, backend **out, err *e);
 void backend_destroy(backend *be);
 
-/* The libraries that the backends of this build compute with, a line each: "cpu: oneDNN 2.6.3, AVX2".  Asks no device. */
+/* The libraries that the backends of this build compute with, a line each: "cpu: oneDNN 2.6.3, AVX2" and
+ * "cuda: CUDA 13.0, cuDNN 9.19.0, cuBLASLt 13.1.0" or "cuda: not in this build".  Asks no device. */
 void backend_libraries(char *text, size_t cap);
+
+/* A GPU that is looked at and not taken, by its number or -1 for the first: "cuda:0 NVIDIA H200 (9.0), 139.8 GiB, driver
+ * 13.0".  *count: how many there are.  DDPM_EDEVICE: it cannot be used; says why, and what to do. */
+DDPM_MUST_CHECK ddpm_status cuda_look(int index, char *text, size_t cap, int *count, err *e);
 
 /* The backends there are, for backend.c alone. */
 DDPM_MUST_CHECK ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e);
 DDPM_MUST_CHECK ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e);
 bool cuda_present(void); /* does a device answer?  Quiet */
+bool cuda_is_built(void);
 void cpu_libraries(char *text, size_t cap);
+void cuda_libraries(char *text, size_t cap);
 
 #endif

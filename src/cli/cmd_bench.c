@@ -1,4 +1,5 @@
 /* cmd_bench.c - ddpm bench: how fast a configuration trains, samples and reads its images on this machine. */
+#include "cli/about.h"
 #include "cli/bench_cli.h"
 #include "cli/output.h"
 #include "base/clock.h"
@@ -8,7 +9,6 @@
 #include "io/atomic_dir.h"
 #include "train/trainer_fit.h"
 
-#include <commit.h> /* made by the build */
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -361,7 +361,7 @@ static void describe(bench_job *b)
     json_out_text(j, "benchmark", b->args->argument[0]);
     json_out_text(j, "date", date);
     json_out_text(j, "version", DDPM_VERSION);
-    json_out_text(j, "commit", DDPM_COMMIT);
+    json_out_text(j, "commit", about_commit());
     json_out_text(j, "processor", processor);
     json_out_text(j, "backend", b->be->fn->name);
     json_out_text(j, "device", device);

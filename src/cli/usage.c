@@ -54,8 +54,8 @@ void usage_command(FILE *out, const cli_command *command)
 {
     const config_scope scope = cli_scope(command);
     int section = -1;
-    fprintf(out, "%s\n\n  ddpm %s %s [key=value ...]\n\n%s\nOptions, with their defaults and limits:\n",
-            command->summary, command->name, command->arguments, command->more);
+    fprintf(out, "%s\n\n  ddpm %s%s%s [key=value ...]\n\n%s\nOptions, with their defaults and limits:\n",
+            command->summary, command->name, command->arguments[0] ? " " : "", command->arguments, command->more);
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
         if (!config_scope_has(&scope, (config_id)i)) continue;
         const int its = config_section_of((config_id)i);

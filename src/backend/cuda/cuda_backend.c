@@ -59,13 +59,34 @@ static const char *precision_name(const cuda_backend *be)
     return be->base.act == DTYPE_BF16 ? "bf16" : be->tf32 ? "tf32" : "fp32";
 }
 
-static void libraries(const cuda_backend *be, char text[LIBRARIES_TEXT])
+static void libraries_of(int runtime, char *text, size_t cap)
 {
     char dnn[80], blas[80];
-    dnn_context_describe(be->dnn, dnn);
-    blas_context_describe(be->blas, blas);
-    (void)snprintf(text, LIBRARIES_TEXT, "driver %d.%d, CUDA %d.%d, %s, %s", be->device.driver / 1000,
-                   be->device.driver % 1000 / 10, be->device.runtime / 1000, be->device.runtime % 1000 / 10, dnn, blas);
+    dnn_context_describe(NULL, dnn);
+    blas_context_describe(NULL, blas);
+    (void)snprintf(text, cap, "CUDA %d.%d, %s, %s", runtime / 1000, runtime % 1000 / 10, dnn, blas);
+}
+
+static void libraries(const cuda_backend *be, char text[LIBRARIES_TEXT])
+{
+    char with[LIBRARIES_TEXT - 40];
+    libraries_of(be->device.runtime, with, sizeof with);
+    (void)snprintf(text, LIBRARIES_TEXT, "driver %d.%d, %s", be->device.driver / 1000, be->device.driver % 1000 / 10,
+                   with);
+}
+
+void cuda_libraries(char *text, size_t cap) { libraries_of(rt_runtime(), text, cap); }
+
+ddpm_status cuda_look(int index, char *text, size_t cap, int *count, err *e)
+{
+    rt_info at = {.count = 0};
+    const ddpm_status st = rt_look(index, &at, e);
+    if (cap) text[0] = '\0';
+    *count = at.count;
+    TRY(st);
+    (void)snprintf(text, cap, "cuda:%d %s (%d.%d), %.1f GiB, driver %d.%d", at.index, at.name, at.major, at.minor,
+                   (double)at.total / (1024.0 * 1024 * 1024), at.driver / 1000, at.driver % 1000 / 10);
+    return DDPM_OK;
 }
 
 static void describe(const backend *base, char *text, size_t cap)
@@ -315,3 +336,4 @@ done:
 }
 
 bool cuda_present(void) { return rt_present(); }
+bool cuda_is_built(void) { return true; }
