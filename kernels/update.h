@@ -6,18 +6,7 @@
 #include <math.h>
 
 /* Learning-rate schedules, by diffusers' names (diffusers.optimization.get_scheduler). */
-#define LR_SCHEDULE_LIST(X)                                                                                            \
-    X(CONSTANT, "constant")                                                                                            \
-    X(CONSTANT_WITH_WARMUP, "constant_with_warmup")                                                                    \
-    X(LINEAR, "linear")                                                                                                \
-    X(COSINE, "cosine")
-
-enum lr_schedule {
-#define LR_SCHEDULE_ENUM(name, text) LR_##name,
-    LR_SCHEDULE_LIST(LR_SCHEDULE_ENUM)
-#undef LR_SCHEDULE_ENUM
-        LR_SCHEDULES
-};
+enum lr_schedule { LR_CONSTANT, LR_CONSTANT_WITH_WARMUP, LR_LINEAR, LR_COSINE, LR_SCHEDULES };
 
 typedef struct update_args {
     double lr, beta1, beta2;

@@ -17,8 +17,8 @@ struct ddpm_ctx {
     int users;
     err last;
     backend *be;
-    config_word device; /* as it was asked for; "" where that was no device */
-    int threads;        /* likewise; 0: all */
+    config_device device; /* as it was asked for; "" where that was no device */
+    int threads;          /* likewise; 0: all */
     char description[200];
 };
 
@@ -367,7 +367,7 @@ static ddpm_status train(ddpm_ctx *ctx, int n, const char *const *settings, watc
     ddpm_config *config = NULL;
     backend *be = NULL; /* the run's own: the settings say on what it computes, how, and where it keeps its choices */
     backend_spec spec;
-    plan_files files;
+    autotune_files files;
     err *e = &ctx->last;
     ddpm_status st = DDPM_OK;
     TRY_GOTO(mem_array(&config, 1, sizeof *config, "options", e));

@@ -76,18 +76,18 @@ typedef enum precision_kind {
 } precision_kind;
 
 /* How the cpu computes 3x3 convolutions of stride 1. */
-typedef enum cpu_conv_algo {
-    CPU_CONV_WINOGRAD, /* by Winograd's algorithm wherever channels fill blocks of 16 */
-    CPU_CONV_DIRECT,
-    CPU_CONV_AUTO, /* whichever is faster, for each by timing */
-} cpu_conv_algo;
+typedef enum conv_algo {
+    CONV_ALGO_WINOGRAD, /* by Winograd's algorithm wherever channels fill blocks of 16 */
+    CONV_ALGO_DIRECT,
+    CONV_ALGO_AUTO, /* whichever is faster, for each by timing */
+} conv_algo;
 
 typedef struct backend_spec {
     const char *device; /* "auto" (cuda if a device answers, else cpu), "cpu", "cuda", "cuda:N" */
     int threads;        /* cpu: OpenMP threads, 0 = as many as there are processors */
     precision_kind precision;
     bool nondeterministic;             /* cuda: also try library algorithms whose result may differ from run to run */
-    cpu_conv_algo conv;                /* cpu */
+    conv_algo conv;                    /* cpu */
     const char *autotune_cache;        /* file for what autotuning chooses; NULL or "": none */
     const char *shared_autotune_cache; /* cpu: another that is asked second, and told too; NULL or "": none */
     unsigned disabled;                 /* cuda: bits of config/cuda_opts.def, optimizations to leave out */
@@ -97,13 +97,20 @@ typedef struct backend_spec {
 DDPM_MUST_CHECK ddpm_status backend_create(const backend_spec *spec, backend **out, err *e);
 void backend_destroy(backend *be);
 
-/* The libraries that the backends of this build compute with, a line each: "cpu: oneDNN 2.6.3, AVX2".  Asks no device. */
+/* The libraries that the backends of this build compute with, a line each: "cpu: oneDNN 2.6.3, AVX2" and
+ * "cuda: CUDA 13.0, cuDNN 9.19.0, cuBLASLt 13.1.0" or "cuda: not in this build".  Asks no device. */
 void backend_libraries(char *text, size_t cap);
+
+/* A GPU that is looked at and not taken, by its number or -1 for the first: "cuda:0 NVIDIA H200 (9.0), 139.8 GiB, driver
+ * 13.0".  *count: how many there are.  DDPM_EDEVICE: it cannot be used; says why, and what to do. */
+DDPM_MUST_CHECK ddpm_status cuda_look(int index, char *text, size_t cap, int *count, err *e);
 
 /* The backends there are, for backend.c alone. */
 DDPM_MUST_CHECK ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e);
 DDPM_MUST_CHECK ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e);
 bool cuda_present(void); /* does a device answer?  Quiet */
+bool cuda_is_built(void);
 void cpu_libraries(char *text, size_t cap);
+void cuda_libraries(char *text, size_t cap);
 
 #endif

@@ -11,3 +11,16 @@ ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
 }
 
 bool cuda_present(void) { return false; }
+bool cuda_is_built(void) { return false; }
+
+void cuda_libraries(char *text, size_t cap) { (void)snprintf(text, cap, "not in this build"); }
+
+ddpm_status cuda_look(int index, char *text, size_t cap, int *count, err *e)
+{
+    (void)index;
+    if (cap) text[0] = '\0';
+    *count = 0;
+    return err_set(e, DDPM_EDEVICE,
+                   "this build has no cuda backend: install the CUDA toolkit, 12.0 or newer, and cuDNN 9, and build "
+                   "again with -DCUDA=ON, which names what is missing");
+}

@@ -49,7 +49,7 @@ static int64_t read_stat(const group *g, const char *key)
     return n;
 }
 
-static int64_t memory_left(const group *g)
+static int64_t memory_limit(const group *g)
 {
     static const char *const limits[] = {"memory.limit_in_bytes", "memory.max", "memory.high"};
     int64_t limit = INT64_MAX;
@@ -57,6 +57,12 @@ static int64_t memory_left(const group *g)
         const int64_t n = read_number(g, limits[i]);
         if (n >= 0) limit = min_i64(limit, n);
     }
+    return limit;
+}
+
+static int64_t memory_left(const group *g)
+{
+    const int64_t limit = memory_limit(g);
     const int64_t used = read_number(g, g->unified ? "memory.current" : "memory.usage_in_bytes");
     if (limit == INT64_MAX || used < 0) return INT64_MAX;
     const int64_t held = used - read_stat(g, g->unified ? "inactive_file" : "total_inactive_file");
@@ -165,4 +171,5 @@ static int64_t least(const char *root, const char *controller, int64_t (*say)(co
 }
 
 int64_t cgroup_memory_left(const char *root) { return least(root, "memory", memory_left, INT64_MAX); }
+int64_t cgroup_memory_limit(const char *root) { return least(root, "memory", memory_limit, INT64_MAX); }
 int cgroup_processors(const char *root) { return (int)least(root, "cpu", processors, INT32_MAX); }

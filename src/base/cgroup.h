@@ -10,6 +10,9 @@
  * INT64_MAX where there is no limit.  Pages of files that the kernel would drop (inactive_file) count as free. */
 int64_t cgroup_memory_left(const char *root);
 
+/* The narrowest of those limits, however much of it is taken; INT64_MAX where there is none. */
+int64_t cgroup_memory_limit(const char *root);
+
 /* Processors that the narrowest quota of processor time is worth, rounded up, at least 1; INT32_MAX: no quota. */
 int cgroup_processors(const char *root);
 

@@ -270,6 +270,23 @@ ddpm_status file_writable(const char *path, err *e)
 
 /* ---- folders ---- */
 
+ddpm_status dir_writable(const char *path, err *e)
+{
+    char there[PATH_CAP];
+    if (strlen(path) >= sizeof there) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", path);
+    strcpy(there, path);
+    while (!path_exists(there)) { /* what would be made is made in the last folder that is there */
+        char *slash = strrchr(there, '/');
+        if (!slash)
+            strcpy(there, ".");
+        else
+            slash[slash == there] = '\0'; /* of "/a" the root stays */
+    }
+    if (!path_is_dir(there)) return err_set(e, DDPM_EIO, "%s: %s is no folder", path, there);
+    if (access(there, W_OK | X_OK)) return err_errno(e, DDPM_EIO, errno, "%s: %s cannot be written to", path, there);
+    return DDPM_OK;
+}
+
 ddpm_status dir_make(const char *path, err *e)
 {
     char part[PATH_CAP];

@@ -42,6 +42,9 @@ enum { FILE_TEMPORARY = 40 }; /* bytes that a temporary file adds to its folder'
 
 /* mkdir -p.  An existing folder is fine, an existing file is DDPM_EIO. */
 DDPM_MUST_CHECK ddpm_status dir_make(const char *path, err *e);
+/* Could dir_make() make it and file_replace() write into it, as far as that can be known without doing it?  DDPM_EIO:
+ * no, and why. */
+DDPM_MUST_CHECK ddpm_status dir_writable(const char *path, err *e);
 DDPM_MUST_CHECK ddpm_status dir_sync(const char *path, err *e); /* fsync the folder itself */
 /* All that was written to the file system the folder is on is on the disk when this returns. */
 DDPM_MUST_CHECK ddpm_status dir_sync_all(const char *path, err *e);

@@ -66,6 +66,33 @@ static int64_t left_of_limit(const char *root, int limit, const char *key)
     return (int64_t)most.rlim_cur - (used > 0 ? used : 0);
 }
 
+int64_t machine_memory_total(const char *root)
+{
+    const int64_t bytes = bytes_in(root, "/proc/meminfo", "MemTotal:");
+    return bytes > 0 ? bytes : 0;
+}
+
+int64_t machine_memory_available(const char *root)
+{
+    const int64_t bytes = bytes_in(root, "/proc/meminfo", "MemAvailable:");
+    return bytes > 0 ? bytes : 0;
+}
+
+/* "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27 ...", or "... UNIX Open Kernel Module for
+ * x86_64  580.65.06  Release Build ...": the first word that begins with a digit and holds a point. */
+void machine_nvidia_driver(const char *root, char *text, size_t cap)
+{
+    char path[LINE], line[LINE], *rest = NULL;
+    (void)snprintf(path, sizeof path, "%s/proc/driver/nvidia/version", root);
+    text[0] = '\0';
+    if (!value_of(path, "NVRM version", line)) return;
+    for (char *word = strtok_r(line, " \t\n", &rest); word; word = strtok_r(NULL, " \t\n", &rest)) {
+        if (!strspn(word, "0123456789") || !strchr(word, '.')) continue;
+        (void)snprintf(text, cap, "%s", word);
+        return;
+    }
+}
+
 int64_t machine_memory_left(const char *root)
 {
     const int64_t available = bytes_in(root, "/proc/meminfo", "MemAvailable:");

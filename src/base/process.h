@@ -18,6 +18,14 @@ void machine_processor(char *text, size_t cap);
  * groups leave (base/cgroup.h), and of RLIMIT_AS and RLIMIT_DATA.  At least 1.  `root` as in base/cgroup.h. */
 int64_t machine_memory_left(const char *root);
 
+/* The machine's own memory: all of it, and what it has to give now (MemAvailable).  Bytes; 0 where the system does not
+ * say. */
+int64_t machine_memory_total(const char *root);
+int64_t machine_memory_available(const char *root);
+
+/* The version of the NVIDIA driver in the kernel, "580.65.06"; "" where none is loaded. */
+void machine_nvidia_driver(const char *root, char *text, size_t cap);
+
 /* Bytes of the last level of the processor's cache; 0 where the system does not say. */
 int64_t machine_cache_bytes(void);
 

@@ -10,9 +10,11 @@
 
 enum { SPARE = 2 }; /* threads of those who read and write images meanwhile */
 
+int threads_affinity(void) { return omp_get_num_procs(); }
+
 int threads_processors(void)
 {
-    const int quota = cgroup_processors(""), there = omp_get_num_procs();
+    const int quota = cgroup_processors(""), there = threads_affinity();
     return quota < there ? quota : there;
 }
 

@@ -8,6 +8,7 @@
 
 /* Processors this process may use: its affinity, or less where a control group has a quota of processor time. */
 int threads_processors(void);
+int threads_affinity(void); /* its affinity alone */
 
 enum { THREADS_NOTE = 200 };
 /* The number of threads where `wanted` were asked for (0: one a processor, or as many as can be started), and the

@@ -53,8 +53,6 @@ static size_t device_free(const backend *be) { return be->fn->host_memory ? 0 : 
 
 /* ---- data -------------------------------------------------------------------------------------------- */
 
-static bool is(const char *word, const char *name) { return !strcmp(word, name); }
-
 static ddpm_status shape_of_model(const char *folder, backend *be, image_shape *shape, err *e)
 {
     model *m = NULL;
@@ -66,6 +64,19 @@ static ddpm_status shape_of_model(const char *folder, backend *be, image_shape *
     return DDPM_OK;
 }
 
+/* Of the images of this kind, where all have the same. */
+static bool shape_of_kind(config_data_kind kind, image_shape *shape)
+{
+    switch (kind) {
+    case DATA_KIND_CIFAR10: *shape = (image_shape){32, 32, 3}; return true;
+    case DATA_KIND_DIGITS: /* the program's own, and MNIST's */
+    case DATA_KIND_IDX: *shape = (image_shape){28, 28, 1}; return true;
+    case DATA_KIND_AUTO:
+    case DATA_KIND_FOLDER: return false;
+    }
+    return false;
+}
+
 ddpm_status bench_shape(const ddpm_config *c, backend *be, image_shape *shape, err *e)
 {
     const int side = c->data.resolution, channels = c->data.channels;
@@ -73,11 +84,7 @@ ddpm_status bench_shape(const ddpm_config *c, backend *be, image_shape *shape, e
     if (!side || !channels) {
         if (c->model.init_from[0])
             TRY(shape_of_model(c->model.init_from, be, &stored, e));
-        else if (is(c->data.kind, "cifar10"))
-            stored = (image_shape){32, 32, 3};
-        else if (is(c->data.kind, "digits") || is(c->data.kind, "idx")) /* the digits' own, and MNIST's */
-            stored = (image_shape){28, 28, 1};
-        else
+        else if (!shape_of_kind(c->data.kind, &stored))
             return err_set(e, DDPM_EINVAL,
                            "the images' shape is not known without the data set: set data.resolution and "
                            "data.channels, or bench.data=real");
@@ -92,9 +99,9 @@ ddpm_status bench_data(const ddpm_config *c, backend *be, dataset **out, err *e)
     dataset_spec spec = recipe_dataset(c);
     image_shape shape = {0};
     *out = NULL;
-    if (is(c->bench.data, "real")) return dataset_open(&spec, out, e);
+    if (c->bench.data == BENCH_DATA_REAL) return dataset_open(&spec, out, e);
     TRY(bench_shape(c, be, &shape, e));
-    spec.kind = "digits";
+    spec.kind = DATASET_DIGITS;
     spec.path = "";
     spec.resolution = shape.h;
     spec.channels = shape.c;

@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include "backend/backend.h"
+#include "base/device_name.h"
 #include "config/nearest.h"
 
 #include <limits.h>
@@ -172,8 +173,9 @@ static ddpm_status forget_machine(ddpm_config *c, err *e)
 {
     TRY(forget(c, OPTION_threads, e));
     TRY(forget(c, OPTION_autotune_cache, e));
-    if (strcmp(c->device, "cpu") != 0) TRY(forget(c, OPTION_device, e));
-    return strcmp(c->device, "cpu") != 0 && cuda_present() ? DDPM_OK : forget(c, OPTION_precision, e);
+    const bool cpu = device_name_parse(c->device).kind == DEVICE_CPU;
+    if (!cpu) TRY(forget(c, OPTION_device, e));
+    return !cpu && cuda_present() ? DDPM_OK : forget(c, OPTION_precision, e);
 }
 
 static ddpm_status read_config_of_run(cli_args *args, const char *run, err *e)

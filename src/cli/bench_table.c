@@ -152,8 +152,8 @@ ddpm_status bench_cli_ops(bench_job *b, err *e)
 {
     step_costs t = {.n = 0};
     timing whole;
-    const bool sampling = !strcmp(b->config.bench.plan, "sample");
-    json_out_text(&b->json, "plan", b->config.bench.plan);
+    const bool sampling = b->config.bench.plan == BENCH_PLAN_SAMPLE;
+    json_out_text(&b->json, "plan", config_word_name(OPTION_bench_plan, b->config.bench.plan));
     json_out_int(&b->json, "batch_images", sampling ? b->config.sample.batch : b->config.train.batch);
     const ddpm_status st = sampling ? ops_of_sampling(b, &t, &whole, e) : ops_of_training(b, &t, &whole, e);
     bench_ops_free(&t); /* after the plan */

@@ -40,7 +40,7 @@ typedef ddpm_status cli_function(const cli_args *args, err *e);
 
 struct cli_command {
     const char *name, *summary;
-    const char *arguments; /* as shown: "RUN" */
+    const char *arguments; /* as shown: "RUN"; "": none */
     int least, most;       /* how many of them */
     cli_config configs;
     const char *options; /* what it takes of options.def: see config_scope */
@@ -49,7 +49,7 @@ struct cli_command {
 };
 
 /* The commands, each in its own cmd_<name>.c. */
-cli_function cmd_train, cmd_sample, cmd_noise, cmd_inspect, cmd_bench;
+cli_function cmd_train, cmd_sample, cmd_noise, cmd_inspect, cmd_bench, cmd_doctor;
 
 /* Parse argv into *args, with one of commands[count], and read the configuration files.
  * DDPM_EINVAL: no or unknown command, unknown flag (names the nearest), wrong number of arguments, and

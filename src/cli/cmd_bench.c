@@ -1,4 +1,5 @@
 /* cmd_bench.c - ddpm bench: how fast a configuration trains, samples and reads its images on this machine. */
+#include "cli/about.h"
 #include "cli/bench_cli.h"
 #include "base/arith.h"
 #include "cli/output.h"
@@ -9,7 +10,6 @@
 #include "io/atomic_dir.h"
 #include "train/trainer_fit.h"
 
-#include <commit.h> /* made by the build */
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -100,10 +100,12 @@ static void put_image(json_out *j, int h, int w, int c)
     json_out_close(j, ']');
 }
 
+static const char *data_word(const ddpm_config *c) { return config_word_name(OPTION_bench_data, c->bench.data); }
+
 static void put_data(bench_job *b, const dataset *d)
 {
     json_out_open(&b->json, "data", '{');
-    json_out_bool(&b->json, "synthetic", strcmp(b->config.bench.data, "real") != 0);
+    json_out_bool(&b->json, "synthetic", b->config.bench.data != BENCH_DATA_REAL);
     json_out_text(&b->json, "kind", dataset_kind_name(d));
     json_out_int(&b->json, "images", dataset_count(d));
     json_out_bool(&b->json, "decoded_beforehand", dataset_pixels(d) != NULL);
@@ -134,7 +136,7 @@ static ddpm_status report_train(bench_job *b, bench_train *rig, err *e)
     timing ms;
     bench_say(b, "%-14s %10d images of %dx%dx%d a batch, %d a step, %s %s; %.3f M parameters\n", "training",
               c->train.batch, dataset_h(rig->data), dataset_w(rig->data), dataset_c(rig->data),
-              c->train.gradient_accumulation_steps, c->bench.data, dataset_kind_name(rig->data),
+              c->train.gradient_accumulation_steps, data_word(c), dataset_kind_name(rig->data),
               (double)rig->m->store->values * 1e-6);
     TRY(bench_measure(b->be, &b->limits, bench_train_turns, rig, &ms, e));
     const double waiting = (feed_waited_seconds(rig->f) - waited) / (clock_seconds() - begin);
@@ -242,7 +244,7 @@ static ddpm_status report_data(bench_job *b, const dataset *data, bench_loader *
     const int batch = b->config.train.batch;
     timing ms;
     bench_say(b, "%-14s %10lld images of %dx%dx%d, %s %s%s; batches of %d\n", "data", (long long)dataset_count(data),
-              dataset_h(data), dataset_w(data), dataset_c(data), b->config.bench.data, dataset_kind_name(data),
+              dataset_h(data), dataset_w(data), dataset_c(data), data_word(&b->config), dataset_kind_name(data),
               dataset_pixels(data) ? ", decoded beforehand" : "", batch);
     json_out_int(&b->json, "batch_images", batch);
     put_data(b, data);
@@ -359,7 +361,7 @@ static void describe(bench_job *b)
     json_out_text(j, "benchmark", b->args->argument[0]);
     json_out_text(j, "date", date);
     json_out_text(j, "version", DDPM_VERSION);
-    json_out_text(j, "commit", DDPM_COMMIT);
+    json_out_text(j, "commit", about_commit());
     json_out_text(j, "processor", processor);
     json_out_text(j, "backend", b->be->fn->name);
     json_out_text(j, "device", device);
@@ -387,11 +389,13 @@ static bool is_result(const char *path)
     return ours;
 }
 
+static bool is_stdout(const char *json) { return config_word_of(OPTION_bench_json, json) == BENCH_JSON_STDOUT; }
+
 /* Half a minute of measuring should not end with this. */
 static ddpm_status check_output(const bench_job *b, err *e)
 {
     const char *path = b->config.bench.json;
-    if (!path[0] || !strcmp(path, "-")) return DDPM_OK;
+    if (!path[0] || is_stdout(path)) return DDPM_OK;
     return output_check(path, "json", is_result, cli_may_overwrite(b->args), e);
 }
 
@@ -403,7 +407,7 @@ static ddpm_status write_json(bench_job *b, err *e)
     json_out_close(&b->json, '}');
     TRY(json_out_finish(&b->json, &text, &size));
     ddpm_status st = DDPM_OK;
-    if (!strcmp(path, "-"))
+    if (is_stdout(path))
         (void)puts(text);
     else if (path[0])
         st = file_replace(path, text, size, e);
@@ -431,7 +435,7 @@ static bench_job begin(const cli_args *args)
         (void)snprintf(b.config.model.init_from, sizeof b.config.model.init_from, "%s", path);
     }
     b.limits = (bench_limits){b.config.bench.warmup, b.config.bench.rounds, b.config.bench.seconds};
-    b.quiet = b.config.bench.serve || !strcmp(b.config.bench.json, "-") || output_is_stdout(b.config.bench.json);
+    b.quiet = b.config.bench.serve || is_stdout(b.config.bench.json) || output_is_stdout(b.config.bench.json);
     return b;
 }
 
@@ -440,7 +444,7 @@ ddpm_status cmd_bench(const cli_args *args, err *e)
     err lost = {0}; /* of the JSON writer, whose failures come to light at its end */
     bench_job b = begin(args);
     backend_spec device;
-    plan_files files;
+    autotune_files files;
     int kind;
     ddpm_status st = DDPM_OK;
     b.json = json_out_begin(false, &lost);

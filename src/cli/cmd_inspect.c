@@ -181,7 +181,7 @@ ddpm_status cmd_inspect(const cli_args *args, err *e)
     backend *be = NULL;
     model *m = NULL;
     backend_spec device;
-    plan_files files;
+    autotune_files files;
     const ddpm_config *c = &args->config;
     const int batch = c->inspect.batch ? c->inspect.batch : c->train.batch;
     ddpm_status st = DDPM_OK;

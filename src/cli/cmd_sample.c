@@ -223,7 +223,7 @@ static ddpm_status load_raw_weights(job *j, const char *checkpoint, err *e)
 static ddpm_status load_from(const char *folder, job *j, notes *remarks, err *e)
 {
     TRY(model_load(j->be, folder, &j->m, remarks, e));
-    return strcmp(j->config->sample.weights, "raw") ? DDPM_OK : load_raw_weights(j, folder, e);
+    return j->config->sample.weights != SAMPLE_WEIGHTS_RAW ? DDPM_OK : load_raw_weights(j, folder, e);
 }
 
 /* All from one checkpoint; where the run that is still training has removed it meanwhile, from a newer one. */
@@ -264,7 +264,7 @@ static ddpm_status open_folder(const cli_args *args, job *j, const generator_spe
 static ddpm_status prepare(const cli_args *args, job *j, err *e)
 {
     backend_spec device;
-    plan_files files;
+    autotune_files files;
     TRY(interrupt_install(e));
     interrupt_at_once(true); /* planning and timing kernels may take long */
     TRY(recipe_backend(&args->config, NULL, &files, &device, e));

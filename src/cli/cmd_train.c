@@ -59,7 +59,7 @@ ddpm_status cmd_train(const cli_args *args, err *e)
 {
     backend *be = NULL;
     backend_spec spec;
-    plan_files files;
+    autotune_files files;
     view v = {.seconds = args->config.log.seconds};
     const run_hooks hooks = {.context = &v, .note = show_note, .begin = begin, .step = step_done, .wish = wish};
     TRY(interrupt_install(e));

@@ -1,5 +1,5 @@
 /* main.c - the program ddpm: its commands, its exit code, and the one line it says when it fails. */
-#include "backend/backend.h"
+#include "cli/about.h"
 #include "cli/cli.h"
 
 #include <fcntl.h>
@@ -45,20 +45,22 @@ static const cli_command commands[] = {
      "  ddpm bench sample runs/cifar sample.batch=16 sample.num_inference_steps=100\n"
      "  ddpm bench ops configs/cifar10.yaml train.batch=16 top=40 --json ops.json\n"
      "  ddpm bench data configs/mnist.yaml data=real data.path=DIR data.cache_mb=0\n"},
+    {"doctor", "Tell what this machine gives, and what is missing for a GPU", "", 0, 0, CLI_NO_CONFIG,
+     "device precision threads autotune_cache", cmd_doctor,
+     "The exit code is 0 where a training would run, and 69 where the device that was asked for does not answer.\n\n"
+     "  ddpm doctor\n"
+     "  ddpm doctor device=cuda\n"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
-
-static void print_version(void)
-{
-    char libraries[200];
-    backend_libraries(libraries, sizeof libraries);
-    printf("ddpm %s\n%s\n", DDPM_VERSION, libraries);
-}
 
 static ddpm_status dispatch(int argc, char **argv, err *e)
 {
     cli_args args;
     TRY(cli_parse(commands, COMMANDS, argc, argv, &args, e));
+    const char *renamed = args.config.renamed, *ignored;
+    if (renamed)
+        fprintf(stderr, "ddpm: note: %s is called %s now; the old name works in this version only\n", renamed,
+                config_options[config_find_renamed(renamed, &ignored)].key);
     if (args.note.text[0]) fprintf(stderr, "ddpm: note: %s\n", args.note.text);
     switch (args.action) {
     case CLI_HELP:
@@ -67,7 +69,7 @@ static ddpm_status dispatch(int argc, char **argv, err *e)
         else
             usage_program(stdout, commands, COMMANDS);
         return DDPM_OK;
-    case CLI_VERSION: print_version(); return DDPM_OK;
+    case CLI_VERSION: about_version(stdout); return DDPM_OK;
     case CLI_PRINT_CONFIG: return usage_config(stdout, &args, e);
     case CLI_RUN: break;
     }

@@ -24,9 +24,11 @@ void usage_program(FILE *out, const cli_command *commands, int count)
 #undef LINE
 }
 
-static void print_words(FILE *out, const char *words)
+static void print_words(FILE *out, const char *const *words)
 {
-    for (; *words; words++) fputs(*words == '|' ? ", " : (char[]){*words, 0}, out);
+    fputs(" [", out);
+    for (int i = 0; words[i]; i++) fprintf(out, "%s%s", i ? ", " : "", words[i]);
+    fputc(']', out);
 }
 
 /* "  train.batch=128       of one pass through the network [1 to 65536 images]" */
@@ -42,8 +44,9 @@ static void print_option(FILE *out, const cli_command *command, const config_opt
     fprintf(out, "%*s%s", COLUMN - width, "", o->help);
     if (o->min[0]) fprintf(out, " [%s to %s%s%s]", o->min, o->max, o->unit[0] ? " " : "", o->unit);
     if (o->type == CONFIG_TYPE_BOOL) fputs(" [true, false]", out);
+    if (o->type == CONFIG_TYPE_DEVICE) fprintf(out, " [%s]", o->unit);
     if (o->type == CONFIG_TYPE_WORD || o->type == CONFIG_TYPE_WORDS)
-        fputs(" [", out), print_words(out, o->unit), fputc(']', out);
+        print_words(out, config_option_words[o - config_options]);
     fputc('\n', out);
 }
 
@@ -51,8 +54,8 @@ void usage_command(FILE *out, const cli_command *command)
 {
     const config_scope scope = cli_scope(command);
     int section = -1;
-    fprintf(out, "%s\n\n  ddpm %s %s [key=value ...]\n\n%s\nOptions, with their defaults and limits:\n",
-            command->summary, command->name, command->arguments, command->more);
+    fprintf(out, "%s\n\n  ddpm %s%s%s [key=value ...]\n\n%s\nOptions, with their defaults and limits:\n",
+            command->summary, command->name, command->arguments[0] ? " " : "", command->arguments, command->more);
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
         if (!config_scope_has(&scope, (config_id)i)) continue;
         const int its = config_section_of((config_id)i);

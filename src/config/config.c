@@ -1,7 +1,6 @@
 #include "config/config.h"
 
 #include "config/config_value.h"
-#include "config/cuda_opts.def"
 #include "config/nearest.h"
 
 #include <assert.h>
@@ -17,6 +16,15 @@ const config_option config_options[CONFIG_OPTIONS] = {
 #define OPT(section, name, ...) ENTRY(#section "." #name, section.name, __VA_ARGS__)
 #include "config/options.def"
 };
+
+const char *const *const config_option_words[CONFIG_OPTIONS] = {
+#define WORDS_OF(option, ...) [OPTION_##option] = (const char *const[]){__VA_ARGS__ NULL},
+#define WORD(constant, word)  [constant] = word,
+#include "config/options.def"
+};
+/* Whatever reads and writes options does so with an int. */
+#define WORDS_OF(option, ...) static_assert(sizeof(config_##option) == sizeof(int), #option);
+#include "config/options.def"
 
 const config_section config_sections[CONFIG_SECTIONS] = {
 #define SECTION(name, title) {#name, title},
@@ -46,6 +54,24 @@ int config_find(const char *key)
     return -1;
 }
 
+int config_find_renamed(const char *key, const char **renamed)
+{
+    static const struct {
+        const char *key;
+        config_id option;
+    } old[] = {
+#define RENAMED(key, option) {key, OPTION_##option},
+#include "config/options.def"
+    };
+    *renamed = NULL;
+    for (size_t i = 0; i < sizeof old / sizeof *old; i++) {
+        if (strcmp(old[i].key, key) != 0) continue;
+        *renamed = old[i].key;
+        return (int)old[i].option;
+    }
+    return config_find(key);
+}
+
 int config_find_section(const char *name)
 {
     for (int i = 0; i < CONFIG_SECTIONS; i++)
@@ -60,6 +86,16 @@ int config_section_of(config_id option)
     (void)snprintf(name, sizeof name, "%.*s", section_length(key), key);
     return config_find_section(name);
 }
+
+int config_word_of(config_id option, const char *text)
+{
+    const char *const *words = config_option_words[option];
+    for (int i = 0; words && words[i]; i++)
+        if (strcmp(words[i], text) == 0) return i;
+    return -1;
+}
+
+const char *config_word_name(config_id option, int constant) { return config_option_words[option][constant]; }
 
 bool config_scope_has(const config_scope *scope, config_id option)
 {
@@ -158,6 +194,7 @@ static ddpm_status set(ddpm_config *c, config_id option, const config_place *at,
         double real;
         config_ints ints;
         config_words words;
+        int word;
         char path[PATH_CAP];
     } outranked; /* checked all the same */
     char why[VALUE_WHY];
@@ -196,13 +233,16 @@ ddpm_status config_assign(ddpm_config *c, const config_scope *scope, const char 
     /* Cut, a key that is too long is as unknown as whole. */
     (void)snprintf(key, sizeof key, "%.*s", (int)strcspn(argument, "="), argument);
     (void)snprintf(full, sizeof full, "%.31s.%s", scope ? scope->command : "", key);
-    int option = config_find(full);
-    if (option < 0) option = config_find(key);
+    const char *renamed;
+    int option = config_find_renamed(full, &renamed);
+    if (option < 0) option = config_find_renamed(key, &renamed);
     if (option < 0) return config_refuse_key(c, &at, scope, key, e);
     if (!config_scope_has(scope, (config_id)option))
         return config_refuse(c, &at, e, "%s: not an option of 'ddpm %s'; 'ddpm %s --help' lists those", key,
                              scope->command, scope->command);
-    return config_set(c, (config_id)option, &at, equals + 1, e);
+    TRY(config_set(c, (config_id)option, &at, equals + 1, e));
+    if (renamed && !c->renamed) c->renamed = renamed;
+    return DDPM_OK;
 }
 
 bool config_same(const ddpm_config *a, const ddpm_config *b, config_id option)
@@ -259,7 +299,7 @@ static ddpm_status check_unet(const ddpm_config *c, err *e)
 ddpm_status config_check(const ddpm_config *c, err *e)
 {
     TRY(check_images(c, e));
-    if (strcmp(c->model.kind, "unet") == 0 && !c->model.init_from[0]) TRY(check_unet(c, e));
+    if (c->model.kind == MODEL_KIND_UNET && !c->model.init_from[0]) TRY(check_unet(c, e));
     if (c->diffusion.beta_start > c->diffusion.beta_end)
         return err_set(e, DDPM_EINVAL, "diffusion.beta_start=%g is above diffusion.beta_end=%g",
                        c->diffusion.beta_start, c->diffusion.beta_end);

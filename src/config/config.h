@@ -13,19 +13,26 @@ enum {
     CONFIG_FILES = 4,         /* files one run may be told by */
     CONFIG_INTS = 16,         /* longest list of numbers */
     CONFIG_WORDS = 8,         /* longest list of words */
-    CONFIG_WORD = 32,         /* bytes of a word, with the final 0 */
+    CONFIG_DEVICE = 32,       /* bytes of a device's name, with the final 0 */
     CONFIG_KEY = 64,          /* bytes of a key, with the final 0 */
 };
 
-typedef char config_word[CONFIG_WORD];
+typedef char config_device[CONFIG_DEVICE]; /* as device_name_parse() takes it */
 typedef struct config_ints {
     int count; /* 1 .. CONFIG_INTS */
     int item[CONFIG_INTS];
 } config_ints;
 typedef struct config_words {
-    int count; /* 1 .. CONFIG_WORDS */
-    config_word item[CONFIG_WORDS];
+    int count;              /* 1 .. CONFIG_WORDS */
+    int item[CONFIG_WORDS]; /* constants of the option's enum */
 } config_words;
+
+/* config_diffusion_predict { DIFFUSION_PREDICT_EPS, ... } and its like: an option's words. */
+/* clang-format off */
+#define WORDS_OF(option, ...) typedef enum config_##option { __VA_ARGS__ } config_##option;
+/* clang-format on */
+#define WORD(constant, word) constant,
+#include "config/options.def"
 
 typedef enum config_type {
     CONFIG_TYPE_BOOL,
@@ -34,6 +41,7 @@ typedef enum config_type {
     CONFIG_TYPE_REAL,
     CONFIG_TYPE_PATH,
     CONFIG_TYPE_WORD,
+    CONFIG_TYPE_DEVICE,
     CONFIG_TYPE_INTS,
     CONFIG_TYPE_WORDS
 } config_type;
@@ -44,7 +52,7 @@ typedef struct config_option {
     config_type type;
     const char *initial;   /* the default, as one writes it */
     const char *min, *max; /* as written; "" where the type has none */
-    const char *unit;      /* or the words allowed, with | between them */
+    const char *unit;      /* of a number; the names that a device may have */
     const char *help;
     size_t offset; /* of the field in ddpm_config */
 } config_option;
@@ -71,25 +79,27 @@ typedef struct config_place {
     int line, column; /* from 1 */
 } config_place;
 
-#define CONFIG_FIELD_BOOL(name)  bool name;
-#define CONFIG_FIELD_INT(name)   int name;
-#define CONFIG_FIELD_INT64(name) int64_t name;
-#define CONFIG_FIELD_REAL(name)  double name;
-#define CONFIG_FIELD_PATH(name)  char name[PATH_CAP];
-#define CONFIG_FIELD_WORD(name)  config_word name;
-#define CONFIG_FIELD_INTS(name)  config_ints name;
-#define CONFIG_FIELD_WORDS(name) config_words name;
+#define CONFIG_FIELD_BOOL(option, name)   bool name;
+#define CONFIG_FIELD_INT(option, name)    int name;
+#define CONFIG_FIELD_INT64(option, name)  int64_t name;
+#define CONFIG_FIELD_REAL(option, name)   double name;
+#define CONFIG_FIELD_PATH(option, name)   char name[PATH_CAP];
+#define CONFIG_FIELD_WORD(option, name)   config_##option name;
+#define CONFIG_FIELD_DEVICE(option, name) config_device name;
+#define CONFIG_FIELD_INTS(option, name)   config_ints name;
+#define CONFIG_FIELD_WORDS(option, name)  config_words name;
 typedef struct ddpm_config {
 /* clang-format off */
 #define SECTION(name, title) struct {
 #define END(name)            } name;
 /* clang-format on */
-#define ROOT(name, type, ...)         CONFIG_FIELD_##type(name)
-#define OPT(section, name, type, ...) CONFIG_FIELD_##type(name)
+#define ROOT(name, type, ...)         CONFIG_FIELD_##type(name, name)
+#define OPT(section, name, type, ...) CONFIG_FIELD_##type(section##_##name, name)
 #include "config/options.def"
     config_place origin[CONFIG_OPTIONS];
     char file[CONFIG_FILES][PATH_CAP]; /* names of the files read */
     int files;
+    const char *renamed; /* the first key used that has another name now; NULL: none */
 } ddpm_config;
 
 /* "train", "Training". */
@@ -101,9 +111,16 @@ typedef struct config_section {
 extern const config_option config_options[CONFIG_OPTIONS];
 extern const config_section config_sections[CONFIG_SECTIONS];
 
-int config_find(const char *key);          /* a config_id, or -1 */
+int config_find(const char *key); /* a config_id, or -1 */
+/* Also by the key of earlier versions, which is then *renamed; else NULL. */
+int config_find_renamed(const char *key, const char **renamed);
 int config_find_section(const char *name); /* an index into config_sections, or -1 */
 int config_section_of(config_id option);   /* the same; -1 for one without */
+
+/* The words of an option in the order of its enum's constants, then NULL; NULL for an option without. */
+extern const char *const *const config_option_words[CONFIG_OPTIONS];
+int config_word_of(config_id option, const char *text);       /* the constant of the word `text`; -1: it is none */
+const char *config_word_name(config_id option, int constant); /* and back: "eps" */
 
 /* Which options a command takes, and which section's name may be left out in its arguments:
  * with .command = "sample", "count=4" means sample.count if there is such an option. */

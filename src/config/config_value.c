@@ -1,4 +1,5 @@
 #include "config/config_value.h"
+#include "base/device_name.h"
 
 #include <errno.h>
 #include <math.h>
@@ -130,42 +131,34 @@ static bool read_path(char *out, const config_option *o, const char *text, char 
     return true;
 }
 
-/* "cuda:N" stands for cuda:0, cuda:1 and so on. */
-static bool is_numbered(const char *word, size_t n) { return n > 2 && word[n - 2] == ':' && word[n - 1] == 'N'; }
-
-static bool is_small_number(const char *text)
-{
-    const size_t n = strspn(text, "0123456789");
-    return n > 0 && n <= 3 && !text[n];
-}
-
-static bool is_one_of(const char *text, const char *words)
-{
-    const size_t length = strlen(text);
-    for (const char *w = words; *w;) {
-        const size_t n = strcspn(w, "|");
-        if (n == length && memcmp(w, text, n) == 0 && !is_numbered(w, n)) return true;
-        if (is_numbered(w, n) && !strncmp(w, text, n - 1) && is_small_number(text + n - 1)) return true;
-        w += n + (w[n] == '|');
-    }
-    return false;
-}
+static config_id id_of(const config_option *o) { return (config_id)(o - config_options); }
 
 static bool not_one_of(char *why, const config_option *o, const char *text)
 {
-    char words[256] = "one of ";
-    for (const char *w = o->unit; *w; w++) {
-        const size_t used = strlen(words);
-        (void)snprintf(words + used, sizeof words - used, *w == '|' ? ", " : "%c", *w);
+    const char *const *words = config_option_words[id_of(o)];
+    char list[256] = "one of ";
+    for (int i = 0; words[i]; i++) {
+        const size_t used = strlen(list);
+        (void)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", words[i]);
     }
-    return not_a(why, o, text, words);
+    return not_a(why, o, text, list);
 }
 
-static bool read_word(char *out, const config_option *o, const char *text, char *why)
+static bool read_word(int *out, const config_option *o, const char *text, char *why)
 {
-    if (!is_one_of(text, o->unit)) return not_one_of(why, o, text);
-    memset(out, 0, CONFIG_WORD);
-    memcpy(out, text, strlen(text)); /* the allowed words fit: a test holds the list to that */
+    const int word = config_word_of(id_of(o), text);
+    if (word < 0) return not_one_of(why, o, text);
+    *out = word;
+    return true;
+}
+
+static bool read_device(char *out, const config_option *o, const char *text, char *why)
+{
+    char names[64];
+    (void)snprintf(names, sizeof names, "one of %s", o->unit);
+    if (!device_name_is_valid(text)) return not_a(why, o, text, names);
+    memset(out, 0, CONFIG_DEVICE);
+    memcpy(out, text, strlen(text)); /* a valid name is short */
     return true;
 }
 
@@ -206,7 +199,7 @@ bool value_read_items(void *field, const config_option *o, const config_items *i
     if (items->count > cap) return too_many(why, cap);
     for (int i = 0; i < items->count; i++) {
         if (o->type == CONFIG_TYPE_INTS && !read_int(&ints.item[i], o, items->text[i], why)) return false;
-        if (o->type == CONFIG_TYPE_WORDS && !read_word(words.item[i], o, items->text[i], why)) return false;
+        if (o->type == CONFIG_TYPE_WORDS && !read_word(&words.item[i], o, items->text[i], why)) return false;
     }
     ints.count = words.count = items->count;
     if (o->type == CONFIG_TYPE_INTS) *(config_ints *)field = ints;
@@ -231,7 +224,7 @@ static void write_list(const void *field, const config_option *o, char *out)
         if (o->type == CONFIG_TYPE_INTS)
             used += (size_t)snprintf(out + used, VALUE_TEXT - used, "%d", ints->item[i]);
         else
-            used += (size_t)snprintf(out + used, VALUE_TEXT - used, "%s", words->item[i]);
+            used += (size_t)snprintf(out + used, VALUE_TEXT - used, "%s", config_word_name(id_of(o), words->item[i]));
     }
     (void)snprintf(out + used, VALUE_TEXT - used, "]");
 }
@@ -247,6 +240,7 @@ bool value_read(void *field, const config_option *o, const char *text, char *why
     case CONFIG_TYPE_REAL: return read_real(field, o, text, why);
     case CONFIG_TYPE_PATH: return read_path(field, o, text, why);
     case CONFIG_TYPE_WORD: return read_word(field, o, text, why);
+    case CONFIG_TYPE_DEVICE: return read_device(field, o, text, why);
     case CONFIG_TYPE_INTS:
     case CONFIG_TYPE_WORDS: return read_list(field, o, text, why);
     }
@@ -260,8 +254,11 @@ void value_write(const void *field, const config_option *o, char *out)
     case CONFIG_TYPE_INT: (void)snprintf(out, VALUE_TEXT, "%d", *(const int *)field); return;
     case CONFIG_TYPE_INT64: (void)snprintf(out, VALUE_TEXT, "%lld", (long long)*(const int64_t *)field); return;
     case CONFIG_TYPE_REAL: write_real(*(const double *)field, out); return;
+    case CONFIG_TYPE_WORD:
+        (void)snprintf(out, VALUE_TEXT, "%s", config_word_name(id_of(o), *(const int *)field));
+        return;
     case CONFIG_TYPE_PATH:
-    case CONFIG_TYPE_WORD: (void)snprintf(out, VALUE_TEXT, "%s", (const char *)field); return;
+    case CONFIG_TYPE_DEVICE: (void)snprintf(out, VALUE_TEXT, "%s", (const char *)field); return;
     case CONFIG_TYPE_INTS:
     case CONFIG_TYPE_WORDS: write_list(field, o, out); return;
     }

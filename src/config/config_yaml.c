@@ -142,9 +142,11 @@ static ddpm_status read_mapping(reader *r, int section)
         const config_place key_at = r->at;
         TRY(read_key(r, section, key, sizeof key));
         TRY(next(r));
-        const int option = config_find(key), below = config_find_section(key);
+        const char *renamed;
+        const int option = config_find_renamed(key, &renamed), below = config_find_section(key);
         if (option >= 0) {
             TRY(read_option(r, (config_id)option, &key_at));
+            if (renamed && !r->config->renamed) r->config->renamed = renamed;
             continue;
         }
         if (below < 0) return config_refuse_key(r->config, &key_at, NULL, key, r->e);

@@ -12,7 +12,14 @@
 
 enum { RESOLUTION_MIN = 8, RESOLUTION_MAX = 1024, CACHE_MB_DEFAULT = 4096, HASHED_IMAGES = 64 };
 
-static const dataset_kind *const KINDS[]; /* at the foot */
+/* auto takes the first that recognises the path. */
+static const dataset_kind *const KINDS[DATASET_KINDS] = {
+    [DATASET_DIGITS] = &dataset_digits,
+    [DATASET_IDX] = &dataset_idx,
+    [DATASET_CIFAR10] = &dataset_cifar,
+    [DATASET_FOLDER] = &dataset_folder,
+};
+enum { FIRST_KIND = DATASET_AUTO + 1 };
 
 /* ---- one image, in the shape of the set ------------------------------------------------------- */
 
@@ -86,15 +93,14 @@ static ddpm_status check_spec(const dataset_spec *s, err *e)
     return DDPM_OK;
 }
 
-/* Text of all kinds, one after the other: their names, or what auto looks for. */
-static void list_kinds(char *text, size_t cap, bool what)
+/* What auto looks for, one kind after the other. */
+static void list_kinds(char *text, size_t cap)
 {
     size_t used = 0;
-    for (int k = 0; KINDS[k] && used < cap; k++) {
-        if (what && !KINDS[k]->recognises) continue;
+    for (int k = FIRST_KIND; k < DATASET_KINDS && used < cap; k++) {
+        if (!KINDS[k]->recognises) continue;
         const int n =
-            what ? snprintf(text + used, cap - used, "%s%s (%s)", used ? "; " : "", KINDS[k]->name, KINDS[k]->looks_for)
-                 : snprintf(text + used, cap - used, "%s%s", used ? ", " : "", KINDS[k]->name);
+            snprintf(text + used, cap - used, "%s%s (%s)", used ? "; " : "", KINDS[k]->name, KINDS[k]->looks_for);
         used += n > 0 ? (size_t)n : 0;
     }
 }
@@ -115,26 +121,29 @@ static ddpm_status check_path(const char *path, err *e)
     return err_errno(e, DDPM_ENOINPUT, errno, "data.path=%s", path);
 }
 
-static ddpm_status choose_kind(const dataset_spec *s, const dataset_kind **out, err *e)
+static ddpm_status find_kind(const char *path, const dataset_kind **out, err *e)
 {
     char list[500] = "";
-    const bool has_path = s->path && *s->path;
-    const bool is_auto = !s->kind || !*s->kind || !strcmp(s->kind, "auto");
-    for (int k = 0; KINDS[k]; k++) {
-        const dataset_kind *kind = KINDS[k];
-        const bool fits =
-            is_auto ? has_path && kind->recognises && kind->recognises(s->path) : !strcmp(s->kind, kind->name);
-        if (!fits) continue;
-        if (kind->recognises && !has_path)
-            return err_set(e, DDPM_EINVAL, "data.kind=%s needs data.path: %s", kind->name, kind->looks_for);
-        *out = kind;
-        return kind->recognises ? check_path(s->path, e) : DDPM_OK;
+    if (!path || !*path)
+        return err_set(e, DDPM_EINVAL, "data.path is empty; name a file or folder, or set data.kind=digits");
+    for (int k = FIRST_KIND; k < DATASET_KINDS; k++) {
+        if (!KINDS[k]->recognises || !KINDS[k]->recognises(path)) continue;
+        *out = KINDS[k];
+        return check_path(path, e);
     }
-    if (has_path && is_auto) TRY(check_path(s->path, e));
-    list_kinds(list, sizeof list, is_auto);
-    if (!is_auto) return err_set(e, DDPM_EINVAL, "data.kind=%s: auto, %s are possible", s->kind, list);
-    if (!has_path) return err_set(e, DDPM_EINVAL, "data.path is empty; name a file or folder, or set data.kind=digits");
-    return err_set(e, DDPM_ENOINPUT, "%s: no dataset there; looked for %s", s->path, list);
+    TRY(check_path(path, e));
+    list_kinds(list, sizeof list);
+    return err_set(e, DDPM_ENOINPUT, "%s: no dataset there; looked for %s", path, list);
+}
+
+static ddpm_status choose_kind(const dataset_spec *s, const dataset_kind **out, err *e)
+{
+    if (s->kind == DATASET_AUTO) return find_kind(s->path, out, e);
+    const dataset_kind *kind = *out = KINDS[s->kind];
+    if (!kind->recognises) return DDPM_OK;
+    if (!s->path || !*s->path)
+        return err_set(e, DDPM_EINVAL, "data.kind=%s needs data.path: %s", kind->name, kind->looks_for);
+    return check_path(s->path, e);
 }
 
 /* 3 where any image has colour, as its header says before any is decoded: the first may be the only grey one. */
@@ -350,9 +359,3 @@ done:
     mem_free(pixels);
     return st;
 }
-
-/* ---- the kinds; auto takes the first that recognises the path --------------------------------- */
-
-static const dataset_kind *const KINDS[] = {
-    &dataset_digits, &dataset_idx, &dataset_cifar, &dataset_folder, NULL,
-};

@@ -23,8 +23,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+typedef enum dataset_kind_id {
+    DATASET_AUTO,
+    DATASET_DIGITS,
+    DATASET_IDX,
+    DATASET_CIFAR10,
+    DATASET_FOLDER,
+    DATASET_KINDS
+} dataset_kind_id;
+
 typedef struct dataset_spec {
-    const char *kind; /* as above; NULL or "" = auto */
+    dataset_kind_id kind;
     const char *path; /* NULL or "" = none */
     int resolution;   /* h = w in pixels, 8..1024; 0 = that of the first image (digits: 28) */
     int channels;     /* 1, 3; 0 = 3 where any image has colour, else 1 */

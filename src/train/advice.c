@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 
 /* Share of the initial weights in an average that is too much to sample from. */
 static const double START_MOST = 1.0 / 3;
@@ -31,7 +30,7 @@ static void on_learning_rate(advice *a)
         say(a, "train.lr=0: nothing is learned");
         return;
     }
-    if (!strcmp(a->c->train.lr_scheduler, "constant")) {
+    if (a->c->train.lr_scheduler == TRAIN_LR_SCHEDULER_CONSTANT) {
         if (config_is_chosen(a->c, OPTION_train_lr_warmup_steps))
             say(a, "train.lr_warmup_steps=%lld has no effect: train.lr_scheduler=constant has no warm-up",
                 (long long)warmup);
@@ -79,7 +78,7 @@ int advice_of(const ddpm_config *c, int64_t steps, int64_t images, char text[ADV
     if (c->train.epochs > 0 && config_is_chosen(c, OPTION_train_steps))
         say(&a, "train.steps=%lld has no effect: train.epochs=%d makes %lld steps", (long long)c->train.steps,
             c->train.epochs, (long long)steps);
-    if (c->rewind && (!strcmp(c->resume, "auto") || !strcmp(c->resume, "never")))
+    if (c->rewind && config_word_of(OPTION_resume, c->resume) >= 0)
         say(&a, "rewind=true has no effect with resume=%s: it goes with resume=FOLDER", c->resume);
     on_learning_rate(&a);
     on_average(&a);

@@ -1,8 +1,6 @@
 #include "train/image_feed.h"
 #include "base/mem.h"
 
-#include <string.h>
-
 enum {
     RESIDENT_SHARE = 8, /* a data set may take this part of a device's free memory */
     STORE_IMAGES = 256  /* images uploaded at a time */
@@ -22,7 +20,7 @@ static size_t image_bytes(const dataset *d)
 
 bool feed_wants_resident(const backend *be, const ddpm_config *c, const dataset *data)
 {
-    return !be->fn->host_memory && !strcmp(c->data.resident, "auto") &&
+    return !be->fn->host_memory && c->data.resident == DATA_RESIDENT_AUTO &&
            image_bytes(data) * (size_t)dataset_count(data) <= be->fn->memory_free(be) / RESIDENT_SHARE;
 }
 

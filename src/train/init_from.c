@@ -1,5 +1,6 @@
 #include "train/init_from.h"
 #include "train/recipe.h"
+#include "train/recipe_words.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -31,15 +32,16 @@ static void say_real(said *to, config_id option, double v)
     while (precision++ < 17 && strtod(to->text, NULL) != v);
 }
 
+static void say_word(said *to, config_id option, int word) { say(to, option, "%s", config_word_name(option, word)); }
+
 static void read_folder(const network *net, const scheduler_config *s, said to[SAID])
 {
-    static const char *const predictions[] = {"eps", "x0", "v", "mu"}; /* as scheduler_prediction */
     say(to++, OPTION_diffusion_num_train_timesteps, "%d", s->num_train_timesteps);
     say_real(to++, OPTION_diffusion_beta_start, s->beta_start);
     say_real(to++, OPTION_diffusion_beta_end, s->beta_end);
-    say(to++, OPTION_diffusion_beta_schedule, "%s", scheduler_betas_name(s->beta_schedule));
-    say(to++, OPTION_diffusion_predict, "%s", predictions[s->prediction_type]);
-    say(to++, OPTION_diffusion_variance_type, "%s", scheduler_variance_name(s->variance_type));
+    say_word(to++, OPTION_diffusion_beta_schedule, recipe_from_betas(s->beta_schedule));
+    say_word(to++, OPTION_diffusion_predict, recipe_from_prediction(s->prediction_type));
+    say_word(to++, OPTION_diffusion_variance_type, recipe_from_variance(s->variance_type));
     say(to++, OPTION_diffusion_clip_sample, "%s", s->clip_sample ? "true" : "false");
     say_real(to++, OPTION_diffusion_clip_sample_range, s->clip_sample_range);
     say_real(to++, OPTION_model_dropout, net->unet.dropout);

@@ -15,8 +15,8 @@ static bool matters(const ddpm_config *now, config_id option)
     static const config_id idle[] = {OPTION_data_path,         OPTION_data_prefetch,
                                      OPTION_data_cache_mb,     OPTION_data_resident,
                                      OPTION_train_max_skipped, OPTION_train_gradient_checkpointing};
-    const bool ends_matter = !strcmp(now->train.lr_scheduler, "linear") ||
-                             !strcmp(now->train.lr_scheduler, "cosine"); /* they fall to 0 at the last step */
+    const bool ends_matter = now->train.lr_scheduler == TRAIN_LR_SCHEDULER_LINEAR ||
+                             now->train.lr_scheduler == TRAIN_LR_SCHEDULER_COSINE; /* 0 at the last step */
     for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
         if (option == idle[i]) return false;
     if (option == OPTION_train_steps || option == OPTION_train_epochs) return ends_matter;

@@ -26,7 +26,7 @@ static ddpm_status prepare_folder(preview *p, const char *folder, err *e)
 
 ddpm_status preview_create(const preview_spec *spec, preview **out, err *e)
 {
-    const bool raw = spec->config->ema.decay == 0 || !strcmp(spec->config->sample.weights, "raw");
+    const bool raw = spec->config->ema.decay == 0 || spec->config->sample.weights == SAMPLE_WEIGHTS_RAW;
     const arena_kind weights = raw ? ARENA_PARAM : ARENA_EMA;
     const generator_spec drawn = recipe_generator(spec->config, spec->m, weights);
     preview *p;

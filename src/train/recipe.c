@@ -1,14 +1,11 @@
 #include "train/recipe.h"
 #include "base/arith.h"
-#include "config/cuda_opts.def"
 #include "train/init_from.h"
-#include "update.h"
+#include "train/recipe_words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static bool is(const char *word, const char *name) { return !strcmp(word, name); }
 
 /* ~/.cache/ddpm/autotune.txt, or in $XDG_CACHE_HOME; "" where neither is known. */
 static ddpm_status cache_of_user(char cache[PATH_CAP], err *e)
@@ -25,28 +22,17 @@ static ddpm_status cache_of_user(char cache[PATH_CAP], err *e)
     return path_join(cache, dir, "autotune.txt", e);
 }
 
-ddpm_status recipe_backend(const ddpm_config *c, const char *out, plan_files *files, backend_spec *spec, err *e)
+ddpm_status recipe_backend(const ddpm_config *c, const char *out, autotune_files *files, backend_spec *spec, err *e)
 {
-    static const char *const precisions[] = {"auto", "fp32", "tf32", "bf16"}; /* as precision_kind */
-    static const struct {
-        const char *word;
-        unsigned bit;
-    } switches[] = {
-#define OPTIMIZATION(NAME, word, bit) {#word, bit},
-        CUDA_OPT_LIST(OPTIMIZATION)
-#undef OPTIMIZATION
-    };
-    *spec = (backend_spec){.device = c->device, .threads = c->threads, .nondeterministic = !c->cuda.deterministic};
-    for (int i = 0; i < 4; i++)
-        if (is(c->precision, precisions[i])) spec->precision = (precision_kind)i;
-    for (int i = 0; i < c->cuda.without.count; i++)
-        for (size_t k = 0; k < sizeof switches / sizeof *switches; k++)
-            if (is(c->cuda.without.item[i], switches[k].word)) spec->disabled |= switches[k].bit;
-    spec->conv = is(c->cpu.conv, "direct")     ? CPU_CONV_DIRECT
-                 : is(c->cpu.conv, "winograd") ? CPU_CONV_WINOGRAD
-                                               : CPU_CONV_AUTO;
-    *files = (plan_files){.own = ""};
-    if (!is(c->autotune_cache, "auto")) {
+    *spec = (backend_spec){.device = c->device,
+                           .threads = c->threads,
+                           .precision = recipe_to_precision(c->precision),
+                           .nondeterministic = !c->cuda.deterministic,
+                           .conv = recipe_to_conv(c->cpu.conv)};
+    for (int i = 0; i < c->cuda.disable.count; i++)
+        spec->disabled |= recipe_to_cuda_opt((config_cuda_disable)c->cuda.disable.item[i]);
+    *files = (autotune_files){.own = ""};
+    if (config_word_of(OPTION_autotune_cache, c->autotune_cache) != ROOT_AUTOTUNE_CACHE_AUTO) {
         spec->autotune_cache = c->autotune_cache;
         return DDPM_OK;
     }
@@ -59,13 +45,15 @@ ddpm_status recipe_backend(const ddpm_config *c, const char *out, plan_files *fi
 
 const char *recipe_precision(const ddpm_config *c, const backend *be)
 {
-    if (be->act == DTYPE_BF16) return "bf16";
-    return !be->fn->host_memory && is(c->precision, "tf32") ? "tf32" : "fp32";
+    config_precision in = ROOT_PRECISION_FP32;
+    if (!be->fn->host_memory && c->precision == ROOT_PRECISION_TF32) in = ROOT_PRECISION_TF32;
+    if (be->act == DTYPE_BF16) in = ROOT_PRECISION_BF16;
+    return config_word_name(OPTION_precision, in);
 }
 
 dataset_spec recipe_dataset(const ddpm_config *c)
 {
-    return (dataset_spec){.kind = c->data.kind,
+    return (dataset_spec){.kind = recipe_to_dataset(c->data.kind),
                           .path = c->data.path,
                           .resolution = c->data.resolution,
                           .channels = c->data.channels,
@@ -78,15 +66,15 @@ dataset_spec recipe_dataset(const ddpm_config *c)
 
 network recipe_network(const ddpm_config *c, image_shape shape)
 {
-    network net = {.kind = is(c->model.kind, "simple") ? NETWORK_SIMPLE : NETWORK_UNET, .unet = unet_config_default()};
+    network net = {.kind = recipe_to_network(c->model.kind), .unet = unet_config_default()};
     unet_config *u = &net.unet;
     u->sample_size_h = shape.h, u->sample_size_w = shape.w;
     u->in_channels = u->out_channels = shape.c;
     u->n_block = c->model.block_out_channels.count;
     for (int b = 0; b < u->n_block && b < UNET_MAX_BLOCKS; b++) {
         u->block[b].out_channels = c->model.block_out_channels.item[b];
-        u->block[b].down = is(c->model.down_block_types.item[b], "AttnDownBlock2D") ? UNET_ATTN_DOWN : UNET_DOWN;
-        u->block[b].up = is(c->model.up_block_types.item[b], "AttnUpBlock2D") ? UNET_ATTN_UP : UNET_UP;
+        u->block[b].down = recipe_to_down_type((config_model_down_block_types)c->model.down_block_types.item[b]);
+        u->block[b].up = recipe_to_up_type((config_model_up_block_types)c->model.up_block_types.item[b]);
     }
     u->layers_per_block = c->model.layers_per_block;
     u->attention_head_dim = c->model.attention_head_dim;
@@ -97,36 +85,10 @@ network recipe_network(const ddpm_config *c, image_shape shape)
     u->freq_shift = c->model.freq_shift;
     u->dropout = c->model.dropout;
     u->add_attention = c->model.add_attention;
-    u->time_scale_shift = is(c->model.resnet_time_scale_shift, "scale_shift") ? UNET_SHIFT_SCALE : UNET_SHIFT_DEFAULT;
+    u->time_scale_shift = recipe_to_time_shift(c->model.resnet_time_scale_shift);
     u->center_input_sample = c->model.center_input_sample;
     u->num_train_timesteps = c->diffusion.num_train_timesteps;
     return net;
-}
-
-static scheduler_variance variance_of(const char *word)
-{
-    return is(word, "fixed_large") ? SCHEDULER_FIXED_LARGE : SCHEDULER_FIXED_SMALL;
-}
-
-static scheduler_prediction prediction_of(const char *word)
-{
-    return is(word, "x0")   ? SCHEDULER_SAMPLE
-           : is(word, "mu") ? SCHEDULER_MU
-           : is(word, "v")  ? SCHEDULER_V_PREDICTION
-                            : SCHEDULER_EPSILON;
-}
-
-static scheduler_betas betas_of(const char *word)
-{
-    return is(word, "scaled_linear")       ? SCHEDULER_SCALED_LINEAR
-           : is(word, "squaredcos_cap_v2") ? SCHEDULER_SQUAREDCOS_CAP_V2
-           : is(word, "sigmoid")           ? SCHEDULER_SIGMOID
-                                           : SCHEDULER_LINEAR;
-}
-
-static scheduler_spacing spacing_of(const char *word)
-{
-    return is(word, "trailing") ? SCHEDULER_TRAILING : is(word, "linspace") ? SCHEDULER_LINSPACE : SCHEDULER_LEADING;
 }
 
 scheduler_config recipe_scheduler(const ddpm_config *c)
@@ -135,11 +97,11 @@ scheduler_config recipe_scheduler(const ddpm_config *c)
     s.num_train_timesteps = c->diffusion.num_train_timesteps;
     s.beta_start = c->diffusion.beta_start;
     s.beta_end = c->diffusion.beta_end;
-    s.beta_schedule = betas_of(c->diffusion.beta_schedule);
-    s.variance_type = variance_of(c->diffusion.variance_type);
+    s.beta_schedule = recipe_to_betas(c->diffusion.beta_schedule);
+    s.variance_type = recipe_to_variance(c->diffusion.variance_type);
     s.clip_sample = c->diffusion.clip_sample;
     s.clip_sample_range = c->diffusion.clip_sample_range;
-    s.prediction_type = prediction_of(c->diffusion.predict);
+    s.prediction_type = recipe_to_prediction(c->diffusion.predict);
     return s;
 }
 
@@ -213,7 +175,8 @@ static void note_idle(const ddpm_config *c, const network *net, const scheduler_
     }
     if (list[0])
         notes_add(remarks, "without effect with model.kind=%s, diffusion.beta_schedule=%s: %s",
-                  net->kind == NETWORK_SIMPLE ? "simple" : "unet", scheduler_betas_name(s->beta_schedule), list);
+                  config_word_name(OPTION_model_kind, c->model.kind),
+                  config_word_name(OPTION_diffusion_beta_schedule, c->diffusion.beta_schedule), list);
 }
 
 ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, model **out, notes *remarks, err *e)
@@ -239,27 +202,13 @@ ddpm_status recipe_weights(const ddpm_config *c, model *m, char file[PATH_CAP], 
     return m->store->arena[ARENA_EMA] ? params_load(m->store, ARENA_EMA, file, NULL, e) : DDPM_OK;
 }
 
-static int lr_schedule_of(const char *word)
-{
-#define SCHEDULE(name, text)                                                                                           \
-    if (is(word, text)) return LR_##name;
-    LR_SCHEDULE_LIST(SCHEDULE)
-#undef SCHEDULE
-    return LR_CONSTANT;
-}
-
-static recompute_kind recompute_of(const char *word)
-{
-    return is(word, "true") ? RECOMPUTE_ON : is(word, "false") ? RECOMPUTE_OFF : RECOMPUTE_AUTO;
-}
-
 trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t steps)
 {
     trainer_spec s = {.batch = c->train.batch,
                       .h = shape.h,
                       .w = shape.w,
                       .micro_batches = c->train.gradient_accumulation_steps,
-                      .recompute = recompute_of(c->train.gradient_checkpointing),
+                      .recompute = recipe_to_recompute(c->train.gradient_checkpointing),
                       .flip = c->data.flip,
                       .seed = (uint64_t)c->seed};
     s.update.update.lr = c->train.lr;
@@ -270,7 +219,7 @@ trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t ste
     s.update.update.max_grad_norm = c->train.max_grad_norm;
     s.update.update.ema_decay = c->ema.decay;
     s.update.update.ema_warmup = c->ema.warmup;
-    s.update.update.schedule = lr_schedule_of(c->train.lr_scheduler);
+    s.update.update.schedule = recipe_to_lr_schedule(c->train.lr_scheduler);
     s.update.update.warmup_steps = c->train.lr_warmup_steps;
     s.update.update.total_steps = steps;
     return s;
@@ -279,9 +228,9 @@ trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t ste
 scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *of_model)
 {
     scheduler_config s = *of_model;
-    if (!is(c->sample.variance_type, "inherit")) s.variance_type = variance_of(c->sample.variance_type);
-    if (!is(c->sample.clip, "inherit")) s.clip_sample = is(c->sample.clip, "true");
-    if (!is(c->sample.timestep_spacing, "inherit")) s.timestep_spacing = spacing_of(c->sample.timestep_spacing);
+    s.variance_type = recipe_to_sample_variance(c->sample.variance_type, s.variance_type);
+    s.clip_sample = recipe_to_sample_clip(c->sample.clip, s.clip_sample);
+    s.timestep_spacing = recipe_to_sample_spacing(c->sample.timestep_spacing, s.timestep_spacing);
     return s;
 }
 

@@ -12,13 +12,13 @@ typedef struct image_shape {
     int h, w, c;
 } image_shape;
 
-typedef struct plan_files {
+typedef struct autotune_files {
     char own[PATH_CAP], shared[PATH_CAP]; /* of what is chosen by timing; "": none */
-} plan_files;
+} autotune_files;
 /* The device and how to use it.  `out` is the run's folder, NULL where there is none; *spec borrows
  * c's texts and *files. */
-DDPM_MUST_CHECK ddpm_status recipe_backend(const ddpm_config *c, const char *out, plan_files *files, backend_spec *spec,
-                                           err *e);
+DDPM_MUST_CHECK ddpm_status recipe_backend(const ddpm_config *c, const char *out, autotune_files *files,
+                                           backend_spec *spec, err *e);
 /* The arithmetic that the backend computes in: "bf16", "tf32" or "fp32". */
 const char *recipe_precision(const ddpm_config *c, const backend *be);
 dataset_spec recipe_dataset(const ddpm_config *c); /* borrows c's texts */

@@ -54,7 +54,8 @@ ddpm_status resume_compare(const resume_question *q, const resume_point *p, err 
     return DDPM_OK;
 }
 
-static bool is_word(const char *resume) { return !strcmp(resume, "auto") || !strcmp(resume, "never"); }
+/* A config_resume, or -1 for a folder. */
+static int word_of(const char *resume) { return config_word_of(OPTION_resume, resume); }
 
 /* Is `ckpt` the folder that the checkpoint lies in, by its name or, where that is a link, at its other end? */
 static bool lies_in(const char *checkpoint, const char *ckpt)
@@ -72,14 +73,15 @@ static bool lies_in(const char *checkpoint, const char *ckpt)
 static ddpm_status find_checkpoint(const resume_question *q, int there, resume_point *p, err *e)
 {
     const char *resume = q->config->resume;
+    const int word = word_of(resume);
     notes remarks = {.text = ""};
     ddpm_status st = DDPM_OK;
     if (!resume[0]) return err_set(e, DDPM_EINVAL, "resume: empty; give never, auto, a checkpoint's folder or a run's");
-    if (!strcmp(resume, "auto") && there > 0) st = checkpoint_newest_good(q->folder->ckpt, p->dir, &remarks, e);
-    if (!strcmp(resume, "never") && there > 0)
+    if (word == ROOT_RESUME_AUTO && there > 0) st = checkpoint_newest_good(q->folder->ckpt, p->dir, &remarks, e);
+    if (word == ROOT_RESUME_NEVER && there > 0)
         st = err_set(e, DDPM_EINVAL, "%s holds a run already: resume=auto goes on with it, another out= starts anew",
                      q->folder->path);
-    if (!is_word(resume)) st = checkpoint_find(resume, p->dir, &remarks, e);
+    if (word < 0) st = checkpoint_find(resume, p->dir, &remarks, e);
     if (remarks.text[0]) say(q, "resume: %s", remarks.text);
     return st;
 }
@@ -89,7 +91,7 @@ static ddpm_status choose_later(const resume_question *q, int there, resume_poin
 {
     for (int i = 0; i < there; i++)
         if (!p->own || p->later[i] > (int64_t)p->state.step) p->later[p->n_later++] = p->later[i];
-    if (p->n_later == 0 || is_word(q->config->resume) || q->config->rewind) return DDPM_OK;
+    if (p->n_later == 0 || word_of(q->config->resume) >= 0 || q->config->rewind) return DDPM_OK;
     return err_set(e, DDPM_EINVAL,
                    "%s: step %lld of %s there is not before step %llu of resume=; rewind=true moves it to "
                    "ckpt/aside_NNN, or give another out=",

@@ -199,12 +199,12 @@ Test(cuda_cache, damaged_lines_are_said_and_dropped_and_others_kept)
 }
 
 /* What an earlier version chose is not timed again, and its file stays. */
-Test(cuda_cache, plans_txt_is_read_where_autotune_txt_is_missing)
+Test(cuda_cache, algos_txt_is_read_where_autotune_txt_is_missing)
 {
     static const char NAME[] = "autotune.txt";
     char dir[PATH_CAP], file[PATH_CAP], old[PATH_CAP], text[4096];
     (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), NAME));
-    (void)snprintf(old, sizeof old, "%s", in_dir(dir, "plans.txt"));
+    (void)snprintf(old, sizeof old, "%s", in_dir(dir, "algos.txt"));
     tuner_spec spec = usual;
     spec.file = file;
     library l = three(30, 10, 20);

@@ -18,6 +18,18 @@ Test(backend_absent, says_what_is_missing_and_what_to_do)
     }
 }
 
+Test(backend_absent, says_how_to_get_it)
+{
+    char text[80] = "x";
+    int count = 7;
+    err why = {0};
+    cr_expect_eq(cuda_look(-1, text, sizeof text, &count, &why), DDPM_EDEVICE);
+    cr_expect(count == 0 && !text[0]);
+    cr_expect(strstr(why.text, "install the CUDA toolkit") && strstr(why.text, "-DCUDA=ON"), "%s", why.text);
+    cuda_libraries(text, sizeof text);
+    cr_expect_str_eq(text, "not in this build");
+}
+
 Test(backend_absent, auto_is_the_cpu)
 {
     err why = {0};

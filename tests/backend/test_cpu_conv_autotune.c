@@ -34,7 +34,7 @@ static conv_candidates problem(conv_pass pass)
                              .winograd = {.pass = pass, .n = 2, .h = 12, .w = 12, .cin = 32, .cout = 16, .threads = 1}};
 }
 
-static backend *create(cpu_conv_algo conv, int threads, const char *own, const char *shared)
+static backend *create(conv_algo conv, int threads, const char *own, const char *shared)
 {
     err why = {0};
     backend *be = NULL;
@@ -108,7 +108,8 @@ static void turn_round(const char *path)
 Test(cpu_choice, does_as_it_is_told)
 {
     for (int pass = 0; pass < PASSES; pass++) {
-        backend *winograd = create(CPU_CONV_WINOGRAD, 1, NULL, NULL), *direct = create(CPU_CONV_DIRECT, 1, NULL, NULL);
+        backend *winograd = create(CONV_ALGO_WINOGRAD, 1, NULL, NULL),
+                *direct = create(CONV_ALGO_DIRECT, 1, NULL, NULL);
         cr_expect(by_winograd(winograd, (conv_pass)pass), "pass %d", pass);
         cr_expect_not(by_winograd(direct, (conv_pass)pass), "pass %d", pass);
         char *text = report_of(winograd);
@@ -123,7 +124,7 @@ Test(cpu_choice, times_each_problem_once_and_remembers_it)
 {
     const char *file = in_dir(folder, "autotune.txt");
     bool chosen[PASSES];
-    backend *be = create(CPU_CONV_AUTO, 1, file, NULL);
+    backend *be = create(CONV_ALGO_AUTO, 1, file, NULL);
     for (int turn = 0; turn < 2; turn++)
         for (int pass = 0; pass < PASSES; pass++) chosen[pass] = by_winograd(be, (conv_pass)pass);
     char *report = report_of(be);
@@ -136,7 +137,7 @@ Test(cpu_choice, times_each_problem_once_and_remembers_it)
     cr_expect_eq(count(text, "32 > 16"), PASSES, "%s", text);
     mem_free(text);
     turn_round(file); /* so that another timing would hardly come to the same */
-    be = create(CPU_CONV_AUTO, 1, file, NULL);
+    be = create(CONV_ALGO_AUTO, 1, file, NULL);
     for (int pass = 0; pass < PASSES; pass++)
         cr_expect_neq(by_winograd(be, (conv_pass)pass), chosen[pass], "pass %d: not as the file says", pass);
     report = report_of(be);
@@ -149,7 +150,7 @@ Test(cpu_choice, another_number_of_threads_is_another_machine)
 {
     const char *file = in_dir(folder, "autotune.txt");
     for (int threads = 1; threads <= 2; threads++) {
-        backend *be = create(CPU_CONV_AUTO, threads, file, NULL);
+        backend *be = create(CONV_ALGO_AUTO, threads, file, NULL);
         (void)by_winograd(be, CONV_PASS_FORWARD);
         char *report = report_of(be);
         cr_expect_eq(count(report, "\t0.0"), 0, "%d threads: %s", threads, report);
@@ -164,7 +165,7 @@ Test(cpu_choice, another_number_of_threads_is_another_machine)
 Test(cpu_choice, sampling_decides_once_for_every_batch)
 {
     err why = {0};
-    backend *be = create(CPU_CONV_AUTO, 1, NULL, NULL);
+    backend *be = create(CONV_ALGO_AUTO, 1, NULL, NULL);
     for (int n = 1; n <= 3; n++) {
         conv_candidates ways = problem(CONV_PASS_FORWARD);
         bool winograd;
@@ -185,7 +186,7 @@ Test(cpu_choice, sampling_decides_once_for_every_batch)
 Test(cpu_choice, a_large_batch_is_timed_in_part)
 {
     err why = {0};
-    backend *be = create(CPU_CONV_AUTO, 1, NULL, NULL);
+    backend *be = create(CONV_ALGO_AUTO, 1, NULL, NULL);
     conv_candidates ways = problem(CONV_PASS_BACKWARD_WEIGHTS);
     bool winograd;
     ways.direct.n = ways.winograd.n = 1 << 30;
@@ -204,11 +205,11 @@ Test(cpu_choice, a_new_run_does_as_the_user_s_last_one_did)
     (void)snprintf(first, sizeof first, "%s", in_dir(folder, "first.txt"));
     (void)snprintf(second, sizeof second, "%s", in_dir(folder, "second.txt"));
     (void)snprintf(shared, sizeof shared, "%s", in_dir(folder, "shared.txt"));
-    backend *be = create(CPU_CONV_AUTO, 1, first, shared);
+    backend *be = create(CONV_ALGO_AUTO, 1, first, shared);
     const bool chosen = by_winograd(be, CONV_PASS_FORWARD);
     backend_destroy(be);
     turn_round(shared);
-    be = create(CPU_CONV_AUTO, 1, second, shared);
+    be = create(CONV_ALGO_AUTO, 1, second, shared);
     cr_expect_neq(by_winograd(be, CONV_PASS_FORWARD), chosen);
     char *report = report_of(be);
     cr_expect_eq(count(report, "\t0.0\t0.0\n"), 1, "timed again: %s", report);
@@ -217,7 +218,7 @@ Test(cpu_choice, a_new_run_does_as_the_user_s_last_one_did)
     char *text = text_of(second);
     cr_expect_eq(count(text, chosen ? "\tdirect\t" : "\twinograd\t"), 1, "%s", text);
     mem_free(text);
-    be = create(CPU_CONV_AUTO, 1, first, shared); /* the run's own file comes first */
+    be = create(CONV_ALGO_AUTO, 1, first, shared); /* the run's own file comes first */
     cr_expect_eq(by_winograd(be, CONV_PASS_FORWARD), chosen);
     backend_destroy(be);
 }
@@ -226,7 +227,7 @@ Test(cpu_choice, is_in_the_file_before_anything_is_computed)
 {
     err why = {0};
     const char *file = in_dir(folder, "autotune.txt");
-    backend *be = create(CPU_CONV_AUTO, 1, file, NULL);
+    backend *be = create(CONV_ALGO_AUTO, 1, file, NULL);
     for (int pass = 0; pass < PASSES; pass++) (void)by_winograd(be, (conv_pass)pass);
     cr_assert_eq(be->fn->run(be, NULL, 0, 1, &why), DDPM_OK, "%s", why.text);
     char *text = text_of(file);
@@ -239,7 +240,7 @@ Test(cpu_choice, goes_on_without_a_file_that_is_something_else)
 {
     const char *file = in_dir(folder, "autotune.txt"), *other = "dear diary\n";
     put_file(file, other);
-    backend *be = create(CPU_CONV_AUTO, 1, file, NULL);
+    backend *be = create(CONV_ALGO_AUTO, 1, file, NULL);
     cr_assert_not_null(be->remark);
     cr_expect(strstr(be->remark, "autotune.txt"), "%s", be->remark);
     (void)by_winograd(be, CONV_PASS_FORWARD);

@@ -169,11 +169,11 @@ Test(emu_switches, a_word_is_a_bit)
     unsigned all = 0;
     for (size_t k = 0; k < sizeof switches / sizeof *switches; k++) {
         char text[64];
-        plan_files files;
+        autotune_files files;
         ddpm_config c;
         backend_spec spec;
         config_defaults(&c);
-        (void)snprintf(text, sizeof text, "cuda.without=%s", switches[k].word);
+        (void)snprintf(text, sizeof text, "cuda.disable=%s", switches[k].word);
         OK(config_assign(&c, NULL, text, &why));
         OK(recipe_backend(&c, NULL, &files, &spec, &why));
         cr_expect_eq(spec.disabled, switches[k].bit, "%s", switches[k].word);
@@ -183,11 +183,11 @@ Test(emu_switches, a_word_is_a_bit)
     }
     ddpm_config c;
     backend_spec spec;
-    plan_files files;
+    autotune_files files;
     config_defaults(&c);
     OK(recipe_backend(&c, NULL, &files, &spec, &why));
     cr_expect_eq(spec.disabled, 0);
-    OK(config_assign(&c, NULL, "cuda.without=concat,projections,beta", &why));
+    OK(config_assign(&c, NULL, "cuda.disable=concat,projections,beta", &why));
     OK(recipe_backend(&c, NULL, &files, &spec, &why));
     cr_expect_eq(spec.disabled, 512 + 1024 + 2048);
 }

@@ -1,6 +1,19 @@
 /* Uploads to the emulated device, by way of a ring of pinned buffers. */
 #include "backend/step_list.h"
 
+Test(cuda_staging, a_device_can_be_looked_at)
+{
+    char text[200];
+    int count = 0;
+    OK(cuda_look(-1, text, sizeof text, &count, &why));
+    cr_expect_eq(strncmp(text, "cuda:0 ", 7), 0, "%s", text);
+    cr_expect(strstr(text, " GiB, driver ") && count >= 1, "%s", text);
+    cr_expect_eq(cuda_look(count, text, sizeof text, &count, &why), DDPM_EDEVICE);
+    cr_expect(!text[0] && count >= 1);
+    cuda_libraries(text, sizeof text);
+    cr_expect_eq(strncmp(text, "CUDA ", 5), 0, "%s", text);
+}
+
 Test(cuda_staging, what_was_given_may_change_at_once)
 {
     enum { UPLOADS = 3 * CUDA_STAGINGS + 1 };

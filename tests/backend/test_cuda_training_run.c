@@ -84,7 +84,7 @@ static ddpm_status train(const ddpm_config *c, watcher *w)
 {
     backend *be;
     backend_spec spec;
-    plan_files files;
+    autotune_files files;
     const run_hooks hooks = {.context = w, .note = collect, .step = told, .wish = stop_there};
     OK(recipe_backend(c, c->out, &files, &spec, &why));
     OK(backend_create(&spec, &be, &why));
@@ -116,11 +116,11 @@ Test(emu_run, every_word_of_without_leaves_its_optimization_out)
                                         "tuning", "loop", "bias_sums", "time_mlp"};
     for (int i = 0; i < 9; i++) {
         char setting[64];
-        plan_files files;
+        autotune_files files;
         backend_spec spec;
         backend *be;
         tiny(&whole, words[i]);
-        (void)snprintf(setting, sizeof setting, "cuda.without=[side, %s]", words[i]);
+        (void)snprintf(setting, sizeof setting, "cuda.disable=[side, %s]", words[i]);
         set(&whole, setting);
         OK(recipe_backend(&whole, whole.out, &files, &spec, &why));
         cr_expect_eq(spec.disabled, CUDA_OPT_SIDE | 1u << i, "%s is %#x", setting, spec.disabled);

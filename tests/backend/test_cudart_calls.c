@@ -99,6 +99,23 @@ Test(cudart_calls, tells_of_the_device)
     cr_expect_not(info.loops);
 }
 
+Test(cudart_calls, a_device_is_looked_at_and_not_taken)
+{
+    err why = {0};
+    rt_info info;
+    OK(rt_look(1, &info, &why));
+    cr_expect(info.index == 1 && info.count == 2 && info.major == 9 && info.total == (size_t)139 << 30);
+    cr_expect_str_eq(info.name, "NVIDIA H200");
+    cr_expect_str_eq(cuda.log, "cudaGetDeviceProperties");
+    cr_expect_eq(rt_look(2, &info, &why), DDPM_EDEVICE);
+    cr_expect_eq(info.count, 2);
+    cuda.fail_at = 1;
+    cuda.calls = 0;
+    cr_expect_eq(rt_look(0, &info, &why), DDPM_EDEVICE);
+    cr_expect_str_eq(why.text, "device=cuda:0: cudaGetDeviceProperties: that went wrong");
+    cr_expect_eq(rt_runtime(), CUDART_VERSION);
+}
+
 Test(cudart_calls, a_device_that_cannot_be_taken)
 {
     for (int n = 1; n <= 4; n++) {

@@ -368,7 +368,7 @@ Test(emu_copies, more_filters_than_the_update_folds_are_refused)
             if (st != DDPM_OK)
                 cr_expect_str_eq(why.text,
                                  "update (adamw): 9 upsampling convolutions, and at most 8 get their filters folded "
-                                 "with the update: cuda.without=upconv folds none");
+                                 "with the update: cuda.disable=upconv folds none");
             plan_destroy(p);
             params_destroy(s);
             backend_destroy(be);

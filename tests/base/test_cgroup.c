@@ -41,7 +41,10 @@ Test(cgroup, without_any_the_machine_alone_counts_faults_C1)
 {
     cr_expect_eq(cgroup_memory_left(dir), INT64_MAX);
     cr_expect_eq(cgroup_processors(dir), INT32_MAX);
+    cr_expect_eq(cgroup_memory_limit(dir), INT64_MAX);
     cr_expect_eq(machine_memory_left(dir), (int64_t)8000000 * 1024, "MemAvailable, not MemTotal");
+    cr_expect_eq(machine_memory_available(dir), (int64_t)8000000 * 1024);
+    cr_expect_eq(machine_memory_total(dir), (int64_t)24684000 * 1024);
     put("proc/self/cgroup", "0::/gone\n"); /* no such folder: nothing is limited */
     put("proc/self/mountinfo", "garbage\n22 1 8:1 / / rw - ext4 /dev/sda1 rw\n" V2_MOUNT "1 - 2\n - cgroup2\n");
     cr_expect_eq(cgroup_memory_left(dir), INT64_MAX);
@@ -62,10 +65,12 @@ Test(cgroup, version_2_memory_of_all_groups_around_faults_C1)
     cr_expect_eq(machine_memory_left(dir), 620 * mib);
     put(V2 "slice/job/memory.high", "524288000\n"); /* beyond 500 MiB it would crawl */
     cr_expect_eq(cgroup_memory_left(dir), 420 * mib);
+    cr_expect_eq(cgroup_memory_limit(dir), 500 * mib, "however much is taken");
 
     put(V2 "slice/memory.max", "419430400\n"); /* 400 MiB for this group and its neighbours, which use 300 */
     put(V2 "slice/memory.current", "314572800\n");
     cr_expect_eq(cgroup_memory_left(dir), 100 * mib);
+    cr_expect_eq(cgroup_memory_limit(dir), 400 * mib);
     put(V2 "slice/memory.current", "500000000\n");
     cr_expect_eq(cgroup_memory_left(dir), 0);
     cr_expect_eq(machine_memory_left(dir), 1, "0 would say that nobody knows");
@@ -96,6 +101,7 @@ Test(cgroup, version_1_as_docker_shows_it_faults_C1_F12)
     put("sys/fs/cgroup/memory/memory.limit_in_bytes", "314572800\n");
     put("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 10485760\n");
     cr_expect_eq(cgroup_memory_left(dir), 260 * mib);
+    cr_expect_eq(cgroup_memory_limit(dir), 300 * mib);
     put("proc/self/cgroup", "11:memory:/docker/ab12/inner\n4:cpu,cpuacct:/docker/ab12\n");
     put("sys/fs/cgroup/memory/inner/memory.limit_in_bytes", "104857600\n");
     put("sys/fs/cgroup/memory/inner/memory.usage_in_bytes", "1048576\n");
@@ -139,6 +145,29 @@ Test(cgroup, limits_of_the_process_count_faults_C1)
     cr_expect_eq(machine_memory_left(dir), (int64_t)(100 * tib) - 50 * mib);
     cr_assert_eq(setrlimit(RLIMIT_AS, &(struct rlimit){90 * tib, space.rlim_max}), 0);
     cr_expect_eq(machine_memory_left(dir), (int64_t)(90 * tib) - 100 * mib);
+}
+
+Test(cgroup, the_version_of_the_nvidia_driver)
+{
+    static const struct {
+        const char *file, *version;
+    } known[] = {
+        {"NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
+         "GCC version:  gcc version 12.2.0 (Debian)\n",
+         "550.54.15"},
+        {"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder@U22)\n",
+         "580.65.06"},
+        {"NVRM version: unknown\n", ""},
+        {"something else 1.2\n", ""},
+    };
+    char text[40] = "x";
+    machine_nvidia_driver(dir, text, sizeof text);
+    cr_expect_str_eq(text, "", "no such file");
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        put("proc/driver/nvidia/version", known[i].file);
+        machine_nvidia_driver(dir, text, sizeof text);
+        cr_expect_str_eq(text, known[i].version);
+    }
 }
 
 Test(cgroup, this_machine_says_something)

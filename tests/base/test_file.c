@@ -209,6 +209,20 @@ Test(file, whether_it_can_be_written_is_known_beforehand)
     cr_expect_eq(entries(), 2);
 }
 
+Test(file, whether_a_folder_can_be_made_and_written_is_known_beforehand)
+{
+    static const char *const good[] = {".", "a/b/c/", "a"}, *const bad[] = {"file", "file/below", "file/x/y"};
+    put(file_replace, "file", "x");
+    for (int i = 0; i < 3; i++) {
+        cr_expect_eq(dir_writable(in_folder(good[i]), &why), DDPM_OK, "%s: %s", good[i], why.text);
+        cr_expect_eq(dir_writable(in_folder(bad[i]), &why), DDPM_EIO, "%s", bad[i]);
+        cr_expect_not_null(strstr(why.text, "file is no folder"), "%s", why.text);
+    }
+    cr_expect_eq(dir_writable("here/x", &why), access(".", W_OK) ? DDPM_EIO : DDPM_OK);
+    cr_expect_eq(dir_writable("/no-such-folder", &why), access("/", W_OK) ? DDPM_EIO : DDPM_OK);
+    cr_expect_eq(entries(), 1, "it is only looked at");
+}
+
 /* A name of 255 bytes leaves no room for a longer one beside it. */
 Test(file, the_longest_name_can_be_replaced)
 {

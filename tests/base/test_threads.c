@@ -66,7 +66,7 @@ static int size_of_region(void)
 
 static ddpm_status create(int threads, backend **be, err *e)
 {
-    return backend_create(&(backend_spec){.device = "cpu", .threads = threads, .conv = CPU_CONV_DIRECT}, be, e);
+    return backend_create(&(backend_spec){.device = "cpu", .threads = threads, .conv = CONV_ALGO_DIRECT}, be, e);
 }
 
 Test(threads, that_cannot_be_started_are_a_status_faults_C4)

@@ -189,17 +189,18 @@ Test(bench, evaluations_are_timed_within_loops_and_over_them, .timeout = 900)
 Test(bench, shapes_that_cannot_be_known_are_refused)
 {
     static const struct {
-        const char *kind;
+        config_data_kind kind;
         int resolution, channels, h, c; /* h = 0: refused */
-    } cases[] = {{"cifar10", 0, 0, 32, 3}, {"digits", 0, 0, 28, 1},  {"idx", 32, 0, 32, 1}, {"idx", 0, 3, 28, 3},
-                 {"folder", 0, 0, 0, 0},   {"folder", 64, 0, 0, 0},  {"auto", 0, 3, 0, 0},  {"folder", 64, 3, 64, 3},
-                 {"digits", 16, 1, 16, 1}, {"cifar10", 64, 1, 64, 1}};
+    } cases[] = {{DATA_KIND_CIFAR10, 0, 0, 32, 3}, {DATA_KIND_DIGITS, 0, 0, 28, 1},  {DATA_KIND_IDX, 32, 0, 32, 1},
+                 {DATA_KIND_IDX, 0, 3, 28, 3},     {DATA_KIND_FOLDER, 0, 0, 0, 0},   {DATA_KIND_FOLDER, 64, 0, 0, 0},
+                 {DATA_KIND_AUTO, 0, 3, 0, 0},     {DATA_KIND_FOLDER, 64, 3, 64, 3}, {DATA_KIND_DIGITS, 16, 1, 16, 1},
+                 {DATA_KIND_CIFAR10, 64, 1, 64, 1}};
     static ddpm_config c;
     backend *be = test_backend(1);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         image_shape shape = {0};
         config_defaults(&c);
-        (void)snprintf(c.data.kind, sizeof c.data.kind, "%s", cases[i].kind);
+        c.data.kind = cases[i].kind;
         c.data.resolution = cases[i].resolution, c.data.channels = cases[i].channels;
         const ddpm_status st = bench_shape(&c, be, &shape, &why);
         cr_expect_eq(st, cases[i].h ? DDPM_OK : DDPM_EINVAL, "%zu", i);

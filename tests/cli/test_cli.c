@@ -93,7 +93,7 @@ Test(arguments, reach_the_command)
     cr_assert_str_eq(args.argument[0], "./t=3");
     cr_assert_eq(parse("bench train a --json f.json data=real", &args, &e), DDPM_OK, "%s", e.text);
     cr_assert(args.count == 2 && !strcmp(args.argument[1], "a"));
-    cr_assert(!strcmp(args.config.bench.json, "f.json") && !strcmp(args.config.bench.data, "real"));
+    cr_assert(!strcmp(args.config.bench.json, "f.json") && args.config.bench.data == BENCH_DATA_REAL);
     cr_assert_eq(parse("bench train a --json -", &args, &e), DDPM_OK, "%s", e.text);
     cr_assert_str_eq(args.config.bench.json, "-");
     cr_assert_eq(parse("noise -- t=3", &args, &e), DDPM_OK, "%s", e.text);
@@ -137,7 +137,7 @@ Test(arguments, files_are_read_in_order_and_stand_below_the_command_line)
     (void)snprintf(line, sizeof line, "train out=x seed=1 %s %s", file, quickstart);
     cr_assert_eq(parse(line, &args, &e), DDPM_OK, "%s", e.text);
     cr_assert_str_eq(args.config.out, "x");
-    cr_assert_str_eq(args.config.data.kind, "digits");
+    cr_assert_eq(args.config.data.kind, DATA_KIND_DIGITS);
     cr_assert(args.config.seed == 1 && args.config.files == 2 && args.config.sample.count == 64);
 
     (void)snprintf(line, sizeof line, "sample %s grid=5", folder); /* the run's own config.yaml */
@@ -196,12 +196,12 @@ Test(arguments, a_configuration_beside_a_model_stops_nothing_faults_D)
         cr_expect_eq(args.config.sample.count, beside[i].count, "%s", text);
         cr_expect(args.config.threads == 0 && !strcmp(args.config.autotune_cache, "auto"), "%s", text);
         cr_expect_str_eq(args.config.device, "auto");
-        cr_expect(cuda_present() || !strcmp(args.config.precision, "auto"), "%s", text);
+        cr_expect(cuda_present() || args.config.precision == ROOT_PRECISION_AUTO, "%s", text);
     }
     (void)snprintf(line, sizeof line, "sample %s threads=3 device=cpu", folder); /* the command line stands */
     cr_assert_eq(parse(line, &args, &e), DDPM_OK, "%s", e.text);
     cr_expect(args.config.threads == 3 && !strcmp(args.config.device, "cpu"));
-    cr_expect_str_eq(args.config.precision, "auto");
+    cr_expect_eq(args.config.precision, ROOT_PRECISION_AUTO);
     (void)snprintf(line, sizeof line, "sample %s", file); /* a file that is named itself is taken at its word */
     cr_assert_eq(parse(line, &args, &e), DDPM_OK, "%s", e.text);
     cr_expect_eq(args.config.threads, 999);

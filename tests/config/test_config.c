@@ -51,16 +51,15 @@ static bool equal(ddpm_config *a, ddpm_config *b, int option)
     case CONFIG_TYPE_INT: return *(const int *)x == *(const int *)y;
     case CONFIG_TYPE_INT64: return *(const int64_t *)x == *(const int64_t *)y;
     case CONFIG_TYPE_REAL: return *(const double *)x == *(const double *)y;
+    case CONFIG_TYPE_WORD: return *(const int *)x == *(const int *)y;
     case CONFIG_TYPE_PATH:
-    case CONFIG_TYPE_WORD: return strcmp(x, y) == 0;
+    case CONFIG_TYPE_DEVICE: return strcmp(x, y) == 0;
     case CONFIG_TYPE_INTS:
         return ints->count == ints_too->count &&
                memcmp(ints->item, ints_too->item, sizeof(int) * (size_t)ints->count) == 0;
     case CONFIG_TYPE_WORDS:
-        if (words->count != words_too->count) return false;
-        for (int i = 0; i < words->count; i++)
-            if (strcmp(words->item[i], words_too->item[i]) != 0) return false;
-        return true;
+        return words->count == words_too->count &&
+               memcmp(words->item, words_too->item, sizeof(int) * (size_t)words->count) == 0;
     }
     return false;
 }
@@ -83,9 +82,7 @@ Test(options, each_line_is_well_formed)
         cr_assert_eq(config_find_section(o->key), -1, "%s is a section, too", o->key);
         cr_assert(o->help[0] && strlen(o->help) < 80, "%s", o->key);
         cr_assert_eq(is_number(o), o->min[0] && o->max[0], "%s: limits", o->key);
-        cr_assert(!words || o->unit[0], "%s: no words are allowed", o->key);
-        for (const char *w = o->unit; words && *w; w += strcspn(w, "|"), w += *w == '|')
-            cr_assert(strcspn(w, "|") > 0 && strcspn(w, "|") < CONFIG_WORD, "%s", o->key);
+        cr_assert(!words || config_option_words[i], "%s: no words are allowed", o->key);
         if (o->type == CONFIG_TYPE_INT || o->type == CONFIG_TYPE_INTS)
             cr_assert(atoll(o->min) >= INT_MIN && atoll(o->max) <= INT_MAX, "%s", o->key);
     }
@@ -123,8 +120,8 @@ Test(options, cifar10_recipe_is_the_papers)
     const int widths[] = {128, 256, 256, 256};
     cr_assert_eq(c.model.block_out_channels.count, 4);
     cr_assert_arr_eq(c.model.block_out_channels.item, widths, sizeof widths);
-    cr_assert_str_eq(c.model.down_block_types.item[1], "AttnDownBlock2D"); /* 16 x 16 of 32 x 32 */
-    cr_assert_str_eq(c.model.up_block_types.item[2], "AttnUpBlock2D");
+    cr_assert_eq(c.model.down_block_types.item[1], MODEL_DOWN_BLOCK_TYPES_ATTN_DOWN); /* 16 x 16 of 32 x 32 */
+    cr_assert_eq(c.model.up_block_types.item[2], MODEL_UP_BLOCK_TYPES_ATTN_UP);
     cr_assert_eq(c.model.layers_per_block, 2);
     cr_assert_eq(c.model.dropout, 0.1);
     cr_assert_eq(c.diffusion.num_train_timesteps, 1000);
@@ -270,6 +267,13 @@ static const struct {
     {"data: {flip: }\n", "a.yaml:1:14: data.flip: needs true or false, got nothing"},
     {"device: gpu\n", "a.yaml:1:9: device: 'gpu' is not one of auto, cpu, cuda, cuda:N"},
     {"device: \"auto|cpu\"\n", "a.yaml:1:9: device: 'auto|cpu' is not one of auto, cpu, cuda, cuda:N"},
+    {"device: cuda:1234\n", "a.yaml:1:9: device: 'cuda:1234' is not one of auto, cpu, cuda, cuda:N"},
+    {"device: 'cuda:'\n", "a.yaml:1:9: device: 'cuda:' is not one of auto, cpu, cuda, cuda:N"},
+    {"cuda: {without: [graph, sid]}\n",
+     "a.yaml:1:17: cuda.disable: 'sid' is not one of none, graph, side, upconv, sdpa, epilogue, tuning, loop, "
+     "bias_sums, time_mlp, concat, projections, beta"},
+    {"diffusion: {predict: x}\n", "a.yaml:1:22: diffusion.predict: 'x' is not one of eps, x0, mu, v"},
+    {"diffusion: {predict: }\n", "a.yaml:1:22: diffusion.predict: needs one of eps, x0, mu, v, got nothing"},
     {"device: ''\n", "a.yaml:1:9: device: needs one of auto, cpu, cuda, cuda:N, got nothing"},
     {"out: \"a\\nb\"\n", "a.yaml:1:6: out: 'a?b' is not UTF-8 without control characters"},
     {"out: \"a\\u2028b\"\n", "a.yaml:1:6: out: 'a\u2028b' is not UTF-8 without control characters"},
@@ -345,7 +349,7 @@ static const struct {
     {NULL, "batch=1", "command line: batch: no such option; nearest: train.batch, sample.batch, inspect.batch"},
     {NULL, "trian.batch=1",
      "command line: trian.batch: no such option; nearest: train.batch, sample.batch, inspect.batch"},
-    {NULL, "mode.dropout=1", "command line: mode.dropout: no such option; nearest: model.dropout, cuda.without, out"},
+    {NULL, "mode.dropout=1", "command line: mode.dropout: no such option; nearest: model.dropout, cuda.disable, out"},
     {NULL, "seed=", "command line: seed: needs an integer, got nothing"},
     {NULL, "seed= 1", "command line: seed: ' 1' is not an integer (0 to 9223372036854775807)"},
     {NULL, "seed=+", "command line: seed: '+' is not an integer (0 to 9223372036854775807)"},
@@ -496,6 +500,29 @@ Test(right, a_command_need_not_name_its_own_section)
     cr_assert(c.seed == 6 && c.sample.seed == 5 && c.train.batch == 8 && c.sample.batch == 7);
 }
 
+/* The keys of earlier versions, in a file, its section, and an argument. */
+Test(right, old_keys_are_read_and_said)
+{
+    static const char yaml[] = "plan_cache: /tmp/old\ncuda:\n  without: [graph]\n";
+    const config_scope inspect = {"inspect", "inspect autotune_cache"};
+    ddpm_config c;
+    err e = {0};
+    config_defaults(&c);
+    cr_assert_null(c.renamed);
+    cr_assert_eq(config_assign(&c, &inspect, "autotune=true", &e), DDPM_OK, "%s", e.text);
+    cr_assert_null(c.renamed);
+    cr_assert_eq(config_read(&c, "a.yaml", yaml, strlen(yaml), &e), DDPM_OK, "%s", e.text);
+    cr_expect_str_eq(c.autotune_cache, "/tmp/old");
+    cr_expect(c.cuda.disable.count == 1 && c.cuda.disable.item[0] == CUDA_DISABLE_GRAPH);
+    cr_expect_str_eq(c.renamed, "plan_cache", "the first");
+    config_defaults(&c);
+    cr_assert_neq(config_assign(&c, &inspect, "plans=maybe", &e), DDPM_OK);
+    cr_expect_null(c.renamed, "what is refused changes nothing");
+    cr_assert_eq(config_assign(&c, &inspect, "plans=true", &e), DDPM_OK, "%s", e.text);
+    cr_expect(c.inspect.autotune);
+    cr_expect_str_eq(c.renamed, "inspect.plans");
+}
+
 Test(right, lists_on_the_command_line)
 {
     ddpm_config c = defaults();
@@ -505,7 +532,7 @@ Test(right, lists_on_the_command_line)
     cr_assert(c.model.block_out_channels.count == 3 && c.model.block_out_channels.item[1] == 32);
     must_assign(&c, "model.up_block_types=UpBlock2D");
     cr_assert(c.model.up_block_types.count == 1);
-    cr_assert_str_eq(c.model.up_block_types.item[0], "UpBlock2D");
+    cr_assert_eq(c.model.up_block_types.item[0], MODEL_UP_BLOCK_TYPES_UP);
     must_assign(&c, "out=a=b,[c]"); /* and what is no list stays as it is */
     cr_assert_str_eq(c.out, "a=b,[c]");
 }
@@ -558,16 +585,21 @@ static uint64_t random_bits(void) /* Marsaglia's xorshift64 */
 static double random_unit(void) { return (double)(random_bits() >> 11) * 0x1p-53; }
 static int random_below(int n) { return (int)(random_bits() % (uint64_t)n); }
 
-static void random_word(const char *words, char *out)
+static const char *random_word(config_id option)
 {
-    int count = 1, k;
-    for (const char *w = words; *w; w++) count += *w == '|';
-    for (k = random_below(count); k > 0; k--) words += strcspn(words, "|") + 1;
-    const int n = (int)strcspn(words, "|");
-    if (n > 2 && !strncmp(words + n - 2, ":N", 2)) /* cuda:N */
-        (void)sprintf(out, "%.*s%d", n - 1, words, random_below(1000));
+    int count = 0;
+    while (config_option_words[option][count]) count++;
+    return config_option_words[option][random_below(count)];
+}
+
+static void random_device(char *out)
+{
+    static const char *const names[] = {"auto", "cpu", "cuda"};
+    const int k = random_below(LENGTH(names) + 1);
+    if (k < LENGTH(names))
+        strcpy(out, names[k]);
     else
-        (void)sprintf(out, "%.*s", n, words);
+        (void)sprintf(out, "cuda:%d", random_below(1000));
 }
 
 static void random_path(char *out)
@@ -605,7 +637,8 @@ static void random_value(const config_option *o, char *out)
             break;
         case CONFIG_TYPE_PATH: random_path(out); break;
         case CONFIG_TYPE_WORD:
-        case CONFIG_TYPE_WORDS: random_word(o->unit, out); break;
+        case CONFIG_TYPE_WORDS: strcpy(out, random_word((config_id)(o - config_options))); break;
+        case CONFIG_TYPE_DEVICE: random_device(out); break;
         }
     }
 }

@@ -11,15 +11,14 @@ Test(dataset, options_out_of_range_are_refused)
         dataset_spec spec;
         const char *says;
     } bad[] = {
-        {{.kind = "digits", .resolution = 7}, "data.resolution=7: 8 to 1024"},
-        {{.kind = "digits", .resolution = 1025}, "data.resolution"},
-        {{.kind = "digits", .channels = 2}, "data.channels=2"},
-        {{.kind = "digits", .count = -1}, "data.count=-1"},
-        {{.kind = "digits", .max_bad = -1}, "data.max_bad=-1"},
-        {{.kind = "digits", .count = 1000000000}, "at most"},
-        {{.kind = "mnist"}, "data.kind=mnist: auto, digits, idx, cifar10, folder are possible"},
-        {{.kind = "idx"}, "data.kind=idx needs data.path"},
-        {{.kind = NULL}, "data.path is empty"},
+        {{.kind = DATASET_DIGITS, .resolution = 7}, "data.resolution=7: 8 to 1024"},
+        {{.kind = DATASET_DIGITS, .resolution = 1025}, "data.resolution"},
+        {{.kind = DATASET_DIGITS, .channels = 2}, "data.channels=2"},
+        {{.kind = DATASET_DIGITS, .count = -1}, "data.count=-1"},
+        {{.kind = DATASET_DIGITS, .max_bad = -1}, "data.max_bad=-1"},
+        {{.kind = DATASET_DIGITS, .count = 1000000000}, "at most"},
+        {{.kind = DATASET_IDX}, "data.kind=idx needs data.path"},
+        {{.kind = DATASET_AUTO}, "data.path is empty"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         dataset *d;
@@ -36,7 +35,7 @@ Test(dataset, the_largest_resolution_is_that_of_the_option)
     char says[80];
     dataset *d;
     err e = {0};
-    const dataset_spec spec = {.kind = "digits", .resolution = 7};
+    const dataset_spec spec = {.kind = DATASET_DIGITS, .resolution = 7};
     snprintf(says, sizeof says, "8 to %s,", config_options[OPTION_data_resolution].max);
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_EINVAL);
     cr_assert_not_null(strstr(e.text, says), "%s", e.text);
@@ -46,14 +45,16 @@ Test(dataset, the_largest_resolution_is_that_of_the_option)
 Test(dataset, a_path_that_is_not_there_is_said)
 {
     static const struct {
-        const char *kind, *path, *says;
+        dataset_kind_id kind;
+        const char *path, *says;
     } missing[] = {
-        {"auto", "/not there", "data.path=/not there: nothing there"},
-        {"idx", "/not there", "data.path=/not there: nothing there"},
-        {"cifar10", "/not there", "data.path=/not there: nothing there"},
-        {"folder", "/not there", "data.path=/not there: nothing there"},
-        {"auto", "~/pictures", "data.path=~/pictures: nothing there; ~ is no folder behind data.path=: write $HOME"},
-        {"folder", "/etc/passwd/x", "data.path=/etc/passwd/x: Not a directory"},
+        {DATASET_AUTO, "/not there", "data.path=/not there: nothing there"},
+        {DATASET_IDX, "/not there", "data.path=/not there: nothing there"},
+        {DATASET_CIFAR10, "/not there", "data.path=/not there: nothing there"},
+        {DATASET_FOLDER, "/not there", "data.path=/not there: nothing there"},
+        {DATASET_AUTO, "~/pictures",
+         "data.path=~/pictures: nothing there; ~ is no folder behind data.path=: write $HOME"},
+        {DATASET_FOLDER, "/etc/passwd/x", "data.path=/etc/passwd/x: Not a directory"},
     };
     for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
         const dataset_spec spec = {.kind = missing[i].kind, .path = missing[i].path};
@@ -67,7 +68,7 @@ Test(dataset, a_path_that_is_not_there_is_said)
 
 Test(dataset, a_picture_is_no_set)
 {
-    static const char *const kinds[] = {"auto", "folder", "idx", "cifar10"};
+    static const dataset_kind_id kinds[] = {DATASET_AUTO, DATASET_FOLDER, DATASET_IDX, DATASET_CIFAR10};
     char dir[PATH_CAP], path[PATH_CAP];
     uint8_t pixels[8 * 8] = {0};
     const image img = {.pixel = pixels, .h = 8, .w = 8, .c = 1};
@@ -89,7 +90,7 @@ Test(dataset, auto_says_what_it_looked_for)
     char dir[PATH_CAP];
     dataset *d;
     err e = {0};
-    const dataset_spec spec = {.kind = "auto", .path = new_folder(dir)};
+    const dataset_spec spec = {.kind = DATASET_AUTO, .path = new_folder(dir)};
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_ENOINPUT);
     for (int i = 0; i < 3; i++) cr_assert_not_null(strstr(e.text, named[i]), "%s", e.text);
     drop_folder(dir);
@@ -99,7 +100,7 @@ static dataset *digits(int resolution, int channels, int64_t count, uint64_t see
 {
     dataset *d;
     err e = {0};
-    const dataset_spec spec = {.kind = "digits",
+    const dataset_spec spec = {.kind = DATASET_DIGITS,
                                .resolution = resolution,
                                .channels = channels,
                                .count = count,
@@ -112,7 +113,7 @@ static dataset *digits(int resolution, int channels, int64_t count, uint64_t see
 Test(dataset, digits_say_that_they_need_no_path)
 {
     dataset *d;
-    const dataset_spec spec = {.kind = "digits", .path = "/mnist", .count = 1};
+    const dataset_spec spec = {.kind = DATASET_DIGITS, .path = "/mnist", .count = 1};
     cr_assert_eq(dataset_open(&spec, &d, NULL), DDPM_OK);
     cr_assert_not_null(strstr(dataset_remarked(d, 0), "data.path=/mnist is not looked at"));
     dataset_close(d);

@@ -416,7 +416,7 @@ Test(dataset_folder, nothing_there_is_said)
     err e = {0};
     new_folder(dir);
     copy_file(FIXTURE("bad_text.jpg"), dir, "notes.txt");
-    dataset_spec spec = {.kind = "folder", .path = dir};
+    dataset_spec spec = {.kind = DATASET_FOLDER, .path = dir};
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_ENOINPUT);
     cr_assert_not_null(strstr(e.text, "no PNG or JPEG files there nor in its sub-folders (1 other file (1 .txt))"),
                        "%s", e.text);

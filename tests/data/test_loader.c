@@ -8,7 +8,7 @@ static dataset *digits(int64_t count)
 {
     dataset *d;
     err e = {0};
-    const dataset_spec spec = {.kind = "digits", .resolution = 8, .count = count, .seed = 9};
+    const dataset_spec spec = {.kind = DATASET_DIGITS, .resolution = 8, .count = count, .seed = 9};
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_OK, "%s", e.text);
     return d;
 }

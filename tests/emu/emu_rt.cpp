@@ -123,22 +123,33 @@ using namespace emu;
 
 /* ---- the device ---- */
 
-ddpm_status rt_open(int index, rt_info *info, err *e)
+ddpm_status rt_look(int index, rt_info *info, err *e)
 {
     *info = {};
-    ENTER_OR(DDPM_EDEVICE, e);
     const emu_device &d = the_device;
+    info->count = d.refusal ? 0 : d.count;
+    info->driver = d.driver, info->runtime = d.runtime;
     if (d.refusal) return err_set(e, DDPM_EDEVICE, "%s", d.refusal);
     if (index >= d.count)
         return err_set(e, DDPM_EDEVICE, "device=cuda:%d: no such device: there are %d", index, d.count);
     info->index = index < 0 ? 0 : index;
-    info->count = d.count;
     info->major = d.major, info->minor = d.minor;
-    info->sms = d.sms;
-    info->driver = d.driver, info->runtime = d.runtime;
-    info->total = d.total, info->l2 = d.l2, info->shared = d.shared;
-    info->loops = d.loops;
+    info->total = d.total;
     snprintf(info->name, sizeof info->name, "%s", d.name);
+    return DDPM_OK;
+}
+
+int rt_runtime() { return the_device.runtime; }
+
+ddpm_status rt_open(int index, rt_info *info, err *e)
+{
+    *info = {};
+    ENTER_OR(DDPM_EDEVICE, e);
+    TRY(rt_look(index, info, e));
+    const emu_device &d = the_device;
+    info->sms = d.sms;
+    info->l2 = d.l2, info->shared = d.shared;
+    info->loops = d.loops;
     snprintf(info->pci, sizeof info->pci, "0000:%02x:00.0", (unsigned)info->index & 0xFFu);
     set_shared_most(d.shared);
     return DDPM_OK;

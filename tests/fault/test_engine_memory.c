@@ -66,7 +66,7 @@ static ddpm_status train_one(engine *x, err *e)
     spec.update.update.lr = 1e-3, spec.update.update.eps = 1e-8;
     spec.update.update.ema_decay = 0.9;
     TRY(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &x->be, e));
-    TRY(dataset_open(&(dataset_spec){.kind = "digits", .resolution = 8, .channels = 1, .count = 8}, &x->data, e));
+    TRY(dataset_open(&(dataset_spec){.kind = DATASET_DIGITS, .resolution = 8, .channels = 1, .count = 8}, &x->data, e));
     TRY(loader_create(&(loader_spec){.data = x->data, .batch = 2}, &x->loader, e));
     TRY(model_create(x->be, &net, &scheduler, &x->m, e));
     TRY(trainer_create(x->m, &spec, &x->t, e));

@@ -49,7 +49,7 @@ static double norm_of(const double *a, int64_t n)
 /* Does the cpu backend compute it by Winograd's algorithm? */
 static bool by_winograd(const op_case *c)
 {
-    if (strcmp(test_device(), "cpu") || test_conv() != CPU_CONV_WINOGRAD || !op_fills_blocks(c)) return false;
+    if (strcmp(test_device(), "cpu") || test_conv() != CONV_ALGO_WINOGRAD || !op_fills_blocks(c)) return false;
     return c->op == OP_upconv || (c->op == OP_conv2d && c->kernel == 3 && c->stride == 1);
 }
 

@@ -29,12 +29,12 @@ precision_kind test_precision(void)
     return PRECISION_AUTO;
 }
 
-cpu_conv_algo test_conv(void)
+conv_algo test_conv(void)
 {
     const char *word = getenv("DDPM_TEST_CONV");
-    if (!word || !word[0]) return CPU_CONV_WINOGRAD;
+    if (!word || !word[0]) return CONV_ALGO_WINOGRAD;
     cr_assert_str_eq(word, "direct", "DDPM_TEST_CONV=%s", word);
-    return CPU_CONV_DIRECT;
+    return CONV_ALGO_DIRECT;
 }
 
 static unsigned test_without(void)

@@ -9,7 +9,7 @@
 
 const char *test_device(void);
 precision_kind test_precision(void);
-cpu_conv_algo test_conv(void); /* on the cpu: CPU_CONV_WINOGRAD but where the environment says otherwise */
+conv_algo test_conv(void); /* on the cpu: CONV_ALGO_WINOGRAD but where the environment says otherwise */
 /* A failing creation fails the running test with its message. */
 backend *test_backend(int threads);
 bool test_is_low(void); /* are activations bf16? */

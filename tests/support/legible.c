@@ -47,7 +47,7 @@ judge *judge_create(int side)
     judge *j = calloc(1, sizeof *j);
     cr_assert_not_null(j);
     const dataset_spec spec = {
-        .kind = "digits", .resolution = side, .channels = 1, .count = KNOWN + HELD_OUT, .seed = 20261123};
+        .kind = DATASET_DIGITS, .resolution = side, .channels = 1, .count = KNOWN + HELD_OUT, .seed = 20261123};
     cr_assert_eq(dataset_open(&spec, &j->digits, &why), DDPM_OK, "%s", why.text);
     j->d = side * side;
     for (int i = 0; i < HELD_OUT; i++) {

@@ -119,7 +119,7 @@ Test(init_from, what_nobody_sets_is_as_the_folder_says_and_is_kept)
     expect_scheduler(in_dir(c.out, "ckpt/step_00000002/scheduler/scheduler_config.json"), &want);
     config_defaults(&kept);
     OK(config_read_file(&kept, in_dir(c.out, "config.yaml"), &why));
-    cr_expect_str_eq(kept.diffusion.predict, "v");
+    cr_expect_eq(kept.diffusion.predict, DIFFUSION_PREDICT_V);
     cr_expect_eq(kept.diffusion.num_train_timesteps, 20);
     cr_expect_eq(kept.model.dropout, 0.25);
     cr_expect_not(kept.diffusion.clip_sample);

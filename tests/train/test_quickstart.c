@@ -35,7 +35,7 @@ Test(quickstart, the_judge_reads_digits_and_nothing_else)
     dataset *d;
     int seen[10] = {0};
     static uint8_t mixed[PICTURES * SIDE * SIDE];
-    OK(dataset_open(&(dataset_spec){.kind = "digits", .resolution = SIDE, .count = 200, .seed = 5}, &d, &why));
+    OK(dataset_open(&(dataset_spec){.kind = DATASET_DIGITS, .resolution = SIDE, .count = 200, .seed = 5}, &d, &why));
     cr_assert_geq(count_legible(j, dataset_pixels(d), 200, seen), 190);
     for (int i = 0; i < 10; i++) cr_assert_gt(seen[i], 5);
     for (size_t i = 0; i < sizeof mixed; i++) { /* half digit, half noise */

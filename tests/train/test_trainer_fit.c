@@ -38,7 +38,7 @@ static void make(int width, int layers)
     net.unet.block[0] = net.unet.block[1] = (unet_block){width, UNET_DOWN, UNET_UP};
     net.unet.layers_per_block = layers;
     net.unet.norm_num_groups = 4;
-    cr_assert_eq(backend_create(&(backend_spec){.device = "cpu", .threads = 1, .conv = CPU_CONV_WINOGRAD}, &be, &why),
+    cr_assert_eq(backend_create(&(backend_spec){.device = "cpu", .threads = 1, .conv = CONV_ALGO_WINOGRAD}, &be, &why),
                  DDPM_OK, "%s", why.text);
     cpu = be->fn;
     table = *cpu;

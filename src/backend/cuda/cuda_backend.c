@@ -1,5 +1,6 @@
 #include "backend/cuda/cuda_op.h"
 #include "backend/cuda/cuda_run.h"
+#include "base/device_name.h"
 #include "base/mem.h"
 #include "pointwise.h"
 #include "time_mlp.h"
@@ -53,14 +54,34 @@ static const char *precision_name(const cuda_backend *be)
     return be->base.act == DTYPE_BF16 ? "bf16" : be->tf32 ? "tf32" : "fp32";
 }
 
-static void libraries(const cuda_backend *be, char text[LIBRARIES_TEXT])
+static void libraries_of(int runtime, char *text, size_t cap)
 {
     char cudnn[80], blas[80];
-    cudnn_context_describe(be->cudnn, cudnn);
-    blas_context_describe(be->blas, blas);
-    (void)snprintf(text, LIBRARIES_TEXT, "driver %d.%d, CUDA %d.%d, %s, %s", be->device.driver / 1000,
-                   be->device.driver % 1000 / 10, be->device.runtime / 1000, be->device.runtime % 1000 / 10, cudnn,
-                   blas);
+    cudnn_context_describe(NULL, cudnn);
+    blas_context_describe(NULL, blas);
+    (void)snprintf(text, cap, "CUDA %d.%d, %s, %s", runtime / 1000, runtime % 1000 / 10, cudnn, blas);
+}
+
+static void libraries(const cuda_backend *be, char text[LIBRARIES_TEXT])
+{
+    char with[LIBRARIES_TEXT - 40];
+    libraries_of(be->device.runtime, with, sizeof with);
+    (void)snprintf(text, LIBRARIES_TEXT, "driver %d.%d, %s", be->device.driver / 1000, be->device.driver % 1000 / 10,
+                   with);
+}
+
+void cuda_libraries(char *text, size_t cap) { libraries_of(rt_runtime(), text, cap); }
+
+ddpm_status cuda_look(int index, char *text, size_t cap, int *count, err *e)
+{
+    rt_info at = {.count = 0};
+    const ddpm_status st = rt_look(index, &at, e);
+    if (cap) text[0] = '\0';
+    *count = at.count;
+    TRY(st);
+    (void)snprintf(text, cap, "cuda:%d %s (%d.%d), %.1f GiB, driver %d.%d", at.index, at.name, at.major, at.minor,
+                   bytes_to_gib(at.total), at.driver / 1000, at.driver % 1000 / 10);
+    return DDPM_OK;
 }
 
 static void describe(const backend *base, char *text, size_t cap)
@@ -228,13 +249,10 @@ static const backend_table table = {
 /* "auto", "cuda": -1; "cuda:2": 2 */
 static ddpm_status device_index(const char *device, int *index, err *e)
 {
-    *index = -1;
-    if (!strcmp(device, "auto") || !strcmp(device, "cuda")) return DDPM_OK;
-    char *end = NULL;
-    const long i = strncmp(device, "cuda:", 5) || !device[5] ? -1 : strtol(device + 5, &end, 10);
-    if (i < 0 || i > 1023 || *end)
+    const device_name name = device_name_parse(device);
+    *index = name.kind == DEVICE_CUDA ? name.index : DEVICE_ANY;
+    if (!device_name_is_valid(device))
         return err_set(e, DDPM_EINVAL, "device=%s: use auto, cpu, cuda or cuda:N with a number from 0", device);
-    *index = (int)i;
     return DDPM_OK;
 }
 
@@ -301,3 +319,4 @@ done:
 }
 
 bool cuda_present(void) { return rt_present(); }
+bool cuda_is_built(void) { return true; }

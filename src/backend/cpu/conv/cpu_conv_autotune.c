@@ -24,7 +24,7 @@ typedef struct choice {
 } choice;
 
 struct conv_autotune {
-    cpu_conv_algo how;
+    conv_algo how;
     autotune_cache *own, *shared; /* the run's, and the user's; NULL: none */
     choice *list;
     int n, cap;
@@ -59,7 +59,7 @@ ddpm_status conv_autotune_create(const backend_spec *spec, int threads, conv_aut
     processor_name(processor);
     (void)snprintf(machine, sizeof machine, "%s, %s, %d threads", processor, library, threads);
     autotune_cache_spec files = {.file = spec->autotune_cache, .machine = machine, .search = "Winograd or direct 4"};
-    if (c->how == CPU_CONV_AUTO) {
+    if (c->how == CONV_ALGO_AUTO) {
         TRY_GOTO(autotune_cache_create(&files, &c->own, e));
         files.file = spec->shared_autotune_cache;
         TRY_GOTO(autotune_cache_create(&files, &c->shared, e));
@@ -241,9 +241,9 @@ static ddpm_status decide(conv_autotune *c, onednn *d, const conv_candidates *wa
 
 ddpm_status conv_autotune_choose(conv_autotune *c, onednn *d, const conv_candidates *ways, bool *winograd, err *e)
 {
-    choice new = {.winograd = c->how == CPU_CONV_WINOGRAD};
+    choice new = {.winograd = c->how == CONV_ALGO_WINOGRAD};
     *winograd = new.winograd;
-    if (c->how != CPU_CONV_AUTO) return DDPM_OK;
+    if (c->how != CONV_ALGO_AUTO) return DDPM_OK;
     problem_text(ways, new.problem);
     for (int i = 0; i < c->n; i++)
         if (!strcmp(c->list[i].problem, new.problem)) {

@@ -3,8 +3,8 @@
  *
  * Winograd's saves three quarters of the multiplications, and pays with transforms of images and filters: it wins but
  * for the smallest images. */
-#ifndef DDPM_CPU_CONV_AUTOTUNE_H
-#define DDPM_CPU_CONV_AUTOTUNE_H
+#ifndef DDPM_CONV_ALGO_AUTOTUNE_H
+#define DDPM_CONV_ALGO_AUTOTUNE_H
 #include "backend/backend.h"
 #include "backend/cpu/conv/cpu_winograd.h"
 

@@ -104,15 +104,21 @@ static ddpm_status look(int index, rt_info *info, err *e)
                    name, has, needs);
 }
 
-static ddpm_status take(rt_info *info, err *e)
+static ddpm_status read_properties(rt_info *info, err *e)
 {
     struct cudaDeviceProp properties;
-    CALL(cudaSetDevice, info->index);
-    CALL(cudaFree, NULL); /* the device is taken now, or never */
     CALL(cudaGetDeviceProperties, &properties, info->index);
-    CALL(cudaDeviceGetPCIBusId, info->pci, (int)sizeof info->pci, info->index);
     (void)snprintf(info->name, sizeof info->name, "%.79s", properties.name);
     info->total = properties.totalGlobalMem;
+    return DDPM_OK;
+}
+
+static ddpm_status take(rt_info *info, err *e)
+{
+    CALL(cudaSetDevice, info->index);
+    CALL(cudaFree, NULL); /* the device is taken now, or never */
+    TRY(read_properties(info, e));
+    CALL(cudaDeviceGetPCIBusId, info->pci, (int)sizeof info->pci, info->index);
     info->sms = attribute(cudaDevAttrMultiProcessorCount, info->index);
     info->l2 = (size_t)attribute(cudaDevAttrL2CacheSize, info->index);
     info->shared = (size_t)attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, info->index);
@@ -129,6 +135,21 @@ ddpm_status rt_open(int index, rt_info *info, err *e)
     own_device = info->index;
     atomic_store(&last_device, info->index);
     return DDPM_OK;
+}
+
+ddpm_status rt_look(int index, rt_info *info, err *e)
+{
+    err why = {0};
+    TRY(look(index, info, e));
+    if (read_properties(info, &why) == DDPM_OK) return DDPM_OK;
+    return err_set(e, DDPM_EDEVICE, "device=cuda:%d: %s", info->index, why.text);
+}
+
+int rt_runtime(void)
+{
+    int runtime = 0;
+    quietly(cudaRuntimeGetVersion(&runtime));
+    return runtime;
 }
 
 bool rt_present(void)

@@ -29,6 +29,10 @@ typedef struct rt_info {
 DDPM_MUST_CHECK ddpm_status rt_open(int index, rt_info *info, err *e);
 /* Does any device answer?  Quiet. */
 bool rt_present(void);
+/* What can be told of it without taking it: index, count, major, minor, driver, runtime, name and total; what cannot is 0.
+ * Statuses as rt_open(). */
+DDPM_MUST_CHECK ddpm_status rt_look(int index, rt_info *info, err *e);
+int rt_runtime(void); /* of this build; asks no device */
 
 DDPM_MUST_CHECK ddpm_status rt_alloc(size_t bytes, void **out, err *e); /* DDPM_ENOMEM: it does not fit; zeroed */
 void rt_free(void *memory);                                             /* takes NULL */

@@ -50,7 +50,7 @@ static ddpm_status adamw_prepare_folds(cuda_backend *be, step *s, size_t *scratc
     if (!folds || folds->n <= ADAMW_FOLDS) return DDPM_OK;
     return err_set(e, DDPM_EINVAL,
                    "%d upsampling convolutions, and at most %d get their filters folded with the update: "
-                   "cuda.without=upconv folds none",
+                   "cuda.disable=upconv folds none",
                    folds->n, ADAMW_FOLDS);
 }
 

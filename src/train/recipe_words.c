@@ -1,0 +1,215 @@
+#include "train/recipe_words.h"
+
+/* Each switch has a case for every constant, so that the compiler warns of one that is missing (-Wswitch).  What follows
+ * a switch is never reached. */
+/* clang-format off */
+#define TO_KIND(word, kind) case word: return kind;
+#define TO_WORD(word, kind) case kind: return word;
+/* clang-format on */
+
+/* ---- the machine and the images ------------------------------------------------------------------- */
+
+precision_kind recipe_to_precision(config_precision word)
+{
+    switch (word) {
+        TO_KIND(ROOT_PRECISION_AUTO, PRECISION_AUTO)
+        TO_KIND(ROOT_PRECISION_BF16, PRECISION_BF16)
+        TO_KIND(ROOT_PRECISION_TF32, PRECISION_TF32)
+        TO_KIND(ROOT_PRECISION_FP32, PRECISION_FP32)
+    }
+    return PRECISION_AUTO;
+}
+
+conv_algo recipe_to_conv(config_cpu_conv word)
+{
+    switch (word) {
+        TO_KIND(CPU_CONV_AUTO, CONV_ALGO_AUTO)
+        TO_KIND(CPU_CONV_DIRECT, CONV_ALGO_DIRECT)
+        TO_KIND(CPU_CONV_WINOGRAD, CONV_ALGO_WINOGRAD)
+    }
+    return CONV_ALGO_AUTO;
+}
+
+unsigned recipe_to_cuda_opt(config_cuda_disable word)
+{
+    switch (word) {
+        TO_KIND(CUDA_DISABLE_NONE, 0)
+#define OPTIMIZATION(NAME, word, bit) TO_KIND(CUDA_DISABLE_##NAME, bit)
+        CUDA_OPT_LIST(OPTIMIZATION)
+#undef OPTIMIZATION
+    }
+    return 0;
+}
+
+dataset_kind_id recipe_to_dataset(config_data_kind word)
+{
+    switch (word) {
+        TO_KIND(DATA_KIND_AUTO, DATASET_AUTO)
+        TO_KIND(DATA_KIND_DIGITS, DATASET_DIGITS)
+        TO_KIND(DATA_KIND_IDX, DATASET_IDX)
+        TO_KIND(DATA_KIND_CIFAR10, DATASET_CIFAR10)
+        TO_KIND(DATA_KIND_FOLDER, DATASET_FOLDER)
+    }
+    return DATASET_AUTO;
+}
+
+/* ---- the network ---------------------------------------------------------------------------------- */
+
+network_kind recipe_to_network(config_model_kind word)
+{
+    switch (word) {
+        TO_KIND(MODEL_KIND_UNET, NETWORK_UNET)
+        TO_KIND(MODEL_KIND_SIMPLE, NETWORK_SIMPLE)
+    }
+    return NETWORK_UNET;
+}
+
+unet_down_type recipe_to_down_type(config_model_down_block_types word)
+{
+    switch (word) {
+        TO_KIND(MODEL_DOWN_BLOCK_TYPES_DOWN, UNET_DOWN)
+        TO_KIND(MODEL_DOWN_BLOCK_TYPES_ATTN_DOWN, UNET_ATTN_DOWN)
+    }
+    return UNET_DOWN;
+}
+
+unet_up_type recipe_to_up_type(config_model_up_block_types word)
+{
+    switch (word) {
+        TO_KIND(MODEL_UP_BLOCK_TYPES_UP, UNET_UP)
+        TO_KIND(MODEL_UP_BLOCK_TYPES_ATTN_UP, UNET_ATTN_UP)
+    }
+    return UNET_UP;
+}
+
+unet_time_shift recipe_to_time_shift(config_model_resnet_time_scale_shift word)
+{
+    switch (word) {
+        TO_KIND(MODEL_RESNET_TIME_SCALE_SHIFT_DEFAULT, UNET_SHIFT_DEFAULT)
+        TO_KIND(MODEL_RESNET_TIME_SCALE_SHIFT_SCALE_SHIFT, UNET_SHIFT_SCALE)
+    }
+    return UNET_SHIFT_DEFAULT;
+}
+
+/* ---- the diffusion process ------------------------------------------------------------------------ */
+
+/* Both directions are made from one list of pairs. */
+#define BETAS(PAIR)                                                                                                    \
+    PAIR(DIFFUSION_BETA_SCHEDULE_LINEAR, SCHEDULER_LINEAR)                                                             \
+    PAIR(DIFFUSION_BETA_SCHEDULE_SCALED_LINEAR, SCHEDULER_SCALED_LINEAR)                                               \
+    PAIR(DIFFUSION_BETA_SCHEDULE_SQUAREDCOS_CAP_V2, SCHEDULER_SQUAREDCOS_CAP_V2)                                       \
+    PAIR(DIFFUSION_BETA_SCHEDULE_SIGMOID, SCHEDULER_SIGMOID)
+
+scheduler_betas recipe_to_betas(config_diffusion_beta_schedule word)
+{
+    switch (word) {
+        BETAS(TO_KIND)
+    }
+    return SCHEDULER_LINEAR;
+}
+
+config_diffusion_beta_schedule recipe_from_betas(scheduler_betas kind)
+{
+    switch (kind) {
+        BETAS(TO_WORD)
+    }
+    return DIFFUSION_BETA_SCHEDULE_LINEAR;
+}
+
+#define PREDICTIONS(PAIR)                                                                                              \
+    PAIR(DIFFUSION_PREDICT_EPS, SCHEDULER_EPSILON)                                                                     \
+    PAIR(DIFFUSION_PREDICT_X0, SCHEDULER_SAMPLE)                                                                       \
+    PAIR(DIFFUSION_PREDICT_MU, SCHEDULER_MU)                                                                           \
+    PAIR(DIFFUSION_PREDICT_V, SCHEDULER_V_PREDICTION)
+
+scheduler_prediction recipe_to_prediction(config_diffusion_predict word)
+{
+    switch (word) {
+        PREDICTIONS(TO_KIND)
+    }
+    return SCHEDULER_EPSILON;
+}
+
+config_diffusion_predict recipe_from_prediction(scheduler_prediction kind)
+{
+    switch (kind) {
+        PREDICTIONS(TO_WORD)
+    }
+    return DIFFUSION_PREDICT_EPS;
+}
+
+#define VARIANCES(PAIR)                                                                                                \
+    PAIR(DIFFUSION_VARIANCE_TYPE_FIXED_SMALL, SCHEDULER_FIXED_SMALL)                                                   \
+    PAIR(DIFFUSION_VARIANCE_TYPE_FIXED_LARGE, SCHEDULER_FIXED_LARGE)
+
+scheduler_variance recipe_to_variance(config_diffusion_variance_type word)
+{
+    switch (word) {
+        VARIANCES(TO_KIND)
+    }
+    return SCHEDULER_FIXED_SMALL;
+}
+
+config_diffusion_variance_type recipe_from_variance(scheduler_variance kind)
+{
+    switch (kind) {
+        VARIANCES(TO_WORD)
+    }
+    return DIFFUSION_VARIANCE_TYPE_FIXED_SMALL;
+}
+
+/* ---- training ------------------------------------------------------------------------------------- */
+
+enum lr_schedule recipe_to_lr_schedule(config_train_lr_scheduler word)
+{
+    switch (word) {
+        TO_KIND(TRAIN_LR_SCHEDULER_CONSTANT, LR_CONSTANT)
+        TO_KIND(TRAIN_LR_SCHEDULER_CONSTANT_WITH_WARMUP, LR_CONSTANT_WITH_WARMUP)
+        TO_KIND(TRAIN_LR_SCHEDULER_LINEAR, LR_LINEAR)
+        TO_KIND(TRAIN_LR_SCHEDULER_COSINE, LR_COSINE)
+    }
+    return LR_CONSTANT;
+}
+
+recompute_kind recipe_to_recompute(config_train_gradient_checkpointing word)
+{
+    switch (word) {
+        TO_KIND(TRAIN_GRADIENT_CHECKPOINTING_AUTO, RECOMPUTE_AUTO)
+        TO_KIND(TRAIN_GRADIENT_CHECKPOINTING_TRUE, RECOMPUTE_ON)
+        TO_KIND(TRAIN_GRADIENT_CHECKPOINTING_FALSE, RECOMPUTE_OFF)
+    }
+    return RECOMPUTE_AUTO;
+}
+
+/* ---- sampling ------------------------------------------------------------------------------------- */
+
+scheduler_variance recipe_to_sample_variance(config_sample_variance_type word, scheduler_variance of_model)
+{
+    switch (word) {
+        TO_KIND(SAMPLE_VARIANCE_TYPE_INHERIT, of_model)
+        TO_KIND(SAMPLE_VARIANCE_TYPE_FIXED_SMALL, SCHEDULER_FIXED_SMALL)
+        TO_KIND(SAMPLE_VARIANCE_TYPE_FIXED_LARGE, SCHEDULER_FIXED_LARGE)
+    }
+    return of_model;
+}
+
+scheduler_spacing recipe_to_sample_spacing(config_sample_timestep_spacing word, scheduler_spacing of_model)
+{
+    switch (word) {
+        TO_KIND(SAMPLE_TIMESTEP_SPACING_INHERIT, of_model)
+        TO_KIND(SAMPLE_TIMESTEP_SPACING_LEADING, SCHEDULER_LEADING)
+        TO_KIND(SAMPLE_TIMESTEP_SPACING_TRAILING, SCHEDULER_TRAILING)
+        TO_KIND(SAMPLE_TIMESTEP_SPACING_LINSPACE, SCHEDULER_LINSPACE)
+    }
+    return of_model;
+}
+
+bool recipe_to_sample_clip(config_sample_clip word, bool of_model)
+{
+    switch (word) {
+        TO_KIND(SAMPLE_CLIP_INHERIT, of_model)
+        TO_KIND(SAMPLE_CLIP_TRUE, true)
+        TO_KIND(SAMPLE_CLIP_FALSE, false)
+    }
+    return of_model;
+}

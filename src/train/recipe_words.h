@@ -1,0 +1,37 @@
+/* recipe_words.h - the words of options as the engine's own kinds, and back where a folder says them. */
+#ifndef DDPM_RECIPE_WORDS_H
+#define DDPM_RECIPE_WORDS_H
+#include "backend/backend.h"
+#include "config/config.h"
+#include "data/dataset.h"
+#include "io/scheduler_config.h"
+#include "model/network.h"
+#include "train/trainer.h"
+#include "update.h"
+
+precision_kind recipe_to_precision(config_precision word);
+conv_algo recipe_to_conv(config_cpu_conv word);
+unsigned recipe_to_cuda_opt(config_cuda_disable word); /* its bit in backend_spec.disabled; 0 for none */
+dataset_kind_id recipe_to_dataset(config_data_kind word);
+
+network_kind recipe_to_network(config_model_kind word);
+unet_down_type recipe_to_down_type(config_model_down_block_types word);
+unet_up_type recipe_to_up_type(config_model_up_block_types word);
+unet_time_shift recipe_to_time_shift(config_model_resnet_time_scale_shift word);
+
+scheduler_betas recipe_to_betas(config_diffusion_beta_schedule word);
+scheduler_prediction recipe_to_prediction(config_diffusion_predict word);
+scheduler_variance recipe_to_variance(config_diffusion_variance_type word);
+config_diffusion_beta_schedule recipe_from_betas(scheduler_betas kind);
+config_diffusion_predict recipe_from_prediction(scheduler_prediction kind);
+config_diffusion_variance_type recipe_from_variance(scheduler_variance kind);
+
+enum lr_schedule recipe_to_lr_schedule(config_train_lr_scheduler word);
+recompute_kind recipe_to_recompute(config_train_gradient_checkpointing word);
+
+/* Of sampling: the model's own unless the option says another. */
+scheduler_variance recipe_to_sample_variance(config_sample_variance_type word, scheduler_variance of_model);
+scheduler_spacing recipe_to_sample_spacing(config_sample_timestep_spacing word, scheduler_spacing of_model);
+bool recipe_to_sample_clip(config_sample_clip word, bool of_model);
+
+#endif
