@@ -60,11 +60,12 @@ bool op_fills_blocks(const op_case *c)
 
 const char *op_case_text(const op_case *c, char text[160])
 {
-    (void)snprintf(text, 160,
-                   "%s n %d, %dx%d, c %d + %d, cout %d, kernel %d, stride %d, groups %d, cond %d%s%s%s%s, inner %x",
-                   op_name[c->op], c->n, c->h, c->w, c->c, c->c2, c->cout, c->kernel, c->stride, c->groups, c->cond,
-                   c->pad_end ? ", pad_end" : "", c->residual ? ", residual" : "", c->silu ? ", silu" : "",
-                   c->columns ? ", columns" : "", c->inner);
+    (void)snprintf(
+        text, 160,
+        "%s n %d, %dx%d, c %d + %d, cout %d, kernel %d, stride %d, groups %d, cond %d%s%s%s%s, activations %x",
+        op_name[c->op], c->n, c->h, c->w, c->c, c->c2, c->cout, c->kernel, c->stride, c->groups, c->cond,
+        c->pad_end ? ", pad_end" : "", c->residual ? ", residual" : "", c->silu ? ", silu" : "",
+        c->columns ? ", columns" : "", c->activations);
     return text;
 }
 
@@ -82,13 +83,13 @@ static tensor *copy_of(op_graph *g, tensor *x, tensor *y)
     return y;
 }
 
-/* An image as the op shall meet it. */
+/* The image that the op reads: an input of the plan, or the copy of one, which is an activation. */
 static tensor *image_of(op_graph *g, const op_case *c, const char *name, const int64_t dims[4])
 {
     tensor *x = input(g, name, dims);
     const int k = g->n_input - 1;
-    if (c->inner >> k & 1) g->inner[k] = copy_of(g, x, plan_like(g->p, x, "inner"));
-    return g->inner[k] ? g->inner[k] : x;
+    if (c->activations >> k & 1) g->activation[k] = copy_of(g, x, plan_like(g->p, x, "activation"));
+    return g->activation[k] ? g->activation[k] : x;
 }
 
 static tensor *input_f32(op_graph *g, const char *name, int64_t n)
@@ -174,9 +175,9 @@ static tensor *build(const op_case *c, op_graph *g)
 void op_build(const op_case *c, op_graph *g)
 {
     g->y = build(c, g);
-    if (c->inner >> OP_INNER_Y) {
-        g->inner_y = g->y;
-        g->y = copy_of(g, g->inner_y, plan_like(g->p, g->inner_y, "outer"));
+    if (c->activations >> OP_Y_ACTIVATION) {
+        g->y_activation = g->y;
+        g->y = copy_of(g, g->y_activation, plan_like(g->p, g->y_activation, "output"));
     }
     g->n_operand = g->n_input;
     for (int i = 0; i < g->p->n_tensor; i++)
