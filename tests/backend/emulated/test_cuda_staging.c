@@ -1,5 +1,5 @@
 /* Uploads to the emulated device, by way of a ring of pinned buffers. */
-#include "backend/step_list.h"
+#include "backend/emulated/step_list.h"
 
 Test(cuda_staging, what_was_given_may_change_at_once)
 {

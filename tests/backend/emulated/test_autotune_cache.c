@@ -1,6 +1,6 @@
 /* The file that remembers the plans that were chosen. */
 #include "base/file.h"
-#include "scripted_engines.h"
+#include "backend/emulated/scripted_engines.h"
 #include "support/io_support.h"
 
 TestSuite(cuda_cache, .init = set_up, .fini = nothing_left);

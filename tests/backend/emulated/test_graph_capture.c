@@ -1,6 +1,6 @@
 /* Lists of steps on the emulated device: recorded, in a loop and on two streams; who waits for whom, what is recorded
  * again, and what a failure leaves. */
-#include "backend/step_list.h"
+#include "backend/emulated/step_list.h"
 
 Test(cuda_run, a_list_is_recorded_once_and_launched_ever_after)
 {

@@ -1,6 +1,6 @@
 /* What becomes of the plans that cuDNN proposes: which are taken, how they are named and run, and that
  * no failure of any call leaves something behind. */
-#include "backend/fake_cudnn.h"
+#include "backend/cuda/fake_cudnn.h"
 #include "support/ok.h"
 
 enum { CAP = 1 << 20 };

@@ -24,7 +24,7 @@ static char *read_json(void)
     err why = {0};
     char *json;
     size_t size;
-    OK(file_read(DDPM_TESTS "/backend/h200.json", 1 << 16, &json, &size, &why));
+    OK(file_read(DDPM_TESTS "/backend/cuda/h200.json", 1 << 16, &json, &size, &why));
     return json;
 }
 
