@@ -1,8 +1,8 @@
-/* Lists of steps on the emulated device: recorded, in a loop and on two streams; who waits for whom, what is recorded
- * again, and what a failure leaves. */
+/* Lists of steps on the emulated device, captured as graphs: when a list is captured, alone and in a loop, what makes
+ * a capture out of date, and what a failure leaves. */
 #include "backend/emulated/step_list.h"
 
-Test(cuda_run, a_list_is_recorded_once_and_launched_ever_after)
+Test(graph_capture, a_list_is_captured_once_and_replayed_ever_after)
 {
     list l;
     open_list(&l, 0);
@@ -13,10 +13,10 @@ Test(cuda_run, a_list_is_recorded_once_and_launched_ever_after)
     cr_expect_eq(emu_live().graphs, 1);
     cr_expect_eq(calls_of(&l, 1), 1);
     cr_expect_eq(calls_of(&l, 1), 1);
-    const long recording = calls_of(&l, 4);
+    const long capture = calls_of(&l, 4);
     cr_expect_eq(emu_live().graphs, 2);
-    cr_expect_eq(calls_of(&l, 4), 3); /* the turns are uploaded when the upload before is done */
-    cr_expect_gt(recording, 3);
+    cr_expect_eq(calls_of(&l, 4), 3); /* the number of iterations is uploaded when the upload before is done */
+    cr_expect_gt(capture, 3);
     cr_expect_eq(calls_of(&l, 7), 3);
     cr_expect_eq(calls_of(&l, 2), 3);
     cr_expect_eq(calls_of(&l, 1), 1);
@@ -27,7 +27,7 @@ Test(cuda_run, a_list_is_recorded_once_and_launched_ever_after)
     close_list(&l);
 }
 
-Test(cuda_run, without_graphs_every_step_is_launched_every_time)
+Test(graph_capture, without_graphs_every_step_is_launched_every_time)
 {
     list l;
     open_list(&l, CUDA_NO_GRAPH);
@@ -47,7 +47,7 @@ Test(cuda_run, without_graphs_every_step_is_launched_every_time)
     close_list(&l);
 }
 
-Test(cuda_run, a_list_that_grew_is_another_list)
+Test(graph_capture, a_list_that_grew_is_another_list)
 {
     list l;
     open_list(&l, 0);
@@ -66,63 +66,151 @@ Test(cuda_run, a_list_that_grew_is_another_list)
     close_list(&l);
 }
 
-/* Where anything a step works on lies elsewhere, the recording is of no use. */
-Test(cuda_run, what_has_moved_is_recorded_again)
+/* ---- a capture that is out of date ---- */
+
+enum { INPUT, MIDDLE, OUTPUT, OTHER_INPUT, OTHER_OUTPUT, SCRATCH, OTHER_SCRATCH, LOW, OTHER_LOW }; /* rooms */
+enum { REPLAY_CALLS = 1, STEP_CALLS = 2, LOOP_REPLAY_CALLS = 3, LOOP = 5 };
+static const float input = 1, other_input = 5;
+
+static float affine(float x) { return 2 * x + 1; }
+
+/* A captured list of two steps: OUTPUT = affine(affine(INPUT)), by way of MIDDLE.  The first step has scratch memory,
+ * the input of the second has a bf16 copy. */
+static void capture_two_steps(list *l, tensor *scratch)
+{
+    open_list(l, 0);
+    append(l, INPUT, MIDDLE, 2), append(l, MIDDLE, OUTPUT, 2);
+    *scratch = (tensor){.dtype = DTYPE_F32, .n = 1, .h = 1, .w = 1, .c = N, .data = room(l, SCRATCH)};
+    l->step[0].scratch = scratch;
+    l->in[1].low = room(l, LOW);
+    put(l, INPUT, input), put(l, OTHER_INPUT, other_input);
+    for (int i = 0; i < 2; i++) OK(run_list(l, 1));
+    cr_assert_eq(get(l, OUTPUT), affine(affine(input)));
+    cr_assert_eq(calls_of(l, 1), REPLAY_CALLS);
+}
+
+/* The next run captures the list again and the one after it replays the new capture. */
+static void expect_captured_again(list *l)
+{
+    cr_expect_gt(calls_of(l, 1), STEP_CALLS);
+    cr_expect_eq(calls_of(l, 1), REPLAY_CALLS);
+    cr_expect_eq(emu_live().graphs, 1);
+}
+
+Test(graph_capture, a_list_whose_input_moved_is_captured_again)
 {
     list l;
-    tensor scratch = {.dtype = DTYPE_F32, .n = 1, .h = 1, .w = 1, .c = N};
-    open_list(&l, 0);
-    append(&l, 0, 1, 2), append(&l, 1, 2, 2);
-    scratch.data = room(&l, 9);
-    l.step[0].scratch = &scratch;
-    l.in[1].low = room(&l, 10);
-    put(&l, 0, 1), put(&l, 4, 5);
-    OK(run_list(&l, 1));
-    OK(run_list(&l, 1));
-    cr_expect_eq(get(&l, 2), 7);
-    l.in[0].data = room(&l, 4);
-    cr_expect_gt(calls_of(&l, 1), 2);
-    cr_expect_eq(get(&l, 2), 23);
-    l.out[1].data = room(&l, 5);
-    cr_expect_gt(calls_of(&l, 1), 2);
-    cr_expect_eq(get(&l, 5), 23);
-    cr_expect_eq(calls_of(&l, 1), 1);
-    scratch.data = room(&l, 11);
-    cr_expect_gt(calls_of(&l, 1), 2);
-    l.in[1].low = room(&l, 12);
-    cr_expect_gt(calls_of(&l, 1), 2);
-    void *const first = l.out[0].data; /* the same places, changed about */
-    l.out[0].data = l.in[1].data = l.out[1].data;
-    l.out[1].data = first;
-    cr_expect_gt(calls_of(&l, 1), 2);
-    cr_expect_eq(get(&l, 1), 23);
-    cr_expect_eq(get(&l, 5), 11);
-    l.step[1].in[STEP_IN - 1] = &l.in[1]; /* and other positions */
-    cr_expect_gt(calls_of(&l, 1), 2);
-    l.step[1].in[1] = &l.in[1], l.step[1].in[STEP_IN - 1] = NULL;
-    cr_expect_gt(calls_of(&l, 1), 2);
-    l.step[1].out[STEP_OUT - 1] = &l.out[1];
-    cr_expect_gt(calls_of(&l, 1), 2);
-    (void)calls_of(&l, 5);
-    cr_expect_eq(calls_of(&l, 5), 3);
-    l.out[1].data = room(&l, 6);
-    cr_expect_gt(calls_of(&l, 5), 5);
-    cr_expect_eq(get(&l, 6), 23);
-    cr_expect_eq(emu_live().graphs, 2);
-    l.out[1].data = room(&l, 7);
-    emu_fail_at(1);
-    cr_expect_eq(run_list(&l, 1), DDPM_EBACKEND); /* the old recording is gone, and no new one there */
-    cr_expect_eq(emu_live().graphs, 1);
+    tensor scratch;
+    capture_two_steps(&l, &scratch);
+    l.in[0].data = room(&l, OTHER_INPUT);
+    expect_captured_again(&l);
+    cr_expect_eq(get(&l, OUTPUT), affine(affine(other_input)));
     close_list(&l);
 }
 
-Test(cuda_run, loops_take_the_turns_they_are_given)
+Test(graph_capture, a_list_whose_output_moved_is_captured_again)
+{
+    list l;
+    tensor scratch;
+    capture_two_steps(&l, &scratch);
+    put(&l, OUTPUT, 0);
+    l.out[1].data = room(&l, OTHER_OUTPUT);
+    expect_captured_again(&l);
+    cr_expect_eq(get(&l, OTHER_OUTPUT), affine(affine(input)));
+    cr_expect_eq(get(&l, OUTPUT), 0);
+    close_list(&l);
+}
+
+Test(graph_capture, a_list_whose_scratch_memory_moved_is_captured_again)
+{
+    list l;
+    tensor scratch;
+    capture_two_steps(&l, &scratch);
+    scratch.data = room(&l, OTHER_SCRATCH);
+    expect_captured_again(&l);
+    close_list(&l);
+}
+
+Test(graph_capture, a_list_of_which_a_bf16_copy_moved_is_captured_again)
+{
+    list l;
+    tensor scratch;
+    capture_two_steps(&l, &scratch);
+    l.in[1].low = room(&l, OTHER_LOW);
+    expect_captured_again(&l);
+    close_list(&l);
+}
+
+/* The list works on the same memory as before. */
+Test(graph_capture, a_list_whose_tensors_changed_places_is_captured_again)
+{
+    list l;
+    tensor scratch;
+    capture_two_steps(&l, &scratch);
+    l.out[0].data = l.in[1].data = room(&l, OUTPUT);
+    l.out[1].data = room(&l, MIDDLE);
+    expect_captured_again(&l);
+    cr_expect_eq(get(&l, OUTPUT), affine(input));
+    cr_expect_eq(get(&l, MIDDLE), affine(affine(input)));
+    l.in[0].data = room(&l, MIDDLE);
+    l.out[1].data = room(&l, INPUT);
+    expect_captured_again(&l);
+    cr_expect_eq(get(&l, INPUT), affine(affine(affine(affine(input)))));
+    close_list(&l);
+}
+
+/* The new operands are at positions that the op does not use. */
+Test(graph_capture, a_list_with_operands_in_other_positions_is_captured_again)
+{
+    list l;
+    tensor scratch;
+    capture_two_steps(&l, &scratch);
+    l.step[1].in[STEP_IN - 1] = &l.in[1];
+    expect_captured_again(&l);
+    l.step[1].in[1] = &l.in[1], l.step[1].in[STEP_IN - 1] = NULL;
+    expect_captured_again(&l);
+    l.step[1].out[STEP_OUT - 1] = &l.out[1];
+    expect_captured_again(&l);
+    close_list(&l);
+}
+
+Test(graph_capture, a_loop_whose_output_moved_is_captured_again)
+{
+    list l;
+    tensor scratch;
+    capture_two_steps(&l, &scratch);
+    (void)calls_of(&l, LOOP);
+    cr_expect_eq(calls_of(&l, LOOP), LOOP_REPLAY_CALLS);
+    l.out[1].data = room(&l, OTHER_OUTPUT);
+    cr_expect_gt(calls_of(&l, LOOP), LOOP);
+    cr_expect_eq(get(&l, OTHER_OUTPUT), affine(affine(input)));
+    cr_expect_eq(emu_live().graphs, 2);
+    close_list(&l);
+}
+
+Test(graph_capture, a_capture_that_fails_leaves_neither_the_old_graph_nor_a_new_one)
+{
+    list l;
+    tensor scratch;
+    capture_two_steps(&l, &scratch);
+    OK(run_list(&l, LOOP));
+    cr_expect_eq(emu_live().graphs, 2);
+    l.out[1].data = room(&l, OTHER_OUTPUT);
+    emu_fail_at(1);
+    cr_expect_eq(run_list(&l, 1), DDPM_EBACKEND);
+    cr_expect_eq(emu_live().graphs, 1, "the loop is still there");
+    close_list(&l);
+}
+
+/* ---- loops ---- */
+
+Test(graph_capture, a_loop_runs_as_many_iterations_as_it_is_given)
 {
     for (int t = EMU_AT_ONCE; t <= EMU_ALL_LATE; t++) {
         list l;
         open_list(&l, 0);
         emu_set_timing((emu_timing)t);
-        append(&l, 0, 1, 1), append(&l, 1, 0, 1); /* plus 2 a turn */
+        append(&l, 0, 1, 1), append(&l, 1, 0, 1); /* each iteration adds 2 */
         float sum = 0;
         for (int times = 1; times < 7; times++) {
             for (int again = 0; again < 2; again++) { /* one after the other, with no wait between them */
@@ -135,7 +223,7 @@ Test(cuda_run, loops_take_the_turns_they_are_given)
     }
 }
 
-Test(cuda_run, turns_are_launched_one_by_one_where_loops_are_not_to_be_had)
+Test(graph_capture, iterations_are_launched_one_by_one_where_loops_are_not_to_be_had)
 {
     list l;
     open_list(&l, 0);
@@ -161,185 +249,6 @@ Test(cuda_run, turns_are_launched_one_by_one_where_loops_are_not_to_be_had)
     cr_expect_eq(calls_of(&l, 5), 5);
     cr_expect_eq(get(&l, 0), 20);
     close_list(&l);
-}
-
-/* ---- who waits for whom ---- */
-
-/* Runs a list three times in every timing, eagerly and recorded; `begin` fills the memory before each, `check` looks
- * at it after. */
-static void in_every_timing(void (*build)(list *l), void (*begin)(const list *l), void (*check)(const list *l))
-{
-    for (int eager = 0; eager < 2; eager++)
-        for (int t = EMU_AT_ONCE; t <= EMU_ALL_LATE; t++) {
-            list l;
-            open_list(&l, eager ? CUDA_NO_GRAPH : 0);
-            emu_set_timing((emu_timing)t);
-            build(&l);
-            for (int i = 0; i < 3; i++) {
-                begin(&l);
-                OK(run_list(&l, 1));
-                check(&l);
-            }
-            close_list(&l);
-        }
-}
-
-static void fill(const list *l)
-{
-    for (int i = 0; i < STEPS; i++) put(l, i, (float)(10 * (i + 1)));
-}
-
-/* All gradients at once are another tensor than each of them. */
-static void build_optimizer(list *l)
-{
-    append(l, 0, 1, 1)->side = true;
-    append(l, 2, 3, 1);
-    append(l, 1, 4, 1);
-    l->in[2].arena = ARENA_GRAD;
-}
-
-static void check_optimizer(const list *l)
-{
-    cr_expect_eq(get(l, 4), 12);
-    cr_expect_eq(get(l, 3), 31);
-}
-
-Test(cuda_run, the_optimizer_waits_for_every_gradient) { in_every_timing(build_optimizer, fill, check_optimizer); }
-
-/* Columns of a matrix are other tensors than the matrix. */
-static void build_columns(list *l)
-{
-    append(l, 0, 1, 1)->side = true; /* writes the matrix */
-    append(l, 1, 2, 1);              /* reads its columns */
-    l->in[1].base = &l->out[0];
-    append(l, 3, 4, 1)->side = true; /* reads columns */
-    append(l, 5, 3, 1);              /* writes the matrix */
-    l->in[2].base = &l->out[3];
-    append(l, 6, 7, 1)->side = true; /* writes columns */
-    append(l, 8, 7, 1);              /* writes others of the same matrix */
-    l->out[4].base = l->out[5].base = &l->in[8];
-}
-
-static void check_columns(const list *l)
-{
-    cr_expect_eq(get(l, 2), 12);
-    cr_expect_eq(get(l, 4), 41);
-    cr_expect_eq(get(l, 7), 91);
-}
-
-Test(cuda_run, columns_are_their_matrix) { in_every_timing(build_columns, fill, check_columns); }
-
-/* The memory of a side step's operands is another's from SIDE_WINDOW + 1 steps on: here, whoever stands in between,
- * the last step overwrites what the first one reads. */
-static int second_at; /* the other side step, which may take the first one's place among those that are waited for */
-
-static void build_window(list *l)
-{
-    for (int i = 0; i <= SIDE_WINDOW; i++) {
-        if (i == 0)
-            append(l, 0, 1, 1)->side = true;
-        else if (i == second_at)
-            append(l, 4, 5, 1)->side = true;
-        else
-            append(l, 2, 3, 1);
-    }
-    append(l, 6, 0, 1);
-}
-
-static void check_window(const list *l)
-{
-    cr_expect_eq(get(l, 1), 11);
-    cr_expect_eq(get(l, 5), 51);
-    cr_expect_eq(get(l, 0), 71);
-}
-
-Test(cuda_run, side_work_ends_before_its_operands_do)
-{
-    for (second_at = 1; second_at <= SIDE_WINDOW; second_at++) in_every_timing(build_window, fill, check_window);
-}
-
-static void build_window_of_main(list *l)
-{
-    append(l, 0, 1, 1)->side = true;
-    for (int i = 1; i <= SIDE_WINDOW; i++) append(l, 2, 3, 1);
-    append(l, 6, 0, 1);
-}
-
-static void check_window_of_main(const list *l) { cr_expect_eq(get(l, 1), 11); }
-
-Test(cuda_run, side_work_ends_though_none_follows)
-{
-    in_every_timing(build_window_of_main, fill, check_window_of_main);
-}
-
-/* Side steps that read what main made, each something else. */
-static void build_forks(list *l)
-{
-    for (int i = 0; i < 3; i++) {
-        append(l, 3 * i, 3 * i + 1, 1);
-        append(l, 3 * i + 1, 3 * i + 2, 1)->side = true;
-    }
-}
-
-static void check_forks(const list *l)
-{
-    for (int i = 0; i < 3; i++) cr_expect_eq(get(l, 3 * i + 2), (float)(30 * i + 12));
-}
-
-Test(cuda_run, side_work_begins_when_main_got_there) { in_every_timing(build_forks, fill, check_forks); }
-
-/* A wait for one ends the wait for those before it, and not for those after it. */
-static void build_order(list *l)
-{
-    append(l, 0, 1, 1)->side = true;
-    append(l, 2, 3, 1)->side = true;
-    append(l, 4, 5, 1)->side = true;
-    tensor *const second = &l->out[1], *const third = &l->out[2];
-    append(l, 3, 6, 1);
-    l->step[3].in[0] = second;
-    append(l, 5, 7, 1);
-    l->step[4].in[0] = third;
-}
-
-static void check_order(const list *l)
-{
-    cr_expect_eq(get(l, 6), 32);
-    cr_expect_eq(get(l, 7), 52);
-}
-
-Test(cuda_run, side_steps_are_waited_for_each_in_its_turn) { in_every_timing(build_order, fill, check_order); }
-
-/* The end of a side step is waited for once: what follows knows it. */
-Test(cuda_run, nobody_waits_twice)
-{
-    enum { RECORD_BEFORE = 1, WAIT_BEFORE, LAUNCH_ASIDE, RECORD_AFTER, WAIT_AFTER, ASIDE_CALLS = WAIT_AFTER };
-    list l;
-    open_list(&l, CUDA_NO_GRAPH);
-    append(&l, 0, 1, 1)->side = true;
-    append(&l, 1, 2, 1);
-    l.step[1].in[0] = &l.out[0];
-    for (int i = 0; i < 3; i++) append(&l, 3, 4, 1)->in[0] = &l.out[0];
-    cr_expect_eq(calls_of(&l, 1), ASIDE_CALLS + 4);
-    close_list(&l);
-}
-
-/* Main work goes on beside the side step, which is the point of it: late, it sees what main leaves. */
-Test(cuda_run, main_does_not_wait_for_what_it_does_not_need)
-{
-    for (int eager = 0; eager < 2; eager++) {
-        list l;
-        open_list(&l, eager ? CUDA_NO_GRAPH : 0);
-        append(&l, 0, 1, 1)->side = true;
-        append(&l, 2, 3, 1);
-        append(&l, 4, 0, 1); /* a mistake: another tensor in the same memory, within the window */
-        emu_set_timing(EMU_SIDE_LATE);
-        for (int i = 0; i < 2; i++) {
-            fill(&l);
-            OK(run_list(&l, 1));
-            cr_expect_eq(get(&l, 1), 52);
-        }
-        close_list(&l);
-    }
 }
 
 /* ---- versions of the weights ---- */
@@ -371,7 +280,7 @@ static void append_refused(list *l, tensor *any)
     l->step[i].out[NORM_Y] = l->step[i].out[NORM_MEAN] = l->step[i].out[NORM_RSTD] = any;
 }
 
-Test(cuda_run, weights_have_a_new_version_after_every_update)
+Test(graph_capture, weights_have_a_new_version_after_every_update)
 {
     tensor t[5];
     uint64_t version = 1;
@@ -394,27 +303,27 @@ Test(cuda_run, weights_have_a_new_version_after_every_update)
 /* ---- failures ---- */
 
 /* One that does not touch the device: the next run is on its own. */
-Test(cuda_run, a_step_that_is_refused_leaves_nothing_running)
+Test(graph_capture, a_step_that_is_refused_leaves_nothing_running)
 {
     for (int how = 0; how < 4; how++) {
-        const bool recorded = how & 1, aside = how & 2;
+        const bool captured = how & 1, on_side = how & 2;
         list l;
         open_list(&l, 0);
         append(&l, 0, 1, 1)->side = true;
         append(&l, 2, 3, 1);
         append(&l, 4, 5, 1);
         emu_set_timing(EMU_SIDE_LATE);
-        if (recorded) OK(run_list(&l, 1));
+        if (captured) OK(run_list(&l, 1));
         const step good = l.step[2];
         append_refused(&l, &l.in[1]);
         l.step[2] = l.step[3], l.n = 3;
-        l.step[2].side = aside;
+        l.step[2].side = on_side;
         fill(&l);
         cr_assert_eq(run_list(&l, 1), DDPM_EINVAL);
         cr_expect(strstr(why.text, "refused (norm_act)"), "%s", why.text);
         cr_expect_eq(emu_live().graphs, 0);
         put(&l, 0, 100); /* not while the side step may still read it */
-        cr_expect_eq(get(&l, 1), recorded ? 20 : 11);
+        cr_expect_eq(get(&l, 1), captured ? 20 : 11);
         fill(&l);
         OK(l.be->fn->run(l.be, l.steps + 1, 1, 1, &why)); /* on the main stream, whichever the refused one was for */
         cr_expect_eq(get(&l, 3), 31);
@@ -455,7 +364,7 @@ static void expect_dead(const list *l, const char *first)
     cr_assert_eq(emu_calls(), before, "a dead device is called");
 }
 
-/* Eager, recorded, launched; a loop; an upload and a download. */
+/* Eager, captured, replayed; a loop; an upload and a download. */
 static ddpm_status use(list *l)
 {
     static float v[N] = {1, 2, 3, 4, 5}; /* a download that failed may still write to it */
@@ -467,7 +376,7 @@ static ddpm_status use(list *l)
     return l->be->fn->download(l->be, v, l->memory, sizeof v, &why);
 }
 
-Test(cuda_run, after_a_failure_of_the_device_everything_fails_alike, .timeout = 300)
+Test(graph_capture, after_a_failure_of_the_device_everything_fails_alike, .timeout = 300)
 {
     for (long n = 1;; n++) {
         list l;
