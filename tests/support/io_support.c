@@ -51,6 +51,18 @@ bool same_bytes(const char *a, const char *b)
     return same;
 }
 
+void expect_rewritten(config_rewrite *rewrite, const char *from, const char *want)
+{
+    char dir[PATH_CAP];
+    notes n = {""};
+    err e = {0};
+    const char *out = in_dir(scratch_make(dir), "config.json");
+    cr_assert_eq(rewrite(from, out, &n, &e), DDPM_OK, "%s: %s", from, e.text);
+    cr_assert_str_eq(n.text, "", "%s: %s", from, n.text);
+    cr_assert(same_bytes(want, out), "%s, read and written, is not %s", from, want);
+    scratch_remove(dir);
+}
+
 int64_t tensor_values(const named_tensor *t)
 {
     int64_t n = 1;

@@ -4,6 +4,7 @@
 #ifndef DDPM_IO_SUPPORT_H
 #define DDPM_IO_SUPPORT_H
 #include "base/file.h"
+#include "base/notes.h"
 #include "io/weights.h"
 #include <stdint.h>
 
@@ -19,6 +20,11 @@ const char *in_dir(const char *dir, const char *name);
 void put_file(const char *path, const char *text);
 /* Is what the two files hold the same? */
 bool same_bytes(const char *a, const char *b);
+
+/* Reads a configuration and writes it to another file. */
+typedef ddpm_status config_rewrite(const char *from, const char *to, notes *n, err *e);
+/* That leaves the bytes of the file `want`, and no notes. */
+void expect_rewritten(config_rewrite *rewrite, const char *from, const char *want);
 
 /* The net of the fixtures (fixtures/tensors.txt): names, PyTorch's shapes, zeroed data; net_free() it. */
 typedef struct test_net {
