@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "support/device.h"
 #include "support/ok.h"
+#include "support/small_run.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -10,8 +11,6 @@
 #include <string.h>
 
 static err why;
-
-static void set(ddpm_config *c, const char *argument) { OK(config_assign(c, NULL, argument, &why)); }
 
 static ddpm_config *small_config(void)
 {
@@ -31,10 +30,11 @@ static ddpm_config *small_config(void)
                                             "threads=2",
                                             "sample.batch=2",
                                             "sample.num_inference_steps=5",
-                                            "data.flip=true"};
+                                            "data.flip=true",
+                                            NULL};
     static ddpm_config c;
     config_defaults(&c);
-    for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++) set(&c, arguments[i]);
+    config_put_all(&c, arguments);
     OK(config_check(&c, &why));
     return &c;
 }
