@@ -39,17 +39,9 @@ static ddpm_config *small_config(void)
     return &c;
 }
 
-static float *weights_of(const model *m, arena_kind arena)
-{
-    float *host;
-    OK(mem_array(&host, m->store->count, sizeof *host, "weights", &why));
-    OK(params_get(m->store, arena, host, &why));
-    return host;
-}
-
 static void expect_same(const model *a, const model *b, arena_kind arena)
 {
-    float *x = weights_of(a, arena), *y = weights_of(b, arena);
+    float *x = test_params(a->store, arena), *y = test_params(b->store, arena);
     cr_expect_eq(memcmp(x, y, a->store->count * sizeof *x), 0, "arena %d differs", (int)arena);
     for (size_t i = 0; i < a->store->count; i++) cr_assert(isfinite(x[i]), "arena %d", (int)arena);
     mem_free(x);

@@ -113,8 +113,7 @@ Test(feed, a_bad_file_means_the_same_with_and_without_a_cache)
         start(&r);
         for (int i = 0; i < 5; i++) OK(feed_step(r.f, &why));
         n = r.m->store->count;
-        OK(mem_array(&weights[k], n, sizeof **weights, "weights", &why));
-        OK(params_get(r.m->store, ARENA_PARAM, weights[k], &why));
+        weights[k] = test_params(r.m->store, ARENA_PARAM);
         stop(&r);
     }
     cr_assert_arr_eq(weights[0], weights[1], n * sizeof **weights);
