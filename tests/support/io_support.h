@@ -1,4 +1,4 @@
-/* io_support.h - what the tests of src/io share: a folder of one's own, whole files, the fixture's net.
+/* io_support.h - for tests that read and write files: a folder for the test, whole files, the fixture's net.
  *
  * Whatever fails in here fails the running test. */
 #ifndef DDPM_IO_SUPPORT_H
