@@ -41,9 +41,7 @@ static int entries(void)
 
 static void expect_text(const char *name, const char *text)
 {
-    char *bytes;
-    size_t size;
-    cr_assert_eq(file_read(in_folder(name), 1 << 20, &bytes, &size, &why), DDPM_OK, "%s", why.text);
+    char *bytes = get_text(in_folder(name));
     cr_expect_str_eq(bytes, text);
     mem_free(bytes);
 }

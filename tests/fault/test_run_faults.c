@@ -118,15 +118,14 @@ static void expect_same_end(long n, int lost)
     static const char *const files[] = {"unet/diffusion_pytorch_model.safetensors", "training/weights.safetensors",
                                         "training/exp_avg.safetensors", "training/exp_avg_sq.safetensors",
                                         "training/state.json"};
-    char *text, a[PATH_CAP], b[PATH_CAP];
-    size_t size;
+    char a[PATH_CAP], b[PATH_CAP];
     int lines = 0;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         (void)snprintf(a, sizeof a, "%.3000s/ckpt/step_%08d/%s", folder, END, files[i]);
         (void)snprintf(b, sizeof b, "%.3000s/whole/ckpt/step_%08d/%s", root, END, files[i]);
         cr_assert(same_bytes(a, b), "call %ld: %s", n, files[i]);
     }
-    OK(file_read(in_dir(folder, "metrics.jsonl"), 1 << 20, &text, &size, &why));
+    char *text = get_text(in_dir(folder, "metrics.jsonl"));
     for (int k = 1; k <= END; k++) {
         char word[32];
         (void)snprintf(word, sizeof word, "\"step\":%d,", k);

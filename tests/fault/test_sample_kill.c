@@ -96,12 +96,10 @@ TestSuite(sample_kill, .init = make_root, .fini = remove_root, .timeout = 1800);
 /* The seed that sampling.json names; -1: there is none. */
 static int described(void)
 {
-    char *text, *at;
-    size_t size;
     int seed = -1;
     if (!path_exists(in_dir(folder, "sampling.json"))) return -1;
-    OK(file_read(in_dir(folder, "sampling.json"), 1 << 20, &text, &size, &why));
-    at = strstr(text, "\"seed\": ");
+    char *text = get_text(in_dir(folder, "sampling.json"));
+    const char *at = strstr(text, "\"seed\": ");
     cr_assert(at && sscanf(at, "\"seed\": %d", &seed) == 1, "half a description");
     mem_free(text);
     return seed;

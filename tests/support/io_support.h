@@ -18,6 +18,8 @@ void scratch_remove(const char *dir);
 const char *in_dir(const char *dir, const char *name);
 
 void put_file(const char *path, const char *text);
+char *get_text(const char *path);                 /* all of a file that holds no 0 byte; mem_free() it */
+int count_of(const char *text, const char *part); /* how often the part stands in the text */
 /* Is what the two files hold the same? */
 bool same_bytes(const char *a, const char *b);
 

@@ -55,15 +55,7 @@ static inline ddpm_status train(const ddpm_config *c, uint64_t stop_at, run_reco
 
 static inline void expect_same_file(const char *a_dir, const char *b_dir, const char *name)
 {
-    char path[PATH_CAP], *a, *b;
-    size_t n_a, n_b;
-    OK(path_join(path, a_dir, name, &why));
-    OK(file_read(path, 1 << 28, &a, &n_a, &why));
-    OK(path_join(path, b_dir, name, &why));
-    OK(file_read(path, 1 << 28, &b, &n_b, &why));
-    cr_expect(n_a == n_b && !memcmp(a, b, n_a), "%s differs between %s and %s", name, a_dir, b_dir);
-    mem_free(a);
-    mem_free(b);
+    cr_expect(same_bytes(in_dir(a_dir, name), in_dir(b_dir, name)), "%s differs between %s and %s", name, a_dir, b_dir);
 }
 
 static inline void expect_same_end(const ddpm_config *a, const ddpm_config *b, int64_t last)
@@ -86,11 +78,8 @@ static ddpm_config whole, parts;
 /* The losses of metrics.jsonl, a line each. */
 static inline int read_losses(const char *run, double *loss, int cap)
 {
-    char path[PATH_CAP], *text;
-    size_t size;
     int n = 0;
-    OK(path_join(path, run, "metrics.jsonl", &why));
-    OK(file_read(path, 1 << 24, &text, &size, &why));
+    char *text = get_text(in_dir(run, "metrics.jsonl"));
     for (char *at = text; n < cap && (at = strstr(at, "\"loss\":")); at++) loss[n++] = strtod(at + 7, NULL);
     mem_free(text);
     return n;

@@ -31,13 +31,6 @@ static const char *read_text(const char *path)
     return text;
 }
 
-static int count_of(const char *text, const char *part)
-{
-    int n = 0;
-    for (const char *at = text; (at = strstr(at, part)); at++) n++;
-    return n;
-}
-
 Test(cuda_cache, takes_the_first_plan_where_nothing_fits)
 {
     library l = three(20, 10, 30);

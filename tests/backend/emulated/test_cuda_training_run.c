@@ -54,15 +54,9 @@ static ddpm_status train(const ddpm_config *c, run_record *w)
 
 static void expect_same_weights(const ddpm_config *a, const ddpm_config *b)
 {
-    char path[PATH_CAP], *x, *y;
-    size_t n, m;
-    (void)snprintf(path, sizeof path, "%.3000s/ckpt/step_00000005/training/weights.safetensors", a->out);
-    OK(file_read(path, 1 << 24, &x, &n, &why));
-    (void)snprintf(path, sizeof path, "%.3000s/ckpt/step_00000005/training/weights.safetensors", b->out);
-    OK(file_read(path, 1 << 24, &y, &m, &why));
-    cr_expect(n == m && !memcmp(x, y, n), "%s and %s end differently", a->out, b->out);
-    mem_free(x);
-    mem_free(y);
+    const char *const weights = "ckpt/step_00000005/training/weights.safetensors";
+    cr_expect(same_bytes(in_dir(a->out, weights), in_dir(b->out, weights)), "%s and %s end differently", a->out,
+              b->out);
 }
 
 static ddpm_config whole, other;
