@@ -1,10 +1,12 @@
 /* Lists of steps on two streams of the emulated device: a step waits for what the other stream writes or still reads,
- * and for nothing else. */
+ * and for nothing else.
+ *
+ * Every step copies one room of the memory to another and adds 1.  Room i holds 10 (i + 1) before a run, so that a
+ * result tells where it comes from: 12 is what was in room 0, after two steps. */
 #include "backend/emulated/step_list.h"
 
-/* Runs a list three times in every timing, eagerly and captured; `begin` fills the memory before each, `check` looks
- * at it after. */
-static void in_every_timing(void (*build)(list *l), void (*begin)(const list *l), void (*check)(const list *l))
+/* Run a list three times in every timing, with and without graphs; `check` reads the memory after each run. */
+static void in_every_timing(void (*build)(list *l), void (*check)(const list *l))
 {
     for (int eager = 0; eager < 2; eager++)
         for (int t = EMU_AT_ONCE; t <= EMU_ALL_LATE; t++) {
@@ -13,7 +15,7 @@ static void in_every_timing(void (*build)(list *l), void (*begin)(const list *l)
             emu_set_timing((emu_timing)t);
             build(&l);
             for (int i = 0; i < 3; i++) {
-                begin(&l);
+                fill(&l);
                 OK(run_list(&l, 1));
                 check(&l);
             }
@@ -21,7 +23,7 @@ static void in_every_timing(void (*build)(list *l), void (*begin)(const list *l)
         }
 }
 
-/* All gradients at once are another tensor than each of them. */
+/* The optimizer reads one tensor that holds all gradients; the steps before it write a tensor for each. */
 static void build_optimizer(list *l)
 {
     append(l, 0, 1, 1)->side = true;
@@ -36,9 +38,9 @@ static void check_optimizer(const list *l)
     cr_expect_eq(get(l, 3), 31);
 }
 
-Test(side_stream, the_optimizer_waits_for_every_gradient) { in_every_timing(build_optimizer, fill, check_optimizer); }
+Test(side_stream, the_optimizer_waits_for_every_gradient) { in_every_timing(build_optimizer, check_optimizer); }
 
-/* Columns of a matrix are other tensors than the matrix. */
+/* A range of columns is a tensor of its own, whose base is the matrix. */
 static void build_columns(list *l)
 {
     append(l, 0, 1, 1)->side = true; /* writes the matrix */
@@ -48,7 +50,7 @@ static void build_columns(list *l)
     append(l, 5, 3, 1);              /* writes the matrix */
     l->in[2].base = &l->out[3];
     append(l, 6, 7, 1)->side = true; /* writes columns */
-    append(l, 8, 7, 1);              /* writes others of the same matrix */
+    append(l, 8, 7, 1);              /* writes other columns of the same matrix */
     l->out[4].base = l->out[5].base = &l->in[8];
 }
 
@@ -59,11 +61,14 @@ static void check_columns(const list *l)
     cr_expect_eq(get(l, 7), 91);
 }
 
-Test(side_stream, columns_are_their_matrix) { in_every_timing(build_columns, fill, check_columns); }
+Test(side_stream, a_step_that_reads_columns_waits_for_the_matrix_and_the_reverse)
+{
+    in_every_timing(build_columns, check_columns);
+}
 
-/* The memory of a side step's operands is another's from SIDE_WINDOW + 1 steps on: here, whoever stands in between,
- * the last step overwrites what the first one reads. */
-static int second_at; /* the other side step, which may take the first one's place among those that are waited for */
+/* The memory plan may give the memory of a side step's operands to another tensor SIDE_WINDOW + 1 steps later.  Here
+ * the last step overwrites what the first step, a side step, reads. */
+static int second_at; /* the index of another side step, whose event must not replace that of the first */
 
 static void build_window(list *l)
 {
@@ -85,9 +90,9 @@ static void check_window(const list *l)
     cr_expect_eq(get(l, 0), 71);
 }
 
-Test(side_stream, side_work_ends_before_its_operands_do)
+Test(side_stream, a_side_step_ends_before_its_operands_are_overwritten)
 {
-    for (second_at = 1; second_at <= SIDE_WINDOW; second_at++) in_every_timing(build_window, fill, check_window);
+    for (second_at = 1; second_at <= SIDE_WINDOW; second_at++) in_every_timing(build_window, check_window);
 }
 
 static void build_window_of_main(list *l)
@@ -99,12 +104,12 @@ static void build_window_of_main(list *l)
 
 static void check_window_of_main(const list *l) { cr_expect_eq(get(l, 1), 11); }
 
-Test(side_stream, side_work_ends_though_none_follows)
+Test(side_stream, the_only_side_step_ends_before_its_operands_are_overwritten)
 {
-    in_every_timing(build_window_of_main, fill, check_window_of_main);
+    in_every_timing(build_window_of_main, check_window_of_main);
 }
 
-/* Side steps that read what main made, each something else. */
+/* Each side step reads the output of another step of the main stream. */
 static void build_forks(list *l)
 {
     for (int i = 0; i < 3; i++) {
@@ -118,9 +123,9 @@ static void check_forks(const list *l)
     for (int i = 0; i < 3; i++) cr_expect_eq(get(l, 3 * i + 2), (float)(30 * i + 12));
 }
 
-Test(side_stream, side_work_begins_when_main_got_there) { in_every_timing(build_forks, fill, check_forks); }
+Test(side_stream, a_side_step_waits_for_the_step_that_writes_its_input) { in_every_timing(build_forks, check_forks); }
 
-/* A wait for one ends the wait for those before it, and not for those after it. */
+/* Waiting for a side step covers the side steps before it, and none after it. */
 static void build_order(list *l)
 {
     append(l, 0, 1, 1)->side = true;
@@ -139,10 +144,10 @@ static void check_order(const list *l)
     cr_expect_eq(get(l, 7), 52);
 }
 
-Test(side_stream, side_steps_are_waited_for_each_in_its_turn) { in_every_timing(build_order, fill, check_order); }
+Test(side_stream, a_side_step_is_waited_for_after_an_earlier_one_was) { in_every_timing(build_order, check_order); }
 
-/* The end of a side step is waited for once: what follows knows it. */
-Test(side_stream, nobody_waits_twice)
+/* Once the main stream has waited for a side step, later steps need not wait for it again. */
+Test(side_stream, a_side_step_is_waited_for_once)
 {
     enum { RECORD_BEFORE = 1, WAIT_BEFORE, LAUNCH_SIDE, RECORD_AFTER, WAIT_AFTER, SIDE_STEP_CALLS = WAIT_AFTER };
     list l;
@@ -155,15 +160,15 @@ Test(side_stream, nobody_waits_twice)
     close_list(&l);
 }
 
-/* Main work goes on beside the side step, which is the point of it: late, it sees what main leaves. */
-Test(side_stream, main_does_not_wait_for_what_it_does_not_need)
+/* The main stream runs on beside a side step: one that is late reads what a later step of the main stream wrote. */
+Test(side_stream, the_main_stream_does_not_wait_without_need)
 {
     for (int eager = 0; eager < 2; eager++) {
         list l;
         open_list(&l, eager ? CUDA_NO_GRAPH : 0);
         append(&l, 0, 1, 1)->side = true;
         append(&l, 2, 3, 1);
-        append(&l, 4, 0, 1); /* a mistake: another tensor in the same memory, within the window */
+        append(&l, 4, 0, 1); /* a mistake of the memory plan: the same memory within the window */
         emu_set_timing(EMU_SIDE_LATE);
         for (int i = 0; i < 2; i++) {
             fill(&l);
