@@ -106,6 +106,17 @@ typedef struct op_times {
 } op_times;
 DDPM_MUST_CHECK ddpm_status op_time(const mb_run *r, op_bench *b, op_times *out, err *e);
 
+/* One op in one implementation of several that are compared. */
+typedef ddpm_status op_checker(mb_run *r, const void *shape, op_bench *b, bool *good, err *e);
+typedef struct op_variant {
+    backend *be;
+    const char *name; /* in the output and as key of the JSON object */
+    op_builder *build;
+    op_checker *check; /* runs the op once and holds it against the reference */
+} op_variant;
+/* Check it, time it, and write both to the JSON object and to standard output. */
+DDPM_MUST_CHECK ddpm_status op_measure(mb_run *r, const op_variant *v, const void *shape, op_times *times, err *e);
+
 /* ---- networks (mb_net.c) ---- */
 
 /* The steps of the network, forward and backward, at the batch of the configuration: not prepared, not run.

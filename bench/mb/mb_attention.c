@@ -113,8 +113,9 @@ static ddpm_status check_at(const reference *f, const op_bench *b, int64_t at, i
     return read_dqkv(f, b, V, place, dv, out, e);
 }
 
-static ddpm_status check(mb_run *r, const attention_shape *s, op_bench *b, bool *good, err *e)
+static ddpm_status check(mb_run *r, const void *shape, op_bench *b, bool *good, err *e)
 {
+    const attention_shape *s = shape;
     found got = {.y = {0}};
     TRY(op_run_first(b, e));
     for (int k = 0; k < CHECKED; k++) {
@@ -127,33 +128,17 @@ static ddpm_status check(mb_run *r, const attention_shape *s, op_bench *b, bool 
     return DDPM_OK;
 }
 
-static ddpm_status variant(mb_run *r, backend *be, const char *name, const attention_shape *s, op_times *times, err *e)
-{
-    op_bench b;
-    bool good;
-    ddpm_status st = DDPM_OK;
-    TRY(op_create(be, build_attention, s, &b, e));
-    json_out_open(&r->json, name, '{');
-    TRY_GOTO(check(r, s, &b, &good, e));
-    TRY_GOTO(op_time(r, &b, times, e));
-    timing_put(&r->json, "forward", &times->forward);
-    timing_put(&r->json, "backward", &times->backward);
-    printf("  %s %.4f + %.4f ms%s", name, times->forward.median, times->backward.median, good ? "" : " WRONG");
-done:
-    json_out_close(&r->json, '}');
-    op_destroy(&b);
-    return st;
-}
-
 static ddpm_status row(mb_run *r, backend *products, const char *name, const attention_shape *s, err *e)
 {
+    const op_variant chosen = {r->be, "chosen", build_attention, check}, /* cuDNN's fused kernels where it has them */
+        unfused = {products, "products", build_attention, check};
     op_times fused, plain;
     ddpm_status st = DDPM_OK;
     printf("%-28s", name);
     json_out_open(&r->json, NULL, '{');
     json_out_text(&r->json, "shape", name);
-    TRY_GOTO(variant(r, r->be, "chosen", s, &fused, e)); /* the fused one where cuDNN has it */
-    TRY_GOTO(variant(r, products, "products", s, &plain, e));
+    TRY_GOTO(op_measure(r, &chosen, s, &fused, e));
+    TRY_GOTO(op_measure(r, &unfused, s, &plain, e));
     printf("  %.2fx as fast\n",
            (plain.forward.median + plain.backward.median) / (fused.forward.median + fused.backward.median));
 done:

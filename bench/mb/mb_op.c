@@ -6,6 +6,7 @@
 #endif
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static size_t cache_bytes(const backend *be)
@@ -136,4 +137,22 @@ ddpm_status op_time(const mb_run *r, op_bench *b, op_times *out, err *e)
     of_one_copy(&out->forward, b->copies);
     of_one_copy(&out->backward, b->copies);
     return DDPM_OK;
+}
+
+ddpm_status op_measure(mb_run *r, const op_variant *v, const void *shape, op_times *times, err *e)
+{
+    op_bench b;
+    bool good;
+    ddpm_status st = DDPM_OK;
+    TRY(op_create(v->be, v->build, shape, &b, e));
+    json_out_open(&r->json, v->name, '{');
+    TRY_GOTO(v->check(r, shape, &b, &good, e));
+    TRY_GOTO(op_time(r, &b, times, e));
+    timing_put(&r->json, "forward", &times->forward);
+    timing_put(&r->json, "backward", &times->backward);
+    printf("  %s %.4f + %.4f ms%s", v->name, times->forward.median, times->backward.median, good ? "" : " WRONG");
+done:
+    json_out_close(&r->json, '}');
+    op_destroy(&b);
+    return st;
 }

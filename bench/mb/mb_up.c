@@ -110,8 +110,9 @@ static ddpm_status compare(const reference *f, backend *be, const tensor *t, ref
     return DDPM_OK;
 }
 
-static ddpm_status check(mb_run *r, const up_shape *s, op_bench *b, bool *good, err *e)
+static ddpm_status check(mb_run *r, const void *shape, op_bench *b, bool *good, err *e)
 {
+    const up_shape *s = shape;
     const reference f = {s, b->y->dtype, op_param_fill(op_param(b, 0), 0), op_param_fill(op_param(b, 1), 1)};
     agreement y = {0}, dx = {0}, dw = {0};
     TRY(op_run_first(b, e));
@@ -123,24 +124,6 @@ static ddpm_status check(mb_run *r, const up_shape *s, op_bench *b, bool *good, 
     *good &= mb_check(r, "error_dx", &dx, tolerance);
     *good &= mb_check(r, "error_dw", &dw, tolerance);
     return DDPM_OK;
-}
-
-static ddpm_status variant(mb_run *r, backend *be, const char *name, const up_shape *s, op_times *times, err *e)
-{
-    op_bench b;
-    bool good;
-    ddpm_status st = DDPM_OK;
-    TRY(op_create(be, build_up, s, &b, e));
-    json_out_open(&r->json, name, '{');
-    TRY_GOTO(check(r, s, &b, &good, e));
-    TRY_GOTO(op_time(r, &b, times, e));
-    timing_put(&r->json, "forward", &times->forward);
-    timing_put(&r->json, "backward", &times->backward);
-    printf("  %s %.4f + %.4f ms%s", name, times->forward.median, times->backward.median, good ? "" : " WRONG");
-done:
-    json_out_close(&r->json, '}');
-    op_destroy(&b);
-    return st;
 }
 
 static double tflops(const up_shape *s, double share, double ms)
@@ -155,10 +138,10 @@ static ddpm_status row(mb_run *r, backend *unfolded, const char *name, up_shape 
     printf("%-32s", name);
     json_out_open(&r->json, NULL, '{');
     json_out_text(&r->json, "shape", name);
-    TRY_GOTO(variant(r, r->be, "folded", &s, &folded, e));
-    TRY_GOTO(variant(r, unfolded, "nearest_conv3x3", &s, &nearest, e));
+    TRY_GOTO(op_measure(r, &(op_variant){r->be, "folded", build_up, check}, &s, &folded, e));
+    TRY_GOTO(op_measure(r, &(op_variant){unfolded, "nearest_conv3x3", build_up, check}, &s, &nearest, e));
     s.plain = true;
-    TRY_GOTO(variant(r, r->be, "conv3x3", &s, &plain, e));
+    TRY_GOTO(op_measure(r, &(op_variant){r->be, "conv3x3", build_up, check}, &s, &plain, e));
     const double rate = tflops(&s, 16.0 / 36, folded.forward.median) / tflops(&s, 1, plain.forward.median);
     const double gain =
         (nearest.forward.median + nearest.backward.median) / (folded.forward.median + folded.backward.median);

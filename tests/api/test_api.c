@@ -318,10 +318,7 @@ static ddpm_status train_a_step(ddpm_ctx *ctx, const char *out, const char *firs
 
 static void expect_line(const char *path, const char *line)
 {
-    char *text;
-    size_t size;
-    err why = {0};
-    cr_assert_eq(file_read(path, 1 << 20, &text, &size, &why), DDPM_OK, "%s", why.text);
+    char *text = get_text(path);
     cr_expect_not_null(strstr(text, line), "%s: no '%s' in %s", path, line, text);
     mem_free(text);
 }

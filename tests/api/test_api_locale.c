@@ -42,10 +42,7 @@ static void expect_json_lines(const char *path)
 
 static void expect_words(const char *path, const char *words)
 {
-    char *text;
-    size_t size;
-    err why = {0};
-    cr_assert_eq(file_read(path, 1 << 20, &text, &size, &why), DDPM_OK, "%s", why.text);
+    char *text = get_text(path);
     cr_expect_not_null(strstr(text, words), "%s: no '%s'", path, words);
     mem_free(text);
 }

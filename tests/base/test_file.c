@@ -1,6 +1,7 @@
 /* Files written: whole or not at all, through what is no regular file, and by any number of processes at once. */
 #include "base/file.h"
 #include "base/mem.h"
+#include "support/io_support.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -18,22 +19,15 @@
 #include <time.h>
 #include <unistd.h>
 
-static char folder[] = "/tmp/ddpm-file-XXXXXX";
+static char folder[PATH_CAP];
 static err why;
 
-static void make_folder(void) { cr_assert_not_null(mkdtemp(folder)); }
-static void remove_folder(void) { cr_assert_eq(dir_remove(folder, NULL), DDPM_OK); }
+static void make_folder(void) { scratch_make(folder); }
+static void remove_folder(void) { scratch_remove(folder); }
 
 TestSuite(file, .init = make_folder, .fini = remove_folder, .timeout = 60);
 
-static const char *in_folder(const char *name)
-{
-    static char path[4][PATH_CAP];
-    static int next;
-    next = (next + 1) % 4;
-    cr_assert_eq(path_join(path[next], folder, name, &why), DDPM_OK, "%s", why.text);
-    return path[next];
-}
+static const char *in_folder(const char *name) { return in_dir(folder, name); }
 
 static int entries(void)
 {
@@ -47,9 +41,7 @@ static int entries(void)
 
 static void expect_text(const char *name, const char *text)
 {
-    char *bytes;
-    size_t size;
-    cr_assert_eq(file_read(in_folder(name), 1 << 20, &bytes, &size, &why), DDPM_OK, "%s", why.text);
+    char *bytes = get_text(in_folder(name));
     cr_expect_str_eq(bytes, text);
     mem_free(bytes);
 }

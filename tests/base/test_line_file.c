@@ -21,9 +21,7 @@ static bool append(line_file *f, const char *text) { return line_file_append(f, 
 
 static void expect_text(const char *expected)
 {
-    char *text;
-    size_t size;
-    OK(file_read(in_dir(folder, "f"), 1000, &text, &size, &why));
+    char *text = get_text(in_dir(folder, "f"));
     cr_expect_str_eq(text, expected);
     mem_free(text);
 }

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "support/device.h"
 #include "support/ok.h"
+#include "support/small_run.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -10,8 +11,6 @@
 #include <string.h>
 
 static err why;
-
-static void set(ddpm_config *c, const char *argument) { OK(config_assign(c, NULL, argument, &why)); }
 
 static ddpm_config *small_config(void)
 {
@@ -31,25 +30,18 @@ static ddpm_config *small_config(void)
                                             "threads=2",
                                             "sample.batch=2",
                                             "sample.num_inference_steps=5",
-                                            "data.flip=true"};
+                                            "data.flip=true",
+                                            NULL};
     static ddpm_config c;
     config_defaults(&c);
-    for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++) set(&c, arguments[i]);
+    config_put_all(&c, arguments);
     OK(config_check(&c, &why));
     return &c;
 }
 
-static float *weights_of(const model *m, arena_kind arena)
-{
-    float *host;
-    OK(mem_array(&host, m->store->count, sizeof *host, "weights", &why));
-    OK(params_get(m->store, arena, host, &why));
-    return host;
-}
-
 static void expect_same(const model *a, const model *b, arena_kind arena)
 {
-    float *x = weights_of(a, arena), *y = weights_of(b, arena);
+    float *x = test_params(a->store, arena), *y = test_params(b->store, arena);
     cr_expect_eq(memcmp(x, y, a->store->count * sizeof *x), 0, "arena %d differs", (int)arena);
     for (size_t i = 0; i < a->store->count; i++) cr_assert(isfinite(x[i]), "arena %d", (int)arena);
     mem_free(x);

@@ -36,14 +36,7 @@ static int ddpm(const char *words)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static char *text_of(const char *name)
-{
-    err e = {0};
-    char *text;
-    size_t size;
-    cr_assert_eq(file_read(in_dir(dir, name), 1 << 24, &text, &size, &e), DDPM_OK, "%s", e.text);
-    return text;
-}
+static char *text_of(const char *name) { return get_text(in_dir(dir, name)); }
 
 /* Of every choice of closed descriptors: the run's files are those of a run where all are open. */
 Test(descriptors, closed_ones_take_no_file_of_a_training_faults_B9_F20)

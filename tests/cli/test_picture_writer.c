@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "data/image.h"
 #include "sample/generator.h"
+#include "support/io_support.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -112,23 +113,16 @@ static void watch_script(generator *g, generator_tick *tick, void *context);
 
 /* ---- folders and pictures ---------------------------------------------------------------------------- */
 
-static char folder[] = "/tmp/ddpm-writer-XXXXXX";
+static char folder[PATH_CAP];
 static err why;
 
-static void make_folder(void) { cr_assert_not_null(mkdtemp(folder)); }
-static void remove_folder(void) { cr_assert_eq(dir_remove(folder, NULL), DDPM_OK); }
+static void make_folder(void) { scratch_make(folder); }
+static void remove_folder(void) { scratch_remove(folder); }
 
 TestSuite(picture_writer, .init = make_folder, .fini = remove_folder, .timeout = 60);
 TestSuite(sample, .init = make_folder, .fini = remove_folder, .timeout = 300);
 
-static const char *in_folder(const char *name)
-{
-    static char path[4][PATH_CAP];
-    static int next;
-    next = (next + 1) % 4;
-    cr_assert_eq(path_join(path[next], folder, name, &why), DDPM_OK, "%s", why.text);
-    return path[next];
-}
+static const char *in_folder(const char *name) { return in_dir(folder, name); }
 
 static int files_in_folder(void)
 {
@@ -561,7 +555,7 @@ Test(sample, a_device_that_fails_keeps_the_finished_batches_and_its_own_message)
 /* The program itself, on a disk where no file may have more than a block: exit code 74 and one line. */
 Test(sample, the_program_says_once_that_the_disk_is_full)
 {
-    char command[2 * PATH_CAP], line[1024] = "", more[16];
+    char command[3 * PATH_CAP], line[1024] = "", more[16];
     (void)snprintf(
         command, sizeof command,
         "'%s' train out=%s/run train.steps=1 train.batch=1 data.kind=digits data.resolution=64 data.count=4"

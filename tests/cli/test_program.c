@@ -178,19 +178,24 @@ Test(program, takes_up_a_sampling_where_it_was_interrupted)
     }
 }
 
+/* Until the training in the folder `run` has done its first steps; a minute at the most. */
+static void wait_for_steps(void)
+{
+    for (int tries = 0; tries < 6000; tries++) {
+        char *text = NULL;
+        size_t size = 0;
+        const bool done = file_read(in_root("run/metrics.jsonl"), 1 << 24, &text, &size, &why) == DDPM_OK && size > 0;
+        mem_free(text);
+        if (done) return;
+        usleep(10000);
+    }
+}
+
 Test(program, ctrl_c_saves_and_resume_goes_on)
 {
     static char environment[64], words[OUTPUT];
-    char *text = NULL;
-    size_t size;
     const pid_t child = start("train out=@/run train.steps=1000000 log.every=1" TINY);
-    for (int tries = 0; tries < 6000; tries++) { /* until the first steps are done */
-        if (file_read(in_root("run/metrics.jsonl"), 1 << 24, &text, &size, &why) == DDPM_OK && size > 0) break;
-        mem_free(text);
-        text = NULL;
-        usleep(10000);
-    }
-    mem_free(text);
+    wait_for_steps();
     (void)snprintf(environment, sizeof environment, "/proc/%ld/environ", (long)child);
     cr_assert_not_null(slurp(environment, words));
     for (size_t i = 0; i + 1 < sizeof words; i++) words[i] = words[i] ? words[i] : ' ';
@@ -295,16 +300,8 @@ Test(program, a_full_disk_loses_nothing_that_was_saved)
 
 Test(program, two_trainings_in_one_folder_are_one_too_many)
 {
-    char *text = NULL;
-    size_t size;
     const pid_t child = start("train out=@/run train.steps=1000000 log.every=1" TINY);
-    for (int tries = 0; tries < 6000; tries++) {
-        if (file_read(in_root("run/metrics.jsonl"), 1 << 24, &text, &size, &why) == DDPM_OK && size > 0) break;
-        mem_free(text);
-        text = NULL;
-        usleep(10000);
-    }
-    mem_free(text);
+    wait_for_steps();
     const pid_t second = fork();
     if (second == 0) {
         const int null = open("/dev/null", O_WRONLY);

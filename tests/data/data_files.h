@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define FIXTURE(name) DDPM_TESTS "/data/fixtures/" name
 
@@ -43,6 +44,14 @@ static inline void copy_file(const char *from, const char *dir, const char *name
     cr_assert_eq(file_read(from, (size_t)1 << 20, &bytes, &size, &e), DDPM_OK, "%s", e.text);
     new_file(path, dir, name, bytes, size);
     free(bytes);
+}
+
+/* The most memory that this process ever had. */
+static inline long peak_mib(void)
+{
+    struct rusage r;
+    getrusage(RUSAGE_SELF, &r);
+    return r.ru_maxrss >> 10;
 }
 
 #endif

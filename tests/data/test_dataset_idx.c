@@ -3,7 +3,6 @@
 #include "data/dataset.h"
 #include "data_files.h"
 #include <math.h>
-#include <sys/resource.h>
 #include <zlib.h>
 
 /* A file of n images 3 x 2 whose bytes count up. */
@@ -93,13 +92,6 @@ Test(dataset_idx, a_gzip_bomb_is_not_unpacked)
     cr_assert_eq(idx_unpack(packed, m, "a", &out, &size, &e), DDPM_EDATA);
     cr_assert_str_eq(e.text, "a: the header promises 6366657418 bytes, there are 40");
     free(file);
-}
-
-static long peak_mib(void)
-{
-    struct rusage r;
-    getrusage(RUSAGE_SELF, &r);
-    return r.ru_maxrss >> 10;
 }
 
 /* faults C6: 64 MiB that are as many as promised but for the last byte, in 300 kB.  Nothing of them is kept. */

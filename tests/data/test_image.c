@@ -3,7 +3,6 @@
 #include "base/mem.h"
 #include "data_files.h"
 #include <glob.h>
-#include <sys/resource.h>
 #include <zlib.h>
 
 /* A P5 or P6 file as Pillow or numpy wrote it: read here, so that the reader under test has no part in it. */
@@ -126,13 +125,6 @@ Test(image, refuses_every_truncation)
         }
         mem_free(bytes);
     }
-}
-
-static long peak_mib(void)
-{
-    struct rusage r;
-    getrusage(RUSAGE_SELF, &r);
-    return r.ru_maxrss >> 10;
 }
 
 /* faults C6: 8192 x 8192 pixels promised, 192 MiB, in 200 KiB that a header alone fills. */

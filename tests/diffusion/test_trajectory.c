@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "diffusion/objective.h"
+#include "support/device.h"
 #include "support/golden.h"
 #include "support/net_rig.h"
 #include "support/ok.h"
@@ -194,12 +195,9 @@ static double distance(run *q, arena_kind arena, const char *folder)
 {
     params *s = q->r.store;
     char path[2 * PATH_CAP];
-    float *ours, *theirs;
-    OK(mem_array(&ours, s->count, sizeof *ours, "test", &why));
-    OK(mem_array(&theirs, s->count, sizeof *theirs, "test", &why));
-    OK(params_get(s, arena, ours, &why));
+    float *ours = test_params(s, arena);
     OK(params_load(s, arena, weights_of(path, folder), NULL, &why));
-    OK(params_get(s, arena, theirs, &why));
+    float *theirs = test_params(s, arena);
     const double error = rel_l2(ours, theirs, (int64_t)s->count);
     mem_free(ours);
     mem_free(theirs);

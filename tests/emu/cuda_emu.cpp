@@ -25,7 +25,7 @@ namespace
 {
 constexpr unsigned warp_lanes = 32, max_threads = 1024;
 constexpr size_t page = 4096, stack_bytes = 128 * 1024;
-constexpr size_t shared_unasked = 48 * 1024; /* what a block gets without SHARED_LIMIT */
+constexpr size_t shared_limit_default = 48 * 1024; /* what a block gets without SHARED_LIMIT */
 
 enum class state { ready, at_barrier, at_meeting, done };
 
@@ -59,11 +59,11 @@ using block_memory = std::unique_ptr<void, void (*)(void *)>;
 
 std::vector<std::unique_ptr<fiber>> pool;
 std::map<const void *, block_memory> block_shared;
-std::map<const void *, size_t> shared_asked; /* by kernel: SHARED_LIMIT */
+std::map<const void *, size_t> shared_limits; /* by kernel: SHARED_LIMIT */
 size_t shared_most = 227 * 1024, shared_used;
 const geometry *shape;
 const std::function<void()> *body;
-sink where_work_goes;
+sink work_sink;
 ucontext_t scheduler;
 unsigned running, n_threads;
 order run_order = order::forward;
@@ -96,7 +96,7 @@ text whereabouts(const fiber &f)
     return t;
 }
 
-void report_stuck(const fiber &waiting, const fiber &missing)
+void report_deadlock(const fiber &waiting, const fiber &missing)
 {
     fail("%s waits in %s at %s:%d, but %s", name_of(waiting).s, waiting.at.what, waiting.at.file, waiting.at.line,
          whereabouts(missing).s);
@@ -240,17 +240,17 @@ void run_warp(unsigned base)
     } while (!error[0] && release_meetings(base, (unsigned)turn.size()));
 }
 
-void explain_stuck()
+void explain_deadlock()
 {
     for (unsigned i = 0; i < n_threads; i++) {
         if (pool[i]->now != state::at_meeting) continue;
-        return report_stuck(*pool[i], *missing_lane(i - i % warp_lanes, *pool[i]));
+        return report_deadlock(*pool[i], *missing_lane(i - i % warp_lanes, *pool[i]));
     }
     for (unsigned i = 0; i < n_threads; i++) {
         if (pool[i]->now != state::at_barrier) continue;
         for (unsigned j = 0; j < n_threads; j++)
             if (pool[j]->now != state::at_barrier || !same_place(*pool[i], *pool[j]))
-                return report_stuck(*pool[i], *pool[j]);
+                return report_deadlock(*pool[i], *pool[j]);
     }
 }
 
@@ -261,15 +261,15 @@ void run_block()
         arrange(turn);
         for (unsigned w : turn) run_warp(w * warp_lanes);
     } while (!error[0] && release_barrier());
-    if (!error[0]) explain_stuck();
+    if (!error[0]) explain_deadlock();
     if (error[0]) /* whatever still waits inside the kernel is abandoned */
         for (auto &f : pool) f->started = false;
 }
 
 size_t shared_allowed(const void *kernel)
 {
-    const auto asked = shared_asked.find(kernel);
-    return asked == shared_asked.end() ? shared_unasked : std::max(shared_unasked, asked->second);
+    const auto limit = shared_limits.find(kernel);
+    return limit == shared_limits.end() ? shared_limit_default : std::max(shared_limit_default, limit->second);
 }
 
 bool launchable(const geometry &g)
@@ -321,7 +321,7 @@ void fail(const char *format, ...)
 
 int lane() { return (int)(running % warp_lanes); }
 
-void set_sink(sink s) { where_work_goes = s; }
+void set_sink(sink s) { work_sink = s; }
 void set_shared_most(size_t bytes) { shared_most = bytes; }
 size_t most_shared() { return shared_most; }
 
@@ -329,7 +329,7 @@ void shared_limit(const void *kernel, const char *name, size_t bytes)
 {
     if (bytes > shared_most)
         return fail("%s: %zu bytes of shared memory asked for, a block has at most %zu", name, bytes, shared_most);
-    shared_asked[kernel] = bytes;
+    shared_limits[kernel] = bytes;
 }
 
 void *shared(const void *site, size_t bytes)
@@ -340,8 +340,8 @@ void *shared(const void *site, size_t bytes)
         memset(fresh.get(), 0xff, bytes);
         it = block_shared.emplace(site, std::move(fresh)).first;
         if (site != &shape) shared_used += bytes; /* the dynamic part is in from the start */
-        const size_t allowed = shared_asked.count(shape->kernel) ? shared_most : shared_unasked;
-        if (shared_used > allowed || shared_used - shape->shared_bytes > shared_unasked)
+        const size_t allowed = shared_limits.count(shape->kernel) ? shared_most : shared_limit_default;
+        if (shared_used > allowed || shared_used - shape->shared_bytes > shared_limit_default)
             fail("%s: %zu bytes of shared memory, %zu of them dynamic", shape->name, shared_used, shape->shared_bytes);
     }
     return it->second.get();
@@ -395,8 +395,8 @@ void submit(const geometry &g, cudaStream_t stream, std::function<void()> fn)
     if (const char *injected = failure_of(g.name)) fail("%s", injected);
     if (!launchable(g)) return; /* nor after an earlier error */
     auto run = [g, fn = std::move(fn)] { run_grid(g, fn); };
-    if (where_work_goes)
-        where_work_goes(stream, g.name, run);
+    if (work_sink)
+        work_sink(stream, g.name, run);
     else
         run();
 }

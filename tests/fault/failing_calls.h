@@ -2,6 +2,7 @@
  * can fail or kill the process: a sweep over n is every moment at which a command can end.  For one source a program. */
 #ifndef DDPM_TESTS_FAILING_CALLS_H
 #define DDPM_TESTS_FAILING_CALLS_H
+#include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static atomic_long *countdown; /* shared with children; the call that brings it to 0 fails; below 0: none does */
@@ -70,5 +72,14 @@ int fcntl(int fd, int command, ...) /* a lock counts */
     return locks && fails() ? -1 : (int)syscall(SYS_fcntl, fd, command, argument);
 }
 int ftruncate(int fd, off_t size) { return fails() ? -1 : (int)syscall(SYS_ftruncate, fd, size); }
+
+/* Waits for a child; returns its exit code, or -1 where it was killed. */
+static int failing_end(pid_t child)
+{
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    if (WIFSIGNALED(status)) cr_assert_eq(WTERMSIG(status), SIGKILL);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
 
 #endif

@@ -6,7 +6,7 @@
 #include "io/checkpoint_dir.h"
 #include "support/io_support.h"
 #include "support/ok.h"
-#include "train/training_run.h"
+#include "support/small_run.h"
 
 #include <criterion/criterion.h>
 #include <sched.h>
@@ -41,9 +41,10 @@ static void settings(ddpm_config *c, const char *out, int64_t steps)
                                       "sample.count=1",
                                       "sample.num_inference_steps=1",
                                       "resume=auto",
-                                      "log.every=1"};
+                                      "log.every=1",
+                                      NULL};
     config_defaults(c);
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) OK(config_assign(c, NULL, all[i], &why));
+    config_put_all(c, all);
     (void)snprintf(c->out, sizeof c->out, "%s", out);
     c->train.steps = steps;
 }
@@ -69,15 +70,6 @@ static pid_t begin(const ddpm_config *c, long n, int error)
     _exit(train(c));
 }
 
-/* Its exit code, or -1: killed. */
-static int end(pid_t child)
-{
-    int status;
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    if (WIFSIGNALED(status)) cr_assert_eq(WTERMSIG(status), SIGKILL);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 static const char *in_root(const char *name) { return in_dir(root, name); }
 
 /* `base` holds a run up to SAVED, `whole` one up to END. */
@@ -89,9 +81,9 @@ static void make_root(void)
     scratch_make(root);
     (void)snprintf(folder, sizeof folder, "%s", in_root("run"));
     settings(&c, in_root("base"), SAVED);
-    cr_assert_eq(end(begin(&c, -1, 0)), 0);
+    cr_assert_eq(failing_end(begin(&c, -1, 0)), 0);
     settings(&c, in_root("whole"), END);
-    cr_assert_eq(end(begin(&c, -1, 0)), 0);
+    cr_assert_eq(failing_end(begin(&c, -1, 0)), 0);
 }
 static void remove_root(void) { scratch_remove(root); }
 
@@ -126,15 +118,14 @@ static void expect_same_end(long n, int lost)
     static const char *const files[] = {"unet/diffusion_pytorch_model.safetensors", "training/weights.safetensors",
                                         "training/exp_avg.safetensors", "training/exp_avg_sq.safetensors",
                                         "training/state.json"};
-    char *text, a[PATH_CAP], b[PATH_CAP];
-    size_t size;
+    char a[PATH_CAP], b[PATH_CAP];
     int lines = 0;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         (void)snprintf(a, sizeof a, "%.3000s/ckpt/step_%08d/%s", folder, END, files[i]);
         (void)snprintf(b, sizeof b, "%.3000s/whole/ckpt/step_%08d/%s", root, END, files[i]);
         cr_assert(same_bytes(a, b), "call %ld: %s", n, files[i]);
     }
-    OK(file_read(in_dir(folder, "metrics.jsonl"), 1 << 20, &text, &size, &why));
+    char *text = get_text(in_dir(folder, "metrics.jsonl"));
     for (int k = 1; k <= END; k++) {
         char word[32];
         (void)snprintf(word, sizeof word, "\"step\":%d,", k);
@@ -150,11 +141,11 @@ static void expect_same_end(long n, int lost)
 static bool survives(const ddpm_config *c, long n, int error)
 {
     take_base();
-    const int code = end(begin(c, n, error));
+    const int code = failing_end(begin(c, n, error));
     const bool all = atomic_load(countdown) > 0;
     cr_assert(code == 0 || (!all && (error ? code == DDPM_EIO : code == -1)), "call %ld: exit %d", n, code);
     expect_whole(code == 0 ? END : SAVED, n);
-    cr_assert_eq(end(begin(c, -1, 0)), 0, "call %ld: the same command does not go on", n);
+    cr_assert_eq(failing_end(begin(c, -1, 0)), 0, "call %ld: the same command does not go on", n);
     expect_whole(END, n);
     expect_same_end(n, error ? 1 : 0);
     return all;
@@ -217,11 +208,11 @@ Test(run_faults, killed_while_it_goes_back_loses_nothing_of_the_past)
     c.rewind = true;
     for (; !all; n += getenv("DDPM_TEST_LONG") ? 1 : n < 60 ? 4 : 23) { /* it goes back at first */
         take_base();
-        const int code = end(begin(&c, n, 0));
+        const int code = failing_end(begin(&c, n, 0));
         all = atomic_load(countdown) > 0;
         cr_assert(code == 0 || (!all && code == -1), "call %ld: exit %d", n, code);
         expect_past(n);
-        cr_assert_eq(end(begin(&on, -1, 0)), 0, "call %ld: resume=auto does not go on", n);
+        cr_assert_eq(failing_end(begin(&on, -1, 0)), 0, "call %ld: resume=auto does not go on", n);
         expect_past(n);
     }
     cr_assert_gt(n, 40, "the calls of a run were not seen");
@@ -237,12 +228,12 @@ Test(run_faults, any_open_may_fail)
     for (; !all; n++) {
         take_base();
         failing_reads = true;
-        const int code = end(begin(&c, n, EMFILE));
+        const int code = failing_end(begin(&c, n, EMFILE));
         all = atomic_load(countdown) > 0;
         failing_reads = false;
         cr_assert(code == 0 || (!all && (code == DDPM_EIO || code == DDPM_ENOINPUT)), "open %ld: exit %d", n, code);
         expect_whole(code == 0 ? END : SAVED, n);
-        cr_assert_eq(end(begin(&c, -1, 0)), 0, "open %ld: the same command does not go on", n);
+        cr_assert_eq(failing_end(begin(&c, -1, 0)), 0, "open %ld: the same command does not go on", n);
         cr_assert_not(path_exists(in_dir(folder, "ckpt/aside_001")), "open %ld: a whole checkpoint was passed over", n);
         expect_same_end(n, 0);
     }
@@ -264,11 +255,11 @@ Test(run_faults, a_full_disk_loses_nothing)
     for (int kib = 100; kib < 700; kib += getenv("DDPM_TEST_LONG") ? 4 : 40) {
         (void)snprintf(size, sizeof size, "size=%dk", kib);
         cr_assert_eq(mount("none", disk, "tmpfs", 0, size), 0);
-        const int code = end(begin(&c, -1, 0));
+        const int code = failing_end(begin(&c, -1, 0));
         cr_assert(code == 0 || code == DDPM_EIO, "%d KiB: exit %d", kib, code);
         full += code != 0;
         cr_assert_eq(mount("none", disk, "tmpfs", MS_REMOUNT, "size=10m"), 0);
-        cr_assert_eq(end(begin(&c, -1, 0)), 0, "%d KiB: the same command does not go on", kib);
+        cr_assert_eq(failing_end(begin(&c, -1, 0)), 0, "%d KiB: the same command does not go on", kib);
         expect_whole(END, kib);
         expect_same_end(kib, END);
         cr_assert_eq(umount(disk), 0);
@@ -292,10 +283,10 @@ Test(run_faults, killed_at_random_moments_loses_nothing)
         const struct timespec delay = {0, (long)(random >> 8) % 150000 * 1000};
         (void)nanosleep(&delay, NULL); /* the moment itself; nothing is waited for */
         (void)kill(child, SIGKILL);
-        hit += end(child) == -1;
+        hit += failing_end(child) == -1;
         expect_whole(SAVED, i);
         if (i % 4 != 3) continue;
-        cr_assert_eq(end(begin(&c, -1, 0)), 0);
+        cr_assert_eq(failing_end(begin(&c, -1, 0)), 0);
         expect_same_end(i, 0);
     }
     cr_assert_gt(hit, 0, "no kill ever met a run");

@@ -66,15 +66,6 @@ static pid_t begin(const char *out, int seed, int count, long n, int error)
     _exit(sample_as(out, seed, count));
 }
 
-/* Its exit code, or -1: killed. */
-static int end(pid_t child)
-{
-    int status;
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    if (WIFSIGNALED(status)) cr_assert_eq(WTERMSIG(status), SIGKILL);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 static char folder[PATH_CAP];       /* where it all happens */
 static char fresh[SEEDS][PATH_CAP]; /* the pictures as they should be, of each seed */
 
@@ -95,7 +86,7 @@ static void make_root(void)
     (void)snprintf(folder, sizeof folder, "%.4000s/s", root);
     for (int seed = 0; seed < SEEDS; seed++) {
         (void)snprintf(fresh[seed], PATH_CAP, "%.4000s/fresh%d", root, seed);
-        cr_assert_eq(end(begin(fresh[seed], seed, MORE, -1, 0)), 0);
+        cr_assert_eq(failing_end(begin(fresh[seed], seed, MORE, -1, 0)), 0);
     }
 }
 static void remove_root(void) { scratch_remove(root); }
@@ -105,12 +96,10 @@ TestSuite(sample_kill, .init = make_root, .fini = remove_root, .timeout = 1800);
 /* The seed that sampling.json names; -1: there is none. */
 static int described(void)
 {
-    char *text, *at;
-    size_t size;
     int seed = -1;
     if (!path_exists(in_dir(folder, "sampling.json"))) return -1;
-    OK(file_read(in_dir(folder, "sampling.json"), 1 << 20, &text, &size, &why));
-    at = strstr(text, "\"seed\": ");
+    char *text = get_text(in_dir(folder, "sampling.json"));
+    const char *at = strstr(text, "\"seed\": ");
     cr_assert(at && sscanf(at, "\"seed\": %d", &seed) == 1, "half a description");
     mem_free(text);
     return seed;
@@ -151,11 +140,11 @@ static void copy_folder(const char *from, const char *to)
 static bool survives(long n, int error)
 {
     copy_folder(fresh[0], folder);
-    const int code = end(begin(folder, 1, PICTURES, n, error));
+    const int code = failing_end(begin(folder, 1, PICTURES, n, error));
     const bool fewer = atomic_exchange(countdown, -1) > 0;
     cr_assert(code == -1 || code == 0 || code == DDPM_EIO, "call %ld: exit %d", n, code);
     expect_no_mixture("ended", n);
-    cr_assert_eq(end(begin(folder, 1, PICTURES, -1, 0)), 0, "call %ld: the same command does not go on", n);
+    cr_assert_eq(failing_end(begin(folder, 1, PICTURES, -1, 0)), 0, "call %ld: the same command does not go on", n);
     expect_all(1, n);
     for (int i = PICTURES; i < MORE; i++) {
         char name[PICTURE_NAME];
@@ -190,7 +179,7 @@ Test(sample_kill, a_checkpoint_that_vanishes_is_looked_for_again)
         copy_folder(old, next);
         vanishing.file = file, vanishing.checkpoint = old, vanishing.away = aside;
         vanishing.newer = next, vanishing.name = new;
-        cr_expect_eq(end(begin(folder, 0, PICTURES, -1, 0)), 0, "%s vanished", files[i]);
+        cr_expect_eq(failing_end(begin(folder, 0, PICTURES, -1, 0)), 0, "%s vanished", files[i]);
         vanishing.file = NULL;
         cr_assert(path_exists(new) && !path_exists(old), "%s was not opened", files[i]);
     }
@@ -209,10 +198,10 @@ Test(sample_kill, killed_at_random_moments_leaves_no_mixture)
         const struct timespec delay = {0, (long)(random >> 8) % 60000 * 1000};
         (void)nanosleep(&delay, NULL); /* the moment itself; nothing is waited for */
         (void)kill(child, SIGKILL);
-        hit += end(child) == -1;
+        hit += failing_end(child) == -1;
         if (path_is_dir(folder)) expect_no_mixture("killed", i);
     }
     cr_assert_gt(hit, 0, "no kill ever met the command");
-    cr_assert_eq(end(begin(folder, 0, MORE, -1, 0)), 0);
+    cr_assert_eq(failing_end(begin(folder, 0, MORE, -1, 0)), 0);
     expect_all(0, kills);
 }

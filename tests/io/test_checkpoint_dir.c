@@ -30,6 +30,15 @@ static void make_checkpoint(const char *dir, int seed)
     cr_assert_eq(checkpoint_verify(dir, &e), DDPM_OK, "%s", e.text);
 }
 
+/* n checkpoints, `every` steps apart. */
+static void make_checkpoints(const char *dir, int n, int every)
+{
+    for (int i = 1; i <= n; i++) {
+        char name[CHECKPOINT_NAME_CAP];
+        make_checkpoint(in_dir(dir, checkpoint_name(name, every * i)), i);
+    }
+}
+
 static ddpm_status prune(const char *dir, int64_t newest, int keep)
 {
     checkpoint_known known = {.n = 0};
@@ -203,10 +212,7 @@ Test(checkpoint_dir, prune_keeps_the_newest)
     int n;
     err e = {0};
     scratch_make(dir);
-    for (int i = 1; i <= 5; i++) {
-        char name[CHECKPOINT_NAME_CAP];
-        make_checkpoint(in_dir(dir, checkpoint_name(name, 10 * i)), i);
-    }
+    make_checkpoints(dir, 5, 10);
     cr_assert_eq(prune(dir, 50, 0), DDPM_EINVAL);
     cr_assert_eq(prune(dir, 50, 5), DDPM_OK);
     cr_assert_eq(checkpoint_list(dir, &steps, &n, &e), DDPM_OK, "%s", e.text);
@@ -266,10 +272,7 @@ Test(checkpoint_dir, prune_spares_what_somebody_put_there)
     notes said = {.text = ""}, again = {.text = ""};
     checkpoint_known known = {.n = 0};
     scratch_make(dir);
-    for (int i = 1; i <= 4; i++) {
-        char name[CHECKPOINT_NAME_CAP];
-        make_checkpoint(in_dir(dir, checkpoint_name(name, i)), i);
-    }
+    make_checkpoints(dir, 4, 1);
     put_file(in_dir(dir, "step_00000002/unet/NOTE.txt"), "the best so far");
     cr_assert_eq(symlink(".", in_dir(dir, "step_00000001/here")), 0);
     (void)snprintf(note, sizeof note, "%s", in_dir(dir, "step_00000002/unet/NOTE.txt"));
@@ -292,10 +295,7 @@ Test(checkpoint_dir, falls_back_from_a_seal_that_leads_nowhere)
     char dir[PATH_CAP], path[PATH_CAP];
     err e = {0};
     scratch_make(dir);
-    for (int i = 1; i <= 2; i++) {
-        char name[CHECKPOINT_NAME_CAP];
-        make_checkpoint(in_dir(dir, checkpoint_name(name, i)), i);
-    }
+    make_checkpoints(dir, 2, 1);
     cr_assert_eq(unlink(in_dir(dir, "step_00000002/training/integrity.json")), 0);
     cr_assert_eq(symlink("nowhere", in_dir(dir, "step_00000002/training/integrity.json")), 0);
     cr_assert_eq(checkpoint_newest_good(dir, path, NULL, &e), DDPM_OK, "%s", e.text);
@@ -321,10 +321,7 @@ Test(checkpoint_dir, falls_back_to_the_newest_good_and_says_so)
     err e = {0};
     scratch_make(dir);
     cr_assert_eq(checkpoint_newest_good(dir, found, &n, &e), DDPM_ENOINPUT);
-    for (int i = 1; i <= 3; i++) {
-        char name[CHECKPOINT_NAME_CAP];
-        make_checkpoint(in_dir(dir, checkpoint_name(name, i)), i);
-    }
+    make_checkpoints(dir, 3, 1);
     cr_assert_eq(checkpoint_newest_good(dir, found, &n, &e), DDPM_OK, "%s", e.text);
     cr_assert_str_eq(found, in_dir(dir, "step_00000003"));
     cr_assert_str_eq(n.text, "");

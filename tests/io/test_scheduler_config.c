@@ -22,34 +22,30 @@ static void refuse(const char *text, const char *words)
     cr_expect_not_null(strstr(e.text, words), "%s: expected '%s', got '%s'", text, words, e.text);
 }
 
+static ddpm_status rewrite(const char *from, const char *to, notes *n, err *e)
+{
+    scheduler_config c;
+    TRY(scheduler_config_read(from, &c, n, e));
+    return scheduler_config_write(&c, to, e);
+}
+
 Test(scheduler_config, what_diffusers_writes_is_written_again_to_the_byte)
 {
     static const char *const names[] = {"scheduler_defaults", "scheduler_cosine", "scheduler_other",
                                         "scheduler_sigmoid"};
-    char dir[PATH_CAP], name[64];
-    scratch_make(dir);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        scheduler_config c;
-        notes n = {""};
-        err e = {0};
-        (void)snprintf(name, sizeof name, "configs/%s.json", names[i]);
-        const char *path = in_dir(FIXTURES, name), *out = in_dir(dir, "scheduler_config.json");
-        cr_assert_eq(scheduler_config_read(path, &c, &n, &e), DDPM_OK, "%s", e.text);
-        cr_assert_str_eq(n.text, "");
-        cr_assert_eq(scheduler_config_write(&c, out, &e), DDPM_OK, "%s", e.text);
-        cr_assert(same_bytes(path, out), "%s differs", names[i]);
+        char path[PATH_CAP];
+        (void)snprintf(path, sizeof path, "%s/configs/%s.json", FIXTURES, names[i]);
+        expect_rewritten(rewrite, path, path);
     }
-    scratch_remove(dir);
 }
 
 Test(scheduler_config, an_empty_object_is_diffusers_default)
 {
     char dir[PATH_CAP];
-    err e = {0};
-    const scheduler_config c = parse("{}", NULL);
-    const char *out = in_dir(scratch_make(dir), "scheduler_config.json");
-    cr_assert_eq(scheduler_config_write(&c, out, &e), DDPM_OK, "%s", e.text);
-    cr_assert(same_bytes(FIXTURES "/configs/scheduler_defaults.json", out));
+    const char *empty = in_dir(scratch_make(dir), "empty.json");
+    put_file(empty, "{}");
+    expect_rewritten(rewrite, empty, FIXTURES "/configs/scheduler_defaults.json");
     scratch_remove(dir);
 }
 

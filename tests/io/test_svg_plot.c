@@ -11,22 +11,13 @@
 /* The picture as text; free with mem_free(). */
 static char *plot(const char *title, const svg_series *s)
 {
-    char dir[PATH_CAP], *text;
-    size_t size;
+    char dir[PATH_CAP];
     err e = {0};
     const char *path = in_dir(scratch_make(dir), "loss.svg");
     cr_assert_eq(svg_plot_loss(path, title, s, &e), DDPM_OK, "%s", e.text);
-    cr_assert_eq(file_read(path, 1 << 20, &text, &size, &e), DDPM_OK, "%s", e.text);
-    cr_assert_eq(strlen(text), size);
+    char *text = get_text(path);
     scratch_remove(dir);
     return text;
-}
-
-static int count(const char *text, const char *what)
-{
-    int n = 0;
-    for (const char *at = text; (at = strstr(at, what)); at++) n++;
-    return n;
 }
 
 /* The d attribute of the path of a class. */
@@ -103,8 +94,8 @@ Test(svg_plot, what_is_not_finite_is_a_gap)
     const double step[] = {0, 1, 2, 3, 4, 5}, value[] = {1, 2, NAN, 1, INFINITY, 2};
     const svg_series s = {6, step, value, NULL};
     char *text = plot("t", &s), *raw = path_of(text, "raw");
-    cr_assert_eq(count(raw, "M"), 3, "%s", raw);
-    cr_assert_eq(count(raw, "L"), 1, "%s", raw);
+    cr_assert_eq(count_of(raw, "M"), 3, "%s", raw);
+    cr_assert_eq(count_of(raw, "L"), 1, "%s", raw);
     free(raw);
     mem_free(text);
 }
@@ -147,7 +138,7 @@ Test(svg_plot, many_points_make_a_small_file_that_keeps_the_extremes)
     cr_assert_lt(strlen(text), 40000);
     cr_assert_not_null(strstr(raw, "V500"), "the highest point is lost");
     cr_assert_not_null(strstr(raw, " 3600"), "the lowest point is lost");
-    cr_assert_eq(count(raw, "M"), 2, "one gap");
+    cr_assert_eq(count_of(raw, "M"), 2, "one gap");
     cr_assert_not_null(strstr(text, ">600k</text>"), "%s", text);
     free(raw);
     mem_free(text);

@@ -23,62 +23,62 @@ struct attended {
     }
 };
 
-Test(softmax, follows_the_formula_in_every_thread_order)
+/* test(rows, s, type) for matrices of every width, of one row and of several, in every thread order. */
+template <class F> static void for_matrices(F test)
 {
-    in_every_order([] {
+    in_every_order([&] {
         for (int64_t s : widths)
             for (int64_t rows : {1, 9})
-                for (storage type : storages) {
-                    if (s > 300 && rows > 1 && type == STORE_BF16) continue;
-                    attended a(rows, s);
-                    stored p(rows * s, type, s % 2);
-                    const softmax_args args = {a.scores.data(), p.data(), type, a.lse.data(), rows, s};
-                    assert_clean(k_softmax(nullptr, &args));
-                    for (int64_t r = 0; r < rows; r++) {
-                        const double lse = a.log_sum(r);
-                        cr_assert_float_eq(a.lse[r], lse, 1e-7 * (fabs(lse) + 10), "row %ld of %ld", r, s);
-                        for (int64_t i = r * s; i < (r + 1) * s; i++) {
-                            const double want = exp(a.scores[i] - lse);
-                            cr_assert_float_eq(p[i], want, slack(want, type, 4e-6 * want + 1e-40), "%ld of %ld", i, s);
-                        }
-                    }
-                    p.assert_untouched_before();
-                }
+                for (storage type : storages)
+                    if (s <= 300 || rows == 1 || type != STORE_BF16) test(rows, s, type);
+    });
+}
+
+Test(softmax, follows_the_formula_in_every_thread_order)
+{
+    for_matrices([](int64_t rows, int64_t s, storage type) {
+        attended a(rows, s);
+        stored p(rows * s, type, s % 2);
+        const softmax_args args = {a.scores.data(), p.data(), type, a.lse.data(), rows, s};
+        assert_clean(k_softmax(nullptr, &args));
+        for (int64_t r = 0; r < rows; r++) {
+            const double lse = a.log_sum(r);
+            cr_assert_float_eq(a.lse[r], lse, 1e-7 * (fabs(lse) + 10), "row %ld of %ld", r, s);
+            for (int64_t i = r * s; i < (r + 1) * s; i++) {
+                const double want = exp(a.scores[i] - lse);
+                cr_assert_float_eq(p[i], want, slack(want, type, 4e-6 * want + 1e-40), "%ld of %ld", i, s);
+            }
+        }
+        p.assert_untouched_before();
     });
 }
 
 /* ds = p (dp - sum p dp), by the Jacobian p_i (delta_ij - p_j) in double. */
 Test(softmax_bwd, follows_the_formula_in_every_thread_order)
 {
-    in_every_order([] {
-        for (int64_t s : widths)
-            for (int64_t rows : {1, 9})
-                for (storage type : storages) {
-                    if (s > 300 && rows > 1 && type == STORE_BF16) continue;
-                    attended a(rows, s);
-                    stored p(rows * s, type, s % 2), ds(rows * s, type, s % 3), alone(rows * s, type);
-                    for (int64_t r = 0; r < rows; r++) a.lse[r] = (float)a.log_sum(r);
-                    const softmax_bwd_args args = {a.scores.data(), a.dp.data(), a.lse.data(), p.data(),
-                                                   ds.data(),       type,        rows,         s},
-                                           without = {a.scores.data(), a.dp.data(), a.lse.data(), nullptr,
-                                                      alone.data(),    type,        rows,         s};
-                    assert_clean(k_softmax_bwd(nullptr, &args));
-                    assert_clean(k_softmax_bwd(nullptr, &without));
-                    for (int64_t r = 0; r < rows; r++) {
-                        const double lse = a.log_sum(r);
-                        double dot = 0;
-                        for (int64_t i = r * s; i < (r + 1) * s; i++) dot += exp(a.scores[i] - lse) * a.dp[i];
-                        for (int64_t i = r * s; i < (r + 1) * s; i++) {
-                            /* lse up to 1010 was rounded to float */
-                            const double q = exp(a.scores[i] - lse), want = q * (a.dp[i] - dot);
-                            cr_assert_float_eq(p[i], q, slack(q, type, 1e-4 * q + 1e-40));
-                            cr_assert_float_eq(ds[i], want, slack(want, type, 3e-4 * q + 1e-40), "%ld of %ld", i, s);
-                            cr_assert_eq(ds[i], alone[i]);
-                        }
-                    }
-                    p.assert_untouched_before();
-                    ds.assert_untouched_before();
-                }
+    for_matrices([](int64_t rows, int64_t s, storage type) {
+        attended a(rows, s);
+        stored p(rows * s, type, s % 2), ds(rows * s, type, s % 3), alone(rows * s, type);
+        for (int64_t r = 0; r < rows; r++) a.lse[r] = (float)a.log_sum(r);
+        const softmax_bwd_args args = {a.scores.data(), a.dp.data(), a.lse.data(), p.data(), ds.data(), type, rows, s},
+                               without = {a.scores.data(), a.dp.data(), a.lse.data(), nullptr,
+                                          alone.data(),    type,        rows,         s};
+        assert_clean(k_softmax_bwd(nullptr, &args));
+        assert_clean(k_softmax_bwd(nullptr, &without));
+        for (int64_t r = 0; r < rows; r++) {
+            const double lse = a.log_sum(r);
+            double dot = 0;
+            for (int64_t i = r * s; i < (r + 1) * s; i++) dot += exp(a.scores[i] - lse) * a.dp[i];
+            for (int64_t i = r * s; i < (r + 1) * s; i++) {
+                /* lse up to 1010 was rounded to float */
+                const double q = exp(a.scores[i] - lse), want = q * (a.dp[i] - dot);
+                cr_assert_float_eq(p[i], q, slack(q, type, 1e-4 * q + 1e-40));
+                cr_assert_float_eq(ds[i], want, slack(want, type, 3e-4 * q + 1e-40), "%ld of %ld", i, s);
+                cr_assert_eq(ds[i], alone[i]);
+            }
+        }
+        p.assert_untouched_before();
+        ds.assert_untouched_before();
     });
 }
 

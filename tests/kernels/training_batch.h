@@ -32,6 +32,15 @@ struct training_batch {
         for (size_t i = 0; i < table.size(); i++) table[i] = 0.1f + 0.017f * (float)i;
     }
 
+    /* The batch that consists of these images of a data set. */
+    training_batch picked(const std::vector<int64_t> &index) const
+    {
+        training_batch batch({(int)index.size(), s.h, s.w, s.c}, flip);
+        for (size_t b = 0; b < index.size(); b++)
+            std::copy_n(images.begin() + index[b] * s.d(), s.d(), batch.images.begin() + b * s.d());
+        return batch;
+    }
+
     philox4 bits(uint32_t stream, int b, uint32_t quad) const
     {
         const uint64_t ordinal = state.sample + (uint64_t)b;

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "model/network.h"
 #include "model/params.h"
+#include "support/device.h"
 #include "support/golden.h"
 #include "support/ok.h"
 
@@ -132,10 +133,7 @@ static double scale_of(const params *store, const safetensors *io, const param *
 static double worst_gradient(rig *r, const safetensors *io, const char **worst_name)
 {
     double worst = 0;
-    err why = {0};
-    float *ours;
-    OK(mem_array(&ours, r->store->count, sizeof *ours, "gradients", &why));
-    OK(params_get(r->store, ARENA_GRAD, ours, &why));
+    float *ours = test_params(r->store, ARENA_GRAD);
     for (int i = 0; i < r->store->n; i++) {
         const param *q = &r->store->list[i];
         float *theirs = their_gradient(io, q);

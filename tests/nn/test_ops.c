@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "noise.h"
 #include "support/device.h"
-#include "support/op_rig.h"
+#include "support/op_fixture.h"
 
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
@@ -13,13 +13,14 @@
 
 enum { ALL = ~0u };
 
-/* Every case; and on the cpu, which chooses a layout for activations, those whose images may lie in blocks once
- * more with images that are activations.  Where all of them may also with half of them so, one way and the other:
- * what lies otherwise than the kernel wants it goes through a copy. */
+/* Every case as it stands; and on the cpu, which chooses a layout for activations, the cases whose images may lie in
+ * blocks of channels once more with activations as images.  With `mixed`, cases that may have all of their images in
+ * blocks come twice more, with one half of the images as activations and with the other: then a kernel meets both
+ * layouts, and the backend must copy what lies in the wrong one. */
 static struct criterion_test_params cases_with(bool mixed)
 {
     enum { ROOM = 512 };
-    static const unsigned inner[] = {ALL, 0x55555555u, 0xAAAAAAAAu};
+    static const unsigned activations[] = {ALL, 0x55555555u, 0xAAAAAAAAu};
     static op_case all[ROOM];
     int n = 0;
     const op_case *c = op_cases(&n);
@@ -29,7 +30,7 @@ static struct criterion_test_params cases_with(bool mixed)
         for (int k = 0; k < (mixed && op_fills_blocks(&c[i]) ? 3 : 1) && op_fills_some_blocks(&c[i]); k++) {
             cr_assert(count < ROOM);
             all[count] = c[i];
-            all[count++].inner = inner[k];
+            all[count++].activations = activations[k];
         }
     }
     return cr_make_param_array(op_case, all, count);
@@ -76,7 +77,7 @@ ParameterizedTest(const op_case *c, ops, forward_matches_double)
 {
     char text[160];
     op_exact x = op_exact_create(c);
-    op_result got = op_run(c, &(op_options){.threads = 1, .only = ALL});
+    op_result got = op_run(c, &(op_options){.threads = 1, .wanted = ALL});
     op_exact_run(&x);
     const double size = norm_of(x.y, x.y_count);
     for (int64_t i = 0; i < x.y_count; i++) x.y[i] -= (double)got.y[i];
@@ -87,21 +88,21 @@ ParameterizedTest(const op_case *c, ops, forward_matches_double)
     op_result_free(&got);
 }
 
-/* ---- where inner images lie ---- */
+/* ---- the layout of activations ---- */
 
-ParameterizedTestParameters(ops, inner_images_lie_in_blocks_where_there_are_kernels) { return all_cases(); }
-ParameterizedTest(const op_case *c, ops, inner_images_lie_in_blocks_where_there_are_kernels)
+ParameterizedTestParameters(ops, activations_lie_in_blocks_where_there_are_kernels) { return all_cases(); }
+ParameterizedTest(const op_case *c, ops, activations_lie_in_blocks_where_there_are_kernels)
 {
     char text[160];
-    if (!c->inner) return;
+    if (!c->activations) return;
     const bool blocks = op_fills_blocks(c) && onednn_has_blocked_kernels();
-    op_result got = op_run(c, &(op_options){.threads = 1, .only = ALL});
+    op_result got = op_run(c, &(op_options){.threads = 1, .wanted = ALL});
     (void)op_case_text(c, text);
-    cr_expect(got.n_inner > 0, "%s: nothing is inner", text);
-    if (blocks && c->inner == ALL) /* of halves some follow the others to NHWC */
-        cr_expect_eq(got.n_blocked, got.n_inner, "%s: %d of %d in blocks", text, got.n_blocked, got.n_inner);
+    cr_expect(got.n_activation > 0, "%s: there is no activation", text);
+    if (blocks && c->activations == ALL) /* with half of them, some take the NHWC layout of the others */
+        cr_expect_eq(got.n_blocked, got.n_activation, "%s: %d of %d in blocks", text, got.n_blocked, got.n_activation);
     else if (!onednn_has_blocked_kernels() || c->op == OP_attention || c->op == OP_concat)
-        cr_expect_eq(got.n_blocked, 0, "%s: %d of %d in blocks", text, got.n_blocked, got.n_inner);
+        cr_expect_eq(got.n_blocked, 0, "%s: %d of %d in blocks", text, got.n_blocked, got.n_activation);
     op_result_free(&got);
 }
 
@@ -168,7 +169,7 @@ ParameterizedTest(const op_case *c, ops, gradients_match_differences_of_double)
 {
     char text[160];
     op_exact x = op_exact_create(c);
-    op_result got = op_run(c, &(op_options){.threads = 1, .only = ALL});
+    op_result got = op_run(c, &(op_options){.threads = 1, .wanted = ALL});
     checker k = {.c = c, .x = &x, .floor = FLOOR * norm_of(x.dy, x.y_count) / sqrt((double)x.y_count)};
     for (k.operand = 0; k.operand < x.n_operand; k.operand++) {
         k.grad = got.grad[k.operand];
@@ -197,7 +198,7 @@ static void check_sum(const op_case *c, const op_result *set, const op_result *g
     char text[160];
     const double tolerance = test_bound(2e-6, 4e-3) * (1 + rms(c, set, k));
     for (int64_t i = 0; i < set->count[k]; i++) {
-        const double before = op_before_value(k, i), now = (double)got->grad[k][i];
+        const double before = op_initial_grad(k, i), now = (double)got->grad[k][i];
         if (!op_reads(c, k, i)) {
             cr_assert(isnan(set->grad[k][i]) && now == before,
                       "%s: gradient %d is written at %lld, outside its columns", op_case_text(c, text), k,
@@ -215,10 +216,10 @@ ParameterizedTestParameters(ops, every_gradient_is_set_or_added_to) { return all
 ParameterizedTest(const op_case *c, ops, every_gradient_is_set_or_added_to)
 {
     static const unsigned masks[] = {ALL, 0x55555555u, 0xAAAAAAAAu}; /* all together, and each beside others that set */
-    op_result set = op_run(c, &(op_options){.threads = 1, .only = ALL, .before = OP_BEFORE_NAN});
+    op_result set = op_run(c, &(op_options){.threads = 1, .wanted = ALL, .grad_init = OP_GRAD_NAN});
     for (int m = 0; m < 3; m++) {
         op_result got =
-            op_run(c, &(op_options){.threads = 1, .only = ALL, .before = OP_BEFORE_RANDOM, .add = masks[m]});
+            op_run(c, &(op_options){.threads = 1, .wanted = ALL, .grad_init = OP_GRAD_RANDOM, .accumulate = masks[m]});
         for (int k = 0; k < set.n_operand; k++)
             if (set.grad[k]) check_sum(c, &set, &got, k, masks[m] >> k & 1);
         op_result_free(&got);
@@ -260,8 +261,8 @@ static void expect_same(const op_case *c, const op_result *a, const op_result *b
 ParameterizedTestParameters(ops, packing_changes_no_bit) { return unmixed_cases(); }
 ParameterizedTest(const op_case *c, ops, packing_changes_no_bit)
 {
-    op_result packed = op_run(c, &(op_options){.threads = 1, .only = ALL});
-    op_result apart = op_run(c, &(op_options){.threads = 1, .only = ALL, .unpacked = true});
+    op_result packed = op_run(c, &(op_options){.threads = 1, .wanted = ALL});
+    op_result apart = op_run(c, &(op_options){.threads = 1, .wanted = ALL, .unpacked = true});
     expect_same(c, &packed, &apart, &(bounds){0});
     op_result_free(&packed);
     op_result_free(&apart);
@@ -277,7 +278,7 @@ static bool sums_by_thread(const op_case *c, const op_result *r, int k)
     if (by_onednn(c) && onednn_sums_by_thread()) return true;
     if (by_winograd(c) || k < r->n_input) return false;
     if (c->op == OP_upconv) return k == r->n_input;
-    return c->op == OP_conv2d && (c->inner || c->kernel == 3);
+    return c->op == OP_conv2d && (c->activations || c->kernel == 3);
 }
 
 ParameterizedTestParameters(ops, threads_change_no_bit) { return unmixed_cases(); }
@@ -286,8 +287,8 @@ ParameterizedTest(const op_case *c, ops, threads_change_no_bit)
     if (!strcmp(test_device(), "cpu") && !onednn_has_blocked_kernels() && !by_winograd(c))
         cr_skip("without AVX-512 oneDNN's matrix product cuts its sums by the number of threads too");
     bounds bound = {.output = by_onednn(c) && onednn_sums_by_thread() ? 1e-6 : 0};
-    op_result one = op_run(c, &(op_options){.threads = 1, .only = ALL});
-    op_result two = op_run(c, &(op_options){.threads = 2, .only = ALL});
+    op_result one = op_run(c, &(op_options){.threads = 1, .wanted = ALL});
+    op_result two = op_run(c, &(op_options){.threads = 2, .wanted = ALL});
     for (int k = 0; k < one.n_operand; k++) bound.gradient[k] = sums_by_thread(c, &one, k) ? 1e-6 : 0;
     expect_same(c, &one, &two, &bound);
     op_result_free(&one);
@@ -300,10 +301,10 @@ ParameterizedTestParameters(ops, gradients_wanted_alone_are_the_same) { return u
 ParameterizedTest(const op_case *c, ops, gradients_wanted_alone_are_the_same)
 {
     char text[160];
-    op_result all = op_run(c, &(op_options){.threads = 1, .only = ALL});
+    op_result all = op_run(c, &(op_options){.threads = 1, .wanted = ALL});
     for (int alone = -1; alone < all.n_input; alone++) { /* -1: none but the parameters' */
         if (alone < 0 && all.n_operand == all.n_input) continue;
-        op_result one = op_run(c, &(op_options){.threads = 1, .only = alone < 0 ? 0 : 1u << alone});
+        op_result one = op_run(c, &(op_options){.threads = 1, .wanted = alone < 0 ? 0 : 1u << alone});
         for (int k = 0; k < all.n_input; k++)
             cr_expect((k == alone && all.grad[k]) == (one.grad[k] != NULL), "%s: gradient %d with only %d wanted",
                       op_case_text(c, text), k, alone);

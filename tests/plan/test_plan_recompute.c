@@ -56,19 +56,9 @@ static struct criterion_test_params all_kinds(void)
 
 /* ---- the same bits ---- */
 
-/* An arena as it is; mem_free() it. */
-static float *arena_of(const net_rig *r, arena_kind arena)
-{
-    err why = {0};
-    float *host = NULL;
-    cr_assert_eq(mem_array(&host, r->store->count, sizeof *host, "test", &why), DDPM_OK);
-    cr_assert_eq(params_get(r->store, arena, host, &why), DDPM_OK, "%s", why.text);
-    return host;
-}
-
 static void expect_same(const net_rig *r, arena_kind arena, const char *name)
 {
-    float *a = arena_of(&r[0], arena), *b = arena_of(&r[1], arena);
+    float *a = test_params(r[0].store, arena), *b = test_params(r[1].store, arena);
     size_t different = 0;
     for (size_t i = 0; i < r->store->count; i++) different += memcmp(&a[i], &b[i], sizeof *a) != 0;
     cr_expect_eq(different, 0, "%s, arena %d: %zu of %zu values differ", name, arena, different, r->store->count);

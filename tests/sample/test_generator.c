@@ -51,11 +51,9 @@ static void destroy(engine *x)
 
 static void poison(engine *x, const char *name, float value)
 {
-    float *w;
     const param *p = params_find(x->m->store, name);
     cr_assert_not_null(p, "%s", name);
-    OK(mem_array(&w, x->m->store->count, sizeof *w, "weights", &why));
-    OK(params_get(x->m->store, ARENA_PARAM, w, &why));
+    float *w = test_params(x->m->store, ARENA_PARAM);
     w[p->offset] = value;
     OK(params_set(x->m->store, ARENA_PARAM, w, &why));
     mem_free(w);

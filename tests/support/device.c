@@ -121,3 +121,12 @@ float *test_copy(backend *be, const tensor *t)
     test_download(be, t, copy);
     return copy;
 }
+
+float *test_params(const params *store, arena_kind arena)
+{
+    err why = {0};
+    float *copy;
+    OK(mem_array(&copy, store->count, sizeof *copy, "parameters", &why));
+    OK(params_get(store, arena, copy, &why));
+    return copy;
+}

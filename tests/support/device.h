@@ -6,6 +6,7 @@
 #ifndef DDPM_TEST_DEVICE_H
 #define DDPM_TEST_DEVICE_H
 #include "backend/backend.h"
+#include "model/params.h"
 
 const char *test_device(void);
 precision_kind test_precision(void);
@@ -21,5 +22,8 @@ void test_upload(backend *be, const tensor *t, const float *from);
 void test_download(backend *be, const tensor *t, float *to);
 float *test_copy(backend *be, const tensor *t); /* a download into new memory; mem_free() it */
 float test_rounded(float v);                    /* to what an activation can hold */
+
+/* An arena of the parameters in new memory; mem_free() it. */
+float *test_params(const params *store, arena_kind arena);
 
 #endif

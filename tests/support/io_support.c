@@ -38,6 +38,23 @@ void put_file(const char *path, const char *text)
     cr_assert_eq(file_write(path, text, strlen(text), false, &e), DDPM_OK, "%s", e.text);
 }
 
+char *get_text(const char *path)
+{
+    char *text;
+    size_t size;
+    err e = {0};
+    cr_assert_eq(file_read(path, SIZE_MAX / 4, &text, &size, &e), DDPM_OK, "%s", e.text);
+    cr_assert_eq(strlen(text), size, "%s: a 0 byte in a text", path);
+    return text;
+}
+
+int count_of(const char *text, const char *part)
+{
+    int n = 0;
+    for (const char *at = text; (at = strstr(at, part)); at++) n++;
+    return n;
+}
+
 bool same_bytes(const char *a, const char *b)
 {
     char *x, *y;
@@ -49,6 +66,18 @@ bool same_bytes(const char *a, const char *b)
     mem_free(x);
     mem_free(y);
     return same;
+}
+
+void expect_rewritten(config_rewrite *rewrite, const char *from, const char *want)
+{
+    char dir[PATH_CAP];
+    notes n = {""};
+    err e = {0};
+    const char *out = in_dir(scratch_make(dir), "config.json");
+    cr_assert_eq(rewrite(from, out, &n, &e), DDPM_OK, "%s: %s", from, e.text);
+    cr_assert_str_eq(n.text, "", "%s: %s", from, n.text);
+    cr_assert(same_bytes(want, out), "%s, read and written, is not %s", from, want);
+    scratch_remove(dir);
 }
 
 int64_t tensor_values(const named_tensor *t)

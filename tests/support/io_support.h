@@ -1,9 +1,10 @@
-/* io_support.h - what the tests of src/io share: a folder of one's own, whole files, the fixture's net.
+/* io_support.h - for tests that read and write files: a folder for the test, whole files, the fixture's net.
  *
  * Whatever fails in here fails the running test. */
 #ifndef DDPM_IO_SUPPORT_H
 #define DDPM_IO_SUPPORT_H
 #include "base/file.h"
+#include "base/notes.h"
 #include "io/weights.h"
 #include <stdint.h>
 
@@ -17,8 +18,15 @@ void scratch_remove(const char *dir);
 const char *in_dir(const char *dir, const char *name);
 
 void put_file(const char *path, const char *text);
+char *get_text(const char *path);                 /* all of a file that holds no 0 byte; mem_free() it */
+int count_of(const char *text, const char *part); /* how often the part stands in the text */
 /* Is what the two files hold the same? */
 bool same_bytes(const char *a, const char *b);
+
+/* Reads a configuration and writes it to another file. */
+typedef ddpm_status config_rewrite(const char *from, const char *to, notes *n, err *e);
+/* That leaves the bytes of the file `want`, and no notes. */
+void expect_rewritten(config_rewrite *rewrite, const char *from, const char *want);
 
 /* The net of the fixtures (fixtures/tensors.txt): names, PyTorch's shapes, zeroed data; net_free() it. */
 typedef struct test_net {

@@ -5,21 +5,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CONV(n, h, w, c, c2, cout, kernel, stride, pad_end, residual)                                                  \
-    {OP_conv2d, n, h, w, c, c2, cout, kernel, stride, 0, 0, pad_end, residual, false, false, false, 0},
-#define UPCONV(n, h, w, c, cout) {OP_upconv, n, h, w, c, 0, cout, 0, 0, 0, 0, false, false, false, false, false, 0},
-#define NORM(n, h, w, c, c2, groups, silu, cond)                                                                       \
-    {OP_norm_act, n, h, w, c, c2, 0, 0, 0, groups, cond, false, false, silu, false, false, 0},
-#define NORM_COLUMNS(n, h, w, c, c2, groups, silu, cond)                                                               \
-    {OP_norm_act, n, h, w, c, c2, 0, 0, 0, groups, cond, false, false, silu, true, false, 0},
-#define LINEAR(n, c, cout, silu) {OP_linear, n, 1, 1, c, 0, cout, 0, 0, 0, 0, false, false, silu, false, false, 0},
-#define ATTENTION(n, h, w, c, heads)                                                                                   \
-    {OP_attention, n, h, w, c, 0, 0, 0, 0, heads, 0, false, false, false, false, false, 0},
-#define TIME_EMBED(n, dim, flip) {OP_time_embed, n, 1, 1, dim, 0, 0, 0, 0, 0, 0, false, false, false, false, flip, 0},
-#define TIME_MLP(n, dim, width, flip)                                                                                  \
-    {OP_time_mlp, n, 1, 1, dim, 0, width, 0, 0, 0, 0, false, false, false, false, flip, 0},
-#define POINT(op, n, h, w, c)  {OP_##op, n, h, w, c, 0, 0, 0, 0, 0, 0, false, false, false, false, false, 0},
-#define CONCAT(n, h, w, c, c2) {OP_concat, n, h, w, c, c2, 0, 0, 0, 0, 0, false, false, false, false, false, 0},
+/* The macros of cases.def as initializers of an op_case; a field that a macro does not name is 0. */
+#define SHAPE(N, H, W, C) .n = N, .h = H, .w = W, .c = C
+
+#define CONV(N, H, W, C, C2, COUT, KERNEL, STRIDE, PAD_END, RESIDUAL)                                                  \
+    {.op = OP_conv2d,                                                                                                  \
+     SHAPE(N, H, W, C),                                                                                                \
+     .c2 = C2,                                                                                                         \
+     .cout = COUT,                                                                                                     \
+     .kernel = KERNEL,                                                                                                 \
+     .stride = STRIDE,                                                                                                 \
+     .pad_end = PAD_END,                                                                                               \
+     .residual = RESIDUAL},
+#define UPCONV(N, H, W, C, COUT) {.op = OP_upconv, SHAPE(N, H, W, C), .cout = COUT},
+
+#define NORM(N, H, W, C, C2, GROUPS, SILU, COND)                                                                       \
+    {.op = OP_norm_act, SHAPE(N, H, W, C), .c2 = C2, .groups = GROUPS, .silu = SILU, .cond = COND},
+#define NORM_COLUMNS(N, H, W, C, C2, GROUPS, SILU, COND)                                                               \
+    {.op = OP_norm_act, SHAPE(N, H, W, C), .c2 = C2, .groups = GROUPS, .silu = SILU, .cond = COND, .columns = true},
+
+#define LINEAR(N, C, COUT, SILU)     {.op = OP_linear, SHAPE(N, 1, 1, C), .cout = COUT, .silu = SILU},
+#define ATTENTION(N, H, W, C, HEADS) {.op = OP_attention, SHAPE(N, H, W, C), .groups = HEADS},
+#define TIME_EMBED(N, DIM, FLIP)     {.op = OP_time_embed, SHAPE(N, 1, 1, DIM), .flip_sin_to_cos = FLIP},
+
+#define TIME_MLP(N, DIM, WIDTH, FLIP) {.op = OP_time_mlp, SHAPE(N, 1, 1, DIM), .cout = WIDTH, .flip_sin_to_cos = FLIP},
+#define POINT(OP, N, H, W, C)         {.op = OP_##OP, SHAPE(N, H, W, C)},
+#define CONCAT(N, H, W, C, C2)        {.op = OP_concat, SHAPE(N, H, W, C), .c2 = C2},
+
 static const op_case cases[] = {
 #include "cases.def"
 };
@@ -48,11 +60,12 @@ bool op_fills_blocks(const op_case *c)
 
 const char *op_case_text(const op_case *c, char text[160])
 {
-    (void)snprintf(text, 160,
-                   "%s n %d, %dx%d, c %d + %d, cout %d, kernel %d, stride %d, groups %d, cond %d%s%s%s%s, inner %x",
-                   op_name[c->op], c->n, c->h, c->w, c->c, c->c2, c->cout, c->kernel, c->stride, c->groups, c->cond,
-                   c->pad_end ? ", pad_end" : "", c->residual ? ", residual" : "", c->silu ? ", silu" : "",
-                   c->columns ? ", columns" : "", c->inner);
+    (void)snprintf(
+        text, 160,
+        "%s n %d, %dx%d, c %d + %d, cout %d, kernel %d, stride %d, groups %d, cond %d%s%s%s%s, activations %x",
+        op_name[c->op], c->n, c->h, c->w, c->c, c->c2, c->cout, c->kernel, c->stride, c->groups, c->cond,
+        c->pad_end ? ", pad_end" : "", c->residual ? ", residual" : "", c->silu ? ", silu" : "",
+        c->columns ? ", columns" : "", c->activations);
     return text;
 }
 
@@ -70,13 +83,13 @@ static tensor *copy_of(op_graph *g, tensor *x, tensor *y)
     return y;
 }
 
-/* An image as the op shall meet it. */
+/* The image that the op reads: an input of the plan, or the copy of one, which is an activation. */
 static tensor *image_of(op_graph *g, const op_case *c, const char *name, const int64_t dims[4])
 {
     tensor *x = input(g, name, dims);
     const int k = g->n_input - 1;
-    if (c->inner >> k & 1) g->inner[k] = copy_of(g, x, plan_like(g->p, x, "inner"));
-    return g->inner[k] ? g->inner[k] : x;
+    if (c->activations >> k & 1) g->activation[k] = copy_of(g, x, plan_like(g->p, x, "activation"));
+    return g->activation[k] ? g->activation[k] : x;
 }
 
 static tensor *input_f32(op_graph *g, const char *name, int64_t n)
@@ -162,9 +175,9 @@ static tensor *build(const op_case *c, op_graph *g)
 void op_build(const op_case *c, op_graph *g)
 {
     g->y = build(c, g);
-    if (c->inner >> OP_INNER_Y) {
-        g->inner_y = g->y;
-        g->y = copy_of(g, g->inner_y, plan_like(g->p, g->inner_y, "outer"));
+    if (c->activations >> OP_Y_ACTIVATION) {
+        g->y_activation = g->y;
+        g->y = copy_of(g, g->y_activation, plan_like(g->p, g->y_activation, "output"));
     }
     g->n_operand = g->n_input;
     for (int i = 0; i < g->p->n_tensor; i++)

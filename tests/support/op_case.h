@@ -12,15 +12,17 @@ typedef struct op_case {
     int groups; /* of a norm; attention: heads */
     int cond;   /* norm_cond */
     bool pad_end, residual, silu, columns, flip_sin_to_cos;
-    unsigned inner; /* images the op meets as activations: bit k: its input k, bit OP_INNER_Y: its output */
+    /* Bit k: input k is an activation of the plan, bit OP_Y_ACTIVATION: so is the output.  Where the bit is not set,
+     * it is an input or an output of the plan, which lies in NHWC. */
+    unsigned activations;
 } op_case;
 
-const op_case *op_cases(int *n);                            /* all of them, none with inner images */
+const op_case *op_cases(int *n);                            /* all of them, with activations = 0 */
 const char *op_case_text(const op_case *c, char text[160]); /* "norm_act n 3, 5x7, ..."; returns text */
 
-enum { OP_OPERANDS = 6, OP_MARGIN = 2, OP_INNER_Y = 31 };
+enum { OP_OPERANDS = 6, OP_MARGIN = 2, OP_Y_ACTIVATION = 31 };
 
-/* Does the op take images, so that `inner` means something? */
+/* Does the op take images, so that `activations` means something? */
 bool op_takes_images(const op_case *c);
 /* May its images lie in blocks of channels on the cpu: does it work on blocks, and do all of them fill some? */
 bool op_fills_blocks(const op_case *c);
@@ -32,9 +34,9 @@ typedef struct op_graph {
     plan *p;
     tensor *operand[OP_OPERANDS];
     int n_input, n_operand;
-    tensor *inner[OP_OPERANDS]; /* what the op reads in an input's place, a copy of it; NULL: the input itself */
-    tensor *inner_y;            /* what y is a copy of; NULL: the op writes y */
-    tensor *state;              /* of dropout */
+    tensor *activation[OP_OPERANDS]; /* the copy of input k that the op reads; NULL: it reads the input itself */
+    tensor *y_activation;            /* the output of the op, of which y is a copy; NULL: the op writes y itself */
+    tensor *state;                   /* of dropout */
     tensor *y;
 } op_graph;
 

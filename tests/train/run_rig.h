@@ -5,7 +5,9 @@
 #include "base/mem.h"
 #include "data/image.h"
 #include "io/checkpoint_dir.h"
+#include "support/io_support.h"
 #include "support/ok.h"
+#include "support/small_run.h"
 #include "train/checkpoint.h"
 #include "train/training_run.h"
 #include "train/run_folder.h"
@@ -18,67 +20,32 @@
 #include <unistd.h>
 
 static err why;
-static char root[] = "/tmp/ddpm-run-XXXXXX";
+static char root[PATH_CAP];
 
-static inline void make_root(void) { cr_assert_not_null(mkdtemp(root)); }
-static inline void remove_root(void) { OK(dir_remove(root, &why)); }
+static inline void make_root(void) { scratch_make(root); }
+static inline void remove_root(void) { scratch_remove(root); }
 
 /* A small U-Net with everything that draws random numbers. */
 static inline void tiny(ddpm_config *c, const char *name)
 {
-    static const char *const settings[] = {"data.kind=digits",
-                                           "data.resolution=8",
-                                           "data.channels=1",
-                                           "data.count=20",
-                                           "data.flip=true",
+    static const char *const settings[] = {"data.count=20",
                                            "model.block_out_channels=8,16",
-                                           "model.down_block_types=DownBlock2D,AttnDownBlock2D",
-                                           "model.up_block_types=AttnUpBlock2D,UpBlock2D",
-                                           "model.layers_per_block=1",
                                            "model.norm_num_groups=4",
                                            "model.dropout=0.1",
                                            "train.batch=6",
-                                           "train.lr=2e-3",
-                                           "train.lr_warmup_steps=3",
                                            "train.steps=9",
-                                           "ema.decay=0.9",
-                                           "ckpt.every=0",
-                                           "log.every=1"};
-    char out[PATH_CAP];
-    config_defaults(c);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) OK(config_assign(c, NULL, settings[i], &why));
-    OK(path_join(out, root, name, &why));
-    (void)snprintf(c->out, sizeof c->out, "%s", out);
-}
-
-typedef struct stopper {
-    uint64_t at, now;
-    char notes[8192];
-} stopper;
-
-static inline void collect(void *context, const char *text)
-{
-    stopper *s = context;
-    const size_t used = strlen(s->notes);
-    (void)snprintf(s->notes + used, sizeof s->notes - used, "%s\n", text);
-}
-
-static inline void count(void *context, const run_status *status) { ((stopper *)context)->now = status->state->step; }
-
-static inline run_request stop_there(void *context)
-{
-    const stopper *s = context;
-    return s->now == s->at ? RUN_STOP : RUN_CONTINUE;
+                                           NULL};
+    small_run(c, root, name, settings);
 }
 
 /* Train until `stop_at` (0: to the end). */
-static inline ddpm_status train(const ddpm_config *c, uint64_t stop_at, stopper *s)
+static inline ddpm_status train(const ddpm_config *c, uint64_t stop_at, run_record *r)
 {
     backend *be;
-    stopper mine = {0};
-    if (!s) s = &mine;
-    s->at = stop_at ? stop_at : UINT64_MAX;
-    const run_hooks hooks = {.context = s, .note = collect, .step = count, .wish = stop_there};
+    run_record unused = {0};
+    if (!r) r = &unused;
+    r->stop_at = stop_at;
+    const run_hooks hooks = run_record_hooks(r);
     OK(backend_create(&(backend_spec){.device = "cpu", .threads = 2}, &be, &why));
     why.text[0] = '\0';
     const ddpm_status st = run_train(be, c, &hooks, &why);
@@ -88,15 +55,7 @@ static inline ddpm_status train(const ddpm_config *c, uint64_t stop_at, stopper 
 
 static inline void expect_same_file(const char *a_dir, const char *b_dir, const char *name)
 {
-    char path[PATH_CAP], *a, *b;
-    size_t n_a, n_b;
-    OK(path_join(path, a_dir, name, &why));
-    OK(file_read(path, 1 << 28, &a, &n_a, &why));
-    OK(path_join(path, b_dir, name, &why));
-    OK(file_read(path, 1 << 28, &b, &n_b, &why));
-    cr_expect(n_a == n_b && !memcmp(a, b, n_a), "%s differs between %s and %s", name, a_dir, b_dir);
-    mem_free(a);
-    mem_free(b);
+    cr_expect(same_bytes(in_dir(a_dir, name), in_dir(b_dir, name)), "%s differs between %s and %s", name, a_dir, b_dir);
 }
 
 static inline void expect_same_end(const ddpm_config *a, const ddpm_config *b, int64_t last)
@@ -119,11 +78,8 @@ static ddpm_config whole, parts;
 /* The losses of metrics.jsonl, a line each. */
 static inline int read_losses(const char *run, double *loss, int cap)
 {
-    char path[PATH_CAP], *text;
-    size_t size;
     int n = 0;
-    OK(path_join(path, run, "metrics.jsonl", &why));
-    OK(file_read(path, 1 << 24, &text, &size, &why));
+    char *text = get_text(in_dir(run, "metrics.jsonl"));
     for (char *at = text; n < cap && (at = strstr(at, "\"loss\":")); at++) loss[n++] = strtod(at + 7, NULL);
     mem_free(text);
     return n;

@@ -5,6 +5,7 @@
 #include "data/image.h"
 #include "support/device.h"
 #include "support/ok.h"
+#include "support/small_run.h"
 
 static err why;
 
@@ -37,7 +38,7 @@ static void loses(const rig *r, const char *name)
     cr_assert_eq(remove(path), 0);
 }
 
-static void configure(rig *r, const char *setting) { OK(config_assign(&r->config, NULL, setting, &why)); }
+static void configure(rig *r, const char *setting) { config_put(&r->config, setting); }
 
 /* 4 pictures and a damaged one. */
 static void make(rig *r)
@@ -51,9 +52,10 @@ static void make(rig *r)
                                            "model.norm_num_groups=4",
                                            "train.batch=2",
                                            "train.lr_warmup_steps=0",
-                                           "ema.decay=0"};
+                                           "ema.decay=0",
+                                           NULL};
     config_defaults(&r->config);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) configure(r, settings[i]);
+    config_put_all(&r->config, settings);
     (void)snprintf(r->config.data.path, sizeof r->config.data.path, "%s", new_folder(r->dir));
     for (int i = 0; i < 4; i++) picture(r, (const char[]){'a' + (char)i, '.', 'p', 'n', 'g', 0}, i + 1);
     copy_file(FIXTURE("bad_truncated.png"), r->dir, "bad.png");
@@ -111,8 +113,7 @@ Test(feed, a_bad_file_means_the_same_with_and_without_a_cache)
         start(&r);
         for (int i = 0; i < 5; i++) OK(feed_step(r.f, &why));
         n = r.m->store->count;
-        OK(mem_array(&weights[k], n, sizeof **weights, "weights", &why));
-        OK(params_get(r.m->store, ARENA_PARAM, weights[k], &why));
+        weights[k] = test_params(r.m->store, ARENA_PARAM);
         stop(&r);
     }
     cr_assert_arr_eq(weights[0], weights[1], n * sizeof **weights);

@@ -3,6 +3,7 @@
 #include "io/scheduler_config.h"
 #include "support/io_support.h"
 #include "support/ok.h"
+#include "support/small_run.h"
 #include "train/training_run.h"
 
 #include <criterion/criterion.h>
@@ -12,16 +13,14 @@
 static err why;
 static char root[PATH_CAP], folder[PATH_CAP];
 
-static void set(ddpm_config *c, const char *setting) { OK(config_assign(c, NULL, setting, &why)); }
-
 /* A tiny network on 8x8 digits; from the folder where `from` says so. */
 static ddpm_config options(bool from)
 {
     static const char *const settings[] = {"data.kind=digits", "data.resolution=8", "data.channels=1", "data.count=8",
-                                           "train.batch=4",    "train.steps=2",     "log.every=1"};
+                                           "train.batch=4",    "train.steps=2",     "log.every=1",     NULL};
     ddpm_config c;
     config_defaults(&c);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) set(&c, settings[i]);
+    config_put_all(&c, settings);
     OK(path_join(c.out, root, "run", &why));
     if (from) memcpy(c.model.init_from, folder, sizeof folder);
     return c;
@@ -29,14 +28,17 @@ static ddpm_config options(bool from)
 
 static void use_folder(const scheduler_config *s)
 {
-    static const char *const network_options[] = {
-        "model.block_out_channels=8",     "model.down_block_types=DownBlock2D",
-        "model.up_block_types=UpBlock2D", "model.layers_per_block=1",
-        "model.norm_num_groups=4",        "model.dropout=0.25"};
+    static const char *const network_options[] = {"model.block_out_channels=8",
+                                                  "model.down_block_types=DownBlock2D",
+                                                  "model.up_block_types=UpBlock2D",
+                                                  "model.layers_per_block=1",
+                                                  "model.norm_num_groups=4",
+                                                  "model.dropout=0.25",
+                                                  NULL};
     ddpm_config c = options(false);
     backend *be;
     model *m;
-    for (size_t i = 0; i < sizeof network_options / sizeof *network_options; i++) set(&c, network_options[i]);
+    config_put_all(&c, network_options);
     OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
     OK(recipe_model(&c, be, (image_shape){8, 8, 1}, &m, NULL, &why));
     m->scheduler = *s;
@@ -123,8 +125,8 @@ Test(init_from, what_nobody_sets_is_as_the_folder_says_and_is_kept)
     cr_expect_eq(kept.diffusion.num_train_timesteps, 20);
     cr_expect_eq(kept.model.dropout, 0.25);
     cr_expect_not(kept.diffusion.clip_sample);
-    set(&c, "resume=auto");
-    set(&c, "train.steps=3");
+    config_put(&c, "resume=auto");
+    config_put(&c, "train.steps=3");
     OK(train(&c, said));
     cr_expect_null(strstr(said, "differs from the checkpoint"), "%s", said);
     expect_scheduler(in_dir(c.out, "ckpt/step_00000003/scheduler/scheduler_config.json"), &want);
@@ -138,17 +140,17 @@ Test(init_from, a_run_goes_on_without_the_folder_that_it_began_from)
     ddpm_config c = options(true), kept;
     OK(train(&c, said));
     scratch_remove(folder);
-    set(&c, "resume=auto");
-    set(&c, "train.steps=3");
+    config_put(&c, "resume=auto");
+    config_put(&c, "train.steps=3");
     OK(train(&c, said));
     cr_expect_null(strstr(said, "differs from the checkpoint"), "%s", said);
     cr_expect_null(strstr(said, "has no effect"), "%s", said);
-    set(&c, "model.init_from=/another");
-    set(&c, "train.steps=4");
+    config_put(&c, "model.init_from=/another");
+    config_put(&c, "train.steps=4");
     OK(train(&c, said));
     cr_expect_not_null(strstr(said, "model.init_from=/another has no effect"), "%s", said);
-    set(&c, "model.init_from=");
-    set(&c, "train.steps=5");
+    config_put(&c, "model.init_from=");
+    config_put(&c, "train.steps=5");
     OK(train(&c, said));
     expect_scheduler(in_dir(c.out, "ckpt/step_00000005/scheduler/scheduler_config.json"), &want);
     config_defaults(&kept);
@@ -161,11 +163,11 @@ Test(init_from, what_is_set_stays_and_is_said)
     static char said[8192];
     scheduler_config want = another_process();
     ddpm_config c = options(true);
-    set(&c, "diffusion.num_train_timesteps=10");
-    set(&c, "diffusion.predict=eps");
-    set(&c, "diffusion.clip_sample_range=2"); /* as there: nothing to say */
-    set(&c, "model.layers_per_block=2");
-    set(&c, "model.norm_num_groups=4"); /* as there */
+    config_put(&c, "diffusion.num_train_timesteps=10");
+    config_put(&c, "diffusion.predict=eps");
+    config_put(&c, "diffusion.clip_sample_range=2"); /* as there: nothing to say */
+    config_put(&c, "model.layers_per_block=2");
+    config_put(&c, "model.norm_num_groups=4"); /* as there */
     OK(train(&c, said));
     want.num_train_timesteps = 10, want.prediction_type = SCHEDULER_EPSILON;
     expect_scheduler(in_dir(c.out, "ckpt/step_00000002/scheduler/scheduler_config.json"), &want);
@@ -185,10 +187,10 @@ Test(init_from, values_that_no_option_takes_are_refused_unless_another_is_set)
     use_folder(&s);
     cr_expect_eq(recipe_adopt(&c, NULL, &why), DDPM_EINVAL);
     cr_expect(strstr(why.text, folder) && strstr(why.text, "diffusion.num_train_timesteps of 20000"), "%s", why.text);
-    set(&c, "diffusion.num_train_timesteps=1000");
+    config_put(&c, "diffusion.num_train_timesteps=1000");
     OK(recipe_adopt(&c, NULL, &why));
     cr_expect_eq(c.diffusion.num_train_timesteps, 1000);
-    set(&c, "diffusion.beta_start=0.5"); /* above the folder's beta_end */
+    config_put(&c, "diffusion.beta_start=0.5"); /* above the folder's beta_end */
     cr_expect_eq(recipe_adopt(&c, NULL, &why), DDPM_EINVAL);
     cr_expect_not_null(strstr(why.text, "diffusion.beta_start=0.5 is above"), "%s", why.text);
 }
@@ -202,7 +204,7 @@ Test(init_from, what_diffusers_cannot_load_is_said)
         notes said = {""};
         backend *be;
         model *m;
-        set(&c, settings[i]);
+        config_put(&c, settings[i]);
         OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
         OK(recipe_model(&c, be, (image_shape){8, 8, 1}, &m, &said, &why));
         cr_expect_eq(strstr(said.text, "diffusers cannot") != NULL, i < 2, "%s: '%s'", settings[i], said.text);
@@ -225,8 +227,8 @@ Test(init_from, options_that_change_nothing_beside_the_others_are_said)
         notes said = {""};
         backend *be;
         model *m;
-        set(&c, cases[i].first);
-        set(&c, cases[i].second);
+        config_put(&c, cases[i].first);
+        config_put(&c, cases[i].second);
         OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
         OK(recipe_model(&c, be, (image_shape){8, 8, 1}, &m, &said, &why));
         if (cases[i].words)

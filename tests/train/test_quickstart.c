@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "data/image.h"
 #include "noise.h"
-#include "support/legible.h"
+#include "support/digit_judge.h"
 #include "support/ok.h"
 #include "train/training_run.h"
 
@@ -16,39 +16,39 @@ enum { SIDE = 16, PICTURES = 64, ENOUGH = 58 };
 
 static err why;
 
-static int count_legible(const judge *j, const uint8_t *pixels, int n, int seen[10])
+static int count_digits(const digit_judge *j, const uint8_t *pixels, int n, int seen[10])
 {
-    int legible = 0;
+    int digits = 0;
     for (int i = 0; i < n; i++) {
-        const int digit = judge_read(j, pixels + (size_t)i * SIDE * SIDE);
+        const int digit = digit_judge_read(j, pixels + (size_t)i * SIDE * SIDE);
         if (digit < 0) continue;
-        legible++;
+        digits++;
         seen[digit]++;
     }
-    return legible;
+    return digits;
 }
 
 /* The judge must be able to say no. */
 Test(quickstart, the_judge_reads_digits_and_nothing_else)
 {
-    judge *j = judge_create(SIDE);
+    digit_judge *j = digit_judge_create(SIDE);
     dataset *d;
     int seen[10] = {0};
     static uint8_t mixed[PICTURES * SIDE * SIDE];
     OK(dataset_open(&(dataset_spec){.kind = DATASET_DIGITS, .resolution = SIDE, .count = 200, .seed = 5}, &d, &why));
-    cr_assert_geq(count_legible(j, dataset_pixels(d), 200, seen), 190);
+    cr_assert_geq(count_digits(j, dataset_pixels(d), 200, seen), 190);
     for (int i = 0; i < 10; i++) cr_assert_gt(seen[i], 5);
     for (size_t i = 0; i < sizeof mixed; i++) { /* half digit, half noise */
         const philox4 bits = noise_bits(1, NOISE_DIGITS, 0, 0, (uint32_t)i);
         mixed[i] = (uint8_t)((dataset_pixels(d)[i] + (bits.v[0] & 255)) / 2);
     }
-    cr_assert_leq(count_legible(j, mixed, PICTURES, seen), 3, "half noise");
+    cr_assert_leq(count_digits(j, mixed, PICTURES, seen), 3, "half noise");
     for (size_t i = 0; i < sizeof mixed; i++) /* two digits over each other */
         mixed[i] = dataset_pixels(d)[i] > dataset_pixels(d)[i + sizeof mixed] ? dataset_pixels(d)[i]
                                                                               : dataset_pixels(d)[i + sizeof mixed];
-    cr_assert_leq(count_legible(j, mixed, PICTURES, seen), PICTURES / 2, "two digits in one");
+    cr_assert_leq(count_digits(j, mixed, PICTURES, seen), PICTURES / 2, "two digits in one");
     dataset_close(d);
-    judge_destroy(j);
+    digit_judge_destroy(j);
 }
 
 static void sample(const ddpm_config *c, uint8_t *pixels)
@@ -91,13 +91,13 @@ Test(quickstart, draws_digits_one_can_read, .timeout = 1800)
         backend_destroy(be);
     }
     sample(&c, pixels);
-    judge *j = judge_create(SIDE);
-    const int legible = count_legible(j, pixels, PICTURES, seen);
-    judge_destroy(j);
-    cr_log_info("%d of %d legible; 0-9: %d %d %d %d %d %d %d %d %d %d", legible, PICTURES, seen[0], seen[1], seen[2],
+    digit_judge *j = digit_judge_create(SIDE);
+    const int digits = count_digits(j, pixels, PICTURES, seen);
+    digit_judge_destroy(j);
+    cr_log_info("%d of %d digits; 0-9: %d %d %d %d %d %d %d %d %d %d", digits, PICTURES, seen[0], seen[1], seen[2],
                 seen[3], seen[4], seen[5], seen[6], seen[7], seen[8], seen[9]);
     if (!kept) OK(dir_remove(c.out, &why));
-    cr_assert_geq(legible, ENOUGH, "%d of %d can be read", legible, PICTURES);
+    cr_assert_geq(digits, ENOUGH, "%d of %d can be read", digits, PICTURES);
     int classes = 0;
     for (int i = 0; i < 10; i++) classes += seen[i] > 0;
     cr_assert_geq(classes, 8, "only %d of the ten digits", classes);

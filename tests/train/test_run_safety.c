@@ -124,7 +124,7 @@ Test(run_safety, no_run_is_put_into_a_checkpoint)
 /* Batches that do not end where epochs do: nothing was resumed, and that it was is not said. */
 Test(run_safety, epochs_of_a_run_that_was_not_resumed_are_whole)
 {
-    stopper s = {0};
+    run_record s = {0};
     tiny(&whole, "epochs");
     set(&whole, "data.count=70");
     set(&whole, "train.steps=40");
@@ -212,7 +212,7 @@ static bool make_busy(const char *path)
 /* faults B14: what could not be removed blocked every start, and a prune that failed was called a save that failed. */
 Test(run_safety, what_cannot_be_removed_stays_and_is_said)
 {
-    stopper s = {0};
+    run_record s = {0};
     tiny(&whole, "busy");
     set(&whole, "ckpt.keep=1");
     set(&whole, "resume=auto");
@@ -342,7 +342,7 @@ Test(run_safety, a_configuration_that_was_read_is_not_rewritten)
 {
     char *text;
     size_t size;
-    stopper s = {0};
+    run_record s = {0};
     tiny(&whole, "own");
     OK(dir_make(whole.out, &why));
     put_text(inside(&whole, "config.yaml"), "# mine\ntrain.steps: 9\n");
@@ -373,7 +373,7 @@ Test(run_safety, one_bad_line_of_the_metrics_costs_one_line)
     double loss[32];
     char *text;
     size_t size;
-    stopper s = {0};
+    run_record s = {0};
     tiny(&whole, "lines");
     set(&whole, "resume=auto");
     cr_assert_eq(train(&whole, 5, NULL), DDPM_ESAVED);
@@ -438,7 +438,7 @@ Test(run_safety, a_stop_while_steps_are_skipped_is_heard, .timeout = 60)
 /* faults B10: the noise kept the old seed, the order of the images took the new one. */
 Test(run_safety, another_seed_has_no_effect_on_a_run_that_goes_on_and_it_is_said)
 {
-    stopper s = {0};
+    run_record s = {0};
     tiny(&whole, "seed");
     tiny(&parts, "seed-parts");
     OK(train(&whole, 0, NULL));
@@ -495,7 +495,7 @@ Test(run_safety, what_can_be_known_before_the_first_step_is_refused_before_it, .
 /* faults D: a data set smaller than a batch gave an "Epoch" line at every step. */
 Test(run_safety, short_epochs_are_said_together)
 {
-    stopper s = {0};
+    run_record s = {0};
     int lines = 0;
     tiny(&whole, "short");
     set(&whole, "data.count=1");

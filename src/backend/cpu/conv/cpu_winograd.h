@@ -11,7 +11,7 @@
  * The points are 0, +-5/8, +-3/2 and infinity, whose error is less than half that of the customary 0, +-1, +-2
  * (Barabasz et al. 2018, arXiv:1803.10986, on why), and long sums are made of short ones.  With normal operands of 64 to
  * 256 channels the error is at most 8.1e-7 of the result's norm, in single values 6.5e-6 of their root mean square
- * (direct sums: 2.2e-7 and 1.3e-6; of filters' gradients 7e-7 and 6e-6): tests/backend/test_cpu_winograd.c.
+ * (direct sums: 2.2e-7 and 1.3e-6; of filters' gradients 7e-7 and 6e-6): tests/backend/cpu/test_cpu_winograd.c.
  *
  * Tiles are worked on in chunks whose transforms stay in the caches.  No bit of a result depends on the number of
  * threads, and none of an image on the others of its batch. */

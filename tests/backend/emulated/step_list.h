@@ -93,6 +93,12 @@ static inline float get(const list *l, int i)
     return v[0];
 }
 
+/* Rooms 0 to STEPS - 1 hold 10, 20, 30 ... */
+static inline void fill(const list *l)
+{
+    for (int i = 0; i < STEPS; i++) put(l, i, (float)(10 * (i + 1)));
+}
+
 /* How many calls of the device a run makes. */
 static inline long calls_of(const list *l, int times)
 {

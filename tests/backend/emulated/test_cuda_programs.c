@@ -1,6 +1,6 @@
 /* Programs drawn at random, in a plan's memory, on the emulated device: in every mode and at every moment that the
  * streams leave open they give what plain C gives. */
-#include "backend/step_list.h"
+#include "backend/emulated/step_list.h"
 
 enum { LINES = 30, LATELY = 4, KEPT = 3, MOST = LINES + 2 };
 

@@ -7,6 +7,7 @@
 #include "emu/emu_control.h"
 #include "math/bf16.h"
 #include "nn/nn.h"
+#include "support/device.h"
 #include "support/ok.h"
 #include "train/trainer_fit.h"
 #include "sample/generator.h"
@@ -107,14 +108,6 @@ static void sample(engine *x, arena_kind weights, float picture[PIXELS])
     OK(generator_run(x->g[weights == ARENA_EMA], &id, 1, picture, &why));
 }
 
-static float *weights_of(const engine *x, arena_kind arena)
-{
-    float *w;
-    OK(mem_array(&w, x->store->count, sizeof *w, "test", &why));
-    OK(params_get(x->store, arena, w, &why));
-    return w;
-}
-
 /* ---- are the copies those of the weights? ---- */
 
 static void *copy_of(const engine *x, arena_kind arena, size_t count)
@@ -154,7 +147,7 @@ static void expect_current(const engine *x, arena_kind arena, const char *when)
 {
     const bool ema = arena == ARENA_EMA;
     const param_folds *folds = &x->store->folds;
-    float *w = weights_of(x, arena);
+    float *w = test_params(x->store, arena);
     void *k = copy_of(x, ema ? ARENA_EMA_FOLD : ARENA_PARAM_FOLD, folds->count);
     cr_assert_eq(folds->n, UPCONVS);
     for (int i = 0; i < folds->n; i++) {
@@ -209,7 +202,7 @@ Test(emu_copies, follow_weights_set_from_outside)
     train(&x, 3, 1);
     for (int i = 0; i < 2; i++) {
         sample(&x, arenas[i], picture);
-        float *w = weights_of(&x, arenas[i]);
+        float *w = test_params(x.store, arenas[i]);
         for (size_t k = 0; k < x.store->count; k++) w[k] *= 1.25f;
         OK(params_set(x.store, arenas[i], w, &why));
         OK(params_refresh(x.store, arenas[i], &why));
@@ -253,7 +246,7 @@ Test(emu_copies, pictures_are_those_of_the_current_weights)
         for (int k = 0; k < 2; k++) sample(&x, arenas[k], before), sample(&y, arenas[k], before);
         train(&x, 3, ways[i].micro_batches);
         for (int k = 0; k < 2; k++) {
-            float *w = weights_of(&x, arenas[k]);
+            float *w = test_params(x.store, arenas[k]);
             OK(params_set(y.store, arenas[k], w, &why));
             mem_free(w);
         }
@@ -275,7 +268,7 @@ Test(emu_copies, pictures_that_are_not_finite_are_named)
         const int64_t id = 3;
         engine x = create(precisions[i], 1);
         sample(&x, ARENA_PARAM, picture);
-        float *w = weights_of(&x, ARENA_PARAM);
+        float *w = test_params(x.store, ARENA_PARAM);
         const param *bias = params_find(x.store, "conv_out.bias");
         cr_assert_not_null(bias);
         w[bias->offset] = NAN;

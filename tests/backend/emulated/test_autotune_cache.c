@@ -3,7 +3,21 @@
 #include "scripted_engines.h"
 #include "support/io_support.h"
 
-TestSuite(cuda_cache, .init = set_up, .fini = nothing_left);
+static char dir[PATH_CAP], file[PATH_CAP]; /* of the running test: a folder, and the file in it */
+
+static void make_folder(void)
+{
+    set_up();
+    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
+}
+
+static void remove_folder(void)
+{
+    scratch_remove(dir);
+    nothing_left();
+}
+
+TestSuite(cuda_cache, .init = make_folder, .fini = remove_folder);
 
 static const char *read_text(const char *path)
 {
@@ -17,20 +31,11 @@ static const char *read_text(const char *path)
     return text;
 }
 
-static int count_of(const char *text, const char *part)
-{
-    int n = 0;
-    for (const char *at = text; (at = strstr(at, part)); at++) n++;
-    return n;
-}
-
 Test(cuda_cache, takes_the_first_algo_where_nothing_fits)
 {
-    char dir[PATH_CAP];
-    scratch_make(dir);
     library l = three(20, 10, 30);
     device.memory = 1024;
-    tuner *c = begin_with(in_dir(dir, "algos"), "m");
+    tuner *c = begin_with(file, "m");
     primitive *p = get(c, "conv:1", &l);
     char name[PRIMITIVE_NAME];
     p->fn->name(p, 0, name);
@@ -38,14 +43,12 @@ Test(cuda_cache, takes_the_first_algo_where_nothing_fits)
     cr_expect_not_null(strstr(tuner_warning(c), "conv:1: no memory to time its algos"), "%s", tuner_warning(c));
     tuner_destroy(c);
     cr_expect_eq(all_runs(&l), 0);
-    cr_expect_not(path_exists(in_dir(dir, "algos")), "what was not timed is no choice to remember");
-    scratch_remove(dir);
+    cr_expect_not(path_exists(file), "what was not timed is no choice to remember");
 }
 
 Test(cuda_cache, untimed_keeps_the_first_algo)
 {
-    char dir[PATH_CAP], file[PATH_CAP], before[4096];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
+    char before[4096];
     tuner_spec spec = usual;
     library l = three(30, 20, 10);
     spec.file = file;
@@ -57,13 +60,11 @@ Test(cuda_cache, untimed_keeps_the_first_algo)
     cr_expect_str_eq(l.wanted, "");
     cr_expect_eq(device.calls, 0);
     cr_expect_str_eq(read_text(file), before);
-    scratch_remove(dir);
 }
 
 Test(cuda_cache, takes_the_algo_from_the_cache)
 {
-    char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "deep/er/algos"));
+    (void)snprintf(file, sizeof file, "%s", in_dir(dir, "deep/er/algos"));
     library l = three(30, 10, 20), later = three(1, 10, 20);
     tuner *c = begin_with(file, "m");
     get(c, "p", &l);
@@ -86,13 +87,10 @@ Test(cuda_cache, takes_the_algo_from_the_cache)
     tuner_destroy(c);
     cr_expect_eq(count_of(read_text(file), "\tp\tb\t"), 1, "%s", read_text(file));
     cr_expect_eq(count_of(read_text(file), "\tq\tb\t"), 1, "%s", read_text(file));
-    scratch_remove(dir);
 }
 
 Test(cuda_cache, another_machine_or_search_is_another_choice)
 {
-    char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     tuner_spec spec[5] = {usual, usual, usual, usual, usual};
     spec[1].machine = "another device";
     spec[2].deterministic = false;
@@ -109,13 +107,10 @@ Test(cuda_cache, another_machine_or_search_is_another_choice)
         (void)kept_with(&spec[i], &l);
         cr_expect_str_eq(l.wanted, "b", "spec %d", i);
     }
-    scratch_remove(dir);
 }
 
 Test(cuda_cache, times_anew_when_the_cached_algo_is_gone)
 {
-    char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     tuner_spec spec = usual;
     spec.file = file;
     library l = three(30, 10, 20);
@@ -127,13 +122,10 @@ Test(cuda_cache, times_anew_when_the_cached_algo_is_gone)
     library again = l;
     cr_expect_str_eq(kept_with(&spec, &again), "c");
     cr_expect_str_eq(again.wanted, "c");
-    scratch_remove(dir);
 }
 
 Test(cuda_cache, keeps_what_others_wrote_meanwhile)
 {
-    char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     library l = three(30, 10, 20), m = three(30, 10, 20), n = three(10, 20, 30);
     tuner *one = begin_with(file, "m"), *two = begin_with(file, "m"), *three_ = begin_with(file, "x");
     get(one, "p", &l);
@@ -149,13 +141,10 @@ Test(cuda_cache, keeps_what_others_wrote_meanwhile)
     cr_expect_eq(count_of(text, "\tr\tb\t"), 1, "%s", text);
     cr_expect_eq(count_of(text, "\tp\ta\t"), 1, "%s", text);
     cr_expect_eq(count_of(text, "\n"), 5, "%s", text);
-    scratch_remove(dir);
 }
 
 Test(cuda_cache, the_last_line_of_a_problem_holds)
 {
-    char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     tuner_spec spec = usual;
     spec.file = file;
     library l = three(30, 10, 20);
@@ -166,13 +155,10 @@ Test(cuda_cache, the_last_line_of_a_problem_holds)
     strstr(second, "\tb\t")[1] = 'c';
     put_file(file, strcat(text, second));
     cr_expect_str_eq(kept_with(&spec, &l), "c");
-    scratch_remove(dir);
 }
 
 Test(cuda_cache, damaged_lines_are_said_and_dropped_and_others_kept)
 {
-    char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     put_file(file, "ddpm plans 1\n"
                    "# by hand\n"
                    "0123456789abcdef\tconv:9\tengine7\t12.5\n" /* another machine's */
@@ -195,16 +181,15 @@ Test(cuda_cache, damaged_lines_are_said_and_dropped_and_others_kept)
     c = begin_with(file, "m");
     cr_expect_str_eq(tuner_warning(c), "");
     tuner_destroy(c);
-    scratch_remove(dir);
 }
 
 /* What an earlier version chose is not timed again, and its file stays. */
-Test(cuda_cache, algos_txt_is_read_where_autotune_txt_is_missing)
+Test(cuda_cache, plans_txt_is_read_where_autotune_txt_is_missing)
 {
     static const char NAME[] = "autotune.txt";
-    char dir[PATH_CAP], file[PATH_CAP], old[PATH_CAP], text[4096];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), NAME));
-    (void)snprintf(old, sizeof old, "%s", in_dir(dir, "algos.txt"));
+    char old[PATH_CAP], text[4096];
+    (void)snprintf(file, sizeof file, "%s", in_dir(dir, NAME));
+    (void)snprintf(old, sizeof old, "%s", in_dir(dir, "plans.txt"));
     tuner_spec spec = usual;
     spec.file = file;
     library l = three(30, 10, 20);
@@ -221,13 +206,10 @@ Test(cuda_cache, algos_txt_is_read_where_autotune_txt_is_missing)
     tuner_destroy(c);
     cr_expect_eq(count_of(read_text(file), "\n"), 3, "%s", read_text(file));
     cr_expect_str_eq(read_text(old), text);
-    scratch_remove(dir);
 }
 
 Test(cuda_cache, an_empty_file_is_begun)
 {
-    char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     put_file(file, "");
     library l = three(30, 10, 20);
     tuner *c = begin_with(file, "m");
@@ -235,14 +217,11 @@ Test(cuda_cache, an_empty_file_is_begun)
     cr_expect_str_eq(tuner_warning(c), "");
     tuner_destroy(c);
     cr_expect_eq(count_of(read_text(file), "\tp\tb\t"), 1);
-    scratch_remove(dir);
 }
 
 Test(cuda_cache, a_file_that_is_something_else_is_left_as_it_is)
 {
     static const char *const others[] = {"run: 1\nseed: 2\n", "ddpm autotune 2\n", "ddpm autotune 1 and more\n", "\n"};
-    char dir[PATH_CAP], file[PATH_CAP];
-    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "algos"));
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         put_file(file, others[i]);
         library l = three(30, 10, 20);
@@ -261,13 +240,10 @@ Test(cuda_cache, a_file_that_is_something_else_is_left_as_it_is)
     cr_expect_not_null(strstr(tuner_warning(c), "not an autotune cache"), "%s", tuner_warning(c));
     tuner_destroy(c);
     cr_expect_str_eq(read_text(file), "run: 1\n");
-    scratch_remove(dir);
 }
 
 Test(cuda_cache, a_file_that_cannot_be_used_is_a_remark)
 {
-    char dir[PATH_CAP];
-    scratch_make(dir);
     put_file(in_dir(dir, "plain"), "");
     const char *const bad[] = {dir, in_dir(dir, "plain/algos")};
     static const char *const text[] = {"not a regular file", "plain"};
@@ -279,7 +255,6 @@ Test(cuda_cache, a_file_that_cannot_be_used_is_a_remark)
         get(c, "q", &l);
         tuner_destroy(c);
     }
-    scratch_remove(dir);
 }
 
 Test(cuda_cache, works_without_a_file)

@@ -1,4 +1,4 @@
-#include "support/legible.h"
+#include "support/digit_judge.h"
 #include "base/mem.h"
 #include "data/dataset.h"
 
@@ -8,7 +8,7 @@
 
 enum { KNOWN = 8000, HELD_OUT = 1000, NEAREST = 5, AGREE = 3 };
 
-struct judge {
+struct digit_judge {
     dataset *digits; /* the first KNOWN are the bank, the rest set the limit */
     int d;
     double limit; /* squared distance */
@@ -27,7 +27,7 @@ static double distance(const uint8_t *a, const uint8_t *b, int d)
 }
 
 /* The NEAREST of the bank, nearest first. */
-static void find(const judge *j, const uint8_t *pixels, neighbour *best)
+static void find(const digit_judge *j, const uint8_t *pixels, neighbour *best)
 {
     const uint8_t *bank = dataset_pixels(j->digits);
     for (int k = 0; k < NEAREST; k++) best[k] = (neighbour){INFINITY, -1};
@@ -41,10 +41,10 @@ static void find(const judge *j, const uint8_t *pixels, neighbour *best)
     }
 }
 
-judge *judge_create(int side)
+digit_judge *digit_judge_create(int side)
 {
     err why = {0};
-    judge *j = calloc(1, sizeof *j);
+    digit_judge *j = calloc(1, sizeof *j);
     cr_assert_not_null(j);
     const dataset_spec spec = {
         .kind = DATASET_DIGITS, .resolution = side, .channels = 1, .count = KNOWN + HELD_OUT, .seed = 20261123};
@@ -58,14 +58,14 @@ judge *judge_create(int side)
     return j;
 }
 
-void judge_destroy(judge *j)
+void digit_judge_destroy(digit_judge *j)
 {
     if (!j) return;
     dataset_close(j->digits);
     free(j);
 }
 
-int judge_read(const judge *j, const uint8_t *pixels)
+int digit_judge_read(const digit_judge *j, const uint8_t *pixels)
 {
     neighbour best[NEAREST];
     int votes[10] = {0};

@@ -1,7 +1,7 @@
 /* The cpu backend as such: what it says of itself, and whose threads it uses. */
 #include "backend/backend.h"
 #include "base/mem.h"
-#include "support/op_rig.h"
+#include "support/op_fixture.h"
 
 #include <criterion/criterion.h>
 #include <omp.h>

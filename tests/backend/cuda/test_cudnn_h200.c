@@ -2,6 +2,7 @@
  * (h200.json is what cuDNN says of one); which plans are left out; failures have one clear line. */
 #include "backend/cuda/lib/cudnn_opgraph.h"
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/odd_problem.h"
 #include "backend/cuda/op/cuda_problems.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -25,7 +26,7 @@ static char *read_json(void)
     err why = {0};
     char *json;
     size_t size;
-    OK(file_read(DDPM_TESTS "/backend/h200.json", 1 << 16, &json, &size, &why));
+    OK(file_read(DDPM_TESTS "/backend/cuda/h200.json", 1 << 16, &json, &size, &why));
     return json;
 }
 
@@ -63,24 +64,6 @@ static conv_problem usual_problem(conv_pass pass, dtype io)
                           .stride = 1,
                           .pad_before = 1,
                           .pad_after = 1};
-}
-
-/* Sizes that differ in everything, 4x6 from 8x12 by padding below and to the right. */
-static conv_problem odd_problem(conv_pass pass)
-{
-    return (conv_problem){.pass = pass,
-                          .io = DTYPE_BF16,
-                          .n = 2,
-                          .h = 8,
-                          .w = 12,
-                          .c = 16,
-                          .oh = 4,
-                          .ow = 6,
-                          .k = 24,
-                          .filter = 3,
-                          .stride = 2,
-                          .pad_after = 1,
-                          .accumulate = pass != CONV_PASS_FORWARD};
 }
 
 /* Good until the 4th call after it. */
@@ -396,12 +379,12 @@ Test(cudnn_h200, a_primitive_tells_what_its_operands_hold)
     cr_assert_str_eq(p->key, "conv:fwd:fp32:n2h8w12c16:oh4ow6k24:f3s2p0,1:b1r1a0");
     cr_assert_arr_eq(p->bytes, ((size_t[PRIMITIVE_OPERANDS]){12288, 13824, 4608, 96, 4608}), sizeof p->bytes);
     primitive_destroy(p);
-    q = odd_problem(CONV_PASS_BACKWARD_DATA);
+    q = odd_problem(CONV_PASS_BACKWARD_DATA), q.accumulate = true;
     p = create(c, &q, &usual);
     cr_assert_str_eq(p->key, "conv:data:bf16:n2h8w12c16:oh4ow6k24:f3s2p0,1:b0r0a1");
     cr_assert_arr_eq(p->written, ((bool[PRIMITIVE_OPERANDS]){true}), sizeof p->written);
     primitive_destroy(p);
-    q = odd_problem(CONV_PASS_BACKWARD_WEIGHTS);
+    q = odd_problem(CONV_PASS_BACKWARD_WEIGHTS), q.accumulate = true;
     p = create(c, &q, &usual);
     cr_assert_str_eq(p->key, "conv:filter:bf16:n2h8w12c16:oh4ow6k24:f3s2p0,1:b0r0a1");
     cr_assert_arr_eq(p->written, ((bool[PRIMITIVE_OPERANDS]){false, true}), sizeof p->written);

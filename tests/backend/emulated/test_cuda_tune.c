@@ -1,6 +1,6 @@
 /* The choice of algos by timing. */
 #include "base/file.h"
-#include "scripted_engines.h"
+#include "backend/emulated/scripted_engines.h"
 #include "support/io_support.h"
 
 TestSuite(cuda_choice, .init = set_up, .fini = nothing_left);

@@ -67,27 +67,11 @@ static char *report_of(backend *be)
     return text;
 }
 
-static char *text_of(const char *path)
-{
-    err why = {0};
-    char *text = NULL;
-    size_t size;
-    cr_assert_eq(file_read(path, 1 << 20, &text, &size, &why), DDPM_OK, "%s", why.text);
-    return text;
-}
-
-static int count(const char *text, const char *word)
-{
-    int n = 0;
-    for (const char *at = strstr(text, word); at; at = strstr(at + 1, word)) n++;
-    return n;
-}
-
 /* The file with every choice turned round. */
 static void turn_round(const char *path)
 {
     err why = {0};
-    char *text = text_of(path), *turned = NULL;
+    char *text = get_text(path), *turned = NULL;
     size_t size = 0;
     FILE *to = open_memstream(&turned, &size);
     for (const char *at = text; *at;) {
@@ -128,20 +112,20 @@ Test(cpu_choice, times_each_problem_once_and_remembers_it)
     for (int turn = 0; turn < 2; turn++)
         for (int pass = 0; pass < PASSES; pass++) chosen[pass] = by_winograd(be, (conv_pass)pass);
     char *report = report_of(be);
-    cr_expect_eq(count(report, "32 > 16"), PASSES, "%s", report);
-    cr_expect_eq(count(report, "\t0.0"), 0, "%s", report);
+    cr_expect_eq(count_of(report, "32 > 16"), PASSES, "%s", report);
+    cr_expect_eq(count_of(report, "\t0.0"), 0, "%s", report);
     free(report);
     backend_destroy(be);
 
-    char *text = text_of(file);
-    cr_expect_eq(count(text, "32 > 16"), PASSES, "%s", text);
+    char *text = get_text(file);
+    cr_expect_eq(count_of(text, "32 > 16"), PASSES, "%s", text);
     mem_free(text);
     turn_round(file); /* so that another timing would hardly come to the same */
     be = create(CONV_ALGO_AUTO, 1, file, NULL);
     for (int pass = 0; pass < PASSES; pass++)
         cr_expect_neq(by_winograd(be, (conv_pass)pass), chosen[pass], "pass %d: not as the file says", pass);
     report = report_of(be);
-    cr_expect_eq(count(report, "\t0.0\t0.0\n"), PASSES, "timed again: %s", report);
+    cr_expect_eq(count_of(report, "\t0.0\t0.0\n"), PASSES, "timed again: %s", report);
     free(report);
     backend_destroy(be);
 }
@@ -153,12 +137,12 @@ Test(cpu_choice, another_number_of_threads_is_another_machine)
         backend *be = create(CONV_ALGO_AUTO, threads, file, NULL);
         (void)by_winograd(be, CONV_PASS_FORWARD);
         char *report = report_of(be);
-        cr_expect_eq(count(report, "\t0.0"), 0, "%d threads: %s", threads, report);
+        cr_expect_eq(count_of(report, "\t0.0"), 0, "%d threads: %s", threads, report);
         free(report);
         backend_destroy(be);
     }
-    char *text = text_of(file);
-    cr_expect_eq(count(text, "forward 2x12x12, 32 > 16"), 2, "%s", text);
+    char *text = get_text(file);
+    cr_expect_eq(count_of(text, "forward 2x12x12, 32 > 16"), 2, "%s", text);
     mem_free(text);
 }
 
@@ -176,8 +160,8 @@ Test(cpu_choice, sampling_decides_once_for_every_batch)
             DDPM_OK, "%s", why.text);
     }
     char *report = report_of(be);
-    cr_expect_eq(count(report, "forward nx12x12, 32 > 16"), 1, "%s", report);
-    cr_expect_eq(count(report, "forward"), 1, "%s", report);
+    cr_expect_eq(count_of(report, "forward nx12x12, 32 > 16"), 1, "%s", report);
+    cr_expect_eq(count_of(report, "forward"), 1, "%s", report);
     free(report);
     backend_destroy(be);
 }
@@ -194,7 +178,7 @@ Test(cpu_choice, a_large_batch_is_timed_in_part)
         conv_autotune_choose(((cpu_backend *)be)->choices, ((cpu_backend *)be)->onednn, &ways, &winograd, &why),
         DDPM_OK, "%s", why.text);
     char *report = report_of(be);
-    cr_expect_eq(count(report, "backward weights 1073741824x12x12, 32 > 16"), 1, "%s", report);
+    cr_expect_eq(count_of(report, "backward weights 1073741824x12x12, 32 > 16"), 1, "%s", report);
     free(report);
     backend_destroy(be);
 }
@@ -212,11 +196,11 @@ Test(cpu_choice, a_new_run_does_as_the_user_s_last_one_did)
     be = create(CONV_ALGO_AUTO, 1, second, shared);
     cr_expect_neq(by_winograd(be, CONV_PASS_FORWARD), chosen);
     char *report = report_of(be);
-    cr_expect_eq(count(report, "\t0.0\t0.0\n"), 1, "timed again: %s", report);
+    cr_expect_eq(count_of(report, "\t0.0\t0.0\n"), 1, "timed again: %s", report);
     free(report);
     backend_destroy(be);
-    char *text = text_of(second);
-    cr_expect_eq(count(text, chosen ? "\tdirect\t" : "\twinograd\t"), 1, "%s", text);
+    char *text = get_text(second);
+    cr_expect_eq(count_of(text, chosen ? "\tdirect\t" : "\twinograd\t"), 1, "%s", text);
     mem_free(text);
     be = create(CONV_ALGO_AUTO, 1, first, shared); /* the run's own file comes first */
     cr_expect_eq(by_winograd(be, CONV_PASS_FORWARD), chosen);
@@ -230,8 +214,8 @@ Test(cpu_choice, is_in_the_file_before_anything_is_computed)
     backend *be = create(CONV_ALGO_AUTO, 1, file, NULL);
     for (int pass = 0; pass < PASSES; pass++) (void)by_winograd(be, (conv_pass)pass);
     cr_assert_eq(be->fn->run(be, NULL, 0, 1, &why), DDPM_OK, "%s", why.text);
-    char *text = text_of(file);
-    cr_expect_eq(count(text, "32 > 16"), PASSES, "%s", text);
+    char *text = get_text(file);
+    cr_expect_eq(count_of(text, "32 > 16"), PASSES, "%s", text);
     mem_free(text);
     backend_destroy(be);
 }
@@ -245,7 +229,7 @@ Test(cpu_choice, goes_on_without_a_file_that_is_something_else)
     cr_expect(strstr(be->remark, "autotune.txt"), "%s", be->remark);
     (void)by_winograd(be, CONV_PASS_FORWARD);
     backend_destroy(be);
-    char *text = text_of(file);
+    char *text = get_text(file);
     cr_expect_str_eq(text, other);
     mem_free(text);
 }

@@ -1,5 +1,5 @@
 /* Uploads to the emulated device, by way of a ring of pinned buffers. */
-#include "backend/step_list.h"
+#include "backend/emulated/step_list.h"
 
 Test(cuda_staging, a_device_can_be_looked_at)
 {

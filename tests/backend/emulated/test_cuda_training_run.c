@@ -4,88 +4,45 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "emu/emu_control.h"
+#include "support/io_support.h"
 #include "support/ok.h"
+#include "support/small_run.h"
 #include "time_mlp.h"
-#include "train/training_run.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
 
 static err why;
-static char root[] = "/tmp/ddpm-emu-run-XXXXXX";
+static char root[PATH_CAP];
 
-static void make_root(void) { cr_assert_not_null(mkdtemp(root)); }
+static void make_root(void) { scratch_make(root); }
 static void remove_root(void)
 {
     emu_reset();
-    OK(dir_remove(root, &why));
+    scratch_remove(root);
 }
 
-TestSuite(emu_run, .init = make_root, .fini = remove_root, .timeout = 1800);
-
-static void set(ddpm_config *c, const char *setting) { OK(config_assign(c, NULL, setting, &why)); }
+TestSuite(cuda_training_run, .init = make_root, .fini = remove_root, .timeout = 1800);
 
 static void tiny(ddpm_config *c, const char *name)
 {
     static const char *const settings[] = {"device=cuda",
-                                           "data.kind=digits",
-                                           "data.resolution=8",
-                                           "data.channels=1",
                                            "data.count=7",
-                                           "data.flip=true",
                                            "model.block_out_channels=4,8",
-                                           "model.down_block_types=DownBlock2D,AttnDownBlock2D",
-                                           "model.up_block_types=AttnUpBlock2D,UpBlock2D",
-                                           "model.layers_per_block=1",
                                            "model.norm_num_groups=2",
                                            "train.batch=2",
-                                           "train.lr=2e-3",
-                                           "train.lr_warmup_steps=3",
                                            "train.steps=5",
-                                           "ema.decay=0.9",
-                                           "ckpt.every=0",
-                                           "log.every=1"};
-    char out[PATH_CAP];
-    config_defaults(c);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) set(c, settings[i]);
-    OK(path_join(out, root, name, &why));
-    (void)snprintf(c->out, sizeof c->out, "%s", out);
+                                           NULL};
+    small_run(c, root, name, settings);
 }
 
-typedef struct watcher {
-    uint64_t stop_at, now;
-    int steps; /* told of */
-    float loss[16];
-    char notes[8192];
-} watcher;
-
-static void collect(void *context, const char *text)
-{
-    watcher *w = context;
-    const size_t used = strlen(w->notes);
-    (void)snprintf(w->notes + used, sizeof w->notes - used, "%s\n", text);
-}
-
-static void told(void *context, const run_status *status)
-{
-    watcher *w = context;
-    w->now = status->state->step;
-    if (w->steps < 16) w->loss[w->steps++] = status->state->loss;
-}
-
-static run_request stop_there(void *context)
-{
-    const watcher *w = context;
-    return w->stop_at && w->now >= w->stop_at ? RUN_STOP : RUN_CONTINUE;
-}
-
-static ddpm_status train(const ddpm_config *c, watcher *w)
+static ddpm_status train(const ddpm_config *c, run_record *w)
 {
     backend *be;
     backend_spec spec;
     autotune_files files;
-    const run_hooks hooks = {.context = w, .note = collect, .step = told, .wish = stop_there};
+    const run_hooks hooks = run_record_hooks(w);
     OK(recipe_backend(c, c->out, &files, &spec, &why));
     OK(backend_create(&spec, &be, &why));
     why.text[0] = '\0';
@@ -97,20 +54,14 @@ static ddpm_status train(const ddpm_config *c, watcher *w)
 
 static void expect_same_weights(const ddpm_config *a, const ddpm_config *b)
 {
-    char path[PATH_CAP], *x, *y;
-    size_t n, m;
-    (void)snprintf(path, sizeof path, "%.3000s/ckpt/step_00000005/training/weights.safetensors", a->out);
-    OK(file_read(path, 1 << 24, &x, &n, &why));
-    (void)snprintf(path, sizeof path, "%.3000s/ckpt/step_00000005/training/weights.safetensors", b->out);
-    OK(file_read(path, 1 << 24, &y, &m, &why));
-    cr_expect(n == m && !memcmp(x, y, n), "%s and %s end differently", a->out, b->out);
-    mem_free(x);
-    mem_free(y);
+    const char *const weights = "ckpt/step_00000005/training/weights.safetensors";
+    cr_expect(same_bytes(in_dir(a->out, weights), in_dir(b->out, weights)), "%s and %s end differently", a->out,
+              b->out);
 }
 
 static ddpm_config whole, other;
 
-Test(emu_run, every_word_of_without_leaves_its_optimization_out)
+Test(cuda_training_run, every_word_of_without_leaves_its_optimization_out)
 {
     static const char *const words[] = {"graph",  "side", "upconv",    "sdpa",    "epilogue",
                                         "tuning", "loop", "bias_sums", "time_mlp"};
@@ -121,7 +72,7 @@ Test(emu_run, every_word_of_without_leaves_its_optimization_out)
         backend *be;
         tiny(&whole, words[i]);
         (void)snprintf(setting, sizeof setting, "cuda.disable=[side, %s]", words[i]);
-        set(&whole, setting);
+        config_put(&whole, setting);
         OK(recipe_backend(&whole, whole.out, &files, &spec, &why));
         cr_expect_eq(spec.disabled, CUDA_OPT_SIDE | 1u << i, "%s is %#x", setting, spec.disabled);
         OK(backend_create(&spec, &be, &why));
@@ -131,12 +82,12 @@ Test(emu_run, every_word_of_without_leaves_its_optimization_out)
     }
 }
 
-Test(emu_run, what_is_looked_at_later_is_the_same)
+Test(cuda_training_run, what_is_looked_at_later_is_the_same)
 {
-    static watcher each, late;
+    static run_record each, late;
     tiny(&whole, "each");
     tiny(&other, "late");
-    set(&other, "log.every=100");
+    config_put(&other, "log.every=100");
     OK(train(&whole, &each));
     OK(train(&other, &late));
     cr_expect(strstr(each.notes, "with the whole data set"), "%s", each.notes);
@@ -146,40 +97,40 @@ Test(emu_run, what_is_looked_at_later_is_the_same)
     expect_same_weights(&whole, &other);
 }
 
-Test(emu_run, images_from_the_host_are_the_same)
+Test(cuda_training_run, images_from_the_host_are_the_same)
 {
-    static watcher w;
+    static run_record w;
     tiny(&whole, "resident");
     tiny(&other, "loaded");
-    set(&other, "data.resident=false");
+    config_put(&other, "data.resident=false");
     OK(train(&whole, &w));
-    w = (watcher){0};
+    w = (run_record){0};
     OK(train(&other, &w));
     cr_expect_not(strstr(w.notes, "with the whole data set"), "%s", w.notes);
     expect_same_weights(&whole, &other);
 }
 
-Test(emu_run, resumed_equals_uninterrupted_to_the_bit)
+Test(cuda_training_run, resumed_equals_uninterrupted_to_the_bit)
 {
-    static watcher w;
+    static run_record w;
     tiny(&whole, "whole");
     tiny(&other, "parts");
-    set(&other, "resume=auto");
+    config_put(&other, "resume=auto");
     OK(train(&whole, &w));
-    w = (watcher){.stop_at = 2};
+    w = (run_record){.stop_at = 2};
     cr_assert_eq(train(&other, &w), DDPM_ESAVED, "%s", why.text);
-    w = (watcher){0};
+    w = (run_record){0};
     OK(train(&other, &w));
     expect_same_weights(&whole, &other);
 }
 
-Test(emu_run, the_suggested_batch_fits)
+Test(cuda_training_run, the_suggested_batch_fits)
 {
-    static watcher w;
+    static run_record w;
     char setting[64];
     tiny(&whole, "large");
-    set(&whole, "train.batch=200");
-    set(&whole, "train.steps=1");
+    config_put(&whole, "train.batch=200");
+    config_put(&whole, "train.steps=1");
     emu_get_device()->total = (size_t)3 << 20;
     cr_assert_eq(train(&whole, &w), DDPM_ENOMEM, "%s", why.text);
     const char *fits = strstr(why.text, "train.batch=");
@@ -187,16 +138,16 @@ Test(emu_run, the_suggested_batch_fits)
     const int batch = atoi(fits + strlen("train.batch="));
     cr_assert(batch > 1 && batch < 200, "%s", why.text);
     (void)snprintf(setting, sizeof setting, "train.batch=%d", batch);
-    set(&whole, setting);
+    config_put(&whole, setting);
     OK(train(&whole, &w));
 }
 
-Test(emu_run, the_suggested_checkpointing_fits)
+Test(cuda_training_run, the_suggested_checkpointing_fits)
 {
-    static watcher w, lean;
+    static run_record w, lean;
     tiny(&whole, "checkpointing");
-    set(&whole, "train.batch=40");
-    set(&whole, "train.steps=1");
+    config_put(&whole, "train.batch=40");
+    config_put(&whole, "train.steps=1");
     OK(train(&whole, &w));
     const char *all = strstr(w.notes, " inputs");
     cr_assert_not_null(all, "%s", w.notes);
@@ -205,19 +156,19 @@ Test(emu_run, the_suggested_checkpointing_fits)
     cr_assert(mib > 1, "%s", w.notes);
     emu_get_device()->total = (size_t)((mib - 0.12) * (1 << 20));
     tiny(&other, "lean");
-    set(&other, "train.batch=40");
-    set(&other, "train.steps=1");
+    config_put(&other, "train.batch=40");
+    config_put(&other, "train.steps=1");
     cr_assert_eq(train(&other, &lean), DDPM_ENOMEM, "%s", why.text);
     cr_assert_not_null(strstr(why.text, "train.gradient_checkpointing=true"), "%s", why.text);
-    set(&other, "train.gradient_checkpointing=true");
+    config_put(&other, "train.gradient_checkpointing=true");
     OK(train(&other, &lean));
     cr_expect(lean.steps == 1 && lean.loss[0] == w.loss[0], "loss %.9g and %.9g", (double)lean.loss[0],
               (double)w.loss[0]);
 }
 
-Test(emu_run, no_batch_fits)
+Test(cuda_training_run, no_batch_fits)
 {
-    static watcher w;
+    static run_record w;
     tiny(&whole, "none");
     emu_get_device()->total = (size_t)100 << 10;
     cr_assert_eq(train(&whole, &w), DDPM_ENOMEM, "%s", why.text);

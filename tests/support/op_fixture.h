@@ -1,23 +1,23 @@
-/* op_rig.h - one op of cases.def, run forward and backward on a backend and differentiated in double.
+/* op_fixture.h - one op of cases.def, run forward and backward on a backend and differentiated in double.
  *
  * Operands and the gradient of the output are drawn from the case alone, every value a float.  A
  * failing call fails the running test with its message. */
-#ifndef DDPM_OP_RIG_H
-#define DDPM_OP_RIG_H
+#ifndef DDPM_OP_FIXTURE_H
+#define DDPM_OP_FIXTURE_H
 #include "support/op_case.h"
 
 /* What the memory of a gradient holds before the backward pass. */
-typedef enum op_before {
-    OP_BEFORE_NAN,   /* reading it is an error */
-    OP_BEFORE_RANDOM /* op_before_value() */
-} op_before;
+typedef enum op_grad_init {
+    OP_GRAD_NAN,   /* reading it is an error */
+    OP_GRAD_RANDOM /* op_initial_grad() */
+} op_grad_init;
 
 typedef struct op_options {
     int threads;
     bool unpacked; /* no two activations share memory */
-    op_before before;
-    unsigned only; /* bit k: the gradient of input k is wanted; parameters' always are */
-    unsigned add;  /* bit k: the gradient of operand k is added to what was there; of an inner one, by the op itself */
+    op_grad_init grad_init;
+    unsigned wanted;     /* bit k: compute the gradient of input k; those of the parameters are always computed */
+    unsigned accumulate; /* bit k: add the gradient of operand k to its initial value instead of replacing that */
 } op_options;
 
 typedef struct op_result {
@@ -25,12 +25,13 @@ typedef struct op_result {
     int64_t y_count, count[OP_OPERANDS];
     float *y;
     float *grad[OP_OPERANDS]; /* NULL: not wanted */
-    int n_inner, n_blocked; /* of the op's images that are inner, and of their gradients: all; in blocks of channels */
+    int n_activation;         /* images of the op that are activations, and their gradients */
+    int n_blocked;            /* how many of these lie in blocks of channels */
 } op_result;
 
 op_result op_run(const op_case *c, const op_options *o);
 void op_result_free(op_result *r);
-double op_before_value(int k, int64_t i); /* of operand k's gradient */
+double op_initial_grad(int k, int64_t i); /* element i of the gradient of operand k, with OP_GRAD_RANDOM */
 
 /* The same case in double. */
 typedef struct op_exact {

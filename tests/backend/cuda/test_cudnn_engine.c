@@ -1,6 +1,7 @@
 /* What becomes of the engines that cuDNN proposes: which are taken, how they are named and run, and that
  * no failure of any call leaves something behind. */
-#include "backend/fake_cudnn.h"
+#include "backend/cuda/fake_cudnn.h"
+#include "backend/cuda/odd_problem.h"
 #include "support/ok.h"
 
 enum { CAP = 1 << 20 };

@@ -4,7 +4,7 @@
  * Plans of attention are compiled when they are made.  Here that goes as far as the finished binary,
  * which the toolkit's stub of the driver then refuses to load: everything that depends on the problem
  * lies before. */
-#include "backend/cudnn_recorder.h"
+#include "backend/cuda/cudnn_recorder.h"
 #include "backend/cuda/lib/cudnn_opgraph.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -38,7 +38,7 @@ static cudnn_context *h200(void)
     char *json;
     size_t size;
     load_stub();
-    OK(file_read(DDPM_TESTS "/backend/h200.json", 1 << 16, &json, &size, &why));
+    OK(file_read(DDPM_TESTS "/backend/cuda/h200.json", 1 << 16, &json, &size, &why));
     OK(cudnn_context_create(json, &c, &why));
     mem_free(json);
     recorder_clear();

@@ -242,21 +242,4 @@ size_t cudnnGetVersion(void) { return 91900; }
 const char *cudnnGetErrorString(cudnnStatus_t s) { return s == CUDNN_STATUS_NOT_SUPPORTED ? "UNSUPPORTED" : "BROKEN"; }
 void cudnnGetLastErrorString(char *text, size_t size) { (void)snprintf(text, size, "what is\nthe matter"); }
 
-/* Sizes that differ in everything, 4x6 from 8x12 by padding below and to the right. */
-static conv_problem odd_problem(conv_pass pass)
-{
-    return (conv_problem){.pass = pass,
-                          .io = DTYPE_BF16,
-                          .n = 2,
-                          .h = 8,
-                          .w = 12,
-                          .c = 16,
-                          .oh = 4,
-                          .ow = 6,
-                          .k = 24,
-                          .filter = 3,
-                          .stride = 2,
-                          .pad_after = 1};
-}
-
 #endif

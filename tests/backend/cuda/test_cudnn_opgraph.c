@@ -1,5 +1,6 @@
 /* What is asked of cuDNN: every attribute of every operation of a convolution. */
-#include "backend/fake_cudnn.h"
+#include "backend/cuda/fake_cudnn.h"
+#include "backend/cuda/odd_problem.h"
 
 static const int64_t size_x[4] = {2, 8, 12, 16}, size_w[4] = {24, 3, 3, 16}, size_y[4] = {2, 4, 6, 24},
                      size_bias[4] = {1, 1, 1, 24};

@@ -1,0 +1,23 @@
+/* odd_problem.h - a convolution for the tests of what cuDNN is asked. */
+#ifndef DDPM_TESTS_ODD_PROBLEM_H
+#define DDPM_TESTS_ODD_PROBLEM_H
+#include "backend/cuda/lib/cudnn_opgraph.h"
+
+/* Sizes that differ in everything, 4x6 from 8x12 by padding below and to the right. */
+static inline conv_problem odd_problem(conv_pass pass)
+{
+    return (conv_problem){.pass = pass,
+                          .io = DTYPE_BF16,
+                          .n = 2,
+                          .h = 8,
+                          .w = 12,
+                          .c = 16,
+                          .oh = 4,
+                          .ow = 6,
+                          .k = 24,
+                          .filter = 3,
+                          .stride = 2,
+                          .pad_after = 1};
+}
+
+#endif
