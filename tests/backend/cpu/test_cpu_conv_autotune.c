@@ -12,7 +12,7 @@ static char folder[PATH_CAP];
 
 static void set_up(void) { (void)scratch_make(folder); }
 static void tear_down(void) { scratch_remove(folder); }
-TestSuite(cpu_choice, .init = set_up, .fini = tear_down);
+TestSuite(cpu_conv_autotune, .init = set_up, .fini = tear_down);
 
 enum { PASSES = 3 };
 
@@ -89,7 +89,7 @@ static void turn_round(const char *path)
     mem_free(text);
 }
 
-Test(cpu_choice, does_as_it_is_told)
+Test(cpu_conv_autotune, does_as_it_is_told)
 {
     for (int pass = 0; pass < PASSES; pass++) {
         backend *winograd = create(CONV_ALGO_WINOGRAD, 1, NULL, NULL),
@@ -104,7 +104,7 @@ Test(cpu_choice, does_as_it_is_told)
     }
 }
 
-Test(cpu_choice, times_each_problem_once_and_remembers_it)
+Test(cpu_conv_autotune, times_each_problem_once_and_remembers_it)
 {
     const char *file = in_dir(folder, "autotune.txt");
     bool chosen[PASSES];
@@ -130,7 +130,7 @@ Test(cpu_choice, times_each_problem_once_and_remembers_it)
     backend_destroy(be);
 }
 
-Test(cpu_choice, another_number_of_threads_is_another_machine)
+Test(cpu_conv_autotune, another_number_of_threads_is_another_machine)
 {
     const char *file = in_dir(folder, "autotune.txt");
     for (int threads = 1; threads <= 2; threads++) {
@@ -146,7 +146,7 @@ Test(cpu_choice, another_number_of_threads_is_another_machine)
     mem_free(text);
 }
 
-Test(cpu_choice, sampling_decides_once_for_every_batch)
+Test(cpu_conv_autotune, sampling_decides_once_for_every_batch)
 {
     err why = {0};
     backend *be = create(CONV_ALGO_AUTO, 1, NULL, NULL);
@@ -167,7 +167,7 @@ Test(cpu_choice, sampling_decides_once_for_every_batch)
 }
 
 /* There is no memory for all of these images. */
-Test(cpu_choice, a_large_batch_is_timed_in_part)
+Test(cpu_conv_autotune, a_large_batch_is_timed_in_part)
 {
     err why = {0};
     backend *be = create(CONV_ALGO_AUTO, 1, NULL, NULL);
@@ -183,7 +183,7 @@ Test(cpu_choice, a_large_batch_is_timed_in_part)
     backend_destroy(be);
 }
 
-Test(cpu_choice, a_new_run_does_as_the_user_s_last_one_did)
+Test(cpu_conv_autotune, a_new_run_does_as_the_user_s_last_one_did)
 {
     char first[PATH_CAP], second[PATH_CAP], shared[PATH_CAP];
     (void)snprintf(first, sizeof first, "%s", in_dir(folder, "first.txt"));
@@ -207,7 +207,7 @@ Test(cpu_choice, a_new_run_does_as_the_user_s_last_one_did)
     backend_destroy(be);
 }
 
-Test(cpu_choice, is_in_the_file_before_anything_is_computed)
+Test(cpu_conv_autotune, is_in_the_file_before_anything_is_computed)
 {
     err why = {0};
     const char *file = in_dir(folder, "autotune.txt");
@@ -220,7 +220,7 @@ Test(cpu_choice, is_in_the_file_before_anything_is_computed)
     backend_destroy(be);
 }
 
-Test(cpu_choice, goes_on_without_a_file_that_is_something_else)
+Test(cpu_conv_autotune, goes_on_without_a_file_that_is_something_else)
 {
     const char *file = in_dir(folder, "autotune.txt"), *other = "dear diary\n";
     put_file(file, other);

@@ -108,7 +108,7 @@ static void check_forward(bool residual, bool bias, dtype io)
     cr_assert_eq(cudnn.live, 0);
 }
 
-Test(cudnn_graph, a_forward_convolution_adds_the_residual_and_then_the_bias)
+Test(cudnn_opgraph, a_forward_convolution_adds_the_residual_and_then_the_bias)
 {
     check_forward(true, true, DTYPE_BF16);
     check_forward(true, false, DTYPE_BF16);
@@ -116,7 +116,7 @@ Test(cudnn_graph, a_forward_convolution_adds_the_residual_and_then_the_bias)
     check_forward(false, false, DTYPE_F32);
 }
 
-Test(cudnn_graph, gradients_are_added_where_that_is_asked)
+Test(cudnn_opgraph, gradients_are_added_where_that_is_asked)
 {
     const cudnnDataType_t type = CUDNN_DATA_BFLOAT16;
     for (int accumulate = 0; accumulate < 2; accumulate++) {

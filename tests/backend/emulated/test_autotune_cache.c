@@ -17,7 +17,7 @@ static void remove_folder(void)
     nothing_left();
 }
 
-TestSuite(cuda_cache, .init = make_folder, .fini = remove_folder);
+TestSuite(autotune_cache, .init = make_folder, .fini = remove_folder);
 
 static const char *read_text(const char *path)
 {
@@ -31,7 +31,7 @@ static const char *read_text(const char *path)
     return text;
 }
 
-Test(cuda_cache, takes_the_first_algo_where_nothing_fits)
+Test(autotune_cache, takes_the_first_algo_where_nothing_fits)
 {
     library l = three(20, 10, 30);
     device.memory = 1024;
@@ -46,7 +46,7 @@ Test(cuda_cache, takes_the_first_algo_where_nothing_fits)
     cr_expect_not(path_exists(file), "what was not timed is no choice to remember");
 }
 
-Test(cuda_cache, untimed_keeps_the_first_algo)
+Test(autotune_cache, untimed_keeps_the_first_algo)
 {
     char before[4096];
     tuner_spec spec = usual;
@@ -62,7 +62,7 @@ Test(cuda_cache, untimed_keeps_the_first_algo)
     cr_expect_str_eq(read_text(file), before);
 }
 
-Test(cuda_cache, takes_the_algo_from_the_cache)
+Test(autotune_cache, takes_the_algo_from_the_cache)
 {
     (void)snprintf(file, sizeof file, "%s", in_dir(dir, "deep/er/algos"));
     library l = three(30, 10, 20), later = three(1, 10, 20);
@@ -89,7 +89,7 @@ Test(cuda_cache, takes_the_algo_from_the_cache)
     cr_expect_eq(count_of(read_text(file), "\tq\tb\t"), 1, "%s", read_text(file));
 }
 
-Test(cuda_cache, another_machine_or_search_is_another_choice)
+Test(autotune_cache, another_machine_or_search_is_another_choice)
 {
     tuner_spec spec[5] = {usual, usual, usual, usual, usual};
     spec[1].machine = "another device";
@@ -109,7 +109,7 @@ Test(cuda_cache, another_machine_or_search_is_another_choice)
     }
 }
 
-Test(cuda_cache, times_anew_when_the_cached_algo_is_gone)
+Test(autotune_cache, times_anew_when_the_cached_algo_is_gone)
 {
     tuner_spec spec = usual;
     spec.file = file;
@@ -124,7 +124,7 @@ Test(cuda_cache, times_anew_when_the_cached_algo_is_gone)
     cr_expect_str_eq(again.wanted, "c");
 }
 
-Test(cuda_cache, keeps_what_others_wrote_meanwhile)
+Test(autotune_cache, keeps_what_others_wrote_meanwhile)
 {
     library l = three(30, 10, 20), m = three(30, 10, 20), n = three(10, 20, 30);
     tuner *one = begin_with(file, "m"), *two = begin_with(file, "m"), *three_ = begin_with(file, "x");
@@ -143,7 +143,7 @@ Test(cuda_cache, keeps_what_others_wrote_meanwhile)
     cr_expect_eq(count_of(text, "\n"), 5, "%s", text);
 }
 
-Test(cuda_cache, the_last_line_of_a_problem_holds)
+Test(autotune_cache, the_last_line_of_a_problem_holds)
 {
     tuner_spec spec = usual;
     spec.file = file;
@@ -157,7 +157,7 @@ Test(cuda_cache, the_last_line_of_a_problem_holds)
     cr_expect_str_eq(kept_with(&spec, &l), "c");
 }
 
-Test(cuda_cache, damaged_lines_are_said_and_dropped_and_others_kept)
+Test(autotune_cache, damaged_lines_are_said_and_dropped_and_others_kept)
 {
     put_file(file, "ddpm plans 1\n"
                    "# by hand\n"
@@ -184,7 +184,7 @@ Test(cuda_cache, damaged_lines_are_said_and_dropped_and_others_kept)
 }
 
 /* What an earlier version chose is not timed again, and its file stays. */
-Test(cuda_cache, plans_txt_is_read_where_autotune_txt_is_missing)
+Test(autotune_cache, plans_txt_is_read_where_autotune_txt_is_missing)
 {
     static const char NAME[] = "autotune.txt";
     char old[PATH_CAP], text[4096];
@@ -208,7 +208,7 @@ Test(cuda_cache, plans_txt_is_read_where_autotune_txt_is_missing)
     cr_expect_str_eq(read_text(old), text);
 }
 
-Test(cuda_cache, an_empty_file_is_begun)
+Test(autotune_cache, an_empty_file_is_begun)
 {
     put_file(file, "");
     library l = three(30, 10, 20);
@@ -219,7 +219,7 @@ Test(cuda_cache, an_empty_file_is_begun)
     cr_expect_eq(count_of(read_text(file), "\tp\tb\t"), 1);
 }
 
-Test(cuda_cache, a_file_that_is_something_else_is_left_as_it_is)
+Test(autotune_cache, a_file_that_is_something_else_is_left_as_it_is)
 {
     static const char *const others[] = {"run: 1\nseed: 2\n", "ddpm autotune 2\n", "ddpm autotune 1 and more\n", "\n"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
@@ -242,7 +242,7 @@ Test(cuda_cache, a_file_that_is_something_else_is_left_as_it_is)
     cr_expect_str_eq(read_text(file), "run: 1\n");
 }
 
-Test(cuda_cache, a_file_that_cannot_be_used_is_a_remark)
+Test(autotune_cache, a_file_that_cannot_be_used_is_a_remark)
 {
     put_file(in_dir(dir, "plain"), "");
     const char *const bad[] = {dir, in_dir(dir, "plain/algos")};
@@ -257,7 +257,7 @@ Test(cuda_cache, a_file_that_cannot_be_used_is_a_remark)
     }
 }
 
-Test(cuda_cache, works_without_a_file)
+Test(autotune_cache, works_without_a_file)
 {
     library l = three(30, 10, 20);
     tuner *c = begin_with("", "m");

@@ -72,7 +72,7 @@ static int two_sources(const plan *p)
     return n;
 }
 
-Test(emu_switches, nothing_left_out)
+Test(cuda_ablations, nothing_left_out)
 {
     rig r = prepared(0, PRECISION_FP32);
     cr_expect_eq(count(r.p, OP_concat), 0);
@@ -85,7 +85,7 @@ Test(emu_switches, nothing_left_out)
     destroy(&r);
 }
 
-Test(emu_switches, without_concat_nothing_reads_two_sources)
+Test(cuda_ablations, without_concat_nothing_reads_two_sources)
 {
     rig r = prepared(CUDA_OPT_CONCAT, PRECISION_FP32);
     cr_expect_eq(count(r.p, OP_concat), UP_RESNETS);
@@ -94,7 +94,7 @@ Test(emu_switches, without_concat_nothing_reads_two_sources)
     destroy(&r);
 }
 
-Test(emu_switches, without_time_mlp_its_layers_are_ops)
+Test(cuda_ablations, without_time_mlp_its_layers_are_ops)
 {
     rig r = prepared(CUDA_OPT_TIME_MLP, PRECISION_FP32);
     cr_expect_eq(count(r.p, OP_time_mlp), 0);
@@ -102,7 +102,7 @@ Test(emu_switches, without_time_mlp_its_layers_are_ops)
     destroy(&r);
 }
 
-Test(emu_switches, without_projections_every_resnet_has_its_own)
+Test(cuda_ablations, without_projections_every_resnet_has_its_own)
 {
     rig r = prepared(CUDA_OPT_PROJECTIONS, PRECISION_FP32);
     cr_expect_eq(count(r.p, OP_linear), RESNETS);
@@ -113,7 +113,7 @@ Test(emu_switches, without_projections_every_resnet_has_its_own)
 }
 
 /* Without epilogues no product has an addend for any other reason. */
-Test(emu_switches, without_beta_the_libraries_add_nothing)
+Test(cuda_ablations, without_beta_the_libraries_add_nothing)
 {
     for (int upconv = 0; upconv < 2; upconv++)
         for (precision_kind precision = PRECISION_FP32; precision <= PRECISION_BF16; precision++) {
@@ -124,7 +124,7 @@ Test(emu_switches, without_beta_the_libraries_add_nothing)
 }
 
 /* Names, shapes and initial weights are those of a checkpoint, whatever is left out. */
-Test(emu_switches, no_switch_changes_a_parameter)
+Test(cuda_ablations, no_switch_changes_a_parameter)
 {
     rig full = prepared(0, PRECISION_FP32);
     float *want, *got;
@@ -158,7 +158,7 @@ Test(emu_switches, no_switch_changes_a_parameter)
 }
 
 /* The words of the option are the bits of the backend. */
-Test(emu_switches, a_word_is_a_bit)
+Test(cuda_ablations, a_word_is_a_bit)
 {
 #define OPTIMIZATION(NAME, word, bit) {#word, CUDA_OPT_##NAME},
     const struct {

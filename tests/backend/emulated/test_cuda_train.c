@@ -292,23 +292,23 @@ static void compare_with_cpu(setup s, bounds limit)
     forget(&b);
 }
 
-Test(emu_train, agrees_with_the_cpu_in_fp32, .timeout = 900) { compare_with_cpu(cuda, (bounds){1e-5, 1e-3, 1e-3}); }
+Test(cuda_train, agrees_with_the_cpu_in_fp32, .timeout = 900) { compare_with_cpu(cuda, (bounds){1e-5, 1e-3, 1e-3}); }
 
-Test(emu_train, agrees_with_the_cpu_in_bf16, .timeout = 900)
+Test(cuda_train, agrees_with_the_cpu_in_bf16, .timeout = 900)
 {
     setup s = cuda;
     s.precision = PRECISION_BF16;
     compare_with_cpu(s, (bounds){5e-3, 3e-2, 3e-2});
 }
 
-Test(emu_train, agrees_with_the_cpu_with_scale_and_shift, .timeout = 900)
+Test(cuda_train, agrees_with_the_cpu_with_scale_and_shift, .timeout = 900)
 {
     setup s = cuda;
     s.scale_shift = true;
     compare_with_cpu(s, (bounds){1e-5, 1e-3, 1e-3});
 }
 
-Test(emu_train, agrees_with_the_cpu_over_micro_batches, .timeout = 900)
+Test(cuda_train, agrees_with_the_cpu_over_micro_batches, .timeout = 900)
 {
     setup s = cuda;
     s.micro_batches = 2;
@@ -334,18 +334,18 @@ static setup without(unsigned disabled)
     return s;
 }
 
-Test(emu_train, graphs_change_no_bit, .timeout = 900) { expect_no_change(without(CUDA_OPT_GRAPH)); }
-Test(emu_train, side_streams_change_no_bit, .timeout = 900) { expect_no_change(without(CUDA_OPT_SIDE)); }
-Test(emu_train, loops_change_no_bit, .timeout = 900) { expect_no_change(without(CUDA_OPT_LOOP)); }
+Test(cuda_train, graphs_change_no_bit, .timeout = 900) { expect_no_change(without(CUDA_OPT_GRAPH)); }
+Test(cuda_train, side_streams_change_no_bit, .timeout = 900) { expect_no_change(without(CUDA_OPT_SIDE)); }
+Test(cuda_train, loops_change_no_bit, .timeout = 900) { expect_no_change(without(CUDA_OPT_LOOP)); }
 
-Test(emu_train, a_resident_data_set_changes_no_bit, .timeout = 900)
+Test(cuda_train, a_resident_data_set_changes_no_bit, .timeout = 900)
 {
     setup s = cuda;
     s.resident = true;
     expect_no_change(s);
 }
 
-Test(emu_train, a_restart_changes_no_bit, .timeout = 900)
+Test(cuda_train, a_restart_changes_no_bit, .timeout = 900)
 {
     setup s = cuda;
     s.stop_at = 3;
@@ -353,7 +353,7 @@ Test(emu_train, a_restart_changes_no_bit, .timeout = 900)
 }
 
 /* Whoever reads what the side stream has not written yet, or overwrites what it still reads, is found out. */
-Test(emu_train, the_moment_of_side_work_changes_no_bit, .timeout = 1800)
+Test(cuda_train, the_moment_of_side_work_changes_no_bit, .timeout = 1800)
 {
     setup s = cuda;
     s.precision = PRECISION_BF16;
@@ -419,7 +419,7 @@ static void leave_out_each(setup s, unsigned these, bounds limit)
     forget(&reference);
 }
 
-Test(emu_train, every_optimization_can_be_left_out, .timeout = 3600)
+Test(cuda_train, every_optimization_can_be_left_out, .timeout = 3600)
 {
     setup s = cuda;
     s.steps = 4;
@@ -427,14 +427,14 @@ Test(emu_train, every_optimization_can_be_left_out, .timeout = 3600)
 }
 
 /* Where every gradient of a weight is added to what is there. */
-Test(emu_train, sums_of_micro_batches_need_no_beta, .timeout = 3600)
+Test(cuda_train, sums_of_micro_batches_need_no_beta, .timeout = 3600)
 {
     setup s = cuda;
     s.steps = 3, s.micro_batches = 2;
     leave_out_each(s, CUDA_OPT_BETA, (bounds){1e-5, 1e-3, 1e-3});
 }
 
-Test(emu_train, what_rounds_in_bf16_can_be_left_out, .timeout = 3600)
+Test(cuda_train, what_rounds_in_bf16_can_be_left_out, .timeout = 3600)
 {
     setup s = cuda;
     s.precision = PRECISION_BF16;
@@ -450,7 +450,7 @@ static long next_call(long n)
     return n + (n < MAKING || getenv("DDPM_TEST_LONG") ? 1 : STRIDE);
 }
 
-Test(emu_train, every_call_of_the_device_may_fail, .timeout = 7200)
+Test(cuda_train, every_call_of_the_device_may_fail, .timeout = 7200)
 {
     setup s = {.device = "cuda",
                .precision = PRECISION_BF16,

@@ -3,11 +3,11 @@
 #include "backend/emulated/scripted_engines.h"
 #include "support/io_support.h"
 
-TestSuite(cuda_choice, .init = set_up, .fini = nothing_left);
+TestSuite(cuda_tune, .init = set_up, .fini = nothing_left);
 
 /* ---- timing ---- */
 
-Test(cuda_choice, keeps_the_fastest_algo)
+Test(cuda_tune, keeps_the_fastest_algo)
 {
     library first = three(10, 20, 30), middle = three(20, 10, 30), last = three(30, 20, 10);
     cr_expect_str_eq(kept_with(&usual, &first), "a");
@@ -15,13 +15,13 @@ Test(cuda_choice, keeps_the_fastest_algo)
     cr_expect_str_eq(kept_with(&usual, &last), "c");
 }
 
-Test(cuda_choice, tells_close_algos_apart)
+Test(cuda_tune, tells_close_algos_apart)
 {
     library l = three(10.3, 10.2, 10.1);
     cr_expect_str_eq(kept_with(&usual, &l), "c");
 }
 
-Test(cuda_choice, counts_the_host_only_where_algos_are_launched_by_themselves)
+Test(cuda_tune, counts_the_host_only_where_algos_are_launched_by_themselves)
 {
     tuner_spec eager = usual;
     library l = three(10, 12, 40);
@@ -31,14 +31,14 @@ Test(cuda_choice, counts_the_host_only_where_algos_are_launched_by_themselves)
     cr_expect_str_eq(kept_with(&eager, &l), "b");
 }
 
-Test(cuda_choice, does_not_count_the_first_run)
+Test(cuda_tune, does_not_count_the_first_run)
 {
     library l = three(20, 10, 30);
     l.algo[1].first_us = 5000;
     cr_expect_str_eq(kept_with(&usual, &l), "b");
 }
 
-Test(cuda_choice, looks_twice_at_algos_that_are_close)
+Test(cuda_tune, looks_twice_at_algos_that_are_close)
 {
     library l = three(11, 10, 12);
     l.algo[1].early_us = 2.5;
@@ -49,7 +49,7 @@ Test(cuda_choice, looks_twice_at_algos_that_are_close)
 }
 
 /* Medians: whichever one run is disturbed. */
-Test(cuda_choice, is_not_misled_by_one_disturbed_run)
+Test(cuda_tune, is_not_misled_by_one_disturbed_run)
 {
     tuner_spec eager = usual;
     eager.eager = true;
@@ -60,7 +60,7 @@ Test(cuda_choice, is_not_misled_by_one_disturbed_run)
     }
 }
 
-Test(cuda_choice, spends_little_on_hopeless_algos)
+Test(cuda_tune, spends_little_on_hopeless_algos)
 {
     library l = three(100, 1000, 90);
     cr_expect_str_eq(kept_with(&usual, &l), "c");
@@ -68,7 +68,7 @@ Test(cuda_choice, spends_little_on_hopeless_algos)
     cr_expect_gt(l.runs[2], 5);
 }
 
-Test(cuda_choice, reports_microseconds_of_one_run)
+Test(cuda_tune, reports_microseconds_of_one_run)
 {
     library l = three(50, 12.5, 70);
     char *text = NULL;
@@ -83,7 +83,7 @@ Test(cuda_choice, reports_microseconds_of_one_run)
     tuner_destroy(c);
 }
 
-Test(cuda_choice, rotates_operands_over_more_than_the_cache)
+Test(cuda_tune, rotates_operands_over_more_than_the_cache)
 {
     const size_t set = 1024 + 768; /* 1000 and 600 in multiples of 256 */
     tuner_spec spec = usual;
@@ -97,7 +97,7 @@ Test(cuda_choice, rotates_operands_over_more_than_the_cache)
         for (int k = i + 1; k < l.n_run && k < i + sets; k++) cr_assert_neq(l.address[i], l.address[k]);
 }
 
-Test(cuda_choice, large_operands_come_in_three_sets)
+Test(cuda_tune, large_operands_come_in_three_sets)
 {
     library l = three(10, 20, 30);
     l.bytes[LARGE] = 10 * L2;
@@ -105,7 +105,7 @@ Test(cuda_choice, large_operands_come_in_three_sets)
     cr_expect_eq(device.largest, 3 * (size_t)(10 * L2 + 1024 + 768));
 }
 
-Test(cuda_choice, takes_fewer_sets_where_memory_is_short)
+Test(cuda_tune, takes_fewer_sets_where_memory_is_short)
 {
     library l = three(20, 10, 30);
     device.memory = 1024 + 768;
@@ -113,7 +113,7 @@ Test(cuda_choice, takes_fewer_sets_where_memory_is_short)
     cr_expect_eq(device.largest, 1024 + 768);
 }
 
-Test(cuda_choice, leaves_out_algos_whose_workspace_is_too_large)
+Test(cuda_tune, leaves_out_algos_whose_workspace_is_too_large)
 {
     library l = three(30, 20, 10);
     l.algo[0].workspace = 1000;
@@ -128,7 +128,7 @@ Test(cuda_choice, leaves_out_algos_whose_workspace_is_too_large)
     cr_expect_eq(again.runs[1], 0);
 }
 
-Test(cuda_choice, names_the_workspace_of_the_kept_algo)
+Test(cuda_tune, names_the_workspace_of_the_kept_algo)
 {
     library l = three(20, 10, 30);
     l.algo[1].workspace = 4321;
@@ -137,7 +137,7 @@ Test(cuda_choice, names_the_workspace_of_the_kept_algo)
     tuner_destroy(c);
 }
 
-Test(cuda_choice, drops_algos_that_fail)
+Test(cuda_tune, drops_algos_that_fail)
 {
     for (int how = FAILS; how <= FAILS_RECORDED; how++) {
         library l = three(10, 20, 30);
@@ -147,7 +147,7 @@ Test(cuda_choice, drops_algos_that_fail)
     }
 }
 
-Test(cuda_choice, fails_where_all_algos_do)
+Test(cuda_tune, fails_where_all_algos_do)
 {
     library l = three(10, 20, 30);
     err why = {0};
@@ -166,7 +166,7 @@ Test(cuda_choice, fails_where_all_algos_do)
 
 /* ---- the table ---- */
 
-Test(cuda_choice, makes_every_problem_once_with_the_search_it_was_given)
+Test(cuda_tune, makes_every_problem_once_with_the_search_it_was_given)
 {
     library one = three(10, 20, 30), two = three(30, 20, 10);
     tuner *c = begin(&usual);
@@ -185,7 +185,7 @@ Test(cuda_choice, makes_every_problem_once_with_the_search_it_was_given)
     tuner_destroy(NULL);
 }
 
-Test(cuda_choice, remembers_that_there_is_none)
+Test(cuda_tune, remembers_that_there_is_none)
 {
     library l = {.none = true};
     tuner *c = begin(&usual);
@@ -195,7 +195,7 @@ Test(cuda_choice, remembers_that_there_is_none)
     tuner_destroy(c);
 }
 
-Test(cuda_choice, hands_on_why_none_can_be_made)
+Test(cuda_tune, hands_on_why_none_can_be_made)
 {
     library l = {.status = DDPM_EBACKEND};
     err why = {0};
@@ -206,7 +206,7 @@ Test(cuda_choice, hands_on_why_none_can_be_made)
     tuner_destroy(c);
 }
 
-Test(cuda_choice, fails_cleanly_at_every_call_of_the_runtime)
+Test(cuda_tune, fails_cleanly_at_every_call_of_the_runtime)
 {
     char dir[PATH_CAP];
     scratch_make(dir);
