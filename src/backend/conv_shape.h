@@ -7,5 +7,6 @@ typedef enum conv_pass {
     CONV_PASS_BACKWARD_DATA,    /* dx of dy and w; or a transposed convolution */
     CONV_PASS_BACKWARD_WEIGHTS, /* dw of x and dy */
 } conv_pass;
+enum { CONV_PASSES = 3 };
 
 #endif

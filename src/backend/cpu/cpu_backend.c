@@ -18,7 +18,7 @@ static void destroy(backend *base)
 {
     cpu_backend *be = (cpu_backend *)base;
     if (!be) return;
-    conv_autotune_destroy(be->choices);
+    conv_autotune_destroy(be->autotune);
     onednn_destroy(be->onednn);
     mem_free(be);
 }
@@ -101,14 +101,14 @@ static void unprepare(backend *base, step *s)
 static ddpm_status run(backend *base, step *const *steps, int n, int times, err *e)
 {
     cpu_backend *be = (cpu_backend *)base;
-    conv_autotune_save(be->choices);
+    conv_autotune_save(be->autotune);
     TRY(threads_use(be->threads, e)); /* of the calling thread: the next program part may want others */
     for (int turn = 0; turn < times; turn++)
         for (int i = 0; i < n; i++) TRY(ops[steps[i]->op]->run(be, steps[i], e));
     return DDPM_OK;
 }
 
-static void report(const backend *base, FILE *to) { conv_autotune_report(((const cpu_backend *)base)->choices, to); }
+static void report(const backend *base, FILE *to) { conv_autotune_report(((const cpu_backend *)base)->autotune, to); }
 
 static const backend_table table = {
     .name = "cpu",
@@ -142,13 +142,13 @@ ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e)
     be->base.time_mlp = INT64_MAX;
     ddpm_status st = threads_choose(spec->threads, &be->threads, be->told, e);
     if (st == DDPM_OK) st = onednn_create(&be->onednn, e);
-    if (st == DDPM_OK) st = conv_autotune_create(spec, be->threads, &be->choices, e);
+    if (st == DDPM_OK) st = conv_autotune_create(spec, be->threads, &be->autotune, e);
     if (st != DDPM_OK) {
         destroy(&be->base);
         return st;
     }
     const size_t told = strlen(be->told);
-    const char *trouble = conv_autotune_warning(be->choices);
+    const char *trouble = conv_autotune_warning(be->autotune);
     if (trouble[0]) (void)snprintf(be->told + told, sizeof be->told - told, "%s%s", told ? "; " : "", trouble);
     if (be->told[0]) be->base.remark = be->told;
     *out = &be->base;

@@ -10,7 +10,7 @@
 typedef struct cpu_backend {
     backend base;
     onednn *onednn;
-    conv_autotune *choices;
+    conv_autotune *autotune;
     int threads;
     char told[THREADS_NOTE + 600]; /* base.remark */
 } cpu_backend;

@@ -53,7 +53,7 @@ ddpm_status conv_autotune_create(const backend_spec *spec, int threads, conv_aut
     ddpm_status st = DDPM_OK;
     conv_autotune *c = NULL;
     *out = NULL;
-    TRY(mem_array(&c, 1, sizeof *c, "choices", e));
+    TRY(mem_array(&c, 1, sizeof *c, "autotune", e));
     c->how = spec->conv;
     onednn_describe(library, sizeof library);
     processor_name(processor);
@@ -250,7 +250,7 @@ ddpm_status conv_autotune_choose(conv_autotune *c, onednn *d, const conv_candida
             *winograd = c->list[i].winograd;
             return DDPM_OK;
         }
-    TRY(mem_grow(&c->list, &c->cap, c->n + 1, sizeof *c->list, "choices", e));
+    TRY(mem_grow(&c->list, &c->cap, c->n + 1, sizeof *c->list, "autotune", e));
     TRY(decide(c, d, ways, &new, e));
     c->list[c->n++] = new;
     *winograd = new.winograd;

@@ -130,7 +130,7 @@ static onednn_conv_spec folded_spec(conv_pass pass, const tensor *small, const t
 static ddpm_status prepare_tiled(cpu_backend *be, upconv *u, const conv_candidates *ways, size_t *scratch, err *e)
 {
     if (!winograd_takes(ways->winograd.cin, ways->winograd.cout)) return DDPM_OK;
-    TRY(conv_autotune_choose(be->choices, be->onednn, ways, &u->is_tiled, e));
+    TRY(conv_autotune_choose(be->autotune, be->onednn, ways, &u->is_tiled, e));
     u->tiled = ways->winograd;
     if (u->is_tiled) *scratch = winograd_scratch(&u->tiled);
     return DDPM_OK;
