@@ -255,9 +255,8 @@ Test(help, lists_every_option_of_a_command_and_no_other)
     cr_expect(strstr(train, "\n  batch=128 ") && strstr(train, "\n  sample.batch=64 "), "short names where they work");
     cr_expect(!strstr(train, "noise.t") && !strstr(train, "threads="));
     cr_expect(strstr(train, "train's examples\n") && strstr(train, "ddpm train [CONFIG.yaml ...] [key=value ...]"));
-    cr_expect(strstr(text,
-                     "\n  device=auto                           where to compute; auto = a GPU where there is one "
-                     "[auto, cpu, cuda, cuda:N]\n"),
+    cr_expect(strstr(text, "\n  device=auto                           device; auto = a GPU if there is one "
+                           "[auto, cpu, cuda, cuda:N]\n"),
               "%s", text);
     free(text), free(train);
 }
