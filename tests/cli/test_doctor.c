@@ -121,7 +121,7 @@ Test(doctor, says_whether_the_cache_can_be_written)
     scratch_make(dir);
     (void)snprintf(setting, sizeof setting, "XDG_CACHE_HOME='%s'", dir);
     cr_expect_eq(run(setting, "doctor device=cpu threads=1"), 0, "%s", output);
-    (void)snprintf(text, sizeof text, "%s/ddpm/plans.txt can be written", dir);
+    (void)snprintf(text, sizeof text, "%s/ddpm/autotune.txt can be written", dir);
     cr_expect_str_eq(said("cache"), text);
     cr_expect_not(path_exists(in_dir(dir, "ddpm")), "nothing is made");
     put_file(in_dir(dir, "ddpm"), "a file in the folder's place");

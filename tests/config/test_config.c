@@ -349,7 +349,7 @@ static const struct {
     {NULL, "batch=1", "command line: batch: no such option; nearest: train.batch, sample.batch, inspect.batch"},
     {NULL, "trian.batch=1",
      "command line: trian.batch: no such option; nearest: train.batch, sample.batch, inspect.batch"},
-    {NULL, "mode.dropout=1", "command line: mode.dropout: no such option; nearest: model.dropout, cuda.disable, out"},
+    {NULL, "mode.dropout=1", "command line: mode.dropout: no such option; nearest: model.dropout, out, sample.out"},
     {NULL, "seed=", "command line: seed: needs an integer, got nothing"},
     {NULL, "seed= 1", "command line: seed: ' 1' is not an integer (0 to 9223372036854775807)"},
     {NULL, "seed=+", "command line: seed: '+' is not an integer (0 to 9223372036854775807)"},
@@ -503,7 +503,7 @@ Test(right, a_command_need_not_name_its_own_section)
 /* The keys of earlier versions, in a file, its section, and an argument. */
 Test(right, old_keys_are_read_and_said)
 {
-    static const char yaml[] = "autotune_cache: /tmp/old\ncuda:\n  without: [graph]\n";
+    static const char yaml[] = "plan_cache: /tmp/old\ncuda:\n  without: [graph]\n";
     const config_scope inspect = {"inspect", "inspect autotune_cache"};
     ddpm_config c;
     err e = {0};
@@ -514,7 +514,7 @@ Test(right, old_keys_are_read_and_said)
     cr_assert_eq(config_read(&c, "a.yaml", yaml, strlen(yaml), &e), DDPM_OK, "%s", e.text);
     cr_expect_str_eq(c.autotune_cache, "/tmp/old");
     cr_expect(c.cuda.disable.count == 1 && c.cuda.disable.item[0] == CUDA_DISABLE_GRAPH);
-    cr_expect_str_eq(c.renamed, "autotune_cache", "the first");
+    cr_expect_str_eq(c.renamed, "plan_cache", "the first");
     config_defaults(&c);
     cr_assert_neq(config_assign(&c, &inspect, "plans=maybe", &e), DDPM_OK);
     cr_expect_null(c.renamed, "what is refused changes nothing");

@@ -50,7 +50,7 @@ static bool by_winograd(backend *be, conv_pass pass)
     bool winograd = false;
     const conv_candidates ways = problem(pass);
     cr_assert_eq(
-        conv_autotune_choose(((cpu_backend *)be)->choices, ((cpu_backend *)be)->onednn, &ways, &winograd, &why),
+        conv_autotune_choose(((cpu_backend *)be)->autotune, ((cpu_backend *)be)->onednn, &ways, &winograd, &why),
         DDPM_OK, "%s", why.text);
     return winograd;
 }
@@ -156,7 +156,7 @@ Test(cpu_conv_autotune, sampling_decides_once_for_every_batch)
         ways.direct.n = ways.winograd.n = n;
         ways.direct.frozen = true;
         cr_assert_eq(
-            conv_autotune_choose(((cpu_backend *)be)->choices, ((cpu_backend *)be)->onednn, &ways, &winograd, &why),
+            conv_autotune_choose(((cpu_backend *)be)->autotune, ((cpu_backend *)be)->onednn, &ways, &winograd, &why),
             DDPM_OK, "%s", why.text);
     }
     char *report = report_of(be);
@@ -175,7 +175,7 @@ Test(cpu_conv_autotune, a_large_batch_is_timed_in_part)
     bool winograd;
     ways.direct.n = ways.winograd.n = 1 << 30;
     cr_assert_eq(
-        conv_autotune_choose(((cpu_backend *)be)->choices, ((cpu_backend *)be)->onednn, &ways, &winograd, &why),
+        conv_autotune_choose(((cpu_backend *)be)->autotune, ((cpu_backend *)be)->onednn, &ways, &winograd, &why),
         DDPM_OK, "%s", why.text);
     char *report = report_of(be);
     cr_expect_eq(count_of(report, "backward weights 1073741824x12x12, 32 > 16"), 1, "%s", report);
