@@ -14,7 +14,6 @@ static size_t cache_bytes(const backend *be)
 #ifdef MB_CUDA
     if (mb_on_cuda(be)) return ((const cuda_backend *)be)->device.l2;
 #endif
-    (void)be;
     return 0;
 }
 

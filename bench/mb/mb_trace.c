@@ -73,7 +73,6 @@ static void CUPTIAPI take_buffer(CUcontext context, uint32_t stream, uint8_t *bu
 {
     CUpti_Activity *r = NULL;
     size_t dropped = 0;
-    (void)size;
     while (valid && cupti.next(buffer, valid, &r) == CUPTI_SUCCESS) {
         if (r->kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL || r->kind == CUPTI_ACTIVITY_KIND_KERNEL) {
             const kernel_record *k = (const kernel_record *)(const void *)r;

@@ -17,7 +17,6 @@ void cuda_libraries(char *text, size_t cap) { (void)snprintf(text, cap, "not in 
 
 ddpm_status cuda_look(int index, char *text, size_t cap, int *count, err *e)
 {
-    (void)index;
     if (cap) text[0] = '\0';
     *count = 0;
     return err_set(e, DDPM_EDEVICE,

@@ -282,7 +282,6 @@ static bool is_over(const watch *w, double now)
 static bool watch_tick(void *context, int done, int total)
 {
     watch *w = context;
-    (void)total;
     w->st = backend_wait(w->be, &w->why);
     if (w->st != DDPM_OK) return true;
     const double now = clock_seconds(), each = 1e3 * (now - w->last) / (done - w->done);

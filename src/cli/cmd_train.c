@@ -50,7 +50,6 @@ static void step_done(void *context, const run_status *s)
 
 static run_request wish(void *context)
 {
-    (void)context;
     if (interrupt_stop()) return RUN_STOP;
     return interrupt_save() ? RUN_SAVE : RUN_CONTINUE;
 }

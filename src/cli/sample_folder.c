@@ -195,7 +195,6 @@ static ddpm_status check_one(sample_folder *f, const struct dirent *entry, void 
 {
     const int64_t id = picture_id(entry->d_name);
     char path[PATH_CAP];
-    (void)context;
     if (id < 0 || id >= f->spec.count) return DDPM_OK;
     TRY(path_join(path, f->path, entry->d_name, e));
     if (!picture_is_whole(f, id, path) || sample_folder_has(f, id)) return DDPM_OK;

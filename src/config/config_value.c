@@ -124,7 +124,6 @@ bool text_is_plain(const char *text, size_t size)
 static bool read_path(char *out, const config_option *o, const char *text, char *why)
 {
     const size_t length = strlen(text);
-    (void)o;
     if (length >= PATH_CAP) return wrong(why, "is %zu bytes long, %d are allowed", length, PATH_CAP - 1);
     if (!text_is_plain(text, length)) return wrong(why, "'%.60s' is not UTF-8 without control characters", text);
     memcpy(out, text, length + 1);

@@ -58,7 +58,6 @@ static bool costs_pixels(const jpeg_job *job)
 
 static void jpeg_remarked(j_common_ptr d, int level)
 {
-    (void)level;
     if (costs_pixels(d->client_data)) jpeg_failed(d);
 }
 

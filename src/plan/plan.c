@@ -178,7 +178,6 @@ tensor *plan_param(plan *p, const layer_rows *rows, int n_rows, const char *leaf
 
 void plan_keep(plan *p, tensor *t)
 {
-    (void)p;
     if (t) t->keep = true;
 }
 

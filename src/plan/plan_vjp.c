@@ -93,7 +93,6 @@ void plan_bias_grad(plan *p, step *s, int i, const tensor *dy, tensor *bias)
 
 void plan_want_grad(plan *p, tensor *x)
 {
-    (void)p;
     if (x) x->needs_grad = true;
 }
 

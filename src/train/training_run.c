@@ -77,11 +77,7 @@ static run_request ask(run *r)
 }
 
 /* A preview ends where the run is to end. */
-static bool preview_tick(void *context, int done, int total)
-{
-    (void)done, (void)total;
-    return ask(context) == RUN_STOP;
-}
+static bool preview_tick(void *context, int done, int total) { return ask(context) == RUN_STOP; }
 
 /* ---- setting up ---------------------------------------------------------------------------------- */
 

@@ -247,11 +247,7 @@ static ddpm_wish stop_at_3(void *user, const ddpm_progress *p)
     return p->step == 3 ? DDPM_STOP : DDPM_GO_ON;
 }
 
-static ddpm_wish save_at_2(void *user, const ddpm_progress *p)
-{
-    (void)user;
-    return p->step == 2 ? DDPM_SAVE : DDPM_GO_ON;
-}
+static ddpm_wish save_at_2(void *user, const ddpm_progress *p) { return p->step == 2 ? DDPM_SAVE : DDPM_GO_ON; }
 
 /* A preview, which asks again, comes between the wish and the next step. */
 Test(api, one_wish_to_save_is_one_checkpoint)

@@ -20,7 +20,6 @@ static ddpm_ctx *comma_context(void)
 
 static ddpm_wish sees_the_callers_locale(void *user, const ddpm_progress *p)
 {
-    (void)p;
     (void)snprintf(user, 16, "%.2f", 0.25);
     return DDPM_GO_ON;
 }

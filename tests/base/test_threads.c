@@ -19,11 +19,7 @@ typedef struct start {
     void *arg;
 } start;
 
-static void ended(void *unused)
-{
-    (void)unused;
-    atomic_fetch_sub(&alive, 1);
-}
+static void ended(void *unused) { atomic_fetch_sub(&alive, 1); }
 
 static void *count_and_run(void *from)
 {

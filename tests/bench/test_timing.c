@@ -85,7 +85,6 @@ typedef struct counted {
 static ddpm_status count(void *context, int n, double *ms, double *wall_ms, err *e)
 {
     counted *c = context;
-    (void)e;
     c->calls++;
     c->turns += n;
     for (int i = 0; i < n; i++) ms[i] = c->ms++;
@@ -95,7 +94,6 @@ static ddpm_status count(void *context, int n, double *ms, double *wall_ms, err 
 
 static ddpm_status fails(void *context, int n, double *ms, double *wall_ms, err *e)
 {
-    (void)context, (void)n, (void)ms, (void)wall_ms;
     return err_set(e, DDPM_EBACKEND, "no turn");
 }
 

@@ -409,7 +409,6 @@ static struct {
 
 static void watch_script(generator *g, generator_tick *each, void *context)
 {
-    (void)g;
     script.tick = each;
     script.context = context;
 }
@@ -417,7 +416,6 @@ static void watch_script(generator *g, generator_tick *each, void *context)
 static ddpm_status run_script(generator *g, const int64_t *ids, int n, uint8_t *pixels, err *e)
 {
     job *j = script.context;
-    (void)g;
     script.first[script.runs++] = ids[0];
     for (int turn = script.turn = 1; turn <= TURNS; script.turn = ++turn) {
         if (script.runs == script.signal_in && turn == 2) (void)raise(SIGINT);

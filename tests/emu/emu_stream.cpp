@@ -347,7 +347,6 @@ struct rt_graph {
 
 ddpm_status rt_stream_create(bool urgent, void **out, err *e)
 {
-    (void)urgent;
     *out = nullptr;
     ENTER(e);
     auto s = std::make_shared<stream>();

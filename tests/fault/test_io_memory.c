@@ -87,7 +87,6 @@ static void sweep(attempt f)
 
 static ddpm_status open_safetensors(const char *scratch, err *e)
 {
-    (void)scratch;
     safetensors *st;
     TRY(safetensors_open(FIXTURES "/mix.safetensors", &st, e));
     safetensors_close(st);
@@ -104,7 +103,6 @@ static ddpm_status write_safetensors(const char *scratch, err *e)
 
 static ddpm_status read_configs(const char *scratch, err *e)
 {
-    (void)scratch;
     pipeline p;
     unet_config net;
     scheduler_config scheduler;

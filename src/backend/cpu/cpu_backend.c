@@ -39,7 +39,6 @@ enum { BESIDE = 32 << 20 };
 
 static size_t memory_free(const backend *base)
 {
-    (void)base;
     const size_t left = (size_t)machine_memory_left("");
     return left > BESIDE ? left - BESIDE : 1;
 }
@@ -56,28 +55,21 @@ static ddpm_status alloc(backend *base, size_t bytes, void **out, err *e)
     return mem_pages(out, bytes, "cpu memory", e);
 }
 
-static void release(backend *base, void *memory)
-{
-    (void)base;
-    mem_free(memory);
-}
+static void release(backend *base, void *memory) { mem_free(memory); }
 
 static ddpm_status copy(backend *base, void *to, const void *from, size_t bytes, err *e)
 {
-    (void)base, (void)e;
     memcpy(to, from, bytes);
     return DDPM_OK;
 }
 
 static size_t tensor_bytes(const backend *base, const tensor *t)
 {
-    (void)base;
     return (size_t)tensor_count(t) * dtype_size(t->dtype);
 }
 
 static ddpm_status arrange(backend *base, step *const *steps, int n, err *e)
 {
-    (void)base, (void)e;
     if (onednn_has_blocked_kernels()) cpu_arrange(steps, n);
     return DDPM_OK;
 }
@@ -94,7 +86,6 @@ static ddpm_status prepare(backend *base, step *s, size_t *scratch, err *e)
 
 static void unprepare(backend *base, step *s)
 {
-    (void)base;
     if (s->impl && ops[s->op]->release) ops[s->op]->release(s);
 }
 

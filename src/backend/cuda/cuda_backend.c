@@ -100,11 +100,7 @@ static ddpm_status alloc(backend *base, size_t bytes, void **out, err *e)
     return rt_alloc(bytes, out, e);
 }
 
-static void release(backend *base, void *memory)
-{
-    (void)base;
-    rt_free(memory);
-}
+static void release(backend *base, void *memory) { rt_free(memory); }
 
 static ddpm_status upload(backend *base, void *to, const void *from_host, size_t bytes, err *e)
 {
@@ -130,7 +126,6 @@ static ddpm_status download(backend *base, void *to_host, const void *from, size
 
 static size_t tensor_bytes(const backend *base, const tensor *t)
 {
-    (void)base;
     return (size_t)tensor_count(t) * dtype_size(t->dtype);
 }
 
@@ -181,11 +176,7 @@ static ddpm_status fold_filter(backend *base, void *k, const float *w, int cout,
     return keep_failure(be, rt_launched(k_upconv_fold(be->main_stream, &a), &why), &why, e);
 }
 
-static size_t memory_free(const backend *base)
-{
-    (void)base;
-    return rt_memory_free();
-}
+static size_t memory_free(const backend *base) { return rt_memory_free(); }
 
 static void report(const backend *base, FILE *to) { tuner_report(((const cuda_backend *)base)->tuner, to); }
 
@@ -217,11 +208,7 @@ static ddpm_status event_elapsed_ms(backend *base, void *from, void *to, double 
     return keep_failure(be, st, &why, e);
 }
 
-static void event_free(backend *base, void *event)
-{
-    (void)base;
-    rt_event_destroy(event);
-}
+static void event_free(backend *base, void *event) { rt_event_destroy(event); }
 
 static const backend_table table = {
     .name = "cuda",

@@ -101,7 +101,6 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr what, int ind
 }
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int index)
 {
-    (void)index;
     CALLED("cudaGetDeviceProperties");
     memset(p, 0, sizeof *p);
     strcpy(p->name, "NVIDIA H200");
@@ -163,7 +162,6 @@ cudaError_t cudaMemset(void *at, int value, size_t bytes)
 }
 cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t stream)
 {
-    (void)stream;
     CALLED("cudaMemsetAsync");
     memset(at, value, bytes);
     return cudaSuccess;
@@ -171,7 +169,6 @@ cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t stre
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
     static const char *const names[] = {"?", "up", "down", "across"};
-    (void)stream;
     CALLED("cudaMemcpyAsync");
     strcat(strcat(cuda.log, ":"), names[kind]);
     memcpy(to, from, bytes);
@@ -196,7 +193,6 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) { return let_go(stream); }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    (void)stream;
     CALLED("cudaStreamSynchronize");
     return cudaSuccess;
 }
@@ -235,7 +231,6 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
 {
-    (void)stream;
     CALLED("cudaStreamBeginCapture");
     cuda.capturing = true;
     cuda.thread_local_mode = mode == cudaStreamCaptureModeThreadLocal;
@@ -259,7 +254,6 @@ static cudaGraph_t new_graph(int kind)
 static int body = 3;
 cudaError_t cudaGraphCreate(cudaGraph_t *out, unsigned flags)
 {
-    (void)flags;
     CALLED("cudaGraphCreate");
     *out = new_graph(1);
     return cudaSuccess;
@@ -271,7 +265,6 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
 {
-    (void)stream;
     cr_assert(cuda.capturing);
     cuda.capturing = false; /* whatever comes of it */
     *out = NULL;

@@ -184,7 +184,6 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const d, cudnnBa
     const fake *f = d;
     const proposal *p = &proposals[f->proposal];
     const cudnnBackendBehaviorNote_t compiled = CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
-    (void)type;
     *n = 1;
     switch ((int)name) {
     case CUDNN_ATTR_ENGINEHEUR_RESULTS: return propose(f, room, n, to);

@@ -34,11 +34,7 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t *h)
     return lt.create;
 }
 
-cublasStatus_t cublasLtDestroy(cublasLtHandle_t h)
-{
-    (void)h;
-    return CUBLAS_STATUS_SUCCESS;
-}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t h) { return CUBLAS_STATUS_SUCCESS; }
 
 static void preference(cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t name, void *value,
                        size_t size)
@@ -53,7 +49,6 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t h, cublasLtMatmul
                                               cublasLtMatmulPreference_t p, int count,
                                               cublasLtMatmulHeuristicResult_t result[], int *n)
 {
-    (void)h, (void)product;
     cr_assert(a && b && c && d);
     lt.asked = count;
     preference(p, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &lt.cap, sizeof lt.cap);
@@ -147,7 +142,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t p, const 
     const bool bias = product_number(p, CUBLASLT_MATMUL_DESC_EPILOGUE) == CUBLASLT_EPILOGUE_BIAS;
     const int32_t bias_type = product_number(p, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE);
     const uint64_t m = ta ? a.cols : a.rows, k = ta ? a.rows : a.cols, n = tb ? b.rows : b.cols;
-    (void)h, (void)stream;
     lt.used = (int)algo->data[0], lt.same = cl == dl;
     lt.compute = (cublasComputeType_t)product_number(p, CUBLASLT_MATMUL_DESC_COMPUTE_TYPE);
     cr_assert_eq(product_number(p, CUBLASLT_MATMUL_DESC_SCALE_TYPE), CUDA_R_32F);

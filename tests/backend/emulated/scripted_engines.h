@@ -68,7 +68,6 @@ void rt_event_destroy(void *event) { rt_free(event); }
 
 ddpm_status rt_event_record(void *event, void *stream, err *e)
 {
-    (void)stream;
     TRY(call("rt_event_record", e));
     *(double *)event = device.us;
     return DDPM_OK;
@@ -83,7 +82,6 @@ ddpm_status rt_event_ms(void *from, void *to, float *ms, err *e)
 
 ddpm_status rt_upload(void *to, const void *from_host, size_t bytes, void *stream, err *e)
 {
-    (void)stream;
     TRY(call("rt_upload", e));
     memcpy(to, from_host, bytes);
     return DDPM_OK;
@@ -91,17 +89,12 @@ ddpm_status rt_upload(void *to, const void *from_host, size_t bytes, void *strea
 
 ddpm_status rt_copy(void *to, const void *from, size_t bytes, void *stream, err *e)
 {
-    (void)stream;
     TRY(call("rt_copy", e));
     memcpy(to, from, bytes);
     return DDPM_OK;
 }
 
-ddpm_status rt_sync(void *stream, err *e)
-{
-    (void)stream;
-    return call("rt_sync", e);
-}
+ddpm_status rt_sync(void *stream, err *e) { return call("rt_sync", e); }
 
 ddpm_status rt_launched(ddpm_status launch, err *e)
 {
@@ -112,7 +105,6 @@ ddpm_status rt_launched(ddpm_status launch, err *e)
 
 ddpm_status rt_graph_begin(void *stream, err *e)
 {
-    (void)stream;
     cr_assert_not(device.recording, "recorded already");
     TRY(call("rt_graph_begin", e));
     device.recording = true;
@@ -122,7 +114,6 @@ ddpm_status rt_graph_begin(void *stream, err *e)
 
 ddpm_status rt_graph_end(void *stream, rt_graph **out, err *e)
 {
-    (void)stream;
     cr_assert(device.recording, "nothing is recorded");
     device.recording = false;
     if (!out) return DDPM_OK;
@@ -136,7 +127,6 @@ ddpm_status rt_graph_end(void *stream, rt_graph **out, err *e)
 
 ddpm_status rt_graph_launch(rt_graph *graph, void *stream, err *e)
 {
-    (void)stream;
     cr_assert_not(device.recording);
     TRY(call("rt_graph_launch", e));
     device.us += graph->us;
@@ -194,7 +184,6 @@ static size_t fake_workspace(const primitive *p, int i) { return algo_of(p, i)->
 static ddpm_status fake_keep(primitive *p, int i, err *e)
 {
     fake *f = (fake *)p;
-    (void)e;
     (void)algo_of(p, i);
     f->algo[0] = f->algo[i];
     f->n = 1;
@@ -225,7 +214,6 @@ static ddpm_status fake_run(primitive *p, int i, void *const operands[PRIMITIVE_
     const script *s = algo_of(p, i);
     library *l = f->of;
     const int run = ++l->runs[f->algo[i]];
-    (void)stream;
     bool first = true;
     for (int k = 0; k < l->n_run; k++) first = first && l->address[k] != operands[X];
     if (l->n_run < ADDRESSES) l->address[l->n_run++] = operands[X];

@@ -4,22 +4,22 @@
 
 #include <string.h>
 
-enum { TAPS = 9, SIDE = 3, LANES = CHANNEL_BLOCK };
+enum { TAPS = 9, SIDE = 3 };
 
-typedef float lanes __attribute__((vector_size(LANES * sizeof(float)))); /* 16 channels of a pixel */
+typedef float block_pixel __attribute__((vector_size(CHANNEL_BLOCK * sizeof(float)))); /* 16 channels of a pixel */
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
-/* The call with the thin side's channels, T, known when it is compiled. */
-#define FOR_THIN(channels, call)                                                                                       \
+/* `call`, in which N is the channels of the thin image, as a compile-time constant if there are 1 or 3. */
+#define WITH_CONST_CHANNELS(N, channels, call)                                                                         \
     do {                                                                                                               \
         if ((channels) == 1) {                                                                                         \
-            enum { T = 1 };                                                                                            \
+            enum { N = 1 };                                                                                            \
             call;                                                                                                      \
         } else if ((channels) == 3) {                                                                                  \
-            enum { T = 3 };                                                                                            \
+            enum { N = 3 };                                                                                            \
             call;                                                                                                      \
         } else {                                                                                                       \
-            const int T = (int)(channels);                                                                             \
+            const int N = (int)(channels);                                                                             \
             call;                                                                                                      \
         }                                                                                                              \
     } while (0)
@@ -29,24 +29,31 @@ bool thin_takes(const step *s, const tensor *x, const tensor *x2, const tensor *
     if (x2 || s->a.conv.kernel != SIDE || s->a.conv.stride != 1 || s->a.conv.pad_end) return false;
     const bool from_thin = x->c <= THIN_MAX;
     *c = (thin_conv){.wide = from_thin ? y : x, .thin = from_thin ? x : y, .from_thin = from_thin};
-    return c->wide->c % LANES == 0 && c->thin->c <= THIN_MAX && c->thin->layout == LAYOUT_NHWC;
+    return c->wide->c % CHANNEL_BLOCK == 0 && c->thin->c <= THIN_MAX && c->thin->layout == LAYOUT_NHWC;
 }
 
 /* ---- what lies where ---- */
 
-static int64_t blocks_of(const thin_conv *c) { return c->wide->c / LANES; }
+static int64_t blocks_of(const thin_conv *c) { return c->wide->c / CHANNEL_BLOCK; }
 
 /* Floats of one image of the thin side with zeros all round. */
 static int64_t padded_count(const thin_conv *c) { return (c->thin->h + 2) * (c->thin->w + 2) * c->thin->c; }
 
-static size_t filter_floats(const thin_conv *c) { return (size_t)round_up(TAPS * c->thin->c * c->wide->c, LANES); }
+static size_t filter_floats(const thin_conv *c)
+{
+    return (size_t)round_up(TAPS * c->thin->c * c->wide->c, CHANNEL_BLOCK);
+}
 /* Of one image: the filter's gradient, and a sum for each channel of the wide side. */
-static size_t sums_floats(const thin_conv *c) { return (size_t)round_up((TAPS * c->thin->c + 1) * c->wide->c, LANES); }
+static size_t sums_floats(const thin_conv *c)
+{
+    return (size_t)round_up((TAPS * c->thin->c + 1) * c->wide->c, CHANNEL_BLOCK);
+}
 
 size_t thin_scratch(const thin_conv *c)
 {
     const size_t images = (size_t)c->thin->n;
-    return ((size_t)round_up(padded_count(c) * c->thin->n, LANES) + filter_floats(c) + images * sums_floats(c)) *
+    return ((size_t)round_up(padded_count(c) * c->thin->n, CHANNEL_BLOCK) + filter_floats(c) +
+            images * sums_floats(c)) *
            sizeof(float);
 }
 
@@ -56,7 +63,7 @@ static float *padded_at(const thin_conv *c, void *scratch, int64_t image)
 }
 static float *filter_at(const thin_conv *c, void *scratch)
 {
-    return (float *)scratch + (size_t)round_up(padded_count(c) * c->thin->n, LANES);
+    return (float *)scratch + (size_t)round_up(padded_count(c) * c->thin->n, CHANNEL_BLOCK);
 }
 static float *sums_at(const thin_conv *c, void *scratch, int64_t image)
 {
@@ -98,16 +105,16 @@ static void pack_filter(const thin_conv *c, const float *filter, float *to)
     for (int64_t b = 0; b < blocks_of(c); b++)
         for (int tap = 0; tap < TAPS; tap++)
             for (int64_t t = 0; t < c->thin->c; t++)
-                for (int64_t w = 0; w < LANES; w++) *to++ = filter[weight_at(c, tap, t, b * LANES + w)];
+                for (int64_t w = 0; w < CHANNEL_BLOCK; w++) *to++ = filter[weight_at(c, tap, t, b * CHANNEL_BLOCK + w)];
 }
 
-static ALWAYS_INLINE lanes load(const float *from)
+static ALWAYS_INLINE block_pixel block_load(const float *from)
 {
-    lanes v;
+    block_pixel v;
     memcpy(&v, from, sizeof v);
     return v;
 }
-static ALWAYS_INLINE void store(float *to, lanes v) { memcpy(to, &v, sizeof v); }
+static ALWAYS_INLINE void block_store(float *to, block_pixel v) { memcpy(to, &v, sizeof v); }
 
 /* ---- thin to wide ---- */
 
@@ -115,18 +122,18 @@ static ALWAYS_INLINE void spread_block(const thin_conv *c, const float *padded, 
                                        wide_spot to, bool add, int T)
 {
     const int64_t h = c->wide->h, w = c->wide->w, row = (w + 2) * T;
-    lanes weight[TAPS * THIN_MAX], start = {0};
-    for (int k = 0; k < TAPS * T; k++) weight[k] = load(filter + k * LANES);
-    if (bias) start = load(bias);
+    block_pixel weight[TAPS * THIN_MAX], start = {0};
+    for (int k = 0; k < TAPS * T; k++) weight[k] = block_load(filter + k * CHANNEL_BLOCK);
+    if (bias) start = block_load(bias);
     for (int64_t y = 0; y < h; y++)
         for (int64_t x = 0; x < w; x++) {
             const float *at = padded + y * row + x * T;
             float *pixel = to.at + (y * w + x) * to.step;
-            lanes sum = start;
-            if (add) sum += load(pixel);
+            block_pixel sum = start;
+            if (add) sum += block_load(pixel);
             for (int ky = 0; ky < SIDE; ky++)
                 for (int k = 0; k < SIDE * T; k++) sum += weight[ky * SIDE * T + k] * at[ky * row + k];
-            store(pixel, sum);
+            block_store(pixel, sum);
         }
 }
 
@@ -139,9 +146,9 @@ void thin_spread(const thin_conv *c, const float *filter, const float *bias, boo
     for (int64_t image = 0; image < c->wide->n; image++) {
         pad_image(c, image, scratch);
         for (int64_t b = 0; b < blocks; b++) {
-            const float *weights = packed + b * TAPS * thin * LANES, *from = padded_at(c, scratch, image);
-            const float *start = bias ? bias + b * LANES : NULL;
-            FOR_THIN(thin, spread_block(c, from, weights, start, wide_at(c, image, b), add, T));
+            const float *weights = packed + b * TAPS * thin * CHANNEL_BLOCK, *from = padded_at(c, scratch, image);
+            const float *start = bias ? bias + b * CHANNEL_BLOCK : NULL;
+            WITH_CONST_CHANNELS(T, thin, spread_block(c, from, weights, start, wide_at(c, image, b), add, T));
         }
     }
 }
@@ -154,25 +161,25 @@ typedef struct window {
 } window;
 
 static ALWAYS_INLINE void gather_pixel(const thin_conv *c, const float *packed, int64_t image, int64_t pixel, window in,
-                                       lanes *sum, int T)
+                                       block_pixel *sum, int T)
 {
     for (int64_t b = 0; b < blocks_of(c); b++) {
         const wide_spot from = wide_at(c, image, b);
-        const float *weights = packed + b * TAPS * T * LANES;
+        const float *weights = packed + b * TAPS * T * CHANNEL_BLOCK;
         for (int ky = in.top; ky < in.bottom; ky++)
             for (int kx = in.left; kx < in.right; kx++) {
-                const lanes v = load(from.at + (pixel + (ky - 1) * c->wide->w + kx - 1) * from.step);
+                const block_pixel v = block_load(from.at + (pixel + (ky - 1) * c->wide->w + kx - 1) * from.step);
                 const int tap = TAPS - 1 - (ky * SIDE + kx); /* of the thin pixel, seen from the wide one */
-                for (int t = 0; t < T; t++) sum[t] += v * load(weights + (tap * T + t) * LANES);
+                for (int t = 0; t < T; t++) sum[t] += v * block_load(weights + (tap * T + t) * CHANNEL_BLOCK);
             }
     }
 }
 
-static ALWAYS_INLINE float sum_of(lanes v)
+static ALWAYS_INLINE float sum_of(block_pixel v)
 {
-    float part[LANES];
-    store(part, v);
-    for (int half = LANES / 2; half > 0; half /= 2)
+    float part[CHANNEL_BLOCK];
+    block_store(part, v);
+    for (int half = CHANNEL_BLOCK / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++) part[i] += part[half + i];
     return part[0];
 }
@@ -182,7 +189,7 @@ static ALWAYS_INLINE void gather_row(const thin_conv *c, const float *packed, in
 {
     const int64_t h = c->wide->h, w = c->wide->w;
     for (int64_t x = 0; x < w; x++) {
-        lanes sum[THIN_MAX] = {{0}};
+        block_pixel sum[THIN_MAX] = {{0}};
         const window in = {y == 0, y == h - 1 ? 2 : SIDE, x == 0, x == w - 1 ? 2 : SIDE};
         if (in.top == 0 && in.bottom == SIDE && in.left == 0 && in.right == SIDE)
             gather_pixel(c, packed, image, y * w + x, (window){0, SIDE, 0, SIDE}, sum, T);
@@ -199,7 +206,8 @@ void thin_gather(const thin_conv *c, const float *filter, const float *bias, boo
     pack_filter(c, filter, packed);
 #pragma omp parallel for collapse(2) schedule(static)
     for (int64_t image = 0; image < c->wide->n; image++)
-        for (int64_t y = 0; y < c->wide->h; y++) FOR_THIN(c->thin->c, gather_row(c, packed, image, y, bias, add, T));
+        for (int64_t y = 0; y < c->wide->h; y++)
+            WITH_CONST_CHANNELS(T, c->thin->c, gather_row(c, packed, image, y, bias, add, T));
 }
 
 /* ---- gradients of filter and bias ---- */
@@ -208,13 +216,13 @@ void thin_gather(const thin_conv *c, const float *filter, const float *bias, boo
 static ALWAYS_INLINE void correlate_block(const thin_conv *c, const float *padded, wide_spot from, float *to, int T)
 {
     const int64_t h = c->wide->h, w = c->wide->w, row = (w + 2) * T;
-    lanes all[TAPS * THIN_MAX + 1];
-    for (int k = 0; k <= TAPS * T; k++) all[k] = (lanes){0};
+    block_pixel all[TAPS * THIN_MAX + 1];
+    for (int k = 0; k <= TAPS * T; k++) all[k] = (block_pixel){0};
     for (int64_t y = 0; y < h; y++) {
-        lanes sum[TAPS * THIN_MAX + 1];
-        for (int k = 0; k <= TAPS * T; k++) sum[k] = (lanes){0};
+        block_pixel sum[TAPS * THIN_MAX + 1];
+        for (int k = 0; k <= TAPS * T; k++) sum[k] = (block_pixel){0};
         for (int64_t x = 0; x < w; x++) {
-            const lanes v = load(from.at + (y * w + x) * from.step);
+            const block_pixel v = block_load(from.at + (y * w + x) * from.step);
             const float *at = padded + y * row + x * T;
             for (int ky = 0; ky < SIDE; ky++)
                 for (int k = 0; k < SIDE * T; k++) sum[ky * SIDE * T + k] += v * at[ky * row + k];
@@ -222,7 +230,7 @@ static ALWAYS_INLINE void correlate_block(const thin_conv *c, const float *padde
         }
         for (int k = 0; k <= TAPS * T; k++) all[k] += sum[k];
     }
-    for (int k = 0; k <= TAPS * T; k++) store(to + k * LANES, all[k]);
+    for (int k = 0; k <= TAPS * T; k++) block_store(to + k * CHANNEL_BLOCK, all[k]);
 }
 
 /* Value k of a block, summed over images. */
@@ -237,9 +245,9 @@ static void finish_block(const thin_conv *c, const thin_gradients *g, int64_t bl
 {
     const int64_t thin = c->thin->c, count = TAPS * thin + 1;
     for (int64_t k = 0; k < count; k++)
-        for (int64_t lane = 0; lane < LANES; lane++) {
-            const int64_t channel = block * LANES + lane;
-            const float sum = sum_over_images(c, scratch, (block * count + k) * LANES + lane);
+        for (int64_t lane = 0; lane < CHANNEL_BLOCK; lane++) {
+            const int64_t channel = block * CHANNEL_BLOCK + lane;
+            const float sum = sum_over_images(c, scratch, (block * count + k) * CHANNEL_BLOCK + lane);
             if (k < TAPS * thin) {
                 float *to = &g->filter[weight_at(c, (int)(k / thin), k % thin, channel)];
                 *to = (g->add ? *to : 0) + sum;
@@ -272,9 +280,9 @@ void thin_correlate(const thin_conv *c, const thin_gradients *g, void *scratch)
         for (int64_t image = 0; image < c->wide->n; image++) {
             pad_image(c, image, scratch);
             for (int64_t b = 0; b < blocks; b++) {
-                float *to = sums_at(c, scratch, image) + b * (TAPS * thin + 1) * LANES;
+                float *to = sums_at(c, scratch, image) + b * (TAPS * thin + 1) * CHANNEL_BLOCK;
                 const float *from = padded_at(c, scratch, image);
-                FOR_THIN(thin, correlate_block(c, from, wide_at(c, image, b), to, T));
+                WITH_CONST_CHANNELS(T, thin, correlate_block(c, from, wide_at(c, image, b), to, T));
             }
         }
 #pragma omp for schedule(static)

@@ -74,17 +74,17 @@ static ALWAYS_INLINE void panel_transposed_times(const panel_args *p, int64_t in
 /* How many panels at once, where `left` are to be done: by twos and threes, alone only where there is one. */
 static inline int panels_next(int64_t left) { return left == 1 ? 1 : left == 2 || left == 4 ? 2 : PANELS; }
 
-/* `call` with the number of panels known when it is compiled. */
-#define FOR_PANELS(count, call)                                                                                        \
+/* `call`, in which N is the number of panels as a compile-time constant. */
+#define WITH_CONST_PANELS(N, count, call)                                                                              \
     do {                                                                                                               \
         if ((count) == 1) {                                                                                            \
-            enum { P = 1 };                                                                                            \
+            enum { N = 1 };                                                                                            \
             call;                                                                                                      \
         } else if ((count) == 2) {                                                                                     \
-            enum { P = 2 };                                                                                            \
+            enum { N = 2 };                                                                                            \
             call;                                                                                                      \
         } else {                                                                                                       \
-            enum { P = 3 };                                                                                            \
+            enum { N = 3 };                                                                                            \
             call;                                                                                                      \
         }                                                                                                              \
     } while (0)

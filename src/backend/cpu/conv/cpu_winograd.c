@@ -3,6 +3,10 @@
 #include "backend/cpu/conv/cpu_panel.h"
 #include "backend/cpu/conv/cpu_winograd_tile.h"
 
+#ifndef CONTRACT_FAST
+#error "cpu_winograd.c has its speed and its stated error only with -ffp-contract=fast (CMakeLists.txt)"
+#endif
+
 #include <omp.h>
 
 enum { MATRICES = POINTS * POINTS, TAPS = SIDE * SIDE, LINE = 64 / sizeof(float) };
@@ -234,7 +238,7 @@ static void multiply(const cut *c, const float *v, const float *u, int64_t count
                                       .a_panel = c->chunk * LANES,
                                       .b_panel = inner * LANES,
                                       .c_panel = c->chunk * LANES};
-                FOR_PANELS(n, panel_times(&p, inner, P));
+                WITH_CONST_PANELS(P, n, panel_times(&p, inner, P));
             }
         }
 }
@@ -371,7 +375,7 @@ static void multiply_gradient(const cut *c, const portion *p, int64_t count, boo
                                          .c = p->du + k * c->filter_point + (from * cout + co) * LANES,
                                          .b_panel = panel,
                                          .c_panel = cout * LANES};
-                FOR_PANELS(n, panel_transposed_times(&args, count, add, P));
+                WITH_CONST_PANELS(P, n, panel_transposed_times(&args, count, add, P));
             }
         }
 }

@@ -14,8 +14,6 @@ void onednn_destroy(onednn *d);
 /* The library that is loaded, and the instruction set that it uses here: "oneDNN 2.6.3, AVX-512". */
 void onednn_describe(char *text, size_t cap);
 
-enum { DNN_BLOCK = 16 }; /* channels of a block: what a 512-bit register holds */
-
 /* Does this machine have kernels for activations in blocks of channels? */
 bool onednn_has_blocked_kernels(void);
 

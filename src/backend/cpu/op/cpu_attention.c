@@ -70,14 +70,12 @@ static ddpm_status forward_head(const attn *a, const float *q, float *y, float *
 
 static ddpm_status attention_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
-    (void)e;
     *scratch = (size_t)be->threads * scores_floats(s->in[ATTN_QKV]) * sizeof(float);
     return DDPM_OK;
 }
 
 static ddpm_status attention_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be;
     const attn a = attn_of(s->in[ATTN_QKV], s->a.attention.heads);
     const float *qkv = s->in[ATTN_QKV]->data;
     float *y = s->out[ATTN_Y]->data, *lse = s->out[ATTN_LSE]->data, *scratch = s->scratch->data;
@@ -157,14 +155,12 @@ static ddpm_status backward_head(const attn *a, const head_grads *g, err *e)
 
 static ddpm_status attention_bwd_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
-    (void)e;
     *scratch = 2 * (size_t)be->threads * scores_floats(s->in[ATTN_BWD_QKV]) * sizeof(float);
     return DDPM_OK;
 }
 
 static ddpm_status attention_bwd_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be;
     const attn a = attn_of(s->in[ATTN_BWD_QKV], s->a.attention.heads);
     const size_t slot = scores_floats(s->in[ATTN_BWD_QKV]);
     const float *qkv = s->in[ATTN_BWD_QKV]->data, *y = s->in[ATTN_BWD_Y]->data, *dy = s->in[ATTN_BWD_DY]->data;

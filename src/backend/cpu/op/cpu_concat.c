@@ -7,7 +7,6 @@ static int64_t rows_of(const tensor *t) { return t->n * tensor_hw(t); }
 
 static ddpm_status concat_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const float *x = s->in[CONCAT_X]->data, *x2 = s->in[CONCAT_X2]->data;
     float *y = s->out[CONCAT_Y]->data;
     const int64_t c1 = s->in[CONCAT_X]->c, c2 = s->in[CONCAT_X2]->c, rows = rows_of(s->out[CONCAT_Y]);
@@ -37,7 +36,6 @@ static void give(const tensor *dy, int64_t column, const tensor *dx, bool add)
 
 static ddpm_status concat_bwd_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const tensor *dy = s->in[CONCAT_BWD_DY], *dx = s->out[CONCAT_BWD_DX], *dx2 = s->out[CONCAT_BWD_DX2];
     if (dx) give(dy, 0, dx, step_adds(s, CONCAT_BWD_DX));
     if (dx2) give(dy, dy->c - dx2->c, dx2, step_adds(s, CONCAT_BWD_DX2));

@@ -43,7 +43,6 @@ void cpu_conv_stage(const step *s, const conv_operands *o, bool only_sets, size_
 
 static ddpm_status thin_accepts(cpu_backend *be, const step *s, const conv_operands *o, bool *yes, err *e)
 {
-    (void)be, (void)e;
     const tensor *x = o->x[0] ? o->x[0] : o->x[1];
     *yes = !o->residual && thin_takes(s, x, o->x[1], o->y, &conv_impl_of(s)->thin);
     return DDPM_OK;
@@ -51,14 +50,12 @@ static ddpm_status thin_accepts(cpu_backend *be, const step *s, const conv_opera
 
 static ddpm_status thin_prepare(cpu_backend *be, const step *s, const conv_operands *o, size_t *scratch, err *e)
 {
-    (void)be, (void)o, (void)e;
     *scratch = thin_scratch(&conv_impl_of(s)->thin);
     return DDPM_OK;
 }
 
 static ddpm_status thin_forward(const step *s, const conv_operands *o, err *e)
 {
-    (void)e;
     const thin_conv *c = &conv_impl_of(s)->thin;
     (c->from_thin ? thin_spread : thin_gather)(c, o->w->data, o->bias->data, false, s->scratch->data);
     return DDPM_OK;
@@ -66,7 +63,6 @@ static ddpm_status thin_forward(const step *s, const conv_operands *o, err *e)
 
 static ddpm_status thin_backward_data(const step *s, const conv_operands *o, err *e)
 {
-    (void)e;
     const thin_conv *c = &conv_impl_of(s)->thin;
     (c->from_thin ? thin_gather : thin_spread)(c, o->w->data, NULL, step_adds(s, CONV_DX_DX), s->scratch->data);
     return DDPM_OK;
@@ -74,7 +70,6 @@ static ddpm_status thin_backward_data(const step *s, const conv_operands *o, err
 
 static ddpm_status thin_backward_weights(const step *s, const conv_operands *o, err *e)
 {
-    (void)e;
     const thin_gradients g = {.filter = o->w->data,
                               .bias = cpu_data(o->bias),
                               .add = step_adds(s, CONV_DW_DW),
@@ -104,14 +99,12 @@ static ddpm_status winograd_accepts(cpu_backend *be, const step *s, const conv_o
 
 static ddpm_status winograd_prepare(cpu_backend *be, const step *s, const conv_operands *o, size_t *scratch, err *e)
 {
-    (void)be, (void)o, (void)e;
     *scratch = winograd_scratch(&conv_impl_of(s)->winograd);
     return DDPM_OK;
 }
 
 static ddpm_status winograd_forward(const step *s, const conv_operands *o, err *e)
 {
-    (void)e;
     winograd_run(&conv_impl_of(s)->winograd, &(winograd_args){.src = winograd_image_of(o->x[0]),
                                                               .dst = winograd_image_of(o->y),
                                                               .add = winograd_image_of(o->residual),
@@ -123,7 +116,6 @@ static ddpm_status winograd_forward(const step *s, const conv_operands *o, err *
 
 static ddpm_status winograd_backward_data(const step *s, const conv_operands *o, err *e)
 {
-    (void)e;
     winograd_args a = {.src = winograd_image_of(o->x[0]),
                        .dst = winograd_image_of(o->y),
                        .filter = o->w->data,
@@ -135,7 +127,6 @@ static ddpm_status winograd_backward_data(const step *s, const conv_operands *o,
 
 static ddpm_status winograd_backward_weights(const step *s, const conv_operands *o, err *e)
 {
-    (void)e;
     winograd_run(&conv_impl_of(s)->winograd, &(winograd_args){.src = winograd_image_of(o->x[0]),
                                                               .dst = winograd_image_of(o->y),
                                                               .filter = o->w->data,
@@ -185,7 +176,6 @@ static ddpm_status conv_prepare(cpu_backend *be, step *s, size_t *scratch, err *
 
 static ddpm_status conv_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be;
     const conv_operands o = operands_of(s);
     return conv_impl_of(s)->algo->run[o.pass](s, &o, e);
 }

@@ -4,14 +4,12 @@
 
 static ddpm_status accepts(cpu_backend *be, const step *s, const conv_operands *o, bool *yes, err *e)
 {
-    (void)be, (void)o, (void)e;
     *yes = s->a.conv.kernel == 1 && conv_impl_of(s)->layout == LAYOUT_NHWC;
     return DDPM_OK;
 }
 
 static ddpm_status prepare(cpu_backend *be, const step *s, const conv_operands *o, size_t *scratch, err *e)
 {
-    (void)be, (void)e;
     cpu_conv_stage(s, o, false, scratch);
     return DDPM_OK;
 }

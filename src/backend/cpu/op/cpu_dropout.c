@@ -70,7 +70,6 @@ static void drop(const dropout_args *a, const tensor *t, int b, int64_t from, in
 
 static ddpm_status dropout_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const tensor *x = s->in[POINT_X];
     const dropout_args a = step_dropout(s);
 #pragma omp parallel for collapse(2) schedule(static)

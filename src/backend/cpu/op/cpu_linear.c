@@ -40,7 +40,6 @@ static ddpm_status run_layer(const layer *l, err *e)
 
 static ddpm_status linear_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be;
     return run_layer(&(layer){.x = s->in[LINEAR_X]->data,
                               .w = s->in[LINEAR_W],
                               .bias = s->in[LINEAR_BIAS],
@@ -66,7 +65,6 @@ static void embed(const step *s, float *h0)
 /* h0 and h1, where no backward pass wants to keep them. */
 static ddpm_status time_mlp_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
-    (void)be, (void)e;
     const tensor *y = s->out[TIME_MLP_Y];
     *scratch = s->out[TIME_MLP_H0] ? 0 : (size_t)(y->n * (s->in[TIME_MLP_W1]->c + y->c)) * sizeof(float);
     return DDPM_OK;
@@ -74,7 +72,6 @@ static ddpm_status time_mlp_prepare(cpu_backend *be, step *s, size_t *scratch, e
 
 static ddpm_status time_mlp_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be;
     const tensor *y = s->out[TIME_MLP_Y], *w1 = s->in[TIME_MLP_W1], *kept = s->out[TIME_MLP_H0];
     float *h0 = kept ? kept->data : s->scratch->data;
     float *h1 = kept ? s->out[TIME_MLP_H1]->data : h0 + y->n * w1->c;
@@ -94,14 +91,12 @@ static ddpm_status time_mlp_run(cpu_backend *be, const step *s, err *e)
 
 static ddpm_status linear_bwd_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
-    (void)be, (void)e;
     *scratch = s->a.linear.silu ? (size_t)tensor_count(s->in[LINEAR_BWD_DY]) * sizeof(float) : 0;
     return DDPM_OK;
 }
 
 static ddpm_status linear_bwd_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be;
     const tensor *x = s->in[LINEAR_BWD_X], *w = s->in[LINEAR_BWD_W], *dx = s->out[LINEAR_BWD_DX];
     const int64_t n = x->n, cout = w->n, cin = w->c;
     const float *dy = s->in[LINEAR_BWD_DY]->data;

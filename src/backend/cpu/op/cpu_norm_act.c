@@ -85,14 +85,14 @@ static int64_t rest_of_block(const tensor *t, int64_t channel)
     return t && t->layout == LAYOUT_BLOCKED ? CHANNEL_BLOCK - channel % CHANNEL_BLOCK : PIECE;
 }
 
-/* Loops over a piece's channels are compiled once for whole blocks and once for any width. */
-#define FOR_WIDTH(width, call)                                                                                         \
+/* `call`, in which N is the width: compiled once for whole blocks of channels and once for any width. */
+#define WITH_CONST_WIDTH(N, width, call)                                                                               \
     do {                                                                                                               \
         if ((width) == CHANNEL_BLOCK) {                                                                                \
-            enum { W = CHANNEL_BLOCK };                                                                                \
+            enum { N = CHANNEL_BLOCK };                                                                                \
             call;                                                                                                      \
         } else {                                                                                                       \
-            const int W = (width);                                                                                     \
+            const int N = (width);                                                                                     \
             call;                                                                                                      \
         }                                                                                                              \
     } while (0)
@@ -229,7 +229,7 @@ static void group_statistics(const norm_args *a, int64_t image, int64_t from, in
     channel_moments m;
     for (piece k = piece_at(a, image, from, from + width); k.width; k = next_piece(a, image, &k, from + width)) {
         const int64_t at = k.from - from;
-        FOR_WIDTH(k.width, moments(k.x, q->hw, W, m.shift + at, m.sum + at, m.squares + at));
+        WITH_CONST_WIDTH(W, k.width, moments(k.x, q->hw, W, m.shift + at, m.sum + at, m.squares + at));
     }
     for (int64_t g = 0; g * q->per_group < width; g++) {
         const int64_t first = g * q->per_group, end = first + q->per_group;
@@ -266,9 +266,9 @@ static void forward_range(const norm_args *a, int64_t image, int64_t from, float
     for (piece k = piece_at(a, image, from, from + width); k.width; k = next_piece(a, image, &k, from + width)) {
         const spot y = spot_of(a->y, image, k.from);
         if (a->silu)
-            FOR_WIDTH(k.width, apply(&m, k.from - from, k.x, y, q->hw, true, W));
+            WITH_CONST_WIDTH(W, k.width, apply(&m, k.from - from, k.x, y, q->hw, true, W));
         else
-            FOR_WIDTH(k.width, apply(&m, k.from - from, k.x, y, q->hw, false, W));
+            WITH_CONST_WIDTH(W, k.width, apply(&m, k.from - from, k.x, y, q->hw, false, W));
     }
 }
 
@@ -289,13 +289,11 @@ static norm_args unpack_forward(const step *s)
 
 static ddpm_status norm_act_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
-    (void)be, (void)scratch;
     return check(s->in[NORM_X], s->in[NORM_X2], s->a.norm.groups, e);
 }
 
 static ddpm_status norm_act_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const norm_args a = unpack_forward(s);
 #pragma omp parallel for collapse(2) schedule(static)
     for (int64_t image = 0; image < a.q.n; image++)
@@ -408,9 +406,9 @@ static void write_range(const norm_args *a, const norm_grads *g, const channel_m
         if (!dx.at)
             write_dx(m, at, &b, q->hw, dx, false, k.width, c1 + at, c2 + at, dx_sums + at);
         else if (g->add[k.source])
-            FOR_WIDTH(k.width, write_dx(m, at, &b, q->hw, dx, true, W, c1 + at, c2 + at, dx_sums + at));
+            WITH_CONST_WIDTH(W, k.width, write_dx(m, at, &b, q->hw, dx, true, W, c1 + at, c2 + at, dx_sums + at));
         else
-            FOR_WIDTH(k.width, write_dx(m, at, &b, q->hw, dx, false, W, c1 + at, c2 + at, dx_sums + at));
+            WITH_CONST_WIDTH(W, k.width, write_dx(m, at, &b, q->hw, dx, false, W, c1 + at, c2 + at, dx_sums + at));
     }
 }
 
@@ -430,9 +428,9 @@ static void backward_range(const norm_args *a, const norm_grads *g, int64_t imag
         const int64_t at = k.from - from;
         const backward_piece b = {.x = k.x, .dy = spot_of(a->y, image, k.from), .dz = dz + at * q->hw};
         if (a->silu)
-            FOR_WIDTH(k.width, channel_sums(&m, at, &b, q->hw, true, W, s1 + at, s2 + at));
+            WITH_CONST_WIDTH(W, k.width, channel_sums(&m, at, &b, q->hw, true, W, s1 + at, s2 + at));
         else
-            FOR_WIDTH(k.width, channel_sums(&m, at, &b, q->hw, false, W, s1 + at, s2 + at));
+            WITH_CONST_WIDTH(W, k.width, channel_sums(&m, at, &b, q->hw, false, W, s1 + at, s2 + at));
     }
     for (int64_t c = 0; c < width; c++) {
         const float up = a->kind == COND_SCALE_SHIFT ? 1 + a->cond[image * a->cond_ld + from + c] : 1;
@@ -469,7 +467,6 @@ static void sum_over_images(const float *sums, int64_t n, int64_t c, float *to, 
 
 static ddpm_status norm_act_bwd_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const tensor *cond = s->in[NORM_BWD_COND], *dcond = s->out[NORM_BWD_DCOND];
     const norm_args a = {.q = shape_of(s->in[NORM_BWD_X], s->in[NORM_BWD_X2], s->a.norm.groups),
                          .x = {s->in[NORM_BWD_X], s->in[NORM_BWD_X2]},

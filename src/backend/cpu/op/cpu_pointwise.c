@@ -46,7 +46,6 @@ void cpu_add_bias(float *y, int64_t rows, int64_t c, const float *bias)
 
 static ddpm_status relu_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const float *x = s->in[POINT_X]->data;
     float *y = s->out[POINT_Y]->data;
     const int64_t count = tensor_count(s->out[POINT_Y]);
@@ -57,7 +56,6 @@ static ddpm_status relu_run(cpu_backend *be, const step *s, err *e)
 
 static ddpm_status relu_bwd_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const float *dy = s->in[RELU_BWD_DY]->data, *y = s->in[RELU_BWD_Y]->data;
     float *dx = s->out[RELU_BWD_DX]->data;
     const int64_t count = tensor_count(s->out[RELU_BWD_DX]);
@@ -84,14 +82,12 @@ static void affine(const step *s, float scale, float shift)
 
 static ddpm_status affine_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     affine(s, s->a.affine.scale, s->a.affine.shift);
     return DDPM_OK;
 }
 
 static ddpm_status copy_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const tensor *x = s->in[POINT_X], *y = s->out[POINT_Y];
     cpu_relayout(y, x->data, x->layout, y->data, y->layout, step_adds(s, POINT_Y));
     return DDPM_OK;

@@ -5,7 +5,6 @@
 
 static ddpm_status time_embed_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const time_embed_args a = step_time_embed(s);
     for (int b = 0; b < a.n; b++)
         for (int i = 0; i < a.dim / 2; i++) time_embed_pair(&a, b, i);
@@ -14,7 +13,6 @@ static ddpm_status time_embed_run(cpu_backend *be, const step *s, err *e)
 
 static ddpm_status sampler_next_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const sampler_next_args a = step_sampler_next(s);
     sampler_next_one(&a);
     return DDPM_OK;
@@ -22,7 +20,6 @@ static ddpm_status sampler_next_run(cpu_backend *be, const step *s, err *e)
 
 static ddpm_status sampler_step_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const sampler_step_args a = step_sampler_step(s);
 #pragma omp parallel for schedule(static)
     for (int b = 0; b < a.n; b++) sampler_step_one(&a, b);
@@ -31,7 +28,6 @@ static ddpm_status sampler_step_run(cpu_backend *be, const step *s, err *e)
 
 static ddpm_status to_u8_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const float *x = s->in[POINT_X]->data;
     uint8_t *y = s->out[POINT_Y]->data;
     const int64_t count = tensor_count(s->in[POINT_X]);

@@ -5,7 +5,6 @@
 
 static ddpm_status q_sample_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const q_sample_args a = step_q_sample(s);
 #pragma omp parallel for schedule(static)
     for (int b = 0; b < a.n; b++) q_sample_one(&a, b);
@@ -14,7 +13,6 @@ static ddpm_status q_sample_run(cpu_backend *be, const step *s, err *e)
 
 static ddpm_status mse_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const mse_args a = step_mse(s);
 #pragma omp parallel for schedule(static)
     for (int b = 0; b < a.n; b++) mse_one(&a, b);
@@ -23,7 +21,6 @@ static ddpm_status mse_run(cpu_backend *be, const step *s, err *e)
 
 static ddpm_status tally_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     const tally_args a = step_tally(s);
     tally_one(&a);
     return DDPM_OK;
@@ -31,14 +28,12 @@ static ddpm_status tally_run(cpu_backend *be, const step *s, err *e)
 
 static ddpm_status grad_norm_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
-    (void)be, (void)e;
     *scratch = (size_t)reduce_chunks(tensor_count(s->in[UPDATE_G])) * sizeof(double);
     return DDPM_OK;
 }
 
 static ddpm_status grad_norm_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     grad_norm_args a = step_grad_norm(s);
     a.partial = s->scratch->data;
     const int64_t chunks = reduce_chunks(a.count);
@@ -50,7 +45,6 @@ static ddpm_status grad_norm_run(cpu_backend *be, const step *s, err *e)
 
 static ddpm_status adamw_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be, (void)e;
     enum { CHUNK = 16384 };
     const adamw_args a = step_adamw(s);
 #pragma omp parallel for schedule(static)

@@ -246,7 +246,6 @@ static ddpm_status upconv_prepare(cpu_backend *be, step *s, size_t *scratch, err
 
 static ddpm_status upconv_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be;
     const upconv *u = s->impl;
     const tensor *x = s->in[UPCONV_X], *w = s->in[UPCONV_W], *y = s->out[UPCONV_Y];
     float *bias = s->in[UPCONV_BIAS]->data;
@@ -273,7 +272,6 @@ static ddpm_status upconv_dx_prepare(cpu_backend *be, step *s, size_t *scratch, 
 
 static ddpm_status upconv_dx_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be;
     const upconv *u = s->impl;
     const tensor *w = s->in[UPCONV_DX_W];
     if (u->is_tiled) {
@@ -301,7 +299,6 @@ static ddpm_status upconv_dw_prepare(cpu_backend *be, step *s, size_t *scratch, 
 
 static ddpm_status upconv_dw_run(cpu_backend *be, const step *s, err *e)
 {
-    (void)be;
     const upconv *u = s->impl;
     const tensor *x = s->in[UPCONV_DW_X], *dy = s->in[UPCONV_DW_DY], *dw = s->out[UPCONV_DW_DW];
     const tensor *dbias = s->out[UPCONV_DW_DBIAS];

@@ -73,7 +73,6 @@ void blas_context_destroy(blas_context *c)
 void blas_context_describe(const blas_context *c, char text[80])
 {
     const size_t v = cublasLtGetVersion();
-    (void)c;
     (void)snprintf(text, 80, "cuBLASLt %zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
 }
 
@@ -255,7 +254,6 @@ static size_t gemm_workspace(const primitive *p, int i) { return ((const blas_ge
 
 static ddpm_status gemm_keep(primitive *p, int i, err *e)
 {
-    (void)e;
     keep_only((blas_gemm *)p, i);
     return DDPM_OK;
 }

@@ -68,7 +68,6 @@ static ddpm_status begin_body(void *stream, err *e)
 #else
 static ddpm_status begin_body(void *stream, err *e)
 {
-    (void)stream;
     return err_set(e, DDPM_EBACKEND, "loops in graphs need CUDA 12.4");
 }
 #endif

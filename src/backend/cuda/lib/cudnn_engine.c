@@ -254,7 +254,6 @@ static size_t workspace(const primitive *base, int i)
 
 static ddpm_status keep(primitive *p, int i, err *e)
 {
-    (void)e;
     keep_only((cudnn_primitive *)p, i);
     return DDPM_OK;
 }

@@ -52,7 +52,6 @@ static norm_act_bwd_args backward_args(const step *s)
 
 static ddpm_status norm_act_bwd_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
 {
-    (void)be, (void)e;
     const norm_act_bwd_args a = backward_args(s);
     *scratch = norm_act_bwd_scratch(&a);
     return DDPM_OK;

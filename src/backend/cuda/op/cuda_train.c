@@ -10,7 +10,6 @@ static ddpm_status q_sample_run(cuda_backend *be, const step *s, err *e)
 
 static ddpm_status mse_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
 {
-    (void)be, (void)e;
     const tensor *pred = s->in[MSE_PRED];
     *scratch = (size_t)(pred->n * mse_chunks((int)pred->h, (int)pred->w, (int)pred->c)) * sizeof(double);
     return DDPM_OK;
@@ -31,7 +30,6 @@ static ddpm_status tally_run(cuda_backend *be, const step *s, err *e)
 
 static ddpm_status grad_norm_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
 {
-    (void)be, (void)e;
     *scratch = (size_t)reduce_chunks(tensor_count(s->in[UPDATE_G])) * sizeof(double);
     return DDPM_OK;
 }
@@ -45,7 +43,6 @@ static ddpm_status grad_norm_run(cuda_backend *be, const step *s, err *e)
 
 static ddpm_status adamw_prepare_folds(cuda_backend *be, step *s, size_t *scratch, err *e)
 {
-    (void)be, (void)scratch;
     const param_folds *folds = s->a.update.folds;
     if (!folds || folds->n <= ADAMW_FOLDS) return DDPM_OK;
     return err_set(e, DDPM_EINVAL,
