@@ -52,7 +52,7 @@ static __device__ __forceinline__ int tile_at(const tile_place &p, int tap)
 static __device__ __forceinline__ void tile_fold(const float *tile, const tile_place &p, void *k, storage type,
                                                  int64_t at, int cout)
 {
-    float columns[SMALL][LARGE]; /* (A W) by columns */
+    float columns[SMALL][LARGE]; /* columns of A W */
     for (int j = 0; j < SMALL; j++) {
         float w[SMALL];
         for (int i = 0; i < SMALL; i++) w[i] = tile[tile_at(p, i * SMALL + j)];
