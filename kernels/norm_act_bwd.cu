@@ -1,3 +1,4 @@
+/* norm_act_bwd.cu - the gradient of norm_act.h: two passes over a slab, or over chunks of each image. */
 #include "norm_act.cuh"
 
 /* Indices of the sums of an image and of a chunk in scratch. */
