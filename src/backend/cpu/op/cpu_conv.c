@@ -159,8 +159,8 @@ static const conv_algo_row winograd = {"winograd",
 /* The first algorithm that accepts a step computes it; the last accepts every step. */
 static const conv_algo_row *const algos[] = {&thin, &winograd, &cpu_conv_gemm, &cpu_conv_onednn};
 
-/* The layout for kernels whose operands must share one: NHWC if no image is blocked or some channels do not fill blocks,
- * otherwise that of y for 1x1 convolutions and blocked for the others. */
+/* The layout for kernels whose operands must share one: NHWC if no image is blocked or some channels do not fill
+ * blocks; otherwise that of y for 1x1 convolutions, and blocked for the others. */
 static tensor_layout kernel_layout(const step *s, const conv_operands *o)
 {
     const tensor *x = o->x[0] ? o->x[0] : o->x[1], *x2 = o->x[1], *y = o->y;
