@@ -6,8 +6,8 @@
  * The mask is never stored: it is drawn from the sample's ordinal number in the run and the number of the layer
  * (noise.h).  The function is linear in x, so the backward pass applies the same function to dy.
  *
- * One draw of four words serves eight elements, 16 bits each: the low half of word k of draw o decides element 8 o +
- * k, the high half element 8 o + 4 + k.  So P(mask = 0) is p rounded down to a multiple of 2^-16. */
+ * One draw of four words serves eight elements, 16 bits each: the low half of word k of draw o decides element
+ * 8 o + k, the high half element 8 o + 4 + k.  So P(mask = 0) is p rounded down to a multiple of 2^-16. */
 #ifndef DDPM_DROPOUT_H
 #define DDPM_DROPOUT_H
 #include "noise.h"

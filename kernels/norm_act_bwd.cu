@@ -16,9 +16,9 @@ HD float *chunk_sum(const norm_act_bwd_args &a, const norm_cut &u, int image, in
     return a.scratch + (a.f.n * (int64_t)SUMS + row) * all + c;
 }
 
-/* For each channel of a thread: v = x + center, z = v slope + shift, and once the sums are known d(v) = dz slope -
- * at_0 - v of_v. dz slope is rounded before at_0, a mean of such products, is subtracted: in a group of one value
- * both are the same number and the difference is exactly 0. */
+/* For each channel of a thread: v = x + center, z = v slope + shift, and once the sums are known
+ * d(v) = dz slope - at_0 - v of_v.  dz slope is rounded before at_0, a mean of such products, is subtracted: in a
+ * group of one value both are the same number and the difference is exactly 0. */
 template <int E> struct bwd_map {
     float center[E], slope[E], shift[E], at_0[E], of_v[E];
 };

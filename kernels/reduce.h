@@ -1,8 +1,8 @@
 /* reduce.h - sums that depend bit for bit on the data only, not on the number of threads or blocks.
  *
- * An array is split into chunks of REDUCE_QUADS quads.  In a chunk, lane l adds the quads l, l + REDUCE_LANES, l + 2
- * REDUCE_LANES, ...; a fixed binary tree adds the lanes; the chunks are added in order.  All sums are in double.  A
- * CUDA block has one thread per lane (reduce.cuh); a CPU keeps the lanes in an array. */
+ * An array is split into chunks of REDUCE_QUADS quads.  In a chunk, lane l adds the quads l, l + REDUCE_LANES,
+ * l + 2 REDUCE_LANES, ...; a fixed binary tree adds the lanes; the chunks are added in order.  All sums are in double.
+ * A CUDA block has one thread per lane (reduce.cuh); a CPU keeps the lanes in an array. */
 #ifndef DDPM_REDUCE_H
 #define DDPM_REDUCE_H
 #include "quad.h"

@@ -1,7 +1,7 @@
 /* upconv_tile.cuh - transposes a tile of an upconv's filter from the order of W to that of K (upconv_fold.h), or
  * back.
  *
- * One thread per pair (co, ci). ci is contiguous in W and co in K, so the tile goes through shared memory: TILE_IN
+ * One thread per pair (co, ci).  ci is contiguous in W and co in K, so the tile goes through shared memory: TILE_IN
  * floats fill a sector of W, TILE_OUT values a wide access of K. */
 #ifndef DDPM_UPCONV_TILE_CUH
 #define DDPM_UPCONV_TILE_CUH

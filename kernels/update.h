@@ -43,8 +43,8 @@ HD double lr_at(const update_args *a, uint64_t index)
     return a->lr * (a->schedule == LR_LINEAR ? (total - at) / (total - warmup) : cosine_decay(done));
 }
 
-/* The EMA's decay at update number `updates`, counted from 1: diffusers' EMAModel.get_decay() with use_ema_warmup =
- * False (which does have a warm-up: 0, 2/11, 3/12, ...), or the constant. */
+/* The EMA's decay at update number `updates`, counted from 1: diffusers' EMAModel.get_decay() with
+ * use_ema_warmup = False (which does have a warm-up: 0, 2/11, 3/12, ...), or the constant. */
 HD double ema_decay_at(const update_args *a, uint64_t updates)
 {
     if (!a->ema_warmup) return a->ema_decay;

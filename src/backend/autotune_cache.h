@@ -5,7 +5,7 @@
  * the file is not an autotune cache, the cache warns once and continues without a file.  Several processes may share
  * a file: each save replaces the file as a whole and keeps the entries of both.
  *
- * Earlier versions called autotune.txt plans.txt: if autotune.txt is missing, plans.txt beside it is read. */
+ * Earlier versions named the file plans.txt: if autotune.txt is missing, plans.txt beside it is read. */
 #ifndef DDPM_AUTOTUNE_CACHE_H
 #define DDPM_AUTOTUNE_CACHE_H
 #include "base/err.h"

@@ -33,8 +33,8 @@ static void describe(const backend *base, char *text, size_t cap)
 
 void cpu_libraries(char *text, size_t cap) { onednn_describe(text, cap); }
 
-/* Memory of a training beside the plan: code of the libraries, stacks of threads, the buffer for a checkpoint. 29
- * MiB were measured in a run that used 500 MiB. */
+/* Memory of a training beside the plan: code of the libraries, stacks of threads, the buffer for a checkpoint.
+ * 29 MiB were measured in a run that used 500 MiB. */
 enum { BESIDE = 32 << 20 };
 
 static size_t memory_free(const backend *base)

@@ -7,7 +7,7 @@
 
 enum { MATRICES = POINTS * POINTS, TAPS = SIDE * SIDE, LINE = 64 / sizeof(float) };
 /* Cache budget per thread: bytes of transformed tiles in a chunk; and the limits of a chunk in tiles.  Filter gradients
- * use chunks of twice as many tiles if there are at most FEW_THREADS threads, since their total memory is small then. */
+ * use chunks of twice as many tiles if there are at most FEW_THREADS threads: their total memory is small then. */
 enum { OWN_BYTES = 5 << 19, FEWEST = 16, MOST = 64, FEW_THREADS = 8 };
 /* Filter gradients are summed in up to PARTS parts of at least PART_TILES tiles, and of at most PART_BYTES in total. */
 enum { PART_TILES = 192, PARTS = 8, PART_BYTES = 16 << 20 };

@@ -72,8 +72,8 @@ static ALWAYS_INLINE void filter_of_points(const lanes u[POINTS], lanes g[SIDE])
     g[2] = A2 * even_a + B2 * even_b + u[5];
 }
 
-/* Applies `transform`, which maps `from` values to `to`, to the columns of x [from][from] and then to the rows: y
- * [to][to]. */
+/* Applies `transform`, which maps `from` values to `to`, to the columns of x [from][from] and then to the rows:
+ * y [to][to]. */
 #define BOTH_WAYS(transform, from, to, x, y)                                                                           \
     do {                                                                                                               \
         lanes half_[to][from];                                                                                         \

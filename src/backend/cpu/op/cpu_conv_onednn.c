@@ -45,7 +45,7 @@ static void set_sums(const step *s, const conv_operands *o, int i, onednn_conv_s
     }
 }
 
-/* oneDNN's convolutions cannot accumulate: such a gradient is written to temporary memory first. */
+/* oneDNN's convolutions cannot accumulate: a gradient that must be is written to temporary memory first. */
 static ddpm_status prepare(cpu_backend *be, const step *s, const conv_operands *o, size_t *scratch, err *e)
 {
     conv_impl *impl = s->impl;

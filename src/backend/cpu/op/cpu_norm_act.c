@@ -307,8 +307,8 @@ static ddpm_status norm_act_run(cpu_backend *be, const step *s, err *e)
 
 /* ---- backward ----
  *
- * With z = xhat G + shift, G = gamma (1 + scale), dz = dy act'(z), and per (image, channel) S1 = sum dz, S2 = sum dz
- * xhat over pixels:
+ * With z = xhat G + shift, G = gamma (1 + scale), dz = dy act'(z), and per (image, channel)
+ * S1 = sum dz, S2 = sum dz xhat over pixels:
  *   dx = rstd (G dz - mean_group(G S1) - xhat mean_group(G S2))
  *   dgamma = sum_n (1 + scale) S2,   dbeta = sum_n (1 + scale) S1
  *   d(addend) = sum over pixels of dx;   dscale = gamma S2 + beta S1,  dshift = S1 */
