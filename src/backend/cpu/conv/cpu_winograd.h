@@ -11,8 +11,8 @@
  * The points are 0, +-5/8, +-3/2 and infinity: their error is less than half that of the customary 0, +-1, +-2 (the
  * reasons are in Barabasz et al. 2018, arXiv:1803.10986).  Long sums are split into partial sums.  For normally
  * distributed operands with 64 to 256 channels, the error is at most 8.1e-7 of the norm of the result, and for
- * single values 6.5e-6 of their root mean square (direct convolution: 2.2e-7 and 1.3e-6; filter gradients: 7e-7 and
- * 6e-6), as tests/backend/cpu/test_cpu_winograd.c checks.
+ * single values 6.5e-6 of their root mean square (direct convolution: 2.2e-7 and 1.3e-6, and for its filter
+ * gradients 7e-7 and 6e-6): tests/backend/cpu/test_cpu_winograd.c.
  *
  * Tiles are processed in chunks whose transforms fit in the caches.  Results are bitwise independent of the number
  * of threads, and the result for an image does not depend on the rest of its batch. */
