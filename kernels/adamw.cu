@@ -1,9 +1,9 @@
 #include "adamw.h"
 #include "upconv_tile.cuh"
 
-enum { THREADS = TILE_THREADS }; /* one thread a quad; in a filter that is folded too, a pair of channels */
+enum { THREADS = TILE_THREADS }; /* one thread per quad; in folded filters, per pair of channels */
 
-/* Elements at .. at + count, at most a quad; w[0 .. count): their new weights, where f.clip is not 0. */
+/* Updates elements at .. at + count, at most a quad, and sets w[0 .. count) to the new weights unless f.clip is 0. */
 static __device__ __forceinline__ void update(const adamw_args &a, const adamw_factors &f, int64_t at, int count,
                                               float w[4])
 {
@@ -28,7 +28,7 @@ static __device__ __forceinline__ void update(const adamw_args &a, const adamw_f
     if (a.zero_grad) quad_store(a.g + at, zero, count);
 }
 
-/* What of quad q lies outside the filters of the table.  They begin with a quad, but may end within one. */
+/* Updates the elements of quad q outside folded filters.  These filters begin at a quad but may end within one. */
 static __device__ __forceinline__ void update_quad(const adamw_args &a, int64_t q)
 {
     if (q >= quads_of(a.count)) return;
@@ -44,7 +44,7 @@ static __device__ __forceinline__ void update_quad(const adamw_args &a, int64_t 
     update(a, adamw_prepare(&a), at, count, w);
 }
 
-/* All taps of a tile of the filter, and what they fold to. */
+/* Updates all taps of a tile of a folded filter, and folds them. */
 static __device__ __forceinline__ void update_tile(const adamw_args &a, const adamw_fold &r, int index)
 {
     SHARED(float, tile, TILE_FLOATS);
@@ -55,12 +55,12 @@ static __device__ __forceinline__ void update_tile(const adamw_args &a, const ad
         update(a, f, r.w + (from.co * TAPS + tap) * r.cin + from.ci, 1, w);
         tile[tile_at(from, tap)] = w[0];
     }
-    if (f.clip == 0.0f) return; /* for the whole block */
+    if (f.clip == 0.0f) return; /* uniform over the block */
     __syncthreads();
     if (to.inside) tile_fold(tile, to, a.folded, a.low_type, r.k, r.cout);
 }
 
-/* The tiles' blocks stand before the others: they take longer. */
+/* The blocks of folded filters come first, since they take longer. */
 __global__ void adamw_kernel(adamw_args a)
 {
     int block = blockIdx.x;

@@ -1,5 +1,5 @@
-/* adamw.h - one pass over all parameters: clip, AdamW, EMA, a low-precision copy, folded upconv filters, zero
- * the gradient.
+/* adamw.h - AdamW in one pass over all parameters: gradient clipping, update, EMA, a low-precision copy, folded
+ * upconv filters, and zeroing of the gradient.
  *
  *   g <- clip g
  *   w <- (1 - lr weight_decay) w
@@ -7,22 +7,22 @@
  *   w <- w - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
  *   ema <- ema - (1 - ema_decay) (ema - w)
  *   Kingma & Ba 2015 (arXiv:1412.6980), algorithm 1; Loshchilov & Hutter 2019 (arXiv:1711.05101),
- *   algorithm 2, with the decay scaled by lr, as torch.optim.AdamW orders the operations
+ *   algorithm 2, with the decay scaled by lr, in the order of operations of torch.optim.AdamW
  *
- * The scalars of the step come from the state (update.h).  With state->clip = 0 the update is skipped:
- * nothing but the gradient changes, whatever is in it. */
+ * The scalars of the step come from the state (update.h).  With state->clip = 0 the update is skipped: only the
+ * gradient is zeroed (with zero_grad), even if it is not finite. */
 #ifndef DDPM_ADAMW_H
 #define DDPM_ADAMW_H
 #include "storage.h"
 #include "train_state.h"
 #include <math.h>
 
-enum { ADAMW_FOLDS = 8 }; /* at most so many filters: the table travels with the arguments */
+enum { ADAMW_FOLDS = 8 }; /* maximum of folds: the table is part of the kernel arguments, whose size is limited */
 
-/* A filter [cout, 3, 3, cin] among the parameters that is wanted folded too (upconv_fold.h). */
+/* A parameter [cout, 3, 3, cin] that is also needed folded (upconv_fold.h). */
 typedef struct adamw_fold {
-    int64_t w; /* its first element; a multiple of 4 */
-    int64_t k; /* first element of [cin, 4, 4, cout] in `folded` */
+    int64_t w; /* index of its first element in w; a multiple of 4 */
+    int64_t k; /* index of the first element of [cin, 4, 4, cout] in `folded` */
     int cout, cin;
 } adamw_fold;
 
@@ -32,15 +32,15 @@ typedef struct adamw_args {
     const train_state *state; /* after train_state_update() */
     int64_t count;            /* >= 1 */
     double beta1, beta2, eps, weight_decay;
-    int zero_grad;    /* write 0 to g once it is read */
-    void *low;        /* [count]  the updated w once more, of low_type.  NULL: none */
-    storage low_type; /* of `folded` too */
-    void *folded;     /* the filters of the table, folded from the updated w */
+    int zero_grad;    /* write 0 to g after reading it */
+    void *low;        /* [count]  a copy of the updated w, of low_type.  NULL: none */
+    storage low_type; /* type of low and of folded */
+    void *folded;     /* folded filters of `fold`, from the updated w */
     int folds;        /* 0 .. ADAMW_FOLDS; their ranges of w do not overlap */
     adamw_fold fold[ADAMW_FOLDS];
 } adamw_args;
 
-/* The factors of a step, rounded to float as torch rounds them. */
+/* The factors of a step, rounded to float like torch's. */
 typedef struct adamw_factors {
     float clip, keep, rate1, beta2, rate2, step_size, denom_scale, eps, ema_rate;
 } adamw_factors;
@@ -71,7 +71,7 @@ HD void adamw_element(const adamw_factors *f, float gradient, float *w, float *m
 
 HD float adamw_ema(const adamw_factors *f, float ema, float w) { return ema - f->ema_rate * (ema - w); }
 
-/* Parameters [begin, end) on a CPU, which folds no filters. */
+/* Parameters [begin, end), on a CPU; does not fold filters. */
 static inline void adamw_range(const adamw_args *a, int64_t begin, int64_t end)
 {
     const adamw_factors f = adamw_prepare(a);

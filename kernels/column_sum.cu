@@ -3,8 +3,8 @@
 
 enum { BATCH = COLUMN_SUM_TURNS };
 
-/* Block (down, across): a block of rows.  The thread's rows are added BATCH by BATCH, which keeps the
- * rounding of a float small; then the threads of a column by a tree. */
+/* Block (down, across): a block of rows.  A thread adds its rows in groups of BATCH, which keeps the rounding error
+ * in float small; a tree adds the threads of a column. */
 __global__ void column_sum_partial_kernel(column_sum_args a, panel p)
 {
     SHARED(float_quad, lane, PANEL_THREADS);
@@ -29,7 +29,7 @@ __global__ void column_sum_partial_kernel(column_sum_args a, panel p)
 
 enum { COLUMNS = 8, LANES = 32 };
 
-__global__ void column_sum_finish_kernel(column_sum_args a, int64_t down) /* one block COLUMNS columns */
+__global__ void column_sum_finish_kernel(column_sum_args a, int64_t down) /* one block per COLUMNS columns */
 {
     SHARED(double, lanes, LANES *COLUMNS);
     const int me = threadIdx.x;

@@ -1,8 +1,8 @@
-/* column_sum.h - the sum of every column of a matrix: the gradient of a bias.
+/* column_sum.h - sums of the columns of a matrix: the gradient of a bias.
  *
  *   sums[i] = sum over r of x[r, i]
  *
- * Blocks of rows are summed in float, the blocks in double; the order depends on the shape alone. */
+ * Sums within a block of rows are in float, the sum of the blocks in double; the order depends on the shape only. */
 #ifndef DDPM_COLUMN_SUM_H
 #define DDPM_COLUMN_SUM_H
 #include "row_tiles.h"
@@ -14,14 +14,14 @@ typedef struct column_sum_args {
     int64_t rows, c; /* >= 1; c < 2^30 */
     float *sums;     /* [c] */
     int accumulate;  /* sums += instead of sums = */
-    float *partial;  /* scratch of column_sum_scratch(rows, c) bytes, aligned to 16 */
+    float *partial;  /* workspace of column_sum_scratch(rows, c) bytes, aligned to 16 */
 } column_sum_args;
 
-enum { COLUMN_SUM_TURNS = 8, COLUMN_SUM_BLOCKS = 512 }; /* least tiles a block; most blocks of rows */
+enum { COLUMN_SUM_TURNS = 8, COLUMN_SUM_BLOCKS = 512 }; /* minimum of tiles per block; maximum of blocks in y */
 
 HD panel column_sum_panel(int64_t rows, int64_t c) { return panel_of(rows, c, COLUMN_SUM_TURNS, COLUMN_SUM_BLOCKS); }
 
-/* partial is [down, c] */
+/* Bytes of partial [down, c]. */
 static inline size_t column_sum_scratch(int64_t rows, int64_t c)
 {
     return (size_t)column_sum_panel(rows, c).down * (size_t)c * sizeof(float);

@@ -1,14 +1,14 @@
 #include "concat.h"
 #include "row_tiles.cuh"
 
-/* A panel of units, each in the place of a panel's quad: a line of 16 bytes where both images have whole
- * ones, else an element.  Channels are counted in units. */
+/* A panel whose quads are replaced by units: 16-byte vectors if both images consist of whole ones, otherwise single
+ * elements.  Channels are counted in units. */
 enum { TURNS = 4 };
 
 typedef struct unit_place {
     bool inside, second;
-    int column;       /* of the image it belongs to */
-    int64_t channels; /* of that image */
+    int column;       /* within its image */
+    int64_t channels; /* of its image */
     panel_place at;
 } unit_place;
 

@@ -1,6 +1,6 @@
-/* concat.h - two images side by side in one of more channels, and the gradients of both.
+/* concat.h - concatenation of two images along the channels, and the gradients of both.
  *
- *   y[r, i]   = x[r, i] for i < c1,   x2[r, i - c1] from there on
+ *   y[r, i]   = x[r, i] for i < c1,   x2[r, i - c1] for i >= c1
  *   dx[r, i]  (=, +=) dy[r, i],       dx2[r, i] (=, +=) dy[r, c1 + i] */
 #ifndef DDPM_CONCAT_H
 #define DDPM_CONCAT_H
@@ -8,20 +8,20 @@
 
 typedef struct concat_args {
     const void *x, *x2;   /* [rows, c1], [rows, c2] */
-    void *y;              /* [rows, c1 + c2], overlapping neither */
-    storage type;         /* of all three */
+    void *y;              /* [rows, c1 + c2], overlaps neither x nor x2 */
+    storage type;         /* of x, x2 and y */
     int64_t rows, c1, c2; /* >= 1; c1 + c2 < 2^28 */
 } concat_args;
 
 typedef struct concat_bwd_args {
     const void *dy; /* [rows, c1 + c2] */
-    void *dx, *dx2; /* [rows, c1], [rows, c2]; NULL: not wanted */
-    storage type;   /* of all three */
+    void *dx, *dx2; /* [rows, c1], [rows, c2]; NULL: not needed */
+    storage type;   /* of dy, dx and dx2 */
     int64_t rows, c1, c2;
     int add, add2; /* += instead of = */
 } concat_bwd_args;
 
-/* One element as it lies in memory, and what one aligned access moves: 4 floats or 8 bf16. */
+/* The bits of one element, and of one aligned vector access: 4 floats or 8 bf16. */
 typedef uint32_t concat_float;
 typedef uint16_t concat_bf16;
 typedef struct __attribute__((aligned(16))) concat_line {
@@ -44,7 +44,7 @@ HD uint16_t concat_sum_bf16(uint16_t a, uint16_t b)
     return bf16_of(bf16_to_f32(x) + bf16_to_f32(y)).bits;
 }
 
-/* Of two lines of `type`; the first bf16 of a word is its lower half. */
+/* The elementwise sum of two vectors of `type`; the first bf16 of a word is its lower half. */
 HD concat_line concat_sum_lines(concat_line a, concat_line b, storage type)
 {
     for (int k = 0; k < 4; k++) {

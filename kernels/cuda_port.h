@@ -1,9 +1,8 @@
-/* cuda_port.h - the one place where a .cu file meets its three compilers.
+/* cuda_port.h - macros that let three compilers build the .cu files and their headers.
  *
- *   nvcc         device code, <<<>>> launches            (backend cuda)
- *   g++ + emu    the same file as C++, fibers as threads (tests, sanitizers)
- *   cc  (C11)    only the HD math headers                (backend cpu)
- */
+ *   nvcc         device code, <<<>>> launches               (backend cuda)
+ *   g++ + emu    the same file as C++, fibers as threads    (tests, sanitizers)
+ *   cc  (C11)    only the HD functions of the headers       (backend cpu) */
 #ifndef DDPM_CUDA_PORT_H
 #define DDPM_CUDA_PORT_H
 
@@ -15,7 +14,7 @@
 #define C_API
 #endif
 
-/* Says whether the body of a WHILE node in a CUDA graph runs once more (cudaGraphConditionalHandle). */
+/* Handle that decides if the body of a WHILE node in a CUDA graph runs again (cudaGraphConditionalHandle). */
 typedef unsigned long long graph_condition;
 
 #if defined(__CUDACC__)
@@ -26,16 +25,16 @@ typedef unsigned long long graph_condition;
 #define SHARED_DYNAMIC(T, name)                                                                                        \
     extern __shared__ __align__(16) unsigned char name##_[];                                                           \
     T *name = reinterpret_cast<T *>(name##_)
-/* The kernel may be launched with up to `bytes` of dynamic shared memory; without it, with 48 KB.  A
- * refusal shows in launch_status(). */
+/* Allows launches with up to `bytes` of dynamic shared memory; the default limit is 48 KB. launch_status() reports a
+ * refusal. */
 #define SHARED_LIMIT(kernel, bytes)                                                                                    \
     ((void)cudaFuncSetAttribute((kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes)))
-/* The loop that follows n times over, without n entirely; by nvcc, at which others may not stumble. */
+/* Unrolls the following loop n times, completely without n.  Only nvcc sees the pragma: other compilers would warn. */
 #define UNROLL_PRAGMA(text)            _Pragma(#text)
 #define UNROLL(n)                      UNROLL_PRAGMA(unroll n)
 #define GRAPH_CONDITION(handle, value) cudaGraphSetConditional((handle), (value))
 static inline ddpm_status launch_status(void) { return cudaPeekAtLastError() == cudaSuccess ? DDPM_OK : DDPM_EBACKEND; }
-/* The most that SHARED_LIMIT() may ask for on the current device, bytes. */
+/* The maximum for SHARED_LIMIT() on the current device, bytes. */
 static inline size_t shared_most(void)
 {
     int device = 0, bytes = 0;
@@ -45,9 +44,9 @@ static inline size_t shared_most(void)
     return (size_t)bytes;
 }
 #elif defined(DDPM_CUDA_EMU) && defined(__cplusplus)
-#include "emu/cuda_emu.h" /* tests/ is on the include path of emulated builds only */
+#include "emu/cuda_emu.h" /* only emulated builds have tests/ on the include path */
 #define HD                                     static inline
-/* the stream and the kernel's arguments in one, for a kernel may have none */
+/* the variadic part is the stream and the kernel's arguments, since a kernel may have no arguments */
 #define LAUNCH(kernel, grid, block, smem, ...) emu::launch(#kernel, kernel, (grid), (block), (smem), __VA_ARGS__)
 #define SHARED(T, name, n)                                                                                             \
     static const char name##_ = 0;                                                                                     \

@@ -1,6 +1,6 @@
 #include "dropout.h"
 
-enum { THREADS = 256 }; /* one thread an octet; `blocks` blocks an image */
+enum { THREADS = 256 }; /* one thread per octet; `blocks` blocks per image */
 
 __global__ void dropout_kernel(dropout_args a, int blocks)
 {

@@ -1,13 +1,13 @@
-/* dropout.h - elements dropped at random, the others scaled up.
+/* dropout.h - sets random elements to 0 and scales the others up.
  *
  *   y = x mask / (1 - p),   P(mask = 0) = p
- *   Srivastava et al. 2014, JMLR 15, "inverted" as in every library
+ *   Srivastava et al. 2014, JMLR 15, in the usual "inverted" form
  *
- * The mask is drawn, never stored: it is that of the sample's ordinal number in the run and of the
- * layer (noise.h).  Linear in x, so the backward pass is the same function of dy.
+ * The mask is never stored: it is drawn from the sample's ordinal number in the run and the number of the layer
+ * (noise.h).  The function is linear in x, so the backward pass applies the same function to dy.
  *
- * One draw of four words serves eight elements, 16 bits each: elements 8 o + k and 8 o + 4 + k by the low and
- * the high half of word k of draw o.  So P(mask = 0) is p rounded down to a multiple of 2^-16. */
+ * One draw of four words serves eight elements, 16 bits each: the low half of word k of draw o decides element
+ * 8 o + k, the high half element 8 o + 4 + k.  So P(mask = 0) is p rounded down to a multiple of 2^-16. */
 #ifndef DDPM_DROPOUT_H
 #define DDPM_DROPOUT_H
 #include "noise.h"
@@ -20,7 +20,7 @@ typedef struct dropout_args {
     const train_state *state; /* image b is sample number state->sample + b */
     int n, d;                 /* d = elements of one image */
     float p;                  /* in [0, 1) */
-    uint32_t layer;           /* which dropout of the network */
+    uint32_t layer;           /* number of this dropout layer in the network */
     int accumulate;           /* y += instead of y = */
     storage type;             /* of x and y */
 } dropout_args;
@@ -34,10 +34,10 @@ HD philox4 dropout_draw(uint64_t seed, uint32_t layer, uint64_t ordinal, uint32_
     return noise_bits(seed, NOISE_DROPOUT + layer, (uint32_t)ordinal, (uint32_t)(ordinal >> 32), octet);
 }
 
-/* A half word at least this large keeps its element. */
+/* An element is kept if its 16 bits are at least this large. */
 HD uint32_t dropout_threshold(const dropout_args *a) { return (uint32_t)(a->p * 0x1p16f); }
 
-/* The words of draws [first, first + octets) of image b; a plain loop, which compilers vectorize. */
+/* The random words of octets [first, first + octets) of image b, in a plain loop that compilers vectorize. */
 static inline void dropout_words(const dropout_args *a, int b, int first, int octets, uint32_t *word)
 {
     const uint64_t ordinal = a->state->sample + (uint64_t)b, seed = a->state->seed;
@@ -48,7 +48,7 @@ static inline void dropout_words(const dropout_args *a, int b, int first, int oc
     }
 }
 
-/* Octet o of image b. */
+/* Applies dropout to octet o of image b. */
 HD void dropout_octet(const dropout_args *a, int b, int o)
 {
     const philox4 r = dropout_draw(a->state->seed, a->layer, a->state->sample + (uint64_t)b, (uint32_t)o);

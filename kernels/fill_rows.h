@@ -1,6 +1,6 @@
-/* fill_rows.h - what a product is added to: the bias in every row, and a residual.
+/* fill_rows.h - initializes the result of a matrix product with a bias in every row and a residual.
  *
- *   y[r, i] = bias[i] + residual[r, i],   either of them 0 where it is not given */
+ *   y[r, i] = bias[i] + residual[r, i],   where NULL counts as 0 */
 #ifndef DDPM_FILL_ROWS_H
 #define DDPM_FILL_ROWS_H
 #include "row_tiles.h"

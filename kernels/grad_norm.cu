@@ -1,7 +1,7 @@
 #include "grad_norm.h"
 #include "reduce.cuh"
 
-__global__ void grad_norm_partial_kernel(grad_norm_args a) /* one block a chunk, one thread a lane */
+__global__ void grad_norm_partial_kernel(grad_norm_args a) /* one block per chunk, one thread per lane */
 {
     double sum = 0.0;
     for (int turn = 0; turn < REDUCE_TURNS; turn++) {

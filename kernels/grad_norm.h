@@ -1,4 +1,4 @@
-/* grad_norm.h - the global L2 norm of the gradient, then the decisions of update.h.
+/* grad_norm.h - global L2 norm of the gradient, then the scalars of the update (update.h).
  *
  *   sum_sq = sum over all parameters of g^2, in double, in the fixed order of reduce.h */
 #ifndef DDPM_GRAD_NORM_H
@@ -8,7 +8,7 @@
 
 typedef struct grad_norm_args {
     const float *g;        /* [count] */
-    double *partial;       /* [reduce_chunks(count)]  scratch */
+    double *partial;       /* [reduce_chunks(count)]  workspace */
     train_state *state;    /* advanced to the next step */
     train_record *history; /* [TRAIN_HISTORY]  NULL: none */
     int64_t count;         /* >= 1 */
@@ -24,7 +24,7 @@ HD double grad_norm_quad(const grad_norm_args *a, int64_t q)
     return square[0] + square[1] + (square[2] + square[3]);
 }
 
-/* The end of the step, from the sum over all parameters. */
+/* Ends the step, given the sum over all parameters. */
 HD void grad_norm_close(const grad_norm_args *a, double sum_sq)
 {
     train_state_update(a->state, sum_sq, &a->update);
@@ -36,7 +36,7 @@ HD void grad_norm_close(const grad_norm_args *a, double sum_sq)
     r->skipped = a->state->clip == 0.0f;
 }
 
-/* partial[chunk] on a CPU; chunks are independent. */
+/* Computes partial[chunk] on a CPU; chunks are independent. */
 static inline void grad_norm_chunk(const grad_norm_args *a, int64_t chunk)
 {
     double lane[REDUCE_LANES] = {0.0};
@@ -48,7 +48,7 @@ static inline void grad_norm_chunk(const grad_norm_args *a, int64_t chunk)
     a->partial[chunk] = reduce_lanes(lane);
 }
 
-/* After all chunks, once. */
+/* Call once, after all chunks. */
 static inline void grad_norm_finish(const grad_norm_args *a)
 {
     grad_norm_close(a, reduce_array(a->partial, reduce_chunks(a->count)));

@@ -1,12 +1,12 @@
-/* loop_next.h - the end of a loop's body: one turn less to go.
+/* loop_next.h - counts down the iterations of a loop in a CUDA graph.
  *
- * The last node in the body of a WHILE node; the loop goes on while turns are left. */
+ * It is the last node in the body of a WHILE node; the loop continues while the count is positive. */
 #ifndef DDPM_LOOP_NEXT_H
 #define DDPM_LOOP_NEXT_H
 #include "cuda_port.h"
 
 typedef struct loop_next_args {
-    int *count; /* turns left, at least 1 */
+    int *count; /* remaining iterations, at least 1 */
     graph_condition handle;
 } loop_next_args;
 

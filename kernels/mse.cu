@@ -1,7 +1,7 @@
 #include "mse.h"
 #include "reduce.cuh"
 
-/* Block (b, chunk): one thread a lane of reduce.h. */
+/* Block (b, chunk): one thread per lane of reduce.h. */
 __global__ void mse_partial_kernel(mse_args a, int chunks)
 {
     const int b = blockIdx.x / chunks, chunk = blockIdx.x % chunks;

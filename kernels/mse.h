@@ -5,8 +5,8 @@
  *   dpred  = grad_scale 2 weight_t (pred - target)
  *   Ho, Jain & Abbeel 2020 (arXiv:2006.11239), eq. 14, with the columns of train_state.h for other targets
  *
- * x_0 and eps are those of q_sample.h, made again from the same draws.  The loss is summed in double
- * in the fixed order of reduce.h. */
+ * x_0 and eps are recomputed from the same random draws as in q_sample.h.  The loss is summed in double in the fixed
+ * order of reduce.h. */
 #ifndef DDPM_MSE_H
 #define DDPM_MSE_H
 #include "q_sample.h"
@@ -14,32 +14,32 @@
 
 typedef struct mse_args {
     const void *pred;         /* [n, h, w, c]  of pred_type */
-    const uint8_t *images;    /* as q_sample got them */
-    const float *t;           /* [n]           as q_sample drew them */
+    const uint8_t *images;    /* the same pointer as for q_sample */
+    const float *t;           /* [n]           written by q_sample */
     const float *table;       /* [T, TABLE_COLUMNS] */
-    const train_state *state; /* as q_sample read it */
+    const train_state *state; /* the same state as for q_sample */
     float *loss;              /* [n] */
-    void *dpred;              /* [n, h, w, c]  of pred_type.  NULL: not wanted; may be pred */
-    double *partial;          /* [n, mse_chunks()]  scratch of k_mse() */
+    void *dpred;              /* [n, h, w, c]  of pred_type.  NULL: not needed; may be pred */
+    double *partial;          /* [n, mse_chunks()]  workspace of k_mse() */
     int n, h, w, c;
-    int flip;         /* as q_sample's */
-    float grad_scale; /* 1 / (n * h * w * c * micro-batches) for the gradient of the mean of all losses of a step */
+    int flip;         /* as for q_sample */
+    float grad_scale; /* 1 / (n * h * w * c * micro-batches): the gradient of the mean loss of a step */
     storage pred_type;
-    const int64_t *index; /* as q_sample's */
+    const int64_t *index; /* as for q_sample */
 } mse_args;
 
-/* Partial sums an image. */
+/* Number of partial sums per image. */
 HD int mse_chunks(int h, int w, int c) { return (int)reduce_chunks((int64_t)h * w * c); }
 
 HD drawn_image mse_image(const mse_args *a, int b)
 {
-    const storage none = STORE_F32; /* there is no xt */
+    const storage none = STORE_F32; /* unused: there is no xt */
     const q_sample_args as = {a->images, a->table, a->state, 0, 0, a->n, a->h, a->w, a->c, 0, a->flip, none, a->index};
     return q_sample_image(&as, b, (int)a->t[b]);
 }
 
-/* Writes dpred of quad q of image b, its draws given, and returns the sum of its weighted squares; `type` is
- * pred_type, named so that compilers see it where it is fixed. */
+/* Writes dpred of quad q of image b, given its draws, and returns the sum of its weighted squared errors.  `type` is
+ * pred_type, a parameter so that compilers can specialize on a constant. */
 HD double mse_quad(const mse_args *a, const drawn_image *m, int b, int q, const float *eps, storage type)
 {
     const int count = quad_count(m->d, q);
@@ -59,7 +59,7 @@ HD double mse_quad(const mse_args *a, const drawn_image *m, int b, int q, const 
     return square[0] + square[1] + (square[2] + square[3]);
 }
 
-/* The loss of an image from its partial sums. */
+/* The loss of an image, from its partial sums. */
 HD float mse_finish(const mse_args *a, const double *partial)
 {
     const int chunks = mse_chunks(a->h, a->w, a->c);
@@ -68,7 +68,7 @@ HD float mse_finish(const mse_args *a, const double *partial)
     return (float)(sum / ((double)a->h * a->w * a->c));
 }
 
-/* Partial sum `chunk` of image m = mse_image(a, b) on a CPU, where pred is float. */
+/* Partial sum number `chunk` of image m = mse_image(a, b), on a CPU, where pred is float. */
 static inline double mse_chunk(const mse_args *a, const drawn_image *m, int b, int chunk)
 {
     double lane[REDUCE_LANES] = {0.0};
@@ -83,7 +83,7 @@ static inline double mse_chunk(const mse_args *a, const drawn_image *m, int b, i
     return reduce_lanes(lane);
 }
 
-/* Image b on a CPU: loss[b] and its part of dpred; `partial` is not used. */
+/* Computes loss[b] and dpred of image b on a CPU, without `partial`. */
 static inline void mse_one(const mse_args *a, int b)
 {
     const drawn_image m = mse_image(a, b);

@@ -1,18 +1,19 @@
 /* noise.h - every random number of the engine.
  *
- * A draw is Philox4x32-10 of (quad, a, b, stream) under the seed, and nothing else: it depends neither
- * on the batch, the backend and the number of threads or ranks, nor on where a run was resumed.
+ * A draw is Philox4x32-10 of (quad, a, b, stream) with the seed as key, and depends on nothing else: neither on the
+ * batch, the backend or the number of threads or ranks, nor on where a run was resumed.
  *   quad    the element / 4, elements counted in NHWC order within one image
  *   a, b    training: low and high 32 bits of the sample's ordinal number in the run;
  *           sampling: the image's id and the row of the sampler's table
- *   stream  what the draw is for
- * The four words of a quad serve its elements 4 quad .. 4 quad + 3; dropout takes eight elements a draw (dropout.h). */
+ *   stream  the purpose of the draw
+ * The four words of a quad serve its elements 4 quad .. 4 quad + 3; in dropout one draw serves eight elements
+ * (dropout.h). */
 #ifndef DDPM_NOISE_H
 #define DDPM_NOISE_H
 #include "math/elementary.h"
 #include "math/philox.h"
 
-/* Part of the file format: a stored run continues with these numbers. */
+/* These values are part of the file format: a resumed run depends on them. */
 enum noise_stream {
     NOISE_TRAIN_EPS,
     NOISE_TRAIN_T,
@@ -22,7 +23,7 @@ enum noise_stream {
     NOISE_PARAM_INIT,
     NOISE_SHUFFLE,
     NOISE_DIGITS,
-    NOISE_DROPOUT /* + the number of the layer; keep last */
+    NOISE_DROPOUT /* plus the number of the layer; keep last */
 };
 
 typedef struct normal4 {
@@ -38,7 +39,7 @@ HD philox4 noise_bits(uint64_t seed, uint32_t stream, uint32_t a, uint32_t b, ui
 /* Uniform on the 2^24 multiples of 2^-24 in [0, 1). */
 HD float noise_uniform(uint32_t word) { return (float)(word >> 8) * 0x1p-24f; }
 
-/* Uniform in [0, n), n >= 1, by multiplication: no value is off its share by more than n / 2^32 of it. */
+/* Uniform in [0, n), n >= 1, by multiplication: the relative error of each value's probability is at most n / 2^32. */
 HD uint32_t noise_below(uint32_t word, uint32_t n) { return (uint32_t)((uint64_t)word * n >> 32); }
 
 /* Two independent N(0, 1) draws from two words: Box & Muller 1958,
@@ -47,7 +48,7 @@ HD uint32_t noise_below(uint32_t word, uint32_t n) { return (uint32_t)((uint64_t
 HD void noise_normal_pair(uint32_t word0, uint32_t word1, float *out)
 {
     const float radius = sqrtf(-2.0f * log_f32((float)((word0 >> 8) + 1u) * 0x1p-24f));
-    /* the angle as the nearest quarter turn and a rest in [-pi/4, pi/4) */
+    /* the angle as the nearest multiple of pi/2 and a remainder in [-pi/4, pi/4) */
     const uint32_t turned = word1 + 0x20000000u;
     const int32_t rest = (int32_t)(turned & 0x3FFFFFFFu) - 0x20000000;
     const sincos_pair angle = sincos_reduced((float)rest * (0x1p-30f * 1.57079632679489662f), turned >> 30);
@@ -55,7 +56,7 @@ HD void noise_normal_pair(uint32_t word0, uint32_t word1, float *out)
     out[1] = radius * angle.sin;
 }
 
-/* The draws of one quad: words 0 and 1 make elements 0 and 1, words 2 and 3 the other two. */
+/* The four normal draws of a quad: words 0 and 1 give elements 0 and 1, words 2 and 3 the other two. */
 HD normal4 noise_normal4(uint64_t seed, uint32_t stream, uint32_t a, uint32_t b, uint32_t quad)
 {
     const philox4 words = noise_bits(seed, stream, a, b, quad);
@@ -65,7 +66,7 @@ HD normal4 noise_normal4(uint64_t seed, uint32_t stream, uint32_t a, uint32_t b,
     return z;
 }
 
-/* quads * 4 draws from quad `first` on into out; a plain loop, which compilers vectorize. */
+/* Writes quads * 4 draws, starting with quad `first`, to out, in a plain loop that compilers vectorize. */
 static inline void noise_normals(uint64_t seed, uint32_t stream, const uint32_t ab[2], uint32_t first, int quads,
                                  float *out)
 {

@@ -1,11 +1,11 @@
 #include "norm_act.cuh"
 
-/* v = x + center, z = v slope + shift for the E channels of a thread. */
+/* For the E channels of a thread: v = x + center, z = v slope + shift. */
 template <int E> struct norm_map {
     float center[E], slope[E], shift[E];
 };
 
-/* use(i, v) for every pixel i of the thread and its vector there, BATCH loads under way at a time. */
+/* Calls use(i, v) for every pixel i of the thread and its vector v, with BATCH loads in flight at a time. */
 template <int E, int BATCH, class T, class F>
 __device__ __forceinline__ void each_pixel(const norm_tile &t, const T *from, int64_t ld, F use)
 {
@@ -20,7 +20,7 @@ __device__ __forceinline__ void each_pixel(const norm_tile &t, const T *from, in
     }
 }
 
-/* This thread's part of the tile into the slab [pixels, width], and its sums. */
+/* Loads this thread's part of the tile into the slab [pixels, width] and sums it. */
 template <class T, int E>
 __device__ __forceinline__ void load_slab(const norm_act_args &a, const norm_tile &t, T *slab, float *sum)
 {
@@ -32,8 +32,8 @@ __device__ __forceinline__ void load_slab(const norm_act_args &a, const norm_til
     });
 }
 
-/* Fills the slab; m.group[0] = mean, m.group[1] = sum of (v - mean)^2 of the tile's part of each group.
- * Two passes, the second over the slab: no difference of large squares. */
+/* Fills the slab; m.group[0] = mean and m.group[1] = sum of (v - mean)^2 of the tile's part of each group.  Two
+ * passes, the second over the slab, avoid the cancellation of subtracting large squares. */
 template <class T, int E>
 __device__ __forceinline__ void slab_statistics(const norm_act_args &a, const norm_tile &t, const norm_memory &m,
                                                 norm_map<E> *map)
@@ -83,7 +83,7 @@ __device__ __forceinline__ void write_y(const norm_act_args &a, const norm_tile 
 
 HD float norm_rstd(double variance, float eps) { return (float)(1.0 / sqrt(variance + (double)eps)); }
 
-/* Block (image, range): everything, x read once. */
+/* Block (image, range): the whole computation, x read once. */
 template <class T, int E>
 __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
     norm_act_slab_kernel(norm_act_args a, norm_cut cut)
@@ -111,14 +111,14 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     write_y<1, T, E>(a, t, reinterpret_cast<const T *>(m.slab) + t.channel, t.width, map);
 }
 
-/* ---- in chunks ---- */
+/* ---- images in chunks ---- */
 
-/* What a chunk says of a group: [n, groups, chunks] of them lie in y until y itself is written. */
+/* Moments of a group within one chunk.  Before y is written, its memory holds [n, groups, chunks] of them. */
 typedef struct chunk_moments {
     float mean, squares; /* sum of (v - mean)^2 */
 } chunk_moments;
 
-/* Block (image, chunk, range) */
+/* Block (image, chunk, range). */
 template <class T, int E>
 __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
     norm_act_moments_kernel(norm_act_args a, norm_cut cut, chunk_moments *moments)
@@ -136,12 +136,13 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     }
 }
 
-/* One warp a group.  Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", eq. 2.1. */
+/* Combines the moments of chunks, one warp per group: Chan, Golub & LeVeque 1983, "Algorithms for computing the
+ * sample variance", eq. 2.1. */
 __global__ void norm_act_join_kernel(norm_act_args a, norm_cut cut, const chunk_moments *moments)
 {
     const int64_t group = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / NORM_WARP;
     const int lane = (int)threadIdx.x % NORM_WARP;
-    if (group >= (int64_t)a.n * a.groups) return; /* whole warps */
+    if (group >= (int64_t)a.n * a.groups) return; /* uniform over a warp */
     const chunk_moments *of = moments + group * cut.chunks;
     double sum = 0.0, squares = 0.0;
     for (int k = lane; k < cut.chunks; k += NORM_WARP)
@@ -157,7 +158,7 @@ __global__ void norm_act_join_kernel(norm_act_args a, norm_cut cut, const chunk_
     a.rstd[group] = norm_rstd(squares / ((double)a.hw * ((a.c1 + a.c2) / a.groups)), a.eps);
 }
 
-/* Block (image, chunk, range) */
+/* Block (image, chunk, range). */
 template <class T, int E>
 __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
     norm_act_apply_kernel(norm_act_args a, norm_cut cut)
@@ -177,7 +178,7 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     write_y<2, T, E>(a, t, x.at, x.ld, map);
 }
 
-/* ---- the launches ---- */
+/* ---- launches ---- */
 
 template <class T, int E>
 static ddpm_status launch_chunks(cudaStream_t stream, const norm_act_args &a, const norm_cut &cut)
@@ -186,7 +187,7 @@ static ddpm_status launch_chunks(cudaStream_t stream, const norm_act_args &a, co
     const uintptr_t room = (uintptr_t)a.y, first = (room + alignof(float) - 1) / alignof(float) * alignof(float);
     const size_t bytes = (size_t)a.n * a.hw * (a.c1 + a.c2) * sizeof(T),
                  taken = groups * cut.chunks * sizeof(chunk_moments);
-    if (first - room + taken > bytes) return DDPM_EINVAL; /* chunks of a pixel or two: no such device */
+    if (first - room + taken > bytes) return DDPM_EINVAL; /* chunks of one or two pixels: no real device needs them */
     chunk_moments *moments = reinterpret_cast<chunk_moments *>(first);
     const unsigned blocks = norm_blocks(&a, &cut), joins = (unsigned)((groups + groups_a_block - 1) / groups_a_block);
     SHARED_LIMIT((norm_act_moments_kernel<T, E>), shared_most());

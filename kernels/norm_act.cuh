@@ -1,15 +1,14 @@
-/* norm_act.cuh - how norm_act.cu and norm_act_bwd.cu cut their work, and what their blocks share.
+/* norm_act.cuh - how norm_act.cu and norm_act_bwd.cu split their work into blocks, and code that both share.
  *
- * A block owns some whole groups of one image: of every pixel it reads a range of at least 64, or 32,
- * contiguous bytes.  Where all pixels of a range fit into shared memory (the slab), global memory is
- * read once.  Where they do not (64x64 in float, 128x128 and up), an image is shared out among blocks
- * in chunks of pixels, one kernel for the sums and one for the result: the second reads x again, from
- * the L2 cache as far as a layer of the whole batch fits there.  Chunks also occupy the device when
- * images are few and large, which one block for all pixels would not.
+ * A block computes a range of whole groups of one image: of every pixel it reads at least 64, or 32, contiguous
+ * bytes.  If all pixels of a range fit into shared memory (the slab), global memory is read once.  If not (64x64 in
+ * float, 128x128 and larger), each image is distributed over blocks in chunks of pixels, with one kernel for the
+ * sums and one for the result: the second reads x again, from the L2 cache if a layer of the whole batch fits there.
+ * Chunks also occupy the device when images are few and large, which a single block for all pixels would not.
  *
- * Threads stand in `columns` of one vector access each, side by side in the range, and in as many rows,
- * pixels, as there are threads for.  A thread visits the same pixels in every pass, so what it put into
- * the slab only it reads. */
+ * Threads form `columns` of one vector access each, side by side in the range, and as many rows of pixels as the
+ * number of threads allows.  A thread visits the same pixels in every pass, so each thread reads only its own data
+ * from the slab. */
 #ifndef DDPM_NORM_ACT_CUH
 #define DDPM_NORM_ACT_CUH
 #include "norm_act.h"
@@ -19,15 +18,15 @@ constexpr size_t NORM_ACCESS = 16; /* bytes of a vector access */
 
 enum {
     NORM_WARP = 32,
-    NORM_THREADS = 512, /* of the widest block; NORM_THREADS_SCALAR where accesses are of single elements */
+    NORM_THREADS = 512, /* threads of the widest block; NORM_THREADS_SCALAR if accesses are of single elements */
     NORM_THREADS_SCALAR = NORM_ACT_GROUP_MAX,
-    NORM_BATCH = 4,            /* loads a thread has under way */
-    NORM_BLOCK_RESERVE = 1024, /* bytes of shared memory that the system takes from every block */
-    NORM_COLUMNS = 32,         /* of the kernels that add up partial sums: channels side by side, */
-    NORM_SLICES = 8            /* and threads that share a column out */
+    NORM_BATCH = 4,            /* loads in flight per thread */
+    NORM_BLOCK_RESERVE = 1024, /* bytes of shared memory per block reserved by the system */
+    NORM_COLUMNS = 32,         /* kernels that add partial sums: channels per block */
+    NORM_SLICES = 8            /* and threads per channel */
 };
 
-/* E elements that move in one access. */
+/* E elements of one vector access. */
 template <class T, int E> struct alignas(sizeof(T) * E < NORM_ACCESS ? sizeof(T) * E : NORM_ACCESS) norm_pack {
     T v[E];
 };
@@ -50,7 +49,7 @@ template <class T, int E> __device__ __forceinline__ void norm_put(T *p, const n
     *reinterpret_cast<norm_pack<T, E> *>(p) = v;
 }
 
-/* E floats to shared memory, in accesses of 16 bytes at most. */
+/* Writes E floats to shared memory, in accesses of at most 16 bytes. */
 template <int E> __device__ __forceinline__ void norm_put_floats(float *to, const float *v)
 {
     constexpr int PART = E < 4 ? E : 4;
@@ -70,23 +69,23 @@ template <int E> __device__ __forceinline__ void norm_get_floats(float *v, const
     }
 }
 
-/* ---- the cut, made on the host ----
+/* ---- the split into blocks, computed on the host ----
  *
- * Kernels ask for all the shared memory there is, whatever a launch takes: what they may have is a property of
- * the kernel, and a graph that is instantiated later must find it no smaller than at its launches. */
+ * Kernels request the maximum of shared memory, whatever a launch uses: the limit is an attribute of the kernel, and
+ * when a captured graph is instantiated later, the limit must be at least as large as at the captured launches. */
 
 typedef struct norm_cut {
-    int vector;         /* elements of an access: 1, or NORM_ACCESS bytes of them */
-    int range, ranges;  /* channels of a block: whole groups, multiples of `vector`; ranges of an image */
-    int groups;         /* of a range */
-    int pixels, chunks; /* of a block; 1: the slab holds a range of a whole image */
+    int vector;         /* elements per access: 1, or as many as NORM_ACCESS bytes hold */
+    int range, ranges;  /* channels per block: whole groups, a multiple of `vector`; ranges per image */
+    int groups;         /* groups per range */
+    int pixels, chunks; /* pixels per block; chunks per image, 1: the slab holds a range of a whole image */
     int threads;
-    size_t slab, shared; /* bytes: of the slab (0: none), of all dynamic shared memory */
+    size_t slab, shared; /* bytes: of the slab (0: none), and of all dynamic shared memory */
 } norm_cut;
 
 typedef struct norm_want {
-    size_t element;  /* bytes of one in the slab */
-    size_t shared;   /* bytes a block can have */
+    size_t element;  /* bytes per element of the slab */
+    size_t shared;   /* bytes available to a block */
     bool aligned;    /* every array begins at a multiple of NORM_ACCESS bytes */
     bool chunk_slab; /* chunks are kept in a slab, too */
 } norm_want;
@@ -104,7 +103,7 @@ static inline bool norm_shape_is_sound(const norm_act_args *a)
 
 static inline size_t norm_round_up(size_t bytes) { return (bytes + NORM_ACCESS - 1) / NORM_ACCESS * NORM_ACCESS; }
 
-/* Shared memory beside the slab, see norm_memory. */
+/* Bytes of shared memory beside the slab, see norm_memory. */
 static inline size_t norm_overhead(const norm_cut *u)
 {
     const size_t wide = u->range > u->threads ? u->range : u->threads;
@@ -112,7 +111,7 @@ static inline size_t norm_overhead(const norm_cut *u)
            (size_t)u->threads * u->vector * sizeof(float);
 }
 
-/* The narrowest range of whole groups and whole vectors that has that many bytes a pixel. */
+/* Sets the narrowest range of whole groups and whole vectors with at least `bytes` bytes per pixel. */
 static inline void norm_cut_range(norm_cut *u, const norm_act_args *a, int bytes, bool aligned)
 {
     const int c = a->c1 + a->c2, size = norm_storage_bytes(a), per_group = c / a->groups;
@@ -127,7 +126,7 @@ static inline void norm_cut_range(norm_cut *u, const norm_act_args *a, int bytes
     u->groups = u->range / per_group;
 }
 
-/* Enough threads to have 512 on a multiprocessor, and at most 32 accesses of each to a tensor. */
+/* Enough threads for 512 per multiprocessor, with at most 32 accesses per thread and tensor. */
 static inline void norm_cut_threads(norm_cut *u, size_t limit)
 {
     const int64_t columns = u->range / u->vector, accesses = columns * u->pixels;
@@ -139,7 +138,7 @@ static inline void norm_cut_threads(norm_cut *u, size_t limit)
     while (u->threads < columns && u->threads < most) u->threads *= 2;
 }
 
-/* Whether a slab of u->pixels pixels fits; sets threads, slab and shared. */
+/* True if a slab of u->pixels pixels fits; sets threads, slab and shared. */
 static inline bool norm_cut_fits(norm_cut *u, const norm_want *w, size_t budget)
 {
     u->slab = norm_round_up(u->range * w->element * (size_t)u->pixels) + NORM_ACCESS;
@@ -148,7 +147,7 @@ static inline bool norm_cut_fits(norm_cut *u, const norm_want *w, size_t budget)
     return u->shared <= budget;
 }
 
-/* Images in chunks of at most NORM_ACT_CHUNK pixels. */
+/* Splits images into chunks of at most NORM_ACT_CHUNK pixels. */
 static inline bool norm_cut_chunks(norm_cut *u, const norm_act_args *a, const norm_want *w)
 {
     norm_cut_range(u, a, 64, w->aligned);
@@ -163,9 +162,9 @@ static inline bool norm_cut_chunks(norm_cut *u, const norm_act_args *a, const no
     return u->shared <= w->shared;
 }
 
-/* False: no block can do it.  n has no say: the result for an image is the same in every batch.  Two
- * blocks on a multiprocessor, one loading while the other computes, come before 64 bytes a pixel: half a
- * line of 64 is what the neighbouring range reads at the same time. */
+/* False if no block can compute the shape.  The split does not depend on n: the result for an image is the same in
+ * every batch.  Two blocks per multiprocessor, one loading while the other computes, have priority over 64 bytes per
+ * pixel: with 32, the neighbouring range reads the other half of the 64 bytes at the same time. */
 static inline bool norm_cut_make(norm_cut *u, const norm_act_args *a, const norm_want *w)
 {
     const size_t two = (w->shared - NORM_BLOCK_RESERVE) / 2, budgets[2] = {two < w->shared ? two : 0, w->shared};
@@ -185,18 +184,18 @@ static inline unsigned norm_blocks(const norm_act_args *a, const norm_cut *u)
     return blocks <= INT_MAX ? (unsigned)(a->n * u->chunks * u->ranges) : 0u;
 }
 
-/* ---- a block's part of it ---- */
+/* ---- the part of one block ---- */
 
 typedef struct norm_tile {
     int image, chunk;
     int from, width;   /* channels from .. from + width - 1 */
     int first, pixels; /* pixels first .. first + pixels - 1 */
-    int channel;       /* of the range: the first of this thread */
-    int row, rows;     /* this thread has the pixels row, row + rows, ... of the tile */
-    bool active;       /* false: a thread left over by the last row; it has no pixel */
+    int channel;       /* first channel of this thread in the range */
+    int row, rows;     /* this thread computes the pixels row, row + rows, ... of the tile */
+    bool active;       /* false: the thread has no pixel, since the last row of threads is incomplete */
 } norm_tile;
 
-/* Ranges come first: blocks that run at the same time share lines of memory. */
+/* Blocks with consecutive numbers have consecutive ranges: they run at the same time and share cache lines. */
 template <int E> __device__ __forceinline__ norm_tile norm_tile_of(const norm_act_args &a, const norm_cut &u)
 {
     const int c = a.c1 + a.c2, b = (int)blockIdx.x, tid = (int)threadIdx.x, range = b % u.ranges;
@@ -215,9 +214,9 @@ template <int E> __device__ __forceinline__ norm_tile norm_tile_of(const norm_ac
     return t;
 }
 
-/* This thread's vector of the tile's first pixel in one of two tensors; that of pixel i is i * ld further. */
+/* This thread's vector at the tile's first pixel, in one of two tensors; pixel i is i * ld elements further. */
 template <class T> struct norm_run {
-    T *at; /* NULL where the tensor is */
+    T *at; /* NULL if the tensor is */
     int64_t ld;
 };
 
@@ -240,7 +239,7 @@ __device__ __forceinline__ norm_run<T> norm_run_joined(const norm_act_args &a, c
     return r;
 }
 
-/* The affine map of channel c of an image, and what is added to x before it. */
+/* The affine map of one channel of an image, and the addend of x before it. */
 typedef struct norm_channel {
     float addend, up, gain, shift; /* up = 1 + s, gain = gamma up */
 } norm_channel;
@@ -278,7 +277,7 @@ static __device__ __forceinline__ norm_memory norm_carve(unsigned char *memory, 
     return m;
 }
 
-/* total[width] = every thread's sum[E], added over the rows: strided parts of them, then the parts. */
+/* total[width] = sum[E] over all threads: first strided groups of rows, then their sums. */
 template <int E>
 __device__ __forceinline__ void norm_totals(const norm_tile &t, const norm_memory &m, const float *sum, double *total)
 {
@@ -303,14 +302,14 @@ __device__ __forceinline__ void norm_totals(const norm_tile &t, const norm_memor
     __syncthreads();
 }
 
-/* The sum over a warp, in every lane: a + b and b + a have the same bits. */
+/* The sum over a warp, in every lane with the same bits, since a + b and b + a are equal. */
 static __device__ __forceinline__ double norm_warp_sum(double v)
 {
     for (int bit = NORM_WARP / 2; bit > 0; bit /= 2) v += __shfl_xor_sync(~0u, v, bit);
     return v;
 }
 
-/* group[g] = the sum of of(c) over the channels c of group g of the range; one warp a group. */
+/* group[g] = sum of of(c) over the channels c of group g of the range; one warp per group. */
 template <class F>
 __device__ __forceinline__ void norm_group_sums(const norm_tile &t, int per_group, double *group, F of)
 {

@@ -1,6 +1,7 @@
+/* norm_act_bwd.cu - the gradient of norm_act.h: two passes over a slab, or over chunks of each image. */
 #include "norm_act.cuh"
 
-/* Where scratch keeps the sums of an image and of one of its chunks. */
+/* Indices of the sums of an image and of a chunk in scratch. */
 enum { SUM_DBETA, SUM_DGAMMA, SUM_DX, SUMS };
 enum { CHUNK_S1, CHUNK_S2, CHUNK_SUMS, CHUNK_DX = CHUNK_S1, CHUNK_TOTAL = CHUNK_S2 };
 
@@ -15,14 +16,14 @@ HD float *chunk_sum(const norm_act_bwd_args &a, const norm_cut &u, int image, in
     return a.scratch + (a.f.n * (int64_t)SUMS + row) * all + c;
 }
 
-/* For each of a thread's channels: v = x + center, z = v slope + shift, and once the sums are known
- * d(v) = dz slope - at_0 - v of_v.  dz slope is rounded before at_0, a mean of such products, is taken
- * from it: in a group of one value the two are the same number, and nothing is left. */
+/* For each channel of a thread: v = x + center, z = v slope + shift, and once the sums are known
+ * d(v) = dz slope - at_0 - v of_v.  dz slope is rounded before at_0, a mean of such products, is subtracted: in a
+ * group of one value both are the same number and the difference is exactly 0. */
 template <int E> struct bwd_map {
     float center[E], slope[E], shift[E], at_0[E], of_v[E];
 };
 
-/* The elements of pixel i for a thread: v, and dz from dy. */
+/* Computes v and dz from the elements of one pixel. */
 template <class T, int E>
 __device__ __forceinline__ void find_dz(const norm_pack<T, E> &x, const norm_pack<T, E> &dy, const bwd_map<E> &map,
                                         int silu, float *v, float *dz)
@@ -49,7 +50,7 @@ __device__ __forceinline__ void find_map(const norm_act_args &f, const norm_tile
     }
 }
 
-/* m1, m2: the means over each group of the range of slope dz and of slope dz xhat. */
+/* Adds the group means to the map; m1, m2: means over each group of the range of slope dz and of slope dz xhat. */
 template <int E>
 __device__ __forceinline__ void add_means(const norm_act_args &f, const norm_tile &t, const double *m1,
                                           const double *m2, bwd_map<E> *map)
@@ -63,9 +64,9 @@ __device__ __forceinline__ void add_means(const norm_act_args &f, const norm_til
     }
 }
 
-/* A tile's part of the slab: x as it came, and dz, which costs an exponential, in float. */
+/* A tile's part of the slab: x in its storage type, and dz in float, since recomputing dz takes an exponential. */
 template <class T> struct bwd_slab {
-    T *x;      /* [pixels, width]  NULL: there is no slab */
+    T *x;      /* [pixels, width]  NULL: no slab */
     float *dz; /* [pixels, width] */
 };
 
@@ -76,7 +77,7 @@ template <class T> __device__ __forceinline__ bwd_slab<T> slab_of(const norm_cut
     return s;
 }
 
-/* First pass over the tile: s1 = sum dz, s2 = sum dz v of this thread; fills the slab where there is one. */
+/* First pass over the tile: s1 = sum dz, s2 = sum dz v of this thread; fills the slab if there is one. */
 template <class T, int E, bool SLAB>
 __device__ __forceinline__ void sum_dz(const norm_act_bwd_args &a, const norm_tile &t, const bwd_slab<T> &slab,
                                        float *s1, float *s2)
@@ -110,11 +111,11 @@ __device__ __forceinline__ void sum_dz(const norm_act_bwd_args &a, const norm_ti
     }
 }
 
-/* What a thread does with d(v): writes it, and adds it up over the pixels. */
+/* Writes d(v) of a thread and sums it over the pixels. */
 template <class T, int E> struct dx_sink {
-    norm_run<T> to;        /* NULL: not wanted */
-    bool add;              /* to += */
-    float dx[E], total[E]; /* sums: of d(v); of what `to` holds in the end, or would */
+    norm_run<T> to;        /* NULL: not needed */
+    bool add;              /* accumulate into `to` */
+    float dx[E], total[E]; /* sums of d(v); sums of the final values of `to`, also if it is NULL */
 };
 
 template <class T, int E>
@@ -140,7 +141,7 @@ __device__ __forceinline__ void take_dx(dx_sink<T, E> *s, int pixel, const bwd_m
     if (s->to.at) norm_put(s->to.at + pixel * s->to.ld, out);
 }
 
-/* Second pass, from the slab. */
+/* Second pass, reading the slab. */
 template <class T, int E>
 __device__ __forceinline__ void write_dx_from_slab(const norm_tile &t, const bwd_slab<T> &slab, const bwd_map<E> &map,
                                                    dx_sink<T, E> *s)
@@ -164,7 +165,7 @@ __device__ __forceinline__ void write_dx_from_slab(const norm_tile &t, const bwd
     }
 }
 
-/* Second pass, from global memory. */
+/* Second pass, reading global memory. */
 template <class T, int E>
 __device__ __forceinline__ void write_dx_again(const norm_act_bwd_args &a, const norm_tile &t, const bwd_map<E> &map,
                                                dx_sink<T, E> *s)
@@ -188,7 +189,7 @@ __device__ __forceinline__ void store_dcond(const norm_act_bwd_args &a, int imag
     norm_narrow((a.add_dcond ? norm_widen(*to) : 0.0f) + (float)value, to);
 }
 
-/* Channel c of an image has the sums s1, s2: what becomes of them. */
+/* Stores the sums s1, s2 of channel c of an image, and its part of dcond. */
 template <class T>
 __device__ __forceinline__ void finish_sums(const norm_act_bwd_args &a, int image, int c, double s1, double s2,
                                             double up)
@@ -204,7 +205,7 @@ HD bool wants_dcond_sums(const norm_act_bwd_args &a) { return a.dcond && a.f.kin
 HD bool wants_dx_sums(const norm_act_bwd_args &a) { return a.dbias || a.dbias2; }
 HD bool wants_dx(const norm_act_bwd_args &a) { return a.dx || a.dx2 || wants_dcond_sums(a) || wants_dx_sums(a); }
 
-/* Block (image, range): all of an image's part, x and dy read once. */
+/* Block (image, range): the whole computation for an image, x and dy read once. */
 template <class T, int E>
 __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
     norm_act_bwd_slab_kernel(norm_act_bwd_args a, norm_cut cut)
@@ -250,9 +251,9 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     }
 }
 
-/* ---- in chunks ---- */
+/* ---- images in chunks ---- */
 
-/* Every thread's sum over the tile's pixels into sums `which` of the chunk. */
+/* Stores the sums of all threads over the tile's pixels as sums `which` of the chunk. */
 template <int E>
 __device__ __forceinline__ void store_chunk_sums(const norm_act_bwd_args &a, const norm_cut &cut, const norm_tile &t,
                                                  const norm_memory &m, int which, const float *sum)
@@ -262,7 +263,7 @@ __device__ __forceinline__ void store_chunk_sums(const norm_act_bwd_args &a, con
         *chunk_sum(a, cut, t.image, t.chunk, which, t.from + k) = (float)m.total[0][k];
 }
 
-/* Block (image, chunk, range): S1, and S2 times the standard deviation */
+/* Block (image, chunk, range): S1, and S2 times the standard deviation. */
 template <class T, int E>
 __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
     norm_act_bwd_sums_kernel(norm_act_bwd_args a, norm_cut cut)
@@ -277,7 +278,7 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     store_chunk_sums<E>(a, cut, t, m, CHUNK_S2, s2);
 }
 
-/* Block (image, chunk, range): dx, and its sums */
+/* Block (image, chunk, range): dx and its sums. */
 template <class T, int E>
 __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
     norm_act_bwd_apply_kernel(norm_act_bwd_args a, norm_cut cut)
@@ -303,9 +304,9 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     if (wants_dx_sums(a)) store_chunk_sums<E>(a, cut, t, m, CHUNK_TOTAL, sink.total);
 }
 
-/* ---- sums of partial sums: blocks of NORM_COLUMNS channels and NORM_SLICES threads a channel ---- */
+/* ---- sums of partial sums: blocks of NORM_COLUMNS channels and NORM_SLICES threads per channel ---- */
 
-/* The sum of p[0], p[ld], ..., p[(rows - 1) ld] in the threads of slice 0.  All threads must call it. */
+/* Sum of p[0], p[ld], ..., p[(rows - 1) ld], valid in the threads of slice 0.  All threads must call it. */
 static __device__ __forceinline__ double column_total(const float *p, int rows, int64_t ld)
 {
     SHARED(double, part, NORM_COLUMNS *NORM_SLICES);
@@ -318,12 +319,11 @@ static __device__ __forceinline__ double column_total(const float *p, int rows, 
     sum = 0.0;
     if (tid < NORM_COLUMNS)
         for (int s = 0; s < NORM_SLICES; s++) sum += part[s * NORM_COLUMNS + tid];
-    __syncthreads(); /* before anybody writes the parts again */
+    __syncthreads(); /* before any thread writes the parts again */
     return sum;
 }
 
-/* Block (image, NORM_COLUMNS channels): S1 and S2 of the image from those of its chunks; or, at the end, the
- * sums of dx. */
+/* Block (image, NORM_COLUMNS channels): adds S1 and S2 of an image's chunks; with at_the_end, the sums of dx. */
 template <class T> __global__ void norm_act_bwd_join_kernel(norm_act_bwd_args a, norm_cut cut, int at_the_end)
 {
     const int all = a.f.c1 + a.f.c2, blocks = (all + NORM_COLUMNS - 1) / NORM_COLUMNS;
@@ -352,7 +352,7 @@ static __device__ __forceinline__ void add_over_images(const norm_act_bwd_args &
     if ((int)threadIdx.x < NORM_COLUMNS && c < all && to) *to = (add ? *to : 0.0f) + (float)sum;
 }
 
-/* Block (NORM_COLUMNS channels): over all images */
+/* Block (NORM_COLUMNS channels): adds over all images. */
 __global__ void norm_act_bwd_finish_kernel(norm_act_bwd_args a)
 {
     const int all = a.f.c1 + a.f.c2, c = (int)blockIdx.x * NORM_COLUMNS + (int)threadIdx.x % NORM_COLUMNS;
@@ -364,7 +364,7 @@ __global__ void norm_act_bwd_finish_kernel(norm_act_bwd_args a)
                     c < a.f.c1 ? a.add_dbias : a.add_dbias2);
 }
 
-/* ---- the launches ---- */
+/* ---- launches ---- */
 
 template <class T, int E>
 static void launch_chunks(cudaStream_t stream, const norm_act_bwd_args &a, const norm_cut &cut, unsigned columns)

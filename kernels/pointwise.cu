@@ -1,14 +1,14 @@
 #include "pointwise.h"
 #include "quad_run.cuh"
 
-enum { THREADS = 256, TURNS = 4 }; /* quads of one thread */
+enum { THREADS = 256, TURNS = 4 }; /* TURNS quads per thread */
 
 template <pointwise_kind KIND> __global__ void pointwise_kernel(pointwise_args a)
 {
     const bool gradient = KIND == POINT_KIND_RELU_BWD || KIND == POINT_KIND_SILU_BWD;
     const int64_t first = (int64_t)blockIdx.x * (THREADS * TURNS) + threadIdx.x, full = a.count / 4;
     float x[TURNS][4], other[TURNS][4] = {}, y[TURNS][4] = {};
-    const int64_t left = (full - first + THREADS - 1) / THREADS; /* full quads from here on */
+    const int64_t left = (full - first + THREADS - 1) / THREADS; /* full quads from `first` on */
     const quad_run quads = {4 * first, 4 * THREADS, left < TURNS ? left < 0 ? 0 : (int)left : TURNS, 4};
     run_load<TURNS>(x, a.x, a.x_type, quads);
     if (gradient) run_load<TURNS>(other, a.other, a.other_type, quads);
@@ -19,7 +19,7 @@ template <pointwise_kind KIND> __global__ void pointwise_kernel(pointwise_args a
             y[turn][k] = a.accumulate ? y[turn][k] + value : value;
         }
     run_store<TURNS>(a.y, a.y_type, quads, y);
-    const int64_t rest = 4 * full + threadIdx.x; /* fewer than four elements */
+    const int64_t rest = 4 * full + threadIdx.x; /* fewer than four elements remain */
     if (blockIdx.x > 0 || rest >= a.count) return;
     const float value =
         pointwise_value(&a, KIND, load_at(a.x, a.x_type, rest), gradient ? load_at(a.other, a.other_type, rest) : 0.0f);

@@ -1,11 +1,11 @@
-/* pointwise.h - functions of one element, and their gradients.
+/* pointwise.h - elementwise functions and their gradients.
  *
- *   copy      y = x                          (and from one storage type to another)
+ *   copy      y = x                          (also converts between storage types)
  *   affine    y = scale x + shift
  *   relu      y = max(x, 0)
- *   relu_bwd  y = x where other > 0, else 0            x = dy, other = what relu gave
+ *   relu_bwd  y = x where other > 0, else 0            x = dy, other = output of relu
  *   silu      y = x s(x),  s(z) = 1 / (1 + e^-z)
- *   silu_bwd  y = x s(z) (1 + z (1 - s(z)))            x = dy, other = z, what silu was given
+ *   silu_bwd  y = x s(z) (1 + z (1 - s(z)))            x = dy, other = z, input of silu
  *   Elfwing, Uchibe & Doya 2017 (arXiv:1702.03118), eq. 4 and 5 */
 #ifndef DDPM_POINTWISE_H
 #define DDPM_POINTWISE_H
@@ -23,12 +23,12 @@ typedef enum pointwise_kind {
 
 typedef struct pointwise_args {
     pointwise_kind kind;
-    const void *x, *other; /* [count]  other: only for the two gradients */
-    void *y;               /* [count]  may be x or other where the types are the same */
+    const void *x, *other; /* [count]  other: for the two gradients only */
+    void *y;               /* [count]  may be x or other if the types are the same */
     storage x_type, other_type, y_type;
     int64_t count;      /* >= 1 */
     int accumulate;     /* y += instead of y = */
-    float scale, shift; /* affine's */
+    float scale, shift; /* of affine */
 } pointwise_args;
 
 HD float silu(float z) { return z / (1.0f + exp_f32(-z)); }
@@ -38,7 +38,7 @@ HD float silu_slope(float z)
     return s * (1.0f + z * (1.0f - s));
 }
 
-/* f(x); `kind` is a->kind, named so that compilers see it where it is fixed. */
+/* f(x).  `kind` is a->kind, a parameter so that compilers can specialize on a constant. */
 HD float pointwise_value(const pointwise_args *a, pointwise_kind kind, float x, float other)
 {
     switch (kind) {

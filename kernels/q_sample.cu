@@ -1,6 +1,6 @@
 #include "q_sample.h"
 
-enum { THREADS = 256 }; /* one thread a quad; `blocks` blocks an image */
+enum { THREADS = 256 }; /* one thread per quad; `blocks` blocks per image */
 
 __global__ void q_sample_kernel(q_sample_args a, int blocks)
 {

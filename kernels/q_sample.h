@@ -1,11 +1,11 @@
-/* q_sample.h - the forward process in closed form; images, timesteps and noise drawn on the spot.
+/* q_sample.h - the forward process in closed form, drawing images, timesteps and noise as it goes.
  *
  *   x_t = signal_t x_0 + noise_t eps,   t ~ U{0 .. T - 1},   eps ~ N(0, I)
  *   Ho, Jain & Abbeel 2020 (arXiv:2006.11239), eq. 4 and algorithm 1, lines 2 to 4
  *
- * x_0 is the image, mirrored left to right in half of the cases when `flip` is set, with its bytes
- * u mapped to u / 127.5 - 1.  All draws are those of the sample's ordinal number in the run
- * (noise.h): eps is never stored, mse.h draws it again. */
+ * x_0 is the image, its bytes u mapped to u / 127.5 - 1; with `flip`, it is mirrored left to right with probability
+ * 1/2.  All draws depend on the sample's ordinal number in the run (noise.h): eps is never stored, mse.h draws it
+ * again. */
 #ifndef DDPM_Q_SAMPLE_H
 #define DDPM_Q_SAMPLE_H
 #include "noise.h"
@@ -13,28 +13,28 @@
 #include "train_state.h"
 
 typedef struct q_sample_args {
-    const uint8_t *images;    /* [n, h, w, c]; with `index` a whole data set [.., h, w, c] */
+    const uint8_t *images;    /* [n, h, w, c]; with `index`, a whole data set [.., h, w, c] */
     const float *table;       /* [T, TABLE_COLUMNS] */
     const train_state *state; /* image b is sample number state->sample + b */
     void *xt;                 /* [n, h, w, c]  of xt_type */
     float *t;                 /* [n]  whole numbers in [0, T) */
     int n, h, w, c, T;        /* all >= 1; h * w * c < 2^31 */
-    int flip;                 /* mirror at random */
+    int flip;                 /* mirror images at random */
     storage xt_type;
-    const int64_t *index; /* [n]  which of `images` is image b; NULL: number b */
+    const int64_t *index; /* [n]  position of image b in `images`; NULL: b */
 } q_sample_args;
 
-/* One image as q_sample and mse see it. */
+/* One image and its draws, used by q_sample and mse. */
 typedef struct drawn_image {
     const uint8_t *pixels; /* [h, w, c] */
-    const float *row;      /* [TABLE_COLUMNS] of its timestep */
+    const float *row;      /* [TABLE_COLUMNS]  row of its timestep */
     uint64_t seed;
     uint32_t ordinal[2]; /* low and high half */
     int d, w, c;         /* d = h * w * c */
     int mirrored;
 } drawn_image;
 
-/* The timestep of image b. */
+/* Draws the timestep of image b. */
 HD int draw_timestep(const train_state *state, int b, int T)
 {
     const uint64_t ordinal = state->sample + (uint64_t)b;
@@ -42,7 +42,7 @@ HD int draw_timestep(const train_state *state, int b, int T)
     return (int)noise_below(r.v[0], (uint32_t)T);
 }
 
-/* Is image b mirrored? */
+/* Draws whether image b is mirrored. */
 HD int draw_flip(const train_state *state, int b)
 {
     const uint64_t ordinal = state->sample + (uint64_t)b;
@@ -66,7 +66,7 @@ HD drawn_image q_sample_image(const q_sample_args *a, int b, int t)
     return m;
 }
 
-/* x_0 of quad q. */
+/* Loads quad q of x_0. */
 HD void clean_quad(const drawn_image *m, int q, float *x0)
 {
     const int count = quad_count(m->d, q);
@@ -87,7 +87,8 @@ HD normal4 eps_quad(const drawn_image *m, int q)
     return noise_normal4(m->seed, NOISE_TRAIN_EPS, m->ordinal[0], m->ordinal[1], (uint32_t)q);
 }
 
-/* Quad q of image b, its four draws given; `type` is xt_type, named so that compilers see it where it is fixed. */
+/* Writes quad q of xt of image b, given its four draws.  `type` is xt_type, a parameter so that compilers can
+ * specialize on a constant. */
 HD void q_sample_quad(const q_sample_args *a, const drawn_image *m, int b, int q, const float *eps, storage type)
 {
     const float signal = m->row[TABLE_SIGNAL], noise = m->row[TABLE_NOISE];
@@ -97,7 +98,7 @@ HD void q_sample_quad(const q_sample_args *a, const drawn_image *m, int b, int q
     quad_store_as(a->xt, type, (int64_t)b * m->d + 4 * (int64_t)q, xt, quad_count(m->d, q));
 }
 
-/* Image b on a CPU, where xt is float, its noise drawn by vector loops. */
+/* Image b on a CPU, where xt is float, with noise drawn in vectorized loops. */
 static inline void q_sample_one(const q_sample_args *a, int b)
 {
     enum { BLOCK = 64 };

@@ -1,12 +1,12 @@
-/* quad.h - four consecutive elements, the unit one thread works on and one Philox call serves.
+/* quad.h - four consecutive elements: the unit of work of a thread, served by one Philox call.
  *
- * `count` is 4, or less in the last quad of an array.  Aligned full quads move in one access. */
+ * `count` is 4, or less in the last quad of an array.  Aligned full quads are loaded and stored with one access. */
 #ifndef DDPM_QUAD_H
 #define DDPM_QUAD_H
 #include "cuda_port.h"
 #include <stdint.h>
 
-/* What one aligned access moves. */
+/* The unit of one aligned access. */
 typedef struct __attribute__((aligned(16))) float_quad {
     float v[4];
 } float_quad;
@@ -16,14 +16,14 @@ typedef struct __attribute__((aligned(4))) byte_quad {
 
 HD int64_t quads_of(int64_t elements) { return (elements + 3) / 4; }
 
-/* How many of `elements` lie in quad q < quads_of(elements): 1 .. 4. */
+/* Number of elements in quad q < quads_of(elements): 1 .. 4. */
 HD int quad_count(int64_t elements, int64_t q)
 {
     const int64_t left = elements - 4 * q;
     return left < 4 ? (int)left : 4;
 }
 
-/* v = p[0 .. count), 0 beyond. */
+/* v = p[0 .. count), padded with 0. */
 HD void quad_load(float *v, const float *p, int count)
 {
     if (count == 4 && ((uintptr_t)p & 15u) == 0) {
@@ -43,7 +43,7 @@ HD void quad_store(float *p, const float *v, int count)
             if (k < count) p[k] = v[k];
 }
 
-/* The same for bytes, four of them in one access. */
+/* The same for bytes, with one access for four of them. */
 HD void quad_load_bytes(uint8_t *v, const uint8_t *p, int count)
 {
     if (count == 4 && ((uintptr_t)p & 3u) == 0) {

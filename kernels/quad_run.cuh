@@ -1,5 +1,5 @@
-/* quad_run.cuh - several quads of one thread at equal distances, all of their loads on the way before the
- * first is used: a GPU needs some tens of kilobytes in flight in every multiprocessor to keep its memory busy. */
+/* quad_run.cuh - several equidistant quads of one thread, all loaded before the first is used: a GPU needs some tens
+ * of kilobytes in flight per multiprocessor to saturate its memory. */
 #ifndef DDPM_QUAD_RUN_CUH
 #define DDPM_QUAD_RUN_CUH
 #include "storage.h"
@@ -15,7 +15,7 @@ template <int N> static __device__ __forceinline__ bool run_is_plain(const quad_
     return r.n == N && r.count == 4 && r.stride % 4 == 0 && ((uintptr_t)p & (bytes - 1)) == 0;
 }
 
-/* v[k] = quad k of p, 0 beyond its count and beyond n <= N. */
+/* v[k] = quad k of p, padded with 0 beyond its count and beyond n <= N. */
 template <int N>
 static __device__ __forceinline__ void run_load(float (*v)[4], const void *p, storage s, const quad_run &r)
 {

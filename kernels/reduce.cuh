@@ -3,7 +3,7 @@
 #define DDPM_REDUCE_CUH
 #include "reduce.h"
 
-/* The sum of every thread's `mine`, valid in thread 0.  All threads of the block must call it. */
+/* The sum of `mine` over all threads, valid in thread 0.  All threads of the block must call it. */
 static __device__ __forceinline__ double block_sum(double mine)
 {
     enum { WARP = 32, WARPS = REDUCE_LANES / WARP };
@@ -19,7 +19,7 @@ static __device__ __forceinline__ double block_sum(double mine)
         sum = v[0];
         for (int half = WARP / 2; half > 0; half /= 2) sum += __shfl_down_sync(~0u, sum, half);
     }
-    __syncthreads(); /* before anybody writes the lanes again */
+    __syncthreads(); /* before any thread writes the lanes again */
     return sum;
 }
 

@@ -1,14 +1,14 @@
-/* row_tiles.cuh - where a thread of a panel (row_tiles.h) stands, and its next rows as a run of quads. */
+/* row_tiles.cuh - the position of a thread in a panel (row_tiles.h), and its next rows as a run of quads. */
 #ifndef DDPM_PANEL_CUH
 #define DDPM_PANEL_CUH
 #include "row_tiles.h"
 #include "quad_run.cuh"
 
 typedef struct panel_place {
-    int column;        /* of its quads */
-    int count;         /* elements of its quads, 0: outside the matrix */
-    int64_t down;      /* the block's place in y */
-    int64_t row, last; /* its first row; where its block ends */
+    int column;        /* column of its quads */
+    int count;         /* elements of its quads; 0: outside the matrix */
+    int64_t down;      /* index of the block in y */
+    int64_t row, last; /* first row of the thread; end of its block's rows */
 } panel_place;
 
 static __device__ __forceinline__ panel_place panel_here(const panel &p, int64_t rows, int64_t c)
@@ -22,7 +22,7 @@ static __device__ __forceinline__ panel_place panel_here(const panel &p, int64_t
     return at;
 }
 
-/* The thread's quads in the next N rows of its own from `row` on. */
+/* The thread's quads in N of its rows, from `row` on. */
 template <int N>
 static __device__ __forceinline__ quad_run panel_run(const panel &p, const panel_place &at, int64_t row, int64_t c)
 {

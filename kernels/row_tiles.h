@@ -1,8 +1,8 @@
-/* row_tiles.h - how the threads of a block lie over a matrix [rows, c], rows of consecutive elements.
+/* row_tiles.h - distributes a matrix [rows, c] with contiguous rows over thread blocks.
  *
- * A tile is `width` quads wide and `depth` rows deep, width * depth = PANEL_THREADS: as wide as the
- * matrix, so that few threads idle, but at most a warp.  A block is one tile in x and `turns` tiles
- * in y; blocks of one row of tiles have consecutive numbers. */
+ * A tile is `width` quads wide and `depth` rows deep, width * depth = PANEL_THREADS.  Its width is that of the
+ * matrix, so that few threads idle, but at most a warp.  A block processes one tile in x and several in y; the
+ * blocks across one row of tiles have consecutive numbers. */
 #ifndef DDPM_ROW_TILES_H
 #define DDPM_ROW_TILES_H
 #include "storage.h"
@@ -13,11 +13,11 @@ typedef struct panel {
     int width, depth;
     int across;     /* blocks in x */
     int64_t down;   /* blocks in y */
-    int64_t height; /* rows of a block, all of them but the last: depth * turns */
+    int64_t height; /* rows per block, except the last: depth times tiles per block */
 } panel;
 
-/* Blocks of at least `turns` tiles, and more where there would be more than `most` of them in y; most = 0:
- * no limit.  rows, c >= 1; c < 2^30. */
+/* Splits into blocks of at least `turns` tiles, or more if there would be over `most` blocks in y (most = 0: no
+ * limit). rows, c >= 1; c < 2^30. */
 HD panel panel_of(int64_t rows, int64_t c, int turns, int64_t most)
 {
     const int64_t quads = quads_of(c);

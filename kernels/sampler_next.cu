@@ -2,11 +2,12 @@
 
 enum { THREADS = 256 };
 
-__global__ void sampler_next_kernel(sampler_next_args a) /* one block: nobody may see half a step */
+/* a single block, so that no thread reads a half-updated state */
+__global__ void sampler_next_kernel(sampler_next_args a)
 {
     const int row = a.state->row + 1;
     for (int b = threadIdx.x; b < a.n; b += THREADS) a.t[b] = a.rows[row].t;
-    __syncthreads(); /* all have read the row */
+    __syncthreads(); /* all threads have read the row */
     if (threadIdx.x == 0) a.state->row = row;
 }
 
@@ -16,7 +17,7 @@ ddpm_status k_sampler_next(void *stream, const sampler_next_args *a)
     return launch_status();
 }
 
-__global__ void sampler_init_kernel(sampler_init_args a, int blocks) /* one thread a quad */
+__global__ void sampler_init_kernel(sampler_init_args a, int blocks) /* one thread per quad */
 {
     const int b = blockIdx.x / blocks, q = blockIdx.x % blocks * THREADS + threadIdx.x;
     if (q >= quads_of(a.d)) return;

@@ -1,12 +1,12 @@
-/* sampler_next.h - on to the next row of the sampler's table, and the time it tells the network; and,
- * before the first row, the noise a sample starts from. */
+/* sampler_next.h - advances to the next row of the sampler's table and sets the timestep for the network; also draws
+ * the initial noise of samples. */
 #ifndef DDPM_SAMPLER_NEXT_H
 #define DDPM_SAMPLER_NEXT_H
 #include "sampler_step.h"
 
 typedef struct sampler_next_args {
     const sampler_row *rows;
-    sampler_state *state; /* row += 1: the first call makes it 0 */
+    sampler_state *state; /* row += 1: the first call sets it to 0 */
     float *t;             /* [n]  rows[row].t */
     int n;
 } sampler_next_args;
@@ -19,11 +19,11 @@ static inline void sampler_next_one(const sampler_next_args *a) /* on a CPU */
 
 C_API ddpm_status k_sampler_next(void *stream, const sampler_next_args *a); /* asynchronous */
 
-/*   x = scale xi,   xi ~ N(0, I) of (seed, id) */
+/* x = scale xi, with xi ~ N(0, I) drawn from (seed, id). */
 typedef struct sampler_init_args {
     float *x;                   /* [n, d] */
     const sampler_state *state; /* seed */
-    const int64_t *ids;         /* [n]  of the images, in [0, 2^32) */
+    const int64_t *ids;         /* [n]  ids of the images, in [0, 2^32) */
     int n, d;
     float scale;
 } sampler_init_args;

@@ -1,6 +1,6 @@
 #include "sampler_step.h"
 
-enum { THREADS = 256 }; /* one thread a quad; `blocks` blocks an image */
+enum { THREADS = 256 }; /* one thread per quad; `blocks` blocks per image */
 
 __global__ void sampler_step_kernel(sampler_step_args a, int blocks)
 {

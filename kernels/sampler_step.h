@@ -4,9 +4,9 @@
  *   x      <- a x + b x0_hat + c x0_prev + d x_saved + s xi,   xi ~ N(0, I)
  *   x0_prev <- x0_hat;  with SAMPLER_SAVE_X  x_saved <- the x before the step
  *
- * DDPM (Ho et al. 2020, algorithm 2), DDIM (Song et al. 2021, eq. 12), Euler, Heun and DPM-Solver++(2M)
- * are rows; where they come from is told in src/diffusion.  A term whose coefficient is 0 is not
- * read, so its buffer may hold anything.  Image k of a seed gets the noise of (seed, id k, row). */
+ * DDPM (Ho et al. 2020, algorithm 2), DDIM (Song et al. 2021, eq. 12), Euler, Heun and DPM-Solver++(2M) are tables
+ * of such rows, computed in src/diffusion.  A term whose coefficient is 0 is not read, so its buffer may be
+ * uninitialized.  The noise xi of an image is drawn from (seed, id of the image, row). */
 #ifndef DDPM_SAMPLER_STEP_H
 #define DDPM_SAMPLER_STEP_H
 #include "noise.h"
@@ -15,34 +15,34 @@
 enum { SAMPLER_SAVE_X = 1 };
 
 typedef struct sampler_row {
-    float t;             /* what the network is told */
-    float c_skip, c_out; /* x0_hat from x and the network's output */
-    float a, b, c, d, s; /* the update */
-    float clip;          /* x0_hat is held in [-clip, clip]; 0: it is not */
+    float t;             /* timestep for the network */
+    float c_skip, c_out; /* for x0_hat, from x and the network's output */
+    float a, b, c, d, s; /* coefficients of the update */
+    float clip;          /* x0_hat is clamped to [-clip, clip]; 0: no clamping */
     uint32_t flags;      /* SAMPLER_SAVE_X */
 } sampler_row;
 
 typedef struct sampler_state {
     uint64_t seed;
-    int32_t row; /* of the current step; -1 before the first */
+    int32_t row; /* row of the current step; -1 before the first */
     int32_t pad_;
 } sampler_state;
 
 typedef struct sampler_step_args {
     float *x;                   /* [n, d]  updated in place */
     const void *model;          /* [n, d]  F(x, t), of model_type */
-    float *x0_prev, *x_saved;   /* [n, d]  NULL where no row needs them (c, d = 0, no flag) */
+    float *x0_prev, *x_saved;   /* [n, d]  NULL if no row needs them (c, d = 0, no flag) */
     const sampler_row *rows;    /* [rows] */
     const sampler_state *state; /* seed, row */
-    const int64_t *ids;         /* [n]     of the images, in [0, 2^32) */
+    const int64_t *ids;         /* [n]     ids of the images, in [0, 2^32) */
     int n, d;                   /* d = h * w * c */
     storage model_type;
 } sampler_step_args;
 
 HD float clip_to(float v, float limit) { return v < -limit ? -limit : v > limit ? limit : v; } /* NaN stays NaN */
 
-/* Quad q of image b; xi are its four draws, not read when r->s is 0; `type` is model_type, named so that
- * compilers see it where it is fixed. */
+/* Updates quad q of image b. xi are its four draws, not read if r->s is 0.  `type` is model_type, a parameter so
+ * that compilers can specialize on a constant. */
 HD void sampler_step_quad(const sampler_step_args *a, const sampler_row *r, int b, int q, const float *xi, storage type)
 {
     const int count = quad_count(a->d, q);
@@ -70,7 +70,7 @@ HD void sampler_step_quad(const sampler_step_args *a, const sampler_row *r, int 
     if (a->x_saved && (r->flags & SAMPLER_SAVE_X)) quad_store(a->x_saved + at, x, count);
 }
 
-/* Image b on a CPU, where model is float, its noise drawn by vector loops. */
+/* Image b on a CPU, where model is float, with noise drawn in vectorized loops. */
 static inline void sampler_step_one(const sampler_step_args *a, int b)
 {
     enum { BLOCK = 64 };

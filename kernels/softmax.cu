@@ -1,12 +1,12 @@
 #include "softmax.h"
 
-/* LANES threads a row: a warp where it is short, else the block.  A thread meets the same quads in every
- * pass, so a row may be written over; the passes after the first find it in the caches. */
+/* LANES threads per row: a warp for short rows, otherwise the block.  A thread visits the same quads in every pass,
+ * so that rows can be overwritten in place; the passes after the first find the row in the caches. */
 enum { WARP = 32, THREADS = 256, SHORT_ROW = 1024 };
 
 static __device__ __forceinline__ float pick(bool largest, float a, float b) { return largest ? a > b ? a : b : a + b; }
 
-/* The largest or the sum of all lanes' `mine`, the same bits in all of them. */
+/* The maximum or the sum of `mine` over all lanes, with the same bits in each. */
 template <int LANES> static __device__ __forceinline__ float all_lanes(bool largest, float mine)
 {
     for (int half = WARP / 2; half > 0; half /= 2) mine = pick(largest, mine, __shfl_xor_sync(~0u, mine, half));
@@ -16,7 +16,7 @@ template <int LANES> static __device__ __forceinline__ float all_lanes(bool larg
     __syncthreads();
     float all = warps[0];
     for (int w = 1; w < THREADS / WARP; w++) all = pick(largest, all, warps[w]);
-    __syncthreads(); /* before anybody writes the next ones */
+    __syncthreads(); /* before any thread writes the next values */
     return all;
 }
 
@@ -47,7 +47,7 @@ template <int LANES> static __device__ __forceinline__ float row_sum(const float
 template <int LANES> __global__ void softmax_kernel(softmax_args a)
 {
     const int64_t row = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES;
-    if (row >= a.rows) return; /* a whole warp */
+    if (row >= a.rows) return; /* uniform over a warp */
     const float *x = a.scores + row * a.s;
     const float top = row_top<LANES>(x, a.s), sum = row_sum<LANES>(x, a.s, top), scale = 1.0f / sum;
     float v[4];
@@ -57,10 +57,10 @@ template <int LANES> __global__ void softmax_kernel(softmax_args a)
         for (int k = 0; k < 4; k++) v[k] = scale * exp_f32(v[k] - top);
         quad_store_as(a.p, a.type, row * a.s + 4 * q, v, count);
     }
-    if (threadIdx.x % LANES == 0) a.lse[row] = sum >= 1.0f ? top + log_f32(sum) : sum; /* else it is NaN */
+    if (threadIdx.x % LANES == 0) a.lse[row] = sum >= 1.0f ? top + log_f32(sum) : sum; /* otherwise sum is NaN */
 }
 
-/* p and dp of quad q of a row; 0 beyond the end. */
+/* Computes p and loads dp of quad q of a row; 0 beyond the end. */
 static __device__ __forceinline__ void load_pair(const softmax_bwd_args &a, int64_t row, int64_t q, float (*v)[4])
 {
     const int count = quad_count(a.s, q);
@@ -74,7 +74,7 @@ static __device__ __forceinline__ void load_pair(const softmax_bwd_args &a, int6
 template <int LANES> __global__ void softmax_bwd_kernel(softmax_bwd_args a)
 {
     const int64_t row = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES;
-    if (row >= a.rows) return; /* a whole warp */
+    if (row >= a.rows) return; /* uniform over a warp */
     float v[2][4], part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     for (int64_t q = threadIdx.x % LANES; q < quads_of(a.s); q += LANES) {
         load_pair(a, row, q, v);

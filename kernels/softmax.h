@@ -10,7 +10,7 @@
 
 typedef struct softmax_args {
     const float *scores; /* [rows, s] */
-    void *p;             /* [rows, s]  of `type`; may be scores where that is float */
+    void *p;             /* [rows, s]  of `type`; may be scores if type is float */
     storage type;
     float *lse;   /* [rows] */
     int64_t rows; /* >= 1 */
@@ -19,9 +19,9 @@ typedef struct softmax_args {
 
 typedef struct softmax_bwd_args {
     const float *scores, *dp; /* [rows, s] */
-    const float *lse;         /* [rows]  as softmax gave it */
-    void *p;                  /* [rows, s]  of `type`; may be scores where that is float.  NULL: not wanted */
-    void *ds;                 /* [rows, s]  of `type`; may be dp where that is float */
+    const float *lse;         /* [rows]  from k_softmax() */
+    void *p;                  /* [rows, s]  of `type`; may be scores if type is float.  NULL: not needed */
+    void *ds;                 /* [rows, s]  of `type`; may be dp if type is float */
     storage type;
     int64_t rows, s; /* >= 1 */
 } softmax_bwd_args;

@@ -1,6 +1,6 @@
-/* storage.h - activations as they lie in memory: float, or bf16 where the precision is that.
+/* storage.h - loads and stores of activations in their storage type: float, or bf16 in bf16 precision.
  *
- * Arithmetic is in float; only loads and stores know.  Element indices are the same for both. */
+ * Arithmetic is in float; only loads and stores depend on the type.  Element indices are the same for both. */
 #ifndef DDPM_STORAGE_H
 #define DDPM_STORAGE_H
 #include "math/bf16.h"
@@ -25,10 +25,10 @@ HD void store_at(void *p, storage s, int64_t i, float v)
         ((float *)p)[i] = v;
 }
 
-/* What is left of v in memory. */
+/* The value of v after a store and a load. */
 HD float as_stored(float v, storage s) { return s == STORE_BF16 ? bf16_to_f32(bf16_of(v)) : v; }
 
-/* v = elements at .. at + count of p, 0 beyond; one access where the quad is full and aligned. */
+/* v = elements at .. at + count of p, padded with 0; one access if the quad is full and aligned. */
 HD void quad_load_as(float *v, const void *p, storage s, int64_t at, int count)
 {
     const bf16 *low = (const bf16 *)p + at;

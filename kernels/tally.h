@@ -1,16 +1,16 @@
-/* tally.h - the books at the end of a micro-batch, after its backward pass: its loss joins that of the
- * step, and the run moves on to the next samples. */
+/* tally.h - end of a micro-batch, after its backward pass: adds its loss to the loss of the step, and advances the
+ * run to the next samples. */
 #ifndef DDPM_TALLY_H
 #define DDPM_TALLY_H
 #include "reduce.h"
 #include "train_state.h"
 
 typedef struct tally_args {
-    const float *loss;  /* [n]  each image's */
+    const float *loss;  /* [n]  one loss per image */
     train_state *state; /* loss_sum += scale * sum of loss; sample += advance */
     int n;
     double scale;     /* 1 / (n * micro-batches of a step * ranks) */
-    uint64_t advance; /* samples that all ranks together took */
+    uint64_t advance; /* number of samples processed by all ranks together */
 } tally_args;
 
 HD void tally_finish(const tally_args *a, double sum)

@@ -1,6 +1,6 @@
 #include "time_embed.h"
 
-enum { THREADS = 256 }; /* one thread a pair */
+enum { THREADS = 256 }; /* one thread per pair */
 
 __global__ void time_embed_kernel(time_embed_args a)
 {

@@ -2,8 +2,10 @@
  *
  *   freq_i = 10000^(-i / (half - freq_shift)),   half = dim / 2
  *   y = [sin(t freq) | cos(t freq)], or cos first with flip_sin_to_cos
- *   Vaswani et al. 2017 (arXiv:1706.03762), section 3.5, as diffusers' get_timestep_embedding() orders
- *   the float operations: t freq_i is rounded to float before the sine, which matters for large t. */
+ *   Vaswani et al. 2017 (arXiv:1706.03762), section 3.5
+ *
+ * The float operations have the order of diffusers' get_timestep_embedding(): t freq_i is rounded to float before
+ * the sine, which matters for large t. */
 #ifndef DDPM_TIME_EMBED_H
 #define DDPM_TIME_EMBED_H
 #include "math/elementary.h"
@@ -13,12 +15,12 @@ typedef struct time_embed_args {
     const float *t;    /* [n]        any real, |t| <= 8192 for full precision */
     const float *freq; /* [dim / 2]  from time_embed_frequencies() */
     void *y;           /* [n, dim]  of y_type */
-    int n, dim;        /* dim >= 4; where it is odd, the last column is 0 */
+    int n, dim;        /* dim >= 4; if dim is odd, the last column is 0 */
     int flip_sin_to_cos;
     storage y_type;
 } time_embed_args;
 
-/* freq[half] on the host; half - freq_shift must not be 0. */
+/* Computes freq [half] on the host; half - freq_shift must not be 0. */
 static inline void time_embed_frequencies(float *freq, int half, float freq_shift)
 {
     for (int i = 0; i < half; i++) {
@@ -27,7 +29,7 @@ static inline void time_embed_frequencies(float *freq, int half, float freq_shif
     }
 }
 
-/* Frequency i of image b: one sine and one cosine. */
+/* Writes one sine and one cosine of image b, of frequency i. */
 HD void time_embed_pair(const time_embed_args *a, int b, int i)
 {
     const int half = a->dim / 2;
@@ -38,7 +40,7 @@ HD void time_embed_pair(const time_embed_args *a, int b, int i)
     if (a->dim % 2 && i == half - 1) store_at(a->y, a->y_type, at + half + 1, 0.0f);
 }
 
-/* One column of the embedding of t; 0 beyond the last pair. */
+/* One column of the embedding of t; 0 for the last column of an odd dim. */
 HD float time_embed_column(float t, const float *freq, int dim, int flip_sin_to_cos, int column)
 {
     const int half = dim / 2;

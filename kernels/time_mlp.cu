@@ -1,22 +1,22 @@
 #include "quad_run.cuh"
 #include "time_mlp.h"
 
-/* LANES threads a column of a product: each has LOADS quads of its weights on the way at a time. */
+/* LANES threads per column of a product, each with LOADS quads of weights in flight at a time. */
 enum { LANES = 8, LOADS = 4, THREADS = TIME_MLP_COLUMNS * LANES };
 static_assert(4 * LANES * LOADS == TIME_MLP_RUN && (int)LANES >= TIME_MLP_ROWS, "lane r of a column ends row r");
 
-/* Columns [from, to) of silu(x w^T + bias) for the rows of a block. */
+/* Computes columns [from, to) of silu(x w^T + bias) for the rows of a block. */
 typedef struct dense {
     const float *x; /* shared [ROWS, padded k] */
     const void *w;
     const float *bias;
     int k, from, to;
-    float *next;  /* shared [ROWS, padded width]: where the result is wanted next, or NULL */
-    float *pre;   /* NULL: not wanted */
-    void *result; /* NULL: not wanted */
+    float *next;  /* shared [ROWS, padded width]: the result as the next layer's input, or NULL */
+    float *pre;   /* NULL: not needed */
+    void *result; /* NULL: not needed */
 } dense;
 
-/* The row of `sum` that this lane ends, added up over the lanes in a fixed order. */
+/* Adds `sum` over the lanes in a fixed order; lane r returns the total of row r. */
 template <int ROWS> static __device__ __forceinline__ float own_row(const float *sum)
 {
     float mine = 0.0f;
@@ -28,7 +28,7 @@ template <int ROWS> static __device__ __forceinline__ float own_row(const float 
     return mine;
 }
 
-/* x w^T of one column, for the row that this lane ends. */
+/* x w^T of one column, for the row of this lane. */
 template <int ROWS> static __device__ __forceinline__ float product(const dense &d, storage type, int column)
 {
     const int lane = threadIdx.x % LANES, full = d.k / 4, ld = time_mlp_padded(d.k);
@@ -37,7 +37,7 @@ template <int ROWS> static __device__ __forceinline__ float product(const dense 
     for (int q = lane; q < full; q += LANES * LOADS) {
         const int left = (full - q + LANES - 1) / LANES;
         const quad_run run = {row + 4 * q, 4 * LANES, left < LOADS ? left : LOADS, 4};
-        float w[LOADS][4]; /* 0 beyond the run, where x is padding or what follows below: finite */
+        float w[LOADS][4]; /* 0 beyond the end, where x is padding or other finite data */
         run_load<LOADS>(w, d.w, type, run);
         for (int j = 0; j < LOADS; j++)
             for (int r = 0; r < ROWS; r++) {
@@ -58,7 +58,8 @@ template <int ROWS> static __device__ __forceinline__ void run_dense(const dense
     const int r = threadIdx.x % LANES, ld = time_mlp_padded(a.width);
     for (int base = d.from; base < d.to; base += TIME_MLP_COLUMNS) {
         const int column = base + (int)threadIdx.x / LANES, last = d.to - 1;
-        const float sum = product<ROWS>(d, a.type, column < last ? column : last); /* all lanes of a warp shuffle */
+        /* all lanes of a warp take part in the shuffles */
+        const float sum = product<ROWS>(d, a.type, column < last ? column : last);
         if (column > last || r >= ROWS) continue;
         const float z = sum + d.bias[column], y = as_stored(silu(z), a.type);
         const int64_t at = (int64_t)(first + r) * a.width + column;
@@ -68,7 +69,7 @@ template <int ROWS> static __device__ __forceinline__ void run_dense(const dense
     }
 }
 
-/* h0 in shared memory, and the padding of h1. */
+/* Computes h0 in shared memory, and zeroes the padding of h1. */
 template <int ROWS>
 static __device__ __forceinline__ void embed(const time_mlp_args &a, int first, bool store, float *h0, float *h1)
 {
@@ -83,7 +84,7 @@ static __device__ __forceinline__ void embed(const time_mlp_args &a, int first, 
     for (int i = threadIdx.x; i < ROWS * pad; i += THREADS) h1[i / pad * ld1 + a.width + i % pad] = 0.0f;
 }
 
-/* blockIdx.x: which rows; blockIdx.y: which columns of y.  The first of these also stores h0, pre1 and h1. */
+/* blockIdx.x selects the rows, blockIdx.y the columns of y.  Blocks with blockIdx.y = 0 also store h0, pre1 and h1. */
 template <int ROWS> __global__ void time_mlp_kernel(time_mlp_args a, int share)
 {
     SHARED_DYNAMIC(float, memory);

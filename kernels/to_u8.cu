@@ -1,6 +1,6 @@
 #include "to_u8.h"
 
-enum { THREADS = 256 }; /* one thread a quad */
+enum { THREADS = 256 }; /* one thread per quad */
 
 __global__ void to_u8_kernel(to_u8_args a)
 {

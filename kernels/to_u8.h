@@ -1,4 +1,4 @@
-/* to_u8.h - images from [-1, 1] to bytes.
+/* to_u8.h - converts images from [-1, 1] to bytes.
  *
  *   y = round(255 clamp(x / 2 + 1 / 2, 0, 1)), to the nearest, ties to even; NaN becomes 0 */
 #ifndef DDPM_TO_U8_H

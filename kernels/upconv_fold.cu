@@ -15,7 +15,7 @@ __global__ void upconv_unfold_kernel(upconv_unfold_args a)
     SHARED(float, tile, TILE_FLOATS);
     const tile_place from = tile_here_large(blockIdx.x, a.cout, a.cin), to = tile_here_small(blockIdx.x, a.cout, a.cin);
     if (from.inside) {
-        float columns[LARGE][SMALL]; /* (A^T dK) by columns */
+        float columns[LARGE][SMALL]; /* columns of A^T dK */
         for (int j = 0; j < LARGE; j++) {
             float k[LARGE];
             for (int i = 0; i < LARGE; i++)

@@ -1,6 +1,6 @@
-/* upconv_fold.h - the filter that does nearest x2 and a 3x3 convolution in one go, and its gradient.
+/* upconv_fold.h - one filter for nearest x2 upsampling and a 3x3 convolution in one operation, and its gradient.
  *
- * An output pixel of the pair sees 2x2 distinct input pixels only.  So the pair is one 4x4 transposed
+ * An output pixel depends on only 2x2 distinct input pixels.  So both operations together are one 4x4 transposed
  * convolution of stride 2 and padding 1,
  *
  *   y[n, 2i + a - 1, 2j + b - 1, co] += x[n, i, j, ci] K[ci, a, b, co]
@@ -12,8 +12,8 @@
  *         1 1 0
  *         1 0 0
  *
- * Row a of A marks the filter rows through which y's row 2i + a - 1 sees either copy, 2i or 2i + 1, of x's
- * row i. */
+ * Row a of A marks the filter rows through which row 2i + a - 1 of y depends on row 2i or 2i + 1 of the upsampled
+ * image, the two copies of row i of x. */
 #ifndef DDPM_UPCONV_FOLD_H
 #define DDPM_UPCONV_FOLD_H
 #include "storage.h"
@@ -33,7 +33,7 @@ typedef struct upconv_unfold_args {
     int cout, cin;  /* >= 1 */
 } upconv_unfold_args;
 
-/* The product of A and a column of three; the product of its transpose and a column of four. */
+/* fold_up(): k [4] = A w [3]; fold_down(): the product with A^T. */
 HD void fold_up(const float *w, float *k)
 {
     k[0] = w[2];

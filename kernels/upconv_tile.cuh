@@ -1,8 +1,8 @@
-/* upconv_tile.cuh - how a block takes its share of an upconv's filter from W's order to K's (upconv_fold.h),
- * or back.
+/* upconv_tile.cuh - transposes a tile of an upconv's filter from the order of W to that of K (upconv_fold.h), or
+ * back.
  *
- * One thread a pair (co, ci).  W runs along ci and K along co, so the share goes through shared memory in
- * between: TILE_IN floats fill a sector of W, TILE_OUT values a wide access of K. */
+ * One thread per pair (co, ci).  ci is contiguous in W and co in K, so the tile goes through shared memory: TILE_IN
+ * floats fill a sector of W, TILE_OUT values a wide access of K. */
 #ifndef DDPM_UPCONV_TILE_CUH
 #define DDPM_UPCONV_TILE_CUH
 #include "upconv_fold.h"
@@ -17,9 +17,9 @@ enum {
     TILE_FLOATS = TAPS * TILE_OUT * (TILE_IN + 1)
 };
 
-/* Where the thread stands on either side of the transposition. */
+/* A thread's position on either side of the transposition. */
 typedef struct tile_place {
-    int out, in; /* in the tile */
+    int out, in; /* position in the tile */
     int64_t co, ci;
     bool inside;
 } tile_place;
@@ -33,26 +33,26 @@ static __device__ __forceinline__ tile_place tile_here(int tile, int out, int in
     p.inside = p.co < cout && p.ci < cin;
     return p;
 }
-static __device__ __forceinline__ tile_place tile_here_small(int tile, int cout, int cin) /* along W */
+static __device__ __forceinline__ tile_place tile_here_small(int tile, int cout, int cin) /* ci fastest, as in W */
 {
     return tile_here(tile, threadIdx.x / TILE_IN, threadIdx.x % TILE_IN, cout, cin);
 }
-static __device__ __forceinline__ tile_place tile_here_large(int tile, int cout, int cin) /* along K */
+static __device__ __forceinline__ tile_place tile_here_large(int tile, int cout, int cin) /* co fastest, as in K */
 {
     return tile_here(tile, threadIdx.x % TILE_OUT, threadIdx.x / TILE_OUT, cout, cin);
 }
 
-/* The place's tap in the shared memory float [TILE_FLOATS]. */
+/* Index of one filter tap of the thread in shared memory, float [TILE_FLOATS]. */
 static __device__ __forceinline__ int tile_at(const tile_place &p, int tap)
 {
-    return (tap * TILE_OUT + p.out) * (TILE_IN + 1) + p.in; /* + 1: a warp's TILE_OUT values in as many banks */
+    return (tap * TILE_OUT + p.out) * (TILE_IN + 1) + p.in; /* + 1 avoids bank conflicts of a warp's TILE_OUT values */
 }
 
-/* The place's taps of K, which begins at element `at` of k, from those of W in the tile. */
+/* Folds the taps of W in the tile, at the thread's position, to K, which begins at element `at` of k. */
 static __device__ __forceinline__ void tile_fold(const float *tile, const tile_place &p, void *k, storage type,
                                                  int64_t at, int cout)
 {
-    float columns[SMALL][LARGE]; /* (A W) by columns */
+    float columns[SMALL][LARGE]; /* columns of A W */
     for (int j = 0; j < SMALL; j++) {
         float w[SMALL];
         for (int i = 0; i < SMALL; i++) w[i] = tile[tile_at(p, i * SMALL + j)];

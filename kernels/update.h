@@ -1,5 +1,5 @@
-/* update.h - what one optimizer step decides for all parameters: skip or not, clip, learning rate,
- * bias corrections, EMA decay.  One thread runs it between grad_norm and adamw. */
+/* update.h - computes the scalars of an optimizer step: skip or not, clipping factor, learning rate, bias
+ * corrections, EMA decay.  One thread runs it between grad_norm and adamw. */
 #ifndef DDPM_UPDATE_H
 #define DDPM_UPDATE_H
 #include "train_state.h"
@@ -12,16 +12,16 @@ typedef struct update_args {
     double lr, beta1, beta2;
     double max_grad_norm; /* 0: no clipping */
     double ema_decay;     /* in [0, 1) */
-    int64_t warmup_steps; /* linear, from 0; not for LR_CONSTANT */
-    int64_t total_steps;  /* where LR_LINEAR and LR_COSINE reach 0 */
+    int64_t warmup_steps; /* linear warm-up from 0; not for LR_CONSTANT */
+    int64_t total_steps;  /* step at which LR_LINEAR and LR_COSINE reach 0 */
     int schedule;         /* enum lr_schedule */
-    int ema_warmup;       /* start from the weights themselves and slow down */
+    int ema_warmup;       /* decay grows with the number of updates, starting at 0 */
 } update_args;
 
 HD int is_finite(double x) { return x - x == 0.0; }
 
-/* (1 + cos(pi p)) / 2 for p in [0, 1], by the Taylor series of the sine (error < 1e-15): no library
- * call, so CPU and GPU agree to the bit. */
+/* (1 + cos(pi p)) / 2 for p in [0, 1], by the Taylor series of the sine (error < 1e-15), without a library call: CPU
+ * and GPU results are bitwise equal. */
 HD double cosine_decay(double p)
 {
     const double x = 3.14159265358979323846 * (p - 0.5);
@@ -30,8 +30,8 @@ HD double cosine_decay(double p)
     return 0.5 - 0.5 * (x * s);
 }
 
-/* The learning rate of step `index`, counted from 0: torch's LambdaLR with diffusers' lambdas.
- * From total_steps on it stays at its end. */
+/* The learning rate of step `index`, counted from 0: torch's LambdaLR with diffusers' lambdas.  Constant from
+ * total_steps on. */
 HD double lr_at(const update_args *a, uint64_t index)
 {
     const double at = (double)index, warmup = (double)a->warmup_steps, total = (double)a->total_steps;
@@ -44,7 +44,7 @@ HD double lr_at(const update_args *a, uint64_t index)
 }
 
 /* The EMA's decay at update number `updates`, counted from 1: diffusers' EMAModel.get_decay() with
- * use_ema_warmup = False (which does warm up: 0, 2/11, 3/12, ...), or the constant. */
+ * use_ema_warmup = False (which does have a warm-up: 0, 2/11, 3/12, ...), or the constant. */
 HD double ema_decay_at(const update_args *a, uint64_t updates)
 {
     if (!a->ema_warmup) return a->ema_decay;
@@ -53,8 +53,8 @@ HD double ema_decay_at(const update_args *a, uint64_t updates)
     return warm < a->ema_decay ? warm : a->ema_decay;
 }
 
-/* End of a step with loss s->loss_sum and gradients of squared L2 norm sum_sq.  Clipping is that of
- * torch.nn.utils.clip_grad_norm_(), the rest the scalars of torch.optim.AdamW. */
+/* Ends a step with loss s->loss_sum and squared L2 norm sum_sq of the gradient.  Clipping is the same as in
+ * torch.nn.utils.clip_grad_norm_(), the other scalars are those of torch.optim.AdamW. */
 HD void train_state_update(train_state *s, double sum_sq, const update_args *a)
 {
     s->step += 1;
@@ -72,7 +72,7 @@ HD void train_state_update(train_state *s, double sum_sq, const update_args *a)
     s->beta2_pow *= a->beta2;
     const double clip = a->max_grad_norm > 0.0 ? a->max_grad_norm / ((double)s->grad_norm + 1e-6) : 1.0;
     s->clip = clip < 1.0 ? (float)clip : 1.0f;
-    if (s->clip == 0.0f) s->clip = 0x1p-149f; /* 0 would mean: skipped */
+    if (s->clip == 0.0f) s->clip = 0x1p-149f; /* because 0 marks a skipped update */
     s->step_size = (float)(lr_at(a, s->step - 1) / (1.0 - s->beta1_pow));
     s->denom_scale = (float)(1.0 / sqrt(1.0 - s->beta2_pow));
     s->ema_decay = (float)ema_decay_at(a, s->updates);

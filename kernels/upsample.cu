@@ -1,9 +1,9 @@
 #include "quad_run.cuh"
 #include "upsample.h"
 
-enum { THREADS = 256 }; /* one thread a quad of a small pixel; `blocks` blocks a row of small pixels */
+enum { THREADS = 256 }; /* one thread per quad of a small pixel; `blocks` blocks per row of small pixels */
 
-/* A quad of a small pixel and the two quads each of the large rows above one another that belong to it. */
+/* A quad of a small pixel, and the two quads in each of the two large rows that belong to it. */
 typedef struct enlarged_quad {
     bool inside;
     int64_t small;
@@ -11,7 +11,7 @@ typedef struct enlarged_quad {
     quad_run above, below;
 } enlarged_quad;
 
-/* Rows of all images are numbered through: row r of the small ones is rows 2r and 2r + 1 of the large ones. */
+/* Rows are numbered across all images: small row r corresponds to large rows 2r and 2r + 1. */
 static __device__ __forceinline__ enlarged_quad enlarged_here(const upsample_args &a, int blocks)
 {
     const int quads = (int)quads_of(a.c);

@@ -1,4 +1,4 @@
-/* bf16.h - the upper half of a float, rounded to nearest, ties to even. */
+/* bf16.h - bfloat16, the upper half of a float, rounded to nearest, ties to even. */
 #ifndef DDPM_BF16_H
 #define DDPM_BF16_H
 #include "../cuda_port.h"
@@ -17,7 +17,7 @@ HD float bf16_to_f32(bf16 x)
     return f;
 }
 
-/* NaN becomes 0x7FFF, as the hardware's conversion makes it. */
+/* NaN becomes 0x7FFF, as in the hardware's conversion. */
 HD bf16 bf16_of(float f)
 {
     bf16 x;

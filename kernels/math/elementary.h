@@ -1,11 +1,11 @@
-/* elementary.h - log, exp, sin and cos in float with the same bits on every processor.
+/* elementary.h - log, exp, sin and cos in float, bitwise the same on every processor.
  *
- * Only operations that IEEE 754 defines to the last bit are used (+, -, *, fused multiply-add,
- * integer arithmetic), each where it is written: build with -ffp-contract=off, nvcc with -fmad=false.
- * No branch, no table and no slow path, so loops over them vectorize and kernels need no stack.
+ * Uses only operations that IEEE 754 defines exactly (+, -, *, fused multiply-add, integer arithmetic), in the order
+ * written: build with -ffp-contract=off, nvcc with -fmad=false.  There are no branches, tables or slow paths, so
+ * loops over these functions vectorize and kernels need no stack.
  *
- * The polynomials are minimax fits (Remez), their coefficients rounded to float one after another.
- * Errors are the largest found over every float of the stated range, in units of the last place. */
+ * The polynomials are minimax fits (Remez), with coefficients rounded to float one after another.  The stated errors
+ * are the largest over every float of the stated range, in units in the last place (ulp). */
 #ifndef DDPM_ELEMENTARY_H
 #define DDPM_ELEMENTARY_H
 #include "cuda_port.h"
@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Adding 1.5 * 2^23 rounds |x| < 2^22 to an integer and leaves it in the low bits of the sum. */
+/* Adding 1.5 * 2^23 rounds |x| < 2^22 to an integer, which appears in the low bits of the sum. */
 #define ROUND_MAGIC 12582912.0f
 
 HD uint32_t float_bits(float x)
@@ -64,7 +64,7 @@ HD float exp_reduced(float r)
  * error < 0.92 ulp. */
 HD float exp_f32(float x)
 {
-    const float low = x < -104.0f ? -104.0f : x, bounded = low > 89.0f ? 89.0f : low;    /* both let NaN through */
+    const float low = x < -104.0f ? -104.0f : x, bounded = low > 89.0f ? 89.0f : low;    /* NaN passes through both */
     const float sum = fmaf(bounded, 0x1.715476p+0f, ROUND_MAGIC), n = sum - ROUND_MAGIC; /* x = n ln 2 + r */
     const float r = fmaf(n, 0x1.05c610p-29f, fmaf(n, -0x1.62e430p-1f, bounded));
     const float p = exp_reduced(r);
@@ -73,22 +73,23 @@ HD float exp_f32(float x)
     return p * bits_float((uint32_t)(half + 127) << 23) * bits_float((uint32_t)(whole - half + 127) << 23);
 }
 
-/* 1 / (1 + e^-z) for |z| <= 87, beyond that its value there; error < 2.49 ulp.  In this range one factor 2^n
- * is enough, so it takes fewer instructions than by exp_f32().  Some NaN come out as numbers: for callers that
- * multiply by z. */
+/* 1 / (1 + e^-z) for |z| <= 87, clamped to its values at +-87 outside; error < 2.49 ulp.  In this range a single
+ * factor 2^n suffices, so this takes fewer instructions than exp_f32().  Some NaN inputs give numbers: callers
+ * multiply the result by z. */
 HD float sigmoid_f32(float z)
 {
     const float low = z < -87.0f ? -87.0f : z, bounded = low > 87.0f ? 87.0f : low;
     const float sum = fmaf(bounded, -0x1.715476p+0f, ROUND_MAGIC), n = sum - ROUND_MAGIC; /* -z = n ln 2 + r */
     const float r = fmaf(n, 0x1.05c610p-29f, fmaf(n, -0x1.62e430p-1f, -bounded));
-    return 1.0f / (1.0f + bits_float(float_bits(exp_reduced(r)) + (float_bits(sum) << 23))); /* its low bits are n */
+    /* the low bits of sum are n */
+    return 1.0f / (1.0f + bits_float(float_bits(exp_reduced(r)) + (float_bits(sum) << 23)));
 }
 
 typedef struct sincos_pair {
     float sin, cos;
 } sincos_pair;
 
-/* sin and cos of r + quarters * pi / 2, |r| <= pi / 4; only the low two bits of `quarters` count. */
+/* sin and cos of r + quarters * pi / 2, |r| <= pi / 4; only the low two bits of `quarters` matter. */
 HD sincos_pair sincos_reduced(float r, uint32_t quarters)
 {
     const float z = r * r;
@@ -102,15 +103,15 @@ HD sincos_pair sincos_reduced(float r, uint32_t quarters)
     c = fmaf(c, z, -0.5f);
     c = fmaf(c, z, 1.0f);
     const uint32_t swap = 0u - (quarters & 1u), sin_bits = float_bits(s), cos_bits = float_bits(c);
-    const uint32_t either = (sin_bits ^ cos_bits) & swap; /* exchanges the two in odd quarters */
+    const uint32_t either = (sin_bits ^ cos_bits) & swap; /* swaps sine and cosine in odd quarters */
     const sincos_pair pair = {bits_float(sin_bits ^ either ^ (quarters & 2u) << 30),
                               bits_float(cos_bits ^ either ^ ((quarters + 1u) & 2u) << 30)};
     return pair;
 }
 
-/* sin x and cos x for |x| <= 8192: error < 1.53 ulp, near the zeros too, and < 7.1e-8.  To 2^21 the error
- * stays below 1.1e-7; further out the result is meaningless.
- * Cody and Waite's reduction: pi / 2 in three parts, x less the first of them exact. */
+/* sin x and cos x for |x| <= 8192: error < 1.53 ulp, also near the zeros, and < 7.1e-8 absolute.  Up to 2^21 the
+ * error stays below 1.1e-7; beyond, the result is meaningless.  Uses Cody and Waite's reduction: pi / 2 in three
+ * parts, of which the first is subtracted exactly. */
 HD sincos_pair sincos_f32(float x)
 {
     const float sum = fmaf(x, 0x1.45f306p-1f, ROUND_MAGIC), n = sum - ROUND_MAGIC;

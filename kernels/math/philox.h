@@ -1,7 +1,7 @@
 /* philox.h - Philox4x32-10, random words as a pure function of a counter and a key.
  *
- * Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3.
- * Any word of any stream is one call away, so neither order nor number of threads matters. */
+ * Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3.  Every word of
+ * every stream can be computed independently, so neither the order nor the number of threads matters. */
 #ifndef DDPM_PHILOX_H
 #define DDPM_PHILOX_H
 #include "cuda_port.h"

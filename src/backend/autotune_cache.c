@@ -10,11 +10,13 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* The file: this line, then one a problem, `key <tab> problem <tab> algo <tab> microseconds`. */
+/* First line of the file; then one line per problem: `key <tab> problem <tab> algo <tab> microseconds`. */
 static const char HEADER[] = "ddpm autotune 1";
 static const char NAME[] = "autotune.txt";
-static const char OLD_NAME[] = "plans.txt", OLD_HEADER[] = "ddpm plans 1"; /* of earlier versions, otherwise the same */
-static const double SAVE_SECONDS = 3.0;                                    /* at most so often, and at the end */
+/* of earlier versions; the format is otherwise the same */
+static const char OLD_NAME[] = "plans.txt", OLD_HEADER[] = "ddpm plans 1";
+/* shortest time between two saves, except at the end */
+static const double SAVE_SECONDS = 3.0;
 enum { KEY = 17, FIELDS = 4, FILE_CAP = 64 << 20 };
 
 typedef struct fresh {
@@ -27,16 +29,16 @@ typedef struct cached {
 } cached;
 
 struct autotune_cache {
-    char *file;    /* NULL when there is none, or no use for it any more */
+    char *file;    /* NULL if there is no file or it is no longer used */
     char key[KEY]; /* of the machine and the search */
     char remark[600];
-    fresh *fresh; /* chosen since the file was read */
+    fresh *fresh; /* choices made since the file was read */
     int n_fresh, cap_fresh;
-    char *text; /* the file as it was read */
+    char *text; /* text of the file when it was read */
     cached *cached;
     int n_cached, cap_cached;
     bool unsaved;
-    double saved; /* when, by the monotonic clock */
+    double saved; /* time of the last save, on the monotonic clock */
 };
 
 void autotune_cache_warn(autotune_cache *c, const char *text)
@@ -58,7 +60,7 @@ static bool is_number(const char *text)
     return end != text && *end == '\0' && isfinite(x) && x >= 0.0f;
 }
 
-/* Cut the line of `size` bytes at its tabs; false where it is no line of ours. */
+/* Splits a line of `size` bytes at its tabs; false if the line does not have the format. */
 static bool cut_fields(char *line, size_t size, char *field[FIELDS])
 {
     if (memchr(line, '\0', size)) return false;
@@ -71,12 +73,12 @@ static bool cut_fields(char *line, size_t size, char *field[FIELDS])
     return strspn(field[0], "0123456789abcdef") == KEY - 1 && strlen(field[0]) == KEY - 1 && is_number(field[3]);
 }
 
-/* The next line of the text that ends at `end`, with a final 0 in place of its newline. */
+/* The next line of the text that ends at `end`; its newline is replaced by 0. */
 static bool next_line(char **at, char *end, char **line, size_t *size)
 {
     if (*at >= end) return false;
     char *stop = memchr(*at, '\n', (size_t)(end - *at));
-    if (!stop) stop = end; /* file_read() put a 0 there */
+    if (!stop) stop = end; /* file_read() puts a 0 there */
     *stop = '\0';
     *line = *at;
     *size = (size_t)(stop - *at);
@@ -84,7 +86,7 @@ static bool next_line(char **at, char *end, char **line, size_t *size)
     return true;
 }
 
-/* The file to read, into path[PATH_CAP]; false: there is none. */
+/* Sets path[PATH_CAP] to the file to read; false if there is none. */
 static bool find_file(const autotune_cache *c, char *path)
 {
     if (!c->file) return false;
@@ -97,8 +99,8 @@ static bool find_file(const autotune_cache *c, char *path)
     return path_exists(path);
 }
 
-/* The file's text and where its lines begin; *text is NULL where there is nothing to read.  Whatever is
- * wrong ends the use of the file. */
+/* Reads the text of the file and finds its first entry; *text is NULL if there is nothing to read.  After any error
+ * the file is no longer used. */
 static void read_cache(autotune_cache *c, char **text, char **at, char **end)
 {
     err why = {0};
@@ -155,12 +157,12 @@ const char *autotune_cache_find(const autotune_cache *c, const char *problem)
 {
     const fresh *f = find_fresh(c, problem);
     if (f) return f->algo;
-    for (int i = c->n_cached - 1; i >= 0; i--) /* the last line of a problem holds */
+    for (int i = c->n_cached - 1; i >= 0; i--) /* the last line of a problem counts */
         if (!strcmp(c->cached[i].problem, problem)) return c->cached[i].algo;
     return NULL;
 }
 
-/* What the file holds by now, others may have written to it, with our choices in place of older ones. */
+/* Prints the current contents of the file, which others may have changed, with our choices replacing older ones. */
 static void print_cache(autotune_cache *c, FILE *to)
 {
     char *text, *at, *end, *line, *field[FIELDS];
@@ -203,7 +205,7 @@ static void save(autotune_cache *c)
     }
     c->unsaved = false;
     c->saved = clock_seconds();
-    if (c->file) { /* print_cache() may have found it to be something else by now */
+    if (c->file) { /* print_cache() may have found that the file is no cache */
         ddpm_status st = make_folder_of(c->file, &why);
         if (st == DDPM_OK && !printed) st = err_set(&why, DDPM_ENOMEM, "%s: out of memory for its text", c->file);
         if (st == DDPM_OK) st = file_replace(c->file, text, size, &why);
@@ -217,7 +219,7 @@ void autotune_cache_save(autotune_cache *c)
     if (c->file && c->unsaved) save(c);
 }
 
-/* ---- from outside ---- */
+/* ---- public functions ---- */
 
 ddpm_status autotune_cache_create(const autotune_cache_spec *spec, autotune_cache **out, err *e)
 {

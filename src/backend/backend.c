@@ -9,7 +9,7 @@ ddpm_status backend_create(const backend_spec *spec, backend **out, err *e)
     if (kind == DEVICE_UNKNOWN)
         return err_set(e, DDPM_EINVAL, "device=%s: unknown device; use auto, cpu, cuda or cuda:N", spec->device);
     if (kind == DEVICE_CPU || (kind == DEVICE_AUTO && !cuda_present())) return cpu_create(spec, out, e);
-    char note[THREADS_NOTE]; /* what decodes images is no news */
+    char note[THREADS_NOTE]; /* ignored: with cuda these threads only decode images */
     int threads;
     TRY(threads_choose(spec->threads, &threads, note, e));
     return cuda_create(spec, out, e);

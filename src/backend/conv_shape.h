@@ -4,8 +4,8 @@
 
 typedef enum conv_pass {
     CONV_PASS_FORWARD,          /* y = conv(x, w) */
-    CONV_PASS_BACKWARD_DATA,    /* dx of dy and w; or a transposed convolution */
-    CONV_PASS_BACKWARD_WEIGHTS, /* dw of x and dy */
+    CONV_PASS_BACKWARD_DATA,    /* dx from dy and w; also a transposed convolution */
+    CONV_PASS_BACKWARD_WEIGHTS, /* dw from x and dy */
 } conv_pass;
 enum { CONV_PASSES = 3 };
 

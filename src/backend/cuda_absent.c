@@ -1,4 +1,4 @@
-/* cuda_absent.c - what stands in for backend/cuda in a build without it. */
+/* cuda_absent.c - replaces backend/cuda in builds without CUDA. */
 #include "backend/backend.h"
 
 ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)

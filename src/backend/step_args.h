@@ -1,6 +1,6 @@
-/* step_args.h - a step's operands as its kernel takes them, for the ops that both backends run by kernels/ alone.
+/* step_args.h - builds kernel arguments from a step, for the ops that both backends run with kernels/ alone.
  *
- * Scratch is the backend's own affair and is not filled in. */
+ * Scratch pointers differ between the backends and are left unset. */
 #ifndef DDPM_STEP_ARGS_H
 #define DDPM_STEP_ARGS_H
 #include "adamw.h"

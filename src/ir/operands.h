@@ -1,4 +1,4 @@
-/* operands.h - which operand of a step stands where.  One enum pair an op; [shape] after each. */
+/* operands.h - positions of a step's operands in in[] and out[]: one pair of enums per op, with shapes. */
 #ifndef DDPM_OPERANDS_H
 #define DDPM_OPERANDS_H
 
@@ -10,7 +10,7 @@ enum { CONV_DX_DX, CONV_DX_DX2 };
 enum { CONV_DW_X, CONV_DW_X2, CONV_DW_DY };
 enum { CONV_DW_DW, CONV_DW_DBIAS };
 
-/* upconv: nearest x2, then a 3x3 convolution.  Operands as conv2d's, without x2 and residual. */
+/* upconv: nearest-neighbour x2 upsampling, then a 3x3 convolution.  Operands as for conv2d, without x2 and residual. */
 enum { UPCONV_X, UPCONV_W, UPCONV_BIAS };
 enum { UPCONV_Y };
 enum { UPCONV_DX_DY, UPCONV_DX_W };
@@ -31,10 +31,10 @@ enum {
     NORM_BWD_MEAN,
     NORM_BWD_RSTD
 };
-/* DBIAS, DBIAS2 [c1], [c2]: sums over n, h, w of what DX and DX2 hold after the step */
+/* DBIAS [c1], DBIAS2 [c2]: sums of the final DX and DX2 over n, h, w */
 enum { NORM_BWD_DX, NORM_BWD_DX2, NORM_BWD_DGAMMA, NORM_BWD_DBETA, NORM_BWD_DCOND, NORM_BWD_DBIAS, NORM_BWD_DBIAS2 };
 
-/* linear: y = act(x W^T + bias); pre = what act was given, kept for the backward pass */
+/* linear: y = act(x W^T + bias); pre = the input of act, kept for the backward pass */
 enum { LINEAR_X, LINEAR_W, LINEAR_BIAS };
 enum { LINEAR_Y, LINEAR_PRE };
 enum { LINEAR_BWD_DY, LINEAR_BWD_X, LINEAR_BWD_W, LINEAR_BWD_PRE };
@@ -46,7 +46,7 @@ enum { ATTN_Y, ATTN_LSE }; /* lse [n, heads, h * w, 1]: log of the softmax denom
 enum { ATTN_BWD_DY, ATTN_BWD_QKV, ATTN_BWD_Y, ATTN_BWD_LSE };
 enum { ATTN_BWD_DQKV };
 
-/* concat: y [n, h, w, c1 + c2] = x and x2 side by side */
+/* concat: y [n, h, w, c1 + c2] = cat(x, x2) along the channels */
 enum { CONCAT_X, CONCAT_X2 };
 enum { CONCAT_Y };
 enum { CONCAT_BWD_DY };
@@ -55,30 +55,30 @@ enum { CONCAT_BWD_DX, CONCAT_BWD_DX2 };
 enum { EMBED_T, EMBED_FREQ };
 enum { EMBED_Y };
 
-/* time_mlp: h0 = time_embed(t), h1 = silu(pre1 = h0 W1^T + b1), y = silu(pre2 = h1 W2^T + b2); all outputs
- * but y are kept for the backward pass, and absent without one */
+/* time_mlp: h0 = time_embed(t), h1 = silu(pre1 = h0 W1^T + b1), y = silu(pre2 = h1 W2^T + b2).  All outputs except y
+ * are kept for the backward pass and are absent in plans without one. */
 enum { TIME_MLP_T, TIME_MLP_FREQ, TIME_MLP_W1, TIME_MLP_B1, TIME_MLP_W2, TIME_MLP_B2 };
 enum { TIME_MLP_Y, TIME_MLP_H0, TIME_MLP_PRE1, TIME_MLP_H1, TIME_MLP_PRE2 };
 
-enum { POINT_X, POINT_STATE }; /* relu, affine, copy (which converts), to_u8, dropout (which reads the state) */
+enum { POINT_X, POINT_STATE }; /* relu, affine, copy (which converts types), to_u8, dropout (which reads the state) */
 enum { POINT_Y };
 enum { RELU_BWD_DY, RELU_BWD_Y };
 enum { RELU_BWD_DX };
 
-/* images [n, h, w, c]; or a whole data set with INDEX i64 [n], the image of each place of the batch */
+/* IMAGES [n, h, w, c], the batch; or a whole data set, with INDEX i64 [n]: the image at each position of the batch */
 enum { Q_SAMPLE_IMAGES, Q_SAMPLE_TABLE, Q_SAMPLE_STATE, Q_SAMPLE_INDEX };
 enum { Q_SAMPLE_XT, Q_SAMPLE_T };
 enum { MSE_PRED, MSE_IMAGES, MSE_T, MSE_TABLE, MSE_STATE, MSE_INDEX };
-enum { MSE_LOSS, MSE_DPRED }; /* loss [n]: each image's */
+enum { MSE_LOSS, MSE_DPRED }; /* LOSS [n]: one loss per image */
 enum { TALLY_LOSS, TALLY_T, TALLY_STATE };
 enum { TALLY_STATE_OUT };
 
-enum { UPDATE_G, UPDATE_STATE };           /* grad_norm and adamw */
+enum { UPDATE_G, UPDATE_STATE };           /* of grad_norm and adamw */
 enum { UPDATE_STATE_OUT, UPDATE_HISTORY }; /* grad_norm's outputs; HISTORY: train_record[TRAIN_HISTORY] */
-/* adamw's outputs: in place; LOW a copy of W, FOLD folds of parts of it */
+/* adamw's outputs, updated in place.  LOW: low-precision copy of W; FOLD: folded filters of upconv */
 enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA, UPDATE_LOW, UPDATE_FOLD };
 
-enum { SAMPLER_ROWS, SAMPLER_STATE }; /* sampler_next */
+enum { SAMPLER_ROWS, SAMPLER_STATE }; /* of sampler_next */
 enum { SAMPLER_NEXT_STATE, SAMPLER_NEXT_T };
 enum { SAMPLER_STEP_MODEL, SAMPLER_STEP_ROWS, SAMPLER_STEP_STATE, SAMPLER_STEP_IDS };
 enum { SAMPLER_STEP_X, SAMPLER_STEP_X0_PREV, SAMPLER_STEP_X_SAVED };

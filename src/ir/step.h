@@ -1,4 +1,4 @@
-/* step.h - tensors and steps: what the builder makes, the vjps extend and a backend runs. */
+/* step.h - tensors and steps: created by the plan builder, extended by the vjps, run by a backend. */
 #ifndef DDPM_STEP_H
 #define DDPM_STEP_H
 #include "ir/dtype.h"
@@ -8,7 +8,7 @@
 
 enum { STEP_IN = 8, STEP_OUT = 7, NAME_CAP = 96 };
 
-/* The operands of a side step stay alive for this many steps. */
+/* The operands of a step on the side stream stay alive for this many steps. */
 enum { SIDE_WINDOW = 6 };
 
 typedef enum op_kind {
@@ -20,108 +20,109 @@ typedef enum op_kind {
 
 extern const char *const op_name[OP_COUNT];
 
-/* What passes over a plan know of an op beside its name. */
+/* Properties of an op that passes over a plan test instead of its name. */
 typedef enum op_flags {
-    OP_CHEAP = 1,     /* out[0] costs little to recompute from inputs that are kept anyway */
-    OP_SUMS_BIAS = 2, /* NORM_BWD_DBIAS, DBIAS2: can sum its gradients over the pixels, as a bias gradient wants */
-    OP_STATEFUL = 4,  /* changes what it reads: running it twice is not running it once */
-    OP_UPDATE = 8,    /* belongs to the optimizer's update, after the backward pass */
+    OP_CHEAP = 1, /* out[0] is cheap to recompute from inputs that are kept anyway */
+    /* can compute NORM_BWD_DBIAS and DBIAS2: sums of its gradients over the pixels, for bias gradients */
+    OP_SUMS_BIAS = 2,
+    OP_STATEFUL = 4,        /* changes its own inputs: running it twice differs from running it once */
+    OP_UPDATE = 8,          /* part of the optimizer's update, after the backward pass */
     OP_UPDATES_WEIGHTS = 16 /* out[UPDATE_W] are parameters */
 } op_flags;
 
 extern const unsigned op_flag[OP_COUNT]; /* of op_flags */
 
-/* Where a tensor's bytes live.  PARAM to EMA share one layout, so "the weights" of a plan can be
- * the raw ones or the EMA by changing one base pointer. */
+/* The arena in which a tensor's bytes live.  PARAM to EMA share one layout, so that changing one base pointer
+ * switches a plan between the raw weights and the EMA. */
 typedef enum arena_kind {
-    ARENA_IO,    /* written or read from outside; kept for the plan's whole life */
-    ARENA_ACT,   /* activations and their gradients, overlaid by lifetime */
+    ARENA_IO,    /* inputs and outputs, accessed from outside; allocated for the plan's whole life */
+    ARENA_ACT,   /* activations and their gradients, sharing memory by lifetime */
     ARENA_PARAM, /* weights */
-    ARENA_GRAD,  /* their gradients */
+    ARENA_GRAD,  /* gradients of the weights */
     ARENA_M,     /* Adam's first moment */
     ARENA_V,     /* Adam's second moment */
-    ARENA_EMA,   /* moving average of the weights */
-    /* Copies in the backend's activation type, where that is not f32: same layout, other element size. */
+    ARENA_EMA,   /* exponential moving average of the weights */
+    /* Weights in the backend's activation type, if that is not f32: the same layout with another element size. */
     ARENA_PARAM_LOW,
     ARENA_EMA_LOW,
-    /* The filters of upconv alone, folded (param_folds), in that type too; where the backend wants them. */
+    /* Folded filters of upconv only (param_folds), in the same type; used if backend.folds is set. */
     ARENA_PARAM_FOLD,
     ARENA_EMA_FOLD,
     ARENA_COUNT
 } arena_kind;
 
-/* How a tensor's bytes lie in memory: the backend's own business. */
+/* Memory layout of a tensor, chosen by the backend. */
 typedef enum tensor_layout {
     LAYOUT_NHWC,
     LAYOUT_BLOCKED, /* cpu: [n, c / 16, h, w, 16], c a multiple of 16 */
 } tensor_layout;
 
-/* How a parameter starts. */
+/* Initial values of a parameter. */
 typedef enum param_init {
     INIT_FAN_AVG,      /* U(-l, l), l = sqrt(3 / fan_avg): DDPM's default_init, scale 1 */
-    INIT_FAN_AVG_TINY, /* the same with scale 1e-10: DDPM's "zero" init of last layers */
+    INIT_FAN_AVG_TINY, /* the same, with scale 1e-10: DDPM's "zero" init of last layers */
     INIT_ZEROS,
     INIT_ONES,
     INIT_FAN_IN, /* U(-l, l), l = 1 / sqrt(fan_in): PyTorch's default for conv and linear */
 } param_init;
 
-/* A parameter as checkpoints name it.  Several may lie side by side in one tensor (the q, k and v
- * projections; all time-embedding projections of a network), each a range of its rows. */
+/* A named parameter of a checkpoint.  Several may share one tensor (the q, k and v projections; all time-embedding
+ * projections of a network), each a range of its rows. */
 typedef struct param_part {
-    char name[NAME_CAP]; /* diffusers' name: "down_blocks.0.resnets.1.conv1.weight" */
-    int64_t rows;        /* of the tensor's n */
+    char name[NAME_CAP]; /* name in diffusers: "down_blocks.0.resnets.1.conv1.weight" */
+    int64_t rows;        /* its share of the tensor's n rows */
     int fan_in, fan_out; /* for the initialization */
     param_init init;
 } param_part;
 
-/* A filter [cout, 3, 3, cin] of upconv and its fold [cin, 4, 4, cout] (kernels/upconv_fold.h). */
+/* A filter [cout, 3, 3, cin] of upconv and its folded form [cin, 4, 4, cout] (kernels/upconv_fold.h). */
 typedef struct param_fold {
-    size_t weight; /* elements into the arenas of weights */
-    size_t fold;   /* elements into those of folds */
+    size_t weight; /* offset in elements, in the arenas of weights */
+    size_t fold;   /* offset in elements, in the arena of folded filters */
     int cout, cin;
 } param_fold;
 
-/* All of a model's. */
+/* All folded filters of a model. */
 typedef struct param_folds {
     param_fold *list;
     int n, cap;
-    size_t count; /* elements of an arena of folds, gaps for alignment included */
+    size_t count; /* elements of the arena of folded filters, with the gaps for alignment */
 } param_folds;
 
 typedef struct tensor {
     char name[NAME_CAP]; /* layer path: "up_blocks.2.resnets.0.norm1" */
     dtype dtype;
     arena_kind arena;
-    tensor_layout layout; /* set by backend->arrange(), on activations that nobody else reads */
+    tensor_layout layout; /* set by backend->arrange(), for activations that only steps read */
     int64_t n, h, w, c;   /* NHWC; a matrix is [n,1,1,c], a vector [n,1,1,1] */
-    struct tensor *base;  /* not NULL: this is columns [column, column + c) of base, a matrix */
+    struct tensor *base;  /* not NULL: this tensor is a view of columns [column, column + c) of the matrix base */
     int64_t column;
-    struct tensor *grad;  /* NULL: none is needed, or none was asked for */
-    bool needs_grad;      /* a parameter or a wanted input feeds it */
-    bool grad_written;    /* a step writes grad already: the next one accumulates */
-    bool keep;            /* readable after the run: never overlaid */
-    int first, last;      /* steps between which it lives; -1: never used */
-    size_t bytes, offset; /* in its arena */
+    struct tensor *grad;  /* NULL: not needed or not requested */
+    bool needs_grad;      /* depends on a parameter or on an input with plan_want_grad() */
+    bool grad_written;    /* some step writes grad already: the next one accumulates */
+    bool keep;            /* readable after the run: shares its memory with no other tensor */
+    int first, last;      /* first and last step that uses it; -1: never used */
+    size_t bytes, offset; /* size, and offset in its arena */
     void *data;           /* NULL until memory is bound */
-    void *low;            /* ARENA_PARAM: its copy in the backend's activation type; data where that is f32 */
-    bool folded;          /* ARENA_PARAM: a filter that the backend wants folded too */
-    void *fold;           /* of that: the fold, in the backend's activation type */
-    int n_part;           /* ARENA_PARAM: the named parameters in it */
+    void *low;            /* ARENA_PARAM: copy in the backend's activation type; equals data if that is f32 */
+    bool folded;          /* ARENA_PARAM: a filter that the backend also needs folded */
+    void *fold;           /* with folded: the folded filter, in the backend's activation type */
+    int n_part;           /* ARENA_PARAM: number of named parameters in the tensor */
     param_part *part;
-    int rank;          /* ARENA_PARAM: 1, 2 or 4, as PyTorch shapes it */
-    uint64_t *version; /* ARENA_PARAM: grows with every change of the weights; NULL: assume it always does */
+    int rank;          /* ARENA_PARAM: rank in PyTorch: 1, 2 or 4 */
+    uint64_t *version; /* ARENA_PARAM: grows with every change of the weights; NULL: assume a change before every run */
 } tensor;
 
 typedef enum norm_cond {
     COND_NONE,
-    COND_ADD,         /* x + cond before the statistics: DDPM's time embedding */
+    COND_ADD,         /* added to x before the statistics: DDPM's time embedding */
     COND_SCALE_SHIFT, /* y = norm(x) (1 + scale) + shift, cond = [scale | shift] */
 } norm_cond;
 
 typedef union step_attr {
     struct {
         int kernel, stride; /* 1 or 3; 1 or 2 */
-        bool pad_end;       /* pad one column right and one row bottom instead of all round */
+        bool pad_end;       /* pad one column on the right and one row at the bottom instead of all sides */
     } conv;
     struct {
         int groups;
@@ -143,14 +144,14 @@ typedef union step_attr {
     } embed;
     struct {
         float p;
-        uint32_t layer; /* which mask of the network */
+        uint32_t layer; /* number of the dropout layer in the network, selects the mask */
     } dropout;
     struct {
         bool flip; /* random horizontal flips */
         int timesteps;
     } noise;
     struct {
-        float grad_scale; /* of one value's squared error in the loss: 1 / (n * h * w * c * micro-batches) */
+        float grad_scale; /* factor of one value's squared error in the loss: 1 / (n * h * w * c * micro-batches) */
         int timesteps;
         bool flip;
     } mse;
@@ -160,27 +161,28 @@ typedef union step_attr {
     struct {
         double lr, beta1, beta2, eps, weight_decay, max_grad_norm, ema_decay;
         bool ema_warmup, zero_grad;
-        int schedule; /* lr_schedule of kernels/update.h */
+        int schedule; /* enum lr_schedule of kernels/update.h */
         int64_t warmup_steps, total_steps;
-        const param_folds *folds; /* of adamw, set by nn_update(); borrowed */
+        const param_folds *folds; /* adamw only; set by nn_update(); borrowed */
     } update;
 } step_attr;
 
 typedef struct step {
     op_kind op;
-    tensor *in[STEP_IN], *out[STEP_OUT]; /* positions: ir/operands.h; NULL where an operand is absent */
-    unsigned accumulate;                 /* bit i: out[i] += , else out[i] = */
+    tensor *in[STEP_IN], *out[STEP_OUT]; /* positions as in ir/operands.h; NULL: operand absent */
+    unsigned accumulate;                 /* bit i set: out[i] += ..., clear: out[i] = ... */
     step_attr a;
-    char path[NAME_CAP]; /* the layer, for messages and timings */
-    void *impl;          /* what the backend prepared */
-    tensor *scratch;     /* memory the backend asked for, alive during this step */
-    bool recomputed;     /* a repetition of a forward step (plan.recompute): not counted as work of the model */
-    bool side;           /* set by prepare(): may still run while the next SIDE_WINDOW - 1 steps do */
+    char path[NAME_CAP]; /* layer path, for messages and timings */
+    void *impl;          /* the backend's prepared primitive */
+    tensor *scratch;     /* the workspace the backend requested, alive during this step only */
+    bool recomputed;     /* recomputes a forward step (plan.recompute): not counted in the FLOPs of the model */
+    /* set by prepare(): runs on the side stream, possibly still during the next SIDE_WINDOW - 1 steps */
+    bool side;
 } step;
 
 static inline int64_t tensor_count(const tensor *t) { return t->n * t->h * t->w * t->c; }
 static inline int64_t tensor_hw(const tensor *t) { return t->h * t->w; }
-/* Elements from one row of a matrix to the next: more than c when it is a range of columns. */
+/* Elements from one row of a matrix to the next: more than c for a view of columns. */
 static inline int64_t tensor_ld(const tensor *t) { return t->base ? t->base->c : t->c; }
 static inline bool step_adds(const step *s, int out) { return s->accumulate >> out & 1; }
 

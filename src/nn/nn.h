@@ -1,9 +1,8 @@
-/* nn.h - the layers a network is written in.
+/* nn.h - the layers from which networks are built.
  *
- * Each call checks shapes, appends one forward step to the plan and returns its output; its
- * backward steps come from the op's vjp.  Every function returns NULL when an operand is NULL
- * (an earlier call failed) or when the plan has failed; the plan keeps the first message.
- * Shapes are [n, h, w, c]. */
+ * Each call checks shapes, appends one forward step to the plan and returns its output; the op's vjp appends the
+ * backward steps later.  Every function returns NULL if an operand is NULL (an earlier call failed) or if the plan
+ * has failed; the plan keeps the first error.  Shapes are [n, h, w, c]. */
 #ifndef DDPM_NN_H
 #define DDPM_NN_H
 #include "plan/plan.h"
@@ -13,26 +12,26 @@
 typedef struct nn_conv_args {
     tensor *x;        /* [n, h, w, c1] */
     tensor *x2;       /* optional [n, h, w, c2]: the convolution reads cat(x, x2); 1x1 only */
-    tensor *residual; /* optional, of y's shape: y += residual */
+    tensor *residual; /* optional, of y's shape: added to y */
     int64_t cout;
     int kernel, stride;     /* 1 or 3 (0: 3); 1 or 2 (0: 1).  Padding keeps h and w, or halves them */
-    bool pad_end;           /* stride 2: pad right and bottom only (TensorFlow SAME, DDPM) */
-    bool matrix;            /* store the 1x1 weight as a Linear's: rank 2 */
+    bool pad_end;           /* stride 2: pad on the right and at the bottom only (TensorFlow SAME, DDPM) */
+    bool matrix;            /* store the weight of a 1x1 convolution with rank 2, like a Linear layer's */
     param_init init;        /* of the weight */
-    param_init bias_init;   /* INIT_ZEROS (as INIT_FAN_AVG means here), or INIT_FAN_IN */
-    const char *name;       /* layer: "conv1" */
-    const layer_rows *rows; /* optional: several layers side by side instead of name and cout */
+    param_init bias_init;   /* INIT_ZEROS (also the meaning of INIT_FAN_AVG here), or INIT_FAN_IN */
+    const char *name;       /* layer name: "conv1" */
+    const layer_rows *rows; /* optional, replaces name and cout: several layers that share x, computed as one */
     int n_rows;
 } nn_conv_args;
 /* y [n, h', w', cout] = conv(cat(x, x2)) + bias + residual; h' = ceil(h / stride). */
 tensor *nn_conv2d(plan *p, const nn_conv_args *a);
 
-/* Nearest-neighbour x2, then a 3x3 convolution: [n, 2h, 2w, cout].  Computed as one 4x4 stride-2
- * transposed convolution whose filter is folded from the 3x3 one. */
+/* Nearest-neighbour x2 upsampling, then a 3x3 convolution: [n, 2h, 2w, cout].  Computed as one 4x4 transposed
+ * convolution of stride 2, whose filter is folded from the 3x3 filter. */
 tensor *nn_upconv(plan *p, tensor *x, int64_t cout, param_init init, const char *name);
 
 typedef struct nn_norm_args {
-    tensor *x, *x2; /* [n, h, w, c1], optional [n, h, w, c2]: normalized as one of c1 + c2 channels */
+    tensor *x, *x2; /* [n, h, w, c1], optional [n, h, w, c2]: normalized as cat(x, x2) */
     tensor *cond;   /* COND_ADD: [n,1,1,c1+c2]; COND_SCALE_SHIFT: [n,1,1,2(c1+c2)] */
     norm_cond kind;
     int groups; /* divides c1 + c2 */
@@ -40,13 +39,13 @@ typedef struct nn_norm_args {
     bool silu;
     const char *name;
 } nn_norm_args;
-/* y [n, h, w, c1 + c2].  Group normalization (Wu & He 2018), then SiLU. */
+/* Group normalization (Wu & He 2018), then SiLU if asked: y [n, h, w, c1 + c2]. */
 tensor *nn_norm_act(plan *p, const nn_norm_args *a);
 
 typedef struct nn_linear_args {
     tensor *x; /* [n, 1, 1, cin] */
     int64_t cout;
-    bool silu; /* on the output */
+    bool silu; /* apply SiLU to the output */
     param_init init;
     const char *name;
     const layer_rows *rows; /* optional, as in nn_conv_args */
@@ -58,27 +57,28 @@ tensor *nn_linear(plan *p, const nn_linear_args *a);
  * channels; y [n, h, w, c] = softmax(q k^T / sqrt(c / heads)) v.  Vaswani et al. 2017, eq. 1. */
 tensor *nn_attention(plan *p, tensor *qkv, int heads);
 
-/* Sinusoidal embedding of t [n] to [n, 1, 1, dim], an odd last column 0; freq [dim / 2] is filled
- * with time_embed_frequencies() by the caller of the plan. */
+/* Sinusoidal embedding of t [n]: y [n, 1, 1, dim], whose last column is 0 if dim is odd.  The owner of the plan
+ * fills freq [dim / 2] with time_embed_frequencies(). */
 tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, int64_t dim, bool flip_sin_to_cos);
 
 typedef struct nn_time_mlp_args {
-    tensor *t, *freq; /* as nn_time_embed's */
+    tensor *t, *freq; /* as for nn_time_embed() */
     int64_t dim, width;
     bool flip_sin_to_cos;
-    const char *name; /* its layers are "<name>.linear_1" and "<name>.linear_2" */
+    const char *name; /* prefix of the layers "<name>.linear_1" and "<name>.linear_2" */
 } nn_time_mlp_args;
-/* y [n, 1, 1, width] = silu(linear_2(silu(linear_1(nn_time_embed(t))))): one op, or its four where the
- * backend would rather have those (backend.time_mlp). */
+/* y [n, 1, 1, width] = silu(linear_2(silu(linear_1(nn_time_embed(t))))): one op, or separate ops if the embedding is
+ * too large for the backend's fused op (backend.time_mlp). */
 tensor *nn_time_mlp(plan *p, const nn_time_mlp_args *a);
 
-/* y [n, h, w, c1 + c2] = cat(x, x2), in memory: for backends that cannot read two sources (backend.two_sources). */
+/* y [n, h, w, c1 + c2] = cat(x, x2), copied: for backends that cannot read two sources (backend.two_sources). */
 tensor *nn_concat(plan *p, tensor *x, tensor *x2);
 
 tensor *nn_relu(plan *p, tensor *x);
 tensor *nn_affine(plan *p, tensor *x, float scale, float shift); /* scale x + shift */
-tensor *nn_cast(plan *p, tensor *x, dtype to);                   /* f32 or bf16; x itself where it is that already */
-/* y = x * mask / (1 - rate), the mask drawn per sample of the run; `layer` numbers the masks of a network. */
+/* f32 or bf16; returns x if it has that type already */
+tensor *nn_cast(plan *p, tensor *x, dtype to);
+/* y = x * mask / (1 - rate), the mask drawn per training sample; `layer` numbers the dropout layers of a network. */
 tensor *nn_dropout(plan *p, tensor *x, tensor *state, float rate, uint32_t layer);
 
 /* ---- training ------------------------------------------------------------------------------------ */
@@ -89,7 +89,7 @@ typedef struct nn_noised {
 } nn_noised;
 typedef struct nn_q_sample_args {
     tensor *images; /* u8 [n, h, w, c] */
-    tensor *index;  /* optional i64 [n]: images is a whole data set, and these are taken */
+    tensor *index;  /* optional i64 [n]: `images` is a whole data set, and index selects the batch */
     tensor *table, *state;
     bool flip;
 } nn_q_sample_args;
@@ -97,18 +97,18 @@ typedef struct nn_q_sample_args {
 nn_noised nn_q_sample(plan *p, const nn_q_sample_args *a);
 
 typedef struct nn_mse_args {
-    tensor *pred, *images, *index, *t, *table, *state; /* images, index: as nn_q_sample got them */
+    tensor *pred, *images, *index, *t, *table, *state; /* images, index: as for nn_q_sample() */
     bool flip;
-    int micro_batches; /* the loss is the mean over this many runs of the plan */
+    int micro_batches; /* the loss is the mean over this many runs of the plan (gradient accumulation) */
 } nn_mse_args;
-/* Each image's weighted mean squared error [n]; its gradient comes from the same pass. */
+/* Weighted mean squared error of each image [n]; the same step computes the gradient. */
 tensor *nn_mse(plan *p, const nn_mse_args *a);
 
-/* End of a micro-batch: loss into the state, sample += n.  After plan_differentiate(). */
+/* End of a micro-batch: adds the loss to the state and n to its sample counter.  Call after plan_differentiate(). */
 void nn_tally(plan *p, tensor *loss, tensor *t, tensor *state, int micro_batches);
 
-/* Gradient norm and this step's scalars into the state (and a line of the optional history), then AdamW
- * and EMA over `count` floats; the filters of `folds` are folded anew (borrowed; NULL: none). */
+/* Writes the gradient norm and the scalars of this optimizer step to the state (and a line of the optional history),
+ * then applies AdamW and EMA to `count` floats and folds the filters of `folds` again (borrowed; NULL: none). */
 void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const param_folds *folds,
                const step_attr *update);
 
@@ -119,13 +119,13 @@ void nn_sampler_next(plan *p, tensor *rows, tensor *state, tensor *t);
 
 typedef struct nn_sampler_args {
     tensor *x;                  /* [n, h, w, c], updated in place */
-    tensor *x0_prev, *x_saved;  /* optional, of x's shape: for samplers that look back */
+    tensor *x0_prev, *x_saved;  /* optional, of x's shape: for multistep samplers */
     tensor *model;              /* the network's output */
     tensor *rows, *state, *ids; /* sampler_row[], sampler_state, i64 [n] */
 } nn_sampler_args;
 void nn_sampler_step(plan *p, const nn_sampler_args *a);
 
-/* y u8 = x f32, images from [-1, 1] to bytes (kernels/to_u8.h); both inputs. */
+/* y u8 = x f32, images from [-1, 1] to bytes (kernels/to_u8.h); both tensors are passed in. */
 void nn_to_u8(plan *p, tensor *x, tensor *y);
 
 #endif

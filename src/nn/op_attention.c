@@ -28,7 +28,7 @@ void attention_vjp(plan *p, step *f)
     plan_grad_out(p, s, ATTN_BWD_DQKV, f->in[ATTN_QKV]);
 }
 
-/* Two products of s x s x c an image forward, five backward (the scores are computed again). */
+/* Two products of s x s x c per image in the forward pass, five in the backward pass (which recomputes the scores). */
 static double product(const tensor *qkv)
 {
     const double positions = (double)tensor_hw(qkv);

@@ -1,4 +1,4 @@
-/* op_concat.c - two images side by side in one of more channels. */
+/* op_concat.c - concatenation of two images along the channels. */
 #include "nn/nn.h"
 #include "ir/operands.h"
 

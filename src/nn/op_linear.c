@@ -1,4 +1,4 @@
-/* op_linear.c - matrices: the projections of the time embedding into every block, and other layers. */
+/* op_linear.c - linear layers: the projections of the time embedding in every block, and others. */
 #include "nn/op_linear.h"
 #include "ir/operands.h"
 

@@ -1,4 +1,4 @@
-/* op_linear.h - what ops that contain linear layers share. */
+/* op_linear.h - shared by the ops that contain linear layers. */
 #ifndef DDPM_OP_LINEAR_H
 #define DDPM_OP_LINEAR_H
 #include "nn/nn.h"
@@ -10,10 +10,11 @@ linear_params linear_declare(plan *p, const layer_rows *rows, int n_rows, int64_
 
 typedef struct linear_layer {
     tensor *x, *weight, *bias, *y;
-    tensor *pre; /* with silu: what it was given */
+    tensor *pre; /* with silu: the input of SiLU */
     bool silu;
 } linear_layer;
-/* Append the step that makes the gradients of what x, weight and bias need from y's. */
+/* Appends the step that computes the gradients of x, weight and bias, as far as they are needed, from the gradient
+ * of y. */
 void linear_backward(plan *p, const linear_layer *l);
 
 #endif

@@ -59,6 +59,6 @@ void norm_act_vjp(plan *p, step *f)
     plan_grad_out(p, s, NORM_BWD_DCOND, f->in[NORM_COND]);
 }
 
-/* Statistics, normalization and SiLU, counted an operation each: about 10 an element, 20 backward. */
+/* Statistics, normalization and SiLU count one operation each: about 10 per element, 20 in the backward pass. */
 double norm_act_flops(const step *s) { return 10 * (double)tensor_count(s->out[NORM_Y]); }
 double norm_act_bwd_flops(const step *s) { return 20 * (double)tensor_count(s->in[NORM_BWD_DY]); }

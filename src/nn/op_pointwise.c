@@ -1,4 +1,4 @@
-/* op_pointwise.c - one value in, one value out: ReLU, affine, dropout, copy. */
+/* op_pointwise.c - elementwise ops: ReLU, affine, dropout, copy. */
 #include "nn/nn.h"
 #include "ir/operands.h"
 
@@ -47,7 +47,7 @@ tensor *nn_dropout(plan *p, tensor *x, tensor *state, float rate, uint32_t layer
     return y;
 }
 
-/* Dropout multiplies by a mask that is drawn again: it is its own backward pass. */
+/* The backward pass multiplies by the same mask, drawn again: dropout is its own vjp. */
 void dropout_vjp(plan *p, step *f)
 {
     step *s = plan_emit(p, OP_dropout);

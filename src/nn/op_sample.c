@@ -1,4 +1,4 @@
-/* op_sample.c - the small steps around the network in a sampling loop. */
+/* op_sample.c - the steps around the network in a sampling loop. */
 #include "nn/nn.h"
 #include "ir/operands.h"
 #include "sampler_step.h"

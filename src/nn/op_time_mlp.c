@@ -1,4 +1,4 @@
-/* op_time_mlp.c - the embedding of the timestep and the two layers that every network puts behind it. */
+/* op_time_mlp.c - the timestep embedding and the two linear layers after it. */
 #include "nn/op_linear.h"
 #include "ir/operands.h"
 
@@ -63,7 +63,7 @@ tensor *nn_time_mlp(plan *p, const nn_time_mlp_args *a)
     return y;
 }
 
-/* The path is the step's; linear_1 has no gradient to hand on. */
+/* The pushed path is that of the step.  The input of linear_1 needs no gradient. */
 void time_mlp_vjp(plan *p, step *f)
 {
     plan_push(p, "linear_2");

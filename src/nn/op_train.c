@@ -1,4 +1,4 @@
-/* op_train.c - the two ends of a training step (noising and loss) and the update of the weights. */
+/* op_train.c - beginning and end of a training step (noising and loss), and the update of the weights. */
 #include "nn/nn.h"
 #include "ir/operands.h"
 #include "train_state.h"
@@ -52,7 +52,7 @@ tensor *nn_mse(plan *p, const nn_mse_args *a)
     return loss;
 }
 
-/* The forward step writes the gradient too: target and noise are at hand only there. */
+/* The forward step also writes the gradient: only there are target and noise available. */
 void mse_vjp(plan *p, step *f) { plan_grad_out(p, f, MSE_DPRED, f->in[MSE_PRED]); }
 
 void nn_tally(plan *p, tensor *loss, tensor *t, tensor *state, int micro_batches)

@@ -1,9 +1,8 @@
-/* op_upconv.c - nearest-neighbour x2 followed by a 3x3 convolution.
+/* op_upconv.c - nearest-neighbour x2 upsampling followed by a 3x3 convolution.
  *
- * Every output pixel sees only 2x2 distinct input pixels, so the 3x3 filter W folds into a 4x4 one,
- * K = A W A^T with A = [[0,0,1],[0,1,1],[1,1,0],[1,0,0]], used as a transposed convolution of stride
- * 2 and padding 1: 16 multiplications an input pixel instead of 36, and no upsampled tensor.
- * dW = A^T dK A. */
+ * Every output pixel depends on only 2x2 distinct input pixels, so the 3x3 filter W can be folded to a 4x4 filter K
+ * = A W A^T with A = [[0,0,1],[0,1,1],[1,1,0],[1,0,0]], which is applied as a transposed convolution of stride 2 and
+ * padding 1: 16 multiplications per input pixel instead of 36, and no upsampled tensor. dW = A^T dK A. */
 #include "nn/nn.h"
 #include "ir/operands.h"
 
@@ -38,7 +37,7 @@ void upconv_vjp(plan *p, step *f)
     plan_grad_out(p, s, UPCONV_DX_DX, f->in[UPCONV_X]);
 }
 
-/* Operations done, not those of the 3x3 convolution it stands for. */
+/* Operations of the folded filter, not of the 3x3 convolution. */
 static double macs(const tensor *x, int64_t cout) { return (double)tensor_count(x) * 16 * (double)cout; }
 
 double upconv_flops(const step *s) { return 2 * macs(s->in[UPCONV_X], s->out[UPCONV_Y]->c); }

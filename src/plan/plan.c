@@ -59,7 +59,7 @@ void *plan_fail(plan *p, ddpm_status status, const char *fmt, ...)
     return NULL;
 }
 
-/* "<path>.<name>" into out[NAME_CAP]; either may be empty. */
+/* Writes "<path>.<name>" to out[NAME_CAP]; either part may be empty. */
 static void join_path(plan *p, char *out, const char *name)
 {
     const int n = snprintf(out, NAME_CAP, "%s%s%s", p->path, p->path[0] && name[0] ? "." : "", name);

@@ -1,4 +1,4 @@
-/* plan_cost.c - what a plan costs: floating-point operations, and bytes read and written. */
+/* plan_cost.c - cost of a plan: floating-point operations, and bytes read and written. */
 #include "plan/plan.h"
 
 const flops_fn op_flops[OP_COUNT] = {

@@ -1,4 +1,4 @@
-/* plan_dump.c - a plan as text, a line a step. */
+/* plan_dump.c - prints a plan as text, one line per step. */
 #include "plan/plan.h"
 
 void plan_dump(const plan *p, FILE *to)

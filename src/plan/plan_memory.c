@@ -1,7 +1,7 @@
-/* plan_memory.c - lifetimes, and where in its arena each tensor lies.
+/* plan_memory.c - lifetimes of tensors, and their offsets in the arenas.
  *
- * Activations are placed greedily by size: the largest first, each at the lowest offset where no
- * tensor alive at the same time lies (Pisarchyk & Lee 2020, arXiv:2001.03288, "greedy by size"). */
+ * Activations are placed greedily by size: the largest first, each at the lowest offset that is free during its
+ * lifetime (Pisarchyk & Lee 2020, arXiv:2001.03288, "greedy by size"). */
 #include "base/mem.h"
 #include "base/arith.h"
 #include "plan/plan.h"
@@ -27,7 +27,7 @@ static void touch(tensor *t, int i)
     if (i > t->last) t->last = i;
 }
 
-/* A side step may run beside those that follow it, so its operands live on for a while. */
+/* A step on the side stream may overlap the steps after it, so its operands stay alive for SIDE_WINDOW steps. */
 static void find_lifetimes(plan *p)
 {
     for (int i = 0; i < p->n_step; i++) {
@@ -47,7 +47,7 @@ static int larger_first(const void *a, const void *b)
     const tensor *x = *(tensor *const *)a, *y = *(tensor *const *)b;
     if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
     if (x->first != y->first) return x->first < y->first ? -1 : 1;
-    return x->offset < y->offset ? -1 : x->offset > y->offset; /* offset holds the index until it is placed */
+    return x->offset < y->offset ? -1 : x->offset > y->offset; /* offset holds the tensor's index until it is placed */
 }
 
 static int by_offset(const void *a, const void *b)
@@ -56,7 +56,7 @@ static int by_offset(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-/* The lowest gap that t fits into among the placed tensors that live when it does. */
+/* Lowest offset with room for t among the placed tensors whose lifetimes overlap its own. */
 static size_t lowest_gap(const tensor *t, tensor **placed, int n, tensor **alive)
 {
     int m = 0;

@@ -1,10 +1,10 @@
-/* plan_recompute.c - gradient checkpointing: activations that the backward pass recomputes instead of keeping them.
+/* plan_recompute.c - gradient checkpointing: the backward pass recomputes activations instead of keeping them.
  *
- * Half of the activations of a resnet are outputs of norm_act and dropout (OP_CHEAP): cheap to compute, and in the
- * backward pass only the gradient of the next convolution's filter reads them.  Their inputs are kept anyway, for the
- * norm's own backward step.  So each is recomputed just before its first reader there, by a copy of the step that
- * computed it, to the same bits, and the first copy dies in the forward pass (Chen et al. 2016, arXiv:1604.06174, with
- * the cheap layers between two convolutions as the segments). */
+ * Half of the activations of a resnet are outputs of norm_act and dropout (OP_CHEAP): they are cheap to compute, and
+ * in the backward pass only the filter gradient of the next convolution reads them.  Their inputs are kept anyway,
+ * for the norm's own backward step.  So each is recomputed just before its first reader in the backward pass, by a
+ * copy of the forward step with bitwise equal results, and the original is freed during the forward pass (Chen et
+ * al. 2016, arXiv:1604.06174, with the cheap layers between two convolutions as the segments). */
 #include "base/mem.h"
 #include "plan/plan.h"
 
@@ -12,10 +12,10 @@
 
 typedef struct remake {
     plan *p;
-    int n_step;        /* of the plan before any was added */
-    tensor **of, **by; /* [n]: a forward activation, and what stands for it in the backward pass */
+    int n_step;        /* steps of the plan before any was added */
+    tensor **of, **by; /* [n]: a forward activation, and its replacement in the backward pass */
     int n;
-    int *before; /* [steps added]: the step that the added one shall precede */
+    int *before; /* [steps added]: the step before which to insert each added step */
 } remake;
 
 static step *cheap_maker(const plan *p, const tensor *t)
@@ -36,7 +36,7 @@ static bool backward_reads(const plan *p, const tensor *t)
     return false;
 }
 
-/* Bytes of the activations that would not be kept. */
+/* Bytes of the activations that recomputing would not keep. */
 static size_t saved_bytes(const plan *p)
 {
     size_t bytes = 0;
@@ -47,7 +47,7 @@ static size_t saved_bytes(const plan *p)
     return bytes;
 }
 
-/* The tensor that step `before` of the backward pass shall read in place of t: t itself where it is kept. */
+/* The tensor that step `before` of the backward pass reads in place of t: t itself if it is kept. */
 static tensor *recomputed(remake *r, tensor *t, int before)
 {
     plan *p = r->p;
@@ -66,7 +66,7 @@ static tensor *recomputed(remake *r, tensor *t, int before)
     return copy.out[0];
 }
 
-/* The added steps stand at the end, in the order of the steps they shall precede. */
+/* Inserts the added steps, which are at the end of the list and sorted by their position. */
 static void merge(remake *r, step **all)
 {
     plan *p = r->p;
@@ -93,7 +93,7 @@ void plan_recompute(plan *p)
     for (int i = p->n_forward; i < r.n_step; i++)
         for (int k = 0; k < STEP_IN; k++) {
             tensor *copy = recomputed(&r, p->steps[i]->in[k], i);
-            p->steps[i]->in[k] = copy; /* the list may have moved */
+            p->steps[i]->in[k] = copy; /* a separate statement: recomputed() may reallocate p->steps */
         }
     if (plan_ok(p)) merge(&r, all);
 done:

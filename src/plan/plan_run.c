@@ -1,4 +1,4 @@
-/* plan_run.c - a plan on its backend: its memory, what is written, the steps, what is read. */
+/* plan_run.c - runs a plan on its backend: allocation, input, steps, output. */
 #include "plan/plan.h"
 #include "base/mem.h"
 
@@ -35,7 +35,7 @@ ddpm_status plan_allocate(plan *p, err *e)
         if (p->memory[own[i]]) continue;
         TRY(p->be->fn->alloc(p->be, p->bytes[own[i]] + MEM_ALIGN, &p->memory[own[i]], e));
     }
-    /* In checked builds nobody may count on activations that nobody wrote. */
+    /* In checked builds no step may rely on activations that were never written: fill them with NaN. */
     p->checked &= CHECKED && p->be->fn->host_memory;
     if (CHECKED && p->be->fn->host_memory) memset(p->memory[ARENA_ACT], 0xff, p->bytes[ARENA_ACT]);
     bind(p);
@@ -61,7 +61,7 @@ static void reveal_operands(const step *s, bool visible)
     reveal(s->scratch, visible);
 }
 
-/* Under AddressSanitizer a step sees its own operands and nothing else of the arena. */
+/* Under AddressSanitizer, a step may access only its own operands in the arena. */
 static ddpm_status run_checked(plan *p, err *e)
 {
     ddpm_status st = DDPM_OK;

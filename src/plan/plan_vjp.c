@@ -22,7 +22,7 @@ static tensor *new_grad(plan *p, const tensor *x)
     if (!g) return NULL;
     memcpy(g->name, name, sizeof name);
     g->n = x->n, g->h = x->h, g->w = x->w, g->c = x->c;
-    g->keep = x->arena == ARENA_IO; /* somebody asked for it */
+    g->keep = x->arena == ARENA_IO; /* requested with plan_want_grad() */
     return g;
 }
 
@@ -54,8 +54,8 @@ bool plan_grad_out(plan *p, step *s, int i, tensor *x)
 void plan_grad_pass(plan *p, tensor *x, tensor *dy)
 {
     if (!x || !dy || !x->needs_grad) return;
-    /* dy is read by the backward steps of one op only, and they stand before this: from here on it
-     * can serve as the gradient of x.  An input is not ours to add to. */
+    /* Only the backward steps of one op read dy, and they come before this point: from here on dy can serve as the
+     * gradient of x.  An input must not be accumulated into. */
     if (!x->grad_written && !x->base && x->arena == ARENA_ACT && dy->arena == ARENA_ACT && !dy->base) {
         x->grad = dy;
         x->grad_written = true;
@@ -83,7 +83,7 @@ void plan_bias_grad(plan *p, step *s, int i, const tensor *dy, tensor *bias)
     step *norm = p->be->bias_sums ? last_writer(p, dy) : NULL;
     if (norm && (op_flag[norm->op] & OP_SUMS_BIAS)) {
         const int out = norm->out[NORM_BWD_DX] == dy ? NORM_BWD_DBIAS : NORM_BWD_DBIAS2;
-        if (!norm->out[out]) { /* another convolution may have been added to the same sum */
+        if (!norm->out[out]) { /* taken already if the outputs of two convolutions were added */
             plan_grad_out(p, norm, out, bias);
             return;
         }
@@ -103,7 +103,7 @@ static bool wants_grad(tensor *t)
     return t->needs_grad;
 }
 
-/* What no parameter or wanted input feeds gets no gradient and no step. */
+/* Tensors that depend on no parameter and no input with plan_want_grad() need no gradient and no backward steps. */
 static void mark_needs_grad(plan *p)
 {
     for (int i = 0; i < p->n_forward; i++) {
@@ -116,7 +116,7 @@ static void mark_needs_grad(plan *p)
     }
 }
 
-/* The gradient of a matrix that is used by columns: complete only if every column has been. */
+/* The gradient of a matrix with column views is complete only if every column has one. */
 static bool grad_is_complete(plan *p, const tensor *t)
 {
     if (t->grad_written) return true;

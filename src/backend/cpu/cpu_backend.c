@@ -33,8 +33,8 @@ static void describe(const backend *base, char *text, size_t cap)
 
 void cpu_libraries(char *text, size_t cap) { onednn_describe(text, cap); }
 
-/* What a training takes beside what is planned: the libraries' kernels, threads' stacks, a checkpoint being written.  29 MiB
- * were seen, of one of 500 MiB. */
+/* Memory of a training beside the plan: code of the libraries, stacks of threads, the buffer for a checkpoint.
+ * 29 MiB were measured in a run that used 500 MiB. */
 enum { BESIDE = 32 << 20 };
 
 static size_t memory_free(const backend *base)
@@ -43,7 +43,7 @@ static size_t memory_free(const backend *base)
     return left > BESIDE ? left - BESIDE : 1;
 }
 
-/* The system would grant more than there is, and end the process when it is used. */
+/* The system would grant more memory than exists and kill the process when it is used. */
 static ddpm_status alloc(backend *base, size_t bytes, void **out, err *e)
 {
     char needed[BYTES_CAP], free_now[BYTES_CAP];
@@ -78,7 +78,8 @@ static ddpm_status prepare(backend *base, step *s, size_t *scratch, err *e)
 {
     *scratch = 0;
     if (!ops[s->op]->prepare) return DDPM_OK;
-    TRY(threads_use(((const cpu_backend *)base)->threads, e)); /* oneDNN divides a sum by them now, not in run() */
+    /* oneDNN partitions sums by this number now, not in run() */
+    TRY(threads_use(((const cpu_backend *)base)->threads, e));
     err why = {0};
     const ddpm_status st = ops[s->op]->prepare((cpu_backend *)base, s, scratch, &why);
     return st == DDPM_OK ? st : err_set(e, st, "%s (%s): %s", s->path, op_name[s->op], why.text);
@@ -93,7 +94,7 @@ static ddpm_status run(backend *base, step *const *steps, int n, int times, err 
 {
     cpu_backend *be = (cpu_backend *)base;
     conv_autotune_save(be->autotune);
-    TRY(threads_use(be->threads, e)); /* of the calling thread: the next program part may want others */
+    TRY(threads_use(be->threads, e)); /* of the calling thread: other parts of the program may set other numbers */
     for (int turn = 0; turn < times; turn++)
         for (int i = 0; i < n; i++) TRY(ops[steps[i]->op]->run(be, steps[i], e));
     return DDPM_OK;

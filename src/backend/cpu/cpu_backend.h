@@ -1,4 +1,4 @@
-/* cpu_backend.h - what the files of the cpu backend share. */
+/* cpu_backend.h - shared by the files of the cpu backend. */
 #ifndef DDPM_CPU_BACKEND_H
 #define DDPM_CPU_BACKEND_H
 #include "backend/backend.h"
@@ -12,10 +12,10 @@ typedef struct cpu_backend {
     onednn *onednn;
     conv_autotune *autotune;
     int threads;
-    char told[THREADS_NOTE + 600]; /* base.remark */
+    char told[THREADS_NOTE + 600]; /* text of base.remark */
 } cpu_backend;
 
-/* How one op runs here.  prepare and release may be NULL: nothing to keep between runs. */
+/* The functions of one op. prepare and release may be NULL: no state between runs. */
 typedef struct cpu_op {
     ddpm_status (*prepare)(cpu_backend *be, step *s, size_t *scratch, err *e);
     ddpm_status (*run)(cpu_backend *be, const step *s, err *e);
@@ -28,10 +28,11 @@ typedef struct cpu_op {
 
 static inline float *cpu_data(const tensor *t) { return t ? t->data : NULL; }
 
-/* What a primitive whose weights are laid out anew remembers: the version it packed. */
+/* The version of the weights, stored by a primitive that keeps a packed copy of them. */
 static inline uint64_t cpu_version(const tensor *w) { return w->version ? *w->version : 0; }
 
-/* sums[c] (=, or += with add) the column sums of x [rows, c]; the order of additions does not depend on the threads. */
+/* sums[c] (=, or += with add) column sums of x [rows, c]; the order of additions is the same for any number of
+ * threads. */
 void cpu_column_sums(const float *x, int64_t rows, int64_t c, bool add, float *sums);
 /* y[rows, c] = bias (NULL: 0) + residual (NULL: none) */
 void cpu_fill_rows(float *y, int64_t rows, int64_t c, const float *bias, const float *residual);

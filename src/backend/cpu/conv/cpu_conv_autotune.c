@@ -7,32 +7,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Timed runs of each; and where the direct kernel won, of which one may be too lucky. */
+/* Timed runs of each algorithm.  If direct wins, it is timed 6 times: one lucky sample must not decide. */
 enum { ROUNDS = 2, CONFIRM_ROUNDS = 6 };
 enum { TEXT = 80, MACHINE = 240 };
 
-/* The direct kernel is taken where it needs less than this part of Winograd's time, so that noise decides nothing. */
+/* Direct is chosen if its time is below this fraction of Winograd's, so that noise does not decide. */
 static const double DIRECT_WIN_RATIO = 0.9;
-/* Winograd's is taken at once where already in the first, uncounted, turn it needs less than this part of the other's:
- * so it is with most large convolutions, whose timing would take the longest. */
+/* Winograd is chosen at once if in the warm-up run its time is below this fraction of the direct time.  That is the
+ * case for most large convolutions, whose timing would take longest. */
 static const double EARLY_STOP_RATIO = 0.65;
 
 typedef struct choice {
     char problem[TEXT];
     bool winograd;
-    float us[2]; /* direct, Winograd; 0: not timed here */
+    float us[2]; /* direct, Winograd; 0: not timed in this run */
 } choice;
 
 struct conv_autotune {
     conv_algo how;
-    autotune_cache *own, *shared; /* the run's, and the user's; NULL: none */
+    autotune_cache *own, *shared; /* caches of the run and of the user; NULL: none */
     choice *list;
     int n, cap;
-    void *block; /* what is timed works in it; until something is computed */
+    void *block; /* operands for timing; freed before the first computation */
     size_t room;
 };
 
-/* "AMD EPYC 9R14" */
+/* Model name of the processor, for instance "AMD EPYC 9R14". */
 static void processor_name(char name[MACHINE / 2])
 {
     char line[MACHINE];
@@ -107,7 +107,7 @@ const char *conv_autotune_warning(const conv_autotune *c)
 typedef struct timed_pair {
     onednn_conv *direct;
     const winograd_spec *winograd;
-    size_t scratch; /* bytes either wants */
+    size_t scratch; /* bytes of workspace, enough for both */
     onednn_conv_args direct_args;
     winograd_args winograd_args;
 } timed_pair;
@@ -121,8 +121,9 @@ static winograd_image image_at(float *data, int64_t hw, int64_t c, bool blocked)
     return winograd_image_of(&t);
 }
 
-/* The memory of a run, zeros for operands; its pages are written once, not for each timed_pair.  Where the direct way to
- * enlarge an image is a convolution back from the large one, its src and dst change places. */
+/* Allocates the operands, all zero; the memory is reused for later pairs, so its pages are touched only once.  For
+ * upconv the direct convolution maps the large image to the small one (cpu_upconv.c), so its src and dst are
+ * exchanged. */
 static ddpm_status make_operands(conv_autotune *c, const conv_candidates *ways, timed_pair *k, err *e)
 {
     enum { SRC, DST, FILTER, BIAS, SCRATCH, PARTS };
@@ -152,7 +153,7 @@ static ddpm_status make_operands(conv_autotune *c, const conv_candidates *ways, 
                            .filter = at[FILTER],
                            .bias = at[BIAS],
                            .scratch = at[SCRATCH],
-                           .version = 1}; /* a frozen filter is laid out in the first run only, as it will be */
+                           .version = 1}; /* a frozen filter is packed in the first run only, as in real use */
     const int64_t pixels = w->h * w->w, less = w->enlarged ? 4 : 1;
     k->winograd_args = (winograd_args){.src = image_at(at[w->enlarged ? DST : SRC], pixels / less, w->cin, s->blocked),
                                        .dst = image_at(at[w->enlarged ? SRC : DST], pixels, w->cout, s->blocked),
@@ -164,12 +165,12 @@ static ddpm_status make_operands(conv_autotune *c, const conv_candidates *ways, 
 
 static bool direct_wins(const float us[2]) { return (double)us[0] < DIRECT_WIN_RATIO * (double)us[1]; }
 
-/* The fastest of a few runs by turns, the first of each uncounted.  Other work on the machine can only slow one down,
- * and a wrong choice would stay. */
+/* The minimum of a few alternating runs, after one warm-up run each.  Other work on the machine can only make a run
+ * slower, and a wrong choice would stay in the cache. */
 static ddpm_status contest_run(const timed_pair *k, float us[2], err *e)
 {
     for (int round = 0; round <= (direct_wins(us) ? CONFIRM_ROUNDS : ROUNDS); round++) {
-        for (int i = 1; i >= 0; i--) { /* Winograd's first, on cold caches */
+        for (int i = 1; i >= 0; i--) { /* Winograd first, with cold caches */
             const double from = clock_seconds();
             if (i == 1)
                 winograd_run(k->winograd, &k->winograd_args);
@@ -183,7 +184,7 @@ static ddpm_status contest_run(const timed_pair *k, float us[2], err *e)
     return DDPM_OK;
 }
 
-/* With so many tiles either way takes as long for an image as with more of them. */
+/* Tiles beyond which the time per image no longer depends on the size of the batch. */
 enum { ENOUGH_TILES = 512 };
 
 static conv_candidates with_fewer_images(const conv_candidates *ways)
@@ -208,9 +209,9 @@ static ddpm_status time_both(conv_autotune *c, onednn *d, const conv_candidates 
     return st;
 }
 
-/* ---- the table ---- */
+/* ---- table of choices ---- */
 
-/* Sampling decides without looking at the batch: a picture shall not depend on it. */
+/* In sampling (frozen filters) the text has no batch size: an image must not depend on the size of its batch. */
 static void problem_text(const conv_candidates *ways, char text[TEXT])
 {
     static const char *const passes[] = {"forward", "backward data", "backward weights"};

@@ -32,18 +32,18 @@ bool thin_takes(const step *s, const tensor *x, const tensor *x2, const tensor *
     return c->wide->c % CHANNEL_BLOCK == 0 && c->thin->c <= THIN_MAX && c->thin->layout == LAYOUT_NHWC;
 }
 
-/* ---- what lies where ---- */
+/* ---- memory layout ---- */
 
 static int64_t blocks_of(const thin_conv *c) { return c->wide->c / CHANNEL_BLOCK; }
 
-/* Floats of one image of the thin side with zeros all round. */
+/* Floats of one thin image with zero padding on all sides. */
 static int64_t padded_count(const thin_conv *c) { return (c->thin->h + 2) * (c->thin->w + 2) * c->thin->c; }
 
 static size_t filter_floats(const thin_conv *c)
 {
     return (size_t)round_up(TAPS * c->thin->c * c->wide->c, CHANNEL_BLOCK);
 }
-/* Of one image: the filter's gradient, and a sum for each channel of the wide side. */
+/* Floats per image: the gradient of the filter, and a sum for each channel of the wide image. */
 static size_t sums_floats(const thin_conv *c)
 {
     return (size_t)round_up((TAPS * c->thin->c + 1) * c->wide->c, CHANNEL_BLOCK);
@@ -70,7 +70,7 @@ static float *sums_at(const thin_conv *c, void *scratch, int64_t image)
     return filter_at(c, scratch) + filter_floats(c) + (size_t)image * sums_floats(c);
 }
 
-/* Pixel i of block b of an image of the wide side is at[i * step]. */
+/* Pixel i of a block of channels of a wide image is at[i * step]. */
 typedef struct wide_spot {
     float *at;
     int64_t step;
@@ -82,7 +82,8 @@ static wide_spot wide_at(const thin_conv *c, int64_t image, int64_t block)
     return (wide_spot){(float *)c->wide->data + image * by.image + block * by.block, by.pixel};
 }
 
-/* The weight between channel w of the wide side and channel t of the thin one, `tap` away from the wide pixel. */
+/* Index of the weight between channel w of the wide image and channel t of the thin one, at `tap` relative to the
+ * wide pixel. */
 static int64_t weight_at(const thin_conv *c, int tap, int64_t t, int64_t w)
 {
     return c->from_thin ? (w * TAPS + tap) * c->thin->c + t : (t * TAPS + TAPS - 1 - tap) * c->wide->c + w;
@@ -99,7 +100,7 @@ static void pad_image(const thin_conv *c, int64_t image, void *scratch)
         memcpy(to + (y + 1) * padded_row + t->c, from + y * row, (size_t)row * sizeof *to);
 }
 
-/* The filter as [block][tap][thin channel][16]. */
+/* Packs the filter as [block][tap][thin channel][16]. */
 static void pack_filter(const thin_conv *c, const float *filter, float *to)
 {
     for (int64_t b = 0; b < blocks_of(c); b++)
@@ -155,7 +156,7 @@ void thin_spread(const thin_conv *c, const float *filter, const float *bias, boo
 
 /* ---- wide to thin ---- */
 
-/* The pixels of the wide side from which one of the thin side is gathered: [top, bottom) x [left, right) of 3x3. */
+/* Part of the 3x3 neighbourhood of a thin pixel that lies in the wide image: [top, bottom) x [left, right). */
 typedef struct window {
     int top, bottom, left, right;
 } window;
@@ -212,7 +213,7 @@ void thin_gather(const thin_conv *c, const float *filter, const float *bias, boo
 
 /* ---- gradients of filter and bias ---- */
 
-/* to [TAPS T + 1][16]: the filter's gradient of one image and block, and the block's sums over pixels */
+/* to [TAPS T + 1][16]: the filter gradient of one image and block, and the block's sums over pixels */
 static ALWAYS_INLINE void correlate_block(const thin_conv *c, const float *padded, wide_spot from, float *to, int T)
 {
     const int64_t h = c->wide->h, w = c->wide->w, row = (w + 2) * T;
@@ -233,7 +234,7 @@ static ALWAYS_INLINE void correlate_block(const thin_conv *c, const float *padde
     for (int k = 0; k <= TAPS * T; k++) block_store(to + k * CHANNEL_BLOCK, all[k]);
 }
 
-/* Value k of a block, summed over images. */
+/* Value number `at` of the sums, added over images. */
 static float sum_over_images(const thin_conv *c, void *scratch, int64_t at)
 {
     double sum = 0;
@@ -257,7 +258,7 @@ static void finish_block(const thin_conv *c, const thin_gradients *g, int64_t bl
         }
 }
 
-/* The bias of a convolution to the thin side. */
+/* The gradient of the bias of a convolution that writes thin. */
 static void sum_thin(const thin_conv *c, const thin_gradients *g)
 {
     const tensor *t = c->thin;

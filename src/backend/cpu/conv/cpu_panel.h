@@ -1,24 +1,24 @@
-/* cpu_panel.h - products of matrices that lie in panels of LANES columns, accumulated in registers.
+/* cpu_panel.h - matrix products on panels of LANES columns, accumulated in registers.
  *
- * A panel holds LANES neighbouring columns of a matrix, row after row: [rows][LANES].  The order of a sum depends on
- * nothing but its length. */
+ * A panel stores LANES neighbouring columns of a matrix, row by row: [rows][LANES].  The order of additions in a sum
+ * depends only on its length. */
 #ifndef DDPM_CPU_PANEL_H
 #define DDPM_CPU_PANEL_H
 #include "backend/cpu/lib/cpu_lanes.h"
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Rows and panels of a result that stand in registers at once, with room for a row of b and an element of a. */
+/* Rows and panels of the result held in registers at once, leaving room for a row of b and an element of a. */
 enum { PANEL_ROWS = REGISTERS / 4, PANELS = 3 };
 
 typedef struct panel_args {
-    const float *a; /* the left factor in panels, a_panel floats apart */
-    const float *b; /* the right one */
-    float *c;       /* the product */
+    const float *a; /* left factor in panels, a_panel floats apart */
+    const float *b; /* right factor */
+    float *c;       /* product */
     int64_t a_panel, b_panel, c_panel;
 } panel_args;
 
-/* A sum of so many products is finished before it is added to the others: a long one errs less. */
+/* Products per partial sum.  Long sums are split into partial sums, which reduces rounding error. */
 enum { PANEL_SUM = 64 };
 
 static ALWAYS_INLINE void panel_store(const panel_args *p, lanes sum[PANEL_ROWS][PANELS], bool add, int panels)
@@ -30,7 +30,7 @@ static ALWAYS_INLINE void panel_store(const panel_args *p, lanes sum[PANEL_ROWS]
         }
 }
 
-/* PANEL_ROWS rows of c = a b, for `panels` panels of c; a has its columns in panels, b as many rows: `inner`, a
+/* Computes PANEL_ROWS rows of c = a b, for `panels` panels of c.  `inner`, the columns of a and rows of b, is a
  * multiple of LANES. */
 static ALWAYS_INLINE void panel_times(const panel_args *p, int64_t inner, int panels)
 {
@@ -52,8 +52,8 @@ static ALWAYS_INLINE void panel_times(const panel_args *p, int64_t inner, int pa
     }
 }
 
-/* PANEL_ROWS rows of c (=, += with add) a^T b, summed over the `inner` rows of both; a points at the first of
- * PANEL_ROWS columns of one panel. */
+/* Computes PANEL_ROWS rows of c (=, or += with add) a^T b, summed over the `inner` rows of both; a points at the
+ * first of PANEL_ROWS columns of one panel. */
 static ALWAYS_INLINE void panel_transposed_times(const panel_args *p, int64_t inner, bool add, int panels)
 {
     for (int64_t from = 0; from < inner; from += PANEL_SUM) {
@@ -71,7 +71,7 @@ static ALWAYS_INLINE void panel_transposed_times(const panel_args *p, int64_t in
     }
 }
 
-/* How many panels at once, where `left` are to be done: by twos and threes, alone only where there is one. */
+/* Number of panels to process at once if `left` remain: two or three; one only if it is the only one. */
 static inline int panels_next(int64_t left) { return left == 1 ? 1 : left == 2 || left == 4 ? 2 : PANELS; }
 
 /* `call`, in which N is the number of panels as a compile-time constant. */

@@ -10,37 +10,37 @@
 #include <omp.h>
 
 enum { MATRICES = POINTS * POINTS, TAPS = SIDE * SIDE, LINE = 64 / sizeof(float) };
-/* Bytes of transformed tiles that a thread works on at once, and how many these may be; of a filter's gradient twice as
- * many, where the memory of all threads is not much. */
+/* Cache budget per thread: bytes of transformed tiles in a chunk; and the limits of a chunk in tiles.  Filter gradients
+ * use chunks of twice as many tiles if there are at most FEW_THREADS threads: their total memory is small then. */
 enum { OWN_BYTES = 5 << 19, FEWEST = 16, MOST = 64, FEW_THREADS = 8 };
-/* A filter's gradient is summed in parts of at least so many tiles, as many as fill so many bytes. */
+/* Filter gradients are summed in up to PARTS parts of at least PART_TILES tiles, and of at most PART_BYTES in total. */
 enum { PART_TILES = 192, PARTS = 8, PART_BYTES = 16 << 20 };
-enum { GROUP = 128 / LANES }; /* panels of results made before they are transformed back */
-enum { AHEAD = 4 };           /* tiles: what the first level of the caches is asked for in time */
+enum { GROUP = 128 / LANES }; /* panels of the result that are computed before their inverse transform */
+enum { AHEAD = 4 };           /* prefetch distance to the L1 cache, in tiles */
 
-/* How a convolution is cut: `from` channels are summed over, `to` channels made, both counted in panels; for a filter's
- * gradient they are those of src and dst.  The parts depend on the shape alone; how many threads there are decides no
- * sum's order. */
+/* How a convolution is split.  `from` is the number of input channels, summed over, and `to` that of output
+ * channels, both in panels; for a filter gradient they are the channels of src and dst.  The parts depend on the
+ * shape only, so no order of additions depends on the number of threads. */
 typedef struct cut {
     const winograd_spec *s;
-    int64_t down, across, tiles; /* of an image; of the batch */
+    int64_t down, across, tiles; /* tiles per image in both directions; in the batch */
     int64_t from, to;
-    int64_t chunk;  /* tiles worked on at once */
-    int64_t parts;  /* of the tiles: chunks; of a filter's gradient, those that are summed apart, chunk by chunk */
-    int64_t splits; /* of the channels that are made, where there are more threads than parts */
-    /* Floats from the matrix of one point to that of the next.  An odd number of cache lines, or the 36 values of a
-     * tile would all fall into the same few sets of a cache. */
+    int64_t chunk;  /* tiles processed at once */
+    int64_t parts;  /* parts of the tiles: chunks; for a filter gradient, separate sums over several chunks */
+    int64_t splits; /* parts of the output channels, if there are more threads than parts of the tiles */
+    /* Floats from the matrix of one point to that of the next.  They fill an odd number of cache lines, because
+     * otherwise the 36 values of a tile would fall into few sets of a cache. */
     int64_t filter_point, from_point, to_point;
 } cut;
 
 typedef struct place {
     int64_t image;
-    int64_t y, x; /* of the tile's first pixel */
+    int64_t y, x; /* first pixel of the tile */
 } place;
 
 static int64_t odd_lines(int64_t floats) { return (ceil_div(floats, LINE) | 1) * LINE; }
 
-/* Tiles of a chunk of at most `most`, such that the threads have as many chunks each, if there are enough. */
+/* Tiles per chunk, at most `most`, such that all threads get the same number of chunks if there are enough tiles. */
 static int64_t chunk_of(int64_t tiles, int64_t most, int threads)
 {
     const int64_t turns = ceil_div(tiles, threads * most);
@@ -65,7 +65,7 @@ static cut cut_of(const winograd_spec *s)
     c.filter_point = odd_lines(s->cin * s->cout);
     if (weights) {
         c.parts = parts_of(&c);
-        const int64_t most = s->threads <= FEW_THREADS ? 2 * PANEL_SUM : PANEL_SUM; /* the same sums either way */
+        const int64_t most = s->threads <= FEW_THREADS ? 2 * PANEL_SUM : PANEL_SUM; /* both give the same sums */
         c.chunk = round_up(min_i64(most, ceil_div(c.tiles, c.parts)), PANEL_ROWS);
         c.splits = min_i64(s->cout / PANEL_ROWS, ceil_div(s->threads, c.parts));
     } else {
@@ -79,13 +79,13 @@ static cut cut_of(const winograd_spec *s)
     return c;
 }
 
-/* Floats of a thread's own memory: transformed tiles of both images, and their pixels' sums. */
+/* Floats of a thread's workspace: transformed tiles of both images, and the sums of their pixels. */
 static int64_t own_floats(const cut *c)
 {
     return MATRICES * (c->from_point + c->to_point) + round_up(c->chunk * LANES, LINE);
 }
 
-/* Floats of a filter at all points; of a gradient's part that of the bias too. */
+/* Floats of a filter at all points; for a part of a filter gradient, including the gradient of the bias. */
 static int64_t part_floats(const cut *c) { return MATRICES * c->filter_point + round_up(c->s->cout, LINE); }
 
 winograd_image winograd_image_of(const tensor *t)
@@ -109,7 +109,7 @@ static place place_of(const cut *c, int64_t tile)
     return (place){image, in / c->across * TILE, in % c->across * TILE};
 }
 
-/* A panel of channels of one image: pixel (y, x) is at[y * row + x * pixel]. */
+/* One panel of channels of one image: pixel (y, x) is at[y * row + x * pixel]. */
 typedef struct plane {
     float *at;
     int64_t row, pixel;
@@ -123,7 +123,7 @@ static plane plane_of(const winograd_image *x, int64_t width, int64_t image, int
     return (plane){at, width * by.pixel, by.pixel};
 }
 
-/* size x size pixels from (y, x) on, 0 outside of h x w; `halved`: those of an image twice as large each way. */
+/* Loads size x size pixels from (y, x) on, 0 outside of h x w; `halved`: of the image upsampled by 2. */
 static ALWAYS_INLINE void load_pixels(const plane *p, int64_t y, int64_t x, int64_t h, int64_t w, int halved,
                                       const int size, lanes *to)
 {
@@ -140,7 +140,7 @@ static ALWAYS_INLINE void load_pixels(const plane *p, int64_t y, int64_t x, int6
             to[i * size + j] = lanes_load(p->at + ((y + i) >> halved) * p->row + ((x + j) >> halved) * p->pixel);
 }
 
-/* Asks the caches for the pixels that a tile reads first, `offset` beyond its own each way. */
+/* Prefetches the pixels of a tile that no earlier tile has read, shifted by `offset` in both directions. */
 static ALWAYS_INLINE void fetch_pixels(const cut *c, const winograd_image *x, int64_t panel, int64_t tile, int offset)
 {
     const place at = place_of(c, tile);
@@ -151,7 +151,7 @@ static ALWAYS_INLINE void fetch_pixels(const cut *c, const winograd_image *x, in
             __builtin_prefetch(p.at + (at.y + i) * p.row + (at.x + j) * p.pixel);
 }
 
-/* B^T d B of tiles [first, first + count) of one panel; to: that of the first at the first point. */
+/* B^T d B of tiles [first, first + count) of one panel; `to` is the first tile at the first point. */
 static void transform_input(const cut *c, const winograd_image *x, int64_t panel, int64_t first, int64_t count,
                             float *to)
 {
@@ -168,7 +168,7 @@ static void transform_input(const cut *c, const winograd_image *x, int64_t panel
     }
 }
 
-/* A dY A^T of them, and the sum over each tile's pixels. */
+/* A dY A^T of tiles [first, first + count) of one panel, and the sum over the pixels of each tile. */
 static void transform_gradient(const cut *c, const winograd_image *dy, int64_t panel, int64_t first, int64_t count,
                                float *to, float *sums)
 {
@@ -195,7 +195,7 @@ static void store_filter(const cut *c, lanes g[SIDE][SIDE], float *to)
     store_points(to, c->filter_point, u);
 }
 
-/* At each point [to][from channels][LANES]: LANES x LANES channels. */
+/* Transforms LANES x LANES channels; at each point u is [to][from channels][LANES]. */
 static void transform_filter(const cut *c, const winograd_args *a, int64_t from, int64_t to, float *u)
 {
     const int64_t ld = c->s->cin;
@@ -224,7 +224,7 @@ static void transform_filter(const cut *c, const winograd_args *a, int64_t from,
 
 /* ---- forward, and the gradient of the input ---- */
 
-/* At each point the product of a chunk's tiles with panels [begin, end) of the filter. */
+/* At each point, multiplies the tiles of a chunk by panels [begin, end) of the filter. */
 static void multiply(const cut *c, const float *v, const float *u, int64_t count, int64_t begin, int64_t end, float *m)
 {
     const int64_t inner = c->from * LANES;
@@ -243,7 +243,7 @@ static void multiply(const cut *c, const float *v, const float *u, int64_t count
         }
 }
 
-/* A tile of the result into the image, as far as it lies in it. */
+/* Stores the part of a tile of the result that lies inside the image. */
 static ALWAYS_INLINE void put_pixels(const winograd_spec *s, const place *at, const plane *to, const plane *add,
                                      lanes y[TILE][TILE])
 {
@@ -262,7 +262,7 @@ static ALWAYS_INLINE void put_pixels(const winograd_spec *s, const place *at, co
         }
 }
 
-/* The same where four pixels add up to one. */
+/* The same for the gradient of an upsampled input: each 2x2 pixels are added to one. */
 static ALWAYS_INLINE void put_quarters(const winograd_spec *s, const place *at, const plane *to, const plane *add,
                                        lanes y[TILE][TILE])
 {
@@ -331,12 +331,13 @@ static void run_images(const cut *c, const winograd_args *a)
 
 /* ---- the gradient of the filter ---- */
 
-/* Some of the work on it: of the channels of dst, for tiles that are summed apart. */
+/* A work item: a range of dst channels for one part of the tiles. */
 typedef struct portion {
-    int64_t first, end;    /* tiles */
-    int64_t co, co_end;    /* multiples of PANEL_ROWS */
-    float *v, *w, *pixels; /* transformed tiles; the sums over their pixels, one panel at a time */
-    float *du, *bias;      /* of the part */
+    int64_t first, end; /* tiles */
+    int64_t co, co_end; /* multiples of PANEL_ROWS */
+    /* transformed tiles of src and dst; sums over the pixels of each tile, for one panel at a time */
+    float *v, *w, *pixels;
+    float *du, *bias; /* results of the part */
 } portion;
 
 static portion portion_of(const cut *c, const winograd_args *a, int64_t part, int64_t split)
@@ -350,7 +351,7 @@ static portion portion_of(const cut *c, const winograd_args *a, int64_t part, in
     return p;
 }
 
-/* In the same steps as the products. */
+/* Adds the pixel sums of tiles, in partial sums of PANEL_SUM like the products. */
 static void sum_pixels(const portion *p, int64_t panel, int64_t count, bool add)
 {
     float *to = p->bias + panel * LANES;
@@ -362,7 +363,7 @@ static void sum_pixels(const portion *p, int64_t panel, int64_t count, bool add)
     }
 }
 
-/* At each point the product of the chunk's tiles, channels of dst by those of src. */
+/* At each point, adds the product of the chunk's tiles: dst channels by src channels. */
 static void multiply_gradient(const cut *c, const portion *p, int64_t count, bool add)
 {
     const int64_t cout = c->s->cout, panel = c->chunk * LANES;
@@ -394,7 +395,7 @@ static void run_portion(const cut *c, const winograd_args *a, const portion *p)
     }
 }
 
-/* Channel co of dst and a panel of src, of all parts. */
+/* Adds all parts and transforms the filter gradient back, for channel co of dst and one panel of src. */
 static void finish_filter(const cut *c, const winograd_args *a, int64_t from, int64_t co)
 {
     const float *du = (const float *)a->scratch + (from * c->s->cout + co) * LANES;

@@ -1,8 +1,8 @@
-/* cpu_winograd_tile.h - the transforms of F(4x4, 3x3), of LANES channels at once.
+/* cpu_winograd_tile.h - the transforms of F(4x4, 3x3), for LANES channels at once.
  *
- * At points p = 0, a, -a, b, -b and infinity, N_p the product of p's distances to the other finite ones:
+ * At points p = 0, a, -a, b, -b and infinity, with N_p the product of (p - q) over the other finite points q:
  *   row p of A is 1, p, p^2, p^3;  of G (1, p, p^2) / N_p;  of B^T the coefficients of the product of (x - q), q != p.
- * Rows of infinity hold the highest power alone.  Pairs of points +-p share their even and odd parts. */
+ * The row of infinity has only the coefficient of the highest power.  The points +-p share their even and odd parts. */
 #ifndef DDPM_CPU_WINOGRAD_TILE_H
 #define DDPM_CPU_WINOGRAD_TILE_H
 #include "backend/cpu/lib/cpu_lanes.h"
@@ -72,7 +72,8 @@ static ALWAYS_INLINE void filter_of_points(const lanes u[POINTS], lanes g[SIDE])
     g[2] = A2 * even_a + B2 * even_b + u[5];
 }
 
-/* `transform` of `from` values to `to` ones, of the columns of x [from][from], then of the rows: y [to][to]. */
+/* Applies `transform`, which maps `from` values to `to`, to the columns of x [from][from] and then to the rows:
+ * y [to][to]. */
 #define BOTH_WAYS(transform, from, to, x, y)                                                                           \
     do {                                                                                                               \
         lanes half_[to][from];                                                                                         \
@@ -85,7 +86,7 @@ static ALWAYS_INLINE void filter_of_points(const lanes u[POINTS], lanes g[SIDE])
         EACH (i_, to) transform(half_[i_], (y)[i_]);                                                                   \
     } while (0)
 
-/* The values of a tile at all points, `apart` floats from one point to the next. */
+/* Stores the values of a tile at all points, `apart` floats from one point to the next. */
 static ALWAYS_INLINE void store_points(float *to, int64_t apart, lanes v[POINTS][POINTS])
 {
     EACH (i, POINTS)

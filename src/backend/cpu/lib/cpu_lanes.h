@@ -1,4 +1,4 @@
-/* cpu_lanes.h - as many floats as a register of the processor holds that the program is compiled for. */
+/* cpu_lanes.h - a vector of floats as wide as a register of the target processor. */
 #ifndef DDPM_CPU_LANES_H
 #define DDPM_CPU_LANES_H
 #include <string.h>
@@ -11,7 +11,7 @@ enum { LANES = 8, REGISTERS = 16 };
 
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 
-/* A loop over registers, unrolled, or they would not be registers. */
+/* A loop over registers.  It must be unrolled, or the compiler keeps the array in memory. */
 #define EACH(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* Operands an op takes in either layout, bit by position; with `alike` all of them must have the same one. */
+/* Operands that an op takes in both layouts, a bit per position; with `alike`, all must have the same layout. */
 typedef struct op_layouts {
     unsigned in, out;
     bool alike;
@@ -41,7 +41,8 @@ static bool make_nhwc(tensor *t)
     return true;
 }
 
-/* One operand list of a step: what cannot be blocked is not.  Did that change anything? */
+/* Makes each operand of a list NHWC unless the op takes both layouts at its position.  Returns true if anything
+ * changed. */
 static bool settle(tensor *const *list, int n, unsigned either, bool *all_blocked)
 {
     bool changed = false;
@@ -69,8 +70,8 @@ static bool is_product(const step *s)
     return (s->op == OP_conv2d || s->op == OP_conv2d_dx || s->op == OP_conv2d_dw) && s->a.conv.kernel == 1;
 }
 
-/* Norms read and write either layout at no cost: between a norm and a product over pixels whose other side
- * is NHWC, so is this one. */
+/* True if only norms and 1x1 convolutions use t.  Norms read and write both layouts at the same speed, so t should
+ * be NHWC if the other side of the convolution is. */
 static bool between_norm_and_product(step *const *steps, int n, const tensor *t)
 {
     for (int i = 0; i < n; i++) {

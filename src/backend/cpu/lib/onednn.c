@@ -16,17 +16,18 @@ enum { MAX_ARGS = 8 };
 struct onednn_conv {
     onednn *d;
     onednn_conv_spec spec;
-    dnnl_primitive_t primitive, pack; /* pack: the filter between our layout and the primitive's */
+    dnnl_primitive_t primitive, pack; /* pack: converts the filter between our layout and that of the primitive */
     dnnl_memory_t src, dst, filter, user_filter, bias, residual, scratch;
-    bool packs;   /* the primitive wants the filter in another layout than ours */
-    void *packed; /* a frozen filter as the primitive wants it */
+    bool packs;   /* the primitive needs another layout of the filter than ours */
+    void *packed; /* packed copy of a frozen filter */
     uint64_t packed_version;
-    size_t packed_at, diff_at; /* in the scratch: the filter so, where it is not kept; a gradient to be added */
+    /* offsets in the workspace: of the packed filter, if it is not kept; of a gradient before it is accumulated */
+    size_t packed_at, diff_at;
 };
 
 static const char *reason(dnnl_status_t s)
 {
-    switch ((int)s) { /* which other values there are depends on the version */
+    switch ((int)s) { /* the other values depend on the version */
     case dnnl_out_of_memory: return "out of memory";
     case dnnl_invalid_arguments: return "invalid arguments";
     case dnnl_unimplemented: return "not implemented";
@@ -34,7 +35,7 @@ static const char *reason(dnnl_status_t s)
     }
 }
 
-/* Every oneDNN call, so that none of its failures goes unseen. */
+/* Makes a oneDNN call and returns its error. */
 #define DNN(call)                                                                                                      \
     do {                                                                                                               \
         const dnnl_status_t s_ = (call);                                                                               \
@@ -62,7 +63,7 @@ void onednn_destroy(onednn *d)
     mem_free(d);
 }
 
-/* oneDNN's instruction sets are bit masks; a newer one has the bits of those that it includes. */
+/* oneDNN's instruction sets are bit masks; each includes the bits of its subsets. */
 static bool has_isa(dnnl_cpu_isa_t isa) { return ((int)dnnl_get_effective_cpu_isa() & (int)isa) == (int)isa; }
 
 void onednn_describe(char *text, size_t cap)
@@ -90,9 +91,9 @@ bool onednn_sums_by_thread(void) { return dnnl_version()->major >= 3; }
 
 typedef struct conv_descs {
     onednn_md src, dst, filter, any_filter, bias;
-    dnnl_dims_t strides, dilates, pad_begin, pad_end; /* dilates: zeros, which say that there are none */
+    dnnl_dims_t strides, dilates, pad_begin, pad_end; /* dilates: all 0, meaning none */
     dnnl_primitive_attr_t attr;
-    dnnl_primitive_desc_t forward; /* the hint a backward pass wants */
+    dnnl_primitive_desc_t forward; /* hint for a backward pass */
     dnnl_primitive_desc_t desc;
 } conv_descs;
 
@@ -119,7 +120,7 @@ static ddpm_status init_descs(const onednn_conv_spec *s, conv_descs *k, err *e)
     return DDPM_OK;
 }
 
-/* What is added to the result before it is written. */
+/* Sets the tensors to add to the result before it is stored. */
 static ddpm_status set_post_ops(const onednn_conv_spec *s, conv_descs *k, err *e)
 {
     if (!s->residual && !s->sum) return DDPM_OK;
@@ -136,7 +137,7 @@ static ddpm_status set_post_ops(const onednn_conv_spec *s, conv_descs *k, err *e
 static ddpm_status create_desc(onednn *d, const onednn_conv_spec *s, conv_descs *k, err *e)
 {
     TRY(init_descs(s, k, e));
-    const dnnl_alg_kind_t how = dnnl_convolution_direct; /* Winograd's are our own (cpu_winograd.h) */
+    const dnnl_alg_kind_t how = dnnl_convolution_direct; /* we use our own Winograd (cpu_winograd.h) */
     const bool forward = s->pass == CONV_PASS_FORWARD;
     const onednn_md bias = s->bias ? k->bias : NULL;
     if (forward) TRY(set_post_ops(s, k, e));
@@ -264,7 +265,7 @@ static ddpm_status repack(onednn_conv *c, const void *from, dnnl_memory_t from_m
 
 static void *scratch_at(const onednn_conv_args *a, size_t at) { return (char *)a->scratch + at; }
 
-/* The filter as the primitive wants it; a frozen one is laid out anew only when it changed. */
+/* Sets the filter argument, in the primitive's layout; a frozen filter is packed again only after a change. */
 static ddpm_status use_filter(onednn_conv *c, const onednn_conv_args *a, err *e)
 {
     if (!c->packs) return point(c->filter, a->filter, e);
@@ -276,7 +277,7 @@ static ddpm_status use_filter(onednn_conv *c, const onednn_conv_args *a, err *e)
     return point(c->filter, packed, e);
 }
 
-/* The filter's rows, `ld` channels apart, += those of x, which have none between them. */
+/* Adds the contiguous rows of x to those of the filter, which are `ld` channels apart. */
 static void add_filter(const onednn_conv_spec *s, float *filter, const float *x)
 {
     const int64_t rows = s->cout * s->kernel * s->kernel, ld = filter_ld(s);

@@ -1,9 +1,9 @@
-/* onednn_api.h - oneDNN's C API as version 3 has it, for a library of version 2 as well.
+/* onednn_api.h - oneDNN's C API in the form of version 3, also for version 2 of the library.
  *
- * Version 3 creates memory descriptors and convolution primitive descriptors by one call each; version 2
- * filled structs that the caller owned.  Where the headers are version 2's, this file builds the calls of
- * version 3 that are used here from those of version 2, under the prefix `onednn_`; onednn.c then knows
- * one API.  No other file depends on the version of oneDNN. */
+ * Version 3 creates memory descriptors and convolution primitive descriptors with one call each; in version 2 such
+ * calls fill structs that the caller owns.  With version 2's headers, this file implements the version-3 calls that
+ * we use, under the prefix `onednn_`, so that onednn.c needs only one API.  No other file depends on the version of
+ * oneDNN. */
 #ifndef DDPM_ONEDNN_API_H
 #define DDPM_ONEDNN_API_H
 #include <oneapi/dnnl/dnnl.h>
@@ -11,7 +11,7 @@
 
 #if DNNL_VERSION_MAJOR >= 3
 
-typedef dnnl_memory_desc_t onednn_md;             /* owned; NULL: there is none */
+typedef dnnl_memory_desc_t onednn_md;             /* owned; NULL: none */
 typedef const_dnnl_memory_desc_t onednn_const_md; /* borrowed */
 
 #define onednn_md_create_with_tag           dnnl_memory_desc_create_with_tag
@@ -39,7 +39,7 @@ static inline dnnl_status_t onednn_md_destroy(onednn_md md)
     return dnnl_success;
 }
 
-/* The result of a call that fills *md: on failure *md is freed and NULL. */
+/* Checks a call that fills *md: on failure *md is freed and set to NULL. */
 static inline dnnl_status_t onednn_md_checked(onednn_md *md, dnnl_status_t filled)
 {
     if (filled == dnnl_success) return dnnl_success;

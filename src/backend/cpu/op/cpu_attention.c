@@ -1,8 +1,7 @@
-/* cpu_attention.c - softmax attention, one (image, head) a thread at a time, query rows in blocks.
+/* cpu_attention.c - softmax attention: a thread computes one (image, head) at a time, in blocks of query rows.
  *
- * The scores of a block of rows are all that is ever held; the backward pass computes them again
- * from the stored log-sum-exp (Dao et al. 2022, arXiv:2205.14135, algorithm 4 without its tiling of
- * the keys). */
+ * Only the scores of one block of rows are ever stored; the backward pass recomputes them from the stored
+ * log-sum-exp (Dao et al. 2022, arXiv:2205.14135, algorithm 4 without the tiling of the keys). */
 #include "backend/cpu/cpu_backend.h"
 #include "math/elementary.h"
 
@@ -12,7 +11,7 @@
 enum { ROWS = 64 };
 
 typedef struct attn {
-    int64_t n, s, c, d; /* images, positions, channels, channels of a head */
+    int64_t n, s, c, d; /* images, positions, channels, channels per head */
     int heads;
     float scale; /* 1 / sqrt(d) */
 } attn;
@@ -34,7 +33,7 @@ static ddpm_status gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const
     return onednn_gemm(&g, e);
 }
 
-/* Rows of scores to probabilities in place; lse[r] = log sum exp of row r. */
+/* Softmax over rows in place: scores to probabilities; lse[r] = log sum exp of row r. */
 static void softmax(float *p, int64_t rows, int64_t s, float *lse)
 {
     for (int64_t r = 0; r < rows; r++) {
@@ -98,13 +97,13 @@ static ddpm_status attention_run(cpu_backend *be, const step *s, err *e)
     return worst;
 }
 
-/* ---- backward: per block of query rows
+/* ---- backward: for each block of query rows
  *   P = exp(scale q k^T - lse),  dP = dy v^T,  dS = P (dP - rowsum(dy y)) scale
  *   dq = dS k,   dk += dS^T q,   dv += P^T dy */
 
 typedef struct head_grads {
     const float *q, *y, *dy, *lse;
-    float *dq, *p, *dp; /* p, dp: scratch [ROWS, s] */
+    float *dq, *p, *dp; /* p, dp: workspace [ROWS, s] */
     bool add;
 } head_grads;
 

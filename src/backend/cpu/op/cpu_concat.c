@@ -1,4 +1,4 @@
-/* cpu_concat.c - two images side by side, and the gradients of both. */
+/* cpu_concat.c - concatenation of two images along the channels, and the gradients of both. */
 #include "backend/cpu/cpu_backend.h"
 
 #include <string.h>
@@ -18,7 +18,7 @@ static ddpm_status concat_run(cpu_backend *be, const step *s, err *e)
     return DDPM_OK;
 }
 
-/* Columns [column, column + dx->c) of dy into dx, or on top of it. */
+/* Copies or adds columns [column, column + dx->c) of dy to dx. */
 static void give(const tensor *dy, int64_t column, const tensor *dx, bool add)
 {
     const int64_t rows = rows_of(dy), c = dx->c;

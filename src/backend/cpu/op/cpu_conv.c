@@ -84,7 +84,8 @@ static ddpm_status winograd_accepts(cpu_backend *be, const step *s, const conv_o
 {
     const bool three = s->a.conv.kernel == 3 && s->a.conv.stride == 1 && !s->a.conv.pad_end;
     *yes = false;
-    if (!three || !winograd_takes(o->x[0]->c, o->y->c)) return DDPM_OK; /* only 1x1 may have a second source */
+    /* only 1x1 convolutions may have a second source */
+    if (!three || !winograd_takes(o->x[0]->c, o->y->c)) return DDPM_OK;
     const conv_candidates candidates = {.direct = cpu_conv_onednn_spec(s, o, 0),
                                         .winograd = {.pass = o->pass,
                                                      .n = o->y->n,
@@ -137,7 +138,7 @@ static ddpm_status winograd_backward_weights(const step *s, const conv_operands 
     return DDPM_OK;
 }
 
-/* ---- the table, and the three ops ------------------------------------------------------------------ */
+/* ---- table of algorithms, and the three ops ------------------------------------------------------ */
 
 static const conv_algo_row thin = {
     "thin", thin_accepts, thin_prepare, {thin_forward, thin_backward_data, thin_backward_weights}};
@@ -146,10 +147,11 @@ static const conv_algo_row winograd = {"winograd",
                                        winograd_prepare,
                                        {winograd_forward, winograd_backward_data, winograd_backward_weights}};
 
-/* The first that accepts computes it; the last accepts everything. */
+/* The first algorithm that accepts a step computes it; the last accepts every step. */
 static const conv_algo_row *const algos[] = {&thin, &winograd, &cpu_conv_gemm, &cpu_conv_onednn};
 
-/* The layout a kernel of one layout works in: that of the image the convolution makes, if every source allows it. */
+/* The layout for kernels whose operands must share one: NHWC if no image is blocked or some channels do not fill
+ * blocks; otherwise that of y for 1x1 convolutions, and blocked for the others. */
 static tensor_layout kernel_layout(const step *s, const conv_operands *o)
 {
     const tensor *x = o->x[0] ? o->x[0] : o->x[1], *x2 = o->x[1], *y = o->y;

@@ -1,5 +1,6 @@
-/* cpu_conv_gemm.c - 1x1 convolutions in NHWC: one matrix product over all pixels, whose leading dimensions and beta take
- * care of a second source and of sums. */
+/* cpu_conv_gemm.c - 1x1 convolutions in NHWC: a matrix product over all pixels.
+ *
+ * Leading dimensions select the weights of a second source; beta accumulates. */
 #include "backend/cpu/op/cpu_conv.h"
 
 static ddpm_status accepts(cpu_backend *be, const step *s, const conv_operands *o, bool *yes, err *e)
@@ -14,7 +15,7 @@ static ddpm_status prepare(cpu_backend *be, const step *s, const conv_operands *
     return DDPM_OK;
 }
 
-/* y = bias + residual, then for each source += its rows times its columns of the weight, transposed. */
+/* y = bias + residual, then for each source y += x w^T with the source's columns of the weight. */
 static ddpm_status forward(const step *s, const conv_operands *o, err *e)
 {
     const conv_impl *impl = s->impl;

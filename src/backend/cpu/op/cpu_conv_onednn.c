@@ -1,5 +1,6 @@
-/* cpu_conv_onednn.c - convolutions by oneDNN, in blocks of channels or in NHWC.  A second source is a second convolution,
- * added to the first. */
+/* cpu_conv_onednn.c - convolutions with oneDNN, blocked or in NHWC.
+ *
+ * A second source is a second convolution, added to the first. */
 #include "backend/cpu/op/cpu_conv.h"
 
 onednn_conv_spec cpu_conv_onednn_spec(const step *s, const conv_operands *o, int i)
@@ -43,7 +44,7 @@ static void set_sums(const step *s, const conv_operands *o, int i, onednn_conv_s
     }
 }
 
-/* oneDNN's convolutions only set; a gradient to be added to goes through memory of its own first. */
+/* oneDNN's convolutions cannot accumulate: a gradient that must be is written to temporary memory first. */
 static ddpm_status prepare(cpu_backend *be, const step *s, const conv_operands *o, size_t *scratch, err *e)
 {
     conv_impl *impl = s->impl;

@@ -1,16 +1,16 @@
-/* cpu_dropout.c - a mask drawn in the order of NHWC (kernels/dropout.h), applied where the elements lie. */
+/* cpu_dropout.c - dropout: the mask is drawn in NHWC order (kernels/dropout.h) and applied in the tensor's layout. */
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/lib/cpu_layout.h"
 #include "backend/step_args.h"
 
 #include <string.h>
 
-enum { OCTET = DROPOUT_OCTET, DRAWS = 32, SHARE = 4096 }; /* SHARE: elements of a turn, whole blocks of channels */
+enum { OCTET = DROPOUT_OCTET, DRAWS = 32, SHARE = 4096 }; /* SHARE: elements per work item, whole blocks of channels */
 
 typedef float reals __attribute__((vector_size(OCTET * sizeof(float))));
 typedef uint32_t words __attribute__((vector_size(OCTET * sizeof(uint32_t))));
 
-/* The elements of one draw, side by side in memory. */
+/* Applies one draw to its eight elements, contiguous in memory. */
 static inline void drop_octet(const float *x, float *y, const uint32_t w[4], uint32_t threshold, float scale, bool add)
 {
     const words low_then_high = {0, 0, 0, 0, 16, 16, 16, 16};
@@ -22,7 +22,7 @@ static inline void drop_octet(const float *x, float *y, const uint32_t w[4], uin
     memcpy(y, &v, sizeof v);
 }
 
-/* The last, incomplete one of an image. */
+/* Applies the last, incomplete draw of an image. */
 static void drop_rest(const dropout_args *a, const float *x, float *y, const uint32_t w[4], int64_t count)
 {
     float in[OCTET] = {0}, out[OCTET];
@@ -45,7 +45,7 @@ static void drop_run(const dropout_args *a, const float *x, float *y, const uint
     if (i < count) drop_rest(a, x + i, y + i, w + i / 2, count - i);
 }
 
-/* Elements [from, from + count) of image b. */
+/* Applies dropout to elements [from, from + count) of image b. */
 static void drop(const dropout_args *a, const tensor *t, int b, int64_t from, int64_t count)
 {
     const cpu_strides by = cpu_strides_of(t, t->layout);

@@ -1,4 +1,4 @@
-/* cpu_linear.c - the layers of the time embedding. */
+/* cpu_linear.c - linear layers and the time embedding's MLP. */
 #include "backend/cpu/cpu_backend.h"
 #include "pointwise.h"
 #include "time_embed.h"
@@ -7,7 +7,7 @@ typedef struct layer {
     const float *x; /* [n, cin] */
     const tensor *w, *bias;
     float *y;   /* [n, cout] */
-    float *pre; /* what SiLU is given; NULL: not wanted */
+    float *pre; /* input of SiLU; NULL: not needed */
     int64_t n;
     bool silu;
 } layer;
@@ -62,7 +62,7 @@ static void embed(const step *s, float *h0)
         for (int i = 0; i < a.dim / 2; i++) time_embed_pair(&a, b, i);
 }
 
-/* h0 and h1, where no backward pass wants to keep them. */
+/* Workspace for h0 and h1, if the plan does not keep them for a backward pass. */
 static ddpm_status time_mlp_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
 {
     const tensor *y = s->out[TIME_MLP_Y];

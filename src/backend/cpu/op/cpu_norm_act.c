@@ -1,12 +1,13 @@
 /* cpu_norm_act.c - group normalization (+ SiLU) over one or two sources, forward and backward.
  *
- * The work is cut into (image, range of whole groups).  A range is walked in pieces: channels that lie
- * side by side in every tensor at hand, whatever the layout of each, so a piece is a base and a step
- * from pixel to pixel; in blocks of 16 channels it is contiguous and stays in the L2 cache between
- * passes.  Statistics take one pass: f32 sums, over blocks of 32 pixels added up in f64, of what is left of a
- * channel and its square when the mean of the channel's first block is taken off (Chan, Golub & LeVeque 1983,
- * "Algorithms for computing the sample variance", shifted data); channels of a group are put together in f64.
- * No result depends on how the work is cut. */
+ * The work is split into (image, range of whole groups).  A range is processed in pieces: channels that are
+ * contiguous in every operand, whatever its layout, so that a piece is a pointer and a stride from pixel to pixel.
+ * A piece of a block of 16 channels is contiguous and stays in the L2 cache between passes.
+ *
+ * Statistics take one pass, with shifted moments: sums of (x - shift) and (x - shift)^2, where shift is the mean of
+ * the channel's first block of 32 pixels (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample
+ * variance", shifted data).  Sums over a block of 32 pixels are in f32, over blocks and over the channels of a group
+ * in f64.  The result does not depend on how the work is split. */
 #include "backend/cpu/cpu_backend.h"
 #include "base/arith.h"
 #include "backend/cpu/lib/cpu_lanes.h"
@@ -18,17 +19,17 @@
 #include <string.h>
 
 enum {
-    RANGE = 64,       /* channels a range of NHWC aims at */
-    RANGE_FULL = 256, /* channels of a range of whole blocks at most */
-    RANGE_MAX = 4096, /* channels of the widest group */
-    PIECE = 64,       /* channels of the widest piece */
-    BLOCK = 32        /* pixels summed in f32 */
+    RANGE = 64,       /* preferred channels of a range in NHWC */
+    RANGE_FULL = 256, /* maximum channels of a range of whole blocks */
+    RANGE_MAX = 4096, /* maximum channels of a group */
+    PIECE = 64,       /* maximum channels of a piece */
+    BLOCK = 32        /* pixels per partial sum in f32 */
 };
 
 typedef struct norm_shape {
     int64_t n, hw, c, c1; /* c1: channels of the first source */
     int groups;
-    int64_t per_group; /* channels */
+    int64_t per_group; /* channels per group */
     int64_t range;     /* channels of a range: whole groups */
     int ranges;
 } norm_shape;
@@ -64,9 +65,9 @@ static ddpm_status check(const tensor *x, const tensor *x2, int groups, err *e)
     return DDPM_OK;
 }
 
-/* Some channels of one image in a tensor: pixel i's are at[i * step], side by side. */
+/* Contiguous channels of one image in a tensor: those of pixel i are at[i * step]. */
 typedef struct spot {
-    float *at; /* NULL: there is no such tensor */
+    float *at; /* NULL: the tensor is absent */
     int64_t step;
 } spot;
 
@@ -79,7 +80,7 @@ static spot spot_of(const tensor *t, int64_t image, int64_t channel)
     return (spot){data + image * hw * t->c + channel, t->c};
 }
 
-/* Channels of a tensor from `channel` on that lie in the same block. */
+/* Channels of a tensor from `channel` to the end of its block. */
 static int64_t rest_of_block(const tensor *t, int64_t channel)
 {
     return t && t->layout == LAYOUT_BLOCKED ? CHANNEL_BLOCK - channel % CHANNEL_BLOCK : PIECE;
@@ -97,7 +98,7 @@ static int64_t rest_of_block(const tensor *t, int64_t channel)
         }                                                                                                              \
     } while (0)
 
-/* Over the pixels of one channel: of what is left when `shift` is taken off, the sum and that of squares. */
+/* Shifted moments of each channel: sums of (x - shift) and (x - shift)^2 over the pixels. */
 typedef struct channel_moments {
     float shift[RANGE_MAX];
     double sum[RANGE_MAX], squares[RANGE_MAX];
@@ -130,7 +131,7 @@ static ALWAYS_INLINE void moments(spot x, int64_t hw, int width, float *shift, d
     }
 }
 
-/* to[g] = the mean of the totals of the range's group g */
+/* to[g] = mean of the totals of group g of the range */
 static void spread_group_means(const norm_shape *q, const double *totals, int64_t width, double *to)
 {
     const double count = (double)(q->per_group * q->hw);
@@ -143,8 +144,8 @@ static void spread_group_means(const norm_shape *q, const double *totals, int64_
 
 typedef struct norm_args {
     norm_shape q;
-    const tensor *x[2], *y; /* the sources; y, or its gradient */
-    const tensor *dx[2];    /* NULL: not wanted */
+    const tensor *x[2], *y; /* the sources; y or its gradient */
+    const tensor *dx[2];    /* NULL: not needed */
     const float *gamma, *beta, *cond;
     int64_t cond_ld;
     norm_cond kind;
@@ -154,10 +155,10 @@ typedef struct norm_args {
 
 static const float zeros[RANGE_MAX];
 
-/* Channels [from, from + width) of the concatenated sources of one image: all of one source, and within one
- * block of every blocked tensor.  width 0: there are no more. */
+/* Channels [from, from + width) of the concatenated sources of one image: all in one source, and within one block of
+ * every blocked tensor. width 0: past the end. */
 typedef struct piece {
-    int64_t from, channel; /* the first one: of all, and of its source */
+    int64_t from, channel; /* first channel: among all, and in its source */
     int width, source;
     spot x;
 } piece;
@@ -192,19 +193,19 @@ static void channel_affine(const norm_args *a, int64_t image, int64_t from, int6
     }
 }
 
-/* What is added to each channel of the range before anything else. */
+/* The addend of each channel of the range, applied before the statistics. */
 static const float *addend(const norm_args *a, int64_t image, int64_t from)
 {
     return a->kind == COND_ADD ? a->cond + image * a->cond_ld + from : zeros;
 }
 
-/* What maps the channels of a range: xhat = (x - center) rstd, z = xhat scale + shift. */
+/* The maps of the channels of a range: xhat = (x - center) rstd, z = xhat scale + shift. */
 typedef struct channel_map {
     float center[RANGE_MAX]; /* mean - cond */
     float rstd[RANGE_MAX], scale[RANGE_MAX], shift[RANGE_MAX];
 } channel_map;
 
-/* y = act((x - center) scale + shift); `at`: the piece's first channel in the range */
+/* y = act((x - center) scale + shift); `at`: first channel of the piece, relative to the range */
 static ALWAYS_INLINE void apply(const channel_map *m, int64_t at, spot x, spot y, int64_t hw, bool silu, int width)
 {
     const float *center = m->center + at, *scale = m->scale + at, *shift = m->shift + at;
@@ -233,7 +234,7 @@ static void group_statistics(const norm_args *a, int64_t image, int64_t from, in
     }
     for (int64_t g = 0; g * q->per_group < width; g++) {
         const int64_t first = g * q->per_group, end = first + q->per_group;
-        double sum = 0, squares = 0; /* around the first channel's mean */
+        double sum = 0, squares = 0; /* relative to `origin`, the mean of the first channel */
         const double origin = (double)m.shift[first] + (double)cond[first] + m.sum[first] / hw;
         for (int64_t c = first; c < end; c++) {
             const double off = (double)m.shift[c] + (double)cond[c] + m.sum[c] / hw - origin;
@@ -312,7 +313,7 @@ static ddpm_status norm_act_run(cpu_backend *be, const step *s, err *e)
 
 typedef struct norm_grads {
     const float *mean, *rstd;
-    bool add[2]; /* to dx */
+    bool add[2]; /* accumulate into dx */
     float *dcond;
     int64_t dcond_ld;
     bool add_cond;
@@ -321,10 +322,10 @@ typedef struct norm_grads {
 
 typedef struct backward_piece {
     spot x, dy;
-    float *dz; /* [hw, width]: kept from the first pass for the second */
+    float *dz; /* [hw, width]: computed in the first pass, read in the second */
 } backward_piece;
 
-/* dz of every pixel, S1 and S2 */
+/* Computes dz of every pixel, S1 and S2. */
 static ALWAYS_INLINE void channel_sums(const channel_map *m, int64_t at, const backward_piece *b, int64_t hw, bool silu,
                                        int width, double *s1, double *s2)
 {
@@ -349,7 +350,7 @@ static ALWAYS_INLINE void channel_sums(const channel_map *m, int64_t at, const b
     }
 }
 
-/* dx of every pixel, where it is wanted, and its sum over pixels; c1, c2: the group's means of G S1, G S2 */
+/* Computes dx of every pixel, if needed, and its sum over pixels; c1, c2: group means of G S1 and G S2. */
 static ALWAYS_INLINE void write_dx(const channel_map *m, int64_t at, const backward_piece *b, int64_t hw, spot dx,
                                    bool add, int width, const float *c1, const float *c2, double *sums)
 {

@@ -1,12 +1,12 @@
-/* cpu_pointwise.c - sums over rows and the ops that treat every value alone. */
+/* cpu_pointwise.c - column sums and elementwise ops. */
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/lib/cpu_layout.h"
 
 #include <string.h>
 
-enum { SUM_ROWS = 256 }; /* rows a partial sum covers: fixed, so that the result is too */
+enum { SUM_ROWS = 256 }; /* rows per partial sum: fixed, so that results do not depend on the threads */
 
-/* Partial sums of fixed blocks of rows in f32, added up in order in f64. */
+/* Partial sums over fixed blocks of rows are in f32; they are added in order in f64. */
 void cpu_column_sums(const float *x, int64_t rows, int64_t c, bool add, float *sums)
 {
     enum { WIDTH = 64 };

@@ -1,4 +1,4 @@
-/* cpu_sample.c - time embedding and the steps around the network in a sampling loop. */
+/* cpu_sample.c - the time embedding, and the steps around the network in a sampling loop. */
 #include "backend/cpu/cpu_backend.h"
 #include "backend/step_args.h"
 #include "to_u8.h"

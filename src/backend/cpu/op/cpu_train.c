@@ -1,5 +1,6 @@
-/* cpu_train.c - the ends of a training step: noising, loss, bookkeeping, update.
- * The formulas are those of kernels/; here is only how they are spread over threads. */
+/* cpu_train.c - beginning and end of a training step: noising, loss, state, update.
+ *
+ * The formulas are in kernels/; this file distributes the work over threads. */
 #include "backend/cpu/cpu_backend.h"
 #include "backend/step_args.h"
 

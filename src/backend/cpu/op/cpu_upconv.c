@@ -1,10 +1,11 @@
-/* cpu_upconv.c - nearest x2 and a 3x3 convolution.
+/* cpu_upconv.c - nearest x2 upsampling and a 3x3 convolution.
  *
- * By Winograd's algorithm as the two operations that it stands for, each pixel of the small image being read four times
- * (cpu_winograd.h); or, where that is faster (cpu_conv_autotune.h) or channels do not fill blocks, as one 4x4 stride-2
- * transposed convolution: the backward-data pass of a convolution C that maps the large image [2h, 2w, cout] to the
- * small one [h, w, cin]; so its gradients are C's forward pass (dx) and C's backward-weights pass (dK).  K
- * [cin, 4, 4, cout] is folded from the 3x3 filter W [cout, 3, 3, cin] (kernels/upconv_fold.h). */
+ * There are two algorithms.  Winograd computes the 3x3 convolution of the upsampled image, reading each pixel of the
+ * small image four times (cpu_winograd.h).  If autotuning finds it faster (cpu_conv_autotune.h), or if channels do
+ * not fill blocks, a single 4x4 transposed convolution of stride 2 replaces both operations: it is the backward-data
+ * pass of a convolution C from the large image [2h, 2w, cout] to the small one [h, w, cin].  Its gradients are C's
+ * forward pass (dx) and C's backward-weights pass (dK).  K [cin, 4, 4, cout] is folded from the 3x3 filter W [cout,
+ * 3, 3, cin] (kernels/upconv_fold.h). */
 #include "backend/cpu/cpu_backend.h"
 #include "base/arith.h"
 #include "backend/cpu/lib/cpu_layout.h"
@@ -15,19 +16,19 @@
 enum { SMALL = 3, LARGE = 4, TILE = 16 };
 
 typedef struct upconv {
-    bool is_tiled; /* by Winograd's algorithm; then there is nothing else in here */
+    bool is_tiled; /* computed by Winograd; only `tiled` is set then */
     winograd_spec tiled;
     onednn_conv *conv;
     staged small, large;
-    float *frozen;    /* K where the weights seldom change */
-    uint64_t version; /* of what K was folded from */
-    size_t own;       /* in the scratch: K where they do, or dK */
-    size_t scratch;   /* oneDNN's */
+    float *frozen;    /* K if the weights seldom change; else NULL */
+    uint64_t version; /* version of the weights that K was folded from */
+    size_t own;       /* offset in the workspace of K, if it is not kept, or of dK */
+    size_t scratch;   /* offset of oneDNN's workspace */
 } upconv;
 
-/* Channels [co, co + TILE) x [ci, ci + TILE) of the filters; co runs fastest in the tile. */
+/* Channels [co, co + TILE) x [ci, ci + TILE) of the filters; co varies fastest in the tile. */
 typedef struct filter_tile {
-    int64_t co, ci, wide, deep; /* first ones, and how many there are */
+    int64_t co, ci, wide, deep; /* first channels, and their numbers */
 } filter_tile;
 
 static filter_tile tile_at(int64_t index, int64_t cin, int64_t cout)
@@ -50,7 +51,7 @@ static void fold_tile(const filter_tile *t, const float *w, float *k, int64_t ci
         float out[LARGE * LARGE][TILE];
 #pragma omp simd
         for (int co = 0; co < TILE; co++) {
-            float columns[SMALL][LARGE]; /* (A W) by columns */
+            float columns[SMALL][LARGE]; /* columns of A W */
             for (int j = 0; j < SMALL; j++)
                 fold_up((const float[]){in[j][ci][co], in[SMALL + j][ci][co], in[2 * SMALL + j][ci][co]}, columns[j]);
             for (int i = 0; i < LARGE; i++) {
@@ -80,7 +81,7 @@ static void unfold_tile(const filter_tile *t, const float *dk, float *dw, int64_
     for (int64_t ci = 0; ci < t->deep; ci++)
         for (int64_t co = 0; co < t->wide; co++) {
             const float *k = dk + (t->ci + ci) * LARGE * LARGE * cout + t->co + co;
-            float columns[LARGE][SMALL]; /* (A^T dK) by columns */
+            float columns[LARGE][SMALL]; /* columns of A^T dK */
             for (int j = 0; j < LARGE; j++)
                 fold_down((const float[]){k[j * cout], k[(LARGE + j) * cout], k[(2 * LARGE + j) * cout],
                                           k[(3 * LARGE + j) * cout]},
@@ -169,7 +170,7 @@ static ddpm_status prepare(cpu_backend *be, step *s, conv_pass pass, const tenso
     else
         *scratch += filter;
     u->scratch = *scratch;
-    ways.direct.frozen = false; /* K is kept, not the primitive's copy of it too */
+    ways.direct.frozen = false; /* K is cached here, so the primitive needs no packed copy */
     TRY(onednn_conv_create(be->onednn, &ways.direct, &u->conv, &bytes, e));
     *scratch += bytes;
     return DDPM_OK;
@@ -207,7 +208,7 @@ static ddpm_status run_conv(const step *s, onednn_conv_args a, err *e)
     return onednn_conv_run(u->conv, &a, e);
 }
 
-/* In blocks a plane of 16 channels is as a matrix of its own. */
+/* In a blocked layout, each plane of 16 channels is a matrix of its own. */
 static void add_bias(const upconv *u, const tensor *y, float *data, const float *bias)
 {
     const int64_t hw = tensor_hw(y), blocks = y->c / CHANNEL_BLOCK;
