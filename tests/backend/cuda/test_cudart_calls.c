@@ -1,5 +1,5 @@
-/* cuda_rt.c and cuda_rt_graph.c on a CUDA runtime of the test's own: what they ask for and in which order, what they say
- * of failures, and that nothing is left behind after one.  Links the real backend, but none of CUDA. */
+/* cuda_rt.c and cuda_rt_graph.c on a fake CUDA runtime: which calls they make and in which order, what they report of
+ * failures, and that nothing is left allocated after one.  Links the real backend, but none of CUDA. */
 #include "backend/cuda/lib/cuda_rt.h"
 #include "backend/cuda/fake_cudart.h"
 #include "support/ok.h"
