@@ -3,9 +3,9 @@
 
 #include <math.h>
 
-/* What is drawn for image b. */
+/* The random draws for image b. */
 typedef struct drawn {
-    uint32_t low, high; /* its ordinal number in the run */
+    uint32_t low, high; /* its ordinal in the run */
     int t;
     bool mirrored;
 } drawn;
