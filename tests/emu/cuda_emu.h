@@ -133,7 +133,7 @@ inline void set_condition(unsigned long long handle, unsigned value)
     *reinterpret_cast<unsigned *>(static_cast<uintptr_t>(handle)) = value;
 }
 void barrier(const place &at);
-/* Waits for all lanes of `mask`.  shuffle: returns the value of lane `source`; vote: bit l = lane l's value is not 0. */
+/* Waits for all lanes of `mask`.  shuffle: the value of lane `source`; vote: bit l = lane l's value is not 0. */
 uint64_t meet(collective kind, unsigned mask, uint64_t value, int source, const place &at);
 int lane();
 

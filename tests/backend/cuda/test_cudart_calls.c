@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- what the tests share ---- */
+/* ---- shared by the tests ---- */
 
 static void set_up(void)
 {
@@ -140,7 +140,7 @@ static void *in_thread(void *open)
     return (void *)(intptr_t)(current + 1);
 }
 
-/* CUDA's current device belongs to the thread. */
+/* CUDA's current device is a property of the thread. */
 Test(cudart_calls, other_threads_work_on_the_device_that_was_opened)
 {
     pthread_t thread;
@@ -152,7 +152,7 @@ Test(cudart_calls, other_threads_work_on_the_device_that_was_opened)
         cr_assert_eq(pthread_join(thread, &device), 0);
         cr_expect_eq((intptr_t)device - 1, own ? 0 : 1);
     }
-    current = 0; /* somebody else in this thread */
+    current = 0; /* other code in this thread changed the device */
     OK(rt_launched(DDPM_OK, &why));
     cr_expect_eq(current, 1);
 }
@@ -255,7 +255,7 @@ Test(cudart_calls, launches_are_asked_how_they_went)
     cr_expect_str_eq(why.text, "kernel launch: refused for its arguments");
 }
 
-/* Everything there is, in one life. */
+/* Uses all functions of cuda_rt.h once. */
 static ddpm_status live(err *e)
 {
     ddpm_status st = DDPM_OK;

@@ -327,7 +327,7 @@ Test(graph_capture, weights_have_a_new_version_after_every_update)
 
 /* ---- failures ---- */
 
-/* One that does not touch the device: the next run is on its own. */
+/* A failure that is not one of the device: the next run works, and nothing of the failed run is left running. */
 Test(graph_capture, a_step_that_is_refused_leaves_nothing_running)
 {
     for (int how = 0; how < 4; how++) {
@@ -347,10 +347,10 @@ Test(graph_capture, a_step_that_is_refused_leaves_nothing_running)
         cr_assert_eq(run_list(&l, 1), DDPM_EINVAL);
         cr_expect(strstr(why.text, "refused (norm_act)"), "%s", why.text);
         cr_expect_eq(emu_live().graphs, 0);
-        put(&l, 0, 100); /* not while the side step may still read it */
+        put(&l, 0, 100); /* waits until the side step has read room 0 */
         cr_expect_eq(get(&l, 1), captured ? 20 : 11);
         fill(&l);
-        OK(l.be->fn->run(l.be, l.steps + 1, 1, 1, &why)); /* on the main stream, whichever the refused one was for */
+        OK(l.be->fn->run(l.be, l.steps + 1, 1, 1, &why)); /* on the main stream, wherever the refused step was */
         cr_expect_eq(get(&l, 3), 31);
         l.step[2] = good;
         for (int i = 0; i < 3; i++) {
@@ -392,7 +392,7 @@ static void expect_dead(const list *l, const char *first)
 /* Eager, captured, replayed; a loop; an upload and a download. */
 static ddpm_status use(list *l)
 {
-    static float v[N] = {1, 2, 3, 4, 5}; /* a download that failed may still write to it */
+    static float v[N] = {1, 2, 3, 4, 5}; /* static: a download that failed may still write to v */
     for (int i = 0; i < 3; i++) {
         TRY(l->be->fn->upload(l->be, l->memory, v, sizeof v, &why));
         TRY(run_list(l, 1));
@@ -418,7 +418,7 @@ Test(graph_capture, after_a_failure_of_the_device_everything_fails_alike, .timeo
         const err first = why;
         if (st == DDPM_EBACKEND) {
             cr_assert(strstr(first.text, "emulated failure of call"), "call %ld: %s", n, first.text);
-            if (emu_last_error()[0]) { /* sticks, as a kernel's failure does: the device is called no more */
+            if (emu_last_error()[0]) { /* a sticky error, as a kernel's failure: the device is not called any more */
                 cr_expect_str_eq(emu_last_error(), strstr(first.text, "emulated failure"));
             }
             expect_dead(&l, first.text);
