@@ -431,7 +431,7 @@ ddpm_status rt_stream_wait(void *handle, void *for_event, err *e)
     if (!s || !ev) return DDPM_EBACKEND;
     if (s->to || ev->in_recording) return wait_recorded(s, *ev, __func__, e);
     const std::shared_ptr<mark> at = ev->at;
-    if (!at) return DDPM_OK; /* never recorded: there is nothing to wait for */
+    if (!at) return DDPM_OK; /* never recorded: nothing to wait for */
     if (at->where != s && !at->where->side) s->side = true;
     put(*s, [at] { reach(*at); });
     return DDPM_OK;

@@ -199,8 +199,8 @@ Test(emu_graph, recorded_side_work_is_right_in_every_timing)
     rt_graph_destroy(g);
 }
 
-/* A graph whose side work is forked before main's `first` and joined after main's `last`: cell 1 = the value of cell 0
- * that the side stream read, cell 2 = the value of cell 3, which the side stream sets, that main read. */
+/* Two reads of cell 0, which main sets to 1, by the side stream, added up; two reads of cell 3, which the side stream
+ * sets to 2, by main, added up.  The fork is before or after main's write, the join before or after main's reads. */
 struct seen {
     int by_side, by_main;
 };

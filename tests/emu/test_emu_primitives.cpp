@@ -175,7 +175,7 @@ Test(emu_primitives, tf32_rounds_the_factors)
 
 /* ---- products ---- */
 
-/* Rows of the stored matrix are 3 elements longer than needed; matrices of the batch lie 7 elements apart. */
+/* Rows of the stored matrix are 3 elements longer than needed; matrices of the batch are 7 elements apart. */
 static std::vector<double> stored(int salt, int rows, int cols, bool transpose)
 {
     const int lines = transpose ? cols : rows, length = transpose ? rows : cols, ld = length + 3,

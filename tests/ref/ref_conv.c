@@ -1,3 +1,4 @@
+/* ref_conv.c - references of the convolutions: conv2d and upconv. */
 #include "ref/ref_ops.h"
 
 #include <stdlib.h>

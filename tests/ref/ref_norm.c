@@ -1,3 +1,4 @@
+/* ref_norm.c - reference of norm_act: group normalization and SiLU. */
 #include "ref/ref_ops.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* ref_train.c - references of the training ops: q_sample, mse, grad_norm and adamw. */
 #include "noise.h"
 #include "ref/ref_ops.h"
 

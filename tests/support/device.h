@@ -23,7 +23,7 @@ void test_download(backend *be, const tensor *t, float *to);
 float *test_copy(backend *be, const tensor *t); /* a download into new memory; mem_free() it */
 float test_rounded(float v);                    /* rounded to the type of activations */
 
-/* An arena of the parameters in new memory; mem_free() it. */
+/* Downloads an arena of the parameters into new memory; mem_free() it. */
 float *test_params(const params *store, arena_kind arena);
 
 #endif

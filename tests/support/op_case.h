@@ -44,7 +44,7 @@ typedef struct op_graph {
 void op_build(const op_case *c, op_graph *g);
 
 /* Does the op read element i of operand k?  With `columns`, cond is a range of a matrix that is
- * OP_MARGIN columns wider on either side. */
+ * OP_MARGIN columns wider on each side. */
 bool op_reads(const op_case *c, int k, int64_t i);
 
 /* Does the backward pass compute a gradient of operand k? */

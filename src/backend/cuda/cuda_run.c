@@ -205,7 +205,7 @@ static ddpm_status launch_times(cuda_backend *be, recorded *r, int times, err *e
 
 static ddpm_status launch_loop(cuda_backend *be, recorded *r, int times, err *e)
 {
-    TRY(rt_sync(be->main_stream, e)); /* the previous upload may still read *turns */
+    TRY(rt_sync(be->main_stream, e)); /* the previous upload may still be reading *turns */
     *be->turns = times;
     TRY(rt_upload(be->count, be->turns, sizeof *be->turns, be->main_stream, e));
     return rt_graph_launch(r->graph, be->main_stream, e);

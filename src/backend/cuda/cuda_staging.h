@@ -1,6 +1,6 @@
 /* cuda_staging.h - uploads that do not wait for the device.
  *
- * The data are copied into one of a few pinned buffers, from which the stream copies them to the device in its turn;
+ * The data are copied into one of a few pinned buffers, from which the stream copies them to the device later;
  * the caller continues at once.  A buffer is reused only when its last copy is done. */
 #ifndef DDPM_CUDA_STAGING_H
 #define DDPM_CUDA_STAGING_H

@@ -1,4 +1,4 @@
-/* Group norms whose channels lie far from 0, where a sum of squares alone would lose the variance. */
+/* Group norms of channels with a mean far from 0, where plain sums of squares would lose the variance. */
 #include "backend/backend.h"
 #include "base/mem.h"
 #include "model/params.h"

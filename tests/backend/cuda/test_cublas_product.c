@@ -21,7 +21,7 @@ typedef struct fake_algo {
 static struct {
     cublasStatus_t create, search;
     const fake_algo *offer;
-    int n_offer, asked, used; /* used: id of the algo of the last product */
+    int n_offer, asked, used; /* used: index of the algo of the last product */
     uint64_t cap;
     uint32_t schemes, align[4];
     bool same; /* were the addend's and the result's descriptors the same in the last product? */

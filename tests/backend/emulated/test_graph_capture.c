@@ -1,5 +1,5 @@
-/* Lists of steps on the emulated device, captured as graphs: when a list is captured, alone and in a loop, what makes
- * a capture out of date, and what a failure leaves. */
+/* Lists of steps on the emulated device, captured as graphs: when a list is captured, alone and in a loop, which
+ * changes make a capture out of date, and the state after a failure. */
 #include "backend/emulated/step_list.h"
 
 /* Calls of the device in a run of a list of two steps. */
@@ -83,7 +83,7 @@ static const float input = 1, other_input = 5;
 
 static float affine(float x) { return 2 * x + 1; }
 
-/* A captured list of two steps: OUTPUT = affine(affine(INPUT)), by way of MIDDLE.  The first step has scratch memory,
+/* A captured list of two steps: OUTPUT = affine(affine(INPUT)), through MIDDLE.  The first step has scratch memory,
  * the input of the second has a bf16 copy. */
 static void capture_two_steps(list *l, tensor *scratch)
 {
@@ -150,7 +150,7 @@ Test(graph_capture, a_list_of_which_a_bf16_copy_moved_is_captured_again)
     close_list(&l);
 }
 
-/* The list works on the same memory as before. */
+/* The list uses the same memory as before, with the tensors' places exchanged. */
 Test(graph_capture, a_list_whose_tensors_changed_places_is_captured_again)
 {
     list l;
@@ -295,7 +295,7 @@ static void append_update(list *l, tensor t[5], uint64_t *version)
     l->step[i].out[UPDATE_W] = &t[0], l->step[i].out[UPDATE_M] = &t[1], l->step[i].out[UPDATE_V] = &t[2];
 }
 
-/* A normalization of N channels in 3 groups, which is refused when it is launched. */
+/* A normalization of N channels in 3 groups, whose launch is refused. */
 static void append_refused(list *l, tensor *any)
 {
     const int i = l->n++;
