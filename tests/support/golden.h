@@ -6,7 +6,7 @@
 #include "io/safetensors.h"
 #include <stdint.h>
 
-/* DDPM_TESTS/golden/<name> into out[PATH_CAP] (base/file.h); returns out. */
+/* Writes the path DDPM_TESTS/golden/<name> to out[PATH_CAP] (base/file.h); returns out. */
 char *golden_path(char *out, const char *name);
 
 /* Opens the safetensors file tests/golden/<name>, e.g. "unet_cifar/io.safetensors".  safetensors_close() it. */

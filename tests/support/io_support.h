@@ -23,7 +23,7 @@ int count_of(const char *text, const char *part); /* how often the part occurs i
 /* Do the two files have the same content? */
 bool same_bytes(const char *a, const char *b);
 
-/* Reads a configuration and writes it to another file. */
+/* Reads a configuration file and writes it to another file. */
 typedef ddpm_status config_rewrite(const char *from, const char *to, notes *n, err *e);
 /* Expects `rewrite` to write the bytes of the file `want`, and no notes. */
 void expect_rewritten(config_rewrite *rewrite, const char *from, const char *want);

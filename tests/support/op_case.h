@@ -12,8 +12,8 @@ typedef struct op_case {
     int groups; /* groups of a norm; heads of attention */
     int cond;   /* norm_cond */
     bool pad_end, residual, silu, columns, flip_sin_to_cos;
-    /* Bit k: input k is an activation of the plan, bit OP_Y_ACTIVATION: so is the output.  Where the bit is not set,
-     * it is an input or an output of the plan, which lies in NHWC. */
+    /* Bit k: input k is an activation of the plan; bit OP_Y_ACTIVATION: the output is one.  A tensor whose bit is not
+     * set is an input or output of the plan, in NHWC layout. */
     unsigned activations;
 } op_case;
 

@@ -52,10 +52,10 @@ typedef struct op_fixture {
     op_graph g;
     params *store;
     tensor *dy;
-    tensor *initial_grad[OP_OPERANDS]; /* input k is an activation: the input of the plan that its gradient starts as */
+    tensor *initial_grad[OP_OPERANDS]; /* input k is an activation: plan input with the gradient's initial value */
 } op_fixture;
 
-/* The backward pass adds to this gradient, as if that of another op had written it before. */
+/* The backward pass adds to this gradient, as if the backward pass of another op had written it before. */
 static void mark_grad_written(plan *p, tensor *operand)
 {
     operand->grad_written = true;

@@ -1,4 +1,4 @@
-/* cuda_backend.h - the state of the cuda backend, which its files share. */
+/* cuda_backend.h - the state of the cuda backend, shared by its files. */
 #ifndef DDPM_CUDA_BACKEND_H
 #define DDPM_CUDA_BACKEND_H
 #include "backend/backend.h"

@@ -1,4 +1,4 @@
-/* cuda_run.h - steps as CUDA graphs: captured once, replayed after, with a side stream where steps allow it. */
+/* cuda_run.h - steps as CUDA graphs: captured once, replayed after, with a side stream for steps that allow it. */
 #ifndef DDPM_CUDA_RUN_H
 #define DDPM_CUDA_RUN_H
 #include "backend/cuda/cuda_backend.h"

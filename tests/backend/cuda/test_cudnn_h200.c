@@ -427,7 +427,7 @@ Test(cudnn_h200, an_impossible_convolution_is_named)
         err why = {0};
         primitive *p = (primitive *)&why;
         conv_problem q = usual_problem(pass, DTYPE_BF16);
-        q.filter = 4; /* 32 + 1 + 1 - 4 + 1 is not 32 */
+        q.filter = 4; /* output size 32 + 1 + 1 - 4 + 1 = 31, not 32 */
         cr_assert_eq(cudnn_convolution_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
         cr_assert_null(p);
         cr_assert(strstr(why.text, ":bf16:n128h32w32c128:oh32ow32k128:f4s1p1,1:b0r0a0: cuDNN: "), "%s", why.text);

@@ -1,4 +1,4 @@
-/* The choice of algos by timing. */
+/* Autotuning: the choice of algos by timing. */
 #include "base/file.h"
 #include "backend/emulated/scripted_engines.h"
 #include "support/io_support.h"

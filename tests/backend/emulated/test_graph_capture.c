@@ -67,7 +67,7 @@ Test(graph_capture, a_list_that_grew_is_another_list)
     for (int i = 0; i < 2; i++) OK(run_list(&l, 1));
     cr_expect_eq(get(&l, 3), 15);
     cr_expect_eq(emu_live().graphs, 2);
-    step **other = l.steps + 1; /* as many steps, another list */
+    step **other = l.steps + 1; /* another list of as many steps */
     put(&l, 1, 0), put(&l, 2, 0);
     for (int i = 0; i < 2; i++) OK(l.be->fn->run(l.be, other, 2, 1, &why));
     cr_expect_eq(get(&l, 3), 3);
@@ -222,7 +222,7 @@ Test(graph_capture, a_loop_runs_as_many_iterations_as_it_is_given)
         append(&l, 0, 1, 1), append(&l, 1, 0, 1); /* each iteration adds 2 */
         float sum = 0;
         for (int times = 1; times < 7; times++) {
-            for (int again = 0; again < 2; again++) { /* one after the other, with no wait between them */
+            for (int again = 0; again < 2; again++) { /* two runs without a wait in between */
                 OK(run_list(&l, times));
                 sum += 2.0f * (float)times;
             }
@@ -250,7 +250,7 @@ Test(graph_capture, iterations_are_replayed_one_by_one_where_the_loop_is_refused
     OK(run_list(&l, 3));
     cr_expect_eq(get(&l, 0), 2 * (1 + 3));
     cr_expect_eq(emu_live().graphs, 1);
-    cr_expect_eq(calls_of(&l, 5), 5 * REPLAY_CALLS); /* and no loop is tried again */
+    cr_expect_eq(calls_of(&l, 5), 5 * REPLAY_CALLS); /* no loop capture is tried again */
     close_list(&l);
 }
 
@@ -278,7 +278,7 @@ Test(graph_capture, iterations_are_replayed_one_by_one_where_the_device_has_no_l
 
 /* ---- versions of the weights ---- */
 
-/* An update of N weights that is skipped, its clip being 0. */
+/* An update of N weights that is skipped because its clip is 0. */
 static void append_update(list *l, tensor t[5], uint64_t *version)
 {
     const int i = l->n++;
@@ -286,7 +286,7 @@ static void append_update(list *l, tensor t[5], uint64_t *version)
         t[k] = (tensor){.dtype = DTYPE_F32, .arena = ARENA_IO, .n = N, .h = 1, .w = 1, .c = 1};
         t[k].data = room(l, 12 + k);
     }
-    t[4].data = room(l, 16); /* the state: more than one room */
+    t[4].data = room(l, 16); /* the train_state, larger than one room */
     cr_assert_leq(sizeof(train_state), 4 * ROOM * sizeof(float));
     t[0].version = version;
     l->steps[i] = &l->step[i];
