@@ -1,7 +1,7 @@
 /* mb.c - the microbenchmarks: mb NAME [--options] [CONFIG.yaml] [key=value ...]
  *
- * key=value are the program's own options (ddpm train --help); what is said here in dashes concerns
- * the measurement alone.  Exit code: 0, that of the failure, or 1 where a check did not hold. */
+ * key=value are the program's own options (ddpm train --help); the options in dashes concern the measurement alone.
+ * Exit code: 0, that of the failure, or 1 if a check failed. */
 #include "base/clock.h"
 #include "mb.h"
 #ifdef MB_CUDA
@@ -15,7 +15,7 @@
 static const struct {
     const char *name;
     mb_function *run;
-    bool copy; /* measure first what a copy moves */
+    bool copy; /* measure the bandwidth of a copy first */
     const char *about;
 } benchmarks[] = {
     {"norm", mb_norm, true, "mb2  group normalization of every shape of the network"},
@@ -63,7 +63,7 @@ typedef struct flag {
     int *number;
 } flag;
 
-/* argv[*i] is --name; takes the value after it. */
+/* Reads the option --name in argv[*i] and its value, which follows it. */
 static ddpm_status read_flag(mb_options *o, int argc, char **argv, int *i, err *e)
 {
     const char *precision = NULL, *seconds = NULL;
@@ -138,7 +138,7 @@ static ddpm_status run(mb_run *r, int which, err *e)
     return benchmarks[which].run(r, e);
 }
 
-/* Also what was found before a failure is written down. */
+/* Results obtained before a failure are written too. */
 static ddpm_status run_and_write(const mb_options *o, int which, int *wrong, err *e)
 {
     err lost = {.status = DDPM_OK};

@@ -1,4 +1,4 @@
-/* mb_attention.c - mb4: attention by cuDNN's fused kernels and by products, forward and backward. */
+/* mb_attention.c - mb4: attention by cuDNN's fused kernels and by matrix products, forward and backward. */
 #include "mb.h"
 #include "ir/operands.h"
 #ifdef MB_CUDA
@@ -34,7 +34,7 @@ static tensor *build_attention(plan *p, const void *shape, tensor *in[OP_INPUTS]
 typedef struct reference {
     const attention_shape *s;
     dtype d;
-    int64_t n; /* image and head that are looked at */
+    int64_t n; /* the image and head that are checked */
     int head;
 } reference;
 
@@ -88,7 +88,7 @@ static ddpm_status read_dqkv(const reference *f, const op_bench *b, int which, c
     return DDPM_OK;
 }
 
-/* One element of y, dq, dk and dv each, all in channel i of position `at`. */
+/* One element each of y, dq, dk and dv, all in channel i at position `at`. */
 static ddpm_status check_at(const reference *f, const op_bench *b, int64_t at, int i, found *out, err *e)
 {
     static double p[LONGEST], dlogit[LONGEST];
@@ -130,7 +130,7 @@ static ddpm_status check(mb_run *r, const void *shape, op_bench *b, bool *good, 
 
 static ddpm_status row(mb_run *r, backend *products, const char *name, const attention_shape *s, err *e)
 {
-    const op_variant chosen = {r->be, "chosen", build_attention, check}, /* cuDNN's fused kernels where it has them */
+    const op_variant chosen = {r->be, "chosen", build_attention, check}, /* cuDNN's fused kernels where available */
         unfused = {products, "products", build_attention, check};
     op_times fused, plain;
     ddpm_status st = DDPM_OK;

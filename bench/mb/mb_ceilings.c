@@ -1,4 +1,4 @@
-/* mb_ceilings.c - what the device copies and multiplies at most: what every other figure is held against. */
+/* mb_ceilings.c - peak copy bandwidth and matrix-product rate of the device, to which other results are compared. */
 #include "mb_cuda.h"
 #include "predictions.h"
 
@@ -12,7 +12,7 @@ static ddpm_status time_copy(mb_run *r, void *to, const void *from, size_t bytes
     double ms[TURNS];
     ddpm_status st = DDPM_OK;
     TRY(stamps_create(&stamps, TURNS + 1, e));
-    for (int i = -2; i < TURNS; i++) { /* the first two warm up */
+    for (int i = -2; i < TURNS; i++) { /* the first two are a warm-up */
         if (i == 0) TRY_GOTO(stamp_set(r->be, &stamps[0], e));
         TRY_GOTO(rt_copy(to, from, bytes, be->main_stream, e));
         if (i >= 0) TRY_GOTO(stamp_set(r->be, &stamps[i + 1], e));

@@ -1,4 +1,4 @@
-/* mb_conv.c - mb1: every plan that cuDNN has for every distinct convolution of a training step. */
+/* mb_conv.c - mb1: every cuDNN engine for every distinct convolution of a training step. */
 #include "base/mem.h"
 #include "backend/cuda/op/cuda_problems.h"
 #include "mb_cuda.h"
@@ -87,7 +87,7 @@ static const struct {
     const char *name;
     int result;
     double (*at)(const conv_problem *q, const int64_t at[4]);
-    double share; /* of the peak, predicted */
+    double share; /* predicted share of the peak */
 } passes[] = {
     [CONV_PASS_FORWARD] = {"forward", CUDNN_CONV_Y, forward_at, CONV_FORWARD_SHARE},
     [CONV_PASS_BACKWARD_DATA] = {"data", CUDNN_CONV_X, data_at, CONV_DATA_SHARE},
@@ -99,7 +99,7 @@ typedef struct sample {
     double want;
 } sample;
 
-/* Once for all plans of the problem. */
+/* The elements to check and their reference values, the same for all engines of the problem. */
 static void choose_samples(const conv_problem *q, sample out[CHECKED])
 {
     const int64_t dims[3][4] = {[CONV_PASS_FORWARD] = {q->n, q->oh, q->ow, q->k},
@@ -127,7 +127,7 @@ static void problem_name(const conv_problem *q, char text[NAME])
 
 typedef struct problem_list {
     conv_problem q[PROBLEMS];
-    int times[PROBLEMS]; /* that a step asks for it */
+    int times[PROBLEMS]; /* how often a training step has the problem */
     int n;
 } problem_list;
 
@@ -159,7 +159,7 @@ static void list_problems(const mb_run *r, const plan *p, problem_list *l)
 /* ---- */
 
 typedef struct best_plan {
-    double tflops, ms, first_tflops; /* first: what the library itself puts first */
+    double tflops, ms, first_tflops; /* first: the engine that the library's heuristics rank first */
     int plan;
 } best_plan;
 
@@ -181,7 +181,7 @@ static ddpm_status check(plan_bench *b, const conv_problem *q, int i, const samp
     return DDPM_OK;
 }
 
-/* A plan that fails is said and left out: the others are still worth knowing. */
+/* An engine that fails is reported and skipped; the others are still timed. */
 static ddpm_status time_plan(mb_run *r, plan_bench *b, const conv_problem *q, int i, const sample *samples,
                              best_plan *best)
 {
@@ -209,7 +209,7 @@ static ddpm_status time_plan(mb_run *r, plan_bench *b, const conv_problem *q, in
     } else
         json_out_text(j, "failed", why.text);
     json_out_close(j, '}');
-    return rt_sync(b->be->main_stream, NULL); /* a device that is gone ends it all */
+    return rt_sync(b->be->main_stream, NULL); /* a device failure ends the benchmark */
 }
 
 static ddpm_status time_plans(mb_run *r, plan_bench *b, const conv_problem *q, best_plan *best, err *e)

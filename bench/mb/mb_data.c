@@ -1,7 +1,7 @@
-/* mb_data.c - inputs that every benchmark can name element by element, and how near results come.
+/* mb_data.c - inputs that can be computed for any element, and the error of results.
  *
- * The normals repeat after a prime number of elements, so that an image of any size can be filled
- * from one block and no two images or rows of it are alike. */
+ * The normals repeat after a prime number of elements, so that an image of any size can be filled from one block and no
+ * two images or rows of it are equal. */
 #include "base/mem.h"
 #include "math/bf16.h"
 #include "mb.h"
@@ -79,7 +79,7 @@ double agreement_error(const agreement *a)
     return a->n && a->difference < INFINITY ? sqrt(a->difference / scale) : 1e30;
 }
 
-/* bf16: 8 bits of significand in what is stored, and once more where a library rounds in between. */
+/* bf16: stored values have 8 bits of significand, and a library may round once more in between. */
 double mb_tolerance(dtype d, bool tf32) { return d == DTYPE_BF16 ? 1.5e-2 : tf32 ? 2e-3 : 2e-5; }
 
 bool mb_check(mb_run *r, const char *key, const agreement *a, double tolerance)

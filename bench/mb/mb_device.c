@@ -1,4 +1,4 @@
-/* mb_device.c - what the device is, in cuDNN's own words. */
+/* mb_device.c - cuDNN's description of the device. */
 #include "base/mem.h"
 #include "mb_cuda.h"
 
@@ -24,7 +24,7 @@ static ddpm_status device_json(cudnnBackendDescriptor_t d, int32_t device, char 
     return st == CUDNN_STATUS_SUCCESS ? DDPM_OK : refused("text of the device description", st, e);
 }
 
-/* cuDNN's own description of the device, into --out: from it plans can be built without the device. */
+/* Writes cuDNN's description of the device to --out: engines can be built from the description without the device. */
 ddpm_status mb_device(mb_run *r, err *e)
 {
     const cuda_backend *be = (const cuda_backend *)r->be;
@@ -35,7 +35,7 @@ ddpm_status mb_device(mb_run *r, err *e)
     if (made != CUDNN_STATUS_SUCCESS) return refused("device descriptor", made, e);
     ddpm_status st = device_json(d, be->device.index, &text, &size, e);
     if (st == DDPM_OK) {
-        while (size > 0 && text[size - 1] == '\0') size--; /* as long as it is as a text */
+        while (size > 0 && text[size - 1] == '\0') size--; /* drop trailing zero bytes */
         json_out_text(&r->json, "cudnn_device", text);
         json_out_int(&r->json, "l2_bytes", (int64_t)be->device.l2);
         json_out_int(&r->json, "multiprocessors", be->device.sms);

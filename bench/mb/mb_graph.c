@@ -1,5 +1,5 @@
-/* mb_graph.c - mb6: a training step as a graph: its wall clock beside the sum of its kernels, and the
- * gaps between them. */
+/* mb_graph.c - mb6: a training step as a CUDA graph: wall clock against the sum of its kernels' times, and the gaps
+ * between the kernels. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "mb.h"
@@ -29,7 +29,7 @@ static int less_time(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* The kernels that take most, each name once. */
+/* The kernels with the largest total time, each name once. */
 static ddpm_status put_names(mb_run *r, const trace *t, err *e)
 {
     by_name *list;
@@ -67,7 +67,7 @@ typedef struct gaps {
     timing gap; /* us */
 } gaps;
 
-/* Records overlap where two streams run: busy is their union. */
+/* Records of two streams may overlap: the busy time is their union. */
 static ddpm_status find_gaps(const trace *t, gaps *g, err *e)
 {
     double *us;
@@ -100,7 +100,7 @@ static ddpm_status report(mb_run *r, const trace *t, const timing *wall, err *e)
     json_out_real(j, "kernels_per_step", count);
     json_out_real(j, "sum_of_kernels_ms", sum);
     json_out_real(j, "busy_ms", busy);
-    json_out_real(j, "span_ms", g.span_ms / TRACED); /* traced: a little longer than untraced */
+    json_out_real(j, "span_ms", g.span_ms / TRACED); /* under tracing, so a little longer than without */
     json_out_real(j, "idle_ms", g.idle_ms / TRACED);
     json_out_real(j, "wall_over_sum", wall->median / sum);
     json_out_real(j, "wall_over_busy", wall->median / busy);

@@ -41,7 +41,7 @@ const predicted_step *mb_prediction(const mb_run *r)
     return NULL;
 }
 
-/* ---- the steps of a network, to be looked at ---- */
+/* ---- the steps of a network, to inspect ---- */
 
 ddpm_status net_list(const mb_run *r, plan **out, model **m, err *e)
 {
@@ -58,7 +58,7 @@ ddpm_status net_list(const mb_run *r, plan **out, model **m, err *e)
     return plan_ok(p) ? DDPM_OK : err_set(e, p->first.status, "%s", p->first.text);
 }
 
-/* ---- which steps are alike ---- */
+/* ---- which steps are equal ---- */
 
 static bool same_shape(const tensor *a, const tensor *b)
 {

@@ -1,4 +1,4 @@
-/* mb_norm.c - mb2: group normalization and SiLU, forward and backward, in bytes a second. */
+/* mb_norm.c - mb2: group normalization and SiLU, forward and backward, in bytes per second. */
 #include "base/clock.h"
 #include "mb.h"
 #include "ir/operands.h"
@@ -71,7 +71,7 @@ static double silu(double v) { return v / (1 + exp(-v)); }
 static double silu_slope(double v) { return (1 + v * (1 - 1 / (1 + exp(-v)))) / (1 + exp(-v)); }
 
 typedef struct point {
-    double xhat, y, dnorm; /* dnorm: gradient of what the activation was given */
+    double xhat, y, dnorm; /* dnorm: gradient of the activation's input */
 } point;
 
 static point point_at(const reference *f, moments m, int64_t n, int64_t hw, int64_t c)
@@ -83,7 +83,7 @@ static point point_at(const reference *f, moments m, int64_t n, int64_t hw, int6
     return (point){xhat, s->silu ? silu(v) : v, s->silu ? dy * silu_slope(v) : dy};
 }
 
-/* ---- and how the op compares ---- */
+/* ---- comparison of the op with the reference ---- */
 
 typedef struct found {
     agreement y, dx, dgamma;
@@ -150,7 +150,7 @@ static ddpm_status check(mb_run *r, const norm_shape *s, op_bench *b, bool *good
     return DDPM_OK;
 }
 
-/* ---- time ---- */
+/* ---- timing ---- */
 
 static void put_rate(mb_run *r, const char *key, double moved_gb, const timing *t)
 {

@@ -1,4 +1,4 @@
-/* mb_op.c - one op forward and backward, in as many copies as exceed the cache together. */
+/* mb_op.c - one op forward and backward, in enough copies to exceed the L2 cache together. */
 #include "base/mem.h"
 #include "mb.h"
 #ifdef MB_CUDA
@@ -117,7 +117,7 @@ void op_destroy(op_bench *b)
         plan_destroy(b->p[k]);
         params_destroy(b->store[k]);
     }
-    mem_free(b->forward); /* after the plans: the backend knows them by these lists */
+    mem_free(b->forward); /* after the plans: the backend identifies its graphs by these lists */
     mem_free(b->backward);
     *b = (op_bench){0};
 }

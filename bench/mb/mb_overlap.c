@@ -1,4 +1,4 @@
-/* mb_overlap.c - mb7: what leaving one optimization out of a training step costs. */
+/* mb_overlap.c - mb7: ablations: what disabling one optimization costs in a training step. */
 #include "base/mem.h"
 #include "mb.h"
 #include "predictions.h"
@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-/* ---- training steps, on a backend of their own where that differs ---- */
+/* ---- training steps, on their own backend if its options differ ---- */
 
 void step_destroy(step_bench *b)
 {
@@ -34,7 +34,7 @@ done:
     return st;
 }
 
-/* ---- mb7: with and without, by turns ---- */
+/* ---- mb7: with and without the optimization, alternating ---- */
 
 static const struct {
     unsigned flag;
@@ -53,7 +53,7 @@ static const struct {
     {CUDA_OPT_BETA, "beta"},
     {CUDA_OPT_TIME_MLP, "time_mlp"},
 #else
-    {1, "nothing"}, /* the same twice: what noise there is */
+    {1, "nothing"}, /* the same step twice: shows the noise of the measurement */
 #endif
 };
 enum { OPTIMIZATIONS = sizeof optimizations / sizeof optimizations[0], ROUNDS = 6 };

@@ -1,4 +1,4 @@
-/* mb_plan.c - one plan of a library after the other, on operands that rotate through the memory. */
+/* mb_plan.c - times the engines or algos of a library one by one, on rotating sets of operands. */
 #include "mb_cuda.h"
 
 #include <string.h>
@@ -78,7 +78,7 @@ static ddpm_status each_set(plan_bench *b, int i, err *e)
     return DDPM_OK;
 }
 
-/* NULL where the plan cannot be recorded. */
+/* NULL if the engine cannot be captured in a graph. */
 static rt_graph *record(plan_bench *b, int i)
 {
     rt_graph *graph = NULL;
@@ -104,7 +104,7 @@ ddpm_status plan_bench_time(mb_run *r, plan_bench *b, int i, plan_times *out, er
     ddpm_status st = DDPM_OK;
     TRY_GOTO(make_room(b, i, e));
     TRY_GOTO(stamps_create(&stamps, n + 1, e));
-    TRY_GOTO(each_set(b, i, e)); /* libraries load their code now */
+    TRY_GOTO(each_set(b, i, e)); /* warm-up: libraries load their code now */
     TRY_GOTO(rt_sync(b->be->main_stream, e));
     graph = record(b, i);
     TRY_GOTO(turn(b, i, graph, e));

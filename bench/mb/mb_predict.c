@@ -1,4 +1,4 @@
-/* mb_predict.c - what the network makes of given x and t, so that a rival's can be held against it.
+/* mb_predict.c - the network's prediction for given x and t, to compare with another implementation's.
  *
  * --images: raw f32, x [batch, h, w, c] and then t [batch]; --out: raw f32 [batch, h, w, c]. */
 #include "base/mem.h"

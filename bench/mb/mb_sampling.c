@@ -1,4 +1,4 @@
-/* mb_sampling.c - mb9: whole sampling loops, by batch and kind of loop. */
+/* mb_sampling.c - mb9: whole sampling loops, by batch size and kind of loop. */
 #include "mb.h"
 #include "predictions.h"
 #ifdef MB_CUDA
@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A sampling loop, on a backend of its own where that differs. */
+/* A sampling loop, on its own backend if its options differ. */
 typedef struct loop_bench {
     backend *own;
     bench_sample rig;
@@ -34,7 +34,7 @@ static ddpm_status loop_create(const mb_run *r, unsigned disabled, int batch, lo
         TRY_GOTO(backend_create(&device, &b->own, e));
     }
     TRY_GOTO(bench_sample_create(&c, NULL, b->own ? b->own : r->be, &b->rig, e));
-    TRY_GOTO(bench_sample_turns(&b->rig, 1, &ms, &wall_ms, e)); /* warm */
+    TRY_GOTO(bench_sample_turns(&b->rig, 1, &ms, &wall_ms, e)); /* warm-up */
 done:
     if (st != DDPM_OK) loop_destroy(b);
     return st;

@@ -1,4 +1,4 @@
-/* mb_time.c - a list of steps, timed. */
+/* mb_time.c - times a list of steps. */
 #include "base/mem.h"
 #include "mb.h"
 

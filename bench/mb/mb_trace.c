@@ -1,4 +1,4 @@
-/* mb_trace.c - CUPTI is loaded when it is asked for: a program that does not trace runs without it. */
+/* mb_trace.c - loads CUPTI at the first trace, so a program that does not trace runs without CUPTI. */
 #include "mb_trace.h"
 #include "base/mem.h"
 
@@ -51,7 +51,7 @@ static struct {
     __typeof__(&cuptiGetResultString) text;
 } cupti;
 
-/* Filled by CUPTI's own thread; read after the flush, when that has nothing left to bring. */
+/* Filled by CUPTI's thread; read after the flush, when that thread has delivered everything. */
 static trace found;
 static err trouble;
 

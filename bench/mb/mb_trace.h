@@ -1,12 +1,12 @@
-/* mb_trace.h - what the device did and when, kernel by kernel, also within a graph (CUPTI). */
+/* mb_trace.h - a timeline of the device's kernels and copies, also inside graphs (CUPTI). */
 #ifndef DDPM_MB_TRACE_H
 #define DDPM_MB_TRACE_H
 #include "base/err.h"
 #include <stdint.h>
 
 typedef struct trace_record {
-    uint64_t begin, end; /* ns, by the device's clock */
-    const char *name;    /* of the kernel, mangled; "copy" */
+    uint64_t begin, end; /* ns, of the device's clock */
+    const char *name;    /* mangled name of the kernel, or "copy" */
 } trace_record;
 
 typedef struct trace {
@@ -15,9 +15,9 @@ typedef struct trace {
     uint64_t dropped;
 } trace;
 
-/* Record from now on.  DDPM_EDEVICE: there is no CUPTI to ask, or it refuses. */
+/* Starts recording.  DDPM_EDEVICE: CUPTI is not available or returns an error. */
 DDPM_MUST_CHECK ddpm_status trace_begin(err *e);
-/* Everything since, in the order of its begin; the names live as long as the process. */
+/* Stops recording; the records since trace_begin(), ordered by begin.  The names stay valid until the process ends. */
 DDPM_MUST_CHECK ddpm_status trace_end(trace *out, err *e);
 void trace_free(trace *t);
 

@@ -1,5 +1,5 @@
-/* mb_up.c - mb3: nearest x2 and a 3x3 convolution, folded into one 4x4 transposed convolution or not,
- * beside the plain 3x3 convolution of the same output. */
+/* mb_up.c - mb3: nearest x2 and a 3x3 convolution, folded into one 4x4 transposed convolution and unfolded, beside the
+ * plain 3x3 convolution with the same output. */
 #include "mb.h"
 #include "ir/operands.h"
 #include "predictions.h"
@@ -40,7 +40,7 @@ static double w_at(const reference *f, int64_t co, int i, int j, int64_t ci)
 
 static int64_t source(const reference *f, int64_t place) { return f->s->plain ? place : place / 2; }
 
-/* x as the 3x3 convolution sees it; 0 beyond the border. */
+/* The (upsampled) input of the 3x3 convolution; 0 beyond the border. */
 static double x_at(const reference *f, int64_t n, int64_t h, int64_t w, int64_t c)
 {
     const int64_t tall = 2 * f->s->h, wide = 2 * f->s->w, row = f->s->plain ? wide : wide / 2;
@@ -66,7 +66,7 @@ static double y_at(const reference *f, const int64_t at[4])
     return y;
 }
 
-/* Gradient of the upsampled image's element. */
+/* Gradient of an element of the upsampled image. */
 static double dup_at(const reference *f, int64_t n, int64_t h, int64_t w, int64_t c)
 {
     double dx = 0;

@@ -1,4 +1,4 @@
-/* A build without the cuda backend, whatever this build is: these functions stand before the library's. */
+/* A build without the cuda backend, whatever this build has: the functions included here replace the library's. */
 #include "backend/cuda_absent.c"
 
 #include <criterion/criterion.h>

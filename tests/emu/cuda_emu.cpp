@@ -25,7 +25,7 @@ namespace
 {
 constexpr unsigned warp_lanes = 32, max_threads = 1024;
 constexpr size_t page = 4096, stack_bytes = 128 * 1024;
-constexpr size_t shared_limit_default = 48 * 1024; /* what a block gets without SHARED_LIMIT */
+constexpr size_t shared_limit_default = 48 * 1024; /* bytes that a block may use without SHARED_LIMIT */
 
 enum class state { ready, at_barrier, at_meeting, done };
 
@@ -36,7 +36,7 @@ struct fiber {
     state now = state::done;
     bool started = false; /* the context waits in enter() or in a kernel */
     place at = {};
-    /* at a meeting: what this lane brings, wants and gets */
+    /* at a shuffle or vote: this lane's operation, operands and result */
     collective kind = collective::sync;
     unsigned mask = 0;
     int source = 0;
@@ -59,7 +59,7 @@ using block_memory = std::unique_ptr<void, void (*)(void *)>;
 
 std::vector<std::unique_ptr<fiber>> pool;
 std::map<const void *, block_memory> block_shared;
-std::map<const void *, size_t> shared_limits; /* by kernel: SHARED_LIMIT */
+std::map<const void *, size_t> shared_limits; /* SHARED_LIMIT of each kernel */
 size_t shared_most = 227 * 1024, shared_used;
 const geometry *shape;
 const std::function<void()> *body;
@@ -102,7 +102,7 @@ void report_deadlock(const fiber &waiting, const fiber &missing)
          whereabouts(missing).s);
 }
 
-/* ---- fibers; AddressSanitizer wants to be told of every change of stack ---- */
+/* ---- fibers; AddressSanitizer must be notified of every change of stack ---- */
 
 #if defined(__SANITIZE_ADDRESS__)
 const void *scheduler_stack;
@@ -133,7 +133,7 @@ void suspend(state now)
 void enter()
 {
     arrive_in_fiber(nullptr);
-    for (;;) { /* the same fiber serves block after block */
+    for (;;) { /* the same fiber runs threads of one block after another */
         (*body)();
         suspend(state::done);
     }
@@ -141,7 +141,7 @@ void enter()
 
 void start(fiber &f)
 {
-    forget_frames(f); /* an abandoned kernel may have left some */
+    forget_frames(f); /* an abandoned kernel may have left frames on the stack */
     getcontext(&f.context);
     f.context.uc_stack.ss_sp = f.stack();
     f.context.uc_stack.ss_size = stack_bytes;
@@ -162,7 +162,7 @@ void resume(unsigned i)
     arrive_in_scheduler(fake);
 }
 
-/* ---- meetings and barriers ---- */
+/* ---- collective operations of a warp, and barriers ---- */
 
 bool same_place(const fiber &a, const fiber &b)
 {
@@ -174,7 +174,7 @@ bool joins(const fiber &other, const fiber &f)
     return other.now == state::at_meeting && other.mask == f.mask && same_place(other, f);
 }
 
-/* The first lane that keeps f waiting, NULL when all of its mask are there. */
+/* The first lane that f waits for; NULL if all lanes of its mask have arrived. */
 const fiber *missing_lane(unsigned base, const fiber &f)
 {
     for (unsigned l = 0; l < warp_lanes; l++)
@@ -198,7 +198,7 @@ void answer(unsigned base, unsigned mask)
     }
 }
 
-/* Wake every group of lanes that is complete. */
+/* Wakes every group of lanes that is complete. */
 bool release_meetings(unsigned base, unsigned lanes)
 {
     bool any = false;
@@ -211,7 +211,7 @@ bool release_meetings(unsigned base, unsigned lanes)
     return any;
 }
 
-/* Wake the block when all its threads wait at one and the same barrier. */
+/* Wakes the block if all its threads wait at the same barrier. */
 bool release_barrier()
 {
     for (unsigned i = 0; i < n_threads; i++)
@@ -229,7 +229,7 @@ void arrange(std::vector<unsigned> &turn)
     if (run_order == order::shuffled) std::shuffle(turn.begin(), turn.end(), rng);
 }
 
-/* Run one warp as far as it can get alone. */
+/* Runs one warp as far as it can without the others. */
 void run_warp(unsigned base)
 {
     std::vector<unsigned> turn(std::min(warp_lanes, n_threads - base));
@@ -262,7 +262,7 @@ void run_block()
         for (unsigned w : turn) run_warp(w * warp_lanes);
     } while (!error[0] && release_barrier());
     if (!error[0]) explain_deadlock();
-    if (error[0]) /* whatever still waits inside the kernel is abandoned */
+    if (error[0]) /* fibers that still wait inside the kernel are abandoned */
         for (auto &f : pool) f->started = false;
 }
 
@@ -339,7 +339,7 @@ void *shared(const void *site, size_t bytes)
         block_memory fresh(malloc(bytes), free);
         memset(fresh.get(), 0xff, bytes);
         it = block_shared.emplace(site, std::move(fresh)).first;
-        if (site != &shape) shared_used += bytes; /* the dynamic part is in from the start */
+        if (site != &shape) shared_used += bytes; /* shared_used starts with the dynamic part */
         const size_t allowed = shared_limits.count(shape->kernel) ? shared_most : shared_limit_default;
         if (shared_used > allowed || shared_used - shape->shared_bytes > shared_limit_default)
             fail("%s: %zu bytes of shared memory, %zu of them dynamic", shape->name, shared_used, shape->shared_bytes);
@@ -393,7 +393,7 @@ static void run_grid(const geometry &g, const std::function<void()> &fn)
 void submit(const geometry &g, cudaStream_t stream, std::function<void()> fn)
 {
     if (const char *injected = failure_of(g.name)) fail("%s", injected);
-    if (!launchable(g)) return; /* nor after an earlier error */
+    if (!launchable(g)) return; /* also false after an earlier error */
     auto run = [g, fn = std::move(fn)] { run_grid(g, fn); };
     if (work_sink)
         work_sink(stream, g.name, run);
@@ -401,7 +401,7 @@ void submit(const geometry &g, cudaStream_t stream, std::function<void()> fn)
         run();
 }
 
-/* ---- failures on purpose ---- */
+/* ---- injected failures ---- */
 
 static long calls_made, failing_call;
 

@@ -1,18 +1,18 @@
-/* cuda_emu.h - just enough of the CUDA execution model to run a .cu file as C++, with no GPU.
+/* cuda_emu.h - the part of the CUDA execution model that is needed to run a .cu file as C++, without a GPU.
  *
- * The blocks of a launch run one after another.  The threads of a block are fibers on one OS thread,
- * so every interleaving is chosen here and repeats exactly.  The choice is the least friendly one
- * that CUDA allows: each warp, and in it each lane, runs as far as it can alone, in one of three
- * orders.  A missing barrier makes the orders disagree.
+ * The blocks of a launch run one after another.  The threads of a block are fibers on one OS thread, so the emulator
+ * chooses every interleaving and repeats it exactly.  It chooses the least friendly one that CUDA allows: each warp,
+ * and in it each lane, runs as far as it can alone, in one of three orders.  With a missing barrier the orders give
+ * different results.
  *
- * What a GPU leaves undefined is an error here, reported with kernel, block, thread and file:line:
- * a barrier that some threads do not reach, two different barriers at once, a shuffle or vote whose
- * mask names a lane that has exited, waits elsewhere or does not exist, a value read from a lane
- * outside the mask.  Shared memory is malloc'ed exactly and filled with NaN (all bits set), so that
- * AddressSanitizer guards its bounds and a test sees a read of what nobody wrote.
+ * What a GPU leaves undefined is an error here, reported with kernel, block, thread and file:line: a barrier that some
+ * threads do not reach, two different barriers at once, a shuffle or vote whose mask names a lane that has exited,
+ * waits elsewhere or does not exist, a value read from a lane outside the mask.  Shared memory is malloc'ed exactly and
+ * filled with NaN (all bits set), so that AddressSanitizer checks its bounds and a test notices a read of uninitialized
+ * shared memory.
  *
- * Not shown: timing, caches, memory ordering between blocks, occupancy.  Float atomics are left out
- * on purpose: their sums depend on the order. */
+ * Not modelled: timing, caches, memory ordering between blocks, occupancy.  Float atomics are missing on purpose: the
+ * result of a sum would depend on the order. */
 #ifndef DDPM_CUDA_EMU_H
 #define DDPM_CUDA_EMU_H
 #include <cmath>
@@ -73,20 +73,20 @@ namespace emu
 {
 enum class order { forward, reverse, shuffled };
 
-/* The order of blocks, warps and lanes from now on; also forgets the last error. */
+/* Sets the order of blocks, warps and lanes; also clears the last error. */
 void set_order(order o, unsigned seed = 1);
-void set_threads(order o, unsigned seed = 1); /* the same without forgetting */
+void set_threads(order o, unsigned seed = 1); /* the same without clearing the error */
 
-/* The first error since set_order(), "" for none.  As with CUDA it sticks: later launches do nothing. */
+/* The first error since set_order(), "" for none.  As in CUDA errors are sticky: later launches do nothing. */
 const char *last_error();
-/* Report one, unless there is one already. */
+/* Reports an error, unless there is one already. */
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Where launches and other work of a stream go.  NULL, as it is at first: they run at once. */
+/* The function that receives launches and other work of a stream.  NULL, the default: they run immediately. */
 using sink = void (*)(cudaStream_t stream, const char *what, std::function<void()> run);
 void set_sink(sink s);
 
-/* Bytes of shared memory that a block may have at most; 227 KB as on sm_90 to begin with. */
+/* Sets the largest shared memory of a block in bytes; the default is 227 KB, as on sm_90. */
 void set_shared_most(size_t bytes);
 size_t most_shared();
 
@@ -94,13 +94,13 @@ struct geometry {
     const char *name;
     const void *kernel;
     dim3 grid, block;
-    size_t shared_bytes; /* dynamic, of a block */
+    size_t shared_bytes; /* dynamic shared memory of a block */
 };
 
-/* Check the launch, then have `body` run once for every thread. */
+/* Checks the launch configuration, then runs `body` once for every thread. */
 void submit(const geometry &g, cudaStream_t stream, std::function<void()> body);
 
-/* A launch takes its arguments along as they are now, however late it runs. */
+/* A launch copies its arguments now, even if it runs later. */
 template <class... P, class... A>
 void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
             A &&...arguments)
@@ -126,18 +126,18 @@ struct place {
 
 enum class collective { sync, shuffle, vote };
 
-void *shared(const void *site, size_t bytes); /* one allocation a block and site */
+void *shared(const void *site, size_t bytes); /* one allocation for each block and site */
 void *dynamic_shared();
 inline void set_condition(unsigned long long handle, unsigned value)
 {
     *reinterpret_cast<unsigned *>(static_cast<uintptr_t>(handle)) = value;
 }
 void barrier(const place &at);
-/* All lanes of `mask` meet.  shuffle: the value of lane `source`; vote: bit l = lane l's value is not 0. */
+/* Waits for all lanes of `mask`.  shuffle: the value of lane `source`; vote: bit l = lane l's value is not 0. */
 uint64_t meet(collective kind, unsigned mask, uint64_t value, int source, const place &at);
 int lane();
 
-/* The lane `source` if it lies in this lane's segment of `width`, else this lane itself. */
+/* The lane `source` if it is in this lane's segment of `width`, else this lane itself. */
 inline int in_segment(int source, int width)
 {
     return source / width == lane() / width && source >= 0 ? source : lane();
@@ -160,7 +160,7 @@ template <class T> T shuffle(unsigned mask, T value, int source, const place &at
 #define gridDim   (emu::cur->grid_dim)
 #define warpSize  32
 
-/* Default arguments are evaluated where the call stands: that is the place an error names. */
+/* Default arguments are evaluated at the call, so an error names the place of the call. */
 #define EMU_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 #define EMU_AT(what_)                                                                                                  \
     emu::place { what_, file, line }
@@ -211,7 +211,7 @@ template <class T> T emu_exchange(T *p, T value)
 }
 template <class T> emu_integer<T> atomicAdd(T *p, T v)
 {
-    /* through unsigned: a GPU's integers wrap */
+    /* as unsigned: integers wrap on a GPU */
     using word = typename std::make_unsigned<T>::type;
     return emu_exchange(p, (T)((word)*p + (word)v));
 }

@@ -50,14 +50,14 @@ static matrix stored_c(const gemm_problem &q) { return {q.out, q.m, q.n, q.ldc, 
 
 static bool fits(const matrix &x) { return x.rows > 0 && x.cols > 0 && x.ld >= x.cols; }
 
-/* From the first element to behind the last. */
+/* Number of elements from the first to the last, over all matrices of the batch. */
 static size_t extent(const matrix &x, int64_t batch)
 {
     const int64_t before = batch > 1 ? (batch - 1) * x.stride : 0;
     return (size_t)(before + (x.rows - 1) * x.ld + x.cols) * dtype_size(x.type);
 }
 
-/* Matrix `which` of the batch as packed floats [rows, cols], transposed on the way where asked for. */
+/* Matrix `which` of the batch as packed floats [rows, cols], transposed if `transpose`. */
 static std::vector<float> packed(const matrix &x, const void *from, int64_t which, bool transpose, bool tf32)
 {
     std::vector<float> v((size_t)(x.rows * x.cols));

@@ -1,12 +1,12 @@
-/* emu_control.h - the emulated device as a test sets it up, for C and C++.
+/* emu_control.h - the tests' control over the emulated device, for C and C++.
  *
- * tests/emu/emu_*.cpp answer cuda_rt.h, cudnn_problem.h and cublas_gemm.h without a GPU.  "Device" memory lies
- * on the host, every block malloc'ed exactly.  Under AddressSanitizer the host's code must not touch it:
- * it is poisoned but for the time emulated work runs.  What CUDA refuses is refused with CUDA's reason,
- * what it leaves undefined (a pointer to host memory as an operand, a block freed twice) is an error too,
- * and sticks as an error of the device does: all later calls fail with the same text.
+ * tests/emu/emu_*.cpp implement cuda_rt.h, cudnn_problem.h and cublas_gemm.h without a GPU.  "Device" memory is host
+ * memory, every block malloc'ed exactly.  Under AddressSanitizer the host code must not touch it: it is poisoned except
+ * while emulated work runs.  Calls that CUDA rejects are rejected with CUDA's reason.  What CUDA leaves undefined (a
+ * pointer to host memory as an operand, a block freed twice) is an error too, and sticky as a device error: all later
+ * calls fail with the same text.
  *
- * Not shown: time, real parallelism, other processes' use of the device. */
+ * Not modelled: time, real parallelism, other processes' use of the device. */
 #ifndef DDPM_EMU_CONTROL_H
 #define DDPM_EMU_CONTROL_H
 #include <stdbool.h>
@@ -22,46 +22,46 @@ typedef struct emu_device {
     const char *name;
     int count, major, minor, sms, driver, runtime;
     size_t total, l2, shared; /* bytes; rt_alloc() fails beyond total */
-    bool loops;               /* WHILE nodes */
+    bool loops;               /* are WHILE nodes available in graphs? */
     bool attention;           /* false: cudnn_attention_create() has no algo */
     const char *refusal;      /* not NULL: rt_open() fails with this text */
-    /* Emulated microseconds of a primitive's algos.  0 wants no workspace, 1 wants 256 bytes, 2, which may
-     * not be deterministic, EMU_LARGE_WORKSPACE; 1 is the fastest to begin with. */
+    /* Emulated microseconds of a primitive's three algos.  Algo 0 needs no workspace, 1 needs 256 bytes, 2, which is
+     * not deterministic, needs EMU_LARGE_WORKSPACE; by default 1 is the fastest. */
     double algo_us[EMU_PLANS];
 } emu_device;
 
-/* The device, to be changed before it is opened: 4 multiprocessors, 1 GiB, 1 MiB of cache, sm_90. */
+/* The device; change its properties before it is opened.  Defaults: 4 multiprocessors, 1 GiB, 1 MiB of cache, sm_90. */
 emu_device *emu_get_device(void);
 
-/* When does work run that the streams leave free?  Streams that waited for another one's event are side
- * streams, in a recording those that were forked from the one it began on. */
+/* When work runs for which the streams allow several times.  Side streams are the streams that have waited for another
+ * stream's event; in a capture, the streams that were forked from the one where the capture began. */
 typedef enum emu_timing {
     EMU_AT_ONCE,    /* in the order it was enqueued */
-    EMU_SIDE_EARLY, /* replays: side work as soon as its dependencies allow */
-    EMU_SIDE_LATE,  /* side work only when somebody waits for it */
-    EMU_ALL_LATE,   /* all work only when the host waits for it: host memory must live that long */
+    EMU_SIDE_EARLY, /* in replays, side work as soon as its dependencies allow */
+    EMU_SIDE_LATE,  /* side work only when the host or another stream waits for it */
+    EMU_ALL_LATE,   /* all work only when the host waits for it: host memory must stay valid until then */
 } emu_timing;
 void emu_set_timing(emu_timing t);
 
-/* The order of the threads in a kernel: 0 forward, 1 reverse, 2 shuffled.  Does not forget errors. */
+/* The order of the threads in a kernel: 0 forward, 1 reverse, 2 shuffled.  Does not clear errors. */
 void emu_set_threads(int order, unsigned seed);
 
-/* Begin to count the calls that can fail (emu_faults.h); call n from 1 fails, 0: none. */
+/* Starts counting the calls that can fail (emu_faults.h); call n, counted from 1, fails; 0: none. */
 void emu_fail_at(long n);
 long emu_calls(void);
 
-/* The error that sticks, "" for none. */
+/* The sticky error, "" for none. */
 const char *emu_last_error(void);
 
-/* As after the start: no error, no failure to come, the device and the timing as they were. */
+/* Resets to the initial state: no error, no injected failure, the default device and timing. */
 void emu_reset(void);
 
 typedef struct emu_counts {
     int memory, host_memory, streams, events, graphs, primitives, contexts;
-    size_t bytes; /* of device memory */
+    size_t bytes; /* allocated device memory */
 } emu_counts;
 emu_counts emu_live(void);
-int emu_live_total(void); /* of all but the bytes */
+int emu_live_total(void); /* the sum of all counts but the bytes */
 
 #ifdef __cplusplus
 }

@@ -10,7 +10,7 @@ extern "C" {
 using namespace emu;
 
 struct cudnn_context {
-    bool elsewhere; /* algos are for a device that is not there */
+    bool elsewhere; /* the context is for a described device that does not exist */
 };
 
 ddpm_status cudnn_context_create(const char *device_json, cudnn_context **out, err *e)
@@ -170,7 +170,7 @@ static void run_attention_backward(const attention_problem &q, void *const *at)
     put_all(at[SDPA_DQKV], q.io, dqkv, false);
 }
 
-/* What cuDNN's fused attention takes on all its GPUs. */
+/* Problems that cuDNN's fused attention supports on all GPUs. */
 static bool fusable(const attention_problem &q)
 {
     return emu_get_device()->attention && q.io == DTYPE_BF16 && q.d % 8 == 0 && q.d <= 128;

@@ -1,18 +1,17 @@
-/* emu_faults.h - failures on purpose: the n-th call that can fail does.
+/* emu_faults.h - injected failures: the n-th call that can fail does.
  *
- * What counts is every rt_ call that can fail, every launch of a kernel, and every creation, selection
- * and run of a primitive or creation of a library's context; what a graph replays counts once, as the
- * launch of the graph. */
+ * Counted are all rt_ calls that can fail, all kernel launches, every creation, selection and run of a primitive, and
+ * every creation of a library context.  The work that a graph replays is not counted; the launch of the graph is. */
 #ifndef DDPM_EMU_FAULTS_H
 #define DDPM_EMU_FAULTS_H
 
 namespace emu
 {
-/* Begin to count anew; call n (from 1) fails, 0: none. */
+/* Restarts the count; call n, counted from 1, fails; 0: none. */
 void fail_at(long n);
-long calls(); /* counted since then */
+long calls(); /* calls counted since fail_at() */
 
-/* Count a call of `name`: NULL, or what it must fail with. */
+/* Counts a call of `name`; returns NULL, or the message with which the call must fail. */
 const char *failure_of(const char *name);
 } // namespace emu
 

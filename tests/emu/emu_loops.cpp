@@ -8,7 +8,7 @@ namespace emu
 {
 namespace
 {
-constexpr int64_t worth_threads = 1 << 18; /* multiplications */
+constexpr int64_t worth_threads = 1 << 18; /* problems with fewer multiplications run on one thread */
 
 void add_scaled(double *sum, float scale, const float *v, int64_t n)
 {
@@ -134,7 +134,7 @@ void attention_forward(const attention_shape &t, const float *qkv, double *y, do
             }
 }
 
-/* One query row: p = exp(s - lse), ds = p (dy v^T - dy . y); its parts of dq, dk and dv. */
+/* One query row: p = exp(s - lse), ds = p (dy v^T - dy . y); adds its contributions to dq, dk and dv. */
 static void backward_row(const attention_shape &t, const float *q, const float *k, const float *y, double lse,
                          const float *dy, double *dq, double *dk)
 {

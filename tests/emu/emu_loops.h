@@ -1,7 +1,7 @@
-/* emu_loops.h - convolution, products and attention in their defining sums.
+/* emu_loops.h - convolution, matrix products and attention as plain loops over their definitions.
  *
- * Inputs are floats, sums are double, the caller rounds.  Built without sanitizers, for speed: the caller
- * has checked every extent.  Results do not depend on the number of threads. */
+ * Inputs are floats, sums are double, the caller rounds.  Built without sanitizers, for speed: the caller has checked
+ * the extents of all operands.  Results do not depend on the number of threads. */
 #ifndef DDPM_EMU_LOOPS_H
 #define DDPM_EMU_LOOPS_H
 #include <cstdint>

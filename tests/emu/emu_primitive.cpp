@@ -65,7 +65,7 @@ void destroy(primitive *p)
     delete mine;
 }
 
-/* ---- what a run may be given ---- */
+/* ---- checks of a run's operands ---- */
 
 bool overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
 {

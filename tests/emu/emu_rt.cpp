@@ -1,4 +1,4 @@
-/* The device, its memory and copies of cuda_rt.h, and the tests' control over all of it. */
+/* Devices, memory and copies of cuda_rt.h, and emu_control.h. */
 #include "emu/emu_runtime.h"
 
 #include <algorithm>
@@ -17,7 +17,7 @@ namespace emu
 {
 namespace
 {
-/* Poisoning costs an eighth of the memory at every launch: beyond this many bytes the host may touch it. */
+/* Poisoning writes an eighth of the memory's size at every launch: above this many bytes it is not done. */
 constexpr size_t guarded_most = 8 << 20;
 constexpr size_t alignment = 256; /* as cudaMalloc's */
 
@@ -85,7 +85,7 @@ ddpm_status not_device(const char *call, const char *which, const void *at, size
                    bytes, at);
 }
 
-/* CUDA takes pageable memory in a recording at best as a synchronous copy: refused. */
+/* In a capture CUDA allows pageable memory at best as a synchronous copy: rejected here. */
 ddpm_status check_host(const char *call, const void *at, size_t bytes, void *stream, err *e)
 {
     if (on_device(at, 1))
@@ -168,7 +168,7 @@ ddpm_status rt_alloc(size_t bytes, void **out, err *e)
     if (bytes > rt_memory_free())
         return err_set(e, DDPM_ENOMEM, "out of device memory: %zu bytes are needed at once, %zu are free", bytes,
                        rt_memory_free());
-    open_memory(); /* so that guard() sees the old total, then the new one */
+    open_memory(); /* guard() depends on the total: unpoison with the old one, poison with the new one */
     const ddpm_status st = allocate(device_blocks, bytes, out, e);
     if (st == DDPM_OK) device_bytes += bytes;
     close_memory();
@@ -179,7 +179,7 @@ void rt_free(void *memory)
 {
     if (!memory) return;
     if (recording_anywhere()) (void)spoil(__func__, nullptr);
-    finish_everything(); /* as cudaFree does */
+    finish_everything(); /* cudaFree synchronizes too */
     open_memory();
     const auto block = device_blocks.find(static_cast<char *>(memory));
     if (block != device_blocks.end()) device_bytes -= block->second;
@@ -246,7 +246,7 @@ ddpm_status rt_zero(void *at, size_t bytes, void *stream, err *e)
         stream, __func__, 1.0, [=] { memset(at, 0, bytes); }, e);
 }
 
-/* Not counted: the launch was. */
+/* Not counted as a call: the launch was counted. */
 ddpm_status rt_launched(ddpm_status launch, err *e)
 {
     if (last_error()[0]) return err_set(e, DDPM_EBACKEND, "kernel launch: %s", last_error());

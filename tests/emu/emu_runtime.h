@@ -1,4 +1,4 @@
-/* emu_runtime.h - what the parts of the emulated runtime share. */
+/* emu_runtime.h - shared by the parts of the emulated runtime. */
 #ifndef DDPM_EMU_RUNTIME_H
 #define DDPM_EMU_RUNTIME_H
 #include "emu/cuda_emu.h"
@@ -13,8 +13,8 @@ extern "C" {
 
 namespace emu
 {
-/* To be called first by everything that can fail: counts it, and fails on purpose (with `status`) or
- * because of an earlier error. */
+/* Call first in every function that can fail: counts the call, and returns an error if a failure is injected (then
+ * `status`) or after an earlier error. */
 ddpm_status enter(const char *call, ddpm_status status, err *e);
 
 #define ENTER_OR(status, e)                                                                                            \
@@ -26,22 +26,23 @@ ddpm_status enter(const char *call, ddpm_status status, err *e);
 
 /* ---- streams ---- */
 
-/* Run the work, postpone it or record it.  DDPM_EBACKEND: the stream takes none. */
+/* Runs the work, postpones it or captures it.  DDPM_EBACKEND: the stream cannot accept work. */
 ddpm_status enqueue(void *stream, const char *what, double us, std::function<void()> run, err *e);
 bool recording(void *stream);
-/* Some stream is recording: then `call` is forbidden and spoils the recordings.  Returns DDPM_EBACKEND. */
+/* Is any stream capturing?  Then a forbidden call must return spoil(): it invalidates the captures and returns
+ * DDPM_EBACKEND. */
 bool recording_anywhere();
 ddpm_status spoil(const char *call, err *e);
-/* Run all that is postponed. */
+/* Runs all postponed work. */
 void finish_everything();
 void set_timing(emu_timing t);
 void count_streams(emu_counts *c);
 
 /* ---- memory ---- */
 
-bool on_device(const void *at, size_t bytes); /* within one block of rt_alloc() */
+bool on_device(const void *at, size_t bytes); /* inside one block of rt_alloc() */
 bool pinned(const void *at, size_t bytes);
-/* Emulated work may touch device memory between these two; they nest. */
+/* Between these two calls emulated work may touch device memory; pairs may be nested. */
 void open_memory();
 void close_memory();
 

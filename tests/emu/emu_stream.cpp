@@ -1,8 +1,8 @@
 /* Streams, events and graphs of cuda_rt.h.
  *
- * A stream is a queue of items: work, the marks of recorded events, waits.  An item runs at once, or, in
- * the late timings, when somebody waits for it.  While a stream is recording, its work goes to the
- * recording instead, as nodes with the nodes that they must follow. */
+ * A stream is a queue of items: work, events to record, waits.  An item runs immediately or, in the late timings, when
+ * another stream or the host waits for it.  While a stream is captured, its work becomes nodes of the capture instead,
+ * each with the nodes that it depends on. */
 #include "emu/emu_runtime.h"
 #include "loop_next.h"
 
@@ -24,7 +24,7 @@ struct work {
     std::function<void()> run;
 };
 
-/* What an event stands for: a place in a stream, and the time when the stream got there. */
+/* The state of a recorded event: a position in a stream, and the time when the stream reached it. */
 struct mark {
     std::shared_ptr<stream> where;
     uint64_t place;
@@ -33,30 +33,30 @@ struct mark {
 
 struct node {
     work w;
-    std::vector<int> after; /* nodes before this one */
-    bool side;              /* not of the stream that the recording began on */
+    std::vector<int> after; /* the nodes that this one depends on */
+    bool side;              /* not of the stream where the capture began */
 };
 
 struct recording_state {
     stream *origin;
     std::vector<node> nodes;
     std::vector<std::shared_ptr<stream>> members;
-    std::string spoiled;                 /* why it cannot be ended */
-    int *count = nullptr;                /* of a loop */
-    std::unique_ptr<unsigned> condition; /* of a loop */
+    std::string spoiled;                 /* why the capture is invalid */
+    int *count = nullptr;                /* a loop's number of iterations */
+    std::unique_ptr<unsigned> condition; /* a loop's condition */
 };
 
 struct stream {
     std::deque<std::function<void()>> items;
     uint64_t put = 0, done = 0;
     bool side = false;
-    std::shared_ptr<recording_state> to; /* NULL: it is not recording */
-    std::vector<int> last;               /* nodes of `to` that the next one must follow */
+    std::shared_ptr<recording_state> to; /* the capture; NULL: the stream is not captured */
+    std::vector<int> last;               /* nodes of `to` that the next node depends on */
 };
 
 struct event {
     bool timed;
-    std::shared_ptr<mark> at; /* NULL: never recorded, or in a recording */
+    std::shared_ptr<mark> at; /* NULL: never recorded, or recorded in a capture */
     std::weak_ptr<recording_state> in;
     bool in_recording = false;
     std::vector<int> last;
@@ -92,7 +92,7 @@ void run_until(stream &s, uint64_t place)
     }
 }
 
-/* Returns the item's place in the stream. */
+/* Returns the item's position in the stream. */
 uint64_t put(stream &s, std::function<void()> item)
 {
     s.items.push_back(std::move(item));
@@ -103,7 +103,7 @@ uint64_t put(stream &s, std::function<void()> item)
 
 void reach(const mark &m) { run_until(*m.where, m.place); }
 
-/* ---- recorded work ---- */
+/* ---- captured work ---- */
 
 int record(stream &s, const work &w)
 {
@@ -119,7 +119,7 @@ void add_all(std::vector<int> &to, const std::vector<int> &from)
         if (std::find(to.begin(), to.end(), i) == to.end()) to.push_back(i);
 }
 
-/* Append node i, after all that must run before it and has not been taken. */
+/* Appends node i, after all nodes that it depends on and that are not in the order yet. */
 void take_with_dependencies(const std::vector<node> &nodes, int i, std::vector<bool> &taken, std::vector<int> &order)
 {
     if (taken[(size_t)i]) return;
@@ -130,12 +130,12 @@ void take_with_dependencies(const std::vector<node> &nodes, int i, std::vector<b
     order.push_back(i);
 }
 
-/* The last node that is not needed by what the stream of origin does last, -1: all are. */
+/* The last node that no last node of the origin stream depends on; -1: there is none. */
 int unjoined(const recording_state &r)
 {
     std::vector<bool> needed(r.nodes.size());
     for (int i : r.origin->last) needed[(size_t)i] = true;
-    for (int i = (int)r.nodes.size() - 1; i >= 0; i--) { /* dependencies lie before what depends */
+    for (int i = (int)r.nodes.size() - 1; i >= 0; i--) { /* a node's dependencies have smaller indices */
         if (!needed[(size_t)i]) return i;
         for (int before : r.nodes[(size_t)i].after) needed[(size_t)before] = true;
     }
@@ -266,7 +266,7 @@ ddpm_status begin(void *handle, const char *call, int *count, err *e)
     return DDPM_OK;
 }
 
-/* A wait of a recording stream, or for an event of a recording: the stream becomes part of it. */
+/* A wait by a captured stream, or for an event of a capture: the stream joins the capture. */
 ddpm_status wait_recorded(const std::shared_ptr<stream> &s, const event &ev, const char *call, err *e)
 {
     const std::shared_ptr<recording_state> r = ev.in.lock();
@@ -326,7 +326,7 @@ void finish_everything()
 void set_timing(emu_timing t)
 {
     timing = t;
-    if (!connected) abort(); /* also keeps the object that connects the launches */
+    if (!connected) abort(); /* also makes the linker keep `connected` */
 }
 
 void count_streams(emu_counts *c)
@@ -430,7 +430,7 @@ ddpm_status rt_stream_wait(void *handle, void *for_event, err *e)
     if (!s || !ev) return DDPM_EBACKEND;
     if (s->to || ev->in_recording) return wait_recorded(s, *ev, __func__, e);
     const std::shared_ptr<mark> at = ev->at;
-    if (!at) return DDPM_OK; /* never recorded: there is nothing to wait for */
+    if (!at) return DDPM_OK; /* never recorded: nothing to wait for */
     if (at->where != s && !at->where->side) s->side = true;
     put(*s, [at] { reach(*at); });
     return DDPM_OK;

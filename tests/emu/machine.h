@@ -1,4 +1,4 @@
-/* machine.h - what the tests of the emulated runtime share: a device with four numbers and two streams. */
+/* machine.h - shared by the tests of the emulated runtime: a device with an array of four ints and two streams. */
 #ifndef DDPM_TEST_MACHINE_H
 #define DDPM_TEST_MACHINE_H
 #include "emu/emu_control.h"
@@ -48,7 +48,7 @@ struct machine {
         rt_free(cell);
         rt_free_host(host);
     }
-    /* What the cells hold once `stream` got here. */
+    /* The contents of the cells after all work on `stream` so far. */
     std::vector<int> read(void *stream)
     {
         std::vector<int> v(CELLS);

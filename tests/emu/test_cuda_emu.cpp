@@ -1,5 +1,5 @@
-/* The emulator is only worth something if it sees mistakes: each test here makes one, or checks that
- * correct code passes. */
+/* The emulator is only useful if it detects mistakes: each test here makes a mistake, or checks that correct code
+ * passes. */
 #include "kernels/emulated.h"
 #include "emu/emu_faults.h"
 #include <functional>
@@ -15,7 +15,7 @@ static bool error_says(const char *text) { return strstr(emu::last_error(), text
 
 /* ---- races ---- */
 
-/* Each thread reads what its right neighbour wrote. */
+/* Each thread reads the value that its right neighbour wrote. */
 static void neighbour(int *out, bool with_barrier)
 {
     SHARED(int, value, 96);
@@ -97,7 +97,7 @@ Test(cuda_emu, unwritten_shared_memory_is_nan_in_every_block)
     cr_assert(std::isnan(out));
 }
 
-/* ---- barriers that not all reach ---- */
+/* ---- barriers that some threads do not reach ---- */
 
 static void half_a_barrier()
 {
@@ -140,7 +140,7 @@ Test(cuda_emu, errors_stick_until_the_order_is_set_again)
     cr_assert_eq(launch_status(), DDPM_OK);
     LAUNCH(last_block, 1, 1, 0, nullptr, &out);
     cr_assert_eq(out, 0);
-    cr_assert(neighbours(emu::order::forward, true)[0] == 1); /* the abandoned fibers serve again */
+    cr_assert(neighbours(emu::order::forward, true)[0] == 1); /* the abandoned fibers can be reused */
 }
 
 /* ---- shuffles and votes ---- */
@@ -178,7 +178,7 @@ static void halves(double *out, unsigned *votes, int *any, int *all)
 {
     const bool low = threadIdx.x < 16;
     const unsigned mask = low ? 0xFFFFu : 0xFFFF0000u;
-    if (low) /* two groups of one warp at two places */
+    if (low) /* two groups of one warp at different shuffles */
         out[threadIdx.x] = __shfl_sync(mask, threadIdx.x + 0.5, 7);
     else
         out[threadIdx.x] = __shfl_sync(mask, threadIdx.x + 0.5, 23);
@@ -338,10 +338,10 @@ Test(cuda_emu, more_shared_memory_must_be_asked_for)
     LAUNCH(more_shared<32>, 1, 1, 100 * K + 1, nullptr, &out);
     assert_error("102401 bytes of dynamic shared memory, 102400 are allowed");
     emu::set_order(emu::order::forward);
-    LAUNCH(more_shared<64>, 1, 1, 100 * K, nullptr, &out); /* another kernel did not ask */
+    LAUNCH(more_shared<64>, 1, 1, 100 * K, nullptr, &out); /* another kernel has no SHARED_LIMIT */
     assert_error("more_shared<64>: 102400 bytes");
     emu::set_order(emu::order::forward);
-    SHARED_LIMIT(more_shared<32>, 227 * K + 1); /* no GPU has that much */
+    SHARED_LIMIT(more_shared<32>, 227 * K + 1); /* more than any GPU has */
     cr_assert_eq(launch_status(), DDPM_EBACKEND);
     assert_error("more_shared<32>: 232449 bytes of shared memory asked for, a block has at most 232448");
 }
@@ -361,7 +361,7 @@ Test(cuda_emu, static_shared_memory_counts_too)
     LAUNCH(more_shared<256>, 1, 1, 226 * K + 1, nullptr, &out);
     assert_error("232449 bytes of shared memory");
     emu::set_order(emu::order::forward);
-    LAUNCH(more_shared<12 * 1024 + 1>, 1, 1, 4, nullptr, &out); /* static alone */
+    LAUNCH(more_shared<12 * 1024 + 1>, 1, 1, 4, nullptr, &out); /* only static */
     assert_error("49160 bytes of shared memory");
 }
 
@@ -388,7 +388,7 @@ Test(cuda_emu, a_launch_takes_its_arguments_along)
     p = {nullptr, 3}, more = 300;
     cr_assert_eq(out, 0);
     cr_assert_eq(kept.size(), 2u);
-    for (int turn = 0; turn < 2; turn++) { /* as often as one likes */
+    for (int turn = 0; turn < 2; turn++) { /* a kept launch can be run repeatedly */
         kept[0]();
         cr_assert_eq(out, 101);
         kept[1]();
@@ -399,7 +399,7 @@ Test(cuda_emu, a_launch_takes_its_arguments_along)
     cr_assert_eq(out, 404);
 }
 
-/* As nvcc passes them: every thread has its own. */
+/* A kernel's parameters are private copies of each thread, as with nvcc. */
 static void spoil(pair p)
 {
     p.value++;
@@ -446,7 +446,7 @@ Test(cuda_emu, dynamic_shared_memory)
     cr_assert_eq(out, 45.0f);
 }
 
-/* What AddressSanitizer prints when run() goes wrong in a process of its own; "" if it lives. */
+/* AddressSanitizer's output if run() fails in a child process; "" if it succeeds. */
 template <class F> static std::string last_words(F run)
 {
     int ends[2];

@@ -1,4 +1,4 @@
-/* Recordings of the emulated runtime: what may be recorded, and what a missing dependency does. */
+/* Captures of the emulated runtime: which calls are allowed, and the effect of a missing dependency. */
 #include "emu/machine.h"
 
 static void times_and(int *to, int times, const int *more) { *to = *to * times + *more; }
@@ -18,7 +18,7 @@ Test(emu_graph, a_recording_runs_when_it_is_launched_and_not_before)
     OK(rt_graph_begin(m.main, &why));
     int times = 3;
     LAUNCH(times_and, 1, 1, 0, m.main, m.cell, times, m.cell + 1);
-    times = 1000; /* the arguments are those of the recording */
+    times = 1000; /* the graph keeps the arguments of the capture */
     OK(rt_copy(m.cell + 2, m.cell, sizeof(int), m.main, &why));
     rt_graph *g = end_graph(m);
     put(m.main, m.cell + 1, 1);
@@ -53,7 +53,7 @@ Test(emu_graph, pinned_memory_may_be_recorded_and_other_memory_not)
     OK(rt_upload(m.cell, &pageable, sizeof(int), m.main, &why)); /* the stream is usable again */
 }
 
-/* What must not happen while a stream records: it fails, and so does the end. */
+/* A call that is forbidden during a capture: it fails, and so does the end of the capture. */
 template <class F> static void not_while_recording(F forbidden, const char *call, const char *reason)
 {
     machine m;
@@ -152,7 +152,7 @@ Test(emu_graph, side_work_that_nobody_joins_cannot_be_recorded)
     REFUSED(DDPM_EBACKEND, rt_graph_end(m.side, &g, &why), "another stream");
     REFUSED(DDPM_EBACKEND, rt_graph_end(m.main, &g, &why), "unjoined work", "set");
     cr_assert_null(g);
-    put(m.side, m.cell, 3); /* it is no part of a recording any more */
+    put(m.side, m.cell, 3); /* the side stream is no longer captured */
     cr_assert_eq(m.read(m.side, 0), 3);
 }
 
@@ -169,7 +169,7 @@ Test(emu_graph, an_abandoned_recording_leaves_the_streams_usable)
     put(m.side, m.cell, 2);
     cr_assert_eq(m.read(m.side, 0), 2);
     cr_assert_eq(emu_live().graphs, 0);
-    OK(rt_graph_begin(m.side, &why)); /* the next one knows nothing of it */
+    OK(rt_graph_begin(m.side, &why)); /* the next capture is not affected */
     put(m.side, m.cell, 3);
     rt_graph *g;
     OK(rt_graph_end(m.side, &g, &why));
@@ -199,8 +199,8 @@ Test(emu_graph, recorded_side_work_is_right_in_every_timing)
     rt_graph_destroy(g);
 }
 
-/* A recording whose side work is forked before main's `first` and joined after main's `last`: cells 1 =
- * what the side stream saw in cell 0, 2 = what main saw in cell 3, which the side stream sets. */
+/* Two reads of cell 0, which main sets to 1, by the side stream, added up; two reads of cell 3, which the side stream
+ * sets to 2, by main, added up.  The fork is before or after main's write, the join before or after main's reads. */
 struct seen {
     int by_side, by_main;
 };
@@ -227,7 +227,7 @@ static seen in_recording(emu_timing t, bool forked_late, bool joined_early)
 
 Test(emu_graph, missing_dependencies_of_a_recording_show_early_or_late)
 {
-    for (emu_timing t : timings) { /* with both dependencies nothing can go wrong */
+    for (emu_timing t : timings) { /* with both dependencies the result is always right */
         const seen right = in_recording(t, true, true);
         cr_assert(right.by_side == 2 && right.by_main == 4, "timing %d", t);
     }
@@ -238,7 +238,7 @@ Test(emu_graph, missing_dependencies_of_a_recording_show_early_or_late)
     cr_assert_eq(in_recording(EMU_ALL_LATE, true, false).by_main, 0);
 }
 
-/* Two pieces of side work, joined one by one: late means each just before its own join. */
+/* Two pieces of side work with a join each: in the late timing each runs just before its own join. */
 Test(emu_graph, late_side_work_waits_for_its_own_join)
 {
     machine m;
@@ -318,7 +318,7 @@ Test(emu_graph, loops_can_be_misused)
     REFUSED(DDPM_EBACKEND, rt_loop_begin(m.main, &on_host, &why), "not device memory");
     OK(rt_loop_begin(m.main, m.cell, &why));
     rt_graph *g = end_graph(m);
-    OK(rt_graph_launch(g, m.main, &why)); /* no turns */
+    OK(rt_graph_launch(g, m.main, &why)); /* 0 iterations */
     REFUSED(DDPM_EBACKEND, rt_sync(m.main, &why), "a loop was launched with 0 turns to go");
     rt_graph_destroy(g);
     emu_reset();

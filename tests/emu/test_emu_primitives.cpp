@@ -1,4 +1,4 @@
-/* The emulated libraries against PyTorch, and what they refuse. */
+/* The emulated libraries against PyTorch, and the calls that they reject. */
 #include "emu/emu_fixture.h"
 #include "emu/machine.h"
 #include "math/bf16.h"
@@ -9,7 +9,7 @@ extern "C" {
 
 /* ---- operands ---- */
 
-enum { X, W, DY, A, B, QKV, DOUT, BIAS, BEFORE }; /* salts; those of make_emu_fixture.py, then our own */
+enum { X, W, DY, A, B, QKV, DOUT, BIAS, BEFORE }; /* seeds of operands: those of make_emu_fixture.py, then our own */
 
 static double value(int salt, int64_t i) { return (double)((i * 7 + i / 5 + salt * 13) % 17 - 8) / 8.0; }
 
@@ -97,7 +97,7 @@ static conv_problem problem_of(const conv_fixture &f, conv_pass pass, dtype io, 
     return q;
 }
 
-/* With `extras` bias and residual are added, or what was there before. */
+/* With `extras` the pass adds bias and residual, or accumulates into its result. */
 static void check_conv(const conv_fixture &f, conv_pass pass, dtype io, bool extras)
 {
     static const int result_of[] = {CUDNN_CONV_Y, CUDNN_CONV_X, CUDNN_CONV_W};
@@ -150,7 +150,7 @@ Test(emu_primitives, sizes_that_contradict_each_other_are_refused)
     cr_assert_null(r.p);
 }
 
-/* 1 + 2^-11 and 1 + 3 2^-11 need 12 bits, one more than tf32 has: ties, to be rounded to even. */
+/* 1 + 2^-11 and 1 + 3 2^-11 need 12 bits, one more than tf32 has: both are ties and round to even. */
 Test(emu_primitives, tf32_rounds_the_factors)
 {
     static const int operand[][3] = {/* result, factors */
@@ -175,7 +175,7 @@ Test(emu_primitives, tf32_rounds_the_factors)
 
 /* ---- products ---- */
 
-/* Rows of the stored matrix are 3 elements longer than needed; matrices of the batch lie 7 elements apart. */
+/* Rows of the stored matrix are 3 elements longer than needed; matrices of the batch are 7 elements apart. */
 static std::vector<double> stored(int salt, int rows, int cols, bool transpose)
 {
     const int lines = transpose ? cols : rows, length = transpose ? rows : cols, ld = length + 3,
@@ -347,7 +347,7 @@ Test(emu_primitives, the_search_leaves_algos_out)
         {{false, 255, nullptr}, "plain"},
         {{false, 0, nullptr}, "plain"},
         {{false, SIZE_MAX, "with-256-bytes"}, "with-256-bytes"},
-        {{true, SIZE_MAX, "large-nondet"}, "plain with-256-bytes"}, /* not found: all */
+        {{true, SIZE_MAX, "large-nondet"}, "plain with-256-bytes"}, /* the wanted algo is excluded: all others */
     };
     for (const auto &c : cases) {
         rig r;
@@ -399,7 +399,7 @@ Test(emu_primitives, algos_take_their_time)
     rt_event_destroy(to);
 }
 
-/* Each mistake by itself, on a run that is right otherwise. */
+/* One mistake at a time, in a run that is otherwise correct. */
 Test(emu_primitives, operands_are_checked)
 {
     rig r;
@@ -410,7 +410,7 @@ Test(emu_primitives, operands_are_checked)
     r.at[CUDNN_CONV_X] = on_host;
     REFUSED(DDPM_EBACKEND, r.run(0), "operand 0", "not device memory");
     r.at[CUDNN_CONV_X] = static_cast<char *>(x) + 4;
-    REFUSED(DDPM_EBACKEND, r.run(0), "operand 0", "not device memory"); /* too short */
+    REFUSED(DDPM_EBACKEND, r.run(0), "operand 0", "not device memory"); /* the memory is too short */
     r.at[CUDNN_CONV_X] = static_cast<char *>(room) + 4;
     REFUSED(DDPM_EBACKEND, r.run(0), "operand 0", "not aligned to 16 bytes");
     r.at[CUDNN_CONV_X] = room;
@@ -420,7 +420,7 @@ Test(emu_primitives, operands_are_checked)
     r.at[CUDNN_CONV_Y] = room;
     REFUSED(DDPM_EBACKEND, r.run(0), "operand 0 overlaps the result, operand 2");
     r.at[CUDNN_CONV_X] = x, r.at[CUDNN_CONV_Y] = y, r.room = on_host;
-    OK(r.run(0)); /* wants none */
+    OK(r.run(0)); /* algo 0 needs no workspace */
     REFUSED(DDPM_EBACKEND, r.run(1), "workspace", "not device memory");
     r.room = static_cast<char *>(room) + 16;
     REFUSED(DDPM_EBACKEND, r.run(1), "workspace", "not aligned to 256 bytes");
@@ -428,7 +428,7 @@ Test(emu_primitives, operands_are_checked)
     OK(r.run(1));
 }
 
-/* What is added may be the result itself, for it is read where it is written; an input may not. */
+/* An addend may be the result itself, because each element is read before it is written; an input may not. */
 Test(emu_primitives, only_what_is_added_may_be_the_result)
 {
     rig r;

@@ -1,5 +1,5 @@
-/* The emulated runtime is only worth something if it refuses what CUDA refuses and shows what CUDA
- * leaves to chance: each test makes a mistake, or checks that correct code passes. */
+/* The emulated runtime is only useful if it rejects what CUDA rejects and exposes what CUDA leaves undefined: each test
+ * makes a mistake, or checks that correct code passes. */
 #include "emu/machine.h"
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -57,7 +57,7 @@ Test(emu_rt, the_host_must_not_touch_device_memory)
 #if defined(__SANITIZE_ADDRESS__)
     machine m;
     cr_assert_not_null(__asan_region_is_poisoned(m.cell, sizeof(int)));
-    put(m.main, m.cell, 5); /* but the device may */
+    put(m.main, m.cell, 5); /* but device work may */
     cr_assert_eq(m.read(m.main, 0), 5);
     cr_assert_not_null(__asan_region_is_poisoned(m.cell, sizeof(int)));
     cr_assert_null(__asan_region_is_poisoned(m.host, CELLS * sizeof(int)));
@@ -130,7 +130,7 @@ static int without_join(emu_timing t)
     return seen;
 }
 
-/* Main does not wait for the side stream before it overwrites what that reads. */
+/* Main does not wait for the side stream before it overwrites a cell that the side stream reads. */
 static int overwritten(emu_timing t)
 {
     machine m;
@@ -166,7 +166,7 @@ Test(emu_rt, a_wait_goes_as_far_as_the_event_and_no_further)
         cr_assert_eq(m.read(m.main, 0), 1);
         OK(rt_event_sync(m.join, &why));
         cr_assert_eq(m.read(m.main, 0), 1);
-        OK(rt_event_record(m.join, m.side, &why)); /* the event stands for another place now */
+        OK(rt_event_record(m.join, m.side, &why)); /* the event now has another position */
         OK(rt_event_sync(m.join, &why));
         cr_assert_eq(m.read(m.main, 0), 2);
     }
@@ -195,10 +195,10 @@ Test(emu_rt, host_memory_is_read_when_the_stream_gets_there)
         machine m;
         emu_set_timing(t);
         m.fork_side();
-        m.join_side(); /* which does not make the main stream a side stream */
+        m.join_side(); /* this does not make the main stream a side stream */
         m.host[0] = 1;
         OK(rt_upload(m.cell, m.host, sizeof(int), m.main, &why));
-        m.host[0] = 2; /* too early */
+        m.host[0] = 2; /* too early: the upload may not have run yet */
         cr_assert_eq(m.read(m.main, 0), t == EMU_ALL_LATE ? 2 : 1);
     }
 }
@@ -233,7 +233,7 @@ Test(emu_rt, events_tell_the_emulated_time)
     REFUSED(DDPM_EBACKEND, rt_sync(to, &why), "no such stream");
 }
 
-/* ---- failures on purpose ---- */
+/* ---- injected failures ---- */
 
 static ddpm_status everything(err *e)
 {

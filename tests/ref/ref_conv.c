@@ -1,10 +1,11 @@
+/* ref_conv.c - references of the convolutions: conv2d and upconv. */
 #include "ref/ref_ops.h"
 
 #include <stdlib.h>
 
 int ref_conv_side(const ref_conv *a, int size) { return (size + a->stride - 1) / a->stride; }
 
-/* One value of cat(x, x2), 0 beyond the border. */
+/* One value of cat(x, x2), 0 outside the image. */
 static double pixel(const ref_conv *a, const double *x, const double *x2, const int at[4])
 {
     const int b = at[0], i = at[1], j = at[2], c = at[3];

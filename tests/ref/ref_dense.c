@@ -1,3 +1,4 @@
+/* ref_dense.c - references of linear, attention and time_embed, and of the element-wise ops. */
 #include "noise.h"
 #include "ref/ref_ops.h"
 

@@ -1,3 +1,4 @@
+/* ref_norm.c - reference of norm_act: group normalization and SiLU. */
 #include "ref/ref_ops.h"
 
 #include <math.h>
@@ -7,7 +8,7 @@ typedef struct source {
     const double *x, *x2, *cond;
 } source;
 
-/* What is normalized: cat(x, x2), plus the addend. */
+/* The input of the normalization: cat(x, x2), plus the addend. */
 static double value(const source *s, int image, int i, int c)
 {
     const ref_norm *a = s->a;

@@ -1,7 +1,7 @@
-/* ref_ops.h - every op once more: in double, as plain loops over its formula, sharing no code with a backend.
+/* ref_ops.h - reference implementations of all ops: plain loops in double, sharing no code with a backend.
  *
- * NHWC throughout; filters are [cout, kh, kw, cin].  Arrays that an op may lack are NULL where it does.
- * Training and sampling ops take noise from kernels/noise.h: it is part of what they are. */
+ * NHWC throughout; filters are [cout, kh, kw, cin].  Optional arrays are NULL where an op lacks them.
+ * Training and sampling ops take their noise from kernels/noise.h: the noise is part of their definition. */
 #ifndef DDPM_REF_OPS_H
 #define DDPM_REF_OPS_H
 #include "sampler_step.h"
@@ -16,9 +16,9 @@
 typedef struct ref_conv {
     int n, h, w, c1, c2, cout; /* sources [n, h, w, c1] and [n, h, w, c2]; c2 = 0: one source */
     int kernel, stride;
-    bool pad_end; /* one zero row below and one zero column to the right, instead of all round */
+    bool pad_end; /* one zero row below and one zero column to the right, instead of one on each side */
 } ref_conv;
-/* ceil(size / stride) */
+/* output height or width: ceil(size / stride) */
 int ref_conv_side(const ref_conv *a, int size);
 /* y [n, h', w', cout] = conv(cat(x, x2), weight) + bias + residual */
 void ref_conv2d(const ref_conv *a, const double *x, const double *x2, const double *weight, const double *bias,
@@ -42,14 +42,14 @@ void ref_linear(int n, int cin, int cout, bool silu, const double *x, const doub
                 double *y);
 /* y [n, s, c] from qkv [n, s, 3c].  Vaswani et al. 2017 (arXiv:1706.03762), eq. 1, for each head. */
 void ref_attention(int n, int s, int c, int heads, const double *qkv, double *y);
-/* y [n, dim]: sines, then cosines, or the other way round, and a 0 where dim is odd; the angle is
+/* y [n, dim]: sines, then cosines, or the other way round with flip_sin_to_cos, and a 0 if dim is odd; the angle is
  * rounded to float first. */
 void ref_time_embed(int n, int dim, bool flip_sin_to_cos, const double *t, const double *freq, double *y);
 void ref_relu(int64_t count, const double *x, double *y);
 /* y [rows, c1 + c2] */
 void ref_concat(int rows, int c1, int c2, const double *x, const double *x2, double *y);
 void ref_affine(int64_t count, double scale, double shift, const double *x, double *y);
-/* y [n, d] = x mask / (1 - rate), the mask of samples state->sample + 0 .. n - 1 */
+/* y [n, d] = x mask / (1 - rate), with the masks of samples state->sample + 0 .. n - 1 */
 void ref_dropout(int n, int d, double rate, uint32_t layer, const train_state *state, const double *x, double *y);
 
 /* ---- training ---- */
@@ -62,10 +62,10 @@ typedef struct ref_batch {
     bool flip;
 } ref_batch;
 void ref_q_sample(const ref_batch *a, double *xt, double *t);
-/* loss [n], each image's mean; dpred = scale d(sum of squares) */
+/* loss [n]: mean of each image; dpred = scale d(sum of squares) */
 void ref_mse(const ref_batch *a, const double *pred, double scale, double *loss, double *dpred);
 
-/* The optimizer's memory, [count] each; ema may be NULL. */
+/* The optimizer's arrays, [count] each; ema may be NULL. */
 typedef struct ref_weights {
     double *w, *g, *m, *v, *ema;
     int64_t count;
@@ -73,7 +73,7 @@ typedef struct ref_weights {
 typedef struct ref_optimizer {
     double beta1, beta2, eps, weight_decay, max_grad_norm;
     double lr, ema_decay; /* of this step */
-    int64_t updates;      /* Adam's t: 1 at the first */
+    int64_t updates;      /* Adam's t: 1 at the first update */
 } ref_optimizer;
 double ref_grad_norm(const ref_weights *a);
 /* Clip, AdamW (Loshchilov & Hutter 2019, algorithm 2, decay scaled by lr), EMA. */
@@ -89,7 +89,7 @@ typedef struct ref_sample {
     int row, n, d;
 } ref_sample;
 void ref_sampler_step(const ref_sample *a, const sampler_row *r);
-/* x [n, d], N(0, 1) of (seed, id) */
+/* x [n, d], the N(0, 1) noise of (seed, id) */
 void ref_sampler_init(int n, int d, uint64_t seed, const int64_t *ids, double *x);
 
 #endif

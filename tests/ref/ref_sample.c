@@ -1,3 +1,4 @@
+/* ref_sample.c - references of the sampling ops: initial noise and a sampler step. */
 #include "noise.h"
 #include "ref/ref_ops.h"
 

@@ -1,11 +1,12 @@
+/* ref_train.c - references of the training ops: q_sample, mse, grad_norm and adamw. */
 #include "noise.h"
 #include "ref/ref_ops.h"
 
 #include <math.h>
 
-/* What is drawn for image b. */
+/* The random draws for image b. */
 typedef struct drawn {
-    uint32_t low, high; /* its ordinal number in the run */
+    uint32_t low, high; /* its ordinal in the run */
     int t;
     bool mirrored;
 } drawn;

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 
 #ifdef __GLIBC__
-/* What localedef compiles LC_NUMERIC to (glibc, locale/localeinfo.h): a magic number, the number of elements, where
- * each begins, and then they. */
+/* The file that localedef compiles LC_NUMERIC to (glibc, locale/localeinfo.h): a magic number, the number of elements,
+ * the offset of each element, and then the elements. */
 typedef struct numeric_file {
     uint32_t magic, elements, at[6];
     char decimal_point[4], thousands_sep[4], grouping[4];

@@ -1,10 +1,10 @@
-/* comma_locale.h - a locale that writes a comma where C writes a point, on machines that have none installed. */
+/* comma_locale.h - a locale with a decimal comma, on machines where none is installed. */
 #ifndef DDPM_TESTS_COMMA_LOCALE_H
 #define DDPM_TESTS_COMMA_LOCALE_H
 #include <stdbool.h>
 
-/* Numbers of the calling process have a comma from here on ("1,5" for 1.5), in the way of a GUI that calls
- * setlocale(LC_ALL, "").  false: not with this C library. */
+/* Sets a locale in which numbers have a decimal comma ("1,5" for 1.5), as a GUI does that calls
+ * setlocale(LC_ALL, "").  false: not possible with this C library. */
 bool comma_locale(void);
 
 #endif

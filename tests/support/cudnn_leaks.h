@@ -1,10 +1,10 @@
-/* cudnn_leaks.h - what cuDNN itself loses, so that the leak checker can watch the rest.
+/* cudnn_leaks.h - suppressions for cuDNN's own leaks, so that the leak checker reports all others.
  *
- * To be included by one file of each program that calls cuDNN.  Seen with 9.19:
- *   - every question to a heuristic loses one graph descriptor;
- *   - every engine that looks for cuBLASLt where no device is loses what cublasLtCreate() allocated;
- *   - libnvrtc is loaded and unloaded more than once, and each time its C++ runtime loses a buffer that
- *     no suppression can name, for its code is gone by then: so here it stays loaded. */
+ * Include in one file of each program that calls cuDNN.  Observed with 9.19:
+ *   - every query of a heuristic leaks one graph descriptor;
+ *   - every engine that looks for cuBLASLt where no device exists leaks what cublasLtCreate() allocated;
+ *   - libnvrtc is loaded and unloaded more than once, and each time its C++ runtime leaks a buffer that no suppression
+ *     can name, because its code is unloaded by then: so libnvrtc stays loaded here. */
 #ifndef DDPM_TESTS_CUDNN_LEAKS_H
 #define DDPM_TESTS_CUDNN_LEAKS_H
 #include <cuda_runtime_api.h>

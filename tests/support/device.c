@@ -59,7 +59,7 @@ backend *test_backend(int threads)
                                       .threads = threads,
                                       .precision = test_precision(),
                                       .conv = test_conv(),
-                                      /* every process would time every plan anew */
+                                      /* without it every process would autotune every problem */
                                       .disabled = CUDA_OPT_TUNING | test_without()},
                       &be, &why));
     return be;

@@ -9,7 +9,7 @@
 enum { KNOWN = 8000, HELD_OUT = 1000, NEAREST = 5, AGREE = 3 };
 
 struct digit_judge {
-    dataset *digits; /* the first KNOWN are the bank, the rest set the limit */
+    dataset *digits; /* the first KNOWN are the reference set, the others determine the limit */
     int d;
     double limit; /* squared distance */
 };
@@ -26,7 +26,7 @@ static double distance(const uint8_t *a, const uint8_t *b, int d)
     return sum;
 }
 
-/* The NEAREST of the bank, nearest first. */
+/* The NEAREST nearest neighbours in the reference set, nearest first. */
 static void find(const digit_judge *j, const uint8_t *pixels, neighbour *best)
 {
     const uint8_t *bank = dataset_pixels(j->digits);

@@ -11,7 +11,7 @@ char *scratch_make(char *out)
     const char *base = getenv("TMPDIR");
     (void)snprintf(out, PATH_CAP, "%s/ddpm-test-XXXXXX", base && base[0] ? base : "/tmp");
     cr_assert_not_null(mkdtemp(out), "%s: cannot be made", out);
-    /* Each test's programs know what they chose by timing themselves, not what others did meanwhile. */
+    /* Programs of a test use an autotune cache of their own, not one that other tests write at the same time. */
     cr_assert_eq(setenv("XDG_CACHE_HOME", out, 1), 0);
     return out;
 }

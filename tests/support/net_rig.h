@@ -8,9 +8,9 @@
 #include "model/params.h"
 #include "nn/nn.h"
 
-/* diffusers' defaults, but small: 3 channels, widths 8 8 16 16, 4 groups, one layer a block.  16x16 images or larger. */
+/* diffusers' defaults, but small: 3 channels, widths 8 8 16 16, 4 groups, one layer a block; for images from 16x16. */
 unet_config net_small_unet(void);
-/* An update to test with: Adam with clipping and a moving average. */
+/* The optimizer settings of tests: Adam with clipping and EMA. */
 extern const step_attr net_updates;
 /* The network of Ho et al. 2020 for CIFAR-10, 35.7 million parameters. */
 unet_config net_cifar10_unet(void);
@@ -20,7 +20,7 @@ typedef struct net_options {
     int64_t n, h, w;
     int threads;              /* 0: 1 */
     bool unpacked;            /* no two activations share memory */
-    bool other_recompute;     /* training: plan.recompute is not as the backend would have it */
+    bool other_recompute;     /* training: the opposite of the backend's choice for plan.recompute */
     bool keep;                /* training: x_t, t and the prediction can be read after a run */
     bool flip;                /* training: mirror images at random */
     int timesteps;            /* training: rows of the table */
@@ -39,13 +39,13 @@ typedef struct net_rig {
     network_outputs out;
 } net_rig;
 
-/* noise, network, loss, backward pass and tally; the update; finished, without memory */
+/* A training plan of noising, network, loss, backward pass and tally, and an update plan; finished, without memory. */
 void net_train(net_rig *r, const net_options *o);
-/* next row, network, sampler step over `rows` rows; x, ids and state are inputs; finished */
+/* A sampling plan: next row, network, sampler step over `rows` rows; x, ids and state are inputs; finished. */
 void net_sample(net_rig *r, const net_options *o, int rows);
-/* Take memory, allocate and bind the parameters; with `weights` load them. */
+/* Allocates the plans' memory, allocates and binds the parameters, and loads the weights if given. */
 void net_allocate(net_rig *r, arena_kind weights, const char *weights_path);
-/* net_allocate() of a training rig; weights drawn, images, table and state made up: the same in every rig of its shape. */
+/* net_allocate() of a training rig; random weights, images, table and state, the same in every rig of equal shape. */
 void net_start(net_rig *r);
 void net_run(net_rig *r);
 void net_destroy(net_rig *r);

@@ -1,4 +1,4 @@
-/* ok.h - a call that has to succeed.  The test has an `err why`, whose message is shown when it does not. */
+/* ok.h - OK(call): the call must succeed.  The test has an `err why`, whose message is shown if the call fails. */
 #ifndef DDPM_TESTS_OK_H
 #define DDPM_TESTS_OK_H
 #include "base/err.h"

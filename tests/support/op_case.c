@@ -83,7 +83,7 @@ static tensor *copy_of(op_graph *g, tensor *x, tensor *y)
     return y;
 }
 
-/* The image that the op reads: an input of the plan, or the copy of one, which is an activation. */
+/* The image that the op reads: an input of the plan, or an activation, which is a copy of the input. */
 static tensor *image_of(op_graph *g, const op_case *c, const char *name, const int64_t dims[4])
 {
     tensor *x = input(g, name, dims);
@@ -210,7 +210,7 @@ static void reference_conv(const op_case *c, double *const v[], double *y)
     ref_conv2d(&a, x, x2, v[k], v[k + 1], residual, y);
 }
 
-/* The range that is read, without the margins. */
+/* The columns that the op reads, without the margins. */
 static double *narrow(const op_case *c, const double *cond)
 {
     const size_t width = (size_t)cond_width(c), wide = width + 2 * OP_MARGIN;

@@ -35,10 +35,10 @@ static float drawn(const op_case *c, const tensor *t, int k, int64_t i)
         return t->part[0].init == INIT_ONES ? 1 + 0.3f * z : 0.3f * z;
     }
     if (!op_differentiates(c, k)) return k == 0 ? (float)(i * 37 % 1000) : expf(-(float)i / 3);
-    return c->op == OP_relu ? z + copysignf(0.1f, z) : z; /* off the kink */
+    return c->op == OP_relu ? z + copysignf(0.1f, z) : z; /* away from the kink at 0 */
 }
 
-/* Element i of operand k, as its type can hold it. */
+/* Element i of operand k, rounded to its type. */
 static float value(const op_case *c, const tensor *t, int k, int64_t i)
 {
     const float v = drawn(c, t, k, i);
@@ -52,10 +52,10 @@ typedef struct op_fixture {
     op_graph g;
     params *store;
     tensor *dy;
-    tensor *initial_grad[OP_OPERANDS]; /* input k is an activation: the input of the plan that its gradient starts as */
+    tensor *initial_grad[OP_OPERANDS]; /* input k is an activation: plan input with the gradient's initial value */
 } op_fixture;
 
-/* The backward pass adds to this gradient, as if that of another op had written it before. */
+/* The backward pass adds to this gradient, as if the backward pass of another op had written it before. */
 static void mark_grad_written(plan *p, tensor *operand)
 {
     operand->grad_written = true;
@@ -63,7 +63,7 @@ static void mark_grad_written(plan *p, tensor *operand)
         if (p->tensors[i]->base == operand) p->tensors[i]->grad_written = true;
 }
 
-/* The same for an activation. The test cannot write to its gradient, so a step of the plan copies the values there. */
+/* The same for an activation.  The test cannot write to its gradient, so a step of the plan copies the values. */
 static void copy_initial_grad(op_fixture *f, int k)
 {
     plan *p = f->g.p;
@@ -112,7 +112,7 @@ static void count_layouts(const tensor *t, op_result *out)
     }
 }
 
-/* Through the store, as checkpoints do; its gaps stay 0. */
+/* Parameters are written through the store, as checkpoints do; gaps between them stay 0. */
 static void write_operand(op_fixture *f, const op_case *c, int k)
 {
     const tensor *t = f->g.operand[k];

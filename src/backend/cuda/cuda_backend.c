@@ -11,12 +11,12 @@
 #include <string.h>
 
 enum {
-    ALIGN = 256, /* what libraries want of a workspace, and cudaMalloc gives */
+    ALIGN = 256, /* bytes: libraries require this of a workspace, cudaMalloc provides it */
     LIBRARIES_TEXT = 320
 };
-static const size_t WORKSPACE_CAP = (size_t)256 << 20; /* bytes a library's plan may ask for */
+static const size_t WORKSPACE_CAP = (size_t)256 << 20; /* largest workspace in bytes that an engine or algo may use */
 
-/* After a failure of the device nothing it holds can be trusted: everything later fails the same way. */
+/* After a device failure nothing in device memory can be trusted: every later call returns the same error. */
 static ddpm_status keep_failure(cuda_backend *be, ddpm_status st, err *why, err *e)
 {
     if (st == DDPM_EBACKEND && be->dead.status == DDPM_OK) be->dead = *why;
@@ -34,7 +34,7 @@ static void destroy(backend *base)
     err ignored = {0};
     if (!be) return;
     const ddpm_status idle = be->main_stream ? rt_sync(be->main_stream, &ignored) : DDPM_OK;
-    (void)idle; /* nothing may still run on what is freed now */
+    (void)idle; /* no kernel may still use the memory that is freed now */
     cuda_forget_graphs(be, NULL);
     tuner_destroy(be->tuner);
     blas_context_destroy(be->blas);

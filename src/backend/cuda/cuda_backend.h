@@ -1,4 +1,4 @@
-/* cuda_backend.h - the state of the cuda backend, which its files share. */
+/* cuda_backend.h - the state of the cuda backend, shared by its files. */
 #ifndef DDPM_CUDA_BACKEND_H
 #define DDPM_CUDA_BACKEND_H
 #include "backend/backend.h"
@@ -9,7 +9,7 @@
 #include "backend/cuda/tune/cuda_tune.h"
 #include "config/cuda_opts.def"
 
-/* backend_spec.disabled: optimizations to leave out, to measure what each gives. */
+/* backend_spec.disabled: bits of the optimizations to disable (ablations). */
 enum cuda_opt {
 #define OPTIMIZATION(NAME, word, bit) CUDA_OPT_##NAME = (bit),
     CUDA_OPT_LIST(OPTIMIZATION)
@@ -22,17 +22,17 @@ typedef struct cuda_backend {
     bool tf32;
     unsigned disabled;
     void *main_stream, *side_stream;
-    void *stream; /* the one that the step being run belongs to */
+    void *stream; /* the stream that the running step belongs to */
     cudnn_context *cudnn;
     blas_context *blas;
     tuner *tuner;
     struct recorded *graphs; /* cuda_run.c */
     void *before, *after[SIDE_WINDOW];
-    int *count; /* device memory: turns left of a loop */
-    int *turns; /* pinned: where that comes from */
+    int *count; /* device memory: iterations left of a loop */
+    int *turns; /* pinned host copy of the number of iterations, uploaded to count */
     cuda_staging staging[CUDA_STAGINGS];
     int next_staging;
-    err dead; /* the first failure of the device: everything after it fails too */
+    err dead; /* the first device failure: every later call returns this error */
 } cuda_backend;
 
 static inline bool cuda_disabled(const cuda_backend *be, enum cuda_opt what) { return (be->disabled & what) != 0; }

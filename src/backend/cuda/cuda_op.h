@@ -1,4 +1,4 @@
-/* cuda_op.h - how one op runs on the cuda backend, and where its operands lie. */
+/* cuda_op.h - the functions of an op on the cuda backend, and helpers for its operands' addresses and types. */
 #ifndef DDPM_CUDA_OP_H
 #define DDPM_CUDA_OP_H
 #include "backend/cuda/cuda_backend.h"
@@ -6,7 +6,7 @@
 #include "ir/operands.h"
 #include "storage.h"
 
-/* How one op runs here.  prepare and release may be NULL: nothing to keep between runs. */
+/* The functions of one op.  prepare and release may be NULL: the op keeps nothing between runs. */
 typedef struct cuda_op {
     ddpm_status (*prepare)(cuda_backend *be, step *s, size_t *scratch, err *e);
     ddpm_status (*run)(cuda_backend *be, const step *s, err *e);
@@ -17,7 +17,7 @@ typedef struct cuda_op {
 #include "ir/ops.def"
 #undef OP
 
-/* Errors name the step. */
+/* Error messages name the step. */
 DDPM_MUST_CHECK ddpm_status cuda_op_prepare(cuda_backend *be, step *s, size_t *scratch, err *e);
 DDPM_MUST_CHECK ddpm_status cuda_op_run(cuda_backend *be, const step *s, err *e); /* on be->stream */
 void cuda_op_release(step *s);
@@ -25,7 +25,7 @@ void cuda_op_release(step *s);
 static inline void *cuda_data(const tensor *t) { return t ? t->data : NULL; }
 static inline storage cuda_storage(const tensor *t) { return t && t->dtype == DTYPE_BF16 ? STORE_BF16 : STORE_F32; }
 
-/* Room for several pieces in one scratch: returns where a piece of `bytes` begins and moves *end on. */
+/* Divides a step's scratch into pieces: returns the offset of a piece of `bytes` and advances *end past it. */
 static inline size_t cuda_piece(size_t *end, size_t bytes)
 {
     const size_t at = *end;

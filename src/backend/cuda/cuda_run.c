@@ -1,11 +1,11 @@
-/* cuda_run.c - a list of steps as one graph: run once step by step, recorded the next time, replayed ever after.
+/* cuda_run.c - a list of steps as one CUDA graph: run eagerly once, captured the next time, replayed after that.
  *
- * Nothing in a step depends on a value the host knows, so the recorded work stays right as long as
- * the operands lie where they lay; where they have moved, it is recorded again.
+ * Nothing in a step depends on a value of the host, so a captured graph stays valid as long as the operands keep
+ * their addresses; when an address has changed, the steps are captured again.
  *
- * Side steps (gradients of weights: nobody waits for them but the optimizer) go to a second stream.
- * The plan keeps their operands alive for SIDE_WINDOW steps; here the main stream waits for them by
- * then, or before, where a step touches what they read or write. */
+ * Side steps (gradients of weights, which only the optimizer waits for) run on a second stream.  The plan keeps
+ * their operands alive for SIDE_WINDOW steps; the main stream waits for them by then, or earlier where a step
+ * touches tensors that they read or write. */
 #include "backend/cuda/cuda_run.h"
 #include "backend/cuda/cuda_op.h"
 #include "base/mem.h"
@@ -14,11 +14,11 @@
 
 typedef struct recorded {
     struct recorded *next;
-    step *const *steps; /* the plan's; only compared */
+    step *const *steps; /* of the plan; compared, never dereferenced */
     int n;
     bool loop;
-    uint64_t operands; /* where they were */
-    rt_graph *graph;   /* NULL: not yet recorded */
+    uint64_t operands; /* hash of the operands' addresses at the capture */
+    rt_graph *graph;   /* NULL: not captured yet */
 } recorded;
 
 static void destroy_record(recorded *r)
@@ -47,7 +47,7 @@ void cuda_forget_graphs(cuda_backend *be, const step *s)
     }
 }
 
-/* ---- one after the other, on two streams ---- */
+/* ---- eager execution on two streams ---- */
 
 static const tensor *whole(const tensor *t) { return t && t->base ? t->base : t; }
 
@@ -60,32 +60,32 @@ static bool touches(const step *s, const tensor *t)
     return false;
 }
 
-/* Must `s` wait for the step `side` on the side stream that may still be running?  Where it writes what that one
- * reads or writes, or reads what that one writes. */
+/* Must `s` wait for the step `side`, which may still run on the side stream?  Yes where `s` writes a tensor that `side`
+ * reads or writes, or reads a tensor that `side` writes. */
 static bool depends(const step *s, const step *side)
 {
     for (int k = 0; k < STEP_OUT; k++)
         if (s->out[k] && touches(side, whole(s->out[k]))) return true;
     for (int k = 0; k < STEP_IN; k++) {
         if (!s->in[k]) continue;
-        if (s->in[k]->arena == ARENA_GRAD) return true; /* all gradients at once: the optimizer */
+        if (s->in[k]->arena == ARENA_GRAD) return true; /* the optimizer, which reads the whole gradient arena */
         for (int j = 0; j < STEP_OUT; j++)
             if (side->out[j] && whole(side->out[j]) == whole(s->in[k])) return true;
     }
     return false;
 }
 
-/* The side steps that the main stream has not waited for: [from, to) of the list. */
+/* The side steps that the main stream has not waited for yet. */
 typedef struct pending {
     step *const *steps;
-    int index[SIDE_WINDOW]; /* of the side step whose end after[slot] marks; -1: none */
+    int index[SIDE_WINDOW]; /* index of the side step that event after[slot] follows; -1: none */
 } pending;
 
 static ddpm_status wait_for(cuda_backend *be, pending *p, int slot, err *e)
 {
     const int reached = p->index[slot];
     TRY(rt_stream_wait(be->main_stream, be->after[slot], e));
-    for (int k = 0; k < SIDE_WINDOW; k++) /* the side stream is in order */
+    for (int k = 0; k < SIDE_WINDOW; k++) /* the side stream runs in order, so earlier steps are done too */
         if (p->index[k] >= 0 && p->index[k] <= reached) p->index[k] = -1;
     return DDPM_OK;
 }
@@ -136,13 +136,13 @@ static ddpm_status run_all(cuda_backend *be, step *const *steps, int n, err *e)
     for (int k = 0; k < SIDE_WINDOW; k++) p.index[k] = -1;
     const ddpm_status st = run_each(be, &p, n, e);
     if (st == DDPM_OK) return wait_for_all(be, &p, e);
-    err ignored = {0}; /* the first failure is the one to tell; what comes next must not meet this list's side work */
+    err ignored = {0}; /* report the first error; later work must not overlap with these side steps */
     const ddpm_status joined = wait_for_all(be, &p, &ignored);
     (void)joined;
     return st;
 }
 
-/* ---- recorded ---- */
+/* ---- captured as a graph ---- */
 
 static uint64_t mix(uint64_t hash, const void *p) { return (hash ^ (uint64_t)(uintptr_t)p) * 0x9E3779B97F4A7C15u; }
 
@@ -169,7 +169,7 @@ static recorded *find(cuda_backend *be, step *const *steps, int n, bool loop)
     return NULL;
 }
 
-/* *refused: everything could be recorded, and CUDA would not have it as one graph. */
+/* *refused: every step could be captured, but CUDA did not accept the whole as one graph. */
 static ddpm_status record(cuda_backend *be, recorded *r, bool *refused, err *e)
 {
     *refused = false;
@@ -180,7 +180,7 @@ static ddpm_status record(cuda_backend *be, recorded *r, bool *refused, err *e)
     if (st != DDPM_OK) {
         err ignored = {0};
         const ddpm_status ended = rt_graph_end(be->main_stream, NULL, &ignored);
-        (void)ended; /* the first failure is the one to tell */
+        (void)ended; /* report the first error */
         return st;
     }
     st = rt_graph_end(be->main_stream, &r->graph, e);
@@ -205,7 +205,7 @@ static ddpm_status launch_times(cuda_backend *be, recorded *r, int times, err *e
 
 static ddpm_status launch_loop(cuda_backend *be, recorded *r, int times, err *e)
 {
-    TRY(rt_sync(be->main_stream, e)); /* the upload before may still read *turns */
+    TRY(rt_sync(be->main_stream, e)); /* the previous upload may still be reading *turns */
     *be->turns = times;
     TRY(rt_upload(be->count, be->turns, sizeof *be->turns, be->main_stream, e));
     return rt_graph_launch(r->graph, be->main_stream, e);
@@ -227,7 +227,7 @@ static ddpm_status replay(cuda_backend *be, step *const *steps, int n, int times
     if (!find(be, steps, n, loop)) TRY(new_record(be, steps, n, loop, e));
     recorded *r = find(be, steps, n, loop);
     const ddpm_status st = up_to_date(be, r, &refused, e);
-    if (loop && refused) { /* some library's kernel may not stand in a loop: its turns one by one, then */
+    if (loop && refused) { /* a library's kernel is not allowed in a loop: launch the iterations one by one */
         be->device.loops = false;
         return replay(be, steps, n, times, e);
     }
@@ -243,7 +243,7 @@ static ddpm_status run_times(cuda_backend *be, step *const *steps, int n, int ti
         return DDPM_OK;
     }
     if (seen) return replay(be, steps, n, times, e);
-    /* The first time as it is: libraries load their code now, which a recording must not. */
+    /* Eager the first time: libraries load their code now, which is not allowed during a capture. */
     TRY(run_all(be, steps, n, e));
     if (times > 1) return replay(be, steps, n, times - 1, e);
     return new_record(be, steps, n, false, e);
@@ -260,6 +260,6 @@ static void count_versions(step *const *steps, int n, int times)
 ddpm_status cuda_run_steps(cuda_backend *be, step *const *steps, int n, int times, err *e)
 {
     const ddpm_status st = run_times(be, steps, n, times, e);
-    count_versions(steps, n, times); /* failed or not: some of it may have been done */
+    count_versions(steps, n, times); /* also after a failure: some of the steps may have run */
     return st;
 }

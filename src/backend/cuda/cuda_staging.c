@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static const size_t STAGED_MOST = (size_t)64 << 20; /* bytes: more goes directly, and waits */
+static const size_t STAGED_MOST = (size_t)64 << 20; /* bytes: larger uploads are not staged, and block */
 
 static ddpm_status make_room(cuda_staging *s, size_t bytes, err *e)
 {
@@ -41,7 +41,7 @@ void cuda_staging_destroy(cuda_backend *be)
         err ignored = {0};
         cuda_staging *s = &be->staging[i];
         const ddpm_status left = s->used ? rt_event_sync(s->done, &ignored) : DDPM_OK;
-        (void)left; /* a device that failed reads nothing any more */
+        (void)left; /* after a device failure nothing is read any more */
         rt_event_destroy(s->done);
         rt_free_host(s->memory);
     }

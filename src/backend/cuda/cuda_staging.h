@@ -1,7 +1,7 @@
 /* cuda_staging.h - uploads that do not wait for the device.
  *
- * What is to be uploaded is copied into one of a few pinned buffers and leaves from there when the stream gets to it;
- * the caller goes on at once.  A buffer is used again only when its last copy is done. */
+ * The data are copied into one of a few pinned buffers, from which the stream copies them to the device later;
+ * the caller continues at once.  A buffer is reused only when its last copy is done. */
 #ifndef DDPM_CUDA_STAGING_H
 #define DDPM_CUDA_STAGING_H
 #include "base/err.h"
@@ -13,7 +13,7 @@ enum { CUDA_STAGINGS = 4 };
 typedef struct cuda_staging {
     void *memory; /* pinned */
     size_t bytes;
-    void *done; /* event: its last copy has left */
+    void *done; /* event: the last copy from this buffer is done */
     bool used;
 } cuda_staging;
 

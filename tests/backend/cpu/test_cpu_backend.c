@@ -1,4 +1,4 @@
-/* The cpu backend as such: what it says of itself, and whose threads it uses. */
+/* The cpu backend: its description, its memory, and its number of threads. */
 #include "backend/backend.h"
 #include "base/mem.h"
 #include "support/op_fixture.h"
@@ -48,17 +48,17 @@ Test(cpu_backend, memory_is_zeroed_and_aligned)
     cr_expect_eq((uintptr_t)memory % 64, 0);
     for (int i = 0; i < 1000; i++) cr_assert_eq(((char *)memory)[i], 0);
     be->fn->release(be, memory);
-    const size_t large = ((size_t)5 << 20) + 12345; /* in huge pages, where there are some */
+    const size_t large = ((size_t)5 << 20) + 12345; /* in huge pages, where available */
     for (int turn = 0; turn < 2; turn++) {
         cr_assert_eq(be->fn->alloc(be, large, &memory, &why), DDPM_OK, "%s", why.text);
         cr_expect_eq((uintptr_t)memory % (2 << 20), 0);
         for (size_t i = 0; i < large; i++) cr_assert_eq(((char *)memory)[i], 0, "at %zu", i);
-        memset(memory, 1, large); /* the second time it is used memory */
+        memset(memory, 1, large); /* so the second allocation may get used memory, which must be zeroed */
         be->fn->release(be, memory);
     }
     be->fn->release(be, NULL);
     cr_expect_eq(be->fn->alloc(be, SIZE_MAX / 2, &memory, &why), DDPM_ENOMEM);
-    /* what the system would promise and could not keep */
+    /* more than the physical memory, which an overcommitting system would grant */
     const size_t there = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGE_SIZE);
     cr_expect_eq(be->fn->alloc(be, there + 1, &memory, &why), DDPM_ENOMEM);
     cr_expect_not_null(strstr(why.text, "a smaller batch"), "%s", why.text);
@@ -66,7 +66,7 @@ Test(cpu_backend, memory_is_zeroed_and_aligned)
     backend_destroy(be);
 }
 
-/* A 3x3 convolution whose backward-weights sum oneDNN cuts by the number of threads it meets. */
+/* A 3x3 convolution in whose backward-weights pass oneDNN splits the sum by the number of threads. */
 Test(cpu_backend, bits_depend_on_its_own_threads_not_on_the_callers)
 {
     const op_case c = {.op = OP_conv2d, .n = 2, .h = 8, .w = 8, .c = 16, .cout = 16, .kernel = 3, .stride = 1};

@@ -1,4 +1,4 @@
-/* Winograd's algorithm or the direct sums: what was asked for, what was timed, and what is remembered. */
+/* Winograd or direct convolution: as requested, by timing, or from the cache. */
 #include "backend/cpu/cpu_backend.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -55,7 +55,7 @@ static bool by_winograd(backend *be, conv_pass pass)
     return winograd;
 }
 
-/* What the backend says it chose; free() it. */
+/* The backend's autotune report; free() it. */
 static char *report_of(backend *be)
 {
     char *text = NULL;
@@ -67,7 +67,7 @@ static char *report_of(backend *be)
     return text;
 }
 
-/* The file with every choice turned round. */
+/* Replaces every choice in the file by the other one. */
 static void turn_round(const char *path)
 {
     err why = {0};
@@ -120,7 +120,7 @@ Test(cpu_conv_autotune, times_each_problem_once_and_remembers_it)
     char *text = get_text(file);
     cr_expect_eq(count_of(text, "32 > 16"), PASSES, "%s", text);
     mem_free(text);
-    turn_round(file); /* so that another timing would hardly come to the same */
+    turn_round(file); /* a new timing would hardly give the opposite choices */
     be = create(CONV_ALGO_AUTO, 1, file, NULL);
     for (int pass = 0; pass < PASSES; pass++)
         cr_expect_neq(by_winograd(be, (conv_pass)pass), chosen[pass], "pass %d: not as the file says", pass);
@@ -166,7 +166,7 @@ Test(cpu_conv_autotune, sampling_decides_once_for_every_batch)
     backend_destroy(be);
 }
 
-/* There is no memory for all of these images. */
+/* There is not enough memory for the whole batch. */
 Test(cpu_conv_autotune, a_large_batch_is_timed_in_part)
 {
     err why = {0};
@@ -202,7 +202,7 @@ Test(cpu_conv_autotune, a_new_run_does_as_the_user_s_last_one_did)
     char *text = get_text(second);
     cr_expect_eq(count_of(text, chosen ? "\tdirect\t" : "\twinograd\t"), 1, "%s", text);
     mem_free(text);
-    be = create(CONV_ALGO_AUTO, 1, first, shared); /* the run's own file comes first */
+    be = create(CONV_ALGO_AUTO, 1, first, shared); /* the run's own file takes precedence */
     cr_expect_eq(by_winograd(be, CONV_PASS_FORWARD), chosen);
     backend_destroy(be);
 }

@@ -1,4 +1,4 @@
-/* Group norms whose channels lie far from 0, where a sum of squares alone would lose the variance. */
+/* Group norms of channels with a mean far from 0, where plain sums of squares would lose the variance. */
 #include "backend/backend.h"
 #include "base/mem.h"
 #include "model/params.h"
@@ -41,7 +41,7 @@ static void normalize(void)
     backend_destroy(be);
 }
 
-/* The largest error of a group, its mean and variance in two passes in double. */
+/* The largest error of a group, with mean and variance computed in two passes in double. */
 static double error_of(int group)
 {
     double mean = 0, variance = 0, worst = 0;
@@ -57,7 +57,7 @@ static double error_of(int group)
     return worst;
 }
 
-/* Each group lies elsewhere; the last one's channels do, too. */
+/* Each group has another offset; in the last group each channel has. */
 Test(cpu_norm, is_exact_far_from_zero)
 {
     for (int i = 0; i < VALUES; i++) {

@@ -1,5 +1,5 @@
-/* Winograd's algorithm against the sums it stands for, in double: at sizes that are cut in every way, on any number of
- * threads, and its error as cpu_winograd.h has it. */
+/* Winograd against direct sums in double: at sizes that divide into tiles and chunks in every way, on any number of
+ * threads, and with the error that cpu_winograd.h states. */
 #include "backend/cpu/conv/cpu_winograd.h"
 #include "base/mem.h"
 #include "noise.h"
@@ -22,7 +22,7 @@ typedef struct kind {
 static int64_t side(const kind *k, int operand, int of) { return of / (k->enlarged && operand == SRC ? 2 : 1); }
 static int64_t pixels(const kind *k, int operand) { return side(k, operand, k->h) * side(k, operand, k->w); }
 
-/* What the pass makes. */
+/* The operand that the pass computes. */
 static int made(const kind *k)
 {
     return k->pass == CONV_PASS_FORWARD ? DST : k->pass == CONV_PASS_BACKWARD_DATA ? SRC : FILTER;
@@ -53,7 +53,7 @@ static float *normals(int64_t count, uint32_t of)
     float *x = NULL;
     cr_assert_eq(mem_array(&x, (size_t)count + 1, sizeof *x, "test", &why), DDPM_OK);
     for (int64_t i = 0; i < count; i++) x[i] = noise_normal4(1, 0, of, 0, (uint32_t)i).v[0];
-    x[count] = 12345; /* nothing is written behind it */
+    x[count] = 12345; /* a guard value: nothing may be written beyond the end */
     return x;
 }
 
@@ -89,7 +89,7 @@ static void run(const kind *k, int threads, float *const operand[OPERANDS])
     if (k->adds && k->pass != CONV_PASS_BACKWARD_WEIGHTS)
         a.add = image_of(k, made(k), operand[k->pass == CONV_PASS_FORWARD ? ADD : SRC]);
     cr_assert_eq(mem_array(&scratch, bytes + 1, 1, "test", &why), DDPM_OK);
-    memset(scratch, 0xff, bytes); /* not-a-numbers: nothing is read before it is written */
+    memset(scratch, 0xff, bytes); /* NaN: nothing may be read before it is written */
     scratch[bytes] = 77;
     a.scratch = scratch;
     winograd_run(&spec, &a);
@@ -105,7 +105,7 @@ static int64_t neighbour(const kind *k, int64_t p, int t)
     return k->enlarged ? y / 2 * (k->w / 2) + x / 2 : y * k->w + x;
 }
 
-/* Channel c of what is made: of src backward, of dst else. */
+/* Adds the sums of channel c of the result: of src for backward data, else of dst or of the filter. */
 static void sum_channel(const kind *k, float *const operand[OPERANDS], int c, double *to)
 {
     const bool backward = k->pass == CONV_PASS_BACKWARD_DATA;
@@ -200,8 +200,8 @@ static void outcome_free(outcome *o)
 
 static const char *const passes[] = {"forward", "backward data", "backward weights"};
 
-/* Sizes: less than a tile and not a multiple of one; fewer tiles than a chunk, several chunks and a last short one;
- * more threads than chunks, which share a panel; sums in one part and in eight; panels by one, two and three. */
+/* Sizes: smaller than a tile and not a multiple of one; fewer tiles than a chunk, several chunks and a short last one;
+ * more threads than chunks, which then share a panel; sums in one part and in eight; one, two and three panels. */
 ParameterizedTestParameters(cpu_winograd, gives_the_sums_it_stands_for)
 {
     static const kind sizes[] = {
@@ -238,7 +238,7 @@ ParameterizedTest(const kind *k, cpu_winograd, gives_the_sums_it_stands_for)
     outcome_free(&one);
 }
 
-/* An image does not depend on the others of its batch. */
+/* The result of an image does not depend on the other images of its batch. */
 Test(cpu_winograd, gives_an_image_the_same_bits_in_any_batch)
 {
     for (int pass = CONV_PASS_FORWARD; pass <= CONV_PASS_BACKWARD_DATA; pass++) {
@@ -266,7 +266,7 @@ ParameterizedTestParameters(cpu_winograd, errs_as_much_as_is_said)
                            {4, 10, 10, 256, 256, .pass = CONV_PASS_BACKWARD_WEIGHTS}};
     return cr_make_param_array(kind, kinds, sizeof kinds / sizeof *kinds);
 }
-/* What cpu_winograd.h says. */
+/* The error bounds that cpu_winograd.h states. */
 ParameterizedTest(const kind *k, cpu_winograd, errs_as_much_as_is_said)
 {
     outcome o = outcome_of(k, 2);

@@ -1,11 +1,11 @@
-/* cudnn_recorder.h - stands between the program and cuDNN, for tests without a device.
+/* cudnn_recorder.h - intercepts the calls of cuDNN, for tests without a device.
  *
- * Descriptors and their attributes are written down on their way into cuDNN.  With `pretend` off,
- * what cuDNN says of each plan is written down too.  With `pretend` on, plans are not made and count
- * as made, and executing one computes the operations that were described, one after the other and in
- * double, on memory of the host: what the graph means by cuDNN's documentation, no cleverer than that.
+ * Records descriptors and their attributes on the way into cuDNN.  With `pretend` off, cuDNN's status for each
+ * execution plan is recorded too.  With `pretend` on, execution plans are not created but count as created, and
+ * executing one computes the described operations one after the other, in double, on host memory, exactly as cuDNN
+ * documents each operation.
  *
- * To be included by one file of a program. */
+ * Include in one file of a program. */
 #ifndef CUDNN_RECORDER_H
 #define CUDNN_RECORDER_H
 #include "math/bf16.h"
@@ -28,20 +28,20 @@ typedef struct record {
         int64_t count;
         unsigned char value[VALUE_BYTES];
     } attribute[ATTRIBUTES];
-    struct record *graph; /* of a plan */
-    double *storage;      /* of a tensor, while a graph is computed */
+    struct record *graph; /* the operation graph of an execution plan */
+    double *storage;      /* values of a tensor, while a graph is computed */
     int64_t extent;
 } record;
 
 static struct {
     record *all;
     int n;
-    record *graph; /* the latest */
-    int plans;     /* since recorder_clear() */
+    record *graph; /* the latest operation graph */
+    int plans;     /* execution plans since recorder_clear() */
     cudnnStatus_t status[PLANS];
     char why[PLANS][400];
     bool pretend;
-    int64_t workspace; /* that pretended plans want */
+    int64_t workspace; /* workspace of pretended execution plans */
     int executed;
 } recorder;
 
@@ -61,7 +61,7 @@ cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cu
     const cudnnStatus_t status = REAL(cudnnBackendCreateDescriptor)(type, out);
     if (status) return status;
     if (!recorder.all) recorder.all = calloc(RECORDS, sizeof *recorder.all);
-    record *r = record_of(NULL); /* one that is free again */
+    record *r = record_of(NULL); /* a record that is free again */
     if (!r) {
         cr_assert(recorder.all && recorder.n < RECORDS, "too many descriptors to write down");
         r = &recorder.all[recorder.n++];
@@ -123,9 +123,9 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const d, cudnnBa
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* ---- computing what was described --------------------------------------------------------------- */
+/* ---- computing the described operations --------------------------------------------------------------- */
 
-/* The attribute's first value; NULL where it was not set. */
+/* The first value of the attribute; NULL if it was not set. */
 static const void *value_of(const record *r, cudnnBackendAttributeName_t name, int64_t *count)
 {
     for (int i = 0; r && i < r->n; i++)
@@ -172,7 +172,7 @@ static bool flag_of(const record *r, cudnnBackendAttributeName_t name)
 
 static int64_t dim(const record *t, int k) { return whole_of(t, CUDNN_ATTR_TENSOR_DIMENSIONS, k); }
 
-/* Element (i, j, k, l); along dimensions of size 1 there is one for all. */
+/* Element (i, j, k, l); dimensions of size 1 are broadcast. */
 static double *element(const record *t, const int64_t at[4])
 {
     int64_t offset = 0;
@@ -208,7 +208,7 @@ static void *memory_of(const record *t, const record *pack)
 static bool in_memory(const record *t) { return !flag_of(t, CUDNN_ATTR_TENSOR_IS_VIRTUAL); }
 static bool is_bf16(const record *t) { return choice_of(t, CUDNN_ATTR_TENSOR_DATA_TYPE) == CUDNN_DATA_BFLOAT16; }
 
-/* Room for a tensor, with what its memory holds; `from` lends it the storage of another. */
+/* Allocates the tensor's storage and fills it from the tensor's memory, or with NaN if it is virtual. */
 static record *loaded(record *t, const record *pack)
 {
     if (!t || t->storage) return t;
@@ -323,7 +323,7 @@ static void compute(const record *op, const record *pack)
         compute_product(loaded(part_of(op, CUDNN_ATTR_OPERATION_MATMUL_ADESC, 0), pack),
                         loaded(part_of(op, CUDNN_ATTR_OPERATION_MATMUL_BDESC, 0), pack), y);
         break;
-    case CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR: /* the same elements in memory, under other indices */
+    case CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR: /* the same elements in memory, with other indices */
         x = loaded(part_of(op, CUDNN_ATTR_OPERATION_RESHAPE_XDESC, 0), pack);
         y = loaded(part_of(op, CUDNN_ATTR_OPERATION_RESHAPE_YDESC, 0), pack);
         cr_assert_eq(x->extent, y->extent);

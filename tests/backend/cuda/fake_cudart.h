@@ -1,5 +1,5 @@
-/* fake_cudart.h - a CUDA runtime that keeps a log of what it is asked, can fail any call, and counts what
- * it hands out.  For one program alone: it defines CUDA's functions. */
+/* fake_cudart.h - a CUDA runtime that logs its calls, can fail any call, and counts the objects that it creates.
+ * Include in one file of a program: it defines CUDA's functions. */
 #ifndef DDPM_FAKE_CUDART_H
 #define DDPM_FAKE_CUDART_H
 #include "loop_next.h"
@@ -11,12 +11,12 @@
 #include <string.h>
 
 static struct {
-    int driver, count, capability; /* 13000; devices; 90 is 9.0 */
-    cudaError_t count_error, busy; /* of asking for the count; of taking a device */
-    int calls, fail_at;            /* that may fail; the one that does, or 0 */
+    int driver, count, capability; /* driver version (13000); number of devices; compute capability (90 is 9.0) */
+    cudaError_t count_error, busy; /* errors of querying the number of devices; of using a device */
+    int calls, fail_at;            /* number of calls that can fail; the call that fails, or 0 */
     cudaError_t fail_with, last;
-    int live; /* allocations, streams, events, graphs and executable graphs that somebody holds */
-    enum cudaStreamCaptureMode mode; /* of the thread; Global, 0, to begin with */
+    int live;                        /* allocations, streams, events, graphs and executable graphs that exist */
+    enum cudaStreamCaptureMode mode; /* of the thread; initially Global, 0 */
     bool capturing, invalid;
     int handle_default, handle_flags, thread_local_mode;
     unsigned long long flags;
@@ -26,7 +26,7 @@ static struct {
     loop_next_args next;
     char log[4096];
 } cuda;
-static _Thread_local int current; /* device of this thread */
+static _Thread_local int current; /* the current device of this thread */
 
 static cudaError_t failure(cudaError_t why)
 {
@@ -83,7 +83,7 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 }
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = cuda.count_error == cudaSuccess ? cuda.count : 7; /* nothing that means anything */
+    *count = cuda.count_error == cudaSuccess ? cuda.count : 7; /* a meaningless value */
     return failure(cuda.count_error);
 }
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr what, int index)
@@ -127,7 +127,7 @@ cudaError_t cudaSetDevice(int device)
 }
 cudaError_t cudaMalloc(void **out, size_t bytes)
 {
-    *out = &cuda; /* what is there after a failure must not be used */
+    *out = &cuda; /* after a failure the output must not be used */
     CALLED("cudaMalloc");
     *out = hold(bytes);
     return cudaSuccess;
@@ -244,7 +244,7 @@ cudaError_t cudaThreadExchangeStreamCaptureMode(enum cudaStreamCaptureMode *mode
     *mode = was;
     return cudaSuccess;
 }
-/* Graphs: a pointer to an int that tells the outer one, 1, from what was captured, 2. */
+/* A graph is a pointer to an int, its kind: 1 is an outer graph, 2 a captured one. */
 static cudaGraph_t new_graph(int kind)
 {
     int *graph = hold(sizeof *graph);
@@ -266,7 +266,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
 {
     cr_assert(cuda.capturing);
-    cuda.capturing = false; /* whatever comes of it */
+    cuda.capturing = false; /* also after a failure */
     *out = NULL;
     CALLED("cudaStreamEndCapture");
     if (cuda.invalid) return failure(cudaErrorStreamCaptureInvalidated);

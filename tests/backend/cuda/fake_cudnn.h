@@ -1,7 +1,7 @@
-/* fake_cudnn.h - a cuDNN for the tests of what is asked of it and what is done with its answers.
+/* fake_cudnn.h - a cuDNN for tests of the calls to it and of how their results are used.
  *
- * It takes the place of the library in the one file of a program that includes it: it writes down every
- * attribute, proposes the engines of a table, remembers what was executed, and fails any call on purpose. */
+ * It replaces the library in a program that includes it in one file: it records every attribute, proposes the engines
+ * of a table, records executions, and can fail any call. */
 #ifndef DDPM_TESTS_FAKE_CUDNN_H
 #define DDPM_TESTS_FAKE_CUDNN_H
 #include "backend/cuda/lib/cudnn_opgraph.h"
@@ -17,7 +17,7 @@ enum { ATTRIBUTES = 12, BYTES = 96 };
 typedef struct fake {
     cudnnBackendDescriptorType_t type;
     bool final;
-    int proposal, knob; /* engine and engine: of proposals; knob: of its knobs */
+    int proposal, knob; /* engines and their configurations: index of the proposal; knob: index of its knob */
     int n;
     struct {
         cudnnBackendAttributeName_t name;
@@ -27,7 +27,7 @@ typedef struct fake {
     } set[ATTRIBUTES];
 } fake;
 
-/* What the heuristics propose. */
+/* An engine configuration that the heuristics propose. */
 typedef struct proposal {
     int64_t engine;
     int n_knob, knob[3];
@@ -55,16 +55,16 @@ static const proposal proposals[] = {
     {.engine = 0, .n_knob = 1, .knob = {1}, .value = {-1}},
 };
 
-/* A answers with four of them, B with some that are known by now, FALLBACK with the rest. */
+/* Mode A proposes four of them, B some of those and others, FALLBACK the rest. */
 static const int mode_a[] = {2, 0, 3, 1}, mode_b[] = {0, 4, 5, 6, 1}, mode_fallback[] = {7, 8};
 
 static struct {
     int calls, fail_at, live;
     cudnnStatus_t failure;
-    bool nothing;   /* the heuristics propose none */
-    bool described; /* the context is of a described device */
+    bool nothing;   /* the heuristics propose no engine */
+    bool described; /* the context is for a described device */
     int executed;
-    fake pack; /* of the last execution */
+    fake pack; /* variant pack of the last execution */
     int engine;
     cudaStream_t stream;
 } cudnn;
@@ -107,7 +107,7 @@ static size_t size_of(cudnnBackendAttributeType_t type)
     case CUDNN_TYPE_HANDLE:
     case CUDNN_TYPE_VOID_PTR: return sizeof(void *);
     case CUDNN_TYPE_CHAR: return 1;
-    default: return 4; /* float and enums */
+    default: return 4; /* floats and enums */
     }
 }
 
@@ -140,13 +140,13 @@ static fake *operand(const fake *f, cudnnBackendAttributeName_t name)
     return *(fake *const *)at;
 }
 
-/* What is for a device must say for which: by the handle, or by the description where there is no handle. */
+/* A device-specific descriptor must name its device: by the handle, or by the description if there is no handle. */
 static void check_device(const fake *f, cudnnBackendAttributeName_t handle, cudnnBackendAttributeName_t description)
 {
     const cudnnHandle_t the = &the_handle;
     if (cudnn.described)
         cr_assert_eq(operand(f, description)->type, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
-    else if (f->type != CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR) /* the graph has it */
+    else if (f->type != CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR) /* an operation graph has the handle */
         cr_assert_arr_eq(set(f, handle, CUDNN_TYPE_HANDLE, 1), &the, sizeof the);
 }
 

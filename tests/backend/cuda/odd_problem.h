@@ -1,9 +1,9 @@
-/* odd_problem.h - a convolution for the tests of what cuDNN is asked. */
+/* odd_problem.h - a convolution problem for the tests of calls to cuDNN. */
 #ifndef DDPM_TESTS_ODD_PROBLEM_H
 #define DDPM_TESTS_ODD_PROBLEM_H
 #include "backend/cuda/lib/cudnn_opgraph.h"
 
-/* Sizes that differ in everything, 4x6 from 8x12 by padding below and to the right. */
+/* All sizes differ; stride 2 from 8x12 to 4x6, padded only below and on the right. */
 static inline conv_problem odd_problem(conv_pass pass)
 {
     return (conv_problem){.pass = pass,

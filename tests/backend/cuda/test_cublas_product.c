@@ -1,6 +1,6 @@
-/* Matrix products as they are put to cuBLASLt.  Descriptors are cuBLASLt's own, which need no device;
- * what needs one is answered here: the search, with algorithms of our making, and the product itself,
- * computed from the descriptors as cuBLASLt's documentation reads them. */
+/* Matrix products as they are described to cuBLASLt.  Descriptors are cuBLASLt's own, which need no device; the
+ * functions that need one are replaced here: the heuristics, which return algos of a table, and the matrix product,
+ * computed from the descriptors as cuBLASLt documents them. */
 #include "backend/cuda/lib/cublas_gemm.h"
 #include "math/bf16.h"
 #include "support/ok.h"
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* An algorithm is what its configuration says; the rest of it is not looked at. */
+/* An algo is defined by its configuration; its other bytes are ignored. */
 typedef struct fake_algo {
     int id, tile, stages, splits, scheme, swizzle, custom, inner, cluster;
     size_t workspace;
@@ -21,7 +21,7 @@ typedef struct fake_algo {
 static struct {
     cublasStatus_t create, search;
     const fake_algo *offer;
-    int n_offer, asked, used; /* used: which algorithm the last product was done with */
+    int n_offer, asked, used; /* used: index of the algo of the last product */
     uint64_t cap;
     uint32_t schemes, align[4];
     bool same; /* were the addend's and the result's descriptors the same in the last product? */
@@ -78,7 +78,7 @@ cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* ---- the product, from its descriptors ---- */
+/* ---- the matrix product, from its descriptors ---- */
 
 typedef struct matrix {
     int32_t type, order, batch;
@@ -219,7 +219,7 @@ static primitive *create(blas_context *c, const gemm_problem *q, const primitive
 
 enum { ROOM = 256 };
 
-/* Whole numbers below 9, so that even bf16 holds most sums; and room for either type. */
+/* Whole numbers below 9, so that even bf16 holds most sums; the array is large enough for either type. */
 static void fill(float at[ROOM], dtype type, int salt)
 {
     for (int i = 0; i < ROOM; i++)
@@ -317,7 +317,7 @@ static int count_of(blas_context *c, dtype out, bool deterministic)
     return n;
 }
 
-/* Whatever the search lets through; and what it was told. */
+/* Unwanted algos are excluded even if the heuristics return them; and the limits given to the heuristics. */
 Test(cublas_product, leaves_out_what_varies_and_what_rounds)
 {
     enum { F32 = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, OUT = CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE };

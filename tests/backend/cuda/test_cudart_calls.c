@@ -1,5 +1,5 @@
-/* cuda_rt.c and cuda_rt_graph.c on a CUDA runtime of the test's own: what they ask for and in which order, what they say
- * of failures, and that nothing is left behind after one.  Links the real backend, but none of CUDA. */
+/* cuda_rt.c and cuda_rt_graph.c on a fake CUDA runtime: which calls they make and in which order, what they report of
+ * failures, and that nothing is left allocated after one.  Links the real backend, but none of CUDA. */
 #include "backend/cuda/lib/cuda_rt.h"
 #include "backend/cuda/fake_cudart.h"
 #include "support/ok.h"
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- what the tests share ---- */
+/* ---- shared by the tests ---- */
 
 static void set_up(void)
 {
@@ -140,7 +140,7 @@ static void *in_thread(void *open)
     return (void *)(intptr_t)(current + 1);
 }
 
-/* CUDA's current device belongs to the thread. */
+/* CUDA's current device is a property of the thread. */
 Test(cudart_calls, other_threads_work_on_the_device_that_was_opened)
 {
     pthread_t thread;
@@ -152,7 +152,7 @@ Test(cudart_calls, other_threads_work_on_the_device_that_was_opened)
         cr_assert_eq(pthread_join(thread, &device), 0);
         cr_expect_eq((intptr_t)device - 1, own ? 0 : 1);
     }
-    current = 0; /* somebody else in this thread */
+    current = 0; /* other code in this thread changed the device */
     OK(rt_launched(DDPM_OK, &why));
     cr_expect_eq(current, 1);
 }
@@ -255,7 +255,7 @@ Test(cudart_calls, launches_are_asked_how_they_went)
     cr_expect_str_eq(why.text, "kernel launch: refused for its arguments");
 }
 
-/* Everything there is, in one life. */
+/* Uses all functions of cuda_rt.h once. */
 static ddpm_status live(err *e)
 {
     ddpm_status st = DDPM_OK;

@@ -1,9 +1,8 @@
-/* Fused attention as it is described to cuDNN: what the descriptions compute, and how far cuDNN gets
- * with them for an H200 that is not there (h200.json is what cuDNN says of one).
+/* Fused attention as it is described to cuDNN: the results of the descriptions, and how far cuDNN gets with them for an
+ * H200 that does not exist here (h200.json is cuDNN's description of one).
  *
- * Plans of attention are compiled when they are made.  Here that goes as far as the finished binary,
- * which the toolkit's stub of the driver then refuses to load: everything that depends on the problem
- * lies before. */
+ * Engines of attention are compiled at run time.  Here the compilation runs up to the finished binary, which the
+ * toolkit's stub of the driver then refuses to load: everything that depends on the problem is done before. */
 #include "backend/cuda/cudnn_recorder.h"
 #include "backend/cuda/lib/cudnn_opgraph.h"
 #include "base/file.h"
@@ -18,7 +17,7 @@ enum { ROOM = 1 << 29, NOT_LOADED = 5001 }; /* CUDNN_STATUS_EXECUTION_FAILED_CUD
 static const primitive_search usual = {.deterministic = true, .workspace_cap = ROOM};
 static const primitive_search any = {.deterministic = false, .workspace_cap = ROOM};
 
-/* cuDNN looks for libcuda.so.1, as which the stub beside the toolkit's libraries names itself. */
+/* cuDNN looks for libcuda.so.1, which is the soname of the stub driver in the toolkit's stubs folder. */
 static void load_stub(void)
 {
     char path[4096];
@@ -61,7 +60,7 @@ static const struct {
     bool backward; /* is there a fused backward pass? */
 } width[] = {{1, 256, true}, {8, 32, true}, {4, 64, true}, {1, 128, true}, {2, 128, true}, {1, 512, false}};
 
-/* Every plan that cuDNN proposes is supported, compiles, and fails at the load.  Returns their number. */
+/* Every engine that cuDNN proposes is supported, compiles, and fails when its code is loaded.  Returns their number. */
 static int compile(cudnn_context *c, const attention_problem *q)
 {
     recorder.pretend = false;
@@ -74,7 +73,7 @@ static int compile(cudnn_context *c, const attention_problem *q)
     return recorder.plans;
 }
 
-/* The number of plans that cuDNN proposes. */
+/* The number of engines that cuDNN proposes. */
 static int propose(cudnn_context *c, const attention_problem *q)
 {
     recorder.pretend = true;
@@ -84,7 +83,7 @@ static int propose(cudnn_context *c, const attention_problem *q)
     return recorder.plans;
 }
 
-/* Each compilation takes a second or so; a quarter of the problems, all sizes among them, must do. */
+/* Each compilation takes about a second, so only a quarter of the problems is compiled, with every size among them. */
 static void compile_some(bool backward, int64_t n)
 {
     cudnn_context *c = h200();
@@ -129,7 +128,7 @@ Test(cudnn_attention, has_no_plan_for_some_problems)
     cudnn_context_destroy(c);
 }
 
-/* ---- what is described -------------------------------------------------------------------------- */
+/* ---- results of the descriptions -------------------------------------------------------------------------- */
 
 enum { N = 2, S = 5, HEADS = 3, D = 8, C = HEADS * D, LSES = N * HEADS * S };
 
@@ -192,7 +191,7 @@ static void refer_head(const buffers *b, int n, int h, reference *r)
 
 static void fill(buffers *b, reference *r)
 {
-    memset(b, 0xff, sizeof *b); /* NaN: what is not written will show */
+    memset(b, 0xff, sizeof *b); /* NaN: shows results that are not written */
     memset(r, 0, sizeof *r);
     for (int i = 0; i < N * S * 3 * C; i++) b->qkv[i] = bf16_of((float)((i * 37 + i / 11) % 23 - 11) / 8);
     for (int i = 0; i < N * S * C; i++) b->dy[i] = bf16_of((float)((i * 29 + i / 7) % 19 - 9) / 8);
@@ -207,7 +206,7 @@ static void expect_near(const bf16 *ours, const double *theirs, int count, const
                            what, i, (double)bf16_to_f32(ours[i]), theirs[i]);
 }
 
-/* Run plan i as the backend would, with the workspace it asks for and not a byte more. */
+/* Runs engine i as the backend would, with a workspace of exactly the requested size. */
 static void run(cudnn_context *c, primitive *p, int i, buffers *b)
 {
     err why = {0};
@@ -216,7 +215,7 @@ static void run(cudnn_context *c, primitive *p, int i, buffers *b)
         if (p->bytes[k]) operands[k] = operand_of(b, k);
     const size_t size = p->fn->workspace(p, i);
     if (size) cr_assert_not_null(workspace = aligned_alloc(256, (size + 255) / 256 * 256));
-    c->handle = (cudnnHandle_t)c; /* any: nothing looks behind it here */
+    c->handle = (cudnnHandle_t)c; /* any pointer: nothing dereferences it here */
     OK(p->fn->run(p, i, operands, workspace, NULL, &why));
     c->handle = NULL;
     free(workspace);
@@ -247,7 +246,7 @@ static void run_backward(cudnn_context *c, primitive *p, int i)
     for (int k = 0; k < N * S * C; k++) b.y[k] = bf16_of((float)r.y[k]);
     for (int k = 0; k < LSES; k++) b.lse[k] = (float)r.lse[k];
     const buffers before = b;
-    recorder.workspace = 1000; /* no multiple of anything: what lies behind it must be aligned all the same */
+    recorder.workspace = 1000; /* not a multiple of 256: the extra memory behind it must be aligned nevertheless */
     run(c, p, i, &b);
     expect_near(b.dqkv, r.dqkv, N * S * 3 * C, "dqkv");
     cr_expect(!memcmp(&before.qkv, &b.qkv, sizeof b.qkv) && !memcmp(&before.lse, &b.lse, sizeof b.lse));
@@ -259,7 +258,7 @@ Test(cudnn_attention, describes_its_gradient_without_chance)
     recorder.pretend = true, recorder.workspace = 1000;
     primitive *p = create(c, &small[1], &usual);
     cr_assert_not_null(p);
-    cr_expect_eq(recorder_operations(), 17); /* the 18th is the sum that atomic additions go to */
+    cr_expect_eq(recorder_operations(), 17); /* the atomic form has an 18th, the sum by atomic additions */
     for (int i = 0; i < p->fn->count(p); i++) run_backward(c, p, i);
     cr_expect_eq(recorder.executed, p->fn->count(p));
     primitive_destroy(p);
@@ -296,7 +295,7 @@ Test(cudnn_attention, offers_both_forms_of_the_gradient_where_chance_is_allowed)
         run_backward(c, p, i);
     }
     cr_expect_eq(p->fn->workspace(p, 0), ordered_workspace);
-    /* an f32 dq besides */
+    /* and an f32 dq */
     cr_expect_geq(p->fn->workspace(p, all - 1), ordered_workspace + N * S * C * sizeof(float));
     primitive_destroy(p);
     for (int i = 0; i < all; i++) {
@@ -349,7 +348,7 @@ Test(cudnn_attention, says_what_its_operands_are)
     cudnn_context_destroy(c);
 }
 
-/* The gradient needs memory for all of dS, or for an f32 dq: where it may not have it there is none. */
+/* The backward pass needs memory for dS or for an f32 dq: with a smaller workspace cap there is no primitive. */
 Test(cudnn_attention, keeps_to_the_workspace_allowed)
 {
     cudnn_context *c = h200();

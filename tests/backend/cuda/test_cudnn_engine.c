@@ -1,5 +1,5 @@
-/* What becomes of the engines that cuDNN proposes: which are taken, how they are named and run, and that
- * no failure of any call leaves something behind. */
+/* How the engines that cuDNN proposes are used: which are kept, how they are named and run, and that a failure of any
+ * call leaks nothing. */
 #include "backend/cuda/fake_cudnn.h"
 #include "backend/cuda/odd_problem.h"
 #include "support/ok.h"
@@ -14,7 +14,7 @@ static cudnn_context *context(void)
     return c;
 }
 
-/* The names of the engines found, with blanks between. */
+/* The names of the primitive's engines, separated by blanks. */
 static const char *names(const primitive *p)
 {
     static char all[9 * PRIMITIVE_NAME];
@@ -78,16 +78,16 @@ Test(cudnn_engine, the_one_wanted_is_made_alone)
     const char *all = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k1=-1";
     finds(&q, &(primitive_search){.workspace_cap = CAP, .wanted = "eng7:k2=41,k18=3"}, "eng7:k2=41,k18=3");
     finds(&q, &(primitive_search){.workspace_cap = CAP, .wanted = "eng13"},
-          "eng13"); /* compiled, but known to be good */
+          "eng13"); /* runtime-compiled, but selected before */
     finds(&q, &(primitive_search){.workspace_cap = CAP, .wanted = "eng7:k2=4"}, all);
-    finds(&q, &(primitive_search){.workspace_cap = CAP, .wanted = "eng11"}, all); /* it cannot be made */
+    finds(&q, &(primitive_search){.workspace_cap = CAP, .wanted = "eng11"}, all); /* cannot be created */
     finds(&q, &(primitive_search){.workspace_cap = 1500, .wanted = "eng12"},
           "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k1=-1");
     finds(&q, &(primitive_search){.workspace_cap = CAP, .deterministic = true, .wanted = "eng9"},
           "eng7:k2=40,k18=3 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
 }
 
-/* A graph of one convolution, as a primitive with engines compiled below so many. */
+/* A graph of one convolution as a primitive; engines are compiled while there are fewer than n. */
 static primitive *compiled_below(cudnn_context *c, int n, size_t extra)
 {
     err why = {0};
@@ -165,7 +165,7 @@ Test(cudnn_engine, a_run_binds_ids_to_memory)
     void *workspace = memory + 1024;
     cudnn_context *c = context();
     primitive *p = compiled_below(c, 0, 600);
-    /* 1000 bytes of the engine's own come first, up to the next multiple of 256 */
+    /* the engine's own 1000 bytes come first, rounded up to a multiple of 256 */
     cr_assert_str_eq(names(p), "eng9 eng7:k2=41,k18=3 eng0:k1=-1", "1000 + 600 bytes are more than 1500");
     cr_assert_eq(p->fn->workspace(p, 0), 600);
     const int live = cudnn.live;
@@ -231,7 +231,7 @@ Test(cudnn_engine, a_convolution_binds_the_operands_it_has)
 
 /* ---- failures ------------------------------------------------------------------------------------ */
 
-/* `json` as for cudnn_context_create(); only where it is NULL there is a device that can run. */
+/* Creates, runs and destroys a primitive.  `json` as for cudnn_context_create(); only if NULL the primitive can run. */
 static ddpm_status whole_life(const char *json, err *e)
 {
     void *const operands[PRIMITIVE_OPERANDS] = {NULL};
@@ -250,8 +250,8 @@ done:
     return st;
 }
 
-/* Fail one call after the other.  A heuristic and any one engine can be done without, nothing else can;
- * returns how often that was so. */
+/* Fails one call after the other.  A failing heuristic or a failing engine is skipped, any other failure is an error;
+ * returns how many failures were skipped. */
 static int survived(const char *json, cudnnStatus_t failure, ddpm_status expected)
 {
     int alive = 0;

@@ -1,5 +1,5 @@
-/* Every convolution of every configuration gets its plans from cuDNN for an H200 that need not be there
- * (h200.json is what cuDNN says of one); which plans are left out; failures have one clear line. */
+/* cuDNN has engines for every convolution of every configuration on an H200, which need not exist here (h200.json is
+ * cuDNN's description of one); which engines are excluded; each failure has a message of one clear line. */
 #include "backend/cuda/lib/cudnn_opgraph.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/odd_problem.h"
@@ -66,7 +66,7 @@ static conv_problem usual_problem(conv_pass pass, dtype io)
                           .pad_after = 1};
 }
 
-/* Good until the 4th call after it. */
+/* The name of engine i, in a static buffer that is valid until the 4th call after this one. */
 static const char *name_of(const primitive *p, int i)
 {
     static char text[4][PRIMITIVE_NAME];
@@ -117,14 +117,14 @@ static void collect(const plan *p, bool tf32, problems *all)
     }
 }
 
-/* The network as a trainer (batch, gradients) and a sampler build it, never finished: nothing is prepared
- * or allocated, so the cpu backend stands in for a device whose activations are of type `act`. */
+/* The network as a trainer (batch, gradients) and a sampler build it, but without plan_finish(): nothing is prepared or
+ * allocated, so the cpu backend can take the place of a device whose activations are of type `act`. */
 static void collect_plans(const ddpm_config *c, dtype act, bool tf32, problems *all)
 {
     err why = {0};
     backend *be;
     model *m;
-    const int channels = c->data.channels ? c->data.channels : 3; /* a folder's images, as they are stored */
+    const int channels = c->data.channels ? c->data.channels : 3; /* 0: as the images of a folder are stored */
     const image_shape shape = {c->data.resolution, c->data.resolution, channels};
     cr_assert_gt(shape.h, 0, "a configuration that leaves the size of its images open");
     OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
@@ -163,7 +163,7 @@ static void check_names(const primitive *p)
     }
 }
 
-/* Plans for all problems of a file; returns how many problems there are. */
+/* Finds engines for all problems of a configuration file; returns the number of problems. */
 static int plan_all(cudnn_context *cudnn, const char *file, dtype act, bool tf32)
 {
     err why = {0};
@@ -179,7 +179,7 @@ static int plan_all(cudnn_context *cudnn, const char *file, dtype act, bool tf32
         for (int k = 0; k < p->fn->count(p); k++) ready += !cudnn_engine_compiled(p, k);
         printf("%-72s %3d plans, %3d of them ready, workspace of the first %.2f MB\n", p->key, p->fn->count(p), ready,
                (double)p->fn->workspace(p, 0) / (1 << 20));
-        (void)fflush(stdout); /* whole lines, whatever runs beside it */
+        (void)fflush(stdout); /* so that lines of parallel tests do not mix */
         cr_assert_geq(ready, 1, "%s: %s has no plan that cuDNN brings", file, p->key);
         check_names(p);
         primitive_destroy(p);
@@ -208,7 +208,7 @@ typedef cudnnBackendDescriptor_t descriptor;
 
 /* ---- the search -------------------------------------------------------------------------------- */
 
-/* Has the engine of that plan the note?  Asked of cuDNN anew, by the engine's number. */
+/* Does the engine of that name have the numerical note?  Queried from cuDNN by the engine's number. */
 static bool engine_has(cudnn_context *c, const conv_problem *q, const char *name, cudnnBackendNumericalNote_t note)
 {
     cudnn_opgraph g = {0};
@@ -333,7 +333,7 @@ Test(cudnn_h200, workspace_stays_within_its_bounds)
     primitive *none = create(c, &q, &(primitive_search){.deterministic = true});
     cr_assert_eq(fewer->fn->count(fewer), fit);
     cr_assert_eq(none->fn->count(none), least);
-    /* a plan that is known by name must fit as well */
+    /* an engine that is wanted by name must be within the cap too */
     char name[PRIMITIVE_NAME];
     for (int i = 0; i < all->fn->count(all); i++)
         if (all->fn->workspace(all, i) == largest) all->fn->name(all, i, name);
@@ -427,7 +427,7 @@ Test(cudnn_h200, an_impossible_convolution_is_named)
         err why = {0};
         primitive *p = (primitive *)&why;
         conv_problem q = usual_problem(pass, DTYPE_BF16);
-        q.filter = 4; /* 32 + 1 + 1 - 4 + 1 is not 32 */
+        q.filter = 4; /* output size 32 + 1 + 1 - 4 + 1 = 31, not 32 */
         cr_assert_eq(cudnn_convolution_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
         cr_assert_null(p);
         cr_assert(strstr(why.text, ":bf16:n128h32w32c128:oh32ow32k128:f4s1p1,1:b0r0a0: cuDNN: "), "%s", why.text);

@@ -1,4 +1,4 @@
-/* What is asked of cuDNN: every attribute of every operation of a convolution. */
+/* The calls to cuDNN: every attribute of every operation of a convolution. */
 #include "backend/cuda/fake_cudnn.h"
 #include "backend/cuda/odd_problem.h"
 
@@ -12,7 +12,7 @@ static int64_t int_of(const fake *f, cudnnBackendAttributeName_t name)
     return v;
 }
 
-/* A packed tensor with the channels last, told as n, c, h, w; uid 0: virtual. */
+/* Checks a packed channels-last tensor, described with dimensions n, c, h, w; uid 0: virtual. */
 static int64_t check_tensor(const fake *t, int64_t uid, const int64_t nhwc[4], cudnnDataType_t type)
 {
     const int64_t n = nhwc[0], h = nhwc[1], w = nhwc[2], c = nhwc[3];
@@ -65,7 +65,7 @@ static void check_addition(const fake *op)
     cr_assert_arr_eq(set(how, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1), &type, sizeof type);
 }
 
-/* Describes q; operation i is then g->op[i]. */
+/* Describes q; g->op[i] becomes operation i. */
 static void describe(cudnn_opgraph *g, const conv_problem *q, int operations)
 {
     *g = (cudnn_opgraph){.n_op = 0};
@@ -91,7 +91,7 @@ static void check_forward(bool residual, bool bias, dtype io)
     check_float(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0);
     const fake *sum = operand(op, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y);
     int64_t seen = 0;
-    for (int i = 1; i < g.n_op; i++) { /* what lies in between is f32 and never in memory */
+    for (int i = 1; i < g.n_op; i++) { /* intermediate results are f32 and virtual */
         const bool is_bias = i == 2 || !residual;
         const int64_t id = check_tensor(sum, 0, size_y, CUDNN_DATA_FLOAT);
         cr_assert_neq(id, seen);

@@ -1,6 +1,6 @@
-/* scripted_engines.h - a device whose clock advances by what a script says that an algo takes, whose memory
- * can be short and which can fail any call; and a library whose algos follow such scripts.  For one
- * program alone: it defines the runtime's functions. */
+/* scripted_engines.h - a device whose clock advances by scripted times of algos, whose memory can be short and which
+ * can fail any call; and a library whose algos follow such scripts.  Include in one file of a program: it defines the
+ * runtime's functions. */
 #ifndef DDPM_SCRIPTED_ENGINES_H
 #define DDPM_SCRIPTED_ENGINES_H
 #include "backend/cuda/tune/cuda_tune.h"
@@ -17,14 +17,14 @@
 enum { ADDRESSES = 4096 };
 
 static struct {
-    double us;              /* its clock */
-    int calls, fail_at;     /* of the runtime; the one that fails, or 0 */
-    ddpm_status fail_with;  /* its status */
-    size_t memory, largest; /* bytes there are; of the largest allocation that was given out */
-    int live;               /* allocations, events and graphs that somebody holds */
-    bool recording;         /* a graph */
-    double recorded;        /* what it will take */
-    bool pending;           /* an error of a launch that nobody asked for yet */
+    double us;              /* the device's clock in microseconds */
+    int calls, fail_at;     /* calls of the runtime; the call that fails, or 0 */
+    ddpm_status fail_with;  /* status of the failing call */
+    size_t memory, largest; /* bytes of device memory; of the largest allocation so far */
+    int live;               /* allocations, events and graphs that exist */
+    bool recording;         /* a graph is being captured */
+    double recorded;        /* microseconds of the captured graph */
+    bool pending;           /* an error of a launch that has not been reported yet */
 } device;
 
 struct rt_graph {
@@ -137,13 +137,13 @@ void rt_graph_destroy(rt_graph *graph) { rt_free(graph); }
 
 /* ---- a library with scripted algos ---- */
 
-enum { MANY = 8, X = 0, Y = 3, LARGE = 5 }; /* algos at most; operands */
+enum { MANY = 8, X = 0, Y = 3, LARGE = 5 }; /* largest number of algos; operands */
 
 typedef struct script {
     const char *name;
-    double us, host_us; /* of the device; more when it is launched by itself */
-    double first_us;    /* more at the first run */
-    double early_us;    /* more until it ran a dozen times */
+    double us, host_us; /* microseconds on the device; additional ones of a launch outside a graph */
+    double first_us;    /* additional microseconds of the first run */
+    double early_us;    /* additional microseconds of each of the first dozen runs */
     int odd_run;        /* this run, counted from 1, takes a second; 0: none */
     size_t workspace;
     enum { WORKS, FAILS, FAILS_RECORDED } how;
@@ -152,20 +152,20 @@ typedef struct script {
 typedef struct library {
     script algo[MANY];
     size_t bytes[PRIMITIVE_OPERANDS];
-    ddpm_status status; /* of making the primitive */
-    bool none;          /* it has no algo */
-    int made, live;     /* primitives */
-    int runs[MANY];     /* by algo as it stands in `algo` */
+    ddpm_status status; /* result of creating a primitive */
+    bool none;          /* the library has no algo */
+    int made, live;     /* primitives created so far; existing ones */
+    int runs[MANY];     /* runs of each algo, by its index in `algo` */
     primitive_search asked;
     char wanted[PRIMITIVE_NAME];
-    const void *address[ADDRESSES]; /* of operand X in every run */
+    const void *address[ADDRESSES]; /* address of operand X in every run */
     int n_run;
 } library;
 
 typedef struct fake {
     primitive base;
     library *of;
-    int algo[MANY], n; /* those it found */
+    int algo[MANY], n; /* indices of the algos that the search allows */
 } fake;
 
 static int fake_count(const primitive *p) { return ((const fake *)p)->n; }
@@ -199,12 +199,12 @@ static void check_operand(const char *at, size_t bytes, bool first)
             float whole, half;
             memcpy(&bits, at + 4 * i, 4);
             memcpy(&whole, &bits, 4);
-            bits <<= 16; /* the lower half as a bf16 */
+            bits <<= 16; /* the lower half of the f32, read as a bf16 */
             memcpy(&half, &bits, 4);
             cr_assert(fabsf(whole) >= 0x1p-8f && fabsf(whole) < 1.0f, "%g", (double)whole);
             cr_assert(fabsf(half) >= 0x1p-8f && fabsf(half) < 1.0f, "%g", (double)half);
         }
-    memset((char *)(uintptr_t)at, 1, bytes); /* the sanitizer knows where memory ends */
+    memset((char *)(uintptr_t)at, 1, bytes); /* AddressSanitizer checks the bounds */
 }
 
 static ddpm_status fake_run(primitive *p, int i, void *const operands[PRIMITIVE_OPERANDS], void *workspace,
@@ -259,7 +259,7 @@ static ddpm_status make(void *context, const void *q, const primitive_search *ho
     f->base.fn = &fake_table;
     f->of = l;
     memcpy(f->base.bytes, l->bytes, sizeof l->bytes);
-    for (int all = 0; all < 2 && f->n == 0; all++) /* the wanted one; all where it is not found */
+    for (int all = 0; all < 2 && f->n == 0; all++) /* the wanted algo; all algos if it is not found */
         for (int i = 0; i < MANY; i++)
             if (l->algo[i].name && (all || (how->wanted && !strcmp(l->algo[i].name, how->wanted)))) f->algo[f->n++] = i;
     l->live++;
@@ -267,7 +267,7 @@ static ddpm_status make(void *context, const void *q, const primitive_search *ho
     return DDPM_OK;
 }
 
-/* ---- what the tests share ---- */
+/* ---- shared by the tests ---- */
 
 enum { L2 = 1 << 16 };
 
@@ -312,7 +312,7 @@ static inline primitive *get(tuner *c, const char *problem, library *l)
     return p;
 }
 
-/* The algo kept for the problem, asked for with the tuner of this spec. */
+/* The algo that a tuner with this spec keeps for the problem. */
 static inline const char *kept_with(const tuner_spec *spec, library *l)
 {
     static char name[PRIMITIVE_NAME];

@@ -1,4 +1,4 @@
-/* step_list.h - the emulated device opened and closed, and lists of steps made by hand in its memory. */
+/* step_list.h - opens and closes the emulated device, and builds lists of steps by hand in its memory. */
 #ifndef TESTS_STEP_LIST_H
 #define TESTS_STEP_LIST_H
 #include "backend/cuda/cuda_backend.h"
@@ -24,7 +24,7 @@ static inline backend *open_device(unsigned disabled)
     return be;
 }
 
-/* Nothing is left, and nothing was done that CUDA leaves undefined. */
+/* Expects that nothing is left allocated and that no call was one that CUDA leaves undefined. */
 static inline void close_device(backend *be)
 {
     backend_destroy(be);
@@ -35,7 +35,7 @@ static inline void close_device(backend *be)
 
 enum { STEPS = 10, ROOM = 8 };
 
-/* Every tensor has room for ROOM values of its own. */
+/* A list of steps and memory for their tensors, in rooms of ROOM values. */
 typedef struct list {
     backend *be;
     float *memory; /* [STEPS * 2][ROOM] */
@@ -61,7 +61,7 @@ static inline void close_list(list *l)
     close_device(l->be);
 }
 
-/* A step that puts scale * (what lies at `from`) + 1 to where `to` says, rooms of the list's memory. */
+/* Appends a step that writes scale * (values of room `from`) + 1 to room `to` of the list's memory. */
 static inline step *append(list *l, int from, int to, float scale)
 {
     const int i = l->n++;
@@ -93,13 +93,13 @@ static inline float get(const list *l, int i)
     return v[0];
 }
 
-/* Rooms 0 to STEPS - 1 hold 10, 20, 30 ... */
+/* Fills rooms 0 to STEPS - 1 with 10, 20, 30 ... */
 static inline void fill(const list *l)
 {
     for (int i = 0; i < STEPS; i++) put(l, i, (float)(10 * (i + 1)));
 }
 
-/* How many calls of the device a run makes. */
+/* The number of calls of the runtime that a run makes. */
 static inline long calls_of(const list *l, int times)
 {
     emu_fail_at(0);

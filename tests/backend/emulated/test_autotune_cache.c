@@ -1,4 +1,4 @@
-/* The file that remembers the algos that were chosen. */
+/* The autotune cache: the file of chosen algos. */
 #include "base/file.h"
 #include "scripted_engines.h"
 #include "support/io_support.h"
@@ -82,7 +82,7 @@ Test(autotune_cache, takes_the_algo_from_the_cache)
     (void)fclose(to);
     cr_expect_str_eq(text, "p\tb\t0.00\t0\n");
     free(text);
-    get(c, "q", &l); /* the file is written again, and what was only taken from it stays */
+    get(c, "q", &l); /* the file is written again and keeps entries that were only read */
     cr_expect_str_eq(tuner_warning(c), "");
     tuner_destroy(c);
     cr_expect_eq(count_of(read_text(file), "\tp\tb\t"), 1, "%s", read_text(file));
@@ -102,7 +102,7 @@ Test(autotune_cache, another_machine_or_search_is_another_choice)
         (void)kept_with(&spec[i], &l);
         cr_expect_str_eq(l.wanted, "", "spec %d", i);
     }
-    for (int i = 0; i < 5; i++) { /* and nobody lost a line */
+    for (int i = 0; i < 5; i++) { /* no line was lost */
         library l = three(30, 10, 20);
         (void)kept_with(&spec[i], &l);
         cr_expect_str_eq(l.wanted, "b", "spec %d", i);
@@ -161,13 +161,13 @@ Test(autotune_cache, damaged_lines_are_said_and_dropped_and_others_kept)
 {
     put_file(file, "ddpm plans 1\n"
                    "# by hand\n"
-                   "0123456789abcdef\tconv:9\tengine7\t12.5\n" /* another machine's */
+                   "0123456789abcdef\tconv:9\tengine7\t12.5\n" /* of another machine */
                    "\n"
-                   "0123456789abcdef\tconv:9\tengine7\n"        /* a field short */
-                   "0123456789abcdef\tconv:9\tengine7\t1\t2\n"  /* one too many */
-                   "0123456789abcdefg\tconv:9\tengine7\t12.5\n" /* no key */
-                   "0123456789abcdef\tconv:9\tengine7\tquick\n" /* no number */
-                   "0123456789abcdef\tconv:9\tengine7\t-1\n"    /* no time */
+                   "0123456789abcdef\tconv:9\tengine7\n"        /* a field is missing */
+                   "0123456789abcdef\tconv:9\tengine7\t1\t2\n"  /* a field too many */
+                   "0123456789abcdefg\tconv:9\tengine7\t12.5\n" /* not a key */
+                   "0123456789abcdef\tconv:9\tengine7\tquick\n" /* not a number */
+                   "0123456789abcdef\tconv:9\tengine7\t-1\n"    /* not a time */
                    "0123456789abcdef\t\tengine7\t12.5\n"        /* no problem */
                    "0123456789abcdef\tconv:9\tengine7\t12.5x");
     library l = three(30, 10, 20);
@@ -183,7 +183,7 @@ Test(autotune_cache, damaged_lines_are_said_and_dropped_and_others_kept)
     tuner_destroy(c);
 }
 
-/* What an earlier version chose is not timed again, and its file stays. */
+/* Problems that an earlier version tuned are not timed again, and its file stays. */
 Test(autotune_cache, plans_txt_is_read_where_autotune_txt_is_missing)
 {
     static const char NAME[] = "autotune.txt";
@@ -231,7 +231,7 @@ Test(autotune_cache, a_file_that_is_something_else_is_left_as_it_is)
         tuner_destroy(c);
         cr_expect_str_eq(read_text(file), others[i]);
     }
-    /* it became something else after it was read */
+    /* the file was replaced by something else after it was read */
     cr_assert_eq(remove(file), 0);
     library l = three(30, 10, 20);
     tuner *c = begin_with(file, "m");

@@ -1,4 +1,4 @@
-/* What is left out is left out: the network's steps, the problems put to the libraries, and the parameters. */
+/* Disabled optimizations are off: in the network's steps and in the libraries' problems; parameters do not change. */
 #include "backend/cuda/cuda_backend.h"
 #include "ir/operands.h"
 #include "base/mem.h"
@@ -17,12 +17,12 @@ typedef struct rig {
     backend *be;
     plan *p;
     params *store;
-    char *report; /* the problems put to the libraries */
+    char *report; /* the library problems */
 } rig;
 
 enum { UP_RESNETS = 8, RESNETS = 14 }; /* of net_small_unet() */
 
-/* Training plan of micro-batches, prepared; parameters declared. */
+/* A prepared training plan for micro-batches, and its parameters, declared. */
 static rig prepared(unsigned disabled, precision_kind precision)
 {
     const network net = {NETWORK_UNET, net_small_unet()};
@@ -51,7 +51,7 @@ static void destroy(rig *r)
     plan_destroy(r->p);
     params_destroy(r->store);
     backend_destroy(r->be);
-    free(r->report); /* open_memstream's */
+    free(r->report); /* allocated by open_memstream() */
 }
 
 static int count(const plan *p, op_kind op)
@@ -106,13 +106,13 @@ Test(cuda_ablations, without_projections_every_resnet_has_its_own)
 {
     rig r = prepared(CUDA_OPT_PROJECTIONS, PRECISION_FP32);
     cr_expect_eq(count(r.p, OP_linear), RESNETS);
-    for (int i = 0; i + 1 < r.p->n_step; i++) /* where it is needed: right before its norm */
+    for (int i = 0; i + 1 < r.p->n_step; i++) /* right before the norm that uses it */
         if (r.p->steps[i]->op == OP_linear && strstr(r.p->steps[i]->path, "time_emb_proj"))
             cr_expect(strstr(r.p->steps[i + 1]->path, ".norm2"), "%s", r.p->steps[i]->path);
     destroy(&r);
 }
 
-/* Without epilogues no product has an addend for any other reason. */
+/* Epilogues are disabled too, so that beta is the only reason for an addend. */
 Test(cuda_ablations, without_beta_the_libraries_add_nothing)
 {
     for (int upconv = 0; upconv < 2; upconv++)
@@ -123,7 +123,7 @@ Test(cuda_ablations, without_beta_the_libraries_add_nothing)
         }
 }
 
-/* Names, shapes and initial weights are those of a checkpoint, whatever is left out. */
+/* Names, shapes and initial weights are the same whatever is disabled, so any checkpoint fits. */
 Test(cuda_ablations, no_switch_changes_a_parameter)
 {
     rig full = prepared(0, PRECISION_FP32);
@@ -157,7 +157,7 @@ Test(cuda_ablations, no_switch_changes_a_parameter)
     destroy(&full);
 }
 
-/* The words of the option are the bits of the backend. */
+/* Each word of the option cuda.disable is one bit of the backend's. */
 Test(cuda_ablations, a_word_is_a_bit)
 {
 #define OPTIMIZATION(NAME, word, bit) {#word, CUDA_OPT_##NAME},

@@ -1,5 +1,5 @@
-/* Programs drawn at random, in a plan's memory, on the emulated device: in every mode and at every moment that the
- * streams leave open they give what plain C gives. */
+/* Random programs in a plan's memory on the emulated device: in every mode and with every timing of the side stream
+ * they give the results of plain C. */
 #include "backend/emulated/step_list.h"
 
 enum { LINES = 30, LATELY = 4, KEPT = 3, MOST = LINES + 2 };
@@ -12,7 +12,7 @@ typedef struct line {
 
 typedef struct program {
     line lines[LINES];
-    int values; /* 0 is the input, 1 a sum over all runs, the others are made by the lines */
+    int values; /* value 0 is the input, 1 a sum over all runs, the others are results of lines */
     plan *p;
     tensor *t[MOST];
 } program;
@@ -20,7 +20,7 @@ typedef struct program {
 static unsigned drawn;
 static unsigned draw(unsigned below) { return (drawn = drawn * 1664525u + 1013904223u) % 65536u * below / 65536u; }
 
-/* One of those that a line wrote lately, so that their memory is soon another's; or the input. */
+/* A value that a line wrote lately, so that its memory is soon reused for another one; or the input. */
 static int recent(const program *g)
 {
     const int oldest = g->values - LATELY < 2 ? 2 : g->values - LATELY;
@@ -29,7 +29,7 @@ static int recent(const program *g)
 
 static line draw_line(program *g)
 {
-    const float scales[] = {1.0f, -1.0f, 0.5f, -0.5f}; /* products are exact: fused or not, the same bits */
+    const float scales[] = {1.0f, -1.0f, 0.5f, -0.5f}; /* products are exact, with FMA too */
     line l = {.from = recent(g),
               .side = draw(3) == 0,
               .scale = scales[draw(4)],

@@ -1,4 +1,4 @@
-/* Uploads to the emulated device, by way of a ring of pinned buffers. */
+/* Uploads to the emulated device through a ring of pinned buffers. */
 #include "backend/emulated/step_list.h"
 
 Test(cuda_staging, a_device_can_be_looked_at)
@@ -20,12 +20,12 @@ Test(cuda_staging, what_was_given_may_change_at_once)
     list l;
     open_list(&l, 0);
     emu_set_timing(EMU_ALL_LATE);
-    for (int i = 0; i < UPLOADS; i++) put(&l, i, (float)i); /* from the stack, and gone */
+    for (int i = 0; i < UPLOADS; i++) put(&l, i, (float)i); /* the source is on the stack and gone after the call */
     for (int i = 0; i < UPLOADS; i++) cr_expect_eq(get(&l, i), (float)i);
     close_list(&l);
 }
 
-/* A buffer is waited for when its turn comes again, and no sooner. */
+/* An upload waits for a buffer only when the buffer is reused. */
 Test(cuda_staging, uploads_wait_for_no_more_than_they_must)
 {
     list l;
@@ -37,7 +37,7 @@ Test(cuda_staging, uploads_wait_for_no_more_than_they_must)
             put(&l, i, 1);
             cr_expect_eq(emu_calls(), round ? 3 : 4); /* (event, memory | wait,) copy, record */
         }
-    cr_expect_eq(emu_live().host_memory, CUDA_STAGINGS + 1); /* and the turns of loops */
+    cr_expect_eq(emu_live().host_memory, CUDA_STAGINGS + 1); /* and be->turns */
     close_list(&l);
 }
 
@@ -83,7 +83,7 @@ Test(cuda_staging, uploads_of_any_size)
     close_list(&l);
 }
 
-/* The state is as it was where there is no pinned memory: the next upload of that buffer takes it anew. */
+/* Without pinned memory the state does not change: the next upload with that buffer allocates it again. */
 Test(cuda_staging, an_upload_without_memory_leaves_the_device_alive)
 {
     list l;
@@ -91,7 +91,7 @@ Test(cuda_staging, an_upload_without_memory_leaves_the_device_alive)
     open_list(&l, 0);
     emu_fail_at(2); /* event, memory */
     cr_assert_eq(l.be->fn->upload(l.be, l.memory, v, sizeof v, &why), DDPM_ENOMEM);
-    for (int i = 0; i < CUDA_STAGINGS - 1; i++) put(&l, i, (float)i); /* of the other buffers */
+    for (int i = 0; i < CUDA_STAGINGS - 1; i++) put(&l, i, (float)i); /* uses the other buffers */
     put(&l, 0, 1);
     for (int i = 0; i < CUDA_STAGINGS - 1; i++) put(&l, i, (float)i);
     float more[2 * ROOM] = {0};

@@ -1,5 +1,5 @@
-/* Whole training steps and sampling loops of the cuda backend's own host code on the emulated device,
- * against the cpu backend and against themselves with every optimization left out. */
+/* Whole training steps and sampling loops of the cuda backend's own host code on the emulated device, against the cpu
+ * backend and against the same code with every optimization disabled. */
 #include "backend/cuda/cuda_backend.h"
 #include "base/mem.h"
 #include "emu/emu_control.h"
@@ -14,7 +14,7 @@
 
 enum { H = 6, W = 10, C = 3, BATCH = 2, IMAGES = 7, STEPS = 12, ROWS = 4 };
 
-/* Two levels, so 3x5 pixels at the bottom; attention up, down and in the middle; both ways of telling the time. */
+/* Two levels, so 3x5 pixels at the bottom; attention up, down and in the middle; both kinds of time conditioning. */
 static network small_net(bool scale_shift, bool tiny)
 {
     network net = {.kind = NETWORK_UNET, .unet = unet_config_default()};
@@ -38,7 +38,7 @@ typedef struct setup {
     int steps, micro_batches;
     bool scale_shift, resident;
     bool tiny;   /* a narrower network */
-    int stop_at; /* > 0: state and arenas through the host after so many steps, as a checkpoint does */
+    int stop_at; /* > 0: after so many steps state and arenas go through the host, as with a checkpoint */
 } setup;
 
 typedef struct outcome {
@@ -47,7 +47,7 @@ typedef struct outcome {
     size_t count;
     float image[2][H * W * C];
     train_state state;
-    long calls; /* of the device until all this was there */
+    long calls; /* calls of the runtime until all results were there */
 } outcome;
 
 typedef struct engine {
@@ -124,7 +124,7 @@ static ddpm_status train(engine *x, const setup *s, int from, int to, err *e)
     return DDPM_OK;
 }
 
-/* Everything a checkpoint keeps, to the host and into a new engine. */
+/* Copies everything that a checkpoint contains to the host and into a new engine. */
 static ddpm_status restart(engine *x, const setup *s, err *e)
 {
     static const arena_kind kept[] = {ARENA_PARAM, ARENA_M, ARENA_V, ARENA_EMA};
@@ -159,7 +159,7 @@ static ddpm_status sample(engine *x, const setup *s, outcome *o, err *e)
     TRY(generator_create(x->m, &spec, &x->g, e));
     TRY(generator_allocate(x->g, e));
     for (int i = 0; i < (s->tiny ? 1 : 2); i++)
-        TRY(generator_run(x->g, ids, 2, o->image[0], e)); /* the second time recorded */
+        TRY(generator_run(x->g, ids, 2, o->image[0], e)); /* captured the second time */
     return DDPM_OK;
 }
 
@@ -169,7 +169,7 @@ static int by_name(const void *a, const void *b)
     return strcmp((*p)->name, (*q)->name);
 }
 
-/* Where a parameter lies in an arena depends on what shares a tensor with it: the names do not. */
+/* Parameters by name: their order in an arena depends on which parameters share a tensor. */
 static ddpm_status read_by_name(const params *store, arena_kind arena, float **out, size_t *count, err *e)
 {
     const param **list = NULL;
@@ -241,7 +241,7 @@ static outcome run(const setup *s)
     return o;
 }
 
-/* The root mean square of a - b over that of b. */
+/* The root mean square of a - b divided by that of b. */
 static double distance(const float *a, const float *b, size_t n)
 {
     double sum = 0, size = 0;
@@ -315,7 +315,7 @@ Test(cuda_train, agrees_with_the_cpu_over_micro_batches, .timeout = 900)
     compare_with_cpu(s, (bounds){1e-5, 1e-3, 1e-3});
 }
 
-/* What may change no bit, in bf16. */
+/* Expects the same bits as without `other`'s changes, in bf16. */
 static void expect_no_change(setup other)
 {
     setup s = cuda;
@@ -352,7 +352,7 @@ Test(cuda_train, a_restart_changes_no_bit, .timeout = 900)
     expect_no_change(s);
 }
 
-/* Whoever reads what the side stream has not written yet, or overwrites what it still reads, is found out. */
+/* Detects a step that reads data before the side stream has written them, or overwrites data that it still reads. */
 Test(cuda_train, the_moment_of_side_work_changes_no_bit, .timeout = 1800)
 {
     setup s = cuda;
@@ -394,9 +394,9 @@ static unsigned every_switch(void)
     return all;
 }
 
-/* Each of these switches alone, then all there are, against the full run and against the cpu.  Those that run the same
- * operations elsewhere or at another time change no bit; the others only roundings: other operations, or
- * the same in another order. */
+/* Disables each of these optimizations alone, then all that exist, and compares with the full run and with the cpu.
+ * Optimizations that run the same operations elsewhere or at another time change no bit; the others change only
+ * roundings: they use other operations, or the same ones in another order. */
 static void leave_out_each(setup s, unsigned these, bounds limit)
 {
     setup plain = cpu;
@@ -426,7 +426,7 @@ Test(cuda_train, every_optimization_can_be_left_out, .timeout = 3600)
     leave_out_each(s, every_switch(), (bounds){1e-5, 1e-3, 1e-3});
 }
 
-/* Where every gradient of a weight is added to what is there. */
+/* With micro-batches every gradient of a weight is accumulated. */
 Test(cuda_train, sums_of_micro_batches_need_no_beta, .timeout = 3600)
 {
     setup s = cuda;
@@ -443,7 +443,7 @@ Test(cuda_train, what_rounds_in_bf16_can_be_left_out, .timeout = 3600)
                    (bounds){5e-3, 3e-2, 3e-2});
 }
 
-/* Every call while things are made, then every 13th: $DDPM_TEST_LONG takes them all. */
+/* Fails every call during creation, then every 13th; with $DDPM_TEST_LONG every call. */
 static long next_call(long n)
 {
     enum { MAKING = 400, STRIDE = 13 };
@@ -454,7 +454,7 @@ Test(cuda_train, every_call_of_the_device_may_fail, .timeout = 7200)
 {
     setup s = {.device = "cuda",
                .precision = PRECISION_BF16,
-               .disabled = CUDA_OPT_TUNING, /* of which test_cuda_tune.c fails every call */
+               .disabled = CUDA_OPT_TUNING, /* test_cuda_tune.c fails its calls */
                .steps = 2,
                .micro_batches = 1,
                .tiny = true};
@@ -464,13 +464,13 @@ Test(cuda_train, every_call_of_the_device_may_fail, .timeout = 7200)
     forget(&o);
     cr_log_info("%ld calls in all", emu_calls());
     long n = 1;
-    int got_by = 0; /* without, though there was more to do: a loop that CUDA refuses is done turn by turn */
+    int got_by = 0; /* failures that were tolerated: a loop that CUDA refuses runs one iteration at a time */
     for (;; n = next_call(n)) {
         emu_reset();
         emu_fail_at(n);
         why = (err){0};
         const ddpm_status st = everything(&s, &o, &why);
-        const bool reached = emu_calls() >= n, afterwards = n > o.calls; /* while all is taken down */
+        const bool reached = emu_calls() >= n, afterwards = n > o.calls; /* during destruction */
         forget(&o);
         cr_assert_eq(emu_live_total(), 0, "call %ld: %d things of the device are left (%s)", n, emu_live_total(),
                      why.text);

@@ -1,5 +1,5 @@
-/* Whole runs on the emulated device: steps are given ahead and their results read later, the data set
- * lies on the device, and a run that does not fit says which batch does. */
+/* Whole runs on the emulated device: steps are enqueued ahead and their results read later, the data set is in device
+ * memory, and a run that does not fit reports which batch size does. */
 #include "backend/cuda/cuda_backend.h"
 #include "base/file.h"
 #include "base/mem.h"

@@ -1,4 +1,4 @@
-/* The choice of algos by timing. */
+/* Autotuning: the choice of algos by timing. */
 #include "base/file.h"
 #include "backend/emulated/scripted_engines.h"
 #include "support/io_support.h"
@@ -43,12 +43,12 @@ Test(cuda_tune, looks_twice_at_algos_that_are_close)
     library l = three(11, 10, 12);
     l.algo[1].early_us = 2.5;
     cr_expect_str_eq(kept_with(&usual, &l), "b");
-    l = three(11, 10, 11.5); /* too far behind */
+    l = three(11, 10, 11.5); /* too far behind the first for the shortlist */
     l.algo[1].early_us = 5;
     cr_expect_str_eq(kept_with(&usual, &l), "a");
 }
 
-/* Medians: whichever one run is disturbed. */
+/* Times are medians, so one disturbed run does not matter, whichever it is. */
 Test(cuda_tune, is_not_misled_by_one_disturbed_run)
 {
     tuner_spec eager = usual;
@@ -123,7 +123,7 @@ Test(cuda_tune, leaves_out_algos_whose_workspace_is_too_large)
     cr_expect_eq(l.runs[2], 0);
     library again = l;
     memset(again.runs, 0, sizeof again.runs);
-    device.memory = 1 << 18; /* the cap's worth cannot be had */
+    device.memory = 1 << 18; /* less than the workspace cap */
     cr_expect_str_eq(kept_with(&usual, &again), "a");
     cr_expect_eq(again.runs[1], 0);
 }
@@ -154,7 +154,7 @@ Test(cuda_tune, fails_where_all_algos_do)
     primitive *p = NULL;
     for (int i = 0; i < 3; i++) l.algo[i].how = FAILS;
     tuner *c = begin(&usual);
-    for (int again = 0; again < 2; again++) { /* a failure is not remembered */
+    for (int again = 0; again < 2; again++) { /* a failure is not cached */
         cr_assert_eq(tuner_get(c, "conv:forward", make, &l, &l, &p, &why), DDPM_EBACKEND);
         cr_expect_null(p);
         cr_expect_str_eq(why.text, "conv:forward: none of 3 algos can run: c cannot");

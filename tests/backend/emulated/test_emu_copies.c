@@ -1,6 +1,5 @@
-/* The copies that the cuda backend keeps of the weights (low precision, the folded filters of upconv), on
- * the emulated device: they are those of the weights as they are, whoever changed these, and memory is
- * counted with them. */
+/* The copies of the weights that the cuda backend keeps (low precision, the folded filters of upconv), on the emulated
+ * device: they match the current weights, whoever changed these, and the memory estimates include them. */
 #include "adamw.h"
 #include "backend/cuda/cuda_backend.h"
 #include "base/mem.h"
@@ -18,7 +17,7 @@
 
 enum { SIDE = 8, PIXELS = SIDE * SIDE, UPCONVS = 2 };
 
-static err why; /* each test is a process of its own */
+static err why; /* each test runs in its own process */
 
 static void nothing_is_left(void) { cr_expect_eq(emu_live_total(), 0); }
 TestSuite(emu_copies, .fini = nothing_is_left, .timeout = 900);
@@ -26,9 +25,9 @@ TestSuite(emu_copies, .fini = nothing_is_left, .timeout = 900);
 typedef struct engine {
     backend *be;
     model *m;
-    params *store; /* the model's */
+    params *store; /* of the model */
     trainer *t;
-    generator *g[2]; /* from the weights; from the EMA */
+    generator *g[2]; /* g[0] samples with the weights, g[1] with the EMA */
 } engine;
 
 static network three_levels(void)
@@ -108,7 +107,7 @@ static void sample(engine *x, arena_kind weights, float picture[PIXELS])
     OK(generator_run(x->g[weights == ARENA_EMA], &id, 1, picture, &why));
 }
 
-/* ---- are the copies those of the weights? ---- */
+/* ---- do the copies match the weights? ---- */
 
 static void *copy_of(const engine *x, arena_kind arena, size_t count)
 {
@@ -128,7 +127,7 @@ static void expect_kept(const engine *x, const void *copy, size_t i, float want,
                      (double)((const float *)copy)[i], (double)want);
 }
 
-/* Row or column a of K sees these of W (kernels/upconv_fold.h), at most two: a sum of any order. */
+/* The rows or columns of W that row or column a of K sums (kernels/upconv_fold.h): at most two, so in any order. */
 static const bool sees[4][3] = {{false, false, true}, {false, true, true}, {true, true, false}, {true, false, false}};
 
 static float folded(const float *w, const param_fold *f, int a, int b, int co, int ci)
@@ -179,7 +178,7 @@ Test(emu_copies, follow_the_weights_through_training_and_sampling)
     for (int i = 0; i < WAYS; i++) {
         const int micro_batches = ways[i].micro_batches;
         engine x = create(ways[i].precision, micro_batches);
-        for (int k = 0; k < 3; k++) { /* one by one, recorded, replayed */
+        for (int k = 0; k < 3; k++) { /* eager, captured, replayed */
             train(&x, 1, micro_batches);
             expect_current(&x, ARENA_PARAM, "after a step");
         }
@@ -217,7 +216,7 @@ Test(emu_copies, follow_weights_set_from_outside)
     destroy(&x);
 }
 
-/* A refresh that has nothing to make does not count for copies that come later. */
+/* A refresh without copies to compute does not count for copies that are allocated later. */
 Test(emu_copies, are_made_where_they_come_late)
 {
     static const arena_kind arenas[] = {ARENA_PARAM, ARENA_EMA};
@@ -235,8 +234,8 @@ Test(emu_copies, are_made_where_they_come_late)
     destroy(&x);
 }
 
-/* What the plans read, rather than what lies there: a picture by copies that adamw kept is, bit for bit, the one
- * by copies made anew, in another engine as after a restart. */
+/* Tests the memory that the plans read: an image sampled with copies that adamw kept up to date equals, bit for bit,
+ * one sampled with newly computed copies in another engine, as after a restart. */
 Test(emu_copies, pictures_are_those_of_the_current_weights)
 {
     static const arena_kind arenas[] = {ARENA_PARAM, ARENA_EMA};
@@ -259,7 +258,7 @@ Test(emu_copies, pictures_are_those_of_the_current_weights)
     }
 }
 
-/* faults F13: what the network says is looked at on a device too, in either precision. */
+/* The network's output is checked for NaN and infinity on a device too, in either precision. */
 Test(emu_copies, pictures_that_are_not_finite_are_named)
 {
     static const precision_kind precisions[] = {PRECISION_FP32, PRECISION_BF16};
@@ -282,7 +281,7 @@ Test(emu_copies, pictures_that_are_not_finite_are_named)
 
 /* ---- memory ---- */
 
-/* An arena may be longer than was counted by the alignment of its end. */
+/* An arena may exceed the estimate by the alignment of its end. */
 static void expect_taken(size_t before, size_t counted)
 {
     enum { SLACK = 16 * MEM_ALIGN };
@@ -329,7 +328,7 @@ Test(emu_copies, sampling_that_does_not_fit_with_them_is_refused)
     destroy(&x);
 }
 
-/* ---- what does not go ---- */
+/* ---- what is not supported ---- */
 
 static plan *upsamplings(backend *be, int n)
 {

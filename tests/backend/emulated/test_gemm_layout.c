@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GAP = 12345 }; /* what lies between the rows of a result, and must stay */
+enum { GAP = 12345 }; /* the value between the rows of a result, which must not change */
 
 typedef struct operands {
-    double *at[GEMM_C + 1]; /* exactly as long as the layout says */
+    double *at[GEMM_C + 1]; /* allocated with exactly the extent of the layout */
 } operands;
 
-/* Small whole numbers: every sum is exact, so both ways must agree to the last bit. */
+/* Small whole numbers: every sum is exact, so both results must be equal. */
 static double number(int64_t i) { return (double)((i * 7 + i / 5 + 3) % 11 - 5); }
 
 static double *filled(int64_t count, int64_t salt)
@@ -43,7 +43,7 @@ static void by_definition(const gemm_problem *q, const operands *o)
             }
 }
 
-/* ---- what a BLAS does, which knows column-major matrices alone ---- */
+/* ---- the product as a BLAS computes it, on column-major matrices ---- */
 
 static double *element(const gemm_matrix *x, const operands *o, int64_t p, int64_t row, int64_t col)
 {
@@ -66,12 +66,12 @@ static void by_columns(const gemm_layout *l, const gemm_problem *q, const operan
                 double sum = 0;
                 for (int64_t r = 0; r < l->k; r++) sum += factor(&l->left, o, p, i, r) * factor(&l->right, o, p, r, j);
                 sum = (double)q->alpha * sum + (beta != 0 ? beta * *element(&l->addend, o, p, i, j) : 0);
-                if (q->bias) sum += o->at[GEMM_BIAS][i]; /* as long as a column, added to each */
+                if (q->bias) sum += o->at[GEMM_BIAS][i]; /* [m], added to each column */
                 *element(&l->result, o, p, i, j) = sum;
             }
 }
 
-/* ---- the two side by side ---- */
+/* ---- comparison of the two ---- */
 
 static const gemm_matrix *matrix_of(const gemm_layout *l, int operand)
 {
@@ -81,7 +81,7 @@ static const gemm_matrix *matrix_of(const gemm_layout *l, int operand)
     return NULL;
 }
 
-/* in_place: the addend is the result itself */
+/* in_place: the addend and the result are the same memory */
 static void compare(const gemm_problem *q, bool in_place)
 {
     gemm_layout l;
@@ -113,7 +113,7 @@ static void compare(const gemm_problem *q, bool in_place)
 
 enum { ADD_NOTHING, ADD_IN_PLACE, ADD_ANOTHER, ADDENDS };
 
-/* `loose`: rows and products lie farther apart than they must. */
+/* `loose`: strides of rows and products are larger than necessary. */
 static gemm_problem problem(const int64_t mnk[3], bool ta, bool tb, int64_t batch, bool loose)
 {
     gemm_problem q = {.m = mnk[0], .n = mnk[1], .k = mnk[2], .transpose_a = ta, .transpose_b = tb, .batch = batch};
@@ -146,7 +146,7 @@ Test(gemm_layout, computes_what_the_problem_says)
     cr_assert_eq(cases, 6 * 16 * ADDENDS * 2);
 }
 
-/* Heads of an attention: products whose matrices are columns of one wide matrix, one a head. */
+/* Attention heads: products whose matrices are columns of one wide matrix, one product for each head. */
 Test(gemm_layout, matrices_may_be_columns_of_a_wider_one)
 {
     enum { S = 5, D = 3, HEADS = 4 };
@@ -171,7 +171,7 @@ Test(gemm_layout, extents_end_with_the_last_element)
     cr_expect_eq(gemm_matrix_extent(matrix_of(&l, GEMM_B), 1), 5 * 20 + 5);
     cr_expect_eq(gemm_matrix_extent(matrix_of(&l, GEMM_D), 1), 3 * 30 + 5);
     cr_expect(!l.left.stride && !l.right.stride && !l.result.stride &&
-              !l.addend.stride); /* a batch of one has none, whatever the problem says */
+              !l.addend.stride); /* strides are 0 for a batch of one, whatever the problem has */
     q.batch = 3, q.addend = true, q.ldc = 40;
     cr_assert_eq(gemm_layout_of(&q, &l, &why), DDPM_OK);
     cr_expect_eq(gemm_matrix_extent(matrix_of(&l, GEMM_A), 3), 2 * 1000 + 3 * 10 + 6);

@@ -1,5 +1,5 @@
-/* Lists of steps on the emulated device, captured as graphs: when a list is captured, alone and in a loop, what makes
- * a capture out of date, and what a failure leaves. */
+/* Lists of steps on the emulated device, captured as graphs: when a list is captured, alone and in a loop, which
+ * changes make a capture out of date, and the state after a failure. */
 #include "backend/emulated/step_list.h"
 
 /* Calls of the device in a run of a list of two steps. */
@@ -67,7 +67,7 @@ Test(graph_capture, a_list_that_grew_is_another_list)
     for (int i = 0; i < 2; i++) OK(run_list(&l, 1));
     cr_expect_eq(get(&l, 3), 15);
     cr_expect_eq(emu_live().graphs, 2);
-    step **other = l.steps + 1; /* as many steps, another list */
+    step **other = l.steps + 1; /* another list of as many steps */
     put(&l, 1, 0), put(&l, 2, 0);
     for (int i = 0; i < 2; i++) OK(l.be->fn->run(l.be, other, 2, 1, &why));
     cr_expect_eq(get(&l, 3), 3);
@@ -83,7 +83,7 @@ static const float input = 1, other_input = 5;
 
 static float affine(float x) { return 2 * x + 1; }
 
-/* A captured list of two steps: OUTPUT = affine(affine(INPUT)), by way of MIDDLE.  The first step has scratch memory,
+/* A captured list of two steps: OUTPUT = affine(affine(INPUT)), through MIDDLE.  The first step has scratch memory,
  * the input of the second has a bf16 copy. */
 static void capture_two_steps(list *l, tensor *scratch)
 {
@@ -150,7 +150,7 @@ Test(graph_capture, a_list_of_which_a_bf16_copy_moved_is_captured_again)
     close_list(&l);
 }
 
-/* The list works on the same memory as before. */
+/* The list uses the same memory as before, with the tensors' places exchanged. */
 Test(graph_capture, a_list_whose_tensors_changed_places_is_captured_again)
 {
     list l;
@@ -222,7 +222,7 @@ Test(graph_capture, a_loop_runs_as_many_iterations_as_it_is_given)
         append(&l, 0, 1, 1), append(&l, 1, 0, 1); /* each iteration adds 2 */
         float sum = 0;
         for (int times = 1; times < 7; times++) {
-            for (int again = 0; again < 2; again++) { /* one after the other, with no wait between them */
+            for (int again = 0; again < 2; again++) { /* two runs without a wait in between */
                 OK(run_list(&l, times));
                 sum += 2.0f * (float)times;
             }
@@ -250,7 +250,7 @@ Test(graph_capture, iterations_are_replayed_one_by_one_where_the_loop_is_refused
     OK(run_list(&l, 3));
     cr_expect_eq(get(&l, 0), 2 * (1 + 3));
     cr_expect_eq(emu_live().graphs, 1);
-    cr_expect_eq(calls_of(&l, 5), 5 * REPLAY_CALLS); /* and no loop is tried again */
+    cr_expect_eq(calls_of(&l, 5), 5 * REPLAY_CALLS); /* no loop capture is tried again */
     close_list(&l);
 }
 
@@ -278,7 +278,7 @@ Test(graph_capture, iterations_are_replayed_one_by_one_where_the_device_has_no_l
 
 /* ---- versions of the weights ---- */
 
-/* An update of N weights that is skipped, its clip being 0. */
+/* An update of N weights that is skipped because its clip is 0. */
 static void append_update(list *l, tensor t[5], uint64_t *version)
 {
     const int i = l->n++;
@@ -286,7 +286,7 @@ static void append_update(list *l, tensor t[5], uint64_t *version)
         t[k] = (tensor){.dtype = DTYPE_F32, .arena = ARENA_IO, .n = N, .h = 1, .w = 1, .c = 1};
         t[k].data = room(l, 12 + k);
     }
-    t[4].data = room(l, 16); /* the state: more than one room */
+    t[4].data = room(l, 16); /* the train_state, larger than one room */
     cr_assert_leq(sizeof(train_state), 4 * ROOM * sizeof(float));
     t[0].version = version;
     l->steps[i] = &l->step[i];
@@ -295,7 +295,7 @@ static void append_update(list *l, tensor t[5], uint64_t *version)
     l->step[i].out[UPDATE_W] = &t[0], l->step[i].out[UPDATE_M] = &t[1], l->step[i].out[UPDATE_V] = &t[2];
 }
 
-/* A normalization of N channels in 3 groups, which is refused when it is launched. */
+/* A normalization of N channels in 3 groups, whose launch is refused. */
 static void append_refused(list *l, tensor *any)
 {
     const int i = l->n++;
@@ -327,7 +327,7 @@ Test(graph_capture, weights_have_a_new_version_after_every_update)
 
 /* ---- failures ---- */
 
-/* One that does not touch the device: the next run is on its own. */
+/* A failure that is not one of the device: the next run works, and nothing of the failed run is left running. */
 Test(graph_capture, a_step_that_is_refused_leaves_nothing_running)
 {
     for (int how = 0; how < 4; how++) {
@@ -347,10 +347,10 @@ Test(graph_capture, a_step_that_is_refused_leaves_nothing_running)
         cr_assert_eq(run_list(&l, 1), DDPM_EINVAL);
         cr_expect(strstr(why.text, "refused (norm_act)"), "%s", why.text);
         cr_expect_eq(emu_live().graphs, 0);
-        put(&l, 0, 100); /* not while the side step may still read it */
+        put(&l, 0, 100); /* waits until the side step has read room 0 */
         cr_expect_eq(get(&l, 1), captured ? 20 : 11);
         fill(&l);
-        OK(l.be->fn->run(l.be, l.steps + 1, 1, 1, &why)); /* on the main stream, whichever the refused one was for */
+        OK(l.be->fn->run(l.be, l.steps + 1, 1, 1, &why)); /* on the main stream, wherever the refused step was */
         cr_expect_eq(get(&l, 3), 31);
         l.step[2] = good;
         for (int i = 0; i < 3; i++) {
@@ -392,7 +392,7 @@ static void expect_dead(const list *l, const char *first)
 /* Eager, captured, replayed; a loop; an upload and a download. */
 static ddpm_status use(list *l)
 {
-    static float v[N] = {1, 2, 3, 4, 5}; /* a download that failed may still write to it */
+    static float v[N] = {1, 2, 3, 4, 5}; /* static: a download that failed may still write to v */
     for (int i = 0; i < 3; i++) {
         TRY(l->be->fn->upload(l->be, l->memory, v, sizeof v, &why));
         TRY(run_list(l, 1));
@@ -418,7 +418,7 @@ Test(graph_capture, after_a_failure_of_the_device_everything_fails_alike, .timeo
         const err first = why;
         if (st == DDPM_EBACKEND) {
             cr_assert(strstr(first.text, "emulated failure of call"), "call %ld: %s", n, first.text);
-            if (emu_last_error()[0]) { /* sticks, as a kernel's failure does: the device is called no more */
+            if (emu_last_error()[0]) { /* a sticky error, as a kernel's failure: the device is not called any more */
                 cr_expect_str_eq(emu_last_error(), strstr(first.text, "emulated failure"));
             }
             expect_dead(&l, first.text);

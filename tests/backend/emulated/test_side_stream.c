@@ -1,8 +1,8 @@
-/* Lists of steps on two streams of the emulated device: a step waits for what the other stream writes or still reads,
- * and for nothing else.
+/* Lists of steps on two streams of the emulated device: a step waits only for steps of the other stream that write
+ * tensors it touches, or still read tensors it writes.
  *
  * Every step copies one room of the memory to another and adds 1.  Room i holds 10 (i + 1) before a run, so that a
- * result tells where it comes from: 12 is what was in room 0, after two steps. */
+ * result identifies its source: 12 is the value of room 0 after two steps. */
 #include "backend/emulated/step_list.h"
 
 /* Run a list three times in every timing, with and without graphs; `check` reads the memory after each run. */
@@ -67,7 +67,7 @@ Test(side_stream, a_step_that_reads_columns_waits_for_the_matrix_and_the_reverse
 }
 
 /* The memory plan may give the memory of a side step's operands to another tensor SIDE_WINDOW + 1 steps later.  Here
- * the last step overwrites what the first step, a side step, reads. */
+ * the last step overwrites the room that the first step, a side step, reads. */
 static int second_at; /* the index of another side step, whose event must not replace that of the first */
 
 static void build_window(list *l)
@@ -160,7 +160,7 @@ Test(side_stream, a_side_step_is_waited_for_once)
     close_list(&l);
 }
 
-/* The main stream runs on beside a side step: one that is late reads what a later step of the main stream wrote. */
+/* The main stream continues during a side step: a late side step reads a value that a later main step wrote. */
 Test(side_stream, the_main_stream_does_not_wait_without_need)
 {
     for (int eager = 0; eager < 2; eager++) {

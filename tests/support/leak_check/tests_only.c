@@ -1,7 +1,7 @@
-/* Part of every test program: LeakSanitizer reports the leaks of the tests, and none of Criterion's own.
+/* Part of every test program: LeakSanitizer reports the leaks of the tests, but not Criterion's own.
  *
- * Criterion forks a process for each test.  The parent process, which only starts them, loses a few bytes of
- * Criterion's; BXFI_MAP is the environment variable that Criterion's process library sets in a child. */
+ * Criterion forks a process for each test.  The parent process, which only starts the tests, leaks a few bytes of
+ * Criterion's; BXFI_MAP is the environment variable that Criterion's process library sets in a child process. */
 #include <stdlib.h>
 
 int __lsan_is_turned_off(void);

@@ -1,12 +1,11 @@
-/* cublas_gemm.c - see cublas_gemm.h; gemm_layout.h says how a row-major product is put to cuBLASLt.
+/* cublas_gemm.c - see cublas_gemm.h; gemm_layout.h says how a row-major product is described to cuBLASLt.
  *
- * Determinism.  cuBLAS promises the same bits at every run for the same algorithm with a workspace of
- * the caller's own, which every algorithm gets here.  Where the sum over k is split among blocks the
- * parts are put together by one of three schemes: through the workspace in f32, through the workspace
- * in the type of the result, or in place, where blocks take turns in adding to the result in memory.
- * The first two add in a fixed order in a step of their own; for the third only "sequentiality" is
- * documented, not which sequence, so it is left out where results must not vary.  And as sums are
- * promised in f32, the second and the third are never used for a bf16 result. */
+ * Determinism.  cuBLAS promises the same bits at every run for the same algo with a workspace of the caller, which
+ * every algo gets here.  Where the sum over k is split among blocks (split-K), the partial sums are combined by one of
+ * three schemes: through the workspace in f32, through the workspace in the type of the result, or in place, where the
+ * blocks add to the result in memory one after the other.  The first two add in a fixed order in a step of their own.
+ * For the third only "sequentiality" is documented and no order, so in-place algos are excluded where results must be
+ * deterministic.  And as we promise f32 sums, the second and third schemes are never used for a bf16 result. */
 #include "backend/cuda/lib/cublas_gemm.h"
 #include "backend/cuda/lib/gemm_layout.h"
 #include "base/mem.h"
@@ -15,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PROPOSALS = 16 }; /* algorithms asked for: the fastest by cuBLASLt's own estimate */
+enum { PROPOSALS = 16 }; /* number of algos requested: the fastest by cuBLASLt's estimate */
 
 struct blas_context {
     cublasLtHandle_t handle;
@@ -30,7 +29,7 @@ typedef struct blas_gemm {
     primitive base;
     cublasLtHandle_t handle; /* borrowed */
     cublasLtMatmulDesc_t product;
-    cublasLtMatrixLayout_t left, right, result, addend; /* addend NULL: as the result */
+    cublasLtMatrixLayout_t left, right, result, addend; /* addend NULL: the same layout as the result */
     gemm_layout layout;
     float alpha, beta;
     bool bias;
@@ -103,7 +102,7 @@ static ddpm_status make_bias(cublasLtMatmulDesc_t d, const gemm_problem *q, err 
 {
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
     const int32_t type = type_of(q->out);
-    /* Never read: the search takes from it only how far the real one will be aligned. */
+    /* Never dereferenced: the heuristics only take the alignment from this address. */
     const void *const somewhere = (const void *)(uintptr_t)q->align;
     TRY(set_product(d, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue, e));
     TRY(set_product(d, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type, e));
@@ -124,12 +123,12 @@ static ddpm_status make_product(blas_gemm *g, const gemm_problem *q, err *e)
     TRY(make_matrix(&l->left, q->in, q->batch, &g->left, e));
     TRY(make_matrix(&l->right, q->in, q->batch, &g->right, e));
     TRY(make_matrix(&l->result, q->out, q->batch, &g->result, e));
-    /* In place cuBLASLt wants one and the same descriptor for both. */
+    /* If c is d, cuBLASLt requires the same descriptor for both. */
     if (l->addend.ld == l->result.ld) return DDPM_OK;
     return make_matrix(&l->addend, q->out, q->batch, &g->addend, e);
 }
 
-/* ---- algorithms -------------------------------------------------------------------------------- */
+/* ---- algos -------------------------------------------------------------------------------- */
 
 static uint32_t reductions(const gemm_problem *q, const primitive_search *how)
 {
@@ -159,7 +158,7 @@ static ddpm_status restrict_search(cublasLtMatmulPreference_t p, const gemm_prob
     return DDPM_OK;
 }
 
-/* A part of an algorithm's configuration; 0 where this version does not tell. */
+/* One attribute of an algo's configuration; 0 where this version of cuBLASLt does not report it. */
 static long long configured(const cublasLtMatmulAlgo_t *algo, cublasLtMatmulAlgoConfigAttributes_t name, size_t size)
 {
     uint32_t wide = 0;
@@ -193,7 +192,7 @@ static void algo_name(const cublasLtMatmulAlgo_t *algo, char text[PRIMITIVE_NAME
                                configured(algo, part[i].attribute, part[i].size));
 }
 
-/* The search was told all of this; an algorithm that slipped through would show only in the results. */
+/* The heuristics were given the same limits; an algo that violates one would show only in the results. */
 static bool acceptable(const cublasLtMatmulHeuristicResult_t *r, const gemm_problem *q, const primitive_search *how)
 {
     if (r->state != CUBLAS_STATUS_SUCCESS || r->workspaceSize > how->workspace_cap) return false;

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #ifndef CUDA_OLDEST
-#define CUDA_OLDEST 80 /* the lowest architecture that the kernels are built for (cmake/cuda.cmake) */
+#define CUDA_OLDEST 80 /* the lowest compute capability that the kernels are built for (cmake/cuda.cmake) */
 #endif
 
 /* ---- errors ----------------------------------------------------------------------------------- */
@@ -21,8 +21,8 @@ ddpm_status rt_failed(const char *call, cudaError_t why, err *e)
 
 /* ---- the device ------------------------------------------------------------------------------- */
 
-/* CUDA's current device is the host thread's own affair and is 0 in a new thread.  A thread works on the
- * device that it opened last, others on the one that the process opened last. */
+/* CUDA's current device belongs to the host thread and is 0 in a new thread.  A thread uses the device that it opened
+ * last; a thread that opened none uses the device that the process opened last. */
 static _Thread_local int own_device = -1;
 static atomic_int last_device = -1;
 
@@ -46,7 +46,7 @@ static void version(int number, char text[24]) /* 13010: "13.1" */
     (void)snprintf(text, 24, "%d.%d", number / 1000, number % 1000 / 10);
 }
 
-/* Why there is no device at all. */
+/* The error message where no device is available. */
 static ddpm_status no_devices(const char *name, cudaError_t why, const rt_info *info, err *e)
 {
     char has[24], needs[24];
@@ -79,7 +79,7 @@ static ddpm_status no_such_device(const char *name, const rt_info *info, err *e)
                    info->count ? "one of these or " : "");
 }
 
-/* What can be told without taking the device. */
+/* The properties that can be read without creating a context on the device. */
 static ddpm_status look(int index, rt_info *info, err *e)
 {
     char name[24] = "device=cuda", has[24], needs[24];
@@ -116,7 +116,7 @@ static ddpm_status read_properties(rt_info *info, err *e)
 static ddpm_status take(rt_info *info, err *e)
 {
     CALL(cudaSetDevice, info->index);
-    CALL(cudaFree, NULL); /* the device is taken now, or never */
+    CALL(cudaFree, NULL); /* creates the context, so a busy or broken device fails here */
     TRY(read_properties(info, e));
     CALL(cudaDeviceGetPCIBusId, info->pci, (int)sizeof info->pci, info->index);
     info->sms = attribute(cudaDevAttrMultiProcessorCount, info->index);
@@ -171,7 +171,7 @@ size_t rt_memory_free(void)
 static ddpm_status zeroed(void *memory, size_t bytes, err *e)
 {
     CALL(cudaMemset, memory, 0, bytes);
-    CALL(cudaStreamSynchronize, NULL); /* our streams do not wait for the one this ran on */
+    CALL(cudaStreamSynchronize, NULL); /* our streams do not wait for the default stream */
     return DDPM_OK;
 }
 

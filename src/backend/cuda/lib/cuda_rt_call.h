@@ -1,4 +1,4 @@
-/* cuda_rt_call.h - how the files that answer cuda_rt.h call the CUDA runtime. */
+/* cuda_rt_call.h - how the files that implement cuda_rt.h call the CUDA runtime. */
 #ifndef DDPM_CUDA_RT_CALL_H
 #define DDPM_CUDA_RT_CALL_H
 #include "backend/cuda/lib/cuda_rt.h"
@@ -10,8 +10,8 @@
 #endif
 #define HAVE_LOOPS (CUDART_VERSION >= 12040)
 
-/* CUDA keeps the last error of a thread until it is asked for it: one that was reported here must not be
- * met again at the next kernel launch. */
+/* Sets e and clears CUDA's last error of this thread: an error that was reported here must not be reported again at
+ * the next kernel launch. */
 ddpm_status rt_failed(const char *call, cudaError_t why, err *e);
 
 #define CALL(function, ...)                                                                                            \
@@ -20,13 +20,13 @@ ddpm_status rt_failed(const char *call, cudaError_t why, err *e);
         if (why_ != cudaSuccess) return rt_failed(#function, why_, e);                                                 \
     } while (0)
 
-/* For what is torn down: nobody could do anything about a failure. */
+/* For destructors: nobody could handle the error. */
 static inline void quietly(cudaError_t why)
 {
     if (why != cudaSuccess) (void)cudaGetLastError();
 }
 
-/* Make the thread's device CUDA's current one: first in every call that creates something or touches a stream. */
+/* Make the thread's device CUDA's current one: call first in a function that creates something or touches a stream. */
 cudaError_t rt_enter(void);
 
 #define ENTER()                                                                                                        \

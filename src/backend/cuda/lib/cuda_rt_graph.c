@@ -1,4 +1,4 @@
-/* cuda_rt_graph.c - recording and launching of cuda_rt.h's graphs. */
+/* cuda_rt_graph.c - capture and launch of the graphs of cuda_rt.h. */
 #include "backend/cuda/lib/cuda_rt_call.h"
 #include "base/mem.h"
 #include "loop_next.h"
@@ -6,15 +6,15 @@
 #include <string.h>
 
 struct rt_graph {
-    cudaGraph_t graph; /* kept: a loop's condition belongs to it */
+    cudaGraph_t graph; /* kept alive: a loop's condition handle belongs to the graph */
     cudaGraphExec_t exec;
 };
 
-/* A capture must end in the thread where it began, so its state is the thread's too. */
+/* A capture must end in the thread where it began, so its state is thread-local. */
 static _Thread_local struct recording {
     bool on;
     void *stream;
-    cudaGraph_t outer; /* of a loop: what holds the WHILE node whose body is recorded; or NULL */
+    cudaGraph_t outer; /* loops only: the graph with the WHILE node whose body is captured; else NULL */
     loop_next_args next;
 } recording;
 
@@ -46,7 +46,7 @@ static cudaError_t add_node(cudaGraph_t graph, struct cudaGraphNodeParams *node)
 #endif
 }
 
-/* outer: one WHILE node, which runs while its condition is not 0.  The condition is 1 at every launch of
+/* The outer graph has one WHILE node, which runs while its condition is not 0.  The condition is 1 at every launch of
  * the graph, and the last kernel of the body sets it again. */
 static ddpm_status begin_body(void *stream, err *e)
 {
@@ -54,7 +54,7 @@ static ddpm_status begin_body(void *stream, err *e)
     CALL(cudaGraphCreate, &recording.outer, 0);
     CALL(cudaGraphConditionalHandleCreate, &handle, recording.outer, 1, cudaGraphCondAssignDefault);
     struct cudaGraphNodeParams node;
-    memset(&node, 0, sizeof node); /* as it must be, to the last byte */
+    memset(&node, 0, sizeof node); /* CUDA requires that unused bytes are 0 */
     node.type = cudaGraphNodeTypeConditional;
     node.conditional.handle = handle;
     node.conditional.type = cudaGraphCondTypeWhile;
@@ -93,8 +93,8 @@ ddpm_status rt_loop_begin(void *stream, int *count, err *e)
     return DDPM_OK;
 }
 
-/* The first launch of a kernel loads its code, by calls that a capture forbids; this kernel is never
- * launched but here. */
+/* The first launch of a kernel loads its code, by calls that are forbidden during a capture; this kernel is launched
+ * nowhere else. */
 static ddpm_status append_next(err *e)
 {
     enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
@@ -104,14 +104,14 @@ static ddpm_status append_next(err *e)
     return st;
 }
 
-/* The graph that was recorded, now the caller's. */
+/* Ends the capture; the caller owns the captured graph. */
 static ddpm_status end_capture(cudaGraph_t *out, err *e)
 {
     ddpm_status st = DDPM_OK;
     cudaGraph_t captured = NULL, *outer = &recording.outer;
     *out = NULL;
     if (*outer) st = append_next(e);
-    const cudaError_t why = cudaStreamEndCapture(recording.stream, &captured); /* whatever happened before */
+    const cudaError_t why = cudaStreamEndCapture(recording.stream, &captured); /* also after a failure */
     if (why != cudaSuccess) {
         (void)cudaGetLastError();
         if (st == DDPM_OK) st = rt_failed("cudaStreamEndCapture", why, e);
@@ -126,7 +126,7 @@ static ddpm_status end_capture(cudaGraph_t *out, err *e)
 
 static ddpm_status make_executable(rt_graph *g, bool loop, void *stream, err *e)
 {
-    /* The streams' priorities, which the nodes were recorded with. */
+    /* Keep the streams' priorities, which the captured nodes carry. */
     const unsigned long long flags = loop ? 0 : cudaGraphInstantiateFlagUseNodePriority;
     CALL(cudaGraphInstantiate, &g->exec, g->graph, flags);
     CALL(cudaGraphUpload, g->exec, stream);
@@ -142,7 +142,7 @@ ddpm_status rt_graph_end(void *stream, rt_graph **out, err *e)
     if (out) *out = NULL;
     if (!recording.on || recording.stream != stream)
         return out ? err_set(e, DDPM_EBACKEND, "no graph is being recorded on this stream") : DDPM_OK;
-    if (!out) { /* what was recorded, and what ails it, matters no more */
+    if (!out) { /* the captured work and its errors no longer matter */
         if (end_capture(&graph, NULL) == DDPM_OK) quietly(cudaGraphDestroy(graph));
         return DDPM_OK;
     }

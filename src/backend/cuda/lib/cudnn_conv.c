@@ -52,12 +52,12 @@ void cudnn_context_describe(const cudnn_context *c, char text[80])
 
 /* ---- convolutions ------------------------------------------------------------------------------- */
 
-/* The engines that cuDNN brings are made in less than a millisecond, and every convolution of a network
- * has some (1 to 75 on an H200).  One that is compiled takes 0.3 to 2 s and, but for fusions that are
- * not used here, comes out of older instructions; so they are tried only where there is no choice.
+/* The engines that cuDNN ships precompiled are created in less than a millisecond, and every convolution of a network
+ * has some (1 to 75 on an H200).  A runtime-compiled engine takes 0.3 to 2 s and, but for fusions that are not used
+ * here, uses older instructions; so compiled engines are tried only where fewer than COMPILE_BELOW others exist.
  *
- * Nothing is left out for the sake of loops in graphs: to go without cooperative clusters can be asked
- * of compiled engines only (CUDNN_ATTR_ENGINE_DISABLE_CLUSTER_COOPERATIVE), the others do not tell. */
+ * No engine is excluded for the sake of loops in graphs: avoiding cooperative clusters can be requested of compiled
+ * engines only (CUDNN_ATTR_ENGINE_DISABLE_CLUSTER_COOPERATIVE), the others do not report whether they use them. */
 enum { COMPILE_BELOW = 2 };
 
 static void write_key(const conv_problem *q, char key[PRIMITIVE_KEY])
@@ -71,8 +71,8 @@ static void write_key(const conv_problem *q, char key[PRIMITIVE_KEY])
                    q->pad_after, q->bias, q->residual, q->accumulate);
 }
 
-/* y = conv, + residual, + bias, in this order and with the bias in the type of x: the pattern that
- * cuDNN brings kernels for.  Any other is compiled. */
+/* y = conv + residual + bias, in this order and with the bias in the type of x: the pattern for which cuDNN ships
+ * precompiled kernels.  Any other pattern is compiled at run time. */
 static void forward(cudnn_opgraph *g, const conv_problem *q, cudnn_convolution_args *a, const int64_t sizes[4])
 {
     const cudnnDataType_t io = cudnn_type(q->io);

@@ -1,4 +1,4 @@
-/* cudnn_engine.c - from a graph of operations to the engines that can compute it, and the primitive that runs them. */
+/* cudnn_engine.c - from an operation graph to its engines, and the primitive that runs them. */
 #include "backend/cuda/lib/cudnn_opgraph.h"
 #include "base/arith.h"
 #include "base/mem.h"
@@ -9,9 +9,9 @@
 
 typedef cudnnBackendDescriptor_t descriptor;
 
-/* An engine with its knobs set, as the heuristics propose it, and the engine made of it. */
+/* An engine configuration (engine and knobs) that the heuristics propose, and the execution plan created from it. */
 typedef struct cudnn_engine {
-    descriptor config, engine; /* engine NULL: not made yet */
+    descriptor config, engine; /* engine NULL: not created yet */
     char name[PRIMITIVE_NAME];
     bool compiled; /* at run time */
     size_t workspace;
@@ -20,7 +20,7 @@ typedef struct cudnn_engine {
 typedef struct cudnn_primitive {
     primitive base;
     cudnn_context *context; /* borrowed */
-    cudnn_opgraph graph;    /* lives as long as its engines */
+    cudnn_opgraph graph;    /* must outlive its engines */
     descriptor operations;  /* owned by graph */
     cudnn_engine *engine;   /* [n] */
     int n, capacity;
@@ -42,14 +42,14 @@ static bool get(descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttr
     return !cudnnBackendGetAttribute(d, name, type, 1, &one, value) && one == 1;
 }
 
-/* ":k2=1,k5=3", the knobs in the order of their numbers; false: it does not fit. */
+/* Writes the knobs, ordered by number, as text: ":k2=1,k5=3"; false: the text does not fit into cap. */
 static bool describe_knobs(const int64_t *value, const bool *there, char *text, size_t cap)
 {
     size_t at = 0;
     for (int k = 0; k < CUDNN_KNOB_TYPE_COUNTS; k++) {
         if (!there[k]) continue;
         at += (size_t)snprintf(text + at, cap - at, "%ck%d=%lld", at ? ',' : ':', k, (long long)value[k]);
-        if (at >= cap) return false; /* several engines would share half a name */
+        if (at >= cap) return false; /* a truncated name would not be unique */
     }
     return true;
 }
@@ -78,7 +78,7 @@ static bool read_knobs(descriptor config, int64_t *value, bool *there)
 static bool allowed(const cudnnBackendNumericalNote_t *note, int64_t n, const cudnn_primitive_spec *s)
 {
     for (int i = 0; i < n; i++) switch ((int)note[i]) {
-        case CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION: return false; /* sums are in f32, always */
+        case CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION: return false; /* sums must always be in f32 */
         case CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC:
             if (s->how->deterministic) return false;
             break;
@@ -91,10 +91,10 @@ static bool allowed(const cudnnBackendNumericalNote_t *note, int64_t n, const cu
     return true;
 }
 
-/* Fill in name and compiled; false: the engine is not wanted. */
+/* Fills in p->name and p->compiled; false: the specification excludes the engine. */
 static bool describe(cudnn_engine *p, const cudnn_primitive_spec *s)
 {
-    enum { NOTES = 32 }; /* more than there are kinds of */
+    enum { NOTES = 32 }; /* more than there are kinds of notes */
     cudnnBackendNumericalNote_t note[NOTES];
     cudnnBackendBehaviorNote_t behavior[NOTES];
     int64_t number = -1, notes = 0, behaviors = 0, value[CUDNN_KNOB_TYPE_COUNTS];
@@ -125,7 +125,8 @@ static int find(const cudnn_primitive *p, const char *name)
 
 /* ---- the heuristics ----------------------------------------------------------------------------- */
 
-/* What one of the heuristics proposes: *config, an array of *n for the caller to free.  None: `why` says why. */
+/* Queries one heuristic: *config is an array of *n engine configurations, which the caller frees.  If *n is 0, `why`
+ * holds the reason. */
 static ddpm_status ask(const cudnn_primitive *p, cudnnBackendHeurMode_t mode, descriptor **config, int64_t *n, err *why,
                        err *e)
 {
@@ -157,7 +158,7 @@ done:
     return st;
 }
 
-/* Append what is wanted of that and not known already. */
+/* Appends the configurations of one heuristic that the specification allows and that are not in the list yet. */
 static ddpm_status propose(cudnn_primitive *p, cudnnBackendHeurMode_t mode, const cudnn_primitive_spec *s, err *why,
                            err *e)
 {
@@ -179,7 +180,7 @@ done:
     return st;
 }
 
-/* false: it cannot be made, or wants more memory than it may. */
+/* false: the engine cannot be created or exceeds the workspace cap. */
 static bool make_engine(const cudnn_primitive *p, cudnn_engine *engine, const cudnn_primitive_spec *s, err *why)
 {
     cudnn_opgraph own = {0};
@@ -204,7 +205,7 @@ static bool make_engine(const cudnn_primitive *p, cudnn_engine *engine, const cu
     return true;
 }
 
-/* Only engine i stays. */
+/* Drops all engines but engine i. */
 static void keep_only(cudnn_primitive *p, int i)
 {
     const cudnn_engine kept = p->engine[i];
@@ -214,7 +215,8 @@ static void keep_only(cudnn_primitive *p, int i)
     p->n = 1;
 }
 
-/* Plans of what was proposed: those that cuDNN brings, then those to be compiled; what cannot be made is dropped. */
+/* Creates the execution plans of the proposed engines: the precompiled ones, then runtime-compiled ones.  Engines whose
+ * creation fails are dropped. */
 static void make_engines(cudnn_primitive *p, const cudnn_primitive_spec *s, err *why)
 {
     const int wanted = s->how->wanted ? find(p, s->how->wanted) : -1;
@@ -243,7 +245,7 @@ static void name(const primitive *p, int i, char text[PRIMITIVE_NAME])
     memcpy(text, ((const cudnn_primitive *)p)->engine[i].name, PRIMITIVE_NAME);
 }
 
-/* Where the extra memory begins: behind the engine's own, aligned as every piece of workspace is. */
+/* Offset of the extra memory: behind the engine's workspace, aligned as every piece of workspace is. */
 static size_t extra_at(const cudnn_primitive *p, int i) { return round_up_size(p->engine[i].workspace, 256); }
 
 static size_t workspace(const primitive *base, int i)
@@ -274,7 +276,7 @@ static ddpm_status run(primitive *base, int i, void *const operands[PRIMITIVE_OP
         id[b] = k->uid;
         at[b] = k->operand == BIND_VALUE ? (void *)&k->value : from + k->offset;
     }
-    /* A pack cannot be changed once it is finalized, so each run has its own; replaying a graph needs none. */
+    /* A pack cannot be changed once it is finalized, so each run creates one; replaying a CUDA graph needs none. */
     const descriptor pack = cudnn_make(&own, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
     cudnn_set(&own, pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, p->n_binding, id);
     cudnn_set(&own, pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, p->n_binding, at);
@@ -299,7 +301,7 @@ bool cudnn_engine_compiled(const primitive *p, int i) { return ((const cudnn_pri
 
 static const primitive_table table = {count, name, workspace, keep, run, destroy};
 
-/* Move the operations of g, as one finalized graph, into p. */
+/* Finalizes the operations of g as one operation graph and moves g into p. */
 static void take(cudnn_primitive *p, cudnn_opgraph *g)
 {
     const descriptor d = cudnn_make(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);

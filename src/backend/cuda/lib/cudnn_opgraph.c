@@ -102,7 +102,7 @@ cudnnDataType_t cudnn_type(dtype d)
 
 descriptor cudnn_tensor(cudnn_opgraph *g, const cudnn_tensor_spec *t)
 {
-    enum { VIRTUAL = 1000 }; /* their ids begin here */
+    enum { VIRTUAL = 1000 }; /* the first id of virtual tensors */
     const descriptor d = cudnn_make(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
     set_type(g, d, CUDNN_ATTR_TENSOR_DATA_TYPE, t->type);
     cudnn_set(g, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, t->rank, t->dim);
@@ -175,7 +175,7 @@ void cudnn_convolution(cudnn_opgraph *g, const cudnn_convolution_args *a)
     cudnn_set_operand(g, d, pass[a->pass].w, a->w);
     cudnn_set_operand(g, d, pass[a->pass].y, a->y);
     cudnn_set_operand(g, d, pass[a->pass].convolution, c);
-    cudnn_set(g, d, pass[a->pass].alpha, CUDNN_TYPE_FLOAT, 1, &alpha); /* the only type that is taken */
+    cudnn_set(g, d, pass[a->pass].alpha, CUDNN_TYPE_FLOAT, 1, &alpha); /* the only type that cuDNN accepts here */
     cudnn_set(g, d, pass[a->pass].beta, CUDNN_TYPE_FLOAT, 1, &beta);
     cudnn_finalize(g, d, "convolution operation");
 }

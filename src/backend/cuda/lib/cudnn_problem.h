@@ -1,7 +1,7 @@
-/* cudnn_problem.h - convolutions and attention as cuDNN 9's graph API does them, through its C interface.
+/* cudnn_problem.h - convolutions and attention by cuDNN 9's graph API, through its C interface.
  *
- * All images are NHWC, filters [k, r, s, c].  x, w, y and what has their shapes are of type `io`,
- * accumulation is in f32. */
+ * All images are NHWC, filters [k, r, s, c].  x, w, y and all tensors of their shapes are of type `io`; accumulation is
+ * in f32. */
 #ifndef DDPM_CUDNN_PROBLEM_H
 #define DDPM_CUDNN_PROBLEM_H
 #include "backend/conv_shape.h"
@@ -9,16 +9,16 @@
 
 typedef struct cudnn_context cudnn_context;
 
-/* For the current device; or, with `device_json` (a cuDNN device description), for a device that need
- * not be there: engines are built, and cannot run. */
+/* For the current device; or, with `device_json` (a cuDNN device description), for the described device, which need
+ * not exist: engines are built, but cannot run. */
 DDPM_MUST_CHECK ddpm_status cudnn_context_create(const char *device_json, cudnn_context **out, err *e);
 void cudnn_context_destroy(cudnn_context *c);                       /* takes NULL */
 void cudnn_context_describe(const cudnn_context *c, char text[80]); /* "cuDNN 9.19.0" */
 
 typedef struct conv_problem {
-    conv_pass pass;            /* BACKWARD_DATA: x of y; BACKWARD_WEIGHTS: w of x and y */
+    conv_pass pass;            /* BACKWARD_DATA: x from w and y; BACKWARD_WEIGHTS: w from x and y */
     dtype io;                  /* f32 or bf16 */
-    bool tf32;                 /* f32: products of values rounded to 11 bits are allowed */
+    bool tf32;                 /* f32 only: TF32 is allowed (factors rounded to 11 bits) */
     int64_t n, h, w, c;        /* x */
     int64_t oh, ow, k;         /* y [n, oh, ow, k] */
     int filter, stride;        /* 1, 3 or 4; 1 or 2 */
@@ -27,17 +27,17 @@ typedef struct conv_problem {
     bool accumulate;           /* CONV_PASS_BACKWARD_DATA, CONV_PASS_BACKWARD_WEIGHTS: += */
 } conv_problem;
 
-/* operands, at multiples of 16 bytes; the result is Y, X or W by the pass */
+/* operands, aligned to 16 bytes; the pass determines whether Y, X or W is the result */
 enum { CUDNN_CONV_X, CUDNN_CONV_W, CUDNN_CONV_Y, CUDNN_CONV_BIAS, CUDNN_CONV_RESIDUAL };
 
-/* DDPM_EBACKEND: no engine can do it. */
+/* DDPM_EBACKEND: no engine can compute the problem. */
 DDPM_MUST_CHECK ddpm_status cudnn_convolution_create(cudnn_context *c, const conv_problem *q,
                                                      const primitive_search *how, primitive **out, err *e);
 
 typedef struct attention_problem {
     bool backward;
     dtype io;     /* bf16 */
-    int64_t n, s; /* images, positions */
+    int64_t n, s; /* images; positions of each */
     int heads, d; /* d channels a head; scale is 1 / sqrt(d) */
 } attention_problem;
 
@@ -45,7 +45,7 @@ typedef struct attention_problem {
  * forward: qkv -> y, lse.  backward: qkv, y, lse, dy -> dqkv. */
 enum { SDPA_QKV, SDPA_Y, SDPA_LSE, SDPA_DY, SDPA_DQKV };
 
-/* *out = NULL with DDPM_OK where cuDNN has no engine for it: the caller then computes it from products. */
+/* *out = NULL with DDPM_OK where cuDNN has no engine: the caller then computes attention from matrix products. */
 DDPM_MUST_CHECK ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *q,
                                                    const primitive_search *how, primitive **out, err *e);
 

@@ -1,16 +1,16 @@
-/* cudnn_sdpa.c - softmax attention as cuDNN fuses it (Dao 2023, arXiv:2307.08691).
+/* cudnn_sdpa.c - cuDNN's fused softmax attention (Dao 2023, arXiv:2307.08691).
  *
- * Every tensor is [n, heads, s, d] to cuDNN, whatever its strides, so q, k and v are read where they
- * lie among the columns of qkv, and dq, dk and dv are written there.
+ * Every tensor is described to cuDNN as [n, heads, s, d] with its own strides, so q, k and v are read in place from the
+ * columns of qkv, and dq, dk and dv are written in place to those of dqkv.
  *
- * The log-sum-exp that passes from one to the other is the natural logarithm of the sum over keys of
- * exp(q k^T / sqrt(d)), [n, heads, s, 1]: cuDNN's "stats", log(sum of exp(score - max)) + max, and
- * what the backward graph below takes it for.
+ * The log-sum-exp that the forward pass stores for the backward pass is the natural logarithm of the sum over keys of
+ * exp(q k^T / sqrt(d)), [n, heads, s, 1]: cuDNN's "stats", log(sum of exp(score - max)) + max, which the backward
+ * graph below expects.
  *
- * The backward pass has two forms, which differ in how the sum over keys of dq is done:
- *   ordered  all of dS goes through memory, and dq = dS k is a product like any other
- *   atomic   each block adds its share to an f32 dq, in the order in which blocks come by
- * cuDNN does not mark engines of the second form as nondeterministic. */
+ * The backward pass has two forms, which differ in the sum over keys in dq:
+ *   ordered  dS is written to memory as a whole, and dq = dS k is an ordinary matrix product
+ *   atomic   each block adds its share to an f32 dq atomically, in an order that varies from run to run
+ * cuDNN does not mark engines of the atomic form as nondeterministic. */
 #include "backend/cuda/lib/cudnn_opgraph.h"
 #include "base/arith.h"
 #include "base/mem.h"
@@ -19,7 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#if CUDNN_VERSION < 91400 /* headers that do not know the forward operation: the caller takes products */
+#if CUDNN_VERSION < 91400 /* these headers lack the forward operation: the caller uses matrix products */
 ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *q, const primitive_search *how,
                                    primitive **out, err *e)
 {
@@ -30,18 +30,18 @@ ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *q,
 
 typedef cudnnBackendDescriptor_t descriptor;
 
-/* Of cuDNN.  The forward operation came with 9.13.1; until 9.15 the backward pass was wrong where s
- * is no multiple of 128. */
+/* The oldest cuDNN version that is used.  The forward operation came with 9.13.1; until 9.15 the backward pass was
+ * wrong where s is not a multiple of 128. */
 enum { OLDEST = 91600 };
 
-/* Every engine is compiled when it is made; there are four at most. */
+/* Every engine is compiled at run time; cuDNN has at most four. */
 enum { COMPILE_BELOW = 8 };
 
 enum { Q = 1, K, V, Y, LSE, SCALE, DY, DQ, DK, DV, ONE, ROW_SUMS, DQ_SUMS }; /* ids of tensors in memory */
 
 /* ---- tensors ------------------------------------------------------------------------------------ */
 
-/* Column `column` of heads, of a matrix with `width` columns of them. */
+/* Block `column` of a matrix whose rows hold `width` blocks of all heads: q, k or v of qkv. */
 static descriptor heads_of(cudnn_opgraph *g, const attention_problem *q, int64_t id, int width)
 {
     const int64_t row = (int64_t)width * q->heads * q->d;
@@ -52,7 +52,7 @@ static descriptor heads_of(cudnn_opgraph *g, const attention_problem *q, int64_t
                                                 .stride = {q->s * row, q->d, row, 1}});
 }
 
-/* The same memory with the last two dimensions exchanged: k^T, v^T. */
+/* The same memory with the last two dimensions swapped: k^T, v^T. */
 static descriptor transposed_heads_of(cudnn_opgraph *g, const attention_problem *q, int64_t id, int width)
 {
     const int64_t row = (int64_t)width * q->heads * q->d;
@@ -105,7 +105,7 @@ static descriptor multiply(cudnn_opgraph *g, descriptor a, descriptor b, descrip
     return to;
 }
 
-/* x^T, in the type that products are of: [.., s, s]. */
+/* x^T [.., s, s], in the type of the products' factors. */
 static descriptor transposed_scores(cudnn_opgraph *g, const attention_problem *q, descriptor x)
 {
     const descriptor t =
@@ -130,8 +130,8 @@ static descriptor probabilities(cudnn_opgraph *g, const attention_problem *q, de
     return p;
 }
 
-/* sums [.., s, 1] of dy y over the channels.  cuDNN knows the pattern with this multiplication by one
- * (where dropout has its scale) and with the sums in memory, and no other. */
+/* sums [.., s, 1] of dy y over the channels.  cuDNN supports the pattern only with this multiplication by one (in the
+ * place of dropout's scale) and with the sums in memory. */
 static descriptor row_sums(cudnn_opgraph *g, const attention_problem *q, descriptor dy)
 {
     const descriptor products = packed(g, q, 0, q->d), sums = packed(g, q, 0, 1);
@@ -167,7 +167,7 @@ static void describe_backward(cudnn_opgraph *g, const attention_problem *q, bool
     if (atomic) cudnn_pointwise(g, CUDNN_POINTWISE_IDENTITY, to, NULL, dq);
 }
 
-/* ---- where they find their operands -------------------------------------------------------------- */
+/* ---- binding of the operands -------------------------------------------------------------- */
 
 static void bind(cudnn_primitive_spec *s, int64_t id, int operand, size_t offset)
 {
@@ -198,7 +198,7 @@ static void bind_operands(cudnn_primitive_spec *s, const attention_problem *q, b
     for (int i = 0; i < 3; i++) bind(s, DQ + i, SDPA_DQKV, (size_t)i * part);
     bind_number(s, ONE, 1);
     bind_extra(s, ROW_SUMS, rows);
-    if (atomic) bind_extra(s, DQ_SUMS, rows * q->d); /* cuDNN begins it with zeros by itself */
+    if (atomic) bind_extra(s, DQ_SUMS, rows * q->d); /* cuDNN zeroes it itself */
 }
 
 static void measure(const attention_problem *q, primitive *p)
@@ -239,7 +239,7 @@ static const char *const form_name[FORMS] = {"ordered:", "atomic:"};
 
 typedef struct sdpa_forms {
     primitive base;
-    primitive *form[FORMS]; /* owned; NULL where there is none */
+    primitive *form[FORMS]; /* owned; NULL where cuDNN has no engine of that form */
 } sdpa_forms;
 
 static int form_count(const sdpa_forms *p, int form)
@@ -247,7 +247,7 @@ static int form_count(const sdpa_forms *p, int form)
     return p->form[form] ? p->form[form]->fn->count(p->form[form]) : 0;
 }
 
-/* The form that engine *i is of; *i becomes its number there. */
+/* The form of engine *i; *i becomes the engine's index within that form. */
 static int form_of(const sdpa_forms *p, int *i)
 {
     const int ordered = form_count(p, ORDERED);
@@ -321,7 +321,7 @@ static bool is_of_form(const char *name, int form)
     return name && !strncmp(name, form_name[form], strlen(form_name[form]));
 }
 
-/* The form of the engine that is wanted comes first, for the other is not made if the engine is found. */
+/* Creates the form of the wanted engine first: if that engine is found, the other form is not created. */
 static ddpm_status make_both(cudnn_context *c, const attention_problem *q, const primitive_search *how, primitive **out,
                              err *e)
 {
@@ -354,7 +354,7 @@ ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *q,
                                    primitive **out, err *e)
 {
     *out = NULL;
-    /* Problems of other kinds cuDNN refuses by itself. */
+    /* cuDNN itself refuses all other unsupported problems. */
     if (cudnnGetVersion() < OLDEST || q->io != DTYPE_BF16) return DDPM_OK;
     if (q->backward && !how->deterministic) return make_both(c, q, how, out, e);
     return make(c, q, false, how, out, e);

@@ -1,7 +1,7 @@
 /* gemm_layout.c - see gemm_layout.h */
 #include "backend/cuda/lib/gemm_layout.h"
 
-/* Row-major [rows, cols], rows ld apart, as its column-major transpose; op() is the same for both. */
+/* Row-major [rows, cols], rows ld apart, seen as its column-major transpose; op() is unchanged. */
 static gemm_matrix read_by_columns(int operand, bool transpose, int64_t rows, int64_t cols, int64_t ld, int64_t stride)
 {
     return (gemm_matrix){operand, transpose, .rows = cols, .cols = rows, .ld = ld, .stride = stride};

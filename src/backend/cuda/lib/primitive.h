@@ -1,8 +1,8 @@
-/* primitive.h - a convolution, product or attention as a library does it: one problem, several algos.
+/* primitive.h - a convolution, matrix product or attention by a library: one problem, several algos.
  *
- * The makers (cudnn_problem.h, cublas_gemm.h) find all algos that can run; cuda_tune.c times them once and
- * selects one.  A primitive is run with the addresses of its operands, so one serves every step that
- * has the same problem. */
+ * The functions that create primitives (cudnn_problem.h, cublas_gemm.h) find all algos that can run; cuda_tune.c times
+ * the algos once and keeps one.  A primitive is run with the addresses of its operands, so all steps with the same
+ * problem share one primitive. */
 #ifndef DDPM_PRIMITIVE_H
 #define DDPM_PRIMITIVE_H
 #include "ir/dtype.h"
@@ -15,11 +15,11 @@ enum { PRIMITIVE_OPERANDS = 8, PRIMITIVE_KEY = 256, PRIMITIVE_NAME = 256 };
 typedef struct primitive primitive;
 
 typedef struct primitive_table {
-    int (*count)(const primitive *p); /* of its algos, at least 1 */
-    /* Plan i as text without blanks: stable over runs of the same library on the same device. */
+    int (*count)(const primitive *p); /* number of algos, at least 1 */
+    /* The name of algo i, without blanks: the same in all runs of the same library on the same device. */
     void (*name)(const primitive *p, int i, char text[PRIMITIVE_NAME]);
-    size_t (*workspace)(const primitive *p, int i); /* bytes that algo i wants */
-    /* Drop all algos but i, which is number 0 from then on: count() is 1. */
+    size_t (*workspace)(const primitive *p, int i); /* bytes that algo i needs */
+    /* Drop all algos but i, which becomes algo 0: count() is 1. */
     ddpm_status (*keep)(primitive *p, int i, err *e);
     /* Enqueue algo i on the stream.  workspace: workspace(p, i) bytes, aligned to 256. */
     ddpm_status (*run)(primitive *p, int i, void *const operands[PRIMITIVE_OPERANDS], void *workspace, void *stream,
@@ -29,16 +29,16 @@ typedef struct primitive_table {
 
 struct primitive {
     const primitive_table *fn;
-    char key[PRIMITIVE_KEY];          /* the problem as text without blanks, the same for the same problem */
+    char key[PRIMITIVE_KEY];          /* the problem as text without blanks; equal keys mean equal problems */
     size_t bytes[PRIMITIVE_OPERANDS]; /* extent of each operand in memory; 0: absent */
-    bool written[PRIMITIVE_OPERANDS]; /* is it a result? */
+    bool written[PRIMITIVE_OPERANDS]; /* is the operand a result? */
 };
 
-/* How algos are searched for. */
+/* Restrictions on the algos. */
 typedef struct primitive_search {
-    bool deterministic;   /* leave out algos that may differ from run to run */
-    size_t workspace_cap; /* leave out algos that want more bytes */
-    const char *wanted;   /* name of the only algo wanted (from a cache), NULL: all.  When it is not found: all */
+    bool deterministic;   /* exclude nondeterministic algos */
+    size_t workspace_cap; /* exclude algos that need more workspace, in bytes */
+    const char *wanted;   /* name of the only wanted algo (from a cache); all algos if NULL or not found */
 } primitive_search;
 
 static inline void primitive_destroy(primitive *p)

@@ -1,9 +1,9 @@
-/* cuda_attention.c - attention: cuDNN's fused one where it has one, else products and a softmax.
+/* cuda_attention.c - attention: cuDNN's fused attention where available, else matrix products and a softmax.
  *
- * The products go head by head over all images: scores = q k^T / sqrt(d) in f32, p = softmax(scores)
- * in the type of the activations, y = p v.  Their backward pass computes scores and p again; it needs
- * neither y nor the stored log-sum-exp, so the two passes may be done by different means as long as
- * the fused backward pass follows the fused forward one. */
+ * The products are computed head by head over all images: scores = q k^T / sqrt(d) in f32, p = softmax(scores) in the
+ * type of the activations, y = p v.  Their backward pass recomputes scores and p; it needs neither y nor the stored
+ * log-sum-exp, so the forward and backward passes may use different implementations as long as a fused backward pass
+ * follows a fused forward pass. */
 #include "backend/cuda/op/cuda_product.h"
 #include "backend/cuda/op/cuda_problems.h"
 #include "base/mem.h"
@@ -14,10 +14,10 @@
 enum { SCORES, CONTEXT, DP, DV, DQ, DK, PRODUCTS };
 
 typedef struct attention_impl {
-    primitive *fused; /* NULL: products */
+    primitive *fused; /* NULL: matrix products */
     size_t workspace;
     product of[PRODUCTS];
-    target dqkv; /* of the products */
+    target dqkv; /* for matrix products */
     size_t scores, dp, p, ds, lse;
 } attention_impl;
 
@@ -44,8 +44,8 @@ int cuda_attention_problems(const step *s, unsigned disabled, attention_problem 
     return 1;
 }
 
-/* *fused = NULL where products must do.  The forward pass is fused only where the backward pass can
- * be: it needs what the other stores. */
+/* *fused = NULL where matrix products must be used.  Each pass is fused only where the other can be too: the fused
+ * backward pass needs the log-sum-exp that the fused forward pass stores. */
 static ddpm_status find_fused(cuda_backend *be, const attention_problem *q, primitive **fused, err *e)
 {
     attention_problem other = *q;
@@ -57,7 +57,7 @@ static ddpm_status find_fused(cuda_backend *be, const attention_problem *q, prim
     return partner ? cuda_primitive_sdpa(be, q, fused, e) : DDPM_OK;
 }
 
-/* Matrices of one head: q, k, v [s, d] are columns of qkv, a score matrix is [s, s]. */
+/* A batched product over the matrices of one head: q, k, v [s, d] are columns of qkv, a score matrix is [s, s]. */
 static gemm_problem head_product(const attention_problem *q, dtype in, dtype out)
 {
     return (gemm_problem){.in = in, .out = out, .m = q->s, .n = q->s, .k = q->s, .batch = q->n};
@@ -113,7 +113,7 @@ static ddpm_status attention_prepare(cuda_backend *be, step *s, size_t *scratch,
     return cuda_product_prepare(be, &impl->of[CONTEXT], head_bytes(&q), scratch, e);
 }
 
-/* Column `part` (0 q, 1 k, 2 v) of a head within a matrix of qkv's shape. */
+/* The address of q, k or v (`part` 0, 1, 2) of a head within a matrix of qkv's shape. */
 static void *column(const tensor *qkv, void *data, const attention_problem *q, int part, int head)
 {
     const int64_t at = (int64_t)(part * q->heads + head) * q->d;

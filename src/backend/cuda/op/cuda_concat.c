@@ -1,4 +1,4 @@
-/* cuda_concat.c - x and the skip side by side (kernels/concat.h), where CUDA_OPT_CONCAT asks for it. */
+/* cuda_concat.c - concatenation of x and the skip (kernels/concat.h), where CUDA_OPT_CONCAT is disabled. */
 #include "backend/cuda/cuda_op.h"
 #include "concat.h"
 

@@ -1,7 +1,7 @@
-/* cuda_primitive_conv.c - 3x3 convolutions by cuDNN, 1x1 convolutions as products by cuBLASLt.
+/* cuda_conv.c - 3x3 convolutions by cuDNN, 1x1 convolutions as matrix products by cuBLASLt.
  *
- * Bias and residual ride in the library's epilogue, sums are made by beta = 1 (cuda_target).  In bf16 the
- * library makes a bf16 gradient of a 3x3 filter, which is then added to the f32 one. */
+ * Bias and residual are added in the library's epilogue, accumulation uses beta = 1 (cuda_target).  In bf16 the library
+ * computes a bf16 gradient of a 3x3 filter, which a kernel then adds to the f32 gradient. */
 #include "backend/cuda/op/cuda_product.h"
 #include "backend/cuda/op/cuda_problems.h"
 #include "column_sum.h"
@@ -9,10 +9,10 @@
 
 typedef struct conv_impl {
     primitive *conv;       /* 3x3 */
-    product source[2];     /* 1x1: one product a source */
-    target to[2];          /* 1x1 forward: y of the second source; backward: dx, dx2; dw */
-    size_t workspace, low; /* in the scratch: cuDNN's workspace; a bf16 filter gradient */
-    size_t sums;           /* partial bias sums */
+    product source[2];     /* 1x1: one product for each source */
+    target to[2];          /* 1x1 forward: y, for the second source; backward: dx, dx2; dw */
+    size_t workspace, low; /* offsets in the scratch: cuDNN's workspace; a bf16 filter gradient */
+    size_t sums;           /* offset in the scratch: partial sums of the bias gradient */
 } conv_impl;
 
 static bool is_product(const step *s) { return s->a.conv.kernel == 1; }
@@ -30,7 +30,7 @@ static ddpm_status new_impl(step *s, conv_impl **out, err *e)
     return DDPM_OK;
 }
 
-/* x is the larger image, y what the convolution makes of it. */
+/* The problem of a pass: the forward convolution maps x to y. */
 static conv_problem problem_of(const step *s, conv_pass pass, const tensor *x, const tensor *y)
 {
     const int k = s->a.conv.kernel;
@@ -94,7 +94,7 @@ static int64_t rows_of(const tensor *t) { return t->n * tensor_hw(t); }
 
 /* ---- forward ---- */
 
-/* The first source brings bias and residual, the second is added to it. */
+/* The first product adds bias and residual, the second source's product is added to the result. */
 static ddpm_status prepare_forward_products(cuda_backend *be, const step *s, conv_impl *impl, size_t *end, err *e)
 {
     const tensor *w = s->in[CONV_W], *y = s->out[CONV_Y];

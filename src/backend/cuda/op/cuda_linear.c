@@ -1,4 +1,4 @@
-/* cuda_linear.c - the time embedding's layers: in one kernel, or each a matrix product. */
+/* cuda_linear.c - the layers of the time embedding: in one kernel, or each as a matrix product. */
 #include "backend/cuda/op/cuda_product.h"
 #include "column_sum.h"
 #include "base/mem.h"
@@ -33,7 +33,7 @@ static ddpm_status linear_prepare(cuda_backend *be, step *s, size_t *scratch, er
     if (s->a.linear.silu && !s->out[LINEAR_PRE])
         impl->pre = cuda_piece(scratch, (size_t)tensor_count(y) * sizeof(float));
     impl->y.q = (gemm_problem){.in = x->dtype,
-                               .out = s->a.linear.silu ? DTYPE_F32 : y->dtype, /* SiLU gets it unrounded */
+                               .out = s->a.linear.silu ? DTYPE_F32 : y->dtype, /* SiLU reads it unrounded */
                                .transpose_b = true,
                                .m = x->n,
                                .n = y->c,

@@ -1,4 +1,4 @@
-/* cuda_pointwise.c - ops that treat every value alone, the time embedding and the sampling loop's steps. */
+/* cuda_pointwise.c - element-wise ops, the time embedding and the steps of the sampling loop. */
 #include "backend/cuda/cuda_op.h"
 #include "backend/step_args.h"
 #include "pointwise.h"
@@ -24,7 +24,7 @@ static ddpm_status relu_run(cuda_backend *be, const step *s, err *e)
 
 static ddpm_status relu_bwd_run(cuda_backend *be, const step *s, err *e)
 {
-    pointwise_args a = unary(POINT_KIND_RELU_BWD, s); /* dy stands where x does */
+    pointwise_args a = unary(POINT_KIND_RELU_BWD, s); /* dy is in the position of x */
     a.other = s->in[RELU_BWD_Y]->data;
     a.other_type = cuda_storage(s->in[RELU_BWD_Y]);
     return rt_launched(k_pointwise(be->stream, &a), e);

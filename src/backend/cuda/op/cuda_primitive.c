@@ -1,4 +1,4 @@
-/* cuda_primitive.c - the libraries' answer to a problem, found once and shared by all steps that have it. */
+/* cuda_primitive.c - library primitives: created once for each problem and shared by the problem's steps. */
 #include "backend/cuda/op/cuda_primitive.h"
 
 #include <stdio.h>

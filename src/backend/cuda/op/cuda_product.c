@@ -22,7 +22,7 @@ ddpm_status cuda_product_prepare(cuda_backend *be, product *g, int64_t offset_by
 
 ddpm_status cuda_product_run(cuda_backend *be, const step *s, const product *g, const product_data *at, err *e)
 {
-    /* operands are not const for the library's sake; it writes to D alone */
+    /* the library's interface takes non-const operands; only D is written */
     void *const operands[PRIMITIVE_OPERANDS] = {[GEMM_A] = (void *)(uintptr_t)at->a,
                                                 [GEMM_B] = (void *)(uintptr_t)at->b,
                                                 [GEMM_D] = at->d,

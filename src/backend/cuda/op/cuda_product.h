@@ -1,4 +1,4 @@
-/* cuda_product.h - products over rows, and the launches that several ops share. */
+/* cuda_product.h - matrix products over rows, and launches that several ops share. */
 #ifndef DDPM_CUDA_PRODUCT_H
 #define DDPM_CUDA_PRODUCT_H
 #include "backend/cuda/op/cuda_primitive.h"
@@ -6,32 +6,32 @@
 /* sums[c] (=, +=) the column sums of x [rows, c]; partial: column_sum_scratch(rows, c) bytes */
 DDPM_MUST_CHECK ddpm_status cuda_column_sums(cuda_backend *be, const tensor *x, const void *data, tensor *sums,
                                              bool add, void *partial, err *e);
-/* to (=, +=) from, converted */
+/* to (=, +=) from, converted to the type of `to` */
 DDPM_MUST_CHECK ddpm_status cuda_copy_as(cuda_backend *be, const void *from, storage from_type, const tensor *to,
                                          bool add, err *e);
 /* to [rows, c] = bias + residual; either may be NULL */
 DDPM_MUST_CHECK ddpm_status cuda_fill_rows(cuda_backend *be, const tensor *to, const tensor *bias, const void *residual,
                                            err *e);
 
-/* Where a library's result goes: into a tensor, or on top of what is there.  The library adds by itself
- * (beta = 1); with CUDA_OPT_BETA the result goes to a scratch of the tensor's shape, and a kernel adds that. */
+/* Where a library writes its result: a tensor, replacing or accumulating.  The library accumulates itself (beta = 1);
+ * if CUDA_OPT_BETA is disabled, the result goes to a scratch of the tensor's shape, and a kernel adds the scratch. */
 typedef struct target {
-    bool add; /* by the library */
+    bool add; /* the library accumulates (beta = 1) */
     bool via_scratch;
-    size_t at; /* of it */
+    size_t at; /* offset of that scratch */
 } target;
 target cuda_target(const cuda_backend *be, const tensor *to, bool add, size_t *end);
 void *cuda_target_data(const step *s, const target *t, const tensor *to);
 DDPM_MUST_CHECK ddpm_status cuda_target_finish(cuda_backend *be, const step *s, const target *t, const tensor *to,
                                                err *e);
 
-/* A product over rows: what stays the same for all of an op's products. */
+/* A matrix product over rows: the part that all runs of the product share. */
 typedef struct product {
     gemm_problem q;
     primitive *p;
-    size_t workspace; /* where it lies in the step's scratch */
+    size_t workspace; /* offset in the step's scratch */
 } product;
-/* Fill in q.align, find the primitive and add its workspace to *end. */
+/* Fills in q.align, gets the primitive and adds its workspace to *end. */
 DDPM_MUST_CHECK ddpm_status cuda_product_prepare(cuda_backend *be, product *g, int64_t offset_bytes, size_t *end,
                                                  err *e);
 typedef struct product_data {

@@ -1,4 +1,4 @@
-/* cuda_train.c - the ends of a training step: noising, loss, bookkeeping, update. */
+/* cuda_train.c - the parts of a training step around the network: noising, loss, bookkeeping, update. */
 #include "backend/cuda/cuda_op.h"
 #include "backend/step_args.h"
 
@@ -55,7 +55,7 @@ static ddpm_status adamw_run(cuda_backend *be, const step *s, err *e)
 {
     const param_folds *folds = s->out[UPDATE_FOLD] ? s->a.update.folds : NULL;
     adamw_args a = step_adamw(s);
-    a.low_type = be->base.act == DTYPE_BF16 ? STORE_BF16 : STORE_F32; /* of the folds too */
+    a.low_type = be->base.act == DTYPE_BF16 ? STORE_BF16 : STORE_F32; /* the folded filters have this type too */
     a.folded = cuda_data(s->out[UPDATE_FOLD]);
     for (; folds && a.folds < folds->n; a.folds++) {
         const param_fold *f = &folds->list[a.folds];

@@ -1,10 +1,10 @@
-/* cuda_upconv.c - nearest-neighbour x2 and a 3x3 convolution as one transposed 4x4 convolution.
+/* cuda_upconv.c - nearest-neighbour x2 upsampling and a 3x3 convolution as one transposed 4x4 convolution.
  *
- * The folded filter (kernels/upconv_fold.h) is a copy of the weights like the one in low precision: adamw
- * writes it, params_refresh() makes it where the weights come from elsewhere.  The transposed convolution
- * of a [cin, 4, 4, cout] filter is cuDNN's data gradient of the convolution that goes from the large image
- * to the small one.
- * CUDA_OPT_UPCONV takes the two operations one after the other instead; CUDA_OPT_BETA adds the bias last. */
+ * The folded filter (kernels/upconv_fold.h) is a copy of the weights, as the low-precision copy is: adamw writes it,
+ * and params_refresh() computes it where the weights come from elsewhere.  The transposed convolution of a
+ * [cin, 4, 4, cout] filter is cuDNN's data gradient of the convolution from the large image to the small one.
+ * If CUDA_OPT_UPCONV is disabled, the two operations run one after the other; if CUDA_OPT_BETA is disabled, the bias is
+ * added last. */
 #include "backend/cuda/op/cuda_product.h"
 #include "backend/cuda/op/cuda_problems.h"
 #include "column_sum.h"
@@ -15,8 +15,8 @@
 typedef struct upconv_impl {
     primitive *conv;
     size_t workspace;
-    size_t filter; /* the folded filter's gradient; unfolded: a bf16 gradient */
-    size_t image;  /* unfolded: the enlarged image, or its gradient; folded: a gradient to be added */
+    size_t filter; /* offset of the folded filter's gradient; unfolded: of a bf16 gradient */
+    size_t image;  /* unfolded: the upsampled image or its gradient; folded: a gradient to add */
     target dw;     /* unfolded, in f32 */
     size_t sums;
 } upconv_impl;
@@ -27,7 +27,7 @@ static void upconv_release(step *s)
     s->impl = NULL;
 }
 
-/* `large` [n, 2h, 2w, cout] and `small` [n, h, w, cin], folded: from large to small with stride 2. */
+/* The folded problem: a convolution from `large` [n, 2h, 2w, cout] to `small` [n, h, w, cin] with stride 2. */
 static conv_problem folded_problem(conv_pass pass, const tensor *large, const tensor *small)
 {
     return (conv_problem){.pass = pass,
@@ -83,7 +83,7 @@ int cuda_upconv_problem(const step *s, unsigned disabled, conv_problem *out)
     default: return 0;
     }
     *out = plain ? plain_problem(pass, large, small) : folded_problem(pass, large, small);
-    out->accumulate = s->op == OP_upconv && !plain; /* on top of the bias */
+    out->accumulate = s->op == OP_upconv && !plain; /* added to the bias */
     if (plain && pass == CONV_PASS_BACKWARD_WEIGHTS)
         out->accumulate = out->io == DTYPE_F32 && step_adds(s, UPCONV_DW_DW);
     if (disabled & CUDA_OPT_BETA) out->accumulate = false;
@@ -102,7 +102,7 @@ static ddpm_status prepare_conv(cuda_backend *be, const step *s, upconv_impl *im
     return DDPM_OK;
 }
 
-/* The scratch of all three passes: workspace, and an image of the size of `image` where one is needed. */
+/* Lays out the scratch of any of the three passes: workspace, and a tensor of the size of `image` where needed. */
 static ddpm_status prepare(cuda_backend *be, step *s, const tensor *image, size_t *end, err *e)
 {
     upconv_impl *impl;
@@ -197,7 +197,7 @@ static ddpm_status upconv_dw_prepare(cuda_backend *be, step *s, size_t *scratch,
     return DDPM_OK;
 }
 
-/* The gradient of the 3x3 filter, by way of `gradient`, in the convolution's type. */
+/* The gradient of the 3x3 filter, unfolded. */
 static ddpm_status plain_dw(cuda_backend *be, const step *s, const void *dy, err *e)
 {
     const upconv_impl *impl = s->impl;

@@ -8,11 +8,11 @@
 #include <string.h>
 
 typedef struct kept {
-    char *problem, *algo; /* algo: NULL where the maker has none */
+    char *problem, *algo; /* algo: its name, NULL where the library has none */
     primitive *p;
-    float us; /* 0: not timed */
-    int tried;
-    bool fresh; /* chosen here, so it goes to the file */
+    float us;   /* 0: not timed */
+    int tried;  /* number of timed algos */
+    bool fresh; /* chosen by timing in this process: goes to the cache file */
 } kept;
 
 struct tuner {
@@ -37,7 +37,7 @@ ddpm_status tuner_create(const tuner_spec *spec, tuner **out, err *e)
     *out = NULL;
     TRY(mem_array(&c, 1, sizeof *c, "tuner", e));
     c->spec = *spec;
-    c->spec.file = c->spec.machine = NULL; /* borrowed for this call only */
+    c->spec.file = c->spec.machine = NULL; /* valid during this call only */
     (void)snprintf(search, sizeof search, "deterministic=%d workspace=%zu eager=%d", spec->deterministic,
                    spec->workspace_cap, spec->eager);
     TRY_GOTO(autotune_cache_create(
@@ -76,7 +76,7 @@ static int algo_of_name(const primitive *p, const char *wanted)
     return -1;
 }
 
-/* Time the algos; *algo is the one to keep. */
+/* Times the algos; *algo is the fastest. */
 static ddpm_status time_algos(tuner *c, kept *k, int *algo, err *e)
 {
     const race_spec how = {c->spec.stream, c->spec.l2, c->spec.workspace_cap, c->spec.eager};
@@ -93,7 +93,7 @@ static ddpm_status time_algos(tuner *c, kept *k, int *algo, err *e)
     return DDPM_OK;
 }
 
-/* Make the primitive and settle its algo.  k owns what is made, whatever happens. */
+/* Creates the primitive and selects its algo.  k owns the primitive and the name, also after a failure. */
 static ddpm_status settle(tuner *c, kept *k, primitive_maker *make, void *context, const void *q, err *e)
 {
     char name[PRIMITIVE_NAME];

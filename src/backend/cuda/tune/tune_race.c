@@ -6,35 +6,35 @@
 #include <stdlib.h>
 
 enum {
-    ALIGN = 256,         /* bytes, of every operand */
-    SETS = 3,            /* of operands, at least, where the memory is there */
-    PATTERN = 1 << 18,   /* bytes of made-up data, repeated */
-    BURST_US = 200,      /* so many microseconds of runs are timed together, */
-    BURST = 8,           /* but no more runs than these */
-    SCREEN_SAMPLES = 3,  /* samples of every algo */
-    RETIME_SAMPLES = 11, /* and of the best few: */
-    SHORTLIST = 4,
+    ALIGN = 256,         /* bytes: alignment of every operand */
+    SETS = 3,            /* minimum number of sets of operands, memory permitting */
+    PATTERN = 1 << 18,   /* bytes of pseudo-random data, repeated over the operands */
+    BURST_US = 200,      /* one sample times as many runs as fit into this many microseconds, */
+    BURST = 8,           /* but at most this many */
+    SCREEN_SAMPLES = 3,  /* samples of every algo that is not pruned */
+    RETIME_SAMPLES = 11, /* samples of the algos of the shortlist */
+    SHORTLIST = 4,       /* largest number of algos that are timed again */
 };
-static const float SHORTLIST_RATIO = 1.25f; /* times the best: may win the race_retime_best */
-static const float PRUNE_RATIO = 3.0f;      /* times the best: not looked at twice */
+static const float SHORTLIST_RATIO = 1.25f; /* algos within this ratio of the best time are timed again */
+static const float PRUNE_RATIO = 3.0f; /* algos slower than this ratio of the best time are dropped after one run */
 
 typedef struct race {
     const race_spec *spec;
     primitive *p;
     int algos;
-    float *us;        /* [algos] of one run; negative: out of the race */
+    float *us;        /* [algos] time of one run; negative: failed, or already timed again */
     void *from, *to;  /* events */
-    char *pool;       /* `sets` sets of operands; NULL: not even one fits */
-    size_t set, sets; /* bytes of one; how many */
-    size_t turn;      /* counts runs: each takes the next set */
+    char *pool;       /* `sets` sets of operands; NULL: no memory for even one */
+    size_t set, sets; /* bytes of one set; number of sets */
+    size_t turn;      /* counts runs: each uses the next set */
     void *workspace;
-    size_t room; /* bytes of it */
-    err why;     /* the last algo that went out did so for this reason */
+    size_t room; /* bytes of workspace */
+    err why;     /* why the last failed algo failed */
 } race;
 
-/* ---- the course ------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------- */
 
-/* Memory for the largest workspace within the cap that can be had. */
+/* Allocates the largest workspace, within the cap, that any algo needs and that fits into memory. */
 static ddpm_status get_workspace(race *r, err *e)
 {
     for (size_t limit = r->spec->workspace_cap;;) {
@@ -50,8 +50,8 @@ static ddpm_status get_workspace(race *r, err *e)
     }
 }
 
-/* Every set is at other addresses, and together they are twice the second-level cache: an algo finds no
- * more of its operands there than it will find in the network. */
+/* The sets are at different addresses and together twice the size of the L2 cache, so that an algo finds no more of its
+ * operands in the cache than in the network. */
 static ddpm_status get_pool(race *r, err *e)
 {
     for (int i = 0; i < PRIMITIVE_OPERANDS; i++) r->set += round_up_size(r->p->bytes[i], ALIGN);
@@ -67,8 +67,8 @@ static ddpm_status get_pool(race *r, err *e)
     }
 }
 
-/* Numbers of either sign between 2^-8 and 1, read as bf16 and as f32, whose upper half is a bf16: zeros
- * would be fast, and of infinities nothing is known. */
+/* Values of either sign between 2^-8 and 1, both as bf16 and as f32 (whose upper half is a bf16): zeros would be faster
+ * than real data, and with infinities the speed is unknown. */
 static void make_pattern(uint16_t *to, size_t n)
 {
     uint64_t random = 0x9e3779b97f4a7c15u;
@@ -98,7 +98,7 @@ static ddpm_status fill_pool(race *r, err *e)
     TRY(mem_array(&pattern, PATTERN / sizeof *pattern, sizeof *pattern, "timing", e));
     make_pattern(pattern, PATTERN / sizeof *pattern);
     const ddpm_status st = spread_pattern(r, pattern, e);
-    const ddpm_status synced = rt_sync(r->spec->stream, st == DDPM_OK ? e : NULL); /* it was read */
+    const ddpm_status synced = rt_sync(r->spec->stream, st == DDPM_OK ? e : NULL); /* pattern was read */
     mem_free(pattern);
     return st != DDPM_OK ? st : synced;
 }
@@ -122,7 +122,7 @@ static void race_free(race *r)
     mem_free(r->us);
 }
 
-/* ---- the runs --------------------------------------------------------------------------------- */
+/* ---- timing --------------------------------------------------------------------------------- */
 
 static ddpm_status run_algo(race *r, int algo, int times, err *e)
 {
@@ -154,9 +154,9 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Median microseconds of a run, after a first figure in r->us.  Timed from a graph, as it will be run:
- * algos differ in what they cost the host, and that must not count.  The launch before the timed one
- * keeps the device busy until the timed one is queued. */
+/* The median time of a run in microseconds; r->us[algo] holds a first estimate.  Timed in a graph, as the algo will be
+ * run: algos differ in launch cost on the host, which must not count.  The launch before the timed one keeps the device
+ * busy until the timed one is queued. */
 static ddpm_status measure(race *r, int algo, int samples, float *us, err *e)
 {
     ddpm_status st = DDPM_OK;
@@ -180,10 +180,10 @@ done:
     return st;
 }
 
-/* After a run to warm up (code is loaded, clocks rise): a first figure, and a better one where it matters. */
+/* After a warm-up run (code is loaded, clocks rise): a first estimate, then a better one unless the algo is pruned. */
 static ddpm_status race_screen(race *r, int algo, float best, err *e)
 {
-    const float host_us = 50.0f; /* what the host may have added to the first figure */
+    const float host_us = 50.0f; /* the most that launch overhead may add to the first estimate */
     float ms;
     TRY(run_algo(r, algo, 1, e));
     TRY(rt_event_record(r->from, r->spec->stream, e));
@@ -195,11 +195,11 @@ static ddpm_status race_screen(race *r, int algo, float best, err *e)
     return measure(r, algo, SCREEN_SAMPLES, &r->us[algo], e);
 }
 
-/* A device that fails does so for all algos that follow: then the last reason is its own. */
+/* Excludes an algo that failed.  After a device failure all later algos fail too, so r->why is its error. */
 static void race_drop(race *r, int algo)
 {
     r->us[algo] = -1.0f;
-    const ddpm_status cleared = rt_launched(DDPM_OK, NULL); /* the next algo must not meet this one's error */
+    const ddpm_status cleared = rt_launched(DDPM_OK, NULL); /* the next algo must not see this algo's launch error */
     (void)cleared;
 }
 
@@ -226,7 +226,7 @@ static int fastest(const race *r)
     return best;
 }
 
-/* -1: none can run. */
+/* The fastest algo, after timing the shortlist again; -1: no algo can run. */
 static int race_retime_best(race *r, float *us)
 {
     int winner = -1, i = fastest(r);
@@ -239,7 +239,7 @@ static int race_retime_best(race *r, float *us)
             winner = i;
             *us = t;
         }
-        r->us[i] = -1.0f; /* it had its turn */
+        r->us[i] = -1.0f; /* already timed again */
         i = fastest(r);
     }
     return winner;

@@ -1,4 +1,4 @@
-/* tune_race.h - which algo of a primitive is the fastest: all are run, on made-up operands. */
+/* tune_race.h - finds a primitive's fastest algo by running all of them on pseudo-random operands. */
 #ifndef DDPM_TUNE_RACE_H
 #define DDPM_TUNE_RACE_H
 #include "backend/cuda/lib/cuda_rt.h"
@@ -7,13 +7,13 @@
 typedef struct race_spec {
     void *stream;
     size_t l2;            /* bytes of second-level cache */
-    size_t workspace_cap; /* an algo that wants more bytes is out */
+    size_t workspace_cap; /* algos that need more workspace, in bytes, are excluded */
     bool eager;           /* time launches one by one, not from a graph */
 } race_spec;
 
-/* *algo is the fastest one, *us the microseconds of a run: the median of some.  An algo that fails is out;
- * DDPM_EBACKEND, with the reason of the last, where all do.  *us < 0 and *algo = 0: there is no memory
- * to run them in. */
+/* *algo is the fastest algo, *us the median time of a run in microseconds.  An algo that fails is excluded;
+ * DDPM_EBACKEND, with the reason of the last failure, if all fail.  *us < 0 and *algo = 0: there is not enough memory
+ * to run any. */
 DDPM_MUST_CHECK ddpm_status tune_race(const race_spec *spec, primitive *p, int *algo, float *us, err *e);
 
 #endif
