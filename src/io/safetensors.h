@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* X(name, bytes of a value), in the reference implementation's order of dtypes; tensors of the last are written first. */
+/* X(name, bytes of a value), in the reference implementation's order of dtypes; files hold the last dtype first. */
 #define SAFETENSORS_DTYPE_LIST(X)                                                                                      \
     X(BOOL, 1)                                                                                                         \
     X(U8, 1)                                                                                                           \
@@ -65,7 +65,7 @@ DDPM_MUST_CHECK ddpm_status safetensors_open_memory(const void *bytes, size_t si
 void safetensors_close(safetensors *st); /* accepts NULL */
 
 int safetensors_count(const safetensors *st);
-const safetensors_tensor *safetensors_entry(const safetensors *st, int i); /* i in [0, count), sorted by name, bytewise */
+const safetensors_tensor *safetensors_entry(const safetensors *st, int i); /* i in [0, count), by name, bytewise */
 const safetensors_tensor *safetensors_find(const safetensors *st, const char *name); /* NULL: not found */
 
 /* Release the memory pages of a tensor (madvise); a later access reads them from the file again. */
