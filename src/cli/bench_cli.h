@@ -19,7 +19,8 @@ __attribute__((format(printf, 2, 3))) void bench_say(const bench_job *b, const c
 /* Print "step    12.3 ms   12.1   12.9   100 rounds", and add the timing to the JSON as `key`. */
 void bench_say_timing(bench_job *b, const char *what, const char *key, const timing *t);
 
-/* Report planned memory, and the peaks of process and GPU.  Call it before bench_cli_peak(), which allocates. */
+/* Report planned memory, the process's peak and the GPU memory in use.  Call it before bench_cli_peak(), which
+ * allocates more. */
 void bench_say_memory(bench_job *b, size_t planned, size_t device_before);
 
 /* Measure the machine's peak; print it and add it to the JSON. */

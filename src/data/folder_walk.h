@@ -26,7 +26,8 @@ typedef struct folder_walk {
  * of PNG or JPEG.  Excluded: folders below `root` that contain LOCK, sampling.json or ckpt/ (runs and their samples),
  * the folder `run` (NULL: none), and, if `root` itself is a folder of samples, the overview images in it.
  * DDPM_EINVAL: `root` is `run` or run/samples: the model would be trained on its own samples.
- * DDPM_ENOINPUT, DDPM_EIO: a folder cannot be opened or listed.  DDPM_EDATA: a cycle of links. */
+ * DDPM_ENOINPUT, DDPM_EIO: a folder cannot be opened or listed.  DDPM_EDATA: more than 32 links on a
+ * path (cycles are skipped). */
 DDPM_MUST_CHECK ddpm_status folder_walk_all(const char *root, const char *run, folder_walk *w, err *e);
 
 /* Is there an image, or an error that folder_walk_all() would report? */
