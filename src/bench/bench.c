@@ -95,7 +95,7 @@ ddpm_status bench_shape(const ddpm_config *c, backend *be, image_shape *shape, e
 
 ddpm_status bench_data(const ddpm_config *c, backend *be, dataset **out, err *e)
 {
-    enum { SYNTHETIC = 1024 }; /* images; or one batch if that is more */
+    enum { SYNTHETIC = 1024 }; /* images */
     dataset_spec spec = recipe_dataset(c);
     image_shape shape = {0};
     *out = NULL;
