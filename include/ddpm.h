@@ -49,7 +49,7 @@ typedef struct ddpm_ctx ddpm_ctx;
  * On failure *ctx holds the message and must still be destroyed; *ctx is NULL only if memory ran out.
  * DDPM_EINVAL: unknown device.  DDPM_EDEVICE: the device is not usable on this machine. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_ctx_create(ddpm_ctx **ctx, const char *device);
-DDPM_API void ddpm_ctx_destroy(ddpm_ctx *ctx); /* once; takes NULL */
+DDPM_API void ddpm_ctx_destroy(ddpm_ctx *ctx); /* once; accepts NULL */
 
 /* The message of the last call that failed, "" if no call has failed; valid until the next call.  For a NULL context
  * "out of memory". */
@@ -66,7 +66,7 @@ typedef struct ddpm_model ddpm_model;
  * DDPM_ENOINPUT: nothing is there.  DDPM_EDATA: damaged files, non-finite weights, or an unsupported model (the message
  * names it). */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_model_load(ddpm_ctx *ctx, const char *pipeline_dir, ddpm_model **model);
-DDPM_API void ddpm_model_destroy(ddpm_model *model); /* once; takes NULL */
+DDPM_API void ddpm_model_destroy(ddpm_model *model); /* once; accepts NULL */
 
 typedef struct ddpm_model_info {
     int h, w;      /* size of the training images (32 x 32 if the model's config has no sample_size) */
@@ -99,7 +99,7 @@ typedef struct ddpm_sampler_options {
  * finite. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_create(ddpm_model *model, const ddpm_sampler_options *options,
                                                          ddpm_sampler **sampler);
-DDPM_API void ddpm_sampler_destroy(ddpm_sampler *sampler); /* once; takes NULL */
+DDPM_API void ddpm_sampler_destroy(ddpm_sampler *sampler); /* once; accepts NULL */
 
 /* Sample the images ids[n], each in [0, 2^32), into images [n, h, w, c]; any n >= 1. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_run(ddpm_sampler *sampler, int n, const int64_t *ids, float *images);

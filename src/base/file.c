@@ -40,7 +40,7 @@ ddpm_status file_read(const char *path, size_t max_bytes, char **bytes, size_t *
     struct stat info;
     *bytes = NULL;
     *size = 0;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* never blocks on a FIFO */
     if (fd < 0) return err_errno(e, DDPM_ENOINPUT, errno, "%s: cannot open", path);
     if (fstat(fd, &info)) TRY_GOTO(err_errno(e, DDPM_EIO, errno, "%s: cannot stat", path));
     if (!S_ISREG(info.st_mode)) TRY_GOTO(err_set(e, DDPM_EDATA, "%s: not a regular file", path));

@@ -52,7 +52,7 @@ static ddpm_status open_file(int *file, const char *folder, err *e)
     char path[PATH_CAP];
     struct stat info;
     TRY(path_join(path, folder, FOLDER_LOCK_FILE, e));
-    *file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666); /* a FIFO must not hang us */
+    *file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666); /* never blocks on a FIFO */
     if (*file < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot open", path);
     if (fstat(*file, &info) || !S_ISREG(info.st_mode)) return err_set(e, DDPM_EIO, "%s: not a regular file", path);
     return DDPM_OK;

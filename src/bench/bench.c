@@ -311,7 +311,7 @@ ddpm_status bench_sample_evaluations(bench_sample *b, const bench_limits *limits
     generator_watch(b->g, NULL, NULL);
     if (w.st != DDPM_OK)
         st = err_set(e, w.st, "%s", w.why.text);
-    else if (st == DDPM_ESAVED) /* stopped by the watch */
+    else if (st == DDPM_ESAVED) /* stopped by watch_tick() */
         st = DDPM_OK;
     *out = timing_of(w.ms, w.n);
     mem_free(w.ms);

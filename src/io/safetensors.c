@@ -283,7 +283,7 @@ static ddpm_status map_file(safetensors *st, const char *path, err *e)
 {
     struct stat info;
     ddpm_status status = DDPM_OK;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* never blocks on a FIFO */
     if (fd < 0) return err_errno(e, DDPM_ENOINPUT, errno, "%s: cannot open", path);
     if (fstat(fd, &info)) {
         status = err_errno(e, DDPM_EIO, errno, "%s: cannot stat", path);

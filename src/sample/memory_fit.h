@@ -12,7 +12,7 @@ typedef struct memory_fit_question {
     void *context;
 } memory_fit_question;
 
-int memory_fit_batch(const memory_fit_question *q); /* the largest batch that fits; 0: none */
+int memory_fit_batch(const memory_fit_question *q); /* the largest batch that fits; 0: no batch fits */
 
 /* Estimated workspaces of a plan that is not prepared: 1 / MEMORY_FIT_WORKSPACE_PART of the bytes of weights, once, and
  * the same part of the bytes of activations.  The networks in configs/ need at most these. */
