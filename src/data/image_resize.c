@@ -1,6 +1,8 @@
-/* Antialiased bilinear resizing as Pillow does it (src/libImaging/Resample.c): a separable triangle filter,
- * widened by the scale when shrinking, weights in 22-bit fixed point, rows first, 8 bits between the two
- * passes.  Pillow 13 resizes columns first if that is less work, which changes samples by at most 1.
+/* image_resize.c - antialiased bilinear resizing as in Pillow (src/libImaging/Resample.c).
+ *
+ * A separable triangle filter, widened by the scale when shrinking, with weights in 22-bit fixed point, rows first, 8
+ * bits between the two passes.  Pillow 13 resizes columns first if that is less work, which changes samples by at most
+ * 1.
  * Only the rows and columns that survive the crop are computed. */
 #include "data/image.h"
 

@@ -101,7 +101,7 @@ static ddpm_status replace_in_steps(const atomic_dir *t, const char *to, err *e)
         if (st == DDPM_OK && rename(aside, t->path)) return dir_remove(aside, NULL);
         if (st == DDPM_OK || rename(to, t->path)) return st;
     }
-    if (rename(aside, to)) /* if this fails, the next sweep removes the old folder */
+    if (rename(aside, to)) /* if this fails, the next sweep restores the old folder */
         return err_set(e, DDPM_EIO, "%s: cannot be replaced; the old one is %s", to, aside);
     return st;
 }

@@ -50,9 +50,10 @@ typedef struct checkpoint_known {
 DDPM_MUST_CHECK ddpm_status checkpoint_known_add(checkpoint_known *k, int64_t step, err *e);
 void checkpoint_known_free(checkpoint_known *k);
 
-/* Remove all but the `keep` (at least 1) newest undamaged checkpoints.  Counting starts at the checkpoint of step
- * `newest`: later and damaged ones are kept and not counted.  Each checkpoint is verified once and then recorded in
- * `known`.  A checkpoint that contains a file which its seal does not list is kept: the user put the file there.
+/* Remove the checkpoints that are older than the `keep` (at least 1) newest undamaged ones.  Counting starts at the
+ * checkpoint of step `newest`: later ones are kept and not counted, and damaged ones are not counted.  A checkpoint
+ * that `known` records as undamaged is not verified again.  A checkpoint that contains a file which its seal does not
+ * list is kept: the user put the file there.
  * A checkpoint that is kept for such a reason is noted once and is no error, as the new checkpoint is saved. */
 DDPM_MUST_CHECK ddpm_status checkpoint_prune(const char *ckpt, int64_t newest, int keep, checkpoint_known *known,
                                              notes *left, err *e);
