@@ -1,7 +1,6 @@
-/* ddpm_status.h - what every call of the library returns.
+/* ddpm_status.h - the status codes that every call of the library returns.
  *
- * A status is also the exit code of the program (the BSD sysexits range where it
- * has a fitting one), so there is one list for both. */
+ * A status is also the exit code of the program, taken from BSD sysexits where one fits. */
 #ifndef DDPM_STATUS_H
 #define DDPM_STATUS_H
 

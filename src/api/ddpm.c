@@ -1,4 +1,4 @@
-/* ddpm.c - the public interface, a thin coat over the layers below. */
+/* ddpm.c - the public interface (ddpm.h), a thin layer over the modules. */
 #include "ddpm.h"
 #include "base/mem.h"
 #include "nn/nn.h"
@@ -12,30 +12,30 @@
 
 enum { DEFAULT_BATCH = 16, MOST_BATCH = 65536 };
 
-/* A handle lives until it is destroyed and so is all that was made from it: `users` counts both. */
+/* A handle is freed once it and everything created from it is destroyed: `users` counts both. */
 struct ddpm_ctx {
     int users;
     err last;
     backend *be;
-    config_device device; /* as it was asked for; "" where that was no device */
-    int threads;          /* likewise; 0: all */
+    config_device device; /* as requested; "" if that is not a valid device */
+    int threads;          /* as requested; 0: all */
     char description[200];
 };
 
 struct ddpm_model {
     int users;
-    ddpm_ctx *ctx; /* a user of it */
+    ddpm_ctx *ctx; /* counted in ctx->users */
     model *m;
-    plan *p; /* for the batch of the last prediction */
+    plan *p; /* for the batch size of the last prediction */
     tensor *x, *t;
     network_outputs net;
 };
 
 struct ddpm_sampler {
-    ddpm_model *model; /* a user of it */
+    ddpm_model *model; /* counted in model->users */
     generator *g;
     int batch;
-    size_t values; /* of one image */
+    size_t values; /* per image */
 };
 
 int ddpm_abi_version(void) { return DDPM_ABI_VERSION; }
@@ -44,12 +44,12 @@ const char *ddpm_status_text(ddpm_status status) { return err_meaning(status); }
 
 /* ---- the caller's locale ---- */
 
-/* Whatever is read and written in here has a point in its numbers, also where the caller's numbers have a comma: the
- * calling thread is in the C locale from enter() to leave(), but for the caller's own functions. */
+/* The library reads and writes numbers with a decimal point, also if the caller's locale uses a comma: the calling
+ * thread is in the C locale from enter() to leave(), except during callbacks. */
 static locale_t enter(void)
 {
     const locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    return uselocale(c); /* without memory for it: 0, and all stays as it is */
+    return uselocale(c); /* if newlocale() failed, c is 0 and the locale stays unchanged */
 }
 
 static ddpm_status leave(locale_t caller, ddpm_status st)
@@ -102,7 +102,7 @@ const char *ddpm_ctx_describe(const ddpm_ctx *ctx) { return ctx ? ctx->descripti
 
 static ddpm_status check_ctx(ddpm_ctx *ctx)
 {
-    if (!ctx) return DDPM_EINVAL; /* nowhere to say why */
+    if (!ctx) return DDPM_EINVAL; /* no context to hold a message */
     return ctx->be ? DDPM_OK : err_set(&ctx->last, DDPM_EINVAL, "the context has no device: its creation failed");
 }
 
@@ -211,7 +211,7 @@ static ddpm_status predict(ddpm_model *m, int n, const float *x, const float *t,
             return st;
         }
     }
-    TRY(check_inputs(m, n, x, t, e)); /* behind the plan, which refuses an n that cannot be */
+    TRY(check_inputs(m, n, x, t, e)); /* after planning, which rejects an invalid n */
     TRY(plan_write(m->p, m->x, x, e));
     TRY(plan_write(m->p, m->t, t, e));
     TRY(params_refresh(m->m->store, ARENA_PARAM, e));
@@ -311,7 +311,7 @@ ddpm_status ddpm_sampler_run(ddpm_sampler *s, int n, const int64_t *ids, float *
 /* ---- training ---- */
 
 typedef struct watcher {
-    ddpm_step_function *step; /* the caller's, and so in the caller's locale */
+    ddpm_step_function *step; /* called in the caller's locale */
     void *user;
     locale_t caller;
     ddpm_wish wish;
@@ -351,7 +351,7 @@ static ddpm_status read_settings(ddpm_config *config, int n, const char *const *
     return config_check(config, e);
 }
 
-/* Where the settings do not say it, the run is computed as the context computes; its options are to say so. */
+/* Device and threads default to those of the context; the options are set, so that the run's config.yaml has them. */
 static ddpm_status take_device(ddpm_config *config, const ddpm_ctx *ctx, err *e)
 {
     const config_place unsaid = {.source = CONFIG_DEFAULT};
@@ -365,7 +365,7 @@ static ddpm_status train(ddpm_ctx *ctx, int n, const char *const *settings, watc
 {
     const run_hooks hooks = {.context = w, .step = watch_step, .wish = tell_wish};
     ddpm_config *config = NULL;
-    backend *be = NULL; /* the run's own: the settings say on what it computes, how, and where it keeps its choices */
+    backend *be = NULL; /* not the context's: the settings decide device, precision and autotune cache */
     backend_spec spec;
     autotune_files files;
     err *e = &ctx->last;

@@ -1,4 +1,4 @@
-/* arith.h - whole numbers: quotients rounded up, the smaller and the larger, and bytes as MiB. */
+/* arith.h - integer min, max, ceiling division and rounding up; bytes as MiB and GiB. */
 #ifndef DDPM_ARITH_H
 #define DDPM_ARITH_H
 #include <stddef.h>

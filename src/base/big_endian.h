@@ -1,4 +1,4 @@
-/* big_endian.h - numbers as PNG and IDX files hold them, highest byte first. */
+/* big_endian.h - reading big-endian integers, as PNG and IDX files store them. */
 #ifndef DDPM_BIG_ENDIAN_H
 #define DDPM_BIG_ENDIAN_H
 #include <stdint.h>

@@ -1,4 +1,4 @@
-/* bytes.h - amounts of memory for people to read. */
+/* bytes.h - human-readable amounts of memory. */
 #ifndef DDPM_BYTES_H
 #define DDPM_BYTES_H
 #include <stddef.h>

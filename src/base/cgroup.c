@@ -8,14 +8,14 @@
 
 enum { LINE = 2 * PATH_CAP };
 
-/* A group and, by cutting its path, those around it. */
+/* A control group; truncating its path yields its ancestors. */
 typedef struct group {
     char path[LINE];
-    size_t top; /* bytes of it that name the outermost */
+    size_t top; /* bytes of the path that name the outermost group */
     bool unified;
 } group;
 
-/* The first line of a file of the group; false where there is none. */
+/* The first line of a file of the group; false if there is none. */
 static bool read_line(const group *g, const char *file, char line[LINE])
 {
     char path[LINE + 64];
@@ -26,7 +26,7 @@ static bool read_line(const group *g, const char *file, char line[LINE])
     return there;
 }
 
-/* A number, or -1 where there is none ("max", no file). */
+/* The number in a file, or -1 if there is none ("max", no file). */
 static int64_t read_number(const group *g, const char *file)
 {
     char line[LINE], *end;
@@ -35,7 +35,7 @@ static int64_t read_number(const group *g, const char *file)
     return end == line ? -1 : (int64_t)n;
 }
 
-/* The number behind `key` in memory.stat; 0 where there is none. */
+/* The number after `key` in memory.stat; 0 if there is none. */
 static int64_t read_stat(const group *g, const char *key)
 {
     char path[LINE + 64], line[LINE];
@@ -82,7 +82,7 @@ static int64_t processors(const group *g)
     return quota > 0 && period > 0 ? ceil_div(quota, period) : INT32_MAX;
 }
 
-/* Is `word` one of the list that is separated by commas? */
+/* Is `word` in the comma-separated list? */
 static bool is_listed(const char *list, const char *word)
 {
     const size_t n = strlen(word);
@@ -93,7 +93,7 @@ static bool is_listed(const char *list, const char *word)
     }
 }
 
-/* Mount points are written with blanks and the like as \040. */
+/* Mount points are written with octal escapes: a blank is \040. */
 static void decode(char *path)
 {
     char *to = path;
@@ -128,7 +128,7 @@ static bool own_group(const char *root, bool unified, const char *controller, ch
 }
 
 /* A line of /proc/self/mountinfo: "id parent device ROOT POINT options [more] - TYPE source SUPER".  ROOT is the group
- * that is mounted at POINT: in a container its own, and those around it cannot be seen. */
+ * that is mounted at POINT: in a container its own group, whose ancestors are not visible. */
 static bool read_mount(const char *root, const char *controller, char *line, group *g)
 {
     char *field[5], *rest = NULL, *behind = strstr(line, " - "), own[LINE];
@@ -150,7 +150,7 @@ static bool read_mount(const char *root, const char *controller, char *line, gro
     return size > 0 && size < (int)sizeof g->path;
 }
 
-/* The least of what the groups say. */
+/* The minimum of say() over the process's group and its ancestors. */
 static int64_t least(const char *root, const char *controller, int64_t (*say)(const group *g), int64_t none)
 {
     char path[PATH_CAP + 64], line[LINE];

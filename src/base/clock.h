@@ -1,4 +1,4 @@
-/* clock.h - the monotonic clock, for rates and progress; never for a decision that results depend on. */
+/* clock.h - the monotonic clock, for rates and progress; results must never depend on it. */
 #ifndef DDPM_CLOCK_H
 #define DDPM_CLOCK_H
 #include <time.h>

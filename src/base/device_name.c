@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* "" or ":2", what stands behind "cuda". */
+/* The index from the text after "cuda": "" or ":2". */
 static int index_of(const char *text)
 {
     if (!text[0]) return DEVICE_ANY;

@@ -1,10 +1,10 @@
-/* device_name.h - the names of what computes: "auto", "cpu", "cuda" and "cuda:2". */
+/* device_name.h - device names: "auto", "cpu", "cuda" and "cuda:2". */
 #ifndef DDPM_DEVICE_NAME_H
 #define DDPM_DEVICE_NAME_H
 #include <stdbool.h>
 
 typedef enum device_kind {
-    DEVICE_AUTO, /* a GPU where one answers, else the cpu */
+    DEVICE_AUTO, /* a GPU if one is usable, else the CPU */
     DEVICE_CPU,
     DEVICE_CUDA,
     DEVICE_UNKNOWN
@@ -19,7 +19,7 @@ typedef struct device_name {
 
 device_name device_name_parse(const char *text);
 
-/* Is it one of the names above?  Such a name has less than 32 bytes. */
+/* Is `text` one of the names above?  A valid name is shorter than 32 bytes. */
 bool device_name_is_valid(const char *text);
 
 #endif

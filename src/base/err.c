@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A longer word, a path in all likelihood, is cut to so many bytes where the message is too long. */
+/* WORD_MOST: longer words (usually paths) are cut to this many bytes if the message is too long. */
 enum { WORD_MOST = 120, DOTS = 3, LINE_MOST = 1024 };
 
 static bool inside_character(char c) { return ((unsigned char)c & 0xc0) == 0x80; } /* of UTF-8 */
 
-/* "..." for the middle of the `n` bytes at `at`, so that about `keep` are left; returns how many there are then. */
+/* Replace the middle of the `n` bytes at `at` by "...", so that about `keep` are left; returns their number. */
 static size_t cut_middle(char *at, size_t n, size_t keep)
 {
     size_t head = (keep - DOTS) / 2, tail = n - (keep - DOTS - head);
@@ -22,8 +22,8 @@ static size_t cut_middle(char *at, size_t n, size_t keep)
     return head + DOTS + n - tail;
 }
 
-/* Shorten what stands in text[] to `most` bytes: first the words that are too long, so that what is said around them
- * stays, then the middle of the whole. */
+/* Shorten text[] to `most` bytes: first cut overlong words, so that the sentence around them stays, then the middle of
+ * the text. */
 static void shorten(char *text, size_t most)
 {
     size_t n = strlen(text);
@@ -39,11 +39,11 @@ static void shorten(char *text, size_t most)
     if (n > most) text[cut_middle(text, n, most)] = '\0';
 }
 
-/* The message, with `why` at its end, into out[cap], cap <= LINE_MOST.  Where there is no memory for one that is too
- * long, it is cut at the end. */
+/* Format the message, with `why` appended, into out[cap], cap <= LINE_MOST.  If there is no memory to shorten an
+ * overlong message, it is truncated at the end. */
 static void set_text(char *out, size_t cap, const char *why, const char *fmt, va_list ap)
 {
-    char text[LINE_MOST], *whole = text; /* the arguments may lie in out */
+    char text[LINE_MOST], *whole = text; /* the arguments may point into out */
     va_list again;
     va_copy(again, ap);
     const int length = vsnprintf(text, cap, fmt, ap);
@@ -60,7 +60,7 @@ static void set_text(char *out, size_t cap, const char *why, const char *fmt, va
     va_end(again);
     strcpy(out, whole);
     if (whole != text) free(whole);
-    for (char *c = out; *c; c++) /* file names may hold anything; the message stays one line */
+    for (char *c = out; *c; c++) /* file names may contain newlines; the message must stay one line */
         if ((unsigned char)*c < ' ') *c = '?';
 }
 

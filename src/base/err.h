@@ -1,8 +1,8 @@
-/* err.h - a status and its one line of explanation, kept where it arose.
+/* err.h - a status and its message of one line, set where the error occurred.
  *
- * Every function that can fail takes an `err *` last and returns a ddpm_status.
- * Whoever knows the place and the numbers calls err_set() once; everybody above
- * only hands the status on. */
+ * Every function that can fail takes an `err *` as its last parameter and returns a ddpm_status.
+ * The function that detects the error calls err_set() once, with place and numbers; its callers
+ * only return the status. */
 #ifndef DDPM_ERR_H
 #define DDPM_ERR_H
 #include "ddpm_status.h"
@@ -14,23 +14,23 @@ typedef struct err {
     char text[600]; /* what, where, what to do; no newline */
 } err;
 
-/* Store status and message, replacing what was there, and return status.
- * A NULL `e` only returns it.  Where a message is too long for the buffer, its long words (paths) lose their middle. */
+/* Store status and message, replacing the previous ones, and return status.  With a NULL `e` only return status.
+ * If a message is too long for the buffer, the middle of its long words (paths) is cut out. */
 __attribute__((format(printf, 3, 4))) ddpm_status err_set(err *e, ddpm_status status, const char *fmt, ...);
 
-/* As err_set(), with ": " and the text of `errnum` (from errno) at the end. */
+/* As err_set(), with ": " and strerror(errnum) appended. */
 __attribute__((format(printf, 4, 5))) ddpm_status err_errno(err *e, ddpm_status status, int errnum, const char *fmt,
                                                             ...);
 
-/* One line into out[cap], cap <= 1024, shortened as a message is: for those that tell of what is no error. */
+/* Format one line into out[cap], cap <= 1024, shortened like an error message: for remarks that are not errors. */
 __attribute__((format(printf, 3, 0))) void err_line(char *out, size_t cap, const char *fmt, va_list ap);
 
 /* "EDATA" and "an image ... is damaged"; never NULL. */
 const char *err_name(ddpm_status status);
 const char *err_meaning(ddpm_status status);
 
-/* Hand a failure on.  TRY where nothing is owned; TRY_GOTO, with `ddpm_status st`
- * and one `done:` that frees zero-initialized locals, where something is. */
+/* Propagate a failure.  TRY in functions that own nothing; TRY_GOTO, with a local `ddpm_status st` and one `done:`
+ * label that frees zero-initialized locals, in functions that own resources. */
 #define TRY(e)                                                                                                         \
     do {                                                                                                               \
         const ddpm_status try_ = (e);                                                                                  \

@@ -40,7 +40,7 @@ ddpm_status file_read(const char *path, size_t max_bytes, char **bytes, size_t *
     struct stat info;
     *bytes = NULL;
     *size = 0;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* never blocks on a FIFO */
     if (fd < 0) return err_errno(e, DDPM_ENOINPUT, errno, "%s: cannot open", path);
     if (fstat(fd, &info)) TRY_GOTO(err_errno(e, DDPM_EIO, errno, "%s: cannot stat", path));
     if (!S_ISREG(info.st_mode)) TRY_GOTO(err_set(e, DDPM_EDATA, "%s: not a regular file", path));
@@ -70,21 +70,21 @@ bool file_write_fd(int fd, const void *bytes, size_t size)
     return true;
 }
 
-/* ---- where a path leads ---- */
+/* ---- the target of a path ---- */
 
 static bool same_file(const struct stat *a, const struct stat *b)
 {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* Bytes of the folder in front of a file's name, with the last slash. */
+/* Length of a path's folder part, including the last slash. */
 static size_t folder_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash ? (size_t)(slash - path) + 1 : 0;
 }
 
-/* Follow symbolic links to their end, also where nothing is there yet. */
+/* Follow symbolic links to the target, which need not exist. */
 static ddpm_status follow(const char *path, char at[PATH_CAP], err *e)
 {
     enum { LINKS = 40 };
@@ -104,8 +104,8 @@ static ddpm_status follow(const char *path, char at[PATH_CAP], err *e)
     return err_errno(e, DDPM_EIO, ELOOP, "%s: cannot follow the link", path);
 }
 
-/* `real` is the file that the path leads to, or will.  *stream: it is to be written into where it is, because it is no
- * file, or one that only an open descriptor still leads to (/dev/stdout). */
+/* `real` is the existing or future target of the path.  *stream: the target must be written in place, because it is not
+ * a regular file, or is reachable only by an open descriptor (/dev/stdout). */
 static ddpm_status find_target(const char *path, char real[PATH_CAP], bool *stream, err *e)
 {
     struct stat info, end;
@@ -120,13 +120,13 @@ static ddpm_status find_target(const char *path, char real[PATH_CAP], bool *stre
 
 /* ---- writing ---- */
 
-/* A FIFO without a reader answers instead of hanging.  `path` is what messages call it. */
+/* Open without blocking, so that a FIFO without a reader is an error.  `path` is the name for messages. */
 static ddpm_status open_to_write(const char *real, int flags, const char *path, int *fd, err *e)
 {
     *fd = open(real, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | flags, 0666);
     if (*fd < 0 && errno == ENXIO) return err_set(e, DDPM_EIO, "%s: nobody reads there", path);
     if (*fd < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot %s", path, flags & O_CREAT ? "create" : "open");
-    (void)fcntl(*fd, F_SETFL, fcntl(*fd, F_GETFL) & ~O_NONBLOCK); /* from here on a slow reader is waited for */
+    (void)fcntl(*fd, F_SETFL, fcntl(*fd, F_GETFL) & ~O_NONBLOCK); /* writes to a slow reader block */
     return DDPM_OK;
 }
 
@@ -136,7 +136,7 @@ typedef struct content {
     bool durable;
 } content;
 
-/* Into fd, which is closed. */
+/* Write the content to fd and close it. */
 static ddpm_status fill(int fd, const content *c, const char *path, err *e)
 {
     ddpm_status st = DDPM_OK;
@@ -167,7 +167,7 @@ ddpm_status file_write(const char *path, const void *bytes, size_t size, bool du
     return st;
 }
 
-/* .ddpm-1234-5.tmp, the fifth of process 1234 */
+/* .ddpm-1234-5.tmp: number 5 of process 1234 */
 static const char TEMPORARY[] = ".ddpm-%ld-%u.tmp";
 
 static bool read_temporary(const char *name, long *process)
@@ -185,7 +185,8 @@ bool file_is_temporary(const char *name)
     return read_temporary(name, &process);
 }
 
-/* The process is gone, and has been for a while: one in another container has a number of its own. */
+/* Is it a temporary file of a process that no longer exists?  It must also be old: the process may run in another
+ * container, with its own process numbers. */
 static bool is_leftover(const char *path, const char *name)
 {
     enum { HOUR = 3600 };
@@ -201,7 +202,7 @@ void dir_sweep_temporaries(const char *path)
     DIR *d = opendir(path);
     for (const struct dirent *entry = d ? readdir(d) : NULL; entry; entry = readdir(d))
         if (path_join(file, path, entry->d_name, NULL) == DDPM_OK && is_leftover(file, entry->d_name))
-            (void)unlink(file); /* or it stays, and is in nobody's way */
+            (void)unlink(file); /* a failure is harmless */
     if (d) closedir(d);
 }
 
@@ -211,10 +212,10 @@ bool path_same(const char *a, const char *b)
     return !stat(a, &x) && !stat(b, &y) && same_file(&x, &y);
 }
 
-/* A new file beside `real`. */
+/* Create a temporary file in the folder of `real`. */
 static ddpm_status create_beside(const char *real, const char *path, char tmp[PATH_CAP], int *fd, err *e)
 {
-    enum { TRIES = 100 }; /* names that a process of the same number may have left */
+    enum { TRIES = 100 }; /* an earlier process with the same number may have left files */
     static atomic_uint count;
     const size_t dir = folder_of(real);
     if (dir + FILE_TEMPORARY > PATH_CAP) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", path);
@@ -261,7 +262,7 @@ ddpm_status file_writable(const char *path, err *e)
         char *slash = strrchr(real, '/');
         const size_t dir = folder_of(real);
         if (dir + FILE_TEMPORARY > PATH_CAP) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", path);
-        strcpy(slash == real ? real + 1 : slash ? slash : real, slash ? "" : "."); /* its folder */
+        strcpy(slash == real ? real + 1 : slash ? slash : real, slash ? "" : "."); /* now the path of its folder */
     }
     if (access(real, stream ? W_OK : W_OK | X_OK))
         return err_errno(e, DDPM_EIO, errno, "%s: cannot be written there", path);
@@ -275,12 +276,12 @@ ddpm_status dir_writable(const char *path, err *e)
     char there[PATH_CAP];
     if (strlen(path) >= sizeof there) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", path);
     strcpy(there, path);
-    while (!path_exists(there)) { /* what would be made is made in the last folder that is there */
+    while (!path_exists(there)) { /* find the last existing folder: the missing ones would be created in it */
         char *slash = strrchr(there, '/');
         if (!slash)
             strcpy(there, ".");
         else
-            slash[slash == there] = '\0'; /* of "/a" the root stays */
+            slash[slash == there] = '\0'; /* "/a" becomes "/" */
     }
     if (!path_is_dir(there)) return err_set(e, DDPM_EIO, "%s: %s is no folder", path, there);
     if (access(there, W_OK | X_OK)) return err_errno(e, DDPM_EIO, errno, "%s: %s cannot be written to", path, there);

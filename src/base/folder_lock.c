@@ -13,7 +13,7 @@
 enum { HOLDER_CAP = 160 };
 static const char HOLDER[] = "process %ld on %s";
 
-/* Who LOCK says has it, "" where it does not say. */
+/* The holder named in LOCK, "" if none is named. */
 static void read_holder(int file, char holder[HOLDER_CAP])
 {
     const ssize_t n = pread(file, holder, HOLDER_CAP - 1, 0);
@@ -27,7 +27,7 @@ static void host_name(char host[64])
     if (gethostname(host, 63)) (void)snprintf(host, 64, "?");
 }
 
-/* Does the holder's name belong to another process of this machine that is alive? */
+/* Is the holder another live process of this machine? */
 static bool is_alive(const char *holder)
 {
     char host[64], there[64];
@@ -37,7 +37,7 @@ static bool is_alive(const char *holder)
     return process > 0 && process != (long)getpid() && (!kill((pid_t)process, 0) || errno == EPERM);
 }
 
-/* A courtesy to those who come second: no failure of it matters. */
+/* Write this process's name, for the message of a second process; failures are harmless. */
 static void write_holder(int file)
 {
     char holder[HOLDER_CAP], host[64];
@@ -52,7 +52,7 @@ static ddpm_status open_file(int *file, const char *folder, err *e)
     char path[PATH_CAP];
     struct stat info;
     TRY(path_join(path, folder, FOLDER_LOCK_FILE, e));
-    *file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666); /* a FIFO must not hang us */
+    *file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666); /* never blocks on a FIFO */
     if (*file < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot open", path);
     if (fstat(*file, &info) || !S_ISREG(info.st_mode)) return err_set(e, DDPM_EIO, "%s: not a regular file", path);
     return DDPM_OK;
@@ -66,7 +66,7 @@ static ddpm_status take(folder_lock *l, const char *folder, const char *what, er
     if (l->folder < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot open the folder", folder);
     TRY(open_file(&l->file, folder, e));
     const int by_folder = flock(l->folder, LOCK_EX | LOCK_NB) ? errno : 0;
-    bool taken = by_folder == EWOULDBLOCK; /* then LOCK is left to whoever came first */
+    bool taken = by_folder == EWOULDBLOCK; /* then LOCK is not touched: it belongs to the first process */
     const int by_file = !taken && fcntl(l->file, F_OFD_SETLK, &all) ? errno : 0;
     read_holder(l->file, holder);
     taken |= by_file == EAGAIN || by_file == EACCES || (by_folder && by_file && is_alive(holder));
@@ -83,7 +83,7 @@ bool folder_lock_is_ours(const char *folder)
     char path[PATH_CAP], holder[HOLDER_CAP] = "";
     if (path_join(path, folder, FOLDER_LOCK_FILE, NULL) != DDPM_OK || !path_exists(path)) return true;
     const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (file < 0) return true; /* taking the lock will say why it cannot be */
+    if (file < 0) return true; /* folder_lock_take() will report the error */
     read_holder(file, holder);
     close(file);
     return !holder[0] || !strncmp(holder, HOLDER, strcspn(HOLDER, "%"));
@@ -94,7 +94,7 @@ ddpm_status folder_lock_take(folder_lock *l, const char *folder, const char *wha
     *l = FOLDER_LOCK_NONE;
     const ddpm_status st = take(l, folder, what, e);
     if (st == DDPM_OK) return st;
-    if (l->file >= 0) close(l->file); /* and keeps what LOCK says of the holder */
+    if (l->file >= 0) close(l->file); /* without changing the holder's name in LOCK */
     if (l->folder >= 0) close(l->folder);
     *l = FOLDER_LOCK_NONE;
     return st;
@@ -103,7 +103,7 @@ ddpm_status folder_lock_take(folder_lock *l, const char *folder, const char *wha
 void folder_lock_release(folder_lock *l)
 {
     if (l->file >= 0) {
-        const int unnamed = ftruncate(l->file, 0); /* nobody has it any more */
+        const int unnamed = ftruncate(l->file, 0); /* no holder any more */
         (void)unnamed;
         close(l->file);
     }

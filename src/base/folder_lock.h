@@ -1,9 +1,9 @@
-/* folder_lock.h - one writer a folder.
+/* folder_lock.h - a lock that allows one writer per folder.
  *
- * Two locks are taken, and one is enough to keep a second writer out: flock(2) on the folder itself, which no removed
- * file undoes, and an open-file-description lock on folder/LOCK, which network file systems know across machines.
- * Both end with the process, however it ends.  LOCK also names the holder; where a file system has no locks at all, a
- * process of this machine that is named there and still alive keeps others out. */
+ * Two locks are taken, either of which excludes a second writer: flock(2) on the folder itself, which removing a file
+ * cannot undo, and an open-file-description lock on folder/LOCK, which network file systems honour across machines.
+ * The kernel releases both when the process ends.  LOCK also names the holder; on a file system without any locks, the
+ * folder counts as locked while the process named in LOCK is alive on this machine. */
 #ifndef DDPM_FOLDER_LOCK_H
 #define DDPM_FOLDER_LOCK_H
 #include "base/err.h"
@@ -17,11 +17,11 @@ typedef struct folder_lock {
 
 #define FOLDER_LOCK_NONE ((folder_lock){-1, -1})
 
-/* Take the lock of a folder that exists.  `what` is who else may be at work there: "training".
- * DDPM_ELOCKED names the process that has it; DDPM_EIO: folder or LOCK cannot be opened. */
+/* Lock an existing folder.  `what` names the activity of a possible other holder in messages: "training".
+ * DDPM_ELOCKED names the process that holds the lock; DDPM_EIO: folder or LOCK cannot be opened. */
 DDPM_MUST_CHECK ddpm_status folder_lock_take(folder_lock *l, const char *folder, const char *what, err *e);
-/* May folder/LOCK be emptied and written?  False: it is somebody's file of that name. */
+/* May folder/LOCK be overwritten?  False: it is a foreign file that happens to have that name. */
 bool folder_lock_is_ours(const char *folder);
-void folder_lock_release(folder_lock *l); /* takes FOLDER_LOCK_NONE, and a failed one */
+void folder_lock_release(folder_lock *l); /* accepts FOLDER_LOCK_NONE, and a lock that could not be taken */
 
 #endif

@@ -6,9 +6,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { LARGE = 64 << 20 }; /* bytes from which it is worth to ask */
+enum { LARGE = 64 << 20 }; /* bytes from which free memory is checked */
 
-/* The system would grant more than there is, and end the process when it is used. */
+/* Linux overcommits: it would grant more memory than is free, and kill the process when the memory is used. */
 static ddpm_status check_there(size_t bytes, const char *what, err *e)
 {
     if (bytes < LARGE) return DDPM_OK;
@@ -24,7 +24,7 @@ ddpm_status mem_array(void *out, size_t count, size_t size, const char *what, er
     *slot = NULL;
     if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX - MEM_ALIGN)
         return err_set(e, DDPM_ENOMEM, "%s: %zu x %zu bytes is more than can be addressed", what, count, size);
-    bytes = (bytes + MEM_ALIGN) / MEM_ALIGN * MEM_ALIGN; /* never 0, and a whole vector may be read at the end */
+    bytes = (bytes + MEM_ALIGN) / MEM_ALIGN * MEM_ALIGN; /* never 0; vector loads may read past the end */
     TRY(check_there(bytes, what, e));
     void *p = aligned_alloc(MEM_ALIGN, bytes);
     if (!p) return err_set(e, DDPM_ENOMEM, "%s: out of memory (%zu bytes)", what, bytes);
@@ -43,7 +43,7 @@ ddpm_status mem_pages(void **out, size_t bytes, const char *what, err *e)
     TRY(check_there(bytes, what, e));
     void *p = aligned_alloc(HUGE_PAGE, (bytes + HUGE_PAGE) / HUGE_PAGE * HUGE_PAGE);
     if (!p) return err_set(e, DDPM_ENOMEM, "%s: out of memory (%zu bytes)", what, bytes);
-    (void)madvise(p, bytes, MADV_HUGEPAGE); /* a wish: a system that has none goes on with small ones */
+    (void)madvise(p, bytes, MADV_HUGEPAGE); /* a hint: without huge pages small ones are used */
     memset(p, 0, bytes);
     *out = p;
     return DDPM_OK;

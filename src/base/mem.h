@@ -1,4 +1,4 @@
-/* mem.h - host memory with overflow-checked sizes and a message when there is none. */
+/* mem.h - host memory allocation with overflow-checked sizes and a message on failure. */
 #ifndef DDPM_MEM_H
 #define DDPM_MEM_H
 #include "base/err.h"
@@ -6,13 +6,13 @@
 
 enum { MEM_ALIGN = 64 }; /* bytes: a cache line, and the widest vector register */
 
-/* `count * size` zeroed bytes into *out (NULL for none), aligned to MEM_ALIGN.
- * DDPM_ENOMEM names `what` and the size: also where the system would grant what machine_memory_left() has not.  Free
- * with mem_free(). */
+/* Allocate `count * size` zeroed bytes into *out (NULL on failure), aligned to MEM_ALIGN; free with mem_free().
+ * DDPM_ENOMEM names `what` and the size; it is also returned if a large array exceeds machine_memory_left() and the
+ * system would overcommit. */
 DDPM_MUST_CHECK ddpm_status mem_array(void *out, size_t count, size_t size, const char *what, err *e);
 
-/* As mem_array() of bytes, in huge pages where the system has them: fewer misses of the TLB in passes with long
- * strides.  For large memory that is used whole. */
+/* As mem_array() of bytes, in huge pages if the system has them: fewer TLB misses in passes with long strides.
+ * For large buffers that are used entirely. */
 DDPM_MUST_CHECK ddpm_status mem_pages(void **out, size_t bytes, const char *what, err *e);
 
 /* Grow the array at *v to hold at least `need` elements, doubling *capacity.
@@ -22,6 +22,6 @@ DDPM_MUST_CHECK ddpm_status mem_grow(void *v, int *capacity, int need, size_t si
 /* A copy of text; free with free(). */
 DDPM_MUST_CHECK ddpm_status mem_text(char **out, const char *text, err *e);
 
-void mem_free(void *p); /* takes NULL */
+void mem_free(void *p); /* accepts NULL */
 
 #endif

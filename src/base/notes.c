@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { LEAST = 160 }; /* bytes of room that a remark is worth being shortened to */
+enum { LEAST = 160 }; /* least bytes of room for a shortened remark */
 
 void notes_add(notes *n, const char *fmt, ...)
 {

@@ -1,4 +1,4 @@
-/* notes.h - remarks for the caller's log: things that were accepted, and that a user should know of. */
+/* notes.h - remarks for the caller's log: accepted conditions that the user should know about. */
 #ifndef DDPM_NOTES_H
 #define DDPM_NOTES_H
 
@@ -6,7 +6,8 @@ typedef struct notes {
     char text[1000]; /* "" or remarks with "; " between them, one line */
 } notes;
 
-/* Add one remark, its paths shortened where it does not fit; left out where next to nothing is left.  A NULL `n` drops it. */
+/* Add one remark.  Its paths are shortened if it does not fit; it is dropped if almost no room is left, or if `n` is
+ * NULL. */
 __attribute__((format(printf, 2, 3))) void notes_add(notes *n, const char *fmt, ...);
 
 #endif

@@ -10,7 +10,7 @@
 
 enum { LINE = 1024 };
 
-/* The rest of the first line of `path` that begins with `key`, behind its colon and blanks. */
+/* The value of the first line of `path` that begins with `key`, after its colon and blanks. */
 static const char *value_of(const char *path, const char *key, char line[LINE])
 {
     FILE *f = fopen(path, "r");
@@ -31,8 +31,8 @@ int64_t process_peak_bytes(void)
     return kib ? 1024 * (int64_t)strtoll(kib, NULL, 10) : 0;
 }
 
-/* Field 22 of /proc/self/stat: clock ticks from the machine's start to the process's; field 2, the program's
- * name, ends at the last bracket. */
+/* Field 22 of /proc/self/stat is the process's start time in clock ticks after boot; field 2, the program's
+ * name, ends at the last parenthesis. */
 double process_age_seconds(void)
 {
     char line[LINE] = "";
@@ -48,7 +48,7 @@ double process_age_seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec - began;
 }
 
-/* A line "KEY: 123 kB" of a file of the system, in bytes; -1 where there is none. */
+/* The number of a line "KEY: 123 kB" in a system file, in bytes; -1 if there is none. */
 static int64_t bytes_in(const char *root, const char *file, const char *key)
 {
     char path[LINE], line[LINE];
@@ -57,7 +57,7 @@ static int64_t bytes_in(const char *root, const char *file, const char *key)
     return kib ? 1024 * (int64_t)strtoll(kib, NULL, 10) : -1;
 }
 
-/* What a limit of the process leaves, of which the line `key` of its status counts against. */
+/* The rest of a resource limit: the limit minus the usage in the line `key` of /proc/self/status. */
 static int64_t left_of_limit(const char *root, int limit, const char *key)
 {
     struct rlimit most;
@@ -79,7 +79,7 @@ int64_t machine_memory_available(const char *root)
 }
 
 /* "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27 ...", or "... UNIX Open Kernel Module for
- * x86_64  580.65.06  Release Build ...": the first word that begins with a digit and holds a point. */
+ * x86_64  580.65.06  Release Build ...": the first word that begins with a digit and contains a dot. */
 void machine_nvidia_driver(const char *root, char *text, size_t cap)
 {
     char path[LINE], line[LINE], *rest = NULL;

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SPARE = 2 }; /* threads of those who read and write images meanwhile */
+enum { SPARE = 2 }; /* threads that read and write images concurrently */
 
 int threads_affinity(void) { return omp_get_num_procs(); }
 
@@ -35,7 +35,7 @@ static void *wait_at(void *arg)
     return NULL;
 }
 
-/* Stacks as OpenMP's threads will have: OMP_STACKSIZE is a number of KiB, or of what the letter behind it says. */
+/* Give test threads the stack size of OpenMP's: OMP_STACKSIZE is a number of KiB, or of the unit letter after it. */
 static void set_stack(pthread_attr_t *attr)
 {
     const char *text = getenv("OMP_STACKSIZE");
@@ -49,7 +49,7 @@ static void set_stack(pthread_attr_t *attr)
     if (size <= SIZE_MAX >> shift) (void)pthread_attr_setstacksize(attr, (size_t)size << shift);
 }
 
-/* How many of `want` threads can be started now: they are, and end. */
+/* The number of `want` threads that can be started now, found by starting and joining them. */
 static int startable(int want)
 {
     gate g = {.lock = PTHREAD_MUTEX_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER};
@@ -60,7 +60,7 @@ static int startable(int want)
     if (!thread) return 0;
     (void)pthread_attr_init(&attr);
     set_stack(&attr);
-    sigfillset(&all); /* signals are the business of the threads that were there */
+    sigfillset(&all); /* signals are handled by the other threads */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (n < want && pthread_create(&thread[n], &attr, wait_at, &g) == 0) n++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -76,10 +76,10 @@ static int startable(int want)
 
 /* ---- teams ---- */
 
-static _Thread_local int team = 1; /* threads of the calling thread's team, itself among them */
+static _Thread_local int team = 1; /* threads of the calling thread's team, including itself */
 
-/* The largest team of at most n threads.  Where a region has fewer than the one before, the runtime lets the rest end
- * and starts others for the next, maybe before those have: there must be room for both. */
+/* The largest possible team of at most n threads.  If a region has fewer threads than the region before, the runtime
+ * ends the surplus and may start new ones before these have ended, so there must be room for both. */
 static int largest_team(int n)
 {
     if (n <= team) return n;
@@ -96,10 +96,10 @@ static ddpm_status refuse(int n, int most, err *e)
         most, most);
 }
 
-/* A library's kernel that waits for n threads hangs where there are fewer. */
+/* A library kernel that synchronizes n threads would hang with fewer, so the team must have exactly n. */
 ddpm_status threads_use(int n, err *e)
 {
-    const bool alone = omp_in_parallel(); /* within a region of the host's: a thread has no team of its own there */
+    const bool alone = omp_in_parallel(); /* within a parallel region of the host program: no own team */
     const int most = alone ? n : largest_team(n);
     int there = 0;
     if (most < n) return refuse(n, most, e);
@@ -107,7 +107,7 @@ ddpm_status threads_use(int n, err *e)
     if (omp_get_max_active_levels() < 1) omp_set_max_active_levels(1);
     omp_set_num_threads(alone ? 1 : n);
     if (n == team || alone) return DDPM_OK;
-#pragma omp parallel num_threads(n) /* started at once: what can be had now may be gone later */
+#pragma omp parallel num_threads(n) /* start the threads now: later it may fail */
 #pragma omp atomic
     there++;
     team = there;

@@ -1,22 +1,22 @@
-/* threads.h - how many threads compute, and that they can be had.
+/* threads.h - the number of OpenMP threads, and a check that they can be started.
  *
- * OpenMP's runtime ends the process where it cannot start a thread, so whether it will be able to is found out before
- * it tries.  Each thread that calls OpenMP has a team of its own. */
+ * The OpenMP runtime aborts the process if it cannot start a thread, so the possible number is tested before.
+ * Each thread that calls OpenMP has its own team. */
 #ifndef DDPM_THREADS_H
 #define DDPM_THREADS_H
 #include "base/err.h"
 
-/* Processors this process may use: its affinity, or less where a control group has a quota of processor time. */
+/* Processors this process may use: those of its affinity mask, or fewer if a control group has a CPU time quota. */
 int threads_processors(void);
-int threads_affinity(void); /* its affinity alone */
+int threads_affinity(void); /* processors of the affinity mask alone */
 
 enum { THREADS_NOTE = 200 };
-/* The number of threads where `wanted` were asked for (0: one a processor, or as many as can be started), and the
- * calling thread's team made that large.  note: "", or what the user should know.  DDPM_ENOMEM: as threads_use(). */
+/* Choose the number of threads *n for the request `wanted` (0: one per processor, or as many as can be started) and
+ * give the calling thread's team that size.  note: "", or a remark for the user.  DDPM_ENOMEM: as threads_use(). */
 DDPM_MUST_CHECK ddpm_status threads_choose(int wanted, int *n, char note[THREADS_NOTE], err *e);
 
-/* The calling thread's OpenMP regions have n >= 1 threads from now on.  Costs nothing where they have already.
- * DDPM_ENOMEM: so many cannot be started; says how many can. */
+/* Run the calling thread's OpenMP regions with n >= 1 threads from now on.  Free if that is already their number.
+ * DDPM_ENOMEM: n threads cannot be started; the message says how many can. */
 DDPM_MUST_CHECK ddpm_status threads_use(int n, err *e);
 
 #endif

@@ -6,9 +6,9 @@
 
 #include <string.h>
 
-/* ---- as many turns as there is time for -------------------------------------------------------------- */
+/* ---- timing turns within limits ---------------------------------------------------------------------- */
 
-/* A device is given some turns before anybody waits for it, as in a run. */
+/* On a GPU several turns are launched before waiting, as in a run. */
 static int turns_at_once(const backend *be) { return be->fn->host_memory ? 1 : 10; }
 
 static ddpm_status warm_up(const bench_limits *limits, bench_turns *turns, void *context, err *e)
@@ -64,12 +64,12 @@ static ddpm_status shape_of_model(const char *folder, backend *be, image_shape *
     return DDPM_OK;
 }
 
-/* Of the images of this kind, where all have the same. */
+/* The shape of the images of a kind, if all images of this kind have the same shape. */
 static bool shape_of_kind(config_data_kind kind, image_shape *shape)
 {
     switch (kind) {
     case DATA_KIND_CIFAR10: *shape = (image_shape){32, 32, 3}; return true;
-    case DATA_KIND_DIGITS: /* the program's own, and MNIST's */
+    case DATA_KIND_DIGITS: /* our digits and MNIST's */
     case DATA_KIND_IDX: *shape = (image_shape){28, 28, 1}; return true;
     case DATA_KIND_AUTO:
     case DATA_KIND_FOLDER: return false;
@@ -95,7 +95,7 @@ ddpm_status bench_shape(const ddpm_config *c, backend *be, image_shape *shape, e
 
 ddpm_status bench_data(const ddpm_config *c, backend *be, dataset **out, err *e)
 {
-    enum { SYNTHETIC = 1024 }; /* images, or one batch */
+    enum { SYNTHETIC = 1024 }; /* images */
     dataset_spec spec = recipe_dataset(c);
     image_shape shape = {0};
     *out = NULL;
@@ -200,7 +200,7 @@ ddpm_status bench_train_turns(void *context, int n, double *ms, double *wall_ms,
     return st;
 }
 
-/* The images and indices of the last step are still there. */
+/* Images and indices of the last step are still in the plan's inputs. */
 ddpm_status bench_train_begin(void *context, err *e)
 {
     return params_refresh(((bench_train *)context)->m->store, ARENA_PARAM, e);
@@ -227,7 +227,7 @@ ddpm_status bench_sample_create(const ddpm_config *c, const char *run, backend *
     *b = (bench_sample){.be = be, .device_before = device_free(be)};
     TRY_GOTO(open_model(c, run, b, e));
     generator_spec spec = recipe_generator(c, b->m, ARENA_PARAM);
-    spec.batch = b->batch = c->sample.batch; /* whole batches, however many pictures are wanted in all */
+    spec.batch = b->batch = c->sample.batch; /* time full batches, whatever sample.count is */
     const size_t values = (size_t)spec.h * (size_t)spec.w * (size_t)b->m->net.unet.in_channels;
     TRY_GOTO(generator_create(b->m, &spec, &b->g, e));
     TRY_GOTO(generator_allocate(b->g, e));
@@ -254,21 +254,21 @@ ddpm_status bench_sample_turns(void *context, int n, double *ms, double *wall_ms
     const double begin = clock_seconds();
     for (int i = 0; i < n; i++) {
         const double from = clock_seconds();
-        TRY(generator_run(b->g, b->ids, b->batch, b->x, e)); /* ends in a download: the clock tells */
+        TRY(generator_run(b->g, b->ids, b->batch, b->x, e)); /* ends with a download, so the clock measures it */
         ms[i] = 1e3 * (clock_seconds() - from) / generator_steps(b->g);
     }
     *wall_ms = 1e3 * (clock_seconds() - begin);
     return DDPM_OK;
 }
 
-/* A loop that is watched from inside. */
+/* Times the steps of a sampling loop by its tick function. */
 typedef struct watch {
     backend *be;
     const bench_limits *limits;
-    double begin, last; /* clock: of the warming up, then of the measuring; of the last tick */
-    int seen, done;     /* evaluations: in all; of this loop, at the last tick */
+    double begin, last; /* clock at the start of the warm-up, then of the measurement; clock at the last tick */
+    int seen, done;     /* evaluations in all; evaluations of this loop at the last tick */
     bool measuring;
-    double *ms; /* [limits->rounds]  of an evaluation */
+    double *ms; /* [limits->rounds]  per evaluation */
     int n;
     ddpm_status st;
     err why;
@@ -296,7 +296,7 @@ static bool watch_tick(void *context, int done, int total)
     return is_over(w, now);
 }
 
-/* A loop too short to tell is run again. */
+/* A loop with too few steps is repeated. */
 ddpm_status bench_sample_evaluations(bench_sample *b, const bench_limits *limits, timing *out, err *e)
 {
     watch w = {.be = b->be, .limits = limits, .begin = clock_seconds()};
@@ -310,7 +310,7 @@ ddpm_status bench_sample_evaluations(bench_sample *b, const bench_limits *limits
     generator_watch(b->g, NULL, NULL);
     if (w.st != DDPM_OK)
         st = err_set(e, w.st, "%s", w.why.text);
-    else if (st == DDPM_ESAVED) /* stopped by the watch */
+    else if (st == DDPM_ESAVED) /* stopped by watch_tick() */
         st = DDPM_OK;
     *out = timing_of(w.ms, w.n);
     mem_free(w.ms);

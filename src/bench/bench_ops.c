@@ -1,4 +1,4 @@
-/* bench_ops.c - where the time of a plan goes, step by step. */
+/* bench_ops.c - timing a plan step by step. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "bench/bench.h"
@@ -6,14 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { IN_A_ROW = 8 }; /* runs of a step between two waits, on a device */
+enum { IN_A_ROW = 8 }; /* consecutive runs of a step between two timestamps, on a GPU */
 
 typedef struct ops_bench {
     const bench_ops_spec *spec;
     step **rows;   /* [n_step, IN_A_ROW]  borrowed from the result */
     double *ms;    /* [n_step, rounds] */
-    double *whole; /* [rounds]  sums of a pass */
-    void *saved;   /* what a step adds to, before it ran several times */
+    double *whole; /* [rounds]  sums over a pass */
+    void *saved;   /* copy of a step's accumulated outputs from before its repeated runs */
     size_t room;
 } ops_bench;
 
@@ -31,7 +31,7 @@ static size_t added_bytes(const backend *be, const step *s, int k)
 
 static void *added_data(const step *s, int k) { return s->out[k]->base ? s->out[k]->base->data : s->out[k]->data; }
 
-/* All that the step adds to, from the device or back to it. */
+/* Save the step's accumulated outputs from the GPU, or restore them. */
 static ddpm_status keep_sums(ops_bench *b, const step *s, bool back, err *e)
 {
     backend *be = b->spec->be;
@@ -61,7 +61,7 @@ static ddpm_status stamped_run(ops_bench *b, int i, stamp stamps[2], double *ms,
     return DDPM_OK;
 }
 
-/* Step i leaves behind what one run of it leaves. */
+/* Time step i; afterwards its outputs are those of a single run. */
 static ddpm_status time_step(ops_bench *b, int i, stamp stamps[2], double *ms, err *e)
 {
     step *s = b->spec->p->steps[i];
@@ -73,7 +73,7 @@ static ddpm_status time_step(ops_bench *b, int i, stamp stamps[2], double *ms, e
     return b->spec->be->fn->run(b->spec->be, &b->spec->p->steps[i], 1, 1, e);
 }
 
-/* One pass; `round` < 0: only to warm up. */
+/* One pass; `round` < 0: warm-up. */
 static ddpm_status run_pass(ops_bench *b, int round, stamp stamps[2], err *e)
 {
     const bench_ops_spec *spec = b->spec;
@@ -93,7 +93,7 @@ static ddpm_status run_passes(ops_bench *b, int *rounds, err *e)
 {
     const bench_limits *l = &b->spec->limits;
     const int least = l->rounds < BENCH_LEAST ? l->rounds : BENCH_LEAST;
-    const int record = b->spec->be->fn->host_memory ? 1 : 2; /* passes in which a device still records */
+    const int record = b->spec->be->fn->host_memory ? 1 : 2; /* warm-up passes: a GPU captures graphs first */
     double begin = clock_seconds();
     stamp stamps[2] = {{0}, {0}};
     ddpm_status st = DDPM_OK;

@@ -1,4 +1,4 @@
-/* bench_peak.c - what the machine can do at most, as far as the backend's own ops can show it. */
+/* bench_peak.c - the machine's peak rates, measured by the backend's own ops. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/process.h"
@@ -9,14 +9,14 @@
 
 enum {
     SIDE_LEAST = 128,
-    SIDE_HOST = 2048, /* matrices beyond this gain nothing there */
+    SIDE_HOST = 2048, /* larger matrices are not faster on a CPU */
     SIDE_DEVICE = 8192,
     REPEATS = 5,
     REPEATS_MOST = 200,
-    IN_A_ROW = 4 /* on a device */
+    IN_A_ROW = 4 /* runs between two timestamps on a GPU */
 };
 
-/* A plan of one op on an input of random values. */
+/* A plan with one op, and random values as its input. */
 typedef struct peak_plan {
     plan *p;
     params *store;
@@ -83,13 +83,13 @@ static ddpm_status one_run(peak_plan *k, stamp stamps[2], double *ms, err *e)
     return DDPM_OK;
 }
 
-/* The fastest of several runs, of more where they are short: other programs may want the machine meanwhile. */
+/* The fastest of several runs, of more runs if they are short: other programs may use the machine meanwhile. */
 static ddpm_status fastest(peak_plan *k, double enough_ms, double *ms, err *e)
 {
     stamp stamps[2] = {{0}, {0}};
     double one, sum = 0;
     ddpm_status st = DDPM_OK;
-    for (int i = 0; i < 2; i++) TRY_GOTO(one_run(k, stamps, ms, e)); /* warms up, and a device records */
+    for (int i = 0; i < 2; i++) TRY_GOTO(one_run(k, stamps, ms, e)); /* warm-up, and graph capture on a GPU */
     for (int i = 0; i < REPEATS || (i < REPEATS_MOST && sum < 4 * enough_ms); i++) {
         TRY_GOTO(one_run(k, stamps, &one, e));
         sum += one;
@@ -129,7 +129,7 @@ done:
     return st;
 }
 
-/* Bytes of one operand: beyond every cache, a small part of the memory. */
+/* Bytes of one operand: larger than every cache, and a small part of the memory. */
 static int64_t copy_bytes_most(const backend *be)
 {
     const int64_t cache = machine_cache_bytes();
@@ -151,7 +151,7 @@ ddpm_status bench_peak(backend *be, double enough_ms, machine_peak *out, err *e)
     }
     ms = 0;
     for (int64_t bytes = 1 << 20; ms < enough_ms; bytes = bytes * 4 < bytes_most ? bytes * 4 : bytes_most) {
-        TRY(copy(be, bytes / size, enough_ms, &ms, &work, e)); /* the last one stands: what fits a cache is faster */
+        TRY(copy(be, bytes / size, enough_ms, &ms, &work, e)); /* only the largest counts: the others may fit a cache */
         out->gb_per_s = ms > 0 ? 1e-6 * work / ms : 0;
         out->copy_bytes = work;
         if (bytes == bytes_most) break;

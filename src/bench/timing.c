@@ -47,11 +47,11 @@ double roofline_ms(double flops, double bytes, const machine_peak *peak)
     return computing > moving ? computing : moving;
 }
 
-/* ---- moments ----------------------------------------------------------------------------------------- */
+/* ---- timestamps -------------------------------------------------------------------------------------- */
 
 ddpm_status stamps_create(stamp **out, int n, err *e)
 {
-    return mem_array(out, (size_t)n, sizeof **out, "stamps", e); /* events are created when they are recorded */
+    return mem_array(out, (size_t)n, sizeof **out, "stamps", e); /* events are created by the first stamp_set() */
 }
 
 void stamps_destroy(backend *be, stamp *stamps, int n)

@@ -1,3 +1,4 @@
+/* args.c - parsing of the command line. */
 #include "cli/cli.h"
 
 #include "backend/backend.h"
@@ -46,7 +47,7 @@ static ddpm_status read_flag(const char *text, cli_action *action, err *e)
     return refuse_flag(text, e);
 }
 
-/* `--json FILE`, another way to write json=FILE for a command that has the option. */
+/* `--json FILE` is the same as json=FILE, for commands that have the option. */
 static bool is_json_flag(const cli_command *command, const char *text)
 {
     char key[CONFIG_KEY];
@@ -65,7 +66,7 @@ static ddpm_status read_json_flag(cli_args *args, const char *file, err *e)
     return config_assign(&args->config, &scope, text, e);
 }
 
-/* Help and version are given whatever else is wrong with the line. */
+/* Help and version take precedence over any error in the command line. */
 static cli_action asked_first(int argc, char **argv)
 {
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
@@ -94,7 +95,7 @@ static ddpm_status refuse_command(const cli_command *commands, int count, const 
     return err_set(e, DDPM_EINVAL, "unknown command '%.80s'; nearest: %s; 'ddpm --help' lists them", name, nearest);
 }
 
-/* args->command from the first argument; help and version do without. */
+/* Set args->command from the first argument; help and version need none. */
 static ddpm_status read_command(const cli_command *commands, int count, cli_args *args, err *e)
 {
     const char *name = args->argc > 1 ? args->argv[1] : "";
@@ -121,7 +122,7 @@ static bool ends_in(const char *text, const char *end)
 
 bool cli_is_config_file(const char *path) { return ends_in(path, ".yaml") || ends_in(path, ".yml"); }
 
-/* "photo=1.png", which was read as an option, may be the name of a file. */
+/* Could "photo=1.png", which was parsed as an option, be meant as a file name? */
 static bool may_be_file(const char *text)
 {
     return path_exists(text) || ends_in(text, ".png") || cli_is_config_file(text);
@@ -168,7 +169,7 @@ static ddpm_status forget(ddpm_config *c, config_id option, err *e)
     return config_set(c, option, &c->origin[option], config_options[option].initial, e);
 }
 
-/* What a run wrote down about the machine it was trained on says nothing about this one. */
+/* Reset the machine options of a saved configuration: they are for the machine of the training. */
 static ddpm_status forget_machine(ddpm_config *c, err *e)
 {
     TRY(forget(c, OPTION_threads, e));
@@ -200,7 +201,7 @@ static ddpm_status read_config_of_run(cli_args *args, const char *run, err *e)
     return forget_machine(&args->config, e);
 }
 
-/* The command line has been read by now, and stands: a file does not change what it set. */
+/* Called after parsing the command line; files do not change options that it set. */
 static ddpm_status read_configs(cli_args *args, err *e)
 {
     const cli_config configs = args->command->configs;

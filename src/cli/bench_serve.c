@@ -1,4 +1,4 @@
-/* bench_serve.c - time on request, so that two programs can be measured by turns. */
+/* bench_serve.c - benchmark turns on request, so that two programs can be measured alternately. */
 #include "cli/bench_cli.h"
 #include "base/mem.h"
 #include "base/process.h"
@@ -29,7 +29,7 @@ static ddpm_status answer(const bench_job *b, const bench_server *s, int n, json
     return st;
 }
 
-/* One JSON object on a line of its own; with n = 0 the greeting. */
+/* Print one JSON object on a line; n = 0: the {"ready": true} line. */
 static ddpm_status say(const bench_job *b, const bench_server *s, int n, err *e)
 {
     char *text, device[400];

@@ -1,11 +1,11 @@
-/* bench_table.c - ddpm bench ops: every part of a plan, the one that loses most time first. */
+/* bench_table.c - ddpm bench ops: the steps of a plan, sorted by the time they lose against the roofline. */
 #include "cli/bench_cli.h"
 
 #include <string.h>
 
 static const char *const phase_names[PHASES] = {"forward", "backward", "update"};
 
-/* A rate in units of `unit`, of work done in ms; 0 where no time was seen. */
+/* `work` per second in units of `unit`, for work done in `ms`; 0 if ms is 0. */
 static double rate(double work, double ms, double unit) { return ms > 0 ? work / (1e-3 * ms) / unit : 0; }
 static double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
@@ -32,7 +32,7 @@ static void put_op(json_out *j, const step_cost *o, double sum)
     json_out_close(j, '}');
 }
 
-/* The end of a path says more than its beginning. */
+/* The last `most` bytes of a layer path, which tell more than the first ones. */
 static const char *tail(const char *path, size_t most)
 {
     const size_t n = strlen(path);
@@ -106,7 +106,7 @@ static void report(bench_job *b, step_costs *t, const timing *whole)
               whole->p10, whole->p90);
 }
 
-/* Half of the time for the whole, half for its parts. */
+/* Half of the time limit is for the whole plan, half for its steps. */
 static bench_ops_spec ops_spec(const bench_job *b, const plan *p, bench_begin *begin, void *context)
 {
     bench_ops_spec spec = {.be = b->be, .p = p, .begin = begin, .context = context, .limits = b->limits};
@@ -119,7 +119,7 @@ static ddpm_status ops_of_training(bench_job *b, step_costs *t, timing *whole, e
     bench_train rig;
     ddpm_status st = DDPM_OK;
     if (b->config.train.gradient_accumulation_steps > 1) {
-        b->config.train.gradient_accumulation_steps = 1; /* one plan with the update in it */
+        b->config.train.gradient_accumulation_steps = 1; /* one plan that includes the update */
         bench_say(b, "one micro-batch and the update: train.gradient_accumulation_steps=1 is taken\n");
     }
     TRY(bench_train_create(&b->config, b->be, &rig, e));

@@ -1,4 +1,4 @@
-/* cmd_bench.c - ddpm bench: how fast a configuration trains, samples and reads its images on this machine. */
+/* cmd_bench.c - ddpm bench: speed of training, sampling and data loading of a configuration. */
 #include "cli/about.h"
 #include "cli/bench_cli.h"
 #include "base/arith.h"
@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- what all of them say ------------------------------------------------------------------------------ */
+/* ---- common output ------------------------------------------------------------------------------------- */
 
 void bench_say(const bench_job *b, const char *fmt, ...)
 {
@@ -35,7 +35,7 @@ void bench_say_timing(bench_job *b, const char *what, const char *key, const tim
     timing_put(&b->json, key, t);
 }
 
-/* Images a second where `images` take ms; the slow steps are the low rates. */
+/* Images per second if `images` take ms; slow percentiles of the time become low rates. */
 static void say_rate(bench_job *b, double images, const timing *ms)
 {
     const double median = 1e3 * images / ms->median, low = 1e3 * images / ms->p90, high = 1e3 * images / ms->p10;
@@ -78,7 +78,7 @@ ddpm_status bench_cli_peak(bench_job *b, machine_peak *peak, err *e)
     return DDPM_OK;
 }
 
-/* What the network's operations come to, beside the machine's peak. */
+/* Report the achieved operations per second in relation to the machine's peak. */
 static ddpm_status say_computing(bench_job *b, double flops, const timing *ms, err *e)
 {
     machine_peak peak;
@@ -179,7 +179,7 @@ static void sample_more(void *context, json_out *j)
     json_out_real(j, "gflop_per_image_and_evaluation", 1e-9 * generator_flops(rig->g));
 }
 
-/* The whole loop where there is time for it; else so many times an evaluation. */
+/* Time the whole loop if the time limit allows; else extrapolate from one evaluation. */
 static ddpm_status say_loop(bench_job *b, bench_sample *rig, const timing *evaluation, err *e)
 {
     const int steps = generator_steps(rig->g);
@@ -225,7 +225,7 @@ static ddpm_status run_sample_bench(bench_job *b, err *e)
 
 /* ---- data ---------------------------------------------------------------------------------------------- */
 
-/* The last rate in RUN/metrics.jsonl; 0: not known. */
+/* The last images per second in RUN/metrics.jsonl; 0: unknown. */
 static double rate_of_run(const char *run)
 {
     char path[PATH_CAP], *text, *last = NULL;
@@ -278,9 +278,9 @@ done:
     return st;
 }
 
-/* ---- weights: what a rival begins with ----------------------------------------------------------------- */
+/* ---- weights: initial weights for other programs ------------------------------------------------------- */
 
-/* An older pipeline is exchanged for the new one in a moment, once that is whole. */
+/* Replace an existing pipeline atomically by the new one, once the new one is complete. */
 static ddpm_status replace_pipeline(const model *m, const char *dir, err *e)
 {
     char real[PATH_MAX];
@@ -391,7 +391,7 @@ static bool is_result(const char *path)
 
 static bool is_stdout(const char *json) { return config_word_of(OPTION_bench_json, json) == BENCH_JSON_STDOUT; }
 
-/* Half a minute of measuring should not end with this. */
+/* Check the output files before measuring rather than after. */
 static ddpm_status check_output(const bench_job *b, err *e)
 {
     const char *path = b->config.bench.json;
@@ -441,7 +441,7 @@ static bench_job begin(const cli_args *args)
 
 ddpm_status cmd_bench(const cli_args *args, err *e)
 {
-    err lost = {0}; /* of the JSON writer, whose failures come to light at its end */
+    err lost = {0}; /* error of the JSON writer, which is reported when it finishes */
     bench_job b = begin(args);
     backend_spec device;
     autotune_files files;

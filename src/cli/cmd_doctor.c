@@ -1,4 +1,4 @@
-/* cmd_doctor.c - what the program was built with, what this machine gives it, and what a GPU would take. */
+/* cmd_doctor.c - ddpm doctor: build options, resources of this machine, and requirements of a GPU. */
 #include "cli/cli.h"
 #include "cli/about.h"
 
@@ -58,7 +58,7 @@ static void say_memory(void)
     const int64_t most = cgroup_memory_limit(""), all = machine_memory_total("");
     say("memory", "%s available of the machine's %s", bytes_text(there, (size_t)machine_memory_available("")),
         bytes_text(total, (size_t)all));
-    if (most < all) /* the kernel writes a number of that kind also where nobody set a limit */
+    if (most < all) /* without a limit the kernel reports a number larger than the machine's memory */
         say("", "a control group allows %s, of which %s are left", bytes_text(limit, (size_t)most),
             bytes_text(left, (size_t)cgroup_memory_left("")));
     else
@@ -86,7 +86,7 @@ static void say_gpus(void)
     }
 }
 
-/* Where what is chosen by timing is kept for the next run. */
+/* Report the location of the autotune cache. */
 static ddpm_status say_cache(const ddpm_config *c, err *e)
 {
     char folder[PATH_CAP];
@@ -106,7 +106,7 @@ static ddpm_status say_cache(const ddpm_config *c, err *e)
     return DDPM_OK;
 }
 
-/* Bytes go there and come back. */
+/* Upload some bytes to the device, download and compare them. */
 static ddpm_status check_memory(backend *be, err *e)
 {
     const char sent[] = "ddpm doctor";
@@ -134,7 +134,7 @@ static ddpm_status say_device(const ddpm_config *c, err *e)
     TRY_GOTO(threads_choose(c->threads, &threads, note, e));
     say("threads", "%d%s%s", threads, note[0] ? ": " : "", note);
     TRY_GOTO(recipe_backend(c, NULL, &files, &spec, e));
-    spec.autotune_cache = spec.shared_autotune_cache = NULL; /* nothing is chosen here */
+    spec.autotune_cache = spec.shared_autotune_cache = NULL; /* nothing is autotuned here */
     TRY_GOTO(backend_create(&spec, &be, e));
     TRY_GOTO(check_memory(be, e));
     be->fn->describe(be, text, sizeof text);

@@ -1,4 +1,4 @@
-/* cmd_inspect.c - ddpm inspect: a network layer by layer, and what it will take, before it runs. */
+/* cmd_inspect.c - ddpm inspect: a network layer by layer, and its memory need, without running it. */
 #include "cli/cli.h"
 #include "base/arith.h"
 #include "diffusion/sampler.h"
@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* The shape of the images: from the options where they say it, else from the data. */
+/* The shape of the images: from the options if they set it, else from the data. */
 static ddpm_status image_shape_of(const ddpm_config *c, image_shape *shape, err *e)
 {
     dataset *data = NULL;
@@ -51,7 +51,7 @@ static ddpm_status read_scheduler(const cli_args *args, scheduler_config *s, err
                                                  : model_read_configs(args->argument[0], &ignored, s, NULL, e);
 }
 
-/* Nothing else is printed: this is for other programs to read. */
+/* Nothing else is printed: the output is for other programs. */
 static ddpm_status print_timesteps(const cli_args *args, err *e)
 {
     scheduler_config of_model;
@@ -119,7 +119,7 @@ static bool has_room(const model *m, size_t bytes)
     return there == 0 || bytes <= there;
 }
 
-/* What does not fit is not prepared either, which could take minutes: then workspaces are not known. */
+/* A training that does not fit is not prepared, which could take minutes; its workspaces are then unknown. */
 static ddpm_status print_training(const ddpm_config *c, model *m, int batch, err *e)
 {
     trainer *t = NULL;

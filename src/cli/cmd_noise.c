@@ -1,10 +1,10 @@
-/* cmd_noise.c - ddpm noise: what the forward process does to a picture. */
+/* cmd_noise.c - ddpm noise: an image at several timesteps of the forward process. */
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "diffusion/noising.h"
 #include "train/recipe.h"
 
-#define SOFTWARE "ddpm noise" /* by which a strip is known again */
+#define SOFTWARE "ddpm noise" /* identifies our strips when overwriting */
 
 static bool is_strip(const char *path) { return image_png_is_by(path, SOFTWARE); }
 
@@ -17,7 +17,7 @@ static ddpm_status check_output(const cli_args *args, err *e)
     return err_set(e, DDPM_EINVAL, "%s: is the picture itself; give another out=, or overwrite=true", out);
 }
 
-/* The timesteps asked for; where none are, the default ones, which are of 1000, as shares of another T. */
+/* The requested timesteps; if none are set, the default ones, scaled from T = 1000 to the actual T. */
 static config_ints timesteps(const ddpm_config *c)
 {
     config_ints t = c->noise.t;

@@ -1,7 +1,7 @@
-/* cmd_sample.c - ddpm sample: pictures from a model, one file each, and an overview.
+/* cmd_sample.c - ddpm sample: sampling pictures from a model, one file each, and an overview.
  *
- * Every picture is written under another name and renamed, so a file that is there is whole; a thread of
- * its own does that while the next batch is computed.  The same command takes up where it was interrupted
+ * Every picture is written to a temporary file and renamed, so that existing files are complete; a separate
+ * thread does this while the next batch is computed.  Repeating an interrupted command continues it
  * (sample_folder.h). */
 #include "cli/cli.h"
 #include "base/arith.h"
@@ -19,7 +19,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { FORMAT = 2 }; /* of sampling.json; it grows when the same description comes to mean other pixels */
+enum { FORMAT = 2 }; /* of sampling.json; incremented when the same description yields other pixels */
 
 typedef struct job {
     const ddpm_config *config;
@@ -28,9 +28,9 @@ typedef struct job {
     model *m;
     generator *g;
     int h, w, c, batch;
-    int64_t next;    /* pictures below it are done or drawn */
-    int64_t n_todo;  /* pictures that were not there at the start */
-    int64_t drawn;   /* of them, whole batches handed to the writer */
+    int64_t next;    /* pictures with smaller ids are done or sampled */
+    int64_t n_todo;  /* pictures missing at the start */
+    int64_t drawn;   /* pictures of n_todo that were passed to the writer */
     int64_t *ids;    /* [batch] */
     uint8_t *pixels; /* [batch, h, w, c] */
     picture_writer *writer;
@@ -38,9 +38,9 @@ typedef struct job {
     int tiles; /* on the overview */
 } job;
 
-/* ---- what the pictures are made from ---- */
+/* ---- description of the pictures ---- */
 
-/* A hash of the weights themselves: a run that was trained further is another model. */
+/* A hash of the weights, which identifies the model: a run that was trained further is another model. */
 static ddpm_status hash_weights(const model *m, char out[20], err *e)
 {
     float *host, *copy;
@@ -79,7 +79,7 @@ static void describe_levels(json_out *o, const unet_config *u)
     json_out_close(o, ']');
 }
 
-/* What an evaluation computes with the weights; dropout, say, is for training only. */
+/* The network options that affect sampling; dropout, for instance, does not. */
 static void describe_network(json_out *o, const network *net)
 {
     const unet_config *u = &net->unet;
@@ -103,8 +103,9 @@ static void describe_network(json_out *o, const network *net)
     json_out_close(o, '}');
 }
 
-/* Everything that decides the pixels: not the batch or the count, nor the threads, on which with oneDNN 3 a last bit may
- * depend.  What is asked for most comes first, and is what a refusal names. */
+/* Describe everything that decides the pixels: not the batch, nor the count, nor the number of threads (with which
+ * oneDNN 3 may change a last bit).  The most common options come first, because an error message names the first
+ * differences. */
 static ddpm_status describe(const job *j, const generator_spec *s, char **text, size_t *size, err *e)
 {
     char weights[20];
@@ -128,7 +129,7 @@ static ddpm_status describe(const job *j, const generator_spec *s, char **text, 
 
 /* ---- drawing ---- */
 
-/* A batch in the making is given up when it is no longer wanted, or could not be written. */
+/* Abort the current batch if a stop is requested or the writer has failed. */
 static bool tick(void *context, int done, int total)
 {
     job *j = context;
@@ -143,7 +144,7 @@ static bool tick(void *context, int done, int total)
     return interrupt_stop() != 0 || picture_writer_status(j->writer) != DDPM_OK;
 }
 
-/* The next batch into j->ids; 0: all are drawn. */
+/* Choose the ids of the next batch; returns their number, 0: all are sampled. */
 static int next_batch(job *j)
 {
     int n = 0;
@@ -161,7 +162,7 @@ static ddpm_status draw_batches(job *j, err *e)
     return DDPM_OK;
 }
 
-/* All that is drawn is also written when this returns, unless the writing itself failed. */
+/* On return everything sampled is written, unless writing failed. */
 static ddpm_status draw_all(job *j, err *e)
 {
     err unwritten = {0};
@@ -176,7 +177,7 @@ static ddpm_status draw_all(job *j, err *e)
                    (long long)(j->n_todo - j->drawn));
 }
 
-/* The first pictures, as many as fit on one. */
+/* Write the overview: as many of the first pictures as fit. */
 static ddpm_status write_grid(job *j, err *e)
 {
     const int shape[3] = {j->h, j->w, j->c};
@@ -208,7 +209,7 @@ done:
 
 /* ---- setting up ---- */
 
-/* Of a checkpoint: the weights that the last step left lie beside their average; a run without one has only them. */
+/* Load a checkpoint's raw weights, which are in training/; a run without EMA has only raw weights. */
 static ddpm_status load_raw_weights(job *j, const char *checkpoint, err *e)
 {
     char raw[PATH_CAP], state[PATH_CAP];
@@ -226,7 +227,7 @@ static ddpm_status load_from(const char *folder, job *j, notes *remarks, err *e)
     return j->config->sample.weights != SAMPLE_WEIGHTS_RAW ? DDPM_OK : load_raw_weights(j, folder, e);
 }
 
-/* All from one checkpoint; where the run that is still training has removed it meanwhile, from a newer one. */
+/* Load everything from one checkpoint; retry with a newer one if the run, still training, removed it meanwhile. */
 static ddpm_status load_model(const char *path, job *j, err *e)
 {
     enum { TRIES = 20 };
@@ -235,7 +236,7 @@ static ddpm_status load_model(const char *path, job *j, err *e)
     for (int i = 0; i < TRIES; i++) {
         notes remarks = {.text = ""};
         TRY(pipeline_find(path, &p, &remarks, e));
-        if (!strcmp(p.root, path)) remarks.text[0] = '\0'; /* what loading says again */
+        if (!strcmp(p.root, path)) remarks.text[0] = '\0'; /* loading repeats these remarks */
         st = load_from(p.root, j, &remarks, e);
         if (st == DDPM_OK && remarks.text[0]) printf("%s: %s\n", path, remarks.text);
         if (st == DDPM_OK || path_exists(p.root)) break;
@@ -260,13 +261,13 @@ static ddpm_status open_folder(const cli_args *args, job *j, const generator_spe
     return DDPM_OK;
 }
 
-/* No picture that is there is touched before everything that can fail has been done. */
+/* Everything that can fail is done before any existing picture is changed. */
 static ddpm_status prepare(const cli_args *args, job *j, err *e)
 {
     backend_spec device;
     autotune_files files;
     TRY(interrupt_install(e));
-    interrupt_at_once(true); /* planning and timing kernels may take long */
+    interrupt_at_once(true); /* planning and autotuning may take long */
     TRY(recipe_backend(&args->config, NULL, &files, &device, e));
     TRY(backend_create(&device, &j->be, e));
     if (j->be->remark) printf("device: %s\n", j->be->remark);
@@ -303,7 +304,7 @@ ddpm_status cmd_sample(const cli_args *args, err *e)
     TRY_GOTO(prepare(args, &j, e));
     TRY_GOTO(draw_all(&j, e));
     TRY_GOTO(write_grid(&j, e));
-    TRY_GOTO(dir_sync_all(j.folder.path, e)); /* pictures are not fsynced one by one */
+    TRY_GOTO(dir_sync_all(j.folder.path, e)); /* pictures are not fsynced individually */
     if (j.bar.out) progress_end(&j.bar);
     say_done(&j);
 done:

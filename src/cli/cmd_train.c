@@ -1,4 +1,4 @@
-/* cmd_train.c - ddpm train: the run of src/train/training_run.c with a terminal in front of it. */
+/* cmd_train.c - ddpm train: runs src/train/training_run.c with progress output and signal handling. */
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
@@ -9,8 +9,8 @@
 
 typedef struct view {
     progress bar;
-    double seconds; /* between lines where there is no terminal */
-    double memory;  /* bytes that the run could have */
+    double seconds; /* between two lines if there is no terminal */
+    double memory;  /* bytes available to the run */
 } view;
 
 static void show_note(void *context, const char *text)
@@ -62,7 +62,7 @@ ddpm_status cmd_train(const cli_args *args, err *e)
     view v = {.seconds = args->config.log.seconds};
     const run_hooks hooks = {.context = &v, .note = show_note, .begin = begin, .step = step_done, .wish = wish};
     TRY(interrupt_install(e));
-    interrupt_at_once(true); /* planning and timing kernels may take long */
+    interrupt_at_once(true); /* planning and autotuning may take long */
     TRY(recipe_backend(&args->config, args->config.out, &files, &spec, e));
     TRY(backend_create(&spec, &be, e));
     const ddpm_status st = run_train(be, &args->config, &hooks, e);

@@ -7,8 +7,8 @@
 
 static const struct handled {
     int number;
-    bool stops;   /* else it asks for a checkpoint */
-    bool insists; /* a person or a supervisor may repeat it for want of an answer */
+    bool stops;   /* requests a stop; else a checkpoint */
+    bool insists; /* a repetition exits immediately */
 } table[] = {
     {SIGINT, true, true},   {SIGTERM, true, true},  {SIGHUP, true, false},
     {SIGXCPU, true, false}, {SIGUSR1, true, false}, {SIGUSR2, false, false},
@@ -18,7 +18,8 @@ enum { HANDLED = sizeof table / sizeof table[0] };
 static volatile sig_atomic_t stop_signal, save_asked, insistent_before, at_once;
 static struct timespec first_insistent;
 
-/* coreutils' timeout and many supervisors send each signal twice in a moment: to the child and to its group. */
+/* coreutils' timeout and many supervisors send each signal twice at once, to the child and to its process group: only a
+ * signal at least a second after the first counts as a repetition. */
 static bool is_a_second_later(void)
 {
     struct timespec now;
@@ -40,7 +41,7 @@ static void on_signal(int number)
         if (table[i].number != number) continue;
         if (at_once && table[i].stops && number != SIGUSR1) {
             (void)signal(number, SIG_DFL);
-            (void)raise(number); /* comes when this function returns */
+            (void)raise(number); /* delivered when the handler returns */
         }
         if (table[i].insists && is_a_second_later()) _exit(128 + number);
         if (!table[i].stops) save_asked = 1;
@@ -51,7 +52,7 @@ static void on_signal(int number)
 
 ddpm_status interrupt_install(err *e)
 {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}; /* a read under way goes on */
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}; /* interrupted reads restart */
     struct sigaction before;
     stop_signal = save_asked = insistent_before = at_once = 0;
     sigemptyset(&action.sa_mask);
@@ -72,6 +73,6 @@ int interrupt_stop(void) { return stop_signal; }
 bool interrupt_save(void)
 {
     const bool asked = save_asked;
-    if (asked) save_asked = 0; /* one that comes in between is answered by the same checkpoint */
+    if (asked) save_asked = 0; /* a signal in between is served by the same checkpoint */
     return asked;
 }

@@ -1,27 +1,27 @@
-/* interrupt.h - a polite end for a long run.
+/* interrupt.h - signals that stop a long run gracefully or request a checkpoint.
  *
- *   INT, TERM   finish the step, save, leave with DDPM_ESAVED; another of the two at least a second after the first
- *               leaves at once, with 128 + its number
+ *   INT, TERM   finish the step, save, and exit with DDPM_ESAVED; a second one, at least a second after the first,
+ *               exits immediately with 128 + its number
  *   HUP, XCPU, USR1
- *               the same request, any number of them: a closed terminal, a limit of processor time, and batch systems
+ *               the same request, but never an immediate exit: a closed terminal, a CPU time limit, and batch systems
  *               that announce a time limit
- *   USR2        save, and go on
+ *   USR2        save and continue
  *
- * A signal that was ignored when the program began stays ignored (nohup; jobs in the background of a script).
- * The handlers only take a note; the run looks at it between steps. */
+ * A signal that was ignored when the program began stays ignored (nohup; background jobs of a script).
+ * The handlers only set flags, which the run polls between steps. */
 #ifndef DDPM_INTERRUPT_H
 #define DDPM_INTERRUPT_H
 #include "base/err.h"
 #include <stdbool.h>
 
-/* Put the handlers in place and forget what came before.  DDPM_EBACKEND if the system refuses. */
+/* Install the handlers and clear earlier requests.  DDPM_EBACKEND if a handler cannot be installed. */
 DDPM_MUST_CHECK ddpm_status interrupt_install(err *e);
 
-/* Whether INT, TERM, HUP and XCPU end the program at once, as they do by themselves: for as long as there is nothing to
- * save, and nobody looks.  Not so after interrupt_install(). */
+/* Choose whether INT, TERM, HUP and XCPU end the program immediately, as by default: for phases with nothing to save
+ * in which the flags are not polled.  Off after interrupt_install(). */
 void interrupt_at_once(bool yes);
 
-int interrupt_stop(void);  /* the number of the signal that asked to stop, first one; 0 = none */
-bool interrupt_save(void); /* whether a USR2 has come since the last call */
+int interrupt_stop(void);  /* number of the first signal that requested a stop; 0 = none */
+bool interrupt_save(void); /* was USR2 received since the last call? */
 
 #endif

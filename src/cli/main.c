@@ -1,4 +1,4 @@
-/* main.c - the program ddpm: its commands, its exit code, and the one line it says when it fails. */
+/* main.c - the program ddpm: table of commands, exit code, and the one-line error message. */
 #include "cli/about.h"
 #include "cli/cli.h"
 
@@ -76,16 +76,16 @@ static ddpm_status dispatch(int argc, char **argv, err *e)
     return args.command->run(&args, e);
 }
 
-/* Whoever starts the program may have closed any of the first three descriptors.  The next file that is opened would
- * get its number, and with it what is printed.  They stay open in what spin_briefly() starts. */
+/* The parent process may have closed any of the descriptors 0 to 2.  The next opened file would get such a number, and
+ * with it the program's output.  The descriptors stay open across the exec() in spin_briefly(). */
 static void fill_descriptors(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) /* the lowest that is free: fd itself */
-            (void)open("/", O_RDONLY | O_DIRECTORY);                 /* nothing can be written to either */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) /* gets the lowest free number, fd */
+            (void)open("/", O_RDONLY | O_DIRECTORY);                 /* not writable either */
 }
 
-/* A reader that has gone away (`ddpm --help | head -1`) has seen enough; a full disk is a failure. */
+/* A closed pipe (`ddpm --help | head -1`) is no error; a full disk is. */
 static ddpm_status finish_output(err *e)
 {
     if (fflush(stdout) == 0 && !ferror(stdout)) return DDPM_OK;
@@ -94,17 +94,17 @@ static ddpm_status finish_output(err *e)
     return err_set(e, DDPM_EIO, "standard output cannot be written");
 }
 
-/* Threads that wait for each other by spinning burn the time slices in which the others could run, when
- * several programs want the cores; short spins cost little when none does (bench/RESULTS.md).
- * OpenMP's runtime reads its environment only when it is loaded, so the program starts itself once more; but not where
- * the runtime was told to bind its threads: by now this one is bound to one processor, and all others would be too. */
+/* OpenMP threads that wait by spinning use up the time slices of the threads they wait for if several programs share
+ * the cores; short spins cost little otherwise (bench/RESULTS.md).
+ * OpenMP's runtime reads its environment only when it is loaded, so the program executes itself again.  Not if the
+ * runtime binds threads: the main thread is already bound to one processor, and all new threads would inherit that. */
 static void spin_briefly(char **argv)
 {
     static const char *const said[] = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND", "OMP_PLACES",
                                        "GOMP_CPU_AFFINITY"};
     for (size_t i = 0; i < sizeof said / sizeof *said; i++)
         if (getenv(said[i])) return;
-    if (setenv("GOMP_SPINCOUNT", "3000", 0) == 0) (void)execv("/proc/self/exe", argv); /* else go on as it is */
+    if (setenv("GOMP_SPINCOUNT", "3000", 0) == 0) (void)execv("/proc/self/exe", argv); /* else go on without it */
 }
 
 int main(int argc, char **argv)
@@ -112,8 +112,8 @@ int main(int argc, char **argv)
     err e = {0};
     fill_descriptors();
     spin_briefly(argv);
-    (void)signal(SIGPIPE, SIG_IGN); /* a write that fails says so by itself, */
-    (void)signal(SIGXFSZ, SIG_IGN); /* and then what was begun is cleaned up */
+    (void)signal(SIGPIPE, SIG_IGN); /* failed writes are reported by their return value, */
+    (void)signal(SIGXFSZ, SIG_IGN); /* so that incomplete output can be removed */
     ddpm_status st = dispatch(argc, argv, &e);
     if (st == DDPM_OK) st = finish_output(&e);
     const char *kind = st == DDPM_ESAVED ? "" : "error: ";

@@ -1,21 +1,21 @@
-/* output.h - a file or folder that a command writes where its user says: looked at before the work is done. */
+/* output.h - checks of the output file or folder of a command, before the work begins. */
 #ifndef DDPM_OUTPUT_H
 #define DDPM_OUTPUT_H
 #include "base/file.h"
 
-/* Was the file that is there written by this command? */
+/* Was the existing file written by this command? */
 typedef bool output_is_ours(const char *path);
 
-/* May the file be written?  What is there must be empty, `ours`, or no regular file, unless it may be overwritten.
- * `option` is what messages call it: "out".  DDPM_EINVAL: it is somebody else's; DDPM_EIO: it cannot be written. */
+/* Check that the file may be written: unless `overwrite` is set, an existing regular file must be empty or `ours`.
+ * `option` is the option's name for messages: "out".  DDPM_EINVAL: a foreign file; DDPM_EIO: it cannot be written. */
 DDPM_MUST_CHECK ddpm_status output_check(const char *path, const char *option, output_is_ours *ours, bool overwrite,
                                          err *e);
 
-/* Does the path lead to the standard output?  Then nothing else may be said there. */
+/* Is the path that of standard output?  If so, nothing else may be printed there. */
 bool output_is_stdout(const char *path);
 
-/* May a pipeline be written into the folder?  It must be missing or empty; with `overwrite` it may also hold a pipeline or
- * checkpoint, and nothing beside.  *replace: it does.  Statuses as above. */
+/* Check that a pipeline may be written to the folder: it must be missing or empty, or with `overwrite` contain a
+ * pipeline or checkpoint and nothing else, which sets *replace.  Errors as of output_check(). */
 DDPM_MUST_CHECK ddpm_status output_check_pipeline(const char *path, const char *option, bool overwrite, bool *replace,
                                                   err *e);
 #endif

@@ -12,7 +12,7 @@
 
 enum { SLOTS = 2 };
 
-/* Batch b lives in slot b % SLOTS: the caller's until it is pushed, then the thread's until it is written. */
+/* Batch b uses slot b % SLOTS, which belongs to the caller until the push, then to the thread until it is written. */
 typedef struct slot {
     int n;
     int64_t *ids;    /* [batch] */
@@ -27,10 +27,10 @@ struct picture_writer {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t filled, freed;
-    /* under the lock */
-    uint64_t pushed, written; /* batches; the one that fails counts as written */
-    bool closing;             /* nothing more is pushed */
-    ddpm_status status;       /* once it has failed, no longer changed */
+    /* protected by the lock */
+    uint64_t pushed, written; /* batches; a failed batch counts as written */
+    bool closing;             /* no more pushes */
+    ddpm_status status;       /* the first failure */
     err why;
 };
 
@@ -38,7 +38,7 @@ void picture_name(int64_t id, char out[PICTURE_NAME]) { (void)snprintf(out, PICT
 
 int64_t picture_id(const char *name)
 {
-    enum { DIGITS = 18 }; /* of any number that fits */
+    enum { DIGITS = 18 }; /* any number of so many digits fits an int64_t */
     char again[PICTURE_NAME];
     int64_t id = 0;
     const size_t digits = strspn(name, "0123456789");
@@ -140,7 +140,7 @@ ddpm_status picture_writer_finish(picture_writer *w, err *e)
     return hand_on(w, w->status, e);
 }
 
-/* Signals are the main thread's business: the new one blocks them all. */
+/* Signals are handled by the main thread: the new thread blocks them all. */
 static ddpm_status start_thread(picture_writer *w, err *e)
 {
     sigset_t all, before;
@@ -162,7 +162,7 @@ ddpm_status picture_writer_create(const picture_writer_spec *spec, picture_write
     TRY(mem_array(&w, 1, sizeof *w, "picture writer", e));
     w->spec = *spec;
     w->picture_bytes = (size_t)spec->h * (size_t)spec->w * (size_t)spec->c;
-    pthread_mutex_init(&w->lock, NULL); /* with default attributes these cannot fail on Linux */
+    pthread_mutex_init(&w->lock, NULL); /* cannot fail on Linux with default attributes */
     pthread_cond_init(&w->filled, NULL);
     pthread_cond_init(&w->freed, NULL);
     for (int k = 0; k < SLOTS; k++) {

@@ -32,12 +32,12 @@ __attribute__((format(printf, 2, 3))) static void append(char *out, const char *
     va_end(ap);
 }
 
-static int decimals(double v) { return v < 9.995 ? 2 : v < 99.95 ? 1 : 0; } /* three digits */
+static int decimals(double v) { return v < 9.995 ? 2 : v < 99.95 ? 1 : 0; } /* three significant digits */
 
 static void append_memory(char *out, double used, double total)
 {
     const double gib = 1024.0 * 1024 * 1024, mib = 1024.0 * 1024;
-    if (used < gib) { /* beside a total in GiB it would only be "0.0" */
+    if (used < gib) { /* in GiB it would be "0.0" */
         append(out, "  mem %.0f", used / mib);
         if (total >= 0 && total < gib) append(out, "/%.0f", total / mib);
         append(out, " MiB");
@@ -52,9 +52,9 @@ void progress_format(char *out, const progress_line *line)
 {
     char left[32];
     (void)snprintf(out, PROGRESS_LINE, "%.20s %lld/%lld", line->noun, (long long)line->done, (long long)line->total);
-    if (line->total > 0) /* rounded down: 100.0% is all of it */
+    if (line->total > 0) /* rounded down, so that 100.0% means done */
         append(out, "  %.1f%%", floor(1000 * ((double)line->done / (double)line->total)) / 10);
-    if (!(line->loss < 0)) append(out, "  loss %.4f", line->loss); /* not a number is worth showing */
+    if (!(line->loss < 0)) append(out, "  loss %.4f", line->loss); /* shows NaN, too */
     if (!(line->grad_norm < 0)) append(out, "  grad %.2f", line->grad_norm);
     if (line->lr >= 0) append(out, "  lr %.1e", line->lr);
     if (line->images_per_second >= 0)
@@ -110,13 +110,13 @@ static int terminal_columns(FILE *out)
     return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-/* A progress line that nobody can read is no reason to stop. */
+/* A write error ends the progress output but not the run. */
 static void send_out(progress *p)
 {
     if (fflush(p->out) != 0 || ferror(p->out)) p->out = NULL;
 }
 
-/* Blanks over what the terminal shows of the last line, then back to its start. */
+/* Overwrite the last line on the terminal with blanks, and return to its start. */
 static void wipe(progress *p)
 {
     if (p->width) fprintf(p->out, "\r%*s\r", p->width, "");
@@ -151,11 +151,11 @@ void progress_show(progress *p, double now, progress_line line)
     p->last = now;
     if (!p->terminal) {
         fprintf(p->out, "%s\n", text);
-    } else { /* a line that wraps could not be redrawn */
+    } else { /* cut: a wrapped line cannot be redrawn */
         const int cut = (int)strnlen(text, (size_t)(terminal_columns(p->out) - 1));
         const int rest = p->width > cut ? p->width - cut : 0;
         fprintf(p->out, "\r%.*s%*s", cut, text, rest, "");
-        p->width = cut + rest; /* blanks count: the terminal may have shrunk meanwhile */
+        p->width = cut + rest; /* including blanks: the terminal may have become narrower */
     }
     send_out(p);
 }

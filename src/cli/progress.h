@@ -1,10 +1,10 @@
-/* progress.h - how far a long run is, on one line.
+/* progress.h - the progress line of a long run.
  *
  *   step 12000/500000  2.4%  loss 0.0312  grad 0.41  lr 2.0e-04  1834 img/s  14.3 it/s  mem 11.2/80.0 GiB  ETA 9:28:40
  *
- * On a terminal the line is redrawn in place, at most four times a second; anywhere else it is printed
- * anew every so many seconds.  No colours and no escape sequences, ever; when the reader goes away
- * (`ddpm train | head`) the progress falls silent and the run goes on. */
+ * On a terminal the line is redrawn in place, at most four times a second; otherwise a new line is printed
+ * at a fixed interval.  No colours or escape sequences are used.  If the reader closes the pipe
+ * (`ddpm train | head`), the output stops and the run continues. */
 #ifndef DDPM_PROGRESS_H
 #define DDPM_PROGRESS_H
 #include <stdbool.h>
@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* What the line says.  A negative number is not known, or does not apply, and is left out. */
+/* The contents of the line.  A negative number is unknown or not applicable, and is omitted. */
 typedef struct progress_line {
     const char *noun; /* "step" */
     int64_t done, total;
@@ -24,16 +24,16 @@ typedef struct progress_line {
 
 extern const progress_line progress_unknown; /* "step", 0 of 0, nothing known */
 
-enum { PROGRESS_LINE = 256 }; /* bytes that hold any line, with the final 0 */
+enum { PROGRESS_LINE = 256 }; /* bytes of the longest line, with the final 0 */
 
 void progress_format(char *out, const progress_line *line); /* out[PROGRESS_LINE] */
 
-/* "0:42", "18:54:10", "3d 04:12:09"; "-" for what is negative, not finite or over 999 days. */
+/* "0:42", "18:54:10", "3d 04:12:09"; "-" for a negative or non-finite number, or more than 999 days. */
 void progress_duration(char *out, size_t cap, double seconds);
 
-/* Steps a second over about the last half minute: both steps and seconds are summed with weights that
- * decay by exp(-t / 30 s), so that their quotient has no bias towards the start.  The first three steps,
- * which choose algorithms and fill caches, are not counted. */
+/* Steps per second over about the last half minute: steps and seconds are both summed with weights that
+ * decay as exp(-t / 30 s), so that their quotient has no bias towards the start.  The first three steps
+ * are not counted, as autotuning and cold caches slow them down. */
 typedef struct progress_rate {
     int64_t first, last_step;
     double last_time, steps, seconds;
@@ -42,32 +42,32 @@ typedef struct progress_rate {
 
 void progress_rate_begin(progress_rate *r, int64_t done);
 void progress_rate_add(progress_rate *r, double now, int64_t done);
-double progress_rate_get(const progress_rate *r); /* -1 while it is not known */
+double progress_rate_get(const progress_rate *r); /* -1 as long as it is unknown */
 
 typedef struct progress {
     FILE *out; /* borrowed; NULL = silent */
     bool terminal;
     double interval; /* seconds between two lines */
-    double last;     /* when the last one was shown */
-    int width;       /* characters of it that are still on the terminal's current line */
+    double last;     /* time of the last line */
+    int width;       /* characters of the last line that are still on the terminal's current line */
     int images_per_step;
     progress_rate rate;
 } progress;
 
-/* Begin at step `done`.  `seconds` is the interval where `out` is no terminal; times are clock_seconds().
+/* Begin at step `done`.  `seconds` is the interval if `out` is not a terminal; times are clock_seconds().
  * images_per_step 0: no img/s. */
 void progress_begin(progress *p, FILE *out, double seconds, int images_per_step, double now, int64_t done);
 
-/* Note that `done` steps are finished; true when a line is due, so that only then the loss need be fetched. */
+/* Record that `done` steps are finished; returns true if a line is due, so that the loss is fetched only then. */
 bool progress_step(progress *p, double now, int64_t done);
 
-/* Show a line, with rates and the time left filled in. */
+/* Print the line, after filling in rates and remaining time. */
 void progress_show(progress *p, double now, progress_line line);
 
-/* Print a message on a line of its own. */
+/* Print a message on a separate line. */
 void progress_note(progress *p, const char *text);
 
-/* Leave the last line standing. */
+/* End the output, leaving the last line on the terminal. */
 void progress_end(progress *p);
 
 #endif

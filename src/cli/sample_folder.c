@@ -22,9 +22,9 @@
 
 enum { DESCRIPTION_BYTES = 1 << 16, DIFFERENCES = 3, MANY = 10000 };
 
-/* ---- where ---- */
+/* ---- default folder ---- */
 
-/* Cut the last component off where it is `name`; NULL: a checkpoint's. */
+/* Remove the last path component if it is `name` (NULL: a checkpoint's name). */
 static bool cut_last(char *path, const char *name)
 {
     char *slash = strrchr(path, '/');
@@ -33,7 +33,7 @@ static bool cut_last(char *path, const char *name)
     return true;
 }
 
-/* A run's folder of checkpoints, and not a run or a model that is called so. */
+/* Is it a run's folder of checkpoints, not a run or model that is named ckpt? */
 static bool is_ckpt(const char *path)
 {
     static const char *const others[] = {"ckpt", "config.json", "unet"};
@@ -49,20 +49,20 @@ ddpm_status sample_folder_default(const char *path, char out[PATH_CAP], err *e)
     if (realpath(path, real)) {
         const char *last = cut_last(real, NULL) ? strrchr(real, '/') : NULL;
         if (last && !strncmp(last, "/aside_", 7))
-            (void)cut_last(real, last + 1); /* where a rewound run keeps its later ones */
+            (void)cut_last(real, last + 1); /* contains later checkpoints of a rewound run */
         if (is_ckpt(real) && cut_last(real, "ckpt")) return path_join(out, real, "samples", e);
     }
     return path_join(out, path, "samples", e);
 }
 
-/* ---- what is there ---- */
+/* ---- survey of the folder ---- */
 
 typedef struct survey {
-    int64_t pictures, least; /* how many, whatever their description; the lowest of them */
+    int64_t pictures, least; /* number of pictures with any description; smallest id */
     bool overview, description;
 } survey;
 
-/* One name at a time; anything but DDPM_OK ends the walk. */
+/* Called for each entry of the folder; a failure ends the walk. */
 typedef ddpm_status visitor(sample_folder *f, const struct dirent *entry, void *context, err *e);
 
 static ddpm_status walk(sample_folder *f, visitor *visit, void *context, err *e)
@@ -79,7 +79,7 @@ static ddpm_status walk(sample_folder *f, visitor *visit, void *context, err *e)
     return st;
 }
 
-/* Only files, and links, are read, replaced or removed. */
+/* Only regular files and links may be read, replaced or removed. */
 static ddpm_status expect_file(const sample_folder *f, const struct dirent *entry, err *e)
 {
     char path[PATH_CAP];
@@ -103,7 +103,7 @@ static ddpm_status count_one(sample_folder *f, const struct dirent *entry, void 
     return DDPM_OK;
 }
 
-/* ---- what it was made from ---- */
+/* ---- description ---- */
 
 static void say_value(const json_t *v, char text[80])
 {
@@ -112,7 +112,7 @@ static void say_value(const json_t *v, char text[80])
     free(dump);
 }
 
-/* "seed 0, not 1; num_inference_steps 10, not 20": what was, and what is asked for. */
+/* "seed 0, not 1; num_inference_steps 10, not 20": old and requested values. */
 static int list_differences(const json_t *was, json_t *now, char *text, size_t cap)
 {
     const char *key;
@@ -136,7 +136,7 @@ static int list_differences(const json_t *was, json_t *now, char *text, size_t c
     return n;
 }
 
-/* Is what sampling.json says what is asked for?  *why says what is not: "seed 0, not 1". */
+/* Does sampling.json equal the requested description?  If not, *why names the differences: "seed 0, not 1". */
 static ddpm_status compare(const sample_folder *f, bool *same, char *why, size_t cap, err *e)
 {
     char path[PATH_CAP], *text = NULL;
@@ -161,7 +161,7 @@ static ddpm_status compare(const sample_folder *f, bool *same, char *why, size_t
     return DDPM_OK;
 }
 
-/* Nothing of another description may be there, unless it is to be replaced. */
+/* Survey the folder; pictures with another description are an error unless they may be overwritten. */
 static ddpm_status look(sample_folder *f, survey *s, err *e)
 {
     char why[300];
@@ -179,7 +179,7 @@ static ddpm_status look(sample_folder *f, survey *s, err *e)
 
 /* ---- which pictures are done ---- */
 
-/* What goes on the overview is unpacked there, and so here. */
+/* Pictures for the overview are decoded, too, because writing the overview decodes them. */
 static bool picture_is_whole(const sample_folder *f, int64_t id, const char *path)
 {
     const sample_folder_spec *s = &f->spec;
@@ -219,7 +219,7 @@ static ddpm_status take_stock(sample_folder *f, err *e)
     return walk(f, check_one, NULL, e);
 }
 
-/* ---- from outside ---- */
+/* ---- opening and overwriting ---- */
 
 ddpm_status sample_folder_open(sample_folder *f, const sample_folder_spec *spec, char *description, size_t size, err *e)
 {
@@ -235,7 +235,7 @@ ddpm_status sample_folder_open(sample_folder *f, const sample_folder_spec *spec,
     TRY(path_join(lock, f->path, FOLDER_LOCK_FILE, e));
     if (!folder_lock_is_ours(f->path))
         return err_set(e, DDPM_EINVAL, "%s: a file of this name is needed as a lock; give another out=", lock);
-    if (path_is_dir(f->path) && !path_exists(lock)) TRY(look(f, &s, e)); /* what is refused is left as it is */
+    if (path_is_dir(f->path) && !path_exists(lock)) TRY(look(f, &s, e)); /* fails before changing the folder */
     TRY(dir_make(f->path, e));
     return take_stock(f, e);
 }
@@ -251,13 +251,13 @@ static ddpm_status remove_one(sample_folder *f, const struct dirent *entry, void
     return DDPM_OK;
 }
 
-/* The disk is told of each stage before the next begins: a power loss between them is as harmless as a kill. */
+/* Each stage is fsynced before the next begins, so that a power loss between them is harmless. */
 static ddpm_status remove_pictures(sample_folder *f, const char *description, err *e)
 {
     int64_t removed;
     if (unlink(description) && errno != ENOENT) return err_errno(e, DDPM_EIO, errno, "%s: cannot remove", description);
     TRY(dir_sync(f->path, e));
-    do { /* a walk may miss names while others are removed */
+    do { /* readdir() may skip entries while others are removed */
         removed = 0;
         TRY(walk(f, remove_one, &removed, e));
     } while (removed > 0);

@@ -1,48 +1,50 @@
-/* sample_folder.h - the folder of `ddpm sample`: what its pictures were made from, and which of them are there.
+/* sample_folder.h - the folder of `ddpm sample`: a description of how its pictures were sampled, and which exist.
  *
- * sampling.json describes everything that decides the pixels.  A picture counts as done where it is whole, of the right
- * size, and beside the very description that is asked for.  Pictures of another description, and pictures without any,
- * are refused, or on request replaced: the old description goes first, then every picture, and only then the new
- * description comes, so that whatever ends this half-way leaves a folder whose pictures nobody takes for his own. */
+ * sampling.json describes everything that decides the pixels.  A picture counts as done if its file is complete, has
+ * the right size, and the folder's description equals the requested one.  Pictures with another description, or with
+ * none, are an error unless they may be overwritten.  Overwriting removes the old description first, then every
+ * picture, and then writes the new description, so that an interruption never leaves old pictures with the new
+ * description. */
 #ifndef DDPM_SAMPLE_FOLDER_H
 #define DDPM_SAMPLE_FOLDER_H
 #include "base/file.h"
 #include "base/folder_lock.h"
 #include <stdint.h>
 
-enum { OVERVIEW_MAX = 256 }; /* pictures on grid.png, the first ones */
+enum { OVERVIEW_MAX = 256 }; /* most pictures on grid.png, which shows the first ones */
 
 typedef struct sample_folder_spec {
     const char *path;
     int h, w, c;   /* of each picture */
-    int64_t count; /* pictures 0 to count - 1 are wanted */
+    int64_t count; /* pictures 0 to count - 1 are requested */
     bool overwrite;
 } sample_folder_spec;
 
 typedef struct sample_folder {
     char path[PATH_CAP];
     folder_lock lock;  /* FOLDER_LOCK_NONE before the folder is opened */
-    char *description; /* sampling.json as it is to be; owned */
+    char *description; /* the requested contents of sampling.json; owned */
     size_t description_size;
     sample_folder_spec spec;
-    bool described; /* sampling.json says what is asked for */
-    uint8_t *done;  /* [(count + 7) / 8]  a bit a picture */
+    bool described; /* sampling.json exists with the requested contents */
+    uint8_t *done;  /* [(count + 7) / 8]  one bit per picture */
     int64_t n_done;
 } sample_folder;
 
-/* The folder for the pictures of the model at `path` where none is given: `samples` within; a checkpoint's, and those of
- * a run's ckpt folder, go to the run. */
+/* The default folder for pictures of the model at `path`: `samples` in it; for a checkpoint or the ckpt folder of a
+ * run, `samples` in the run folder. */
 DDPM_MUST_CHECK ddpm_status sample_folder_default(const char *path, char out[PATH_CAP], err *e);
 
-/* Lock the folder, made where it is missing, and see what is there; no picture is touched.  `description`, from
- * json_out_finish(), becomes the folder's.  *f is to be closed, whatever comes of it.
- * DDPM_EINVAL: pictures are there that the description is not true of (says which and what differs), or the folder lies
- * within a checkpoint; DDPM_ELOCKED: another sampling is at work there; DDPM_EIO; DDPM_ESAVED: a signal asks to stop. */
+/* Lock the folder, creating it if missing, and survey it without changing any picture.  *f takes ownership of
+ * `description` (from json_out_finish()) and must be closed, also after a failure.
+ * DDPM_EINVAL: the folder has pictures with another description (the message names them and the differences), or is
+ * within a checkpoint; DDPM_ELOCKED: another sampling uses the folder; DDPM_EIO; DDPM_ESAVED: a signal requests to
+ * stop. */
 DDPM_MUST_CHECK ddpm_status sample_folder_open(sample_folder *f, const sample_folder_spec *spec, char *description,
                                                size_t size, err *e);
-/* Remove what is to be replaced and write sampling.json.  Call it once nothing else can fail. */
+/* Remove the pictures to be replaced and write sampling.json.  Call it once nothing else can fail. */
 DDPM_MUST_CHECK ddpm_status sample_folder_begin(sample_folder *f, err *e);
-bool sample_folder_has(const sample_folder *f, int64_t id); /* is that picture done? */
+bool sample_folder_has(const sample_folder *f, int64_t id); /* is picture `id` done? */
 void sample_folder_close(sample_folder *f);
 
 #endif

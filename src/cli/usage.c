@@ -1,10 +1,11 @@
+/* usage.c - the texts of --help and --print-config. */
 #include "cli/cli.h"
 
 #include "base/mem.h"
 
 #include <string.h>
 
-enum { COLUMN = 40 }; /* where the explanations begin */
+enum { COLUMN = 40 }; /* where the help texts begin */
 
 void usage_program(FILE *out, const cli_command *commands, int count)
 {
@@ -36,9 +37,9 @@ static void print_option(FILE *out, const cli_command *command, const config_opt
 {
     const size_t n = strlen(command->name);
     const bool own = strncmp(o->key, command->name, n) == 0 && o->key[n] == '.';
-    const char *name = own ? o->key + n + 1 : o->key; /* the command's own section may be left out */
+    const char *name = own ? o->key + n + 1 : o->key; /* the command's own section may be omitted */
     int width = fprintf(out, "  %s=", name);
-    for (const char *c = o->initial; *c; c++) /* as it can be typed: without the blanks of a list */
+    for (const char *c = o->initial; *c; c++) /* as typed on the command line: lists without blanks */
         if (*c != ' ') width += fputc(*c, out) != EOF;
     if (width > COLUMN - 2) fputc('\n', out), width = 0;
     fprintf(out, "%*s%s", COLUMN - width, "", o->help);

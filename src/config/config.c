@@ -22,7 +22,7 @@ const char *const *const config_option_words[CONFIG_OPTIONS] = {
 #define WORD(constant, word)  [constant] = word,
 #include "config/options.def"
 };
-/* Whatever reads and writes options does so with an int. */
+/* Enum options are read and written through int pointers. */
 #define WORDS_OF(option, ...) static_assert(sizeof(config_##option) == sizeof(int), #option);
 #include "config/options.def"
 
@@ -115,8 +115,8 @@ bool config_scope_has(const config_scope *scope, config_id option)
 
 enum { NEAREST = 3, OTHER_SECTION = 3, SECTION_LEFT_OUT = 1 };
 
-/* How far a key is from an option's.  A wrong letter in the name weighs twice one in the section, and
- * another section altogether no more than OTHER_SECTION: "data.batch" is near "train.batch". */
+/* Distance between a key and an option's key.  An edit in the name counts twice one in the section, and the
+ * section's share is at most OTHER_SECTION: "data.batch" is near "train.batch". */
 static int key_distance(const char *key, const char *of)
 {
     char section[CONFIG_KEY], section_of[CONFIG_KEY];
@@ -138,7 +138,7 @@ typedef struct ranking {
 static void rank(ranking *r, const char *key, const char *name)
 {
     int d = key_distance(key, name);
-    for (int k = 0; k < NEAREST; k++) { /* what it displaces moves on */
+    for (int k = 0; k < NEAREST; k++) { /* insertion: the displaced entry moves down */
         if (d >= r->distance[k]) continue;
         const ranking was = *r;
         r->distance[k] = d, r->name[k] = name;
@@ -179,12 +179,12 @@ void config_defaults(ddpm_config *c)
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
         const config_option *o = &config_options[i];
         const bool good = value_read(field_of(c, (config_id)i), o, o->initial, why);
-        assert(good); /* options.def's own fault, met by every test */
+        assert(good); /* else options.def has an invalid default, which every test finds */
         (void)good;
     }
 }
 
-/* Set from a text, or where that is NULL from items. */
+/* Set from `text`, or from `items` if `text` is NULL. */
 static ddpm_status set(ddpm_config *c, config_id option, const config_place *at, const char *text,
                        const config_items *items, err *e)
 {
@@ -196,7 +196,7 @@ static ddpm_status set(ddpm_config *c, config_id option, const config_place *at,
         config_words words;
         int word;
         char path[PATH_CAP];
-    } outranked; /* checked all the same */
+    } outranked; /* the value is only checked, into this copy */
     char why[VALUE_WHY];
     const bool weaker = at->source < c->origin[option].source;
     void *field = weaker ? &outranked : field_of(c, option);
@@ -230,7 +230,7 @@ ddpm_status config_assign(ddpm_config *c, const config_scope *scope, const char 
     char key[CONFIG_KEY], full[2 * CONFIG_KEY];
     if (!equals || equals == argument)
         return config_refuse(c, &at, e, "'%.60s' is not of the form key=value", argument);
-    /* Cut, a key that is too long is as unknown as whole. */
+    /* An overlong key is unknown, truncated or not. */
     (void)snprintf(key, sizeof key, "%.*s", (int)strcspn(argument, "="), argument);
     (void)snprintf(full, sizeof full, "%.31s.%s", scope ? scope->command : "", key);
     const char *renamed;
@@ -261,7 +261,7 @@ bool config_is_chosen(const ddpm_config *c, config_id option)
     return !config_same(c, &plain, option);
 }
 
-/* ---- what no option can know alone --------------------------------------------------------------- */
+/* ---- rules between options ----------------------------------------------------------------------- */
 
 static ddpm_status check_images(const ddpm_config *c, err *e)
 {

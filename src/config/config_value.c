@@ -17,7 +17,7 @@ __attribute__((format(printf, 2, 3))) static bool wrong(char *why, const char *f
     return false;
 }
 
-/* What the option wants, for a text that is nothing like it. */
+/* The message for a text of the wrong type: it names the expected kind of value. */
 static bool not_a(char *why, const config_option *o, const char *text, const char *what)
 {
     if (!text[0]) return wrong(why, "needs %s, got nothing", what);
@@ -53,7 +53,7 @@ static bool read_int(int *out, const config_option *o, const char *text, char *w
 {
     int64_t v;
     if (!read_int64(&v, o, text, why)) return false;
-    *out = (int)v; /* the limits of an INT are ints: a test holds the list to that */
+    *out = (int)v; /* fits: a test checks that the limits of every INT option are ints */
     return true;
 }
 
@@ -75,7 +75,7 @@ static void write_real(double v, char *out)
         (void)snprintf(digits, sizeof digits, "%.*g", precision, v);
         if (strtod(digits, NULL) == v) break;
     }
-    /* 1e-06 is a text to YAML 1.1 readers, 1.0e-06 a number. */
+    /* YAML 1.1 parsers read 1e-06 as a string, 1.0e-06 as a number. */
     const char *exponent = strchr(digits, 'e');
     const int mantissa = exponent ? (int)(exponent - digits) : 0;
     if (exponent && !memchr(digits, '.', (size_t)mantissa))
@@ -94,10 +94,10 @@ static bool read_bool(bool *out, const config_option *o, const char *text, char 
     return true;
 }
 
-/* Length and code point of the UTF-8 sequence at s, of which n bytes are left; 0 if there is none. */
+/* Length and code point of the UTF-8 sequence at s, with n bytes left; 0 if it is invalid. */
 static size_t utf8_decode(const unsigned char *s, size_t n, uint32_t *code)
 {
-    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000}; /* of a sequence of so many bytes */
+    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000}; /* by length; rejects overlong encodings */
     const size_t length = s[0] < 0x80 ? 1 : s[0] >> 5 == 6 ? 2 : s[0] >> 4 == 14 ? 3 : s[0] >> 3 == 30 ? 4 : 0;
     if (length == 0 || length > n) return 0;
     *code = length == 1 ? s[0] : s[0] & (0xffu >> (length + 1));
@@ -157,7 +157,7 @@ static bool read_device(char *out, const config_option *o, const char *text, cha
     (void)snprintf(names, sizeof names, "one of %s", o->unit);
     if (!device_name_is_valid(text)) return not_a(why, o, text, names);
     memset(out, 0, CONFIG_DEVICE);
-    memcpy(out, text, strlen(text)); /* a valid name is short */
+    memcpy(out, text, strlen(text)); /* a valid name is shorter than CONFIG_DEVICE */
     return true;
 }
 
@@ -167,7 +167,7 @@ static bool is_list(const config_option *o) { return o->type == CONFIG_TYPE_INTS
 
 static bool too_many(char *why, int cap) { return wrong(why, "has more than %d items", cap); }
 
-/* "[a, b]" or "a,b" to items. */
+/* Split "[a, b]" or "a,b" into items. */
 static bool split(const char *text, config_items *items, char *why)
 {
     size_t left = strlen(text);

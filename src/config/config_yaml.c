@@ -1,4 +1,4 @@
-/* config_yaml.c - configurations as YAML files: libyaml's events in, plain text out. */
+/* config_yaml.c - configurations as YAML: parsing by libyaml's events, writing as plain text. */
 #include "config/config.h"
 #include "config/config_value.h"
 #include "base/mem.h"
@@ -12,12 +12,12 @@
 
 typedef struct reader {
     yaml_parser_t parser;
-    yaml_event_t event; /* the current one; its texts live until the next */
-    config_place at;    /* where that begins */
-    const char *bytes;  /* the file */
+    yaml_event_t event; /* the current event; its texts are valid until the next one */
+    config_place at;    /* start of the current event */
+    const char *bytes;  /* the file's contents */
     size_t size;
     ddpm_config *config;
-    int option_line[CONFIG_OPTIONS]; /* where this file set it; 0 = it did not */
+    int option_line[CONFIG_OPTIONS]; /* line of this file that set the option; 0 = not set */
     int section_line[CONFIG_SECTIONS];
     err *e;
 } reader;
@@ -37,7 +37,7 @@ static ddpm_status refuse_event(reader *r)
 {
     const yaml_parser_t *p = &r->parser;
     if (p->error == YAML_MEMORY_ERROR) return err_set(r->e, DDPM_ENOMEM, "out of memory for a configuration file");
-    if (p->error == YAML_READER_ERROR) { /* not text at all: the parser is behind, at the start of the line or so */
+    if (p->error == YAML_READER_ERROR) { /* not UTF-8: problem_mark lags behind problem_offset */
         place_at_offset(r, p->problem_offset);
     } else {
         r->at.line = (int)p->problem_mark.line + 1;
@@ -46,7 +46,7 @@ static ddpm_status refuse_event(reader *r)
     return config_refuse(r->config, &r->at, r->e, "not YAML: %s", p->problem);
 }
 
-/* What YAML offers and a list of options has no use for. */
+/* Reject YAML features that option files do not use. */
 static ddpm_status refuse_extras(reader *r)
 {
     const yaml_event_t *ev = &r->event;
@@ -110,7 +110,7 @@ static ddpm_status refuse_twice(reader *r, const config_place *at, const char *w
     return config_refuse(r->config, at, r->e, "%s: given twice, first in line %d", what, first_line);
 }
 
-/* The current event is the value of an option, whose key stands at `key_at`. */
+/* Read the current event as the value of an option whose key is at `key_at`. */
 static ddpm_status read_option(reader *r, config_id option, const config_place *key_at)
 {
     const char *key = config_options[option].key;
@@ -121,18 +121,18 @@ static ddpm_status read_option(reader *r, config_id option, const config_place *
     return config_refuse(r->config, &r->at, r->e, "%s: nested too deep: it takes a value, not options of its own", key);
 }
 
-/* The current event is a key: its full name, "train.batch" inside the section train. */
+/* Read the current event as a key and build its full name: "train.batch" within the section train. */
 static ddpm_status read_key(reader *r, int section, char *key, size_t cap)
 {
     if (r->event.type != YAML_SCALAR_EVENT)
         return config_refuse(r->config, &r->at, r->e, "the name of an option is expected here");
     const char *text = (const char *)r->event.data.scalar.value;
     const char *prefix = section >= 0 ? config_sections[section].name : "";
-    (void)snprintf(key, cap, "%s%s%s", prefix, section >= 0 ? "." : "", text); /* cut, it is as unknown as whole */
+    (void)snprintf(key, cap, "%s%s%s", prefix, section >= 0 ? "." : "", text); /* truncated keys are unknown */
     return DDPM_OK;
 }
 
-/* From behind a mapping's start to its end; `section` is an index, or -1 at the top. */
+/* Read a mapping up to its end, after its start event; `section` is an index, or -1 at the top level. */
 static ddpm_status read_mapping(reader *r, int section)
 {
     char key[2 * CONFIG_KEY];
@@ -156,7 +156,7 @@ static ddpm_status read_mapping(reader *r, int section)
         if (r->event.type != YAML_MAPPING_START_EVENT)
             return config_refuse(r->config, &r->at, r->e, "%s: is a section: its options belong below it, indented",
                                  key);
-        TRY(read_mapping(r, below)); /* once: behind its name no key is a section's */
+        TRY(read_mapping(r, below)); /* recursion depth 1: within a section no key is a section */
     }
 }
 
@@ -164,8 +164,8 @@ static ddpm_status read_document(reader *r)
 {
     TRY(next(r)); /* the stream's start */
     TRY(next(r));
-    if (r->event.type == YAML_STREAM_END_EVENT) return DDPM_OK; /* nothing, or comments alone */
-    TRY(next(r));                                               /* behind the document's start */
+    if (r->event.type == YAML_STREAM_END_EVENT) return DDPM_OK; /* empty, or only comments */
+    TRY(next(r));                                               /* skip the document's start */
     if (r->event.type == YAML_MAPPING_START_EVENT)
         TRY(read_mapping(r, -1));
     else if (r->event.type != YAML_SCALAR_EVENT || scalar(r)[0])
@@ -176,7 +176,7 @@ static ddpm_status read_document(reader *r)
     return DDPM_OK;
 }
 
-/* libyaml's words for a tab in the indentation ("cannot start any token") help nobody. */
+/* A clearer message for tabs in the indentation than libyaml's "cannot start any token". */
 static ddpm_status refuse_tabs(reader *r)
 {
     bool indentation = true;
@@ -242,7 +242,7 @@ __attribute__((format(printf, 2, 3))) static void put(writer *w, const char *fmt
     if (!w->full) w->used += (size_t)n;
 }
 
-/* Between double quotes, where only these two characters mean something; text_is_plain() keeps the rest out. */
+/* Double-quoted; only these two characters need escaping, since text_is_plain() rejects all others that would. */
 static void put_quoted(writer *w, const char *text)
 {
     put(w, "\"");

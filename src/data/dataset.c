@@ -12,7 +12,7 @@
 
 enum { RESOLUTION_MIN = 8, RESOLUTION_MAX = 1024, CACHE_MB_DEFAULT = 4096, HASHED_IMAGES = 64 };
 
-/* auto takes the first that recognises the path. */
+/* auto chooses the first kind that recognises the path. */
 static const dataset_kind *const KINDS[DATASET_KINDS] = {
     [DATASET_DIGITS] = &dataset_digits,
     [DATASET_IDX] = &dataset_idx,
@@ -28,7 +28,7 @@ static const char *name_of(const dataset *d, int64_t i)
     return d->kind->file ? d->kind->file(d->source, i) : "an image";
 }
 
-/* Image i of the source as it is; of the set's size where none was given. */
+/* Image i of the source in its stored size; if no resolution was given, the size must be that of the set. */
 static ddpm_status read_raw(const dataset *d, int64_t i, image *raw, err *e)
 {
     TRY(d->kind->read(d->source, i, raw, e));
@@ -37,7 +37,7 @@ static ddpm_status read_raw(const dataset *d, int64_t i, image *raw, err *e)
                    name_of(d, d->model), d->w, d->h);
 }
 
-/* A picture in the shape of d. */
+/* Resize and convert an image to the shape of d. */
 static ddpm_status shape(const dataset *d, const image *img, uint8_t *pixels, err *e)
 {
     ddpm_status st = DDPM_OK;
@@ -93,7 +93,7 @@ static ddpm_status check_spec(const dataset_spec *s, err *e)
     return DDPM_OK;
 }
 
-/* What auto looks for, one kind after the other. */
+/* The list of expected files for each kind, for the message of auto. */
 static void list_kinds(char *text, size_t cap)
 {
     size_t used = 0;
@@ -146,7 +146,7 @@ static ddpm_status choose_kind(const dataset_spec *s, const dataset_kind **out, 
     return check_path(s->path, e);
 }
 
-/* 3 where any image has colour, as its header says before any is decoded: the first may be the only grey one. */
+/* 3 if the header of any image says colour, found before decoding any image: the first may be the only grey one. */
 static int channels_of_all(const dataset *d, int first)
 {
     atomic_int channels = first;
@@ -157,7 +157,7 @@ static int channels_of_all(const dataset *d, int first)
     return atomic_load(&channels);
 }
 
-/* Take the shape from the spec, and what it leaves open from the first image that can be read. */
+/* Take the shape from the spec, and what the spec does not set from the first readable image. */
 static ddpm_status settle_shape(dataset *d, const dataset_spec *s, err *e)
 {
     image first = {0};
@@ -166,7 +166,7 @@ static ddpm_status settle_shape(dataset *d, const dataset_spec *s, err *e)
         st = d->kind->read(d->source, i, &first, e);
         d->model = i;
     }
-    if (is_bad_image(st)) { /* the message of the first says more than that of the last */
+    if (is_bad_image(st)) { /* report the first bad image rather than the last */
         st = d->kind->read(d->source, 0, &first, e);
         image_free(&first);
     }
@@ -179,7 +179,7 @@ static ddpm_status settle_shape(dataset *d, const dataset_spec *s, err *e)
     return DDPM_OK;
 }
 
-/* Decode image i: to its place, or only to see that it can be.  *channels: those it has itself. */
+/* Decode image i, into the cache if there is one, else only to check it.  *channels: its stored channels. */
 static ddpm_status visit(const dataset *d, int64_t i, int *channels, err *e)
 {
     image raw = {0};
@@ -192,7 +192,7 @@ static ddpm_status visit(const dataset *d, int64_t i, int *channels, err *e)
     return st;
 }
 
-/* Close the gaps that bad images left. */
+/* Remove bad images from the arrays. */
 static void drop_bad(dataset *d, const uint8_t *bad)
 {
     int64_t n = 0;
@@ -208,7 +208,7 @@ static void drop_bad(dataset *d, const uint8_t *bad)
     d->count = n;
 }
 
-/* The message of image i, which visit() ended with `was` for, by visiting it once more. */
+/* Get the message of image i, for which visit() returned `was`, by calling visit() again. */
 static void why_bad(const dataset *d, int64_t i, ddpm_status was, err *why)
 {
     int channels;
@@ -217,7 +217,7 @@ static void why_bad(const dataset *d, int64_t i, ddpm_status was, err *why)
             err_meaning(was));
 }
 
-/* Visit all images; leave out the bad ones, or fail with the message of the first. */
+/* Visit all images; remove the bad ones, or fail with the message of the first. */
 static ddpm_status sweep(dataset *d, int64_t max_bad, err *e)
 {
     ddpm_status st = DDPM_OK;
@@ -253,7 +253,7 @@ done:
     return st;
 }
 
-/* The only files with colour were left out: the others are grey. */
+/* All files with colour were bad, and the others are grey: convert the set to one channel. */
 static void drop_colour(dataset *d)
 {
     d->c = 1;
@@ -261,7 +261,7 @@ static void drop_colour(dataset *d)
     for (size_t i = 0; i < (size_t)d->count * image_bytes(d); i++) d->pixels[i] = d->pixels[3 * i];
 }
 
-/* Make room for all pixels, if they fit into the cache. */
+/* Allocate the cache if all pixels fit into it. */
 static ddpm_status make_cache(dataset *d, int64_t cache_mb, err *e)
 {
     const int64_t mb = cache_mb ? cache_mb : CACHE_MB_DEFAULT;
@@ -314,7 +314,7 @@ void dataset_close(dataset *d)
     mem_free(d);
 }
 
-/* ---- questions -------------------------------------------------------------------------------- */
+/* ---- access ----------------------------------------------------------------------------------- */
 
 const char *dataset_kind_name(const dataset *d) { return d->kind->name; }
 int64_t dataset_count(const dataset *d) { return d->count; }

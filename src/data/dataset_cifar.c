@@ -14,7 +14,7 @@ static const char PATTERN[] = "data_batch_*.bin";
 typedef struct cifar_source {
     int files;
     char *bytes[FILES_MAX];
-    int64_t end[FILES_MAX]; /* number of images up to and with this file */
+    int64_t end[FILES_MAX]; /* number of images up to and including this file */
 } cifar_source;
 
 ddpm_status cifar_parse(const uint8_t *bytes, size_t size, const char *name, int64_t *count, err *e)
@@ -60,7 +60,7 @@ static ddpm_status list_files(const char *path, file_list *l, err *e)
     return DDPM_OK;
 }
 
-/* Take one more file, at most `most` of its images. */
+/* Add a file, at most `most` of its images. */
 static ddpm_status add_file(const char *path, int64_t most, dataset *d, err *e)
 {
     size_t size;

@@ -1,3 +1,4 @@
+/* dataset_digits.c - the data set of synthetic digits (digit.h). */
 #include "data/dataset_kind.h"
 
 #include "base/mem.h"

@@ -1,3 +1,4 @@
+/* dataset_folder.c - the data set of a folder of PNG and JPEG files. */
 #include "data/dataset_kind.h"
 
 #include "base/file.h"
@@ -10,23 +11,23 @@
 
 typedef struct folder_source {
     file_list files; /* sorted */
-    size_t root;     /* bytes of the root's name, with the slash: where the relative names begin */
+    size_t root;     /* length of the root's path with the slash: start of the relative names */
 } folder_source;
 
-/* Length of the first-level folder in a relative name; 0 when the file lies at the root. */
+/* Length of the first-level folder in a relative name; 0 if the file is in the root folder. */
 static size_t class_length(const char *name)
 {
     const char *slash = strchr(name, '/');
     return slash ? (size_t)(slash - name) : 0;
 }
 
-/* The first-level folders, sorted by name.  Files are sorted by path, so those of a folder stand together. */
+/* The first-level folders, sorted by name.  Files are sorted by path, so those of a folder are adjacent. */
 static ddpm_status list_classes(const folder_source *s, file_list *classes, err *e)
 {
     for (int i = 0; i < s->files.n; i++) {
         const char *name = s->files.path[i] + s->root;
         const size_t n = class_length(name);
-        if (n == 0) { /* a file that is in no folder: then folders are no classes */
+        if (n == 0) { /* a file in the root folder: then there are no classes */
             file_list_free(classes);
             return DDPM_OK;
         }
@@ -71,7 +72,7 @@ static uint64_t hash_names(const folder_source *s)
     return h;
 }
 
-/* What lies there and is not taken. */
+/* Add remarks about files that are not used. */
 static void remark_on_walk(dataset *d, const folder_walk *w)
 {
     char text[300];
@@ -83,7 +84,7 @@ static void remark_on_walk(dataset *d, const folder_walk *w)
                        w->own.n == 1 ? "" : ", ...");
 }
 
-/* The files of the walk are the source's: the first so many. */
+/* Move the first dataset_first() image files of the walk to the source. */
 static ddpm_status take_files(const dataset_spec *spec, folder_walk *w, dataset *d, err *e)
 {
     char text[300];
@@ -97,7 +98,7 @@ static ddpm_status take_files(const dataset_spec *spec, folder_walk *w, dataset 
     s->files = w->images;
     w->images = (file_list){0};
     s->root = strlen(spec->path);
-    s->root += s->files.path[0][s->root] == '/'; /* the path may end in one already */
+    s->root += s->files.path[0][s->root] == '/'; /* skip a slash, unless the path ends in one */
     d->count = dataset_first(spec, s->files.n);
     file_list_cut(&s->files, (int)d->count);
     d->source_hash = hash_names(s);
@@ -120,7 +121,7 @@ static ddpm_status folder_read(const void *source, int64_t i, image *out, err *e
     return image_load(((const folder_source *)source)->files.path[i], out, e);
 }
 
-/* From the first bytes where they hold the whole header, else from the file. */
+/* From the first bytes if they hold the whole header, else from the whole file. */
 static int folder_channels(const void *source, int64_t i)
 {
     enum { SOME = 1 << 14 };

@@ -19,7 +19,7 @@ static const char PATTERN[] = "*images[-.]idx3-ubyte*";
 
 /* ---- the format --------------------------------------------------------------------------------- */
 
-/* Bytes that a file with this header must have. */
+/* The size that the header says the file has. */
 static ddpm_status promised_size(const uint8_t *bytes, size_t size, const char *name, size_t *out, err *e)
 {
     const uint32_t magic = size >= HEADER_LABELS ? big_endian(bytes) : 0;
@@ -65,8 +65,8 @@ typedef struct unpacking {
     const char *name;
     z_stream z;
     const uint8_t *packed; /* borrowed */
-    size_t size, left;     /* of it: bytes in all, and not yet given to z */
-    size_t out;            /* bytes of contents so far */
+    size_t size, left;     /* bytes of `packed`; bytes not yet passed to z */
+    size_t out;            /* bytes unpacked so far */
     bool ended;
 } unpacking;
 
@@ -80,7 +80,7 @@ static ddpm_status unpack_begin(unpacking *u, err *e)
 
 static size_t unread(const unpacking *u) { return u->left + u->z.avail_in; }
 
-/* Behind the end of one member: another one follows, as gzip -c a >>b leaves them, or zeros to the end. */
+/* After the end of a gzip member: another member follows (as after gzip -c a >>b), or zeros to the end. */
 static ddpm_status unpack_member(unpacking *u, err *e)
 {
     const uint8_t *at = u->packed + u->size - unread(u);
@@ -94,7 +94,7 @@ static ddpm_status unpack_member(unpacking *u, err *e)
     return DDPM_OK;
 }
 
-/* The next bytes of the contents, `room` of them or up to the end. */
+/* Unpack the next `room` bytes, or up to the end. */
 static ddpm_status unpack_some(unpacking *u, uint8_t *to, size_t room, err *e)
 {
     for (size_t done = 0; done < room && !u->ended;) {
@@ -119,7 +119,7 @@ static ddpm_status unpack_some(unpacking *u, uint8_t *to, size_t room, err *e)
     return DDPM_OK;
 }
 
-/* Go through the whole file and keep nothing: is it as long as its header says, and undamaged? */
+/* Unpack the whole file without storing it, to check that it is undamaged and as long as its header says. */
 static ddpm_status unpack_check(unpacking *u, size_t *promised, err *e)
 {
     enum { SOME = 1 << 16 };
@@ -151,7 +151,7 @@ ddpm_status idx_unpack(const uint8_t *packed, size_t size, const char *name, uin
     TRY_GOTO(unpack_some(&keep, *out, promised, e));
     *out_size = promised;
 done:
-    (void)inflateEnd(&check.z); /* takes one that was never begun */
+    (void)inflateEnd(&check.z); /* accepts an uninitialized stream */
     (void)inflateEnd(&keep.z);
     if (st != DDPM_OK) {
         mem_free(*out);
@@ -167,7 +167,7 @@ typedef struct idx_source {
     idx_file images;
 } idx_source;
 
-/* A whole IDX file, unpacked; free with mem_free(). */
+/* Read a whole IDX file, unpacked; free with mem_free(). */
 static ddpm_status idx_load(const char *path, uint8_t **bytes, size_t *size, err *e)
 {
     char *file;
@@ -180,7 +180,7 @@ static ddpm_status idx_load(const char *path, uint8_t **bytes, size_t *size, err
     return st;
 }
 
-/* The images' file: the path itself, or in a folder the training images, or the only ones there are. */
+/* Find the file of images: the path itself, or in a folder the training images, or the only images file. */
 static ddpm_status find_images(const char *path, char out[PATH_CAP], err *e)
 {
     ddpm_status st = DDPM_OK;
@@ -205,7 +205,7 @@ done:
     return st;
 }
 
-/* a/train-images-idx3-ubyte.gz -> a/train-labels-idx1-ubyte.gz, or without .gz, or with it; "" when neither is there */
+/* a/train-images-idx3-ubyte.gz -> a/train-labels-idx1-ubyte.gz, or the other of .gz and plain; "" if neither exists. */
 static void find_labels(const char *images, char out[PATH_CAP])
 {
     (void)snprintf(out, PATH_CAP, "%s", images);
@@ -225,7 +225,7 @@ static void find_labels(const char *images, char out[PATH_CAP])
     out[0] = '\0';
 }
 
-/* Those of the images' file, which holds `there` of them. */
+/* Read the labels that belong to the file `images` of `there` images. */
 static ddpm_status read_labels(const char *images, int64_t there, dataset *d, err *e)
 {
     ddpm_status st = DDPM_OK;
@@ -283,8 +283,8 @@ static void idx_close(void *source)
     mem_free(s);
 }
 
-/* A folder with such a name in it, or a file that begins with a magic number or is named so and gzipped.  Labels alone
- * are no set, which idx_open() says of them. */
+/* A folder that contains such a name, or a file that begins with a magic number or is gzipped and has such a name.
+ * Labels alone are also recognised, so that idx_open() can report that the images are missing. */
 static bool idx_recognises(const char *path)
 {
     if (path_is_dir(path)) {

@@ -1,4 +1,4 @@
-/* Images that are lost while a set is read: files that were removed, replaced or damaged since it was opened. */
+/* dataset_losses.c - images lost after the set was opened: files that were removed, replaced or damaged. */
 #include "base/mem.h"
 #include "data/dataset_kind.h"
 #include <pthread.h>
@@ -6,11 +6,11 @@
 
 struct dataset_losses {
     pthread_mutex_t lock;
-    /* under the lock */
-    bool *lost;           /* [count] was it ever? */
-    int64_t bad, max_bad; /* left out in all, and how many may be */
-    int64_t untold;       /* lost since dataset_lost() was asked last */
-    err first;            /* of these */
+    /* protected by the lock */
+    bool *lost;           /* [count] was the image ever lost? */
+    int64_t bad, max_bad; /* bad images in all; most that are allowed */
+    int64_t untold;       /* images lost since the last dataset_lost() */
+    err first;            /* message of the first of these */
 };
 
 ddpm_status dataset_losses_create(int64_t count, int64_t bad, int64_t max_bad, dataset_losses **out, err *e)
@@ -18,7 +18,7 @@ ddpm_status dataset_losses_create(int64_t count, int64_t bad, int64_t max_bad, d
     dataset_losses *l;
     *out = NULL;
     TRY(mem_array(&l, 1, sizeof *l, "lost images", e));
-    pthread_mutex_init(&l->lock, NULL); /* with default attributes it cannot fail on Linux */
+    pthread_mutex_init(&l->lock, NULL); /* cannot fail on Linux with default attributes */
     l->bad = bad;
     l->max_bad = max_bad;
     *out = l;
@@ -33,7 +33,7 @@ void dataset_losses_destroy(dataset_losses *l)
     mem_free(l);
 }
 
-/* Image i cannot be read, as `why` says: count it once, and fail where it is one too many. */
+/* Image i cannot be read for the reason `why`: count it once, and fail if there are more than max_bad. */
 static ddpm_status lose(dataset_losses *l, int64_t i, const err *why, err *e)
 {
     ddpm_status st = DDPM_OK;
@@ -59,7 +59,7 @@ ddpm_status dataset_read_or_next(const dataset *d, int64_t index, uint8_t *pixel
         err why = {0};
         const ddpm_status st = dataset_read(d, i, pixels, &why);
         if (st == DDPM_OK) return DDPM_OK;
-        if (st == DDPM_EINVAL) why.status = DDPM_EDATA; /* another picture now, of another size */
+        if (st == DDPM_EINVAL) why.status = DDPM_EDATA; /* the file was replaced by an image of another size */
         if (!is_bad_image(why.status)) return err_set(e, st, "%s", why.text);
         TRY(lose(l, i, &why, e));
     }

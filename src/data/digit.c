@@ -10,7 +10,7 @@ typedef struct point {
     double x, y;
 } point;
 
-/* Random numbers of one picture, one after the other. */
+/* The sequence of random numbers of one image. */
 typedef struct dice {
     uint64_t seed, index;
     philox4 words;
@@ -27,13 +27,13 @@ static uint32_t dice_word(dice *d)
 /* Uniform in [lo, hi). */
 static double dice_in(dice *d, double lo, double hi) { return lo + (hi - lo) * (double)noise_uniform(dice_word(d)); }
 
-static const double RADIUS_MIN = 0.75; /* pixels: a thinner line fades where it runs between two columns */
+static const double RADIUS_MIN = 0.75; /* pixels: thinner lines would fade between two columns */
 
-/* How one hand writes: a bent and slanted plane, p -> turn(scale(p) + slant + bend). */
+/* A random handwriting style as a distortion of the plane: p -> rotate(scale(p) + slant + bend). */
 typedef struct hand {
     double scale_x, scale_y, slant, cos, sin;
-    double bend_x[3], bend_y[3]; /* of x^2, x y, y^2 */
-    double shake;                /* of every point of a stroke on its own */
+    double bend_x[3], bend_y[3]; /* coefficients of x^2, x y, y^2 */
+    double shake;                /* independent displacement of every point of a stroke */
 } hand;
 
 static hand hand_make(dice *d)
@@ -42,7 +42,7 @@ static hand hand_make(dice *d)
     h.scale_x = dice_in(d, 0.82, 1.18);
     h.scale_y = dice_in(d, 0.9, 1.1);
     h.slant = dice_in(d, -0.08, 0.32);
-    const double t = dice_in(d, -0.07, 0.07); /* tan of half the angle, so that cos and sin need no libm */
+    const double t = dice_in(d, -0.07, 0.07); /* tan of half the angle: gives cos and sin without libm */
     h.cos = (1.0 - t * t) / (1.0 + t * t);
     h.sin = 2.0 * t / (1.0 + t * t);
     for (int i = 0; i < 3; i++) {
@@ -64,7 +64,7 @@ enum { PIECE_STEPS = 10, PATH_MAX_POINTS = STROKES_MAX * (STROKE_POINTS_MAX / 3 
 
 typedef struct path {
     point at[PATH_MAX_POINTS];
-    bool starts[PATH_MAX_POINTS]; /* no line leads to this point */
+    bool starts[PATH_MAX_POINTS]; /* the point begins a stroke */
     int n;
 } path;
 
@@ -96,8 +96,8 @@ static void path_stroke(path *p, const stroke *s, const hand *h, dice *d)
         }
 }
 
-/* Move the path to the middle of the picture, give or take a little, and to its size in pixels; what would
- * reach into the outermost pixels is shrunk. */
+/* Scale the path to pixels and centre it with a small random offset; it is shrunk if it would touch the outermost
+ * pixels. */
 static void path_place(path *p, int side, double radius, dice *d)
 {
     point lo = p->at[0], hi = p->at[0];
@@ -117,7 +117,7 @@ static void path_place(path *p, int side, double radius, dice *d)
     }
 }
 
-/* Distance from p to the straight line between a and b. */
+/* Distance from p to the line segment from a to b. */
 static double distance(point p, point a, point b)
 {
     const double bx = b.x - a.x, by = b.y - a.y, px = p.x - a.x, py = p.y - a.y, length2 = bx * bx + by * by;
@@ -130,7 +130,8 @@ static double distance(point p, point a, point b)
 
 static int clamp(double v, int hi) { return v < 0.0 ? 0 : v > hi ? hi : (int)v; }
 
-/* A round pen of `radius` pixels from a to b; a pixel half a pixel inside the edge is white, half outside black. */
+/* Draw from a to b with a round pen of `radius` pixels, with an antialiased edge: white from half a pixel inside it,
+ * black from half a pixel outside. */
 static void draw_line(uint8_t *pixels, int side, point a, point b, double radius)
 {
     const double reach = radius + 1.0;

@@ -1,7 +1,7 @@
-/* digit_strokes.h - the shapes of 0-9 as pen strokes; for digit.c alone.
+/* digit_strokes.h - the shapes of 0-9 as pen strokes; for digit.c only.
  *
- * Points are hundredths of the digit's height, x to the right, y down, the middle at 0.  A stroke starts at
- * its first point and goes on in cubic Bezier pieces of three points each. */
+ * Coordinates are hundredths of the digit's height, x to the right, y down, with the origin at the centre.  A stroke
+ * starts at its first point and continues in cubic Bezier pieces of three points each. */
 #ifndef DDPM_DIGIT_STROKES_H
 #define DDPM_DIGIT_STROKES_H
 #include <stdint.h>
@@ -13,12 +13,12 @@ typedef struct stroke {
     int8_t pieces; /* 0 = none */
 } stroke;
 
-/* A straight piece from (x0, y0) to (x1, y1), less its first point. */
+/* A straight piece from (x0, y0) to (x1, y1), without its first point. */
 #define LINE(x0, y0, x1, y1)                                                                                           \
     {(2 * (x0) + (x1)) / 3, (2 * (y0) + (y1)) / 3}, {((x0) + 2 * (x1)) / 3, ((y0) + 2 * (y1)) / 3}, { (x1), (y1) }
 
-/* A closed oval round (x, y) with half axes rx, ry, from the right and clockwise; 55 % of an axis is where the
- * control points of a quarter circle lie. */
+/* A closed ellipse around (x, y) with semi-axes rx and ry, clockwise from the right; the control points of a quarter
+ * circle lie at 55 % of the axis. */
 #define OVAL(x, y, rx, ry)                                                                                             \
     {                                                                                                                  \
         {{(x) + (rx), (y)}, {(x) + (rx), (y) + (ry)*55 / 100}, {(x) + (rx)*55 / 100, (y) + (ry)},                      \

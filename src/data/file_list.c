@@ -58,7 +58,7 @@ done:
 size_t file_head(const char *path, void *to, size_t n)
 {
     struct stat info;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* never blocks on a FIFO */
     if (fd < 0) return 0;
     const ssize_t got = fstat(fd, &info) == 0 && S_ISREG(info.st_mode) ? read(fd, to, n) : 0;
     close(fd);

@@ -1,4 +1,4 @@
-/* file_list.h - names of files, sorted by their bytes whatever the locale. */
+/* file_list.h - lists of file names, sorted bytewise in every locale. */
 #ifndef DDPM_FILE_LIST_H
 #define DDPM_FILE_LIST_H
 #include "base/err.h"
@@ -12,12 +12,12 @@ typedef struct file_list {
 DDPM_MUST_CHECK ddpm_status file_list_add(file_list *l, const char *path, err *e);
 void file_list_sort(file_list *l);
 void file_list_cut(file_list *l, int n); /* keep the first n */
-void file_list_free(file_list *l);       /* takes the zeroed list; leaves it zeroed */
+void file_list_free(file_list *l);       /* accepts a zeroed list; leaves it zeroed */
 
-/* The entries of one folder whose names match the shell pattern, sorted, as dir/name. */
+/* Add the entries of one folder whose names match the shell pattern, sorted, as dir/name. */
 DDPM_MUST_CHECK ddpm_status file_list_match(file_list *l, const char *dir, const char *pattern, err *e);
 
-/* The first bytes of a regular file, at most n; how many there are.  0 also when it cannot be read. */
+/* Read at most n first bytes of a regular file; returns their number, 0 also if the file cannot be read. */
 size_t file_head(const char *path, void *to, size_t n);
 
 #endif

@@ -11,17 +11,17 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { LINKS_MAX = 32, ENDINGS_SAID = 8 }; /* linked folders can repeat themselves without being a loop */
+enum { LINKS_MAX = 32, ENDINGS_SAID = 8 }; /* links can repeat folders without forming a cycle */
 
 typedef struct walk_job {
     folder_walk *w;
-    struct stat run, samples; /* the run's folder and its samples; st_nlink = 0: none */
-    bool has_samples;         /* does the root hold the pictures of `ddpm sample`? */
+    struct stat run, samples; /* the run folder and its samples folder; st_nlink = 0: none */
+    bool has_samples;         /* does the root folder contain pictures of `ddpm sample`? */
 } walk_job;
 
 /* ---- names ------------------------------------------------------------------------------------ */
 
-/* The ending of a name, in small letters with its dot; "" where there is none. */
+/* The extension of a name, in lower case with its dot; "" if there is none. */
 static void ending_of(const char *name, char ending[WALK_ENDING])
 {
     const char *dot = strrchr(name, '.');
@@ -71,7 +71,7 @@ static bool is_of_run(const walk_job *job, const FTSENT *entry)
            holds(entry->fts_path, "sampling.json", false) || holds(entry->fts_path, "ckpt", true);
 }
 
-/* grid.png, and the previews of a training that lie beside its samples. */
+/* grid.png, or a preview of a training run in the same folder as its samples. */
 static bool is_overview(const walk_job *job, const FTSENT *entry)
 {
     return job->has_samples && entry->fts_level == 1 &&
@@ -92,7 +92,7 @@ static ddpm_status visit_folder(walk_job *job, FTS *walk, FTSENT *entry, err *e)
 {
     struct stat info;
     if (entry->fts_level == 0) return visit_root(job, entry, e);
-    entry->fts_number = entry->fts_parent->fts_number; /* links on the way here */
+    entry->fts_number = entry->fts_parent->fts_number; /* number of links on the path */
     if (lstat(entry->fts_accpath, &info) == 0 && S_ISLNK(info.st_mode)) entry->fts_number++;
     if (entry->fts_number > LINKS_MAX)
         return err_set(e, DDPM_EDATA, "%s: more than %d links to folders on the way there", entry->fts_path, LINKS_MAX);
@@ -111,7 +111,7 @@ static ddpm_status visit_entry(walk_job *job, FTS *walk, FTSENT *entry, err *e)
     switch (entry->fts_info) {
     case FTS_D: return visit_folder(job, walk, entry, e);
     case FTS_DNR: return err_errno(e, DDPM_ENOINPUT, entry->fts_errno, "%s: cannot open the folder", entry->fts_path);
-    case FTS_DC: /* a link to a folder that it lies in */
+    case FTS_DC: /* a cycle: a link to a folder that contains it */
     case FTS_DP: return DDPM_OK;
     default:
         if (entry->fts_name[0] == '.') return DDPM_OK;
@@ -142,7 +142,7 @@ done:
     return st;
 }
 
-/* ---- questions -------------------------------------------------------------------------------- */
+/* ---- the interface ---------------------------------------------------------------------------- */
 
 ddpm_status folder_walk_all(const char *root, const char *run, folder_walk *w, err *e)
 {
@@ -172,7 +172,7 @@ void folder_walk_free(folder_walk *w)
     *w = (folder_walk){0};
 }
 
-/* The most frequent ending that is not yet said; of equals the first by name.  -1: all are. */
+/* The most frequent extension that is not yet listed, the first by name among equals.  -1: all are listed. */
 static int next_ending(const folder_walk *w, const bool said[WALK_ENDINGS])
 {
     int best = -1;

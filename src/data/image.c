@@ -24,7 +24,7 @@ ddpm_status image_create(image *out, int h, int w, int c, const char *name, err 
     *out = (image){0};
     if (c != 1 && c != 3) return err_set(e, DDPM_EINVAL, "%s: %d channels, 1 or 3 are possible", name, c);
     TRY(image_check(h, w, SIZE_MAX / 2, 1, name, e));
-    out->pixel = calloc((size_t)h * (size_t)w, (size_t)c); /* not touched: a header that lies costs no memory */
+    out->pixel = calloc((size_t)h * (size_t)w, (size_t)c); /* calloc commits no pages: a wrong header costs no memory */
     if (!out->pixel) return err_set(e, DDPM_ENOMEM, "%s: out of memory for %d x %d pixels of %d bytes", name, w, h, c);
     out->h = h;
     out->w = w;

@@ -1,8 +1,8 @@
-/* image.h - pictures in memory: read, converted, resized, tiled and written.
+/* image.h - images in memory: reading, converting, resizing, tiling and writing.
  *
  * Pixels are u8 NHWC, without padding between rows; c is 1 (grey) or 3 (red, green, blue).
- * Files come from strangers: sizes are checked against the limits below in the file's header,
- * before anything is allocated for the pixels. */
+ * Files are untrusted: the sizes in a file's header are checked against the limits below before
+ * memory is allocated for the pixels. */
 #ifndef DDPM_IMAGE_H
 #define DDPM_IMAGE_H
 #include "base/err.h"
@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 enum {
-    IMAGE_MAX_SIDE = 16384,      /* pixels a side */
+    IMAGE_MAX_SIDE = 16384,      /* pixels per side */
     IMAGE_MAX_PIXELS = 64 << 20, /* height times width */
     IMAGE_MAX_BYTES = 256 << 20, /* of a file */
 };
@@ -21,58 +21,58 @@ typedef struct image {
     uint8_t *pixel; /* [h, w, c], owned */
 } image;
 
-/* A black image.  `name` opens the message.  DDPM_EDATA: a side or the area is over the limits. */
+/* Create a black image.  `name` begins the error message.  DDPM_EDATA: a side or the area exceeds the limits. */
 DDPM_MUST_CHECK ddpm_status image_create(image *out, int h, int w, int c, const char *name, err *e);
-void image_free(image *img); /* takes NULL and the zeroed struct; leaves it zeroed */
+void image_free(image *img); /* accepts NULL and a zeroed struct; leaves it zeroed */
 
-/* A PNG or JPEG file, told apart by its first bytes.  Grey files give c = 1, all others c = 3.
+/* Read a PNG or JPEG file, distinguished by its first bytes.  Grey files yield c = 1, all others c = 3.
  *   alpha     dropped, not blended (as Pillow's convert("RGB"))
  *   16 bit    the high byte of each sample
  *   palette   looked up, c = 3
  *   EXIF      orientation applied (as Pillow's ImageOps.exif_transpose), in both formats
- *   CMYK      the inks of a JPEG, 255 = none as Adobe stores them, as Pillow's convert("RGB")
- * A file that is cut short or damaged is DDPM_EDATA, never a half-grey picture.  A JPEG that is only odd (bytes between
- * its markers or behind it, parameters that change no pixel) is read.
+ *   CMYK      JPEG only: inverted as Adobe stores it (255 = no ink), converted as Pillow's convert("RGB")
+ * A truncated or damaged file is DDPM_EDATA, never a partly grey image.  A JPEG with irregularities that change no
+ * pixel (extra bytes between markers or at the end, irrelevant parameters) is accepted.
  * DDPM_ENOINPUT: missing or unreadable. */
 DDPM_MUST_CHECK ddpm_status image_load(const char *path, image *out, err *e);
 
-/* As image_load(), from memory; `name` opens the message. */
+/* As image_load(), from memory; `name` begins the error message. */
 DDPM_MUST_CHECK ddpm_status image_decode(const void *bytes, size_t size, const char *name, image *out, err *e);
 
-/* "PNG", "JPEG", or NULL when these first bytes are neither's; 8 bytes are enough. */
+/* "PNG" or "JPEG" by the first bytes of a file (8 are enough); NULL for another format. */
 const char *image_format(const void *bytes, size_t size);
 
-/* Channels of the picture that image_decode() would make of a file that begins so, from its header alone: 1 or 3;
- * 0 where the header is damaged or not whole. */
+/* The channels that image_decode() would return, 1 or 3, from the first `size` bytes of a file; 0 if they hold no
+ * complete, undamaged header. */
 int image_channels(const void *bytes, size_t size);
 
 /* A copy with 1 or 3 channels.  Grey is ITU-R 601-2 luma in Pillow's fixed point:
  * (19595 R + 38470 G + 7471 B + 32768) >> 16. */
 DDPM_MUST_CHECK ddpm_status image_to(const image *in, int channels, image *out, err *e);
 
-/* A copy of exactly h x w: scaled so that it just covers h x w, then cropped in the middle.
- * For h = w this is torchvision's Resize(h) + CenterCrop(h) on a Pillow image, bilinear with
- * antialiasing, in Pillow's fixed-point arithmetic and to the bit (rows first). */
+/* A copy of exactly h x w: scaled to the smallest size that covers h x w, then center-cropped.
+ * For h = w the result is bitwise that of torchvision's Resize(h) + CenterCrop(h) on a Pillow image:
+ * bilinear with antialiasing, in Pillow's fixed-point arithmetic (rows first). */
 DDPM_MUST_CHECK ddpm_status image_resize(const image *in, int h, int w, image *out, err *e);
 
-/* n tiles [n, h, w, c] in rows of `columns`, 2 black pixels between and around them, as
- * torchvision.utils.make_grid does (also for n = 1, which it leaves alone). */
+/* Arrange n tiles [n, h, w, c] in rows of `columns`, with 2 black pixels between and around them, as
+ * torchvision.utils.make_grid does (also for n = 1, where make_grid adds no border). */
 DDPM_MUST_CHECK ddpm_status image_grid(const uint8_t *tiles, int n, const int shape[3], int columns, image *out,
                                        err *e);
-/* How many of n such tiles image_grid() can put into one image, 0 where not even one fits.  *columns comes in as asked
- * for, 0 = as square as can be, and goes out as what that many tiles need: fewer, where a row would be too wide. */
+/* The number of n such tiles that image_grid() can put into one image, 0 if not even one fits.  *columns is the
+ * requested number of columns, 0 = as square as possible; it is reduced if a row would be too wide or not full. */
 int image_grid_tiles(int n, const int shape[3], int *columns);
 
-/* PNG, fast setting (zlib level 1, SUB filter).  To a file as file_replace_lazily() writes one, with "Software" (tEXt)
- * set to `software` unless that is NULL; to memory as *bytes, to be freed with free(). */
+/* Write a PNG with fast compression (zlib level 1, SUB filter): to a file by file_replace_lazily(), with a "Software"
+ * (tEXt) chunk unless `software` is NULL; or to memory as *bytes, free with free(). */
 DDPM_MUST_CHECK ddpm_status image_write_png(const char *path, const image *img, err *e);
 DDPM_MUST_CHECK ddpm_status image_write_png_by(const char *path, const image *img, const char *software, err *e);
 DDPM_MUST_CHECK ddpm_status image_encode_png(const image *img, uint8_t **bytes, size_t *size, err *e);
 
-/* Is it a PNG file of h x w pixels, 1 or 3 channels of 8 bits, not interlaced, and whole?  The checksum of every chunk
- * is compared and nothing is unpacked: some 10 us for a small picture. */
+/* Is it a complete PNG file of h x w pixels with c channels (1 or 3) of 8 bits, not interlaced?  Compares the checksum
+ * of every chunk without decompressing: about 10 us for a small image. */
 bool image_png_is_whole(const char *path, int h, int w, int c);
-/* Is it a PNG file that image_write_png_by() wrote for this software? */
+/* Is it a PNG file that image_write_png_by() wrote with this `software`? */
 bool image_png_is_by(const char *path, const char *software);
 
 #endif

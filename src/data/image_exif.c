@@ -1,9 +1,10 @@
+/* image_exif.c - reading and applying the EXIF orientation. */
 #include "data/image_codec.h"
 
 #include "base/mem.h"
 #include <string.h>
 
-/* A TIFF block: "II*\0" or "MM\0*", the offset of the first directory, there a count and 12-byte entries. */
+/* A TIFF block: "II*\0" or "MM\0*" and the offset of the first directory, which is a count and 12-byte entries. */
 enum { TIFF_HEADER = 8, TIFF_ENTRY = 12, TAG_ORIENTATION = 0x0112, TYPE_SHORT = 3, TYPE_LONG = 4 };
 
 static uint32_t tiff_read(const uint8_t *p, int bytes, int big_endian)
@@ -36,7 +37,8 @@ int exif_orientation(const uint8_t *tiff, size_t size)
 ddpm_status exif_apply(int orientation, image *img, const char *name, err *e)
 {
     if (orientation <= 1) return DDPM_OK;
-    /* 2 mirrored, 3 half turn, 4 upside down, 5 transposed, 6 and 8 quarter turns, 7 transposed the other way */
+    /* 2 mirrored, 3 rotated by 180 degrees, 4 flipped vertically, 5 transposed, 6 and 8 rotated by 90 degrees,
+     * 7 transposed about the other diagonal */
     const int swap = orientation >= 5;
     const int flip_y = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
     const int flip_x = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;

@@ -1,3 +1,4 @@
+/* image_jpeg.c - decoding JPEG with libjpeg. */
 #include "data/image_codec.h"
 
 #include "base/mem.h"
@@ -11,12 +12,12 @@
 #include <jerror.h>
 
 enum {
-    PIXELS_PER_BYTE = 8 * 64, /* one bit of entropy-coded data at least for each block of 8 x 8 pixels */
-    SCANS_MAX = 500           /* of a progressive file; real ones have about ten */
+    PIXELS_PER_BYTE = 8 * 64, /* at least one bit of entropy-coded data per block of 8 x 8 pixels */
+    SCANS_MAX = 500           /* of a progressive file; about ten are usual */
 };
 
-/* What one read owns and points at.  libjpeg reports errors by longjmp(), so everything that must survive one lives
- * here and not in a local of the function that called setjmp(). */
+/* The state of one read.  libjpeg reports errors by longjmp(), so everything that must survive is in this struct rather
+ * than in locals of the function that calls setjmp(). */
 typedef struct jpeg_job {
     struct jpeg_decompress_struct d;
     struct jpeg_error_mgr errors;
@@ -26,7 +27,7 @@ typedef struct jpeg_job {
     image *out;
     uint8_t *inks; /* [w, 4] one row of a CMYK picture, owned; else NULL */
     int orientation;
-    bool has_rows; /* all are decoded: what is wrong behind them changes no pixel */
+    bool has_rows; /* all rows are decoded: later errors change no pixel */
     err *e;
     ddpm_status status;
 } jpeg_job;
@@ -43,12 +44,12 @@ _Noreturn static void jpeg_failed(j_common_ptr d)
     longjmp(job->jump, 1);
 }
 
-/* Is this remark of the decoder's about pixels that it had to make up?  Others tell of an oddity that changes none:
- * bytes between two markers, parameters that do not matter, unknown versions. */
+/* Does the decoder's warning mean that it had to invent pixels?  Other warnings are about irregularities that change no
+ * pixel: bytes between two markers, irrelevant parameters, unknown versions. */
 static bool costs_pixels(const jpeg_job *job)
 {
     switch (job->errors.msg_code) {
-    case JWRN_HIT_MARKER: /* the data of a scan ended before its last block */
+    case JWRN_HIT_MARKER: /* the scan data ended before the last block */
     case JWRN_HUFF_BAD_CODE:
     case JWRN_ARITH_BAD_CODE: return true;
     case JWRN_JPEG_EOF: return !job->has_rows;
@@ -78,7 +79,7 @@ static void jpeg_start(jpeg_job *job)
     job->d.client_data = job;
 }
 
-/* The orientation from the first APP1 "Exif" segment in front of the pixels; 1 where there is none. */
+/* The orientation in the first APP1 "Exif" segment before the pixels; 1 if there is none. */
 static int jpeg_orientation(const jpeg_job *job)
 {
     for (jpeg_saved_marker_ptr m = job->d.marker_list; m; m = m->next)
@@ -87,7 +88,7 @@ static int jpeg_orientation(const jpeg_job *job)
     return 1;
 }
 
-/* Inks as Adobe's programs store them, 255 = none, to colours as Pillow converts them. */
+/* CMYK as Adobe stores it (255 = no ink) to RGB, as Pillow converts it. */
 static void inks_to_rgb(const uint8_t *inks, int w, uint8_t *rgb)
 {
     for (int x = 0; x < w; x++, inks += 4, rgb += 3)
@@ -109,7 +110,7 @@ static ddpm_status check_header(jpeg_job *job, size_t size)
     return image_create(job->out, (int)d->image_height, (int)d->image_width, parts == 1 ? 1 : 3, job->name, job->e);
 }
 
-/* Everything that may longjmp, in one frame without changing locals. */
+/* All calls that may longjmp(), in one frame whose locals do not change. */
 static ddpm_status jpeg_read_job(jpeg_job *job, const uint8_t *bytes, size_t size)
 {
     struct jpeg_decompress_struct *const d = &job->d;
@@ -131,7 +132,7 @@ static ddpm_status jpeg_read_job(jpeg_job *job, const uint8_t *bytes, size_t siz
     }
     job->has_rows = true;
     job->orientation = jpeg_orientation(job);
-    (void)jpeg_finish_decompress(d); /* forgets the segments */
+    (void)jpeg_finish_decompress(d); /* frees the segments */
     return exif_apply(job->orientation, job->out, job->name, job->e);
 }
 

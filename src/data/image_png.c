@@ -1,3 +1,4 @@
+/* image_png.c - decoding and encoding PNG with libpng. */
 #include "data/image_codec.h"
 
 #include "base/file.h"
@@ -8,24 +9,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What one read or write owns and points at.  libpng reports errors by longjmp(), so everything that
- * must survive one lives here and not in a local of the function that called setjmp(). */
+/* The state of one read or write.  libpng reports errors by longjmp(), so everything that must survive is
+ * in this struct rather than in locals of the function that calls setjmp(). */
 typedef struct png_job {
-    const char *name, *fault; /* how a message opens: the file and what is wrong with it */
+    const char *name, *fault; /* beginning of a message: the file, and the kind of error */
     png_structp png;
     png_infop info;
     const uint8_t *bytes; /* reading: borrowed */
-    uint8_t *grown;       /* writing: owned until handed out */
-    int room;             /* writing: bytes there are to grow into */
-    size_t size, at;      /* reading: bytes there are; read or written so far */
+    uint8_t *grown;       /* writing: the output, owned until returned */
+    int room;             /* writing: capacity of `grown` in bytes */
+    size_t size, at;      /* reading: bytes in all; bytes read or written so far */
     image *out;
     const image *in;
-    const char *software; /* writing: NULL: not said */
+    const char *software; /* writing: the Software chunk; NULL: none */
     err *e;
     ddpm_status status;
 } png_job;
 
-/* Rows are packed by deflate at most 1032 : 1, and a pixel takes a bit or more. */
+/* Deflate compresses at most 1032 : 1, and a pixel has at least one bit. */
 enum { PIXELS_PER_BYTE = 8 * 1032, CHUNK_BYTES_MAX = 8 << 20, CHUNKS_MAX = 256 };
 
 _Noreturn static void png_failed(png_structp png, png_const_charp text)
@@ -48,7 +49,7 @@ static void png_take(png_structp png, png_bytep to, size_t size)
     job->at += size;
 }
 
-/* Only what makes pixels is parsed: text, colour profiles and the like are skipped unread. */
+/* Skip all chunks that do not affect pixels, such as text and colour profiles, without parsing them. */
 static void skip_side_chunks(png_structp png)
 {
     static const png_byte skipped[] = "bKGD\0cHRM\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0sBIT\0sCAL\0sPLT\0"
@@ -64,8 +65,8 @@ static int png_orientation(png_job *job)
     return png_get_eXIf_1(job->png, job->info, &size, &exif) && exif ? exif_orientation(exif, size) : 1;
 }
 
-/* Behind the signature: length and name of the first chunk, which are always 13 and IHDR, then width, height,
- * bits a sample and colour type. */
+/* After the signature: length and name of the first chunk, always 13 and IHDR, then width, height, bits per sample and
+ * colour type. */
 enum { AT_NAME = 12, AT_WIDTH = 16, AT_HEIGHT = 20, AT_COLOUR = 25 };
 
 static bool has_header(const uint8_t *bytes, size_t size)
@@ -79,21 +80,21 @@ int png_channels(const uint8_t *bytes, size_t size)
     return bytes[AT_COLOUR] == PNG_COLOR_TYPE_GRAY || bytes[AT_COLOUR] == PNG_COLOR_TYPE_GRAY_ALPHA ? 1 : 3;
 }
 
-/* Sides over the limits, before libpng sees them: it calls all of that "invalid IHDR data". */
+/* Check the sides before libpng does, whose message would only be "invalid IHDR data". */
 static ddpm_status check_sides(const png_job *job)
 {
-    if (!has_header(job->bytes, job->size)) return DDPM_OK; /* libpng says what is wrong */
+    if (!has_header(job->bytes, job->size)) return DDPM_OK; /* libpng will report the error */
     return image_check(png_get_uint_32(job->bytes + AT_HEIGHT), png_get_uint_32(job->bytes + AT_WIDTH), job->size,
                        PIXELS_PER_BYTE, job->name, job->e);
 }
 
-/* Everything that may longjmp, in one frame without changing locals. */
+/* All calls that may longjmp(), in one frame whose locals do not change. */
 static ddpm_status png_read_job(png_job *job)
 {
     TRY(check_sides(job));
     if (setjmp(png_jmpbuf(job->png))) return job->status;
     png_set_read_fn(job->png, job, png_take);
-    png_set_user_limits(job->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* check_sides() knows ours */
+    png_set_user_limits(job->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* check_sides() applies our limits */
     png_set_chunk_malloc_max(job->png, CHUNK_BYTES_MAX);
     png_set_chunk_cache_max(job->png, CHUNKS_MAX);
     skip_side_chunks(job->png);
@@ -112,7 +113,7 @@ static ddpm_status png_read_job(png_job *job)
     if ((job->status = image_create(job->out, h, w, c, job->name, job->e)) != DDPM_OK) return job->status;
     for (int pass = 0; pass < passes; pass++)
         for (int y = 0; y < h; y++) png_read_row(job->png, job->out->pixel + (size_t)y * (size_t)w * (size_t)c, NULL);
-    png_read_end(job->png, job->info); /* the checksums of the last rows; eXIf may stand behind them */
+    png_read_end(job->png, job->info); /* checks the last checksums; eXIf may follow the pixels */
     return exif_apply(png_orientation(job), job->out, job->name, job->e);
 }
 

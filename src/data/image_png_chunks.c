@@ -1,3 +1,4 @@
+/* image_png_chunks.c - checking PNG files by their chunks, without decompressing them. */
 #include "data/image_codec.h"
 
 #include "base/big_endian.h"
@@ -10,11 +11,11 @@
 enum { SIGNATURE = 8, AROUND = 12, HEADER = 13 };
 
 typedef struct chunk {
-    const uint8_t *type, *data; /* 4 bytes; `size` bytes */
+    const uint8_t *type, *data; /* [4]; [size] */
     size_t size;
 } chunk;
 
-/* The chunk at `at`, which moves behind it; false: there is no whole one. */
+/* Read the chunk at *at, and advance *at to the next chunk; false: no complete chunk. */
 static bool next_chunk(const uint8_t *bytes, size_t size, size_t *at, chunk *c)
 {
     if (size - *at < AROUND) return false;
@@ -28,7 +29,7 @@ static bool next_chunk(const uint8_t *bytes, size_t size, size_t *at, chunk *c)
 
 static bool is_a(const chunk *c, const char *type) { return !memcmp(c->type, type, 4); }
 
-/* Width, height, bits a sample, colour type, compression, filter, interlacing. */
+/* Does the IHDR data match?  It has width, height, bits per sample, colour type, compression, filter, interlacing. */
 static bool is_header(const chunk *c, int h, int w, int channels)
 {
     const uint8_t want[HEADER] = {
@@ -61,7 +62,7 @@ bool image_png_is_whole(const char *path, int h, int w, int c)
 
 bool image_png_is_by(const char *path, const char *software)
 {
-    static const char key[] = "Software"; /* and its final 0 */
+    static const char key[] = "Software"; /* with its final 0 */
     char *bytes;
     size_t size, at = SIGNATURE;
     const size_t n = strlen(software);

@@ -1,6 +1,8 @@
-/* Antialiased bilinear resizing as Pillow does it (src/libImaging/Resample.c): a separable triangle filter,
- * widened by the scale when shrinking, weights in 22-bit fixed point, rows first, 8 bits between the two
- * passes.  Pillow 13 takes columns first where that is less work, which changes samples by 1 at most.
+/* image_resize.c - antialiased bilinear resizing as in Pillow (src/libImaging/Resample.c).
+ *
+ * A separable triangle filter, widened by the scale when shrinking, with weights in 22-bit fixed point, rows first, 8
+ * bits between the two passes.  Pillow 13 resizes columns first if that is less work, which changes samples by at most
+ * 1.
  * Only the rows and columns that survive the crop are computed. */
 #include "data/image.h"
 
@@ -9,13 +11,13 @@
 
 enum { WEIGHT_BITS = 22 };
 
-/* One axis: `size` source samples scaled to `scaled`, of which [first, first + count) are wanted. */
+/* One axis: `size` source samples scaled to `scaled` samples, of which [first, first + count) are needed. */
 typedef struct axis {
     int size, first, count;
     int64_t scaled;
-    int taps;        /* weights kept for each output sample */
+    int taps;        /* weights stored per output sample */
     int32_t *weight; /* [count, taps], fixed point; they sum to about 1 */
-    int *from, *n;   /* [count] first source sample and number of them */
+    int *from, *n;   /* [count] first source sample, and number of source samples */
 } axis;
 
 static void axis_free(axis *a)
@@ -68,10 +70,10 @@ static uint8_t axis_apply(const axis *a, int i, const uint8_t *sample, size_t st
     return (uint8_t)(v > 255 ? 255 : v);
 }
 
-/* How far to move the crop in: half of what is over, a half rounded to even as Python's round() does. */
+/* The crop's offset: half of the excess, with halves rounded to even as Python's round() does. */
 static int crop_start(int64_t over) { return (int)(over / 2 + (over % 4 == 3)); }
 
-/* The scaled size that just covers h x w, and the crop from it. */
+/* The smallest scaled size that covers h x w, and the crop from it. */
 static void cover(const image *in, int h, int w, axis *down, axis *across)
 {
     *down = (axis){.size = in->h, .count = h, .scaled = h};

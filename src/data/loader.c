@@ -9,10 +9,10 @@
 
 enum { PREFETCH_DEFAULT = 4, PREFETCH_MAX = 1024, THREADS_MAX = 256 };
 
-/* Batch b lives in slot b % slots.  A thread claims the next batch when its slot is free, fills it alone and
- * marks it ready; the caller takes batches in order and frees the last one it held when it asks again. */
+/* Batch b uses slot b % slots.  A thread claims the next batch once its slot is free, fills the slot alone and
+ * marks it ready; the caller takes batches in order, and each loader_next() frees the batch before. */
 typedef struct slot {
-    uint8_t *pixels; /* [batch, h, w, c], of the one block */
+    uint8_t *pixels; /* [batch, h, w, c], in one block for all slots */
     bool ready;
     ddpm_status status;
     err why;
@@ -29,15 +29,15 @@ struct loader {
     bool has_locks;
     pthread_mutex_t lock;
     pthread_cond_t filled, freed;
-    /* under the lock: batch numbers */
+    /* protected by the lock: batch numbers */
     uint64_t claimed; /* next to be claimed */
-    uint64_t taken;   /* next to be handed out */
-    uint64_t kept;    /* first that is still held or to be handed out */
+    uint64_t taken;   /* next to be returned by loader_next() */
+    uint64_t kept;    /* first whose slot is not free */
     double waited;
-    atomic_bool stop; /* also looked at without the lock, between two images */
+    atomic_bool stop; /* also read without the lock, between two images */
 };
 
-/* Read one batch into its slot; the error of the first image that fails is kept there. */
+/* Read one batch into its slot; the first error is stored in the slot. */
 static void fill(loader *l, uint64_t batch, slot *s)
 {
     const loader_spec *spec = &l->spec;
@@ -74,7 +74,7 @@ static void *work(void *arg)
 ddpm_status loader_next(loader *l, const uint8_t **batch, err *e)
 {
     pthread_mutex_lock(&l->lock);
-    if (l->kept < l->taken) { /* the batch handed out last */
+    if (l->kept < l->taken) { /* free the batch returned last */
         l->ring[l->kept % l->slots].ready = false;
         l->kept++;
         pthread_cond_signal(&l->freed);
@@ -107,20 +107,20 @@ static ddpm_status check_spec(const loader_spec *s, err *e)
 static ddpm_status make_ring(loader *l, err *e)
 {
     const size_t batch = (size_t)l->spec.batch;
-    l->slots = (uint64_t)l->spec.prefetch + 1; /* one more is in the caller's hands */
+    l->slots = (uint64_t)l->spec.prefetch + 1; /* one more for the caller's batch */
     TRY(mem_array(&l->ring, l->slots, sizeof *l->ring, "loader", e));
     TRY(mem_array(&l->block, l->slots * batch, l->image_bytes, "batches loaded ahead", e));
     for (uint64_t k = 0; k < l->slots; k++) l->ring[k].pixels = l->block + k * batch * l->image_bytes;
     return DDPM_OK;
 }
 
-/* Signals are the main thread's business: the new threads block them all. */
+/* Signals are handled by the main thread: the new threads block them all. */
 static ddpm_status start_threads(loader *l, err *e)
 {
     sigset_t all, before;
     int rc = 0;
     TRY(mem_array(&l->thread, (size_t)l->spec.threads, sizeof *l->thread, "loader", e));
-    pthread_mutex_init(&l->lock, NULL); /* with default attributes these cannot fail on Linux */
+    pthread_mutex_init(&l->lock, NULL); /* cannot fail on Linux with default attributes */
     pthread_cond_init(&l->filled, NULL);
     pthread_cond_init(&l->freed, NULL);
     l->has_locks = true;

@@ -1,8 +1,8 @@
-/* The order of a run: a keyed permutation that is computed, not stored.
+/* loader_order.c - the order of the samples: a keyed permutation that is computed, not stored.
  *
- * A Feistel network permutes the 2^(2 half) numbers that just hold [0, count), at most 4 times as many; what
- * falls outside is permuted again until it falls inside ("cycle walking": Black & Rogaway, "Ciphers with
- * arbitrary finite domains", CT-RSA 2002). */
+ * A Feistel network permutes [0, 2^(2 half)), the smallest such range that contains [0, count), at most 4 times as
+ * large; results outside [0, count) are permuted again until they fall inside ("cycle walking": Black & Rogaway,
+ * "Ciphers with arbitrary finite domains", CT-RSA 2002). */
 #include "data/loader.h"
 
 #include "noise.h"

@@ -1,7 +1,7 @@
-/* objective.h - what the network is asked to predict, and the way back from it to the image.
+/* objective.h - the network's prediction target F, and the estimate of x_0 from it.
  *
- * Every objective is linear in (x_0, eps), so training is two columns of a table and sampling is
- * x0_hat = c_skip x_t + c_out F:
+ * Every target is linear in (x_0, eps), so that training needs two columns of a table, and sampling
+ * computes x0_hat = c_skip x_t + c_out F:
  *   epsilon       target eps                           x0_hat = (x_t - noise F) / signal
  *   sample        target x_0                           x0_hat = F
  *   v_prediction  target signal eps - noise x_0        x0_hat = signal x_t - noise F

@@ -1,4 +1,4 @@
-/* sampler.h - a sampler is a table: one row of coefficients a step, applied by one kernel.
+/* sampler.h - samplers as tables: a row of coefficients per step, applied by one kernel.
  *
  *   x <- a x + b x0_hat + c x0_prev + d x_saved + s xi,   x0_hat = clip(c_skip x + c_out F)
  * The rows are computed in double from the schedule; kernels/sampler_step.h applies them. */
@@ -9,7 +9,7 @@
 
 typedef struct sampler_table {
     int n;             /* rows: network evaluations */
-    sampler_row *rows; /* [n], first step (from the noise) first */
+    sampler_row *rows; /* [n], in the order of sampling: rows[0] starts from pure noise */
 } sampler_table;
 
 /* Ancestral sampling, Ho et al. 2020, algorithm 2, over `steps` timesteps of the schedule (0: all), with

@@ -1,10 +1,11 @@
+/* sampler_ddpm.c - ancestral sampling (Ho et al. 2020, algorithm 2) as a table of rows. */
 #include "base/mem.h"
 #include "diffusion/objective.h"
 #include "diffusion/sampler.h"
 
 #include <math.h>
 
-/* The posterior variance is 0 at t = 0, where no noise is drawn; elsewhere it is kept off 0. */
+/* The posterior variance is 0 at t = 0, where no noise is added; elsewhere it is clamped above 0. */
 static double deviation(const schedule *s, int t, const posterior *q)
 {
     if (t == 0) return 0;

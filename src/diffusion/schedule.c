@@ -27,8 +27,8 @@ static double beta_at(const scheduler_config *c, int i)
     return lerp(c->beta_start, c->beta_end, i, T);
 }
 
-/* Every formula of the reverse process divides by 1 - abar, and most by sqrt(abar), in the end in floats: 1e30
- * leaves eight orders of magnitude for what the network says. */
+/* The formulas of the reverse process divide by 1 - abar, and most by sqrt(abar); the coefficients become floats.  A
+ * coefficient of 1e30 leaves eight orders of magnitude for the network's output. */
 static const double SMALLEST_ABAR = 1e-60;
 
 static ddpm_status fill_betas(schedule *s, err *e)
@@ -105,8 +105,8 @@ posterior schedule_posterior(const schedule *s, int t, int prev)
                        .variance = beta * (1 - abar_prev) / (1 - abar)};
 }
 
-/* numpy.linspace(0, T - 1, n)[i] and numpy.arange(T, 0, -T / n)[i], in its own order of roundings, which decides
- * where a half goes: diffusers/schedulers/scheduling_ddpm.py, set_timesteps(). */
+/* numpy.linspace(0, T - 1, n)[i] and numpy.arange(T, 0, -T / n)[i], with numpy's order of roundings, which decides how
+ * halves are rounded: diffusers/schedulers/scheduling_ddpm.py, set_timesteps(). */
 static double numpy_linspace(int T, int n, int i)
 {
     const double step = (double)(T - 1) / (n > 1 ? n - 1 : 1);

@@ -1,4 +1,4 @@
-/* schedule.h - the forward process: how much of the image is left at each timestep.
+/* schedule.h - the forward process: signal and noise level of each timestep.
  *
  *   q(x_t | x_0) = N(signal_t x_0, noise_t^2 I),  signal_t = sqrt(abar_t), noise_t = sqrt(1 - abar_t)
  *   Ho, Jain & Abbeel 2020 (arXiv:2006.11239), eq. 4.  Everything in double. */
@@ -10,19 +10,19 @@ typedef struct schedule {
     scheduler_config config;
     int timesteps; /* T */
     double *beta;  /* [T] in (0, 1) */
-    double *abar;  /* [T] cumulative product of 1 - beta, in [1e-60, 1), falling */
+    double *abar;  /* [T] cumulative product of 1 - beta, in [1e-60, 1), decreasing */
 } schedule;
 
-/* DDPM_EINVAL: betas outside (0, 1) or too small to change anything, an alpha-bar below 1e-60 (for which the
- * coefficients of the reverse process are no finite floats), or T out of range. */
+/* DDPM_EINVAL: betas outside (0, 1) or too small to have an effect in double, an alpha-bar below 1e-60 (for which
+ * coefficients of the reverse process are not finite as floats), or T out of range. */
 DDPM_MUST_CHECK ddpm_status schedule_create(const scheduler_config *c, schedule **out, err *e);
 void schedule_destroy(schedule *s);
 
-/* abar of timestep t; 1 for t < 0: the image itself. */
+/* abar of timestep t; 1 for t < 0, the clean image. */
 static inline double schedule_abar(const schedule *s, int t) { return t < 0 ? 1.0 : s->abar[t]; }
 
-/* One step of the posterior q(x_prev | x_t, x_0) = N(x0_weight x_0 + x_weight x_t, .), eq. 7, from t to any
- * earlier prev (prev < 0: to the image). */
+/* The posterior q(x_prev | x_t, x_0) = N(x0_weight x_0 + x_weight x_t, variance), eq. 7, from t to any earlier
+ * timestep prev (prev < 0: the clean image). */
 typedef struct posterior {
     double x0_weight, x_weight;
     double beta;     /* 1 - abar_t / abar_prev: the variance "fixed_large" */
@@ -30,8 +30,8 @@ typedef struct posterior {
 } posterior;
 posterior schedule_posterior(const schedule *s, int t, int prev);
 
-/* The n timesteps of a shortened reverse process, falling, into t[n]; 1 <= n <= T.  They are diffusers' own to the
- * last one (its trailing spacing yields n + 1 for some n, the last of them -1: that one is left out).
+/* The n timesteps of a shortened reverse process, decreasing, into t[n]; 1 <= n <= T.  They equal those of diffusers,
+ * except that its trailing spacing yields n + 1 timesteps for some n, the last of them -1, which is omitted here.
  * DDPM_EINVAL: n out of range, or a steps_offset that leads beyond T. */
 DDPM_MUST_CHECK ddpm_status schedule_respace(const schedule *s, int n, int *t, err *e);
 

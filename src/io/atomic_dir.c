@@ -11,7 +11,7 @@
 
 static const char TEMPORARY[] = ".tmp-", ASIDE[] = ".old-";
 enum { PREFIX = 5, SUFFIX = 7 };                                  /* ".tmp-" and "-xxxxxx" */
-static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567"; /* of the suffix */
+static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567"; /* for the suffix */
 
 /* parent/PREFIXname-xxxxxx, which does not exist yet, into out[PATH_CAP]. */
 static ddpm_status fresh_path(char *out, const char *parent, const char *prefix, const char *name, err *e)
@@ -50,7 +50,7 @@ void atomic_dir_abort(atomic_dir *t)
 {
     if (!t->path[0]) return;
     const ddpm_status left = dir_remove(t->path, NULL);
-    (void)left; /* what could not be removed is a .tmp-*, for the next sweep */
+    (void)left; /* the next sweep removes the .tmp-* folder */
     t->path[0] = '\0';
 }
 
@@ -66,7 +66,7 @@ static ddpm_status file_sync(const char *path, err *e)
 
 static bool is_dot(const char *name) { return !strcmp(name, ".") || !strcmp(name, ".."); }
 
-/* fsync all files below path, then the folders, from the inside out. */
+/* fsync all files below path and all folders, each folder after its contents. */
 static ddpm_status tree_sync(const char *path, err *e)
 {
     ddpm_status st = DDPM_OK;
@@ -87,8 +87,8 @@ done:
     return st;
 }
 
-/* Replace `to`, which exists, by t->path on a file system without an exchanging rename.  The old folder
- * ends up at t->path, for the caller to remove. */
+/* Replace the existing `to` by t->path on a file system without RENAME_EXCHANGE.  The old folder is moved
+ * to t->path, for the caller to remove. */
 static ddpm_status replace_in_steps(const atomic_dir *t, const char *to, err *e)
 {
     char aside[PATH_CAP];
@@ -101,7 +101,7 @@ static ddpm_status replace_in_steps(const atomic_dir *t, const char *to, err *e)
         if (st == DDPM_OK && rename(aside, t->path)) return dir_remove(aside, NULL);
         if (st == DDPM_OK || rename(to, t->path)) return st;
     }
-    if (rename(aside, to)) /* else the sweep of the next start does it */
+    if (rename(aside, to)) /* if this fails, the next sweep restores the old folder */
         return err_set(e, DDPM_EIO, "%s: cannot be replaced; the old one is %s", to, aside);
     return st;
 }
@@ -119,7 +119,7 @@ static ddpm_status exchange(const atomic_dir *t, const char *to, err *e)
     return st;
 }
 
-/* On success t->path is gone or holds the old folder; on failure it holds the new one. */
+/* On success t->path does not exist or is the old folder; on failure it is the new one. */
 static ddpm_status move_into_place(const atomic_dir *t, err *e)
 {
     char to[PATH_CAP];
@@ -137,7 +137,7 @@ ddpm_status atomic_dir_commit(atomic_dir *t, err *e)
     if (!t->path[0]) return err_set(e, DDPM_EINVAL, "nothing to commit");
     ddpm_status st = tree_sync(t->path, e);
     if (st == DDPM_OK) st = move_into_place(t, e);
-    atomic_dir_abort(t); /* after a success: the old folder, or nothing */
+    atomic_dir_abort(t); /* on success this removes the old folder, if any */
     return st;
 }
 
@@ -151,7 +151,7 @@ ddpm_status atomic_dir_delete(const char *parent, const char *name, err *e)
     return dir_remove(to, e);
 }
 
-/* Is `entry` a name that fresh_path() makes of `prefix`?  Then the NAME in it, into name[ATOMIC_NAME_CAP]. */
+/* Is `entry` a name made by fresh_path() with `prefix`?  If so, store its NAME in name[ATOMIC_NAME_CAP]. */
 static bool is_fresh(const char *entry, const char *prefix, char *name)
 {
     const size_t n = strlen(entry);
@@ -162,7 +162,7 @@ static bool is_fresh(const char *entry, const char *prefix, char *name)
     return true;
 }
 
-/* .old-NAME-xxxxxx goes back to NAME where that is missing. */
+/* Rename .old-NAME-xxxxxx back to NAME if NAME is missing. */
 static ddpm_status sweep_aside(const char *parent, const char *entry, const char *name, err *e)
 {
     char from[PATH_CAP], to[PATH_CAP];

@@ -25,7 +25,7 @@ const char *checkpoint_name(char out[CHECKPOINT_NAME_CAP], int64_t step)
     return out;
 }
 
-/* Exactly the names that checkpoint_name() makes. */
+/* Accepts exactly the names that checkpoint_name() makes. */
 static bool step_of(const char *name, int64_t *step)
 {
     char again[CHECKPOINT_NAME_CAP];
@@ -71,7 +71,7 @@ done:
 
 /* ---- hashing ---- */
 
-/* What says that a file was lost or damaged, and not that this process could not look. */
+/* Does errno mean that a file is lost or damaged, rather than that this process could not access it? */
 static bool is_loss(int errnum)
 {
     return errnum == ENOENT || errnum == ENOTDIR || errnum == ELOOP || errnum == EISDIR || errnum == EIO ||
@@ -117,7 +117,7 @@ done:
 
 /* ---- the seal ---- */
 
-/* The names that may be in a seal: no way out of the folder, nothing JSON must escape. */
+/* Is the name allowed in a seal?  It must not lead out of the folder, nor need escapes in JSON. */
 static bool plain_name(const char *name)
 {
     if (!name[0] || name[0] == '/') return false;
@@ -133,16 +133,16 @@ static bool plain_name(const char *name)
 
 static int is_not_dot(const struct dirent *entry) { return strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."); }
 
-static bool is_folder(const char *path) /* and no link to one */
+static bool is_folder(const char *path) /* not a link to one */
 {
     struct stat info;
     return lstat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-/* What is done with each file of a folder, where `path` is dir/name; a failure ends the walk. */
+/* Called for each file of a folder; `path` is dir/name; a failure ends the walk. */
 typedef ddpm_status visit(void *data, const char *path, const char *name, err *e);
 
-/* All files below dir/below ("" at the top) but the seal, sorted within each folder. */
+/* Visit all files below dir/below ("" for dir itself) except the seal, sorted within each folder. */
 static ddpm_status walk_tree(const char *dir, const char *below, visit *each, void *data, err *e)
 {
     struct dirent **entries = NULL;
@@ -233,7 +233,7 @@ ddpm_status checkpoint_verify(const char *dir, err *e)
     TRY(path_join(path, dir, SEAL, e));
     if (lstat(path, &info_of_seal) && errno == ENOENT)
         return err_set(e, DDPM_EDATA, "%s: not a complete checkpoint: no %s", dir, SEAL);
-    TRY(hash_file(path, hex, &bytes, e)); /* tells what is lost from what cannot be looked at */
+    TRY(hash_file(path, hex, &bytes, e)); /* distinguishes lost files from inaccessible ones */
     json_in j = json_in_file(path, e);
     const json_t *files = json_in_get(&j, "files");
     const int format = json_in_int(&j, "format", 0, 1, 1);
@@ -250,8 +250,8 @@ ddpm_status checkpoint_verify(const char *dir, err *e)
 
 /* ---- choosing and removing ---- */
 
-/* Look at the checkpoints there, newest first, until one verifies.  *gone: one was removed while it was looked at.  One
- * that cannot be looked at (too many open files, no permission) is no damaged one: that is an error. */
+/* Verify the checkpoints, newest first, until one is undamaged.  *gone: one was removed meanwhile.  A checkpoint that
+ * cannot be read (too many open files, no permission) does not count as damaged: that is an error. */
 static ddpm_status search(const char *ckpt, char *out, notes *n, bool *gone, err *e)
 {
     char name[CHECKPOINT_NAME_CAP];
@@ -277,7 +277,7 @@ static ddpm_status search(const char *ckpt, char *out, notes *n, bool *gone, err
 
 ddpm_status checkpoint_newest_good(const char *ckpt, char *out, notes *n, err *e)
 {
-    enum { ATTEMPTS = 100 }; /* each time a newer checkpoint has been saved meanwhile */
+    enum { ATTEMPTS = 100 }; /* each restart means that a newer checkpoint was saved meanwhile */
     ddpm_status st = DDPM_OK;
     bool gone = true;
     for (int i = 0; i < ATTEMPTS && gone; i++) {
@@ -294,7 +294,7 @@ static ddpm_status refuse_unlisted(void *files, const char *path, const char *na
     return err_set(e, DDPM_EINVAL, "%s: was not written by this program", path);
 }
 
-/* DDPM_EINVAL names a file in `dir` that its seal does not list.  Without a readable seal nothing is known of any. */
+/* DDPM_EINVAL names a file in `dir` that its seal does not list.  Without a readable seal the check passes. */
 static ddpm_status refuse_strangers(const char *dir, err *e)
 {
     char path[PATH_CAP];

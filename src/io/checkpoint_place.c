@@ -15,7 +15,7 @@ bool checkpoint_is_name(const char *name)
     return digits > 0 && (end == '\0' || end == '/');
 }
 
-/* `path` without links, as far as it exists. */
+/* Resolve links in the existing part of `path`. */
 static ddpm_status resolve(const char *path, char out[PATH_CAP], err *e)
 {
     char head[PATH_CAP], real[PATH_MAX];
@@ -23,14 +23,14 @@ static ddpm_status resolve(const char *path, char out[PATH_CAP], err *e)
     while (!realpath(head[0] ? head : ".", real)) {
         char *slash = strrchr(head, '/');
         if (!head[0] || !strcmp(head, "/")) return path_join(out, head, path, e);
-        if (slash == head) slash++; /* the root stays */
+        if (slash == head) slash++; /* keep the root */
         *(slash ? slash : head) = '\0';
     }
     const char *rest = path + strlen(head);
     return path_join(out, real, rest + strspn(rest, "/"), e);
 }
 
-/* Is it ckpt, or ckpt/aside_NNN, that ends before `end`? */
+/* Does the path up to `end` end in ckpt or ckpt/aside_NNN? */
 static bool holds_checkpoints(const char *path, const char *end)
 {
     static const char ckpt[] = "ckpt", aside[] = "aside_";

@@ -6,7 +6,7 @@ static const char *skip_blanks(const char *at, const char *end)
     return at;
 }
 
-/* From an opening quote to behind the closing one; NULL where there is none. */
+/* From an opening quote to the position after the closing one; NULL if there is none. */
 static const char *skip_text(const char *at, const char *end)
 {
     for (at++; at < end && *at != '"'; at++)
@@ -14,7 +14,7 @@ static const char *skip_text(const char *at, const char *end)
     return at < end ? at + 1 : NULL;
 }
 
-/* From a value to the comma or bracket behind it, which is not its own; NULL where there is none. */
+/* From a value to the comma or the enclosing bracket after it; NULL if there is none. */
 static const char *skip_value(const char *at, const char *end)
 {
     int depth = 0;

@@ -32,7 +32,7 @@ static void put_newline(json_out *j)
     for (int i = 0; i < j->depth; i++) put(j, "  ");
 }
 
-/* The escapes that both json and serde_json choose; a character without one comes back as it is. */
+/* The escapes that Python's json and serde_json both use; other characters are copied. */
 static void escape(char out[8], char c)
 {
     switch (c) {
@@ -111,7 +111,7 @@ void json_out_text(json_out *j, const char *key, const char *v)
         put(j, "null");
 }
 
-/* Python's repr(float): the fewest digits that read back as v; an exponent from 1e16 up and below 1e-4. */
+/* Python's repr(float): the fewest digits that read back as v; with an exponent from 1e16 up and below 1e-4. */
 static void real_text(char out[40], double v)
 {
     char sci[40], digits[20] = "";
@@ -121,7 +121,7 @@ static void real_text(char out[40], double v)
         if (strtod(sci, NULL) == fabs(v)) break;
     }
     const char *c = sci;
-    for (; *c != 'e'; c++) /* steps over the decimal point, whatever the locale makes it */
+    for (; *c != 'e'; c++) /* skips the decimal separator of any locale */
         if (*c >= '0' && *c <= '9') digits[n++] = *c;
     const int exponent = atoi(c + 1);
     char *to = out;

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* dir/name into out if that exists; *found says so. */
+/* dir/name into out; *found: it exists. */
 static ddpm_status look(char *out, const char *dir, const char *name, bool *found, err *e)
 {
     TRY(path_join(out, dir, name, e));
@@ -26,8 +26,8 @@ static ddpm_status find_scheduler(pipeline *p, err *e)
     return DDPM_OK;
 }
 
-/* The part `key` of an index is ["diffusers", CLASS]: the class that diffusers makes of the folder, whatever the
- * folder's own config says. */
+/* The part `key` of an index is ["diffusers", CLASS]: diffusers instantiates this class, whatever the folder's own
+ * config says. */
 static void check_part(json_in *j, const char *key, const char *const *classes, int n)
 {
     const json_t *part = json_in_get(j, key);
@@ -38,7 +38,8 @@ static void check_part(json_in *j, const char *key, const char *const *classes, 
     json_in_fail(j, "%s = %.60s is not supported; supported: %s", key, class ? class : "(no class)", classes[0]);
 }
 
-/* Other pipelines may hold the same U-Net and mean something else by it (a latent space, an SDE, DDIM's steps). */
+/* Other pipelines may contain the same U-Net but use it differently (in a latent space, for an SDE, with DDIM
+ * steps). */
 static ddpm_status check_index(const char *path, notes *n, err *e)
 {
     static const char *const pipelines[] = {"DDPMPipeline"};
@@ -82,7 +83,7 @@ static ddpm_status find_checkpoint(const char *dir, char *out, bool *found, note
     return checkpoint_newest_good(dir, out, n, e);
 }
 
-/* A checkpoint that is named itself may have been changed on purpose; that it was is said. */
+/* A checkpoint that is given explicitly may have been changed on purpose: only note the change. */
 static void note_changes(const char *dir, notes *n)
 {
     bool sealed;

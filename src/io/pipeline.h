@@ -1,10 +1,10 @@
-/* pipeline.h - a diffusers pipeline folder as a whole: finding, reading and writing one.
+/* pipeline.h - finding, reading and writing a diffusers pipeline folder.
  *
  *   model_index.json
  *   unet/config.json  unet/diffusion_pytorch_model.safetensors
  *   scheduler/scheduler_config.json
  *
- * The flat layout of google/ddpm-*, with all files in one folder, is read too. */
+ * The flat layout of google/ddpm-*, with all files in one folder, can be read too. */
 #ifndef DDPM_PIPELINE_H
 #define DDPM_PIPELINE_H
 #include "base/file.h"
@@ -19,24 +19,24 @@ typedef struct pipeline {
     char scheduler[PATH_CAP]; /* the path of scheduler_config.json */
 } pipeline;
 
-/* Find the pipeline that `path` stands for: a pipeline folder (a checkpoint of ours is one); a run
- * folder, or its ckpt folder, and then its newest checkpoint that verifies.  Older checkpoints taken
- * instead of damaged ones are noted.  DDPM_ENOINPUT says what was looked for; DDPM_EDATA: the
- * pipeline is of a class other than DDPMPipeline, or is made of other classes than DDPMScheduler and UNet2DModel
- * (named), or no checkpoint is whole. */
+/* Find the pipeline at `path`: a pipeline folder (also a checkpoint), or the newest checkpoint that verifies of a run
+ * folder or of its ckpt folder.  Noted: an older checkpoint used instead of a damaged one.
+ * DDPM_ENOINPUT: nothing found; the message lists the expected files.  DDPM_EDATA: the pipeline's class is not
+ * DDPMPipeline, its parts are not DDPMScheduler and UNet2DModel (the message names them), or every checkpoint is
+ * damaged. */
 DDPM_MUST_CHECK ddpm_status pipeline_find(const char *path, pipeline *p, notes *n, err *e);
 
 DDPM_MUST_CHECK ddpm_status pipeline_read_configs(const pipeline *p, unet_config *net, scheduler_config *scheduler,
                                                   notes *n, err *e);
-/* weights_read() on the pipeline's weights file. */
+/* weights_read() of the pipeline's weights file. */
 DDPM_MUST_CHECK ddpm_status pipeline_read_weights(const pipeline *p, const named_tensor *tensors, int n_tensor,
                                                   notes *n, err *e);
 
-/* Write all files of a pipeline into `dir`, made if missing, so that DDPMPipeline.from_pretrained()
- * loads it.  Not fsynced and not atomic: give it the path of an atomic_dir. */
+/* Write all files of a pipeline into `dir`, created if missing, so that DDPMPipeline.from_pretrained()
+ * loads it.  Neither fsynced nor atomic: `dir` should be the path of an atomic_dir. */
 DDPM_MUST_CHECK ddpm_status pipeline_write(const char *dir, const unet_config *net, const scheduler_config *scheduler,
                                            const named_tensor *tensors, int n_tensor, err *e);
-/* All of it but unet/config.json and model_index.json, for a network that is no diffusers class. */
+/* As pipeline_write() without unet/config.json and model_index.json, for a network that diffusers has no class for. */
 DDPM_MUST_CHECK ddpm_status pipeline_write_parts(const char *dir, const scheduler_config *scheduler,
                                                  const named_tensor *tensors, int n_tensor, err *e);
 

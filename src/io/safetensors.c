@@ -20,9 +20,9 @@ struct safetensors {
     const char *bytes; /* the whole file */
     size_t size;
     bool mapped;
-    char *names; /* one after the other, each with a final 0 */
+    char *names; /* concatenated, each with a final 0 */
     int names_used, names_cap;
-    safetensors_tensor *tensors; /* by name */
+    safetensors_tensor *tensors; /* sorted by name */
     int n, cap;
 };
 
@@ -66,7 +66,7 @@ const char *safetensors_shape_text(char *out, size_t cap, int rank, const int64_
     return out;
 }
 
-/* A whole number from 0 up; jansson has refused what does not fit in 64 bits. */
+/* A non-negative integer; jansson has rejected integers that exceed 64 bits. */
 static bool natural(const json_t *v, int64_t *out)
 {
     *out = json_integer_value(v);
@@ -94,7 +94,7 @@ static ddpm_status read_shape(const safetensors *st, const json_t *info, safeten
     return DDPM_OK;
 }
 
-/* The tensor's place; data_size is what the file has after the header. */
+/* Read the tensor's byte range; data_size is the file's size after the header. */
 static ddpm_status read_range(const safetensors *st, const json_t *info, size_t data_size, safetensors_tensor *t,
                               err *e)
 {
@@ -136,7 +136,7 @@ static int by_place(const void *a, const void *b)
     const safetensors_tensor *x = a, *y = b;
     const char *xd = x->data, *yd = y->data;
     if (xd != yd) return xd < yd ? -1 : 1;
-    return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* an empty one before what begins there */
+    return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* an empty tensor before another at the same offset */
 }
 
 static int by_name(const void *a, const void *b)
@@ -145,7 +145,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-/* Every data byte belongs to exactly one tensor; they are sorted by place. */
+/* Check that every data byte belongs to exactly one tensor; the tensors are sorted by offset. */
 static ddpm_status check_cover(safetensors *st, size_t data_size, err *e)
 {
     const char *at = st->bytes + (st->size - data_size);
@@ -163,9 +163,9 @@ static ddpm_status check_cover(safetensors *st, size_t data_size, err *e)
     return DDPM_OK;
 }
 
-/* ---- the header: jansson sees one member at a time, of which no file can make it keep many ---- */
+/* ---- the header: jansson parses one member at a time, so that a file cannot make it use much memory ---- */
 
-enum { PIECE = 8192, MAX_METADATA = 65536 }; /* bytes of a name or of a tensor's object; entries */
+enum { PIECE = 8192, MAX_METADATA = 65536 }; /* bytes of a name or a tensor's object; entries */
 
 static ddpm_status not_json(const safetensors *st, const char *why, err *e)
 {
@@ -185,12 +185,12 @@ static ddpm_status parse(const safetensors *st, json_slice piece, size_t most, j
     return not_json(st, why.text, e);
 }
 
-/* A member's key, decoded, behind the names that are there. */
+/* Decode a member's key and append it to st->names. */
 static ddpm_status read_name(safetensors *st, json_slice key, const char **name, err *e)
 {
     json_t *text;
     TRY(parse(st, key, PIECE, &text, e));
-    const int size = (int)json_string_length(text) + 1; /* no longer than the key: there is room */
+    const int size = (int)json_string_length(text) + 1; /* not longer than the key, so it fits */
     char *to = st->names + st->names_used;
     memcpy(to, json_string_value(text), (size_t)size);
     json_decref(text);
@@ -199,7 +199,7 @@ static ddpm_status read_name(safetensors *st, json_slice key, const char **name,
     return DDPM_OK;
 }
 
-/* A text to a text, any number of times; nothing of it is kept. */
+/* Check that the object maps strings to strings; duplicates are allowed, and nothing is stored. */
 static ddpm_status check_metadata(safetensors *st, json_slice object, err *e)
 {
     json_members m = {.at = object.text, .end = object.text + object.size};
@@ -251,7 +251,7 @@ static ddpm_status read_header(safetensors *st, const char *text, size_t size, e
     json_slice key, value;
     json_walk walk;
     if (text[0] != '{') return err_set(e, DDPM_EDATA, "%s: the header does not begin with '{'", st->where);
-    TRY(mem_grow(&st->names, &st->names_cap, (int)size, 1, st->where, e)); /* never moved: tensors point into it */
+    TRY(mem_grow(&st->names, &st->names_cap, (int)size, 1, st->where, e)); /* never moves: tensors point into it */
     while ((walk = json_members_next(&m, &key, &value)) == JSON_MEMBER) TRY(read_member(st, key, value, data_size, e));
     if (walk == JSON_MALFORMED) return not_json(st, "no object of tensors", e);
     sort(st, by_name);
@@ -283,7 +283,7 @@ static ddpm_status map_file(safetensors *st, const char *path, err *e)
 {
     struct stat info;
     ddpm_status status = DDPM_OK;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* never blocks on a FIFO */
     if (fd < 0) return err_errno(e, DDPM_ENOINPUT, errno, "%s: cannot open", path);
     if (fstat(fd, &info)) {
         status = err_errno(e, DDPM_EIO, errno, "%s: cannot stat", path);
@@ -347,7 +347,7 @@ void safetensors_close(safetensors *st)
 void safetensors_let_go(const safetensors *st, const safetensors_tensor *t)
 {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)t->data + page - 1) / page * page;
-    const uintptr_t end = ((uintptr_t)t->data + t->bytes) / page * page; /* whole pages of its own */
+    const uintptr_t end = ((uintptr_t)t->data + t->bytes) / page * page; /* whole pages within the tensor */
     if (st->mapped && end > from) (void)madvise((void *)from, end - from, MADV_DONTNEED);
 }
 
@@ -374,7 +374,7 @@ static float of_bits(uint32_t bits)
     return f;
 }
 
-/* IEEE 754 binary16, exactly, NaN payloads and subnormals included. */
+/* IEEE 754 binary16 to float, exact, including subnormals and NaN payloads. */
 static float of_f16(uint16_t h)
 {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 1023;
@@ -384,7 +384,7 @@ static float of_f16(uint16_t h)
     return sign ? -value : value;
 }
 
-/* The value at `from`, of a floating-point type, as a float. */
+/* The floating-point value at `from` as a float. */
 static float value_at(safetensors_dtype dtype, const char *from)
 {
     uint32_t word;

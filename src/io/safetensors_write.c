@@ -1,3 +1,4 @@
+/* safetensors_write.c - writing safetensors files (safetensors.h). */
 #include "base/mem.h"
 #include "io/json_out.h"
 #include "io/safetensors.h"
@@ -9,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef struct ranked { /* an item with its place in the file */
+typedef struct ranked { /* an item with its offset in the file */
     const safetensors_item *item;
     size_t bytes, begin;
 } ranked;
@@ -38,7 +39,7 @@ static ddpm_status check_item(const safetensors_item *item, const char *path, si
     return DDPM_OK;
 }
 
-/* Sort the items into file order and give each its place. */
+/* Sort the items into file order and assign their offsets. */
 static ddpm_status rank_items(ranked *order, const safetensors_item *items, int n, const char *path, err *e)
 {
     size_t at = 0;

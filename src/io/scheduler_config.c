@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-static const char *const CLASSES[] = {"DDPMScheduler", "GaussianDDPMScheduler"}; /* the second: its first name */
+static const char *const CLASSES[] = {"DDPMScheduler", "GaussianDDPMScheduler"}; /* the second is its old name */
 static const char *const SCHEDULES[] = {"linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"};
 static const char *const VARIANCES[] = {"fixed_small", "fixed_large"};
 static const char *const PREDICTIONS[] = {"epsilon", "sample", "v_prediction", "mu"};
@@ -28,7 +28,7 @@ scheduler_config scheduler_config_default(void)
     };
 }
 
-/* A key and the name it had in the first releases, which counts where the key is absent. */
+/* The key, or if it is absent its name in diffusers' first releases. */
 static const char *present(json_in *j, const char *key, const char *first)
 {
     return json_in_get(j, key) || !json_in_get(j, first) ? key : first;

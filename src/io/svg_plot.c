@@ -8,14 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Coordinates are whole tenths of a pixel, so that no locale can put a comma into them. */
+/* Coordinates are integers in tenths of a pixel, so that no locale can put a comma into them. */
 enum { WIDTH = 8000, HEIGHT = 4200, LEFT = 800, RIGHT = 7800, TOP = 500, BOTTOM = 3600, COLUMN = 10 };
 static const double LOG_RATIO = 50.0;
 
 typedef struct axis {
-    double min, max; /* of the scale: log10 of the value where log */
+    double min, max; /* limits of the axis; log10 of the values if log */
     bool log;
-    int from, to; /* the picture's coordinate at min and max */
+    int from, to; /* the image's coordinates at min and max */
 } axis;
 
 static double scaled(const axis *a, double v) { return a->log ? log10(v) : v; }
@@ -26,10 +26,10 @@ static int place(const axis *a, double v)
     return a->from + (int)lrint(t * (a->to - a->from));
 }
 
-/* Not a gap: finite, and small enough for sums and squares to be finite. */
+/* Is the value drawn (not a gap)?  It must be finite, and small enough for finite sums and squares. */
 static bool drawable(double v) { return fabs(v) < 1e100; }
 
-/* The step of 1, 2 or 5 times a power of ten that cuts range into about n parts. */
+/* The step of 1, 2 or 5 times a power of ten that divides `range` into about n parts. */
 static double nice_step(double range, int n)
 {
     const double rough = range / n, unit = pow(10.0, floor(log10(rough))), part = rough / unit;
@@ -56,7 +56,7 @@ static axis value_axis(const svg_series *s)
     a.min = scaled(&a, min);
     a.max = scaled(&a, max);
     const double least = fmax(fabs(a.max), 1e-300) * 1e-9;
-    if (!(a.max - a.min > least)) { /* one value only: give it room */
+    if (!(a.max - a.min > least)) { /* all values are equal: widen the axis */
         const double room = a.max == 0.0 ? 1.0 : fabs(a.max) / 2;
         a.min -= room;
         a.max += room;
@@ -114,7 +114,7 @@ static void put_value_ticks(FILE *f, const axis *y)
         return;
     }
     const double decades = y->max - y->min;
-    const int stride = (int)ceil(decades / 10); /* 1 unless the range is absurd */
+    const int stride = (int)ceil(decades / 10); /* 1 unless the range is extreme */
     for (int k = (int)floor(y->min); k <= (int)ceil(y->max); k += stride) {
         put_value_tick(f, y, pow(10.0, k));
         if (decades > 4) continue;
@@ -143,7 +143,7 @@ typedef struct column { /* the finite points of one pixel column */
 static void put_column(FILE *f, const column *c, bool *drawing)
 {
     if (!c->any) return;
-    (void)fprintf(f, *drawing ? "L%d %d" : "M%d %dh1", c->at, c->lowest); /* h1: a lone point shows as a dot */
+    (void)fprintf(f, *drawing ? "L%d %d" : "M%d %dh1", c->at, c->lowest); /* h1: draws a single point as a dot */
     if (c->highest != c->lowest) (void)fprintf(f, "V%d", c->highest);
     *drawing = true;
 }
@@ -156,7 +156,7 @@ static void put_line(FILE *f, const char *class, const svg_series *s, const doub
     (void)fprintf(f, "<path class=\"%s\" d=\"", class);
     for (int i = 0; i < s->n; i++) {
         if (!drawable(v[i])) {
-            if (dense) continue; /* the others of its column stand for it */
+            if (dense) continue; /* the column's other points represent it */
             drawing = false;
             continue;
         }
@@ -169,7 +169,7 @@ static void put_line(FILE *f, const char *class, const svg_series *s, const doub
             continue;
         }
         put_column(f, &c, &drawing);
-        if (dense && c.any && at > c.at + 2 * COLUMN) drawing = false; /* a whole column without any */
+        if (dense && c.any && at > c.at + 2 * COLUMN) drawing = false; /* an empty column is a gap */
         c = (column){at, y, y, true};
         if (dense) continue;
         put_column(f, &c, &drawing);
@@ -179,7 +179,7 @@ static void put_line(FILE *f, const char *class, const svg_series *s, const doub
     (void)fprintf(f, "\"/>\n");
 }
 
-/* Text with what XML reserves escaped; control characters and bad UTF-8 become '?'. */
+/* Write text with XML escapes; control characters and invalid UTF-8 become '?'. */
 static void put_escaped(FILE *f, const char *text)
 {
     json_t *checked = json_string(text);

@@ -58,7 +58,7 @@ static void read_sample_size(json_in *j, unet_config *c)
     c->sample_size_w = hw[1];
 }
 
-/* The block types at key as indices into names[2]; the number of them, 0 if absent. */
+/* Read block types as indices into names[2]; returns their number, 0 if the key is absent. */
 static int read_block_types(json_in *j, const char *key, const char *const names[2], int *to)
 {
     const json_t *v = json_in_get(j, key);
@@ -70,7 +70,7 @@ static int read_block_types(json_in *j, const char *key, const char *const names
     }
     for (size_t i = 0; i < n; i++) {
         const char *text = json_string_value(json_array_get(v, i));
-        const char *plain = text && !strncmp(text, "UNetRes", 7) ? text + 7 : text; /* their first names */
+        const char *plain = text && !strncmp(text, "UNetRes", 7) ? text + 7 : text; /* the old names */
         to[i] = -1;
         for (int k = 0; plain && k < 2; k++)
             if (!strcmp(plain, names[k])) to[i] = k;
@@ -86,7 +86,7 @@ static int read_block_types(json_in *j, const char *key, const char *const names
 static void read_blocks(json_in *j, unet_config *c)
 {
     int channels[UNET_MAX_BLOCKS], down[UNET_MAX_BLOCKS], up[UNET_MAX_BLOCKS];
-    for (int i = 0; i < c->n_block; i++) { /* the defaults stand for what is absent */
+    for (int i = 0; i < c->n_block; i++) { /* absent keys have defaults */
         channels[i] = c->block[i].out_channels;
         down[i] = c->block[i].down;
         up[i] = c->block[i].up;
@@ -104,7 +104,7 @@ static void read_blocks(json_in *j, unet_config *c)
     for (int i = 0; i < n; i++) c->block[i] = (unet_block){channels[i], (unet_down_type)down[i], (unet_up_type)up[i]};
 }
 
-/* null and absent differ where the default is not null. */
+/* null means 0; an absent key means the fallback, which may differ. */
 static int read_nullable(json_in *j, const char *key, int fallback, int max)
 {
     const json_t *v = json_in_get(j, key);
@@ -132,7 +132,7 @@ static void read_numbers(json_in *j, unet_config *c)
     c->time_scale_shift = (unet_time_shift)json_in_choice(j, "resnet_time_scale_shift", 0, SHIFTS, 2);
 }
 
-/* What UNet2DModel can say and this engine has not: each is refused unless it changes nothing. */
+/* Reject settings of UNet2DModel that are not supported, unless their value has no effect. */
 static void refuse_the_rest(json_in *j, const unet_config *c)
 {
     static const char *const none[] = {"class_embed_type", "num_class_embeds"};
@@ -143,7 +143,7 @@ static void refuse_the_rest(json_in *j, const unet_config *c)
         if (!json_in_null(j, none[i]))
             json_in_fail(j, "%s: class conditioning is not supported; it must be null", none[i]);
         if (!json_in_null(j, resamplers[i]))
-            (void)json_in_choice(j, resamplers[i], 0, RESAMPLERS, 1); /* null is conv */
+            (void)json_in_choice(j, resamplers[i], 0, RESAMPLERS, 1); /* null means conv */
     }
     if (json_in_real(j, "mid_block_scale_factor", 1.0, -1e9, 1e9) != 1.0)
         json_in_fail(j, "mid_block_scale_factor is not supported; it must be 1");
@@ -189,7 +189,7 @@ static ddpm_status out_of_range(const char *where, const char *field, double val
     return err_set(e, DDPM_EDATA, "%s: %s = %g is out of range", where, field, value);
 }
 
-/* Does block i of the down path, or the block of the up path at the same resolution, attend? */
+/* Does level i have attention, in its down block or in the up block of the same resolution? */
 static bool attends(const unet_config *c, int i)
 {
     const bool mid = i == c->n_block - 1 && c->mid_block && c->add_attention;
@@ -262,7 +262,7 @@ static void put_null_or_int(json_out *j, const char *key, int v)
 
 static void put_freq_shift(json_out *j, double v)
 {
-    if (v == (double)(int)v) /* an int in every config there is */
+    if (v == (double)(int)v) /* integral values are written as integers, as in all published configs */
         json_out_int(j, "freq_shift", (int)v);
     else
         json_out_real(j, "freq_shift", v);

@@ -1,15 +1,15 @@
-/* unet_config.h - the shape of a U-Net, as diffusers' UNet2DModel says it in unet/config.json.
+/* unet_config.h - the architecture of a U-Net, as in unet/config.json of diffusers' UNet2DModel.
  *
- * Field names and meanings are diffusers' own (models/unets/unet_2d.py).  Keys honoured:
+ * Field names and meanings are those of diffusers (models/unets/unet_2d.py).  Supported keys:
  *   sample_size in_channels out_channels center_input_sample freq_shift flip_sin_to_cos
  *   down_block_types mid_block_type up_block_types block_out_channels layers_per_block
  *   downsample_padding dropout attention_head_dim norm_num_groups attn_norm_num_groups norm_eps
  *   resnet_time_scale_shift add_attention num_train_timesteps, and _class_name.
- * Keys known and accepted only where they change nothing: act_fn silu or swish, time_embedding_type
- * positional, time_embedding_dim null or 4 block_out_channels[0], downsample_type and upsample_type
- * conv, mid_block_scale_factor 1, class_embed_type null, num_class_embeds null.  Any other value of
- * these is refused by name.  Unknown keys are noted and ignored; absent ones take UNet2DModel's
- * defaults, which are not those of the DDPM paper. */
+ * Keys accepted only with these values: act_fn silu or swish, time_embedding_type positional,
+ * time_embedding_dim null or 4 block_out_channels[0], downsample_type and upsample_type conv,
+ * mid_block_scale_factor 1, class_embed_type null, num_class_embeds null.  Any other value is an error
+ * that names the key.  Unknown keys are noted and ignored; absent keys have UNet2DModel's defaults,
+ * which differ from the DDPM paper. */
 #ifndef DDPM_UNET_CONFIG_H
 #define DDPM_UNET_CONFIG_H
 #include "base/err.h"
@@ -23,8 +23,8 @@ typedef enum unet_down_type { UNET_DOWN, UNET_ATTN_DOWN } unet_down_type; /* Dow
 typedef enum unet_up_type { UNET_UP, UNET_ATTN_UP } unet_up_type;         /* UpBlock2D, AttnUpBlock2D     */
 typedef enum unet_time_shift { UNET_SHIFT_DEFAULT, UNET_SHIFT_SCALE } unet_time_shift; /* default, scale_shift */
 
-/* Level i of n_block, from the full resolution down.  As in the file, the two types are read in
- * different directions: the up path runs up[0] (lowest resolution) to up[n_block - 1]. */
+/* Level i of n_block, from the full resolution down.  As in the file, the two types have opposite orders:
+ * the up path runs from up[0] (lowest resolution) to up[n_block - 1]. */
 typedef struct unet_block {
     int out_channels;
     unet_down_type down;
@@ -33,12 +33,12 @@ typedef struct unet_block {
 
 typedef struct unet_config {
     char class_name[40];              /* as read; "UNet2DModel" is written */
-    int sample_size_h, sample_size_w; /* pixels; 0 = the file does not say (null) */
+    int sample_size_h, sample_size_w; /* pixels; 0 = not in the file (null) */
     int in_channels, out_channels;
     int n_block;
     unet_block block[UNET_MAX_BLOCKS];
     int layers_per_block;     /* resnets of a down block; an up block has one more */
-    int attention_head_dim;   /* channels a head; 0 = null = one head of all channels */
+    int attention_head_dim;   /* channels per head; 0 = null = one head of all channels */
     int norm_num_groups;      /* divides every out_channels */
     int attn_norm_num_groups; /* of the mid block's attention; 0 = null, see unet_mid_attention_groups() */
     double norm_eps;
@@ -46,33 +46,34 @@ typedef struct unet_config {
     bool flip_sin_to_cos;   /* the time embedding is [cos, sin] rather than [sin, cos] */
     double freq_shift;
     double dropout;     /* of each resnet, in training, [0, 1) */
-    bool mid_block;     /* false = null: the down path feeds the up path directly */
+    bool mid_block;     /* false = null: the down path is connected to the up path directly */
     bool add_attention; /* in the mid block */
     unet_time_shift time_scale_shift;
-    bool center_input_sample; /* the net sees 2 x - 1 */
-    int num_train_timesteps;  /* 0 = null; UNet2DModel makes nothing of it with a positional embedding */
+    bool center_input_sample; /* the network's input is 2 x - 1 */
+    int num_train_timesteps;  /* 0 = null; UNet2DModel ignores it with a positional embedding */
 } unet_config;
 
-/* UNet2DModel(): diffusers' constructor defaults. */
+/* The constructor defaults of diffusers' UNet2DModel(). */
 unet_config unet_config_default(void);
 
-/* 0 where the mid block's attention has no norm at all: attn_norm_num_groups is null and
+/* Groups of the norm in the mid block's attention.  0: no norm, if attn_norm_num_groups is null and
  * time_scale_shift is not default (diffusers' UNetMidBlock2D). */
 int unet_mid_attention_groups(const unet_config *c);
 
-/* Are all fields in range and consistent (groups and heads divide the channels)?  DDPM_EDATA names the field. */
+/* Check that all fields are in range and consistent (groups and heads divide the channels).  DDPM_EDATA names the
+ * field. */
 DDPM_MUST_CHECK ddpm_status unet_config_check(const unet_config *c, const char *where, err *e);
 
-/* Read config.json.  The classes UNet2DModel and its first name UNetModel are taken, with the first
- * block names (UNetResDownBlock2D).  DDPM_EDATA names the key, the value and what is supported. */
+/* Read config.json.  Accepts the class UNet2DModel and its old name UNetModel, with the old block names
+ * (UNetResDownBlock2D).  DDPM_EDATA names the key, the value and the supported values. */
 DDPM_MUST_CHECK ddpm_status unet_config_read(const char *path, unet_config *c, notes *n, err *e);
 DDPM_MUST_CHECK ddpm_status unet_config_parse(const char *text, size_t size, const char *where, unet_config *c,
                                               notes *n, err *e);
 
-/* Write config.json as UNet2DModel.save_config() does, to the byte. */
+/* Write config.json, byte for byte as UNet2DModel.save_config() does. */
 DDPM_MUST_CHECK ddpm_status unet_config_write(const unet_config *c, const char *path, err *e);
 
-/* The version of diffusers whose files are written, "_diffusers_version". */
+/* The version of diffusers whose format we write, "_diffusers_version". */
 #define DIFFUSERS_VERSION "0.42.1"
 
 #endif

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NAMED = 3 }; /* tensors of each kind that a message names */
+enum { NAMED = 3 }; /* most tensors of each kind of mismatch that a message names */
 
 void filter_from_torch(float *to, const float *from, const int64_t shape[4])
 {
@@ -54,7 +54,7 @@ ddpm_status weights_find(const char *dir, char *out, err *e)
 
 /* ---- matching ---- */
 
-typedef struct mismatches { /* what does not fit, counted, the first few in words */
+typedef struct mismatches { /* number of mismatches, and a text with the first few */
     int missing, extra, shape;
     char missing_text[160], extra_text[160], shape_text[400];
 } mismatches;
@@ -65,7 +65,7 @@ static void add_text(char *text, size_t cap, int count, const char *what)
     if (count <= NAMED) (void)snprintf(text + used, cap - used, "%s%.120s", used ? ", " : "", what);
 }
 
-/* "x.to_out.0.weight" into "x.proj_attn.weight" and so on: the names before diffusers 0.12. */
+/* Convert "x.to_out.0.weight" to "x.proj_attn.weight" and so on: the names before diffusers 0.12. */
 static bool first_name(char *out, size_t cap, const char *name)
 {
     static const char *const renamed[][2] = {
@@ -89,7 +89,7 @@ static const safetensors_tensor *find(const safetensors *st, const char *name)
 static bool fits(const safetensors_tensor *t, const named_tensor *want)
 {
     int rank = t->rank;
-    if (want->rank == 2 && rank == 4 && t->shape[2] == 1 && t->shape[3] == 1) rank = 2; /* a 1x1 filter as a matrix */
+    if (want->rank == 2 && rank == 4 && t->shape[2] == 1 && t->shape[3] == 1) rank = 2; /* 1x1 filter as matrix */
     if (rank != want->rank || !safetensors_is_float(t->dtype)) return false;
     for (int i = 0; i < rank; i++)
         if (t->shape[i] != want->shape[i]) return false;
@@ -106,7 +106,7 @@ static void add_shape(mismatches *m, const safetensors_tensor *t, const named_te
     add_text(m->shape_text, sizeof m->shape_text, ++m->shape, text);
 }
 
-/* found[n] gets the tensor of the file for each wanted one; used[count] marks those of the file. */
+/* Set found[n] to the file's tensor for each requested one; used[count] marks the file's tensors that were found. */
 static void match(const safetensors *st, const named_tensor *tensors, int n, const safetensors_tensor **found,
                   bool *used, mismatches *m)
 {
@@ -149,7 +149,7 @@ static ddpm_status load(const safetensors *st, const safetensors_tensor *const *
     return DDPM_OK;
 }
 
-/* Before anything is written: a network with one NaN says NaN, and a picture of that is black. */
+/* Check all values before writing any: a single NaN in the weights makes the network's output NaN, a black image. */
 static ddpm_status check_finite(const safetensors *st, const safetensors_tensor *const *found, int n, err *e)
 {
     for (int i = 0; i < n; i++) {
@@ -200,7 +200,7 @@ done:
 
 static void pack_filter(const safetensors_item *item, void *to) { filter_to_torch(to, item->data, item->shape); }
 
-/* What is not finite could not be read again, and must not take the place of what could. */
+/* Non-finite weights could not be read again, and must not replace a good file. */
 static ddpm_status refuse_not_finite(const char *path, const named_tensor *t, err *e)
 {
     int64_t count = 1;

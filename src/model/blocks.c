@@ -10,7 +10,7 @@ static tensor *norm(unet_context *u, tensor *x, tensor *x2, bool silu, const cha
                                              .name = name});
 }
 
-/* The next resnet's projection of the time embedding. */
+/* The time embedding's projection for the next resnet. */
 static tensor *project_time(unet_context *u, int64_t channels)
 {
     if (!u->p->be->projections)
@@ -20,7 +20,7 @@ static tensor *project_time(unet_context *u, int64_t channels)
     return columns;
 }
 
-/* The time embedding enters between conv1 and norm2: as an addend, or as norm2's scale and shift. */
+/* The time embedding enters between conv1 and norm2: added, or as norm2's scale and shift. */
 static tensor *timed_norm(unet_context *u, tensor *x)
 {
     if (!x) return NULL;

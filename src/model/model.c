@@ -2,7 +2,7 @@
 #include "base/mem.h"
 #include "model/simple_config.h"
 
-enum { SIZE_UNKNOWN = 32 }; /* a config may leave sample_size open */
+enum { SIZE_UNKNOWN = 32 }; /* pixels per side if the config has no sample_size */
 
 void model_image_size(const model *m, int *h, int *w)
 {
@@ -11,7 +11,7 @@ void model_image_size(const model *m, int *h, int *w)
     *w = m->net.unet.sample_size_w ? m->net.unet.sample_size_w : size;
 }
 
-/* Names and shapes do not depend on the batch or the image: a plan that is never finished tells them. */
+/* Names and shapes do not depend on batch or image size, so they are taken from a plan that is never finished. */
 static ddpm_status declare(model *m, err *e)
 {
     plan *p = NULL;
@@ -35,7 +35,7 @@ ddpm_status model_create(backend *be, const network *net, const scheduler_config
     ddpm_status st = DDPM_OK;
     *out = NULL;
     if (net->kind == NETWORK_UNET && unet_config_check(&net->unet, "model", e) != DDPM_OK) {
-        if (e) e->status = DDPM_EINVAL; /* files were checked when they were read: these are options */
+        if (e) e->status = DDPM_EINVAL; /* files were validated when read, so the fault is in the options */
         return DDPM_EINVAL;
     }
     TRY_GOTO(mem_array(&m, 1, sizeof *m, "model", e));

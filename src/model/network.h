@@ -1,7 +1,7 @@
-/* network.h - the networks there are, written once for every plan.
+/* network.h - the available networks, each defined once for all plans.
  *
- * A network says what it computes from x_t and t; training, sampling and prediction plans build it
- * from the same description, and its parameters are found by name (params.h). */
+ * A network is a function of x_t and t.  Training, sampling and prediction plans are built from the
+ * same definition and find its parameters by name (params.h). */
 #ifndef DDPM_NETWORK_H
 #define DDPM_NETWORK_H
 #include "io/unet_config.h"
@@ -9,7 +9,7 @@
 
 typedef enum network_kind {
     NETWORK_UNET,  /* UNet2DModel of diffusers, the U-Net of Ho et al. 2020 */
-    NETWORK_SIMPLE /* three convolutions of SIMPLE_WIDTH channels with ReLU, blind to t */
+    NETWORK_SIMPLE /* three convolutions of SIMPLE_WIDTH channels with ReLU, without a time embedding */
 } network_kind;
 
 enum { SIMPLE_WIDTH = 64 };
@@ -27,16 +27,16 @@ typedef struct network_inputs {
 
 typedef struct network_outputs {
     tensor *y;    /* [n, h, w, out_channels] */
-    tensor *freq; /* an input of the plan that network_fill() sets; NULL where there is none */
+    tensor *freq; /* frequencies of the time embedding, set by network_fill(); NULL if the network has none */
 } network_outputs;
 
-/* Append the network to the plan.  In a plan with `training` dropout acts and what the backward
- * pass needs is kept. */
+/* Append the network to the plan.  In a plan with `training` set, dropout is active and activations
+ * are kept for the backward pass. */
 network_outputs network_build(const network *net, plan *p, const network_inputs *in);
-/* Once the plan has memory: set its constant inputs. */
+/* Set the plan's constant inputs; call it once the plan has memory. */
 DDPM_MUST_CHECK ddpm_status network_fill(const network *net, plan *p, const network_outputs *out, err *e);
 
-/* ---- the kinds, for network.c ---- */
+/* ---- one function per kind, for network.c ---- */
 network_outputs unet_build(const unet_config *c, plan *p, const network_inputs *in);
 network_outputs simple_build(const unet_config *c, plan *p, const network_inputs *in);
 

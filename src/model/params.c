@@ -45,7 +45,7 @@ static ddpm_status declare_fold(params *s, const tensor *t, size_t at, err *e)
     return DDPM_OK;
 }
 
-/* The parts of one tensor lie side by side without gaps; only whole tensors are aligned. */
+/* The parameters that form one tensor are contiguous; only whole tensors are aligned. */
 static ddpm_status declare_tensor(params *s, const tensor *t, err *e)
 {
     const int64_t row = t->h * t->w * t->c;
@@ -94,7 +94,7 @@ static arena_kind copy_of(arena_kind weights, int copy)
     return weights == ARENA_EMA ? ARENA_EMA_FOLD : ARENA_PARAM_FOLD;
 }
 
-/* 0: the backend wants none. */
+/* 0: the backend uses no such copy. */
 static size_t bytes_of_copy(const params *s, int copy)
 {
     const size_t count = copy == COPY_FOLD ? s->folds.count : s->be->act != DTYPE_F32 ? s->count : 0;
@@ -206,7 +206,7 @@ ddpm_status params_bind(params *s, plan *p, arena_kind weights, err *e)
     return DDPM_OK;
 }
 
-/* Half-width of the uniform distribution a parameter starts from; 0 for constants. */
+/* Half-width of the uniform distribution of a parameter's initial values; 0 for constants. */
 static double init_limit(const param *q)
 {
     const double fan_avg = 0.5 * (q->fan_in + q->fan_out);

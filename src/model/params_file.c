@@ -19,7 +19,7 @@ ddpm_status params_name(const params *s, float *host, named_tensor **out, err *e
 
 ddpm_status params_load(params *s, arena_kind arena, const char *path, notes *remarks, err *e)
 {
-    const bool here = s->be->fn->host_memory; /* weights_read() writes nothing before all is known to fit */
+    const bool here = s->be->fn->host_memory; /* read in place: weights_read() validates all before it writes */
     float *host = NULL;
     named_tensor *tensors = NULL;
     ddpm_status st = DDPM_OK;

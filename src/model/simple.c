@@ -1,4 +1,4 @@
-/* simple.c - the smallest denoiser that learns anything: Conv-ReLU-Conv-ReLU-Conv, blind to t. */
+/* simple.c - a minimal denoiser: Conv-ReLU-Conv-ReLU-Conv, without a time embedding. */
 #include "model/network.h"
 #include "nn/nn.h"
 

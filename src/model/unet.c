@@ -1,5 +1,5 @@
 /* unet.c - the U-Net of Ho, Jain & Abbeel 2020 (arXiv:2006.11239, appendix B) in the general form of
- * diffusers' UNet2DModel: conv_in; down blocks, each output kept for the way up; mid block; up
+ * diffusers' UNet2DModel: conv_in; down blocks, whose outputs are the skip connections; mid block; up
  * blocks; norm, SiLU, conv_out. */
 #include "model/blocks.h"
 #include "model/network.h"
@@ -24,7 +24,7 @@ static void add_projection(projections *all, const unet_config *c, const char *b
     all->n++;
 }
 
-/* Every resnet's time projection, in the order in which the resnets are built. */
+/* List every resnet's time projection, in the order in which the resnets are built. */
 static void list_projections(const unet_config *c, projections *all)
 {
     char block[32];
@@ -43,7 +43,7 @@ static void list_projections(const unet_config *c, projections *all)
         }
 }
 
-/* All resnets' projections of the embedded time are one matrix product. */
+/* The time projections of all resnets are computed by one matrix product. */
 static tensor *embed_time(plan *p, const unet_config *c, tensor *t, tensor *freq)
 {
     const int64_t width = 4 * (int64_t)c->block[0].out_channels;
@@ -55,7 +55,7 @@ static tensor *embed_time(plan *p, const unet_config *c, tensor *t, tensor *freq
                                                    .width = width,
                                                    .flip_sin_to_cos = c->flip_sin_to_cos,
                                                    .name = "time_embedding"});
-    if (!p->be->projections) return h; /* each resnet makes its own */
+    if (!p->be->projections) return h; /* each resnet computes its own projection */
     return nn_linear(p, &(nn_linear_args){.x = h, .name = "time_emb_proj", .rows = all.rows, .n_rows = all.n});
 }
 
@@ -128,7 +128,7 @@ static tensor *up_block(unet_context *u, tensor *h, int b, skips *kept)
     return h;
 }
 
-/* Each level halves the image exactly, or the way up cannot meet what the way down kept. */
+/* Every level must halve the image exactly, or upsampled tensors and skips would differ in size. */
 static bool check_sides(plan *p, const unet_config *c, const tensor *x)
 {
     const int64_t unit = INT64_C(1) << (c->n_block - 1), bad = x->h % unit ? x->h : x->w, below = bad / unit * unit;

@@ -14,7 +14,7 @@ struct generator {
     generator_spec spec;
     schedule *schedule;
     sampler_table *table;
-    plan *p, *last; /* a step of the loop; images to bytes */
+    plan *p, *last; /* one sampling step; conversion of images to bytes */
     tensor *x, *t, *ids, *rows, *state, *x_last, *bytes;
     network_outputs net;
     generator_tick *tick;
@@ -41,7 +41,7 @@ static ddpm_status build(generator *g, err *e)
     g->state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(sampler_state));
     nn_sampler_next(p, g->rows, g->state, g->t);
     g->net = network_build(&g->m->net, p, &(network_inputs){.x = g->x, .t = g->t});
-    if (g->net.y) plan_keep(p, g->net.y); /* looked at when a turn is over */
+    if (g->net.y) plan_keep(p, g->net.y); /* check_finite() reads it after each turn */
     nn_sampler_step(
         p, &(nn_sampler_args){.x = g->x, .model = g->net.y, .rows = g->rows, .state = g->state, .ids = g->ids});
     return finish(g, p, e);
@@ -161,7 +161,7 @@ static ddpm_status refuse(sampling s, size_t need, size_t there, err *e)
                    free_now);
 }
 
-/* Before anything is prepared. */
+/* Check the memory by a sketch, before any step is prepared. */
 static ddpm_status check_sketch(model *m, generator_spec spec, err *e)
 {
     const size_t there = m->be->fn->memory_free(m->be);
@@ -187,14 +187,14 @@ ddpm_status generator_allocate(generator *g, err *e)
     TRY(check_memory(g, e));
     TRY(plan_allocate(g->p, e));
     TRY(plan_allocate(g->last, e));
-    g->x_last->data = g->x->data; /* where the loop leaves the images */
+    g->x_last->data = g->x->data; /* the final images of the loop */
     TRY(params_bind(g->m->store, g->p, g->spec.weights, e));
     TRY(network_fill(&g->m->net, g->p, &g->net, e));
     return plan_write(g->p, g->rows, g->table->rows, e);
 }
 
-/* x_T and the state before the first row.  The places beyond n repeat the last image: the plan's
- * batch is fixed, and no image depends on its neighbours. */
+/* Set x_T and the state before the first row.  Batch entries from n on repeat the last image: the plan's
+ * batch is fixed, and images do not depend on one another. */
 static ddpm_status start(generator *g, const int64_t *ids, int n, err *e)
 {
     const sampler_state state = {.seed = g->spec.seed, .row = -1};
@@ -208,7 +208,7 @@ static ddpm_status start(generator *g, const int64_t *ids, int n, err *e)
     return plan_write(g->p, g->x, g->host, e);
 }
 
-/* Steps between two looks at them.  A device gets all at once where nobody watches. */
+/* Steps per launch.  Without a tick function a GPU gets all steps at once. */
 static int turn_of(const generator *g)
 {
     enum { WATCHED = 20 };
@@ -224,7 +224,7 @@ ddpm_status generator_begin(generator *g, const int64_t *ids, int n, err *e)
     return start(g, ids, n, e);
 }
 
-/* Integers, whole rows of them: nothing beside an evaluation of the network. */
+/* Tests the exponent bits as integers, which vectorizes: negligible beside a network evaluation. */
 static bool is_finite(const void *values, dtype type, int64_t count)
 {
     const char *at = values;
@@ -245,7 +245,7 @@ static bool is_finite(const void *values, dtype type, int64_t count)
     return !bad;
 }
 
-/* The first of n images of t that holds an infinite value or none at all into *image; n: there is none. */
+/* *image becomes the index of the first of n images of t with an infinity or NaN; n: there is none. */
 static ddpm_status find_not_finite(generator *g, const tensor *t, int n, int *image, err *e)
 {
     const int64_t d = tensor_count(t) / t->n;
@@ -259,7 +259,7 @@ static ddpm_status find_not_finite(generator *g, const tensor *t, int n, int *im
     return DDPM_OK;
 }
 
-/* What is not a number would become a black picture; what is infinite, a clipped one. */
+/* NaN would become a black image, infinity a clipped one: report an error instead. */
 static ddpm_status check_finite(generator *g, const int64_t *ids, int n, int done, err *e)
 {
     static const char advice[] = "the weights are damaged or have diverged; sample from an earlier checkpoint";

@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* Share of the initial weights in an average that is too much to sample from. */
+/* Largest share of the initial weights in the EMA with which sampling makes sense. */
 static const double START_MOST = 1.0 / 3;
 
 typedef struct advice {
@@ -43,7 +43,7 @@ static void on_learning_rate(advice *a)
     }
 }
 
-/* The average after n updates holds decay^n of the weights it began with. */
+/* The EMA after n updates contains the initial weights with the factor decay^n. */
 static void on_average(advice *a)
 {
     const double decay = a->c->ema.decay, start = pow(decay, (double)a->steps);

@@ -169,7 +169,7 @@ ddpm_status checkpoint_restore(const char *dir, const train_state *state, model 
     const bool raw = path_exists(path);
     if (!raw) TRY(path_join(path, dir, EMA_WEIGHTS, e));
     TRY(params_load(m->store, ARENA_PARAM, path, NULL, e));
-    if (has_ema(m)) { /* a run that had no EMA before starts one from its weights */
+    if (has_ema(m)) { /* if the run had no EMA before, the EMA starts from its weights */
         TRY(path_join(path, dir, EMA_WEIGHTS, e));
         TRY(params_load(m->store, ARENA_EMA, path, NULL, e));
     }

@@ -2,13 +2,13 @@
 #include "base/mem.h"
 
 enum {
-    RESIDENT_SHARE = 8, /* a data set may take this part of a device's free memory */
-    STORE_IMAGES = 256  /* images uploaded at a time */
+    RESIDENT_SHARE = 8, /* a resident data set takes at most 1/8 of a GPU's free memory */
+    STORE_IMAGES = 256  /* images per upload */
 };
 
 struct feed {
     feed_spec spec;
-    loader *loader;  /* NULL where the set is resident */
+    loader *loader;  /* NULL if the set is resident */
     int64_t *index;  /* [batch]  resident: the images of a micro-batch; else NULL */
     uint64_t sample; /* resident: ordinal of the first image of the next micro-batch */
 };
@@ -36,7 +36,7 @@ loader_spec feed_loader(const ddpm_config *c, const dataset *data, uint64_t firs
                          .prefetch = c->data.prefetch};
 }
 
-/* Every image to the device. */
+/* Upload every image to the GPU. */
 static ddpm_status store_images(feed *f, err *e)
 {
     const dataset *data = f->spec.data;
@@ -94,7 +94,8 @@ static ddpm_status give_micro_batch(feed *f, err *e)
     return trainer_accumulate_stored(f->spec.trainer, f->index, e);
 }
 
-/* As if the first `given` micro-batches of a step had not been; their gradients stay in memory that no checkpoint has. */
+/* Undo the first `given` micro-batches of a step in the state.  Their gradients remain, but no checkpoint contains
+ * gradients. */
 static ddpm_status take_back(feed *f, int given, err *e)
 {
     train_state state;

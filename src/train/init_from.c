@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAID = 9, LIST = 500 }; /* options that a folder says; bytes of a list of them */
+enum { SAID = 9, LIST = 500 }; /* options that a folder sets; bytes of a list of them */
 
-/* An option as the folder says it. */
+/* An option's value in the folder. */
 typedef struct said {
     config_id option;
     char text[CONFIG_KEY];
@@ -24,7 +24,7 @@ __attribute__((format(printf, 3, 4))) static void say(said *to, config_id option
     va_end(ap);
 }
 
-/* The fewest digits that read back as v, for people read them too. */
+/* The fewest digits that read back as v, as the text is also shown to users. */
 static void say_real(said *to, config_id option, double v)
 {
     int precision = 6;
@@ -49,7 +49,7 @@ static void read_folder(const network *net, const scheduler_config *s, said to[S
 
 static bool is_set(const ddpm_config *c, config_id option) { return c->origin[option].source != CONFIG_DEFAULT; }
 
-typedef struct lists { /* of options, for the notes */
+typedef struct lists { /* lists of options, for the notes */
     char taken[LIST], kept[LIST], idle[LIST];
 } lists;
 
@@ -96,7 +96,7 @@ static bool same_blocks(const unet_config *a, const unet_config *b)
     return true;
 }
 
-/* The network is the folder's: an option that asks for another is listed, for it has no effect. */
+/* The network is the folder's: list the set options that differ from it, as they have no effect. */
 static void list_idle(const ddpm_config *c, const network *there, lists *l)
 {
     const network asked =

@@ -8,7 +8,7 @@ static bool is_network(config_id option)
            option != OPTION_model_init_from;
 }
 
-/* Does the option change what the rest of the run computes? */
+/* Does the option affect the results of the rest of the run? */
 static bool matters(const ddpm_config *now, config_id option)
 {
     static const char *const sections[] = {"data.", "diffusion.", "train.", "ema."};

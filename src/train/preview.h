@@ -1,6 +1,6 @@
-/* preview.h - pictures of what a training has learned so far: RUN/samples/step_XXXXXXXX.png.
+/* preview.h - sample images during training: RUN/samples/step_XXXXXXXX.png.
  *
- * All that can be known before the first step is checked by then: the folder, the memory, the size of the picture. */
+ * Folder, memory and image size are checked before the first training step. */
 #ifndef DDPM_PREVIEW_H
 #define DDPM_PREVIEW_H
 #include "sample/generator.h"
@@ -9,21 +9,21 @@
 typedef struct preview preview;
 
 typedef struct preview_spec {
-    const ddpm_config *config; /* borrowed during the creation; sample.* */
+    const ddpm_config *config; /* options sample.*; borrowed during preview_create() only */
     model *m;                  /* borrowed */
-    const char *folder;        /* made where it is missing */
-    generator_tick *tick;      /* true: give the preview up */
+    const char *folder;        /* created if missing */
+    generator_tick *tick;      /* returns true to abort the preview */
     void *context;
 } preview_spec;
 
-/* Plans the pictures; no large memory is touched.  DDPM_EIO: the folder cannot be written to. */
+/* Plan the preview without allocating large memory.  DDPM_EIO: the folder cannot be written to. */
 DDPM_MUST_CHECK ddpm_status preview_create(const preview_spec *spec, preview **out, err *e);
-void preview_destroy(preview *p); /* takes NULL */
+void preview_destroy(preview *p); /* accepts NULL */
 size_t preview_bytes(const preview *p);
-/* Take the memory; the model has its own by then. */
+/* Allocate the memory; the model's must be allocated before. */
 DDPM_MUST_CHECK ddpm_status preview_allocate(preview *p, err *e);
 
-/* Draw with the weights as they are after that many steps.  DDPM_ESAVED: given up. */
+/* Sample with the current weights, those after `after` steps.  DDPM_ESAVED: aborted by the tick function. */
 DDPM_MUST_CHECK ddpm_status preview_draw(preview *p, uint64_t after, err *e);
 
 #endif

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ~/.cache/ddpm/autotune.txt, or in $XDG_CACHE_HOME; "" where neither is known. */
+/* ~/.cache/ddpm/autotune.txt, or ddpm/autotune.txt in $XDG_CACHE_HOME; "" if neither variable is set. */
 static ddpm_status cache_of_user(char cache[PATH_CAP], err *e)
 {
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -112,7 +112,7 @@ ddpm_status recipe_adopt(ddpm_config *c, notes *remarks, err *e)
     return c->model.init_from[0] ? init_from_take(c, &net, &scheduler, remarks, e) : DDPM_OK;
 }
 
-/* The options' process, which are the folder's by now, with what the folder says and no option does. */
+/* The process of the options, which have the folder's values by now, plus the folder's values that have no option. */
 static scheduler_config adopted_scheduler(const ddpm_config *c, const scheduler_config *of_folder)
 {
     scheduler_config s = recipe_scheduler(c);
@@ -131,7 +131,7 @@ ddpm_status recipe_process(const ddpm_config *c, scheduler_config *out, err *e)
     return DDPM_OK;
 }
 
-/* The network of the folder, which must fit the images. */
+/* Read network and scheduler of the folder; the network must match the images. */
 static ddpm_status take_folder(ddpm_config *c, image_shape shape, network *net, scheduler_config *scheduler,
                                notes *remarks, err *e)
 {
@@ -146,7 +146,7 @@ static ddpm_status take_folder(ddpm_config *c, image_shape shape, network *net, 
     return DDPM_OK;
 }
 
-/* README promises that diffusers loads what was trained here. */
+/* Note properties of the model that diffusers cannot load: the README promises that it can load our models. */
 static void note_incompatible(const network *net, const scheduler_config *s, notes *remarks)
 {
     if (s->prediction_type == SCHEDULER_MU)
@@ -164,7 +164,7 @@ static bool is_idle(config_id option, const network *net, const scheduler_config
     return (of_network && net->kind == NETWORK_SIMPLE) || (of_betas && s->beta_schedule == SCHEDULER_SQUAREDCOS_CAP_V2);
 }
 
-/* Options that somebody set to what is not the default, and that change nothing beside the others. */
+/* Note options that are set to a non-default value but have no effect in combination with the others. */
 static void note_idle(const ddpm_config *c, const network *net, const scheduler_config *s, notes *remarks)
 {
     char list[400] = "";

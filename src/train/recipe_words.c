@@ -1,7 +1,7 @@
 #include "train/recipe_words.h"
 
-/* Each switch has a case for every constant, so that the compiler warns of one that is missing (-Wswitch).  What follows
- * a switch is never reached. */
+/* Each switch has a case for every constant, so that the compiler warns about a missing one (-Wswitch).  Code after a
+ * switch is unreachable. */
 /* clang-format off */
 #define TO_KIND(word, kind) case word: return kind;
 #define TO_WORD(word, kind) case kind: return word;
@@ -93,7 +93,7 @@ unet_time_shift recipe_to_time_shift(config_model_resnet_time_scale_shift word)
 
 /* ---- the diffusion process ------------------------------------------------------------------------ */
 
-/* Both directions are made from one list of pairs. */
+/* Both directions are generated from one list of pairs. */
 #define BETAS(PAIR)                                                                                                    \
     PAIR(DIFFUSION_BETA_SCHEDULE_LINEAR, SCHEDULER_LINEAR)                                                             \
     PAIR(DIFFUSION_BETA_SCHEDULE_SCALED_LINEAR, SCHEDULER_SCALED_LINEAR)                                               \

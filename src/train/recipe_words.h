@@ -1,4 +1,5 @@
-/* recipe_words.h - the words of options as the engine's own kinds, and back where a folder says them. */
+/* recipe_words.h - conversion of the options' words into the enums of other modules, and back for values that a
+ * pipeline folder sets. */
 #ifndef DDPM_RECIPE_WORDS_H
 #define DDPM_RECIPE_WORDS_H
 #include "backend/backend.h"
@@ -11,7 +12,7 @@
 
 precision_kind recipe_to_precision(config_precision word);
 conv_algo recipe_to_conv(config_cpu_conv word);
-unsigned recipe_to_cuda_opt(config_cuda_disable word); /* its bit in backend_spec.disabled; 0 for none */
+unsigned recipe_to_cuda_opt(config_cuda_disable word); /* bit in backend_spec.disabled; 0 for "none" */
 dataset_kind_id recipe_to_dataset(config_data_kind word);
 
 network_kind recipe_to_network(config_model_kind word);
@@ -29,7 +30,7 @@ config_diffusion_variance_type recipe_from_variance(scheduler_variance kind);
 enum lr_schedule recipe_to_lr_schedule(config_train_lr_scheduler word);
 recompute_kind recipe_to_recompute(config_train_gradient_checkpointing word);
 
-/* Of sampling: the model's own unless the option says another. */
+/* For sampling: the model's value if the word is "inherit". */
 scheduler_variance recipe_to_sample_variance(config_sample_variance_type word, scheduler_variance of_model);
 scheduler_spacing recipe_to_sample_spacing(config_sample_timestep_spacing word, scheduler_spacing of_model);
 bool recipe_to_sample_clip(config_sample_clip word, bool of_model);

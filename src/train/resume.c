@@ -18,7 +18,7 @@ __attribute__((format(printf, 2, 3))) static void say(const resume_question *q, 
     q->say(q->context, text);
 }
 
-/* A run that goes on began where it began, and has its network from its checkpoint. */
+/* Read the options of the checkpoint; a resumed run keeps its model.init_from. */
 static ddpm_status read_options(const resume_question *q, resume_point *p, err *e)
 {
     char path[PATH_CAP];
@@ -40,7 +40,7 @@ static ddpm_status read_options(const resume_question *q, resume_point *p, err *
 ddpm_status resume_compare(const resume_question *q, const resume_point *p, err *e)
 {
     for (int i = 0; i < CONFIG_OPTIONS && p->compares; i++) {
-        if (i == OPTION_seed) continue; /* the run keeps its own */
+        if (i == OPTION_seed) continue; /* a resumed run keeps its seed */
         const option_change change = option_changed(&p->before, q->config, (config_id)i);
         if (change == CHANGE_OF_NETWORK)
             return err_set(
@@ -54,10 +54,10 @@ ddpm_status resume_compare(const resume_question *q, const resume_point *p, err 
     return DDPM_OK;
 }
 
-/* A config_resume, or -1 for a folder. */
+/* The config_resume constant, or -1 for a folder. */
 static int word_of(const char *resume) { return config_word_of(OPTION_resume, resume); }
 
-/* Is `ckpt` the folder that the checkpoint lies in, by its name or, where that is a link, at its other end? */
+/* Is the checkpoint in the folder `ckpt`, by its path or, if the path is a link, by the link's target? */
 static bool lies_in(const char *checkpoint, const char *ckpt)
 {
     char name[PATH_CAP], parent[PATH_CAP];
@@ -86,7 +86,7 @@ static ddpm_status find_checkpoint(const resume_question *q, int there, resume_p
     return st;
 }
 
-/* p->later[0 .. there) holds every checkpoint of the folder; keep those that are not of the past. */
+/* p->later[0 .. there) holds every checkpoint of the folder; reduce it to those that do not precede this one. */
 static ddpm_status choose_later(const resume_question *q, int there, resume_point *p, err *e)
 {
     for (int i = 0; i < there; i++)
@@ -128,7 +128,7 @@ static ddpm_status set_later_aside(const resume_question *q, const resume_point 
     return DDPM_OK;
 }
 
-/* The copy of the metrics comes first: whenever this is killed, what the next start cuts lies there. */
+/* The metrics are copied first, so that nothing is lost if the process is killed at any point. */
 ddpm_status resume_rewind(const resume_question *q, const resume_point *p, err *e)
 {
     notes remarks = {.text = ""};

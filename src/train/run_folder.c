@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The longest name below the folder: a file of a checkpoint that is being written. */
+/* The longest path below the folder: a file of a checkpoint that is being written. */
 static const char LONGEST[] =
     "/ckpt/.tmp-step_999999999999999999-abcdef/unet/diffusion_pytorch_model.safetensors.tmp-abcdef";
 
@@ -21,7 +21,7 @@ ddpm_status run_folder_file(const run_folder *r, const char *name, char *out, er
     return path_join(out, r->path, name, e);
 }
 
-/* ---- whose it is --------------------------------------------------------------------------------- */
+/* ---- ownership ----------------------------------------------------------------------------------- */
 
 bool run_folder_is_input(const run_folder *r, const ddpm_config *config, const char *name)
 {
@@ -32,7 +32,7 @@ bool run_folder_is_input(const run_folder *r, const ddpm_config *config, const c
     return false;
 }
 
-/* Does the file begin with this?  '0' stands for any digit. */
+/* Does the file begin with the pattern?  '0' matches any digit. */
 static bool begins(const char *path, const char *pattern)
 {
     char text[128] = "";
@@ -53,7 +53,7 @@ static bool is_empty_file(const char *path)
     return !lstat(path, &info) && S_ISREG(info.st_mode) && info.st_size == 0;
 }
 
-/* No entries, or only what a file system of its own begins with. */
+/* No entries, or only those of a new file system (lost+found). */
 static bool is_empty_folder(const char *path)
 {
     bool empty = true;
@@ -65,7 +65,7 @@ static bool is_empty_folder(const char *path)
     return empty;
 }
 
-/* A run that has written down its first line, or saved. */
+/* Has a run written its first log line or a checkpoint here? */
 static bool is_run(const run_folder *r)
 {
     char path[PATH_CAP];
@@ -78,7 +78,7 @@ static bool is_run(const run_folder *r)
     return n > 0;
 }
 
-/* May it lie in the folder of a run that has yet to begin? */
+/* May this file exist in the folder of a run that has not begun? */
 static bool may_be_there(const run_folder *r, const ddpm_config *config, const char *name)
 {
     static const struct {
@@ -155,9 +155,9 @@ void run_folder_close(run_folder *r)
     folder_lock_release(&r->lock);
 }
 
-/* ---- going back ---------------------------------------------------------------------------------- */
+/* ---- rewinding ----------------------------------------------------------------------------------- */
 
-/* ckpt/aside_NNN, the first that is not there. */
+/* Create the first ckpt/aside_NNN that does not exist. */
 static ddpm_status make_aside(run_folder *r, err *e)
 {
     if (r->aside[0]) return DDPM_OK;

@@ -1,7 +1,7 @@
-/* run_folder.h - the folder of a run: whose it is, who holds it, and what is written down while it goes on.
+/* run_folder.h - the run folder: ownership check, lock, log and metrics files.
  *
  *   config.yaml  log.txt  metrics.jsonl  loss.svg  noising.png  autotune.txt  ckpt/  samples/  LOCK
- *   ckpt/aside_001/   what a run left there that went on from an earlier step: later checkpoints and metrics
+ *   ckpt/aside_001/   later checkpoints and metrics, moved here when the run was resumed from an earlier step
  */
 #ifndef DDPM_RUN_FOLDER_H
 #define DDPM_RUN_FOLDER_H
@@ -13,19 +13,19 @@
 
 typedef struct run_folder {
     char path[PATH_CAP], ckpt[PATH_CAP];
-    char aside[PATH_CAP]; /* made when the first thing goes there; "" before */
+    char aside[PATH_CAP]; /* ckpt/aside_NNN, created on first use; "" before */
     folder_lock lock;
     line_file log, metrics;
 } run_folder;
 
 #define RUN_FOLDER_NONE ((run_folder){.lock = {-1, -1}, .log = {.fd = -1}, .metrics = {.fd = -1}})
 
-/* Make the folder config->out where it is missing, and take its lock.
- * DDPM_EINVAL: it holds something that is no run's and was not read as a configuration either (says what), or its
- * path is too long for what will be written there.  DDPM_ELOCKED names the process that has it.  DDPM_EIO: it cannot be
- * written to. */
+/* Create the folder config->out if it is missing, and lock it.
+ * DDPM_EINVAL: the folder holds files that are neither of a run nor one of the configuration files (the message names
+ * one), or its path is too long for the files to be written.  DDPM_ELOCKED names the process that holds the lock.
+ * DDPM_EIO: the folder cannot be written to. */
 DDPM_MUST_CHECK ddpm_status run_folder_open(run_folder *r, const ddpm_config *config, err *e);
-void run_folder_close(run_folder *r); /* takes RUN_FOLDER_NONE, and a failed one */
+void run_folder_close(run_folder *r); /* accepts RUN_FOLDER_NONE, and a folder that could not be opened */
 
 /* path/name into out[PATH_CAP]. */
 DDPM_MUST_CHECK ddpm_status run_folder_file(const run_folder *r, const char *name, char *out, err *e);
@@ -36,15 +36,15 @@ bool run_folder_is_input(const run_folder *r, const ddpm_config *config, const c
 /* Move the checkpoint of a step to ckpt/aside_NNN. */
 DDPM_MUST_CHECK ddpm_status run_folder_set_aside(run_folder *r, int64_t step, err *e);
 
-/* What metrics.jsonl holds up to `step`, for run_folder_rewind(); free past->kept.  The file is copied to ckpt/aside_NNN
- * where that would lose something: lines that cannot be read, and, unless the run that follows writes them `again`,
- * those after the step.  The notes say so. */
+/* Read the lines of metrics.jsonl up to `step`, for run_folder_rewind(); free past->kept.  The file is first copied to
+ * ckpt/aside_NNN, with a note, if the rewind would lose lines: unreadable ones, or ones after the step unless the
+ * resumed run writes them `again`. */
 DDPM_MUST_CHECK ddpm_status run_folder_past(run_folder *r, uint64_t step, bool again, run_metrics_past *past, notes *n,
                                             err *e);
-/* Leave nothing else in metrics.jsonl. */
+/* Reduce metrics.jsonl to the lines in `past`. */
 DDPM_MUST_CHECK ddpm_status run_folder_rewind(run_folder *r, const run_metrics_past *past, err *e);
 
-/* Append a line with the time to log.txt.  Never fails: a log is not worth a run. */
+/* Append a line with the time to log.txt.  Write errors are ignored: they must not end a run. */
 void run_folder_log(run_folder *r, const char *text);
 
 #endif

@@ -11,7 +11,7 @@
 
 enum { MAX_METRICS = 1 << 30 };
 
-/* JSON has no NaN: it is written as a text. */
+/* JSON has no NaN: non-finite numbers are written as strings. */
 static int put(char *to, size_t cap, const char *key, double v)
 {
     return snprintf(to, cap, isfinite(v) ? ",\"%s\":%.9g" : ",\"%s\":\"%g\"", key, isnan(v) ? (double)NAN : v);
@@ -35,7 +35,7 @@ bool run_metrics_append(line_file *f, const run_metrics *m)
     return line_file_append(f, line, (size_t)n);
 }
 
-/* One line: its step, and its loss where that is a number.  False: not a line of ours. */
+/* Parse one line: its step, and its loss if that is a number.  False: not a line of metrics.jsonl. */
 static bool read_line(const char *line, size_t n, double *step, double *loss)
 {
     json_t *all = json_loadb(line, n, 0, NULL);
@@ -70,7 +70,7 @@ typedef struct curve {
     int n, cap_step, cap_value, cap_smooth;
 } curve;
 
-/* The strong line: an average over about the last 2% of the points, without a bias towards the start. */
+/* The smoothed curve: a moving average over about 2% of the points, without a bias towards the start. */
 static void smooth(curve *c)
 {
     const double keep = 1 - 1 / (1 + 0.02 * c->n);

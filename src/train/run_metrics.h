@@ -1,4 +1,4 @@
-/* run_metrics.h - metrics.jsonl, a line of JSON every so many steps, and the plot that is drawn from it. */
+/* run_metrics.h - metrics.jsonl, with a line of JSON every log.every steps, and its loss plot. */
 #ifndef DDPM_RUN_METRICS_H
 #define DDPM_RUN_METRICS_H
 #include "base/file.h"
@@ -7,23 +7,23 @@
 
 typedef struct run_metrics {
     const train_state *state;
-    double images_per_second, data_seconds; /* rate; time waited for images since the last line */
+    double images_per_second, data_seconds; /* throughput; seconds waited for images since the last line */
 } run_metrics;
 
-/* Append one line; false where it could not be written: a full disk must not end the training. */
+/* Append one line; false if it could not be written (no error: a full disk must not end the training). */
 bool run_metrics_append(line_file *f, const run_metrics *m);
 
-/* What a run that goes on from a step finds there. */
+/* The contents of metrics.jsonl for a run that is resumed from a step. */
 typedef struct run_metrics_past {
     char *kept; /* the lines up to the step, in their order; free with mem_free() */
     size_t kept_bytes, bytes;
-    int64_t later, unreadable; /* lines that are left out of `kept`; the end of a line cut short counts as neither */
+    int64_t later, unreadable; /* lines that are not in `kept`; an incomplete last line counts as neither */
 } run_metrics_past;
 
-/* Read the file `path`.  A line that is not JSON with a step costs that line alone. */
+/* Read the file `path`.  A line that is not JSON with a step is counted as unreadable; reading continues after it. */
 DDPM_MUST_CHECK ddpm_status run_metrics_read(const char *path, uint64_t step, run_metrics_past *past, err *e);
 
-/* Draw the losses of the file `metrics` into the SVG file `plot`. */
+/* Plot the losses of the file `metrics` into the SVG file `plot`. */
 DDPM_MUST_CHECK ddpm_status run_metrics_plot(const char *metrics, const char *plot, err *e);
 
 #endif

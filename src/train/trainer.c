@@ -8,7 +8,7 @@ struct trainer {
     model *m; /* borrowed */
     trainer_spec spec;
     schedule *schedule;
-    plan *grad;   /* forward and backward of a micro-batch; with only one of them the optimizer too */
+    plan *grad;   /* forward and backward pass of a micro-batch; with a single micro-batch also the optimizer */
     plan *update; /* the optimizer after several micro-batches, else NULL */
     tensor *images, *index, *table, *grad_state, *update_state, *history;
     network_outputs net;
@@ -19,7 +19,8 @@ static tensor *history_input(trainer *t, plan *p)
     return t->history = plan_input(p, DTYPE_U8, "history", 1, 1, 1, sizeof(train_record) * TRAIN_HISTORY);
 }
 
-/* With train.gradient_checkpointing=auto less is kept: configs/quickstart.yaml would save 18 MiB for 4 % of its time. */
+/* Least bytes saved for which gradient_checkpointing=auto recomputes; for configs/quickstart.yaml it would save 18 MiB
+ * and cost 4 % of the time. */
 enum { RECOMPUTE_LEAST = 32 << 20 };
 
 static ddpm_status finish(const trainer *t, plan *p, err *e)
@@ -35,7 +36,7 @@ static ddpm_status build_grad(trainer *t, err *e)
     p->training = true;
     p->recompute = s->recompute == RECOMPUTE_AUTO ? p->be->recompute : s->recompute == RECOMPUTE_ON;
     p->recompute_least = s->recompute == RECOMPUTE_AUTO ? RECOMPUTE_LEAST : 0;
-    p->add_grads = s->micro_batches > 1; /* then adamw leaves zeros behind */
+    p->add_grads = s->micro_batches > 1; /* adamw then zeroes the gradients */
     const int64_t images = s->resident > 0 ? s->resident : s->batch;
     t->images = plan_input(p, DTYPE_U8, "images", images, s->h, s->w, t->m->net.unet.in_channels);
     if (s->resident > 0) t->index = plan_input(p, DTYPE_I64, "index", s->batch, 1, 1, 1);
@@ -64,7 +65,7 @@ static ddpm_status build_update(trainer *t, err *e)
 {
     TRY(plan_create(t->m->be, &t->update, e));
     step_attr a = t->spec.update;
-    a.update.zero_grad = true; /* micro-batches only add */
+    a.update.zero_grad = true; /* micro-batches accumulate */
     t->update_state = plan_input(t->update, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
     const params *store = t->m->store;
     nn_update(t->update, t->update_state, history_input(t, t->update), (int64_t)store->count, &store->folds, &a);
@@ -138,7 +139,7 @@ ddpm_status trainer_allocate(trainer *t, err *e)
     TRY(params_bind(t->m->store, t->grad, ARENA_PARAM, e));
     if (t->update) {
         TRY(plan_allocate(t->update, e));
-        t->update_state->data = t->grad_state->data; /* one state for both plans */
+        t->update_state->data = t->grad_state->data; /* both plans share one state */
         TRY(params_bind(t->m->store, t->update, ARENA_PARAM, e));
     }
     TRY(network_fill(&t->m->net, t->grad, &t->net, e));

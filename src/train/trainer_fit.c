@@ -5,12 +5,12 @@
 
 size_t trainer_fit_total(trainer_memory need) { return need.weights + need.activations + need.inputs + need.ahead; }
 
-/* Another batch, by a sketch and its workspaces. */
+/* A smaller training to suggest, estimated by a sketch plus workspaces. */
 typedef struct smaller {
     model *m;
     trainer_spec spec;
     memory_fit_workspaces work;
-    bool guessed; /* work */
+    bool guessed; /* `work` is a guess */
 } smaller;
 
 static ddpm_status sketch(model *m, trainer_spec spec, trainer_memory *need, err *e)
@@ -43,7 +43,7 @@ static ddpm_status refuse(const smaller *s, trainer_memory need, size_t there, e
     smaller other = *s;
     other.spec.recompute = RECOMPUTE_ON;
     if (s->guessed)
-        other.work = (memory_fit_workspaces){0}; /* it is the first thing to try, even where it may not be enough */
+        other.work = (memory_fit_workspaces){0}; /* recomputing is the first suggestion, even if it may not suffice */
     const size_t lean = trainer_total(&other, batch);
     if (lean > 0 && lean <= there)
         return err_set(e, DDPM_ENOMEM,

@@ -18,14 +18,14 @@
 #include <string.h>
 
 enum {
-    SAVE_FAILURES = 3, /* failed saves in a row that end a run */
-    PATIENCE = 10,     /* skipped steps in a row that are said one by one, and that a stop waits for */
-    LOOK_AHEAD = 32    /* steps a device may be given before anybody looks at their results */
+    SAVE_FAILURES = 3, /* consecutive failed saves that end a run */
+    PATIENCE = 10,     /* consecutive skipped steps that are reported singly, and that a stop request waits for */
+    LOOK_AHEAD = 32    /* most steps launched on a GPU before their results are read */
 };
 _Static_assert((int)LOOK_AHEAD <= (int)TRAIN_HISTORY, "what nobody looked at yet must still be there");
 
 typedef struct run {
-    ddpm_config config; /* as given; of a run that goes on, with the seed it began with */
+    ddpm_config config; /* as given; a resumed run keeps its original seed */
     const run_hooks *hooks;
     backend *be;
     run_folder folder;
@@ -33,26 +33,26 @@ typedef struct run {
     feed *feed;
     model *m;
     trainer *trainer;
-    preview *preview; /* NULL: none are wanted */
-    size_t memory;    /* bytes planned, previews and all */
+    preview *preview; /* NULL: no previews */
+    size_t memory;    /* planned bytes, including previews */
     checkpoint_facts facts;
-    train_state state; /* after the last step that was looked at */
-    uint64_t given;    /* steps given to the device */
+    train_state state; /* after the last step whose results were read */
+    uint64_t given;    /* steps launched */
     int64_t steps;
-    resume_point from;   /* where it began */
-    uint64_t saved_step; /* of the newest checkpoint in the run's folder; UINT64_MAX: none */
-    uint64_t sound_step; /* of the newest one that a finite step followed; UINT64_MAX: none */
-    bool prune_due;      /* older ones stay until a finite step has followed the newest */
-    bool save_due;       /* put off while steps are being skipped */
+    resume_point from;   /* the run's starting point */
+    uint64_t saved_step; /* step of the newest checkpoint in the run folder; UINT64_MAX: none */
+    uint64_t sound_step; /* step of the newest checkpoint that a finite step followed; UINT64_MAX: none */
+    bool prune_due;      /* older checkpoints are kept until a finite step follows the newest */
+    bool save_due;       /* a save is postponed while steps are being skipped */
     checkpoint_known whole;
     uint64_t skipped_in_a_row;
-    int failed_saves; /* in a row */
+    int failed_saves; /* consecutive */
     bool gave_up_saving;
-    run_request wish;              /* the strongest that was not granted yet */
-    double epoch_sum;              /* of the losses of the current epoch */
-    int64_t epoch_steps;           /* with a finite loss */
-    bool metrics_failed;           /* said once */
-    double line_time, line_waited; /* of the last line of metrics.jsonl */
+    run_request wish;              /* the strongest pending request */
+    double epoch_sum;              /* sum of the losses of the current epoch */
+    int64_t epoch_steps;           /* steps of the epoch with a finite loss */
+    bool metrics_failed;           /* the warning was printed */
+    double line_time, line_waited; /* at the last line of metrics.jsonl */
     uint64_t line_sample;
 } run;
 
@@ -76,7 +76,7 @@ static run_request ask(run *r)
     return r->wish;
 }
 
-/* A preview ends where the run is to end. */
+/* A stop request aborts the preview. */
 static bool preview_tick(void *context, int done, int total) { return ask(context) == RUN_STOP; }
 
 /* ---- setting up ---------------------------------------------------------------------------------- */
@@ -100,7 +100,7 @@ static void give_advice(run *r)
     for (int i = 0; i < n; i++) note(r, "WARNING: %s", text[i]);
 }
 
-/* The previews take their memory with the trainer: none is left to fail in the night. */
+/* The previews' memory is allocated with the trainer's, so that no preview can run out of memory during the run. */
 static ddpm_status plan_preview(run *r, err *e)
 {
     char folder[PATH_CAP];
@@ -111,7 +111,7 @@ static ddpm_status plan_preview(run *r, err *e)
         &r->preview, e);
 }
 
-/* A run that goes on has its network from its checkpoint: the folder that it began from may be gone, or changed. */
+/* A resumed run reads its network from its checkpoint: the folder of model.init_from may be missing or changed. */
 static ddpm_config config_of_network(const run *r)
 {
     ddpm_config c = r->config;
@@ -122,7 +122,7 @@ static ddpm_config config_of_network(const run *r)
 static ddpm_status adopt(run *r, err *e)
 {
     ddpm_config c = config_of_network(r);
-    TRY(recipe_adopt(&c, NULL, e)); /* noted when the model is built */
+    TRY(recipe_adopt(&c, NULL, e)); /* build_model() notes the remarks */
     memcpy(c.model.init_from, r->config.model.init_from, sizeof c.model.init_from);
     r->config = c;
     return DDPM_OK;
@@ -170,7 +170,7 @@ static ddpm_status initial_weights(run *r, err *e)
 
 static void say(void *context, const char *text) { note(context, "%s", text); }
 
-/* Where the run begins; the seed of a run that goes on is the one it began with. */
+/* Choose the starting point; a resumed run keeps its original seed. */
 static ddpm_status choose_start(run *r, err *e)
 {
     const resume_question q = {.folder = &r->folder, .config = &r->config, .say = say, .context = r};
@@ -202,7 +202,7 @@ static ddpm_status restore(run *r, err *e)
     return checkpoint_known_add(&r->whole, (int64_t)r->saved_step, e);
 }
 
-/* The weights, the state, and a folder that holds nothing but the past. */
+/* Set weights and state, and remove everything later than the starting point from the folder. */
 static ddpm_status start(run *r, err *e)
 {
     const resume_question q = {.folder = &r->folder, .config = &r->config, .say = say, .context = r};
@@ -229,7 +229,7 @@ static ddpm_status write_run_config(run *r, err *e)
 
 static ddpm_status write_noising(run *r, err *e)
 {
-    static const int share[] = {0, 200, 400, 600, 800, 999}; /* thousandths of the chain */
+    static const int share[] = {0, 200, 400, 600, 800, 999}; /* thousandths of T */
     enum { N = sizeof share / sizeof *share };
     int t[N];
     image first = {0}, strip = {0};
@@ -247,14 +247,15 @@ done:
     return st;
 }
 
-/* What the network will see: the first image on its way to noise.  A picture that fails is no reason not to train. */
+/* Write noising.png, which shows the network's inputs: the first image at several noise levels.  A failure is only a
+ * warning. */
 static void draw_noising(run *r)
 {
     err why = {0};
     if (write_noising(r, &why) != DDPM_OK) note(r, "WARNING: no noising.png: %s", why.text);
 }
 
-/* Say which images were lost since this was said last. */
+/* Warn about images that were lost since the last warning. */
 static void note_losses(run *r)
 {
     char text[900];
@@ -271,9 +272,9 @@ static ddpm_status start_feed(run *r, err *e)
     return st;
 }
 
-/* ---- along the way ------------------------------------------------------------------------------- */
+/* ---- saving, pruning, previews ------------------------------------------------------------------- */
 
-/* Drop the older checkpoints.  One that cannot be removed is no failure of what was saved. */
+/* Remove older checkpoints.  A failure is only a warning, as the new checkpoint is saved. */
 static void prune(run *r)
 {
     notes left = {.text = ""};
@@ -292,7 +293,7 @@ static void plot(run *r)
     if (run_folder_file(&r->folder, "metrics.jsonl", metrics, &why) != DDPM_OK ||
         run_folder_file(&r->folder, "loss.svg", picture, &why) != DDPM_OK ||
         run_metrics_plot(metrics, picture, &why) != DDPM_OK)
-        note(r, "WARNING: %s", why.text); /* no reason to stop */
+        note(r, "WARNING: %s", why.text); /* only a warning */
 }
 
 static ddpm_status save_state(run *r, err *e)
@@ -305,8 +306,8 @@ static ddpm_status save_state(run *r, err *e)
     return checkpoint_known_add(&r->whole, (int64_t)r->saved_step, e);
 }
 
-/* A save that fails is said, tried again at the next occasion, and ends the run at the third in a row.  While steps are
- * being skipped the weights may be what makes them so: nothing is saved then. */
+/* A failed save is reported and retried at the next occasion; the third consecutive failure ends the run.  Nothing is
+ * saved while steps are being skipped, because bad weights may be the cause. */
 static ddpm_status save(run *r, bool must, err *e)
 {
     err why = {0};
@@ -326,7 +327,7 @@ static ddpm_status save(run *r, bool must, err *e)
     return err_set(e, st, "%s", why.text);
 }
 
-/* What goes wrong with a preview is no reason to end a training. */
+/* A failed preview is only a warning. */
 static void draw_preview(run *r)
 {
     err why = {0};
@@ -340,7 +341,7 @@ static void draw_preview(run *r)
 
 /* ---- steps ---- */
 
-/* Which checkpoint to go on from, looked at once more before it is called whole. */
+/* Describe the checkpoint to continue from, after verifying it again. */
 static void describe_way_back(const run *r, char *text, size_t cap)
 {
     char name[CHECKPOINT_NAME_CAP], path[PATH_CAP];
@@ -355,7 +356,7 @@ static void describe_way_back(const run *r, char *text, size_t cap)
         (void)snprintf(text, cap, "%s is whole, and was trained on from: resume=%.1500s rewind=true", name, path);
 }
 
-/* A step that was not skipped says that the weights before it were good. */
+/* A finite step proves that the weights before it were good. */
 static void take_finite_step(run *r)
 {
     r->skipped_in_a_row = 0;
@@ -364,7 +365,7 @@ static void take_finite_step(run *r)
     if (r->prune_due) prune(r);
 }
 
-/* printf writes the sign of what is not a number, which means nothing. */
+/* printf would print the meaningless sign of a NaN. */
 static double unsigned_nan(float v) { return isnan(v) ? (double)NAN : (double)v; }
 
 static ddpm_status end_diverged(const run *r, err *e)
@@ -385,14 +386,14 @@ static ddpm_status judge_step(run *r, bool skipped, err *e)
         return DDPM_OK;
     }
     const uint64_t n = ++r->skipped_in_a_row;
-    if (n <= PATIENCE || (n & (n - 1)) == 0) /* then ever more seldom */
+    if (n <= PATIENCE || (n & (n - 1)) == 0) /* then only at powers of 2 */
         note(r, "WARNING: step %llu was skipped: loss %g, gradient norm %g (%llu skipped so far)",
              (unsigned long long)r->state.step, unsigned_nan(r->state.loss), unsigned_nan(r->state.grad_norm),
              (unsigned long long)r->state.skipped);
     return n < (uint64_t)r->config.train.max_skipped ? DDPM_OK : end_diverged(r, e);
 }
 
-/* Epochs of a few steps, of a data set that is hardly larger than a batch, are said together. */
+/* Short epochs, of data sets not much larger than a batch, are reported together. */
 static void end_epoch(run *r)
 {
     enum { LEAST_STEPS = 10 };
@@ -427,7 +428,8 @@ static void keep_books(run *r)
 static bool is_multiple(uint64_t count, int64_t of) { return of > 0 && count % (uint64_t)of == 0; }
 static bool is_due(const run *r, int64_t every) { return is_multiple(r->state.step, every); }
 
-/* Something is to be written down, saved or drawn after the last step given; or it is time. */
+/* Must the results be read now?  Yes if a log line, checkpoint or preview is due after the last launched step, or if
+ * LOOK_AHEAD steps are unread. */
 static bool must_look(const run *r)
 {
     const ddpm_config *c = &r->config;
@@ -436,7 +438,7 @@ static bool must_look(const run *r)
            is_multiple(r->given, c->ckpt.every);
 }
 
-/* Go through the results of the steps that nobody has looked at, one by one, as if each had been waited for. */
+/* Process the unread results step by step, as if the host had waited for each step. */
 static ddpm_status catch_up(run *r, const run_status *status, err *e)
 {
     train_record history[TRAIN_HISTORY];
@@ -464,7 +466,7 @@ static run_status status_of(const run *r)
         .state = &r->state, .steps = r->steps, .images_per_step = images_per_step(r), .memory = r->memory};
 }
 
-/* Between two steps, when all that was given to the device has been looked at. */
+/* Between two steps, once the results of all launched steps are read. */
 static ddpm_status between_steps(run *r, err *e)
 {
     if (is_due(r, r->config.ckpt.every) || r->save_due || r->wish == RUN_SAVE) TRY(save(r, false, e));
@@ -472,7 +474,7 @@ static ddpm_status between_steps(run *r, err *e)
     if (r->wish == RUN_CONTINUE && is_due(r, r->config.sample.every)) draw_preview(r);
     if (r->wish != RUN_STOP) return DDPM_OK;
     TRY(save(r, true, e));
-    if (r->skipped_in_a_row > PATIENCE) return end_diverged(r, e); /* else a finite step may come, and be saved */
+    if (r->skipped_in_a_row > PATIENCE) return end_diverged(r, e); /* else wait for a finite step that can be saved */
     if (r->saved_step != r->state.step || r->state.step >= (uint64_t)r->steps) return DDPM_OK;
     return err_set(e, DDPM_ESAVED, "stopped and saved at step %llu; the same command with resume=auto goes on",
                    (unsigned long long)r->state.step);
@@ -499,7 +501,7 @@ static ddpm_status loop(run *r, err *e)
                    (unsigned long long)r->skipped_in_a_row);
 }
 
-/* Whatever ends the steps, what they reached is saved where it can be: a missing picture must not cost hours. */
+/* After an error the last state is saved if possible: a missing image must not cost hours of training. */
 static ddpm_status train(run *r, err *e)
 {
     const run_status status = status_of(r);
@@ -518,7 +520,7 @@ static ddpm_status train(run *r, err *e)
         st = err_set(e, st, "%s", first.text);
     }
     if (st == DDPM_EDIVERGED || !r->prune_due) return st;
-    r->sound_step = r->saved_step; /* as far as anybody will know */
+    r->sound_step = r->saved_step; /* no later step can prove it */
     prune(r);
     return st;
 }
