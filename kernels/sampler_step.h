@@ -6,7 +6,8 @@
  *
  * The rows of DDPM (Ho et al. 2020, algorithm 2) are computed in src/diffusion/sampler_ddpm.c.  DDIM (Song et al. 2021,
  * eq. 12), Euler, Heun and DPM-Solver++(2M) can be written as such rows too; none of them is there yet.  A term whose
- * coefficient is 0 is not read, so its buffer may be uninitialized.  The noise xi of an image is drawn from (seed, id of the image, row). */
+ * coefficient is 0 is not read, so its buffer may be uninitialized.  The noise xi of an image is drawn from (seed, id of
+ * the image, row). */
 #ifndef DDPM_SAMPLER_STEP_H
 #define DDPM_SAMPLER_STEP_H
 #include "noise.h"
