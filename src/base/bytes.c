@@ -1,13 +1,13 @@
 #include "base/bytes.h"
+#include "base/arith.h"
 
 #include <stdio.h>
 
 const char *bytes_text(char out[BYTES_CAP], size_t bytes)
 {
-    const double mib = (double)bytes / (1 << 20);
-    if (mib >= 1024)
-        (void)snprintf(out, BYTES_CAP, "%.2f GiB", mib / 1024);
+    if (bytes_to_gib(bytes) >= 1)
+        (void)snprintf(out, BYTES_CAP, "%.2f GiB", bytes_to_gib(bytes));
     else
-        (void)snprintf(out, BYTES_CAP, "%.1f MiB", mib);
+        (void)snprintf(out, BYTES_CAP, "%.1f MiB", bytes_to_mib(bytes));
     return out;
 }

@@ -182,6 +182,7 @@ static ddpm_status forget_machine(ddpm_config *c, err *e)
 static ddpm_status read_config_of_run(cli_args *args, const char *run, err *e)
 {
     static const char left_out[] = "its options are not used";
+    const char *const renamed = args->config.renamed; /* by the user, who did not write the run's file */
     char path[PATH_CAP];
     ddpm_config alone;
     err why = {0};
@@ -198,6 +199,7 @@ static ddpm_status read_config_of_run(cli_args *args, const char *run, err *e)
         return DDPM_OK;
     }
     TRY(config_read_file(&args->config, path, e));
+    args->config.renamed = renamed;
     return forget_machine(&args->config, e);
 }
 

@@ -102,7 +102,7 @@ static ddpm_status say_cache(const ddpm_config *c, err *e)
     else if (dir_writable(slash ? folder : ".", &why) == DDPM_OK)
         say("cache", "%s can be written", spec.autotune_cache);
     else
-        say("cache", "%s: every run chooses by timing anew; autotune_cache=FILE names another", why.text);
+        say("cache", "%s: every run autotunes anew; autotune_cache=FILE names another", why.text);
     return DDPM_OK;
 }
 

@@ -45,9 +45,9 @@ static const cli_command commands[] = {
      "  ddpm bench sample runs/cifar sample.batch=16 sample.num_inference_steps=100\n"
      "  ddpm bench ops configs/cifar10.yaml train.batch=16 top=40 --json ops.json\n"
      "  ddpm bench data configs/mnist.yaml data=real data.path=DIR data.cache_mb=0\n"},
-    {"doctor", "Tell what this machine gives, and what is missing for a GPU", "", 0, 0, CLI_NO_CONFIG,
+    {"doctor", "Show what this machine offers, and what is missing for a GPU", "", 0, 0, CLI_NO_CONFIG,
      "device precision threads autotune_cache", cmd_doctor,
-     "The exit code is 0 where a training would run, and 69 where the device that was asked for does not answer.\n\n"
+     "The exit code is 0 if a training can run here, and 69 if the requested device does not answer.\n\n"
      "  ddpm doctor\n"
      "  ddpm doctor device=cuda\n"},
 };

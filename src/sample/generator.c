@@ -143,7 +143,7 @@ static size_t bytes_with(void *context, int batch)
     err ignored = {0};
     s->spec.batch = batch;
     if (sketch(s->m, s->spec, &bytes, &ignored) != DDPM_OK) return 0;
-    return bytes + s->work.fixed + (size_t)(s->work.per_image * batch);
+    return bytes + memory_fit_workspace_bytes(s->work, batch);
 }
 
 static ddpm_status refuse(sampling s, size_t need, size_t there, err *e)
@@ -170,7 +170,7 @@ static ddpm_status check_sketch(model *m, generator_spec spec, err *e)
     TRY(sketch(m, spec, &need, e));
     if (need <= there) return DDPM_OK;
     const memory_fit_workspaces work = memory_fit_guess(m, need, spec.batch);
-    return refuse((sampling){m, spec, work}, need + work.fixed + (size_t)(work.per_image * spec.batch), there, e);
+    return refuse((sampling){m, spec, work}, need + memory_fit_workspace_bytes(work, spec.batch), there, e);
 }
 
 static ddpm_status check_memory(generator *g, err *e)

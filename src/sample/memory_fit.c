@@ -19,3 +19,8 @@ memory_fit_workspaces memory_fit_guess(const model *m, size_t activations, int b
     return (memory_fit_workspaces){m->store->count * sizeof(float) / MEMORY_FIT_WORKSPACE_PART,
                                    (double)activations / (double)MEMORY_FIT_WORKSPACE_PART / batch};
 }
+
+size_t memory_fit_workspace_bytes(memory_fit_workspaces w, int batch)
+{
+    return w.fixed + (size_t)(w.per_image * batch);
+}

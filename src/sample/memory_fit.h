@@ -22,5 +22,6 @@ typedef struct memory_fit_workspaces {
     double per_image; /* bytes per image of the batch */
 } memory_fit_workspaces;
 memory_fit_workspaces memory_fit_guess(const model *m, size_t activations, int batch);
+size_t memory_fit_workspace_bytes(memory_fit_workspaces w, int batch);
 
 #endif

@@ -30,7 +30,7 @@ static size_t trainer_total(void *context, int batch)
     err ignored = {0};
     s->spec.batch = batch;
     if (sketch(s->m, s->spec, &need, &ignored) != DDPM_OK) return 0;
-    return trainer_fit_total(need) + s->work.fixed + (size_t)(s->work.per_image * batch);
+    return trainer_fit_total(need) + memory_fit_workspace_bytes(s->work, batch);
 }
 
 static ddpm_status refuse(const smaller *s, trainer_memory need, size_t there, err *e)
@@ -76,7 +76,7 @@ ddpm_status trainer_fit_sketch(model *m, const trainer_spec *spec, err *e)
     TRY(sketch(m, *spec, &need, e));
     if (trainer_fit_total(need) <= there) return DDPM_OK;
     const smaller s = {m, *spec, memory_fit_guess(m, need.activations, spec->batch), true};
-    need.activations += s.work.fixed + (size_t)(s.work.per_image * spec->batch);
+    need.activations += memory_fit_workspace_bytes(s.work, spec->batch);
     return refuse(&s, need, there, e);
 }
 

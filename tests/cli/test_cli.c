@@ -178,7 +178,7 @@ Test(arguments, a_configuration_beside_a_model_stops_nothing_faults_D)
         {"sample: {count: many}", "sample.count: 'many' is not an integer", 16},
         {"\x89PNG\r\n", "not YAML", 16},
         {"sample.count: 9\ndata.resolution: 30", "data.resolution=30 cannot be halved 3 times", 16},
-        {"sample.count: 9\ndevice: cuda:7\nprecision: bf16\nthreads: 999\nautotune_cache: /none/x", "", 9},
+        {"sample.count: 9\ndevice: cuda:7\nprecision: bf16\nthreads: 999\nplan_cache: /none/x", "", 9},
     };
     char folder[] = "/tmp/ddpm-test-XXXXXX", line[2 * PATH_CAP], file[PATH_CAP];
     cli_args args;
@@ -196,6 +196,7 @@ Test(arguments, a_configuration_beside_a_model_stops_nothing_faults_D)
         cr_expect_eq(args.config.sample.count, beside[i].count, "%s", text);
         cr_expect(args.config.threads == 0 && !strcmp(args.config.autotune_cache, "auto"), "%s", text);
         cr_expect_str_eq(args.config.device, "auto");
+        cr_expect_null(args.config.renamed, "a run of an earlier version is no reason for a note");
         cr_expect(cuda_present() || args.config.precision == ROOT_PRECISION_AUTO, "%s", text);
     }
     (void)snprintf(line, sizeof line, "sample %s threads=3 device=cpu", folder); /* the command line stands */
@@ -205,6 +206,7 @@ Test(arguments, a_configuration_beside_a_model_stops_nothing_faults_D)
     (void)snprintf(line, sizeof line, "sample %s", file); /* a file that is named itself is taken at its word */
     cr_assert_eq(parse(line, &args, &e), DDPM_OK, "%s", e.text);
     cr_expect_eq(args.config.threads, 999);
+    cr_expect_str_eq(args.config.renamed, "plan_cache");
     cr_assert_eq(file_write(file, "lr: 3", 5, false, &e), DDPM_OK, "%s", e.text);
     cr_expect_eq(parse(line, &args, &e), DDPM_EINVAL);
     cr_assert(!unlink(file) && !mkdir(file, 0777));

@@ -1,10 +1,7 @@
 /* fuzz_check.h - what every fuzz target demands of a parser.
  *
- * Build a target with
- *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -Iinclude -Isrc -Ikernels -Itests \
- *       tests/fuzz/fuzz_X.c <the sources it tests> <their libraries>
- * and run it on a copy of its seeds, in tests/fuzz/corpus/X (image: tests/data/fixtures).  The tests replay
- * the seeds in every build. */
+ * tools/fuzz builds and runs the targets.  The seeds are in tests/fuzz/corpus (image: tests/data/fixtures,
+ * safetensors: tests/io/bad); the tests read the seeds in every build. */
 #ifndef DDPM_FUZZ_CHECK_H
 #define DDPM_FUZZ_CHECK_H
 #include "base/err.h"

@@ -1,7 +1,6 @@
 /* fuzz_config.c - any bytes as a configuration file, and as arguments.
  *
- *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -Iinclude -Isrc tests/fuzz/fuzz_config.c \
- *         src/core/{config,config_value,config_yaml,nearest,err,mem,file}.c -lyaml -lm
+ *   tools/fuzz 60 config
  *
  * What is accepted must be written as a text that reads back to the same values; what is refused must
  * have changed nothing and be explained on one line. */

@@ -1,7 +1,6 @@
 /* fuzz_json.c - any bytes as unet/config.json and as scheduler_config.json.
  *
- *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -Iinclude -Isrc -Itests tests/fuzz/fuzz_json.c \
- *         src/io/{unet_config,scheduler_config,json_in,json_out,notes}.c src/core/{err,mem,file}.c -ljansson -lm
+ *   tools/fuzz 60 json
  *
  * The seeds are tests/io/fixtures/configs.  What is accepted must be written as a text that reads back
  * to the same values. */

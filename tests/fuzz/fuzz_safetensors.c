@@ -1,7 +1,6 @@
 /* fuzz_safetensors.c - any bytes as a safetensors file.
  *
- *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -Iinclude -Isrc -Itests \
- *         tests/fuzz/fuzz_safetensors.c src/io/safetensors.c src/core/{err,mem,file}.c -ljansson
+ *   tools/fuzz 60 safetensors
  *
  * The seeds are tests/io/bad and tests/io/fixtures/mix.safetensors.  Every byte of an accepted file's
  * data must be within the input, belong to one tensor, and be found again under the tensor's name. */

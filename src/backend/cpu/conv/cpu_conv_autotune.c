@@ -3,6 +3,7 @@
 #include "backend/autotune_cache.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/process.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,21 +33,6 @@ struct conv_autotune {
     size_t room;
 };
 
-/* Model name of the processor, for instance "AMD EPYC 9R14". */
-static void processor_name(char name[MACHINE / 2])
-{
-    char line[MACHINE];
-    FILE *from = fopen("/proc/cpuinfo", "re");
-    (void)snprintf(name, MACHINE / 2, "unknown");
-    while (from && fgets(line, sizeof line, from)) {
-        const char *colon = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || !colon) continue;
-        (void)snprintf(name, MACHINE / 2, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
-        break;
-    }
-    if (from) (void)fclose(from);
-}
-
 ddpm_status conv_autotune_create(const backend_spec *spec, int threads, conv_autotune **out, err *e)
 {
     char machine[MACHINE], processor[MACHINE / 2], library[80];
@@ -56,7 +42,7 @@ ddpm_status conv_autotune_create(const backend_spec *spec, int threads, conv_aut
     TRY(mem_array(&c, 1, sizeof *c, "autotune", e));
     c->how = spec->conv;
     onednn_describe(library, sizeof library);
-    processor_name(processor);
+    machine_processor(processor, sizeof processor);
     (void)snprintf(machine, sizeof machine, "%s, %s, %d threads", processor, library, threads);
     autotune_cache_spec files = {.file = spec->autotune_cache, .machine = machine, .search = "Winograd or direct 4"};
     if (c->how == CONV_ALGO_AUTO) {

@@ -1,7 +1,7 @@
 /* onednn.h - the only interface to oneDNN, versions 2.4 to 3.x: convolutions and matrix products on f32 memory. */
 #ifndef DDPM_ONEDNN_H
 #define DDPM_ONEDNN_H
-#include "backend/conv_shape.h"
+#include "backend/conv_pass.h"
 #include "base/err.h"
 #include <stdbool.h>
 #include <stddef.h>

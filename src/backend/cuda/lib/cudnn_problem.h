@@ -4,7 +4,7 @@
  * in f32. */
 #ifndef DDPM_CUDNN_PROBLEM_H
 #define DDPM_CUDNN_PROBLEM_H
-#include "backend/conv_shape.h"
+#include "backend/conv_pass.h"
 #include "backend/cuda/lib/primitive.h"
 
 typedef struct cudnn_context cudnn_context;

@@ -1,6 +1,6 @@
-/* conv_shape.h - the passes of a convolution, for both backends. */
-#ifndef DDPM_CONV_SHAPE_H
-#define DDPM_CONV_SHAPE_H
+/* conv_pass.h - the passes of a convolution, for both backends. */
+#ifndef DDPM_CONV_PASS_H
+#define DDPM_CONV_PASS_H
 
 typedef enum conv_pass {
     CONV_PASS_FORWARD,          /* y = conv(x, w) */
