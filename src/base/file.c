@@ -283,7 +283,7 @@ ddpm_status dir_writable(const char *path, err *e)
         else
             slash[slash == there] = '\0'; /* "/a" becomes "/" */
     }
-    if (!path_is_dir(there)) return err_set(e, DDPM_EIO, "%s: %s is no folder", path, there);
+    if (!path_is_dir(there)) return err_set(e, DDPM_EIO, "%s: %s is not a folder", path, there);
     if (access(there, W_OK | X_OK)) return err_errno(e, DDPM_EIO, errno, "%s: %s cannot be written to", path, there);
     return DDPM_OK;
 }

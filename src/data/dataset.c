@@ -115,7 +115,7 @@ static ddpm_status check_path(const char *path, err *e)
     }
     if (path[0] == '~' && errno == ENOENT)
         return err_set(e, DDPM_ENOINPUT,
-                       "data.path=%s: nothing there; ~ is no folder behind data.path=: write $HOME instead of it",
+                       "data.path=%s: nothing there; the shell does not expand ~ after data.path=: write $HOME instead",
                        path);
     if (errno == ENOENT) return err_set(e, DDPM_ENOINPUT, "data.path=%s: nothing there", path);
     return err_errno(e, DDPM_ENOINPUT, errno, "data.path=%s", path);

@@ -208,7 +208,7 @@ Test(file, whether_a_folder_can_be_made_and_written_is_known_beforehand)
     for (int i = 0; i < 3; i++) {
         cr_expect_eq(dir_writable(in_folder(good[i]), &why), DDPM_OK, "%s: %s", good[i], why.text);
         cr_expect_eq(dir_writable(in_folder(bad[i]), &why), DDPM_EIO, "%s", bad[i]);
-        cr_expect_not_null(strstr(why.text, "file is no folder"), "%s", why.text);
+        cr_expect_not_null(strstr(why.text, "file is not a folder"), "%s", why.text);
     }
     cr_expect_eq(dir_writable("here/x", &why), access(".", W_OK) ? DDPM_EIO : DDPM_OK);
     cr_expect_eq(dir_writable("/no-such-folder", &why), access("/", W_OK) ? DDPM_EIO : DDPM_OK);

@@ -126,7 +126,7 @@ Test(doctor, says_whether_the_cache_can_be_written)
     cr_expect_not(path_exists(in_dir(dir, "ddpm")), "nothing is made");
     put_file(in_dir(dir, "ddpm"), "a file in the folder's place");
     cr_expect_eq(run(setting, "doctor device=cpu threads=1"), 0, "a run goes on without: %s", output);
-    (void)snprintf(text, sizeof text, "%s/ddpm is no folder: every run chooses", dir);
+    (void)snprintf(text, sizeof text, "%s/ddpm is not a folder: every run autotunes", dir);
     cr_expect(strstr(said("cache"), text), "%s", said("cache"));
     cr_expect_eq(run("env -u HOME -u XDG_CACHE_HOME", "doctor device=cpu threads=1"), 0, "%s", output);
     expect_begin("cache", "none: neither HOME nor XDG_CACHE_HOME is set");

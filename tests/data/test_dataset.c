@@ -53,7 +53,7 @@ Test(dataset, a_path_that_is_not_there_is_said)
         {DATASET_CIFAR10, "/not there", "data.path=/not there: nothing there"},
         {DATASET_FOLDER, "/not there", "data.path=/not there: nothing there"},
         {DATASET_AUTO, "~/pictures",
-         "data.path=~/pictures: nothing there; ~ is no folder behind data.path=: write $HOME"},
+         "data.path=~/pictures: nothing there; the shell does not expand ~ after data.path=: write $HOME"},
         {DATASET_FOLDER, "/etc/passwd/x", "data.path=/etc/passwd/x: Not a directory"},
     };
     for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
