@@ -1,5 +1,5 @@
-/* adamw.h - AdamW in one pass over all parameters: gradient clipping, update, EMA, a low-precision copy, folded
- * upconv filters, and zeroing of the gradient.
+/* adamw.h - AdamW in one pass over all parameters: gradient clipping, update, EMA, a low-precision copy, and zeroing
+ * of the gradient.
  *
  *   g <- clip g
  *   w <- (1 - lr weight_decay) w
@@ -17,15 +17,6 @@
 #include "train_state.h"
 #include <math.h>
 
-enum { ADAMW_FOLDS = 8 }; /* maximum of folds: the table is part of the kernel arguments, whose size is limited */
-
-/* A parameter [cout, 3, 3, cin] that is also needed folded (upconv_fold.h). */
-typedef struct adamw_fold {
-    int64_t w; /* index of its first element in w; a multiple of 4 */
-    int64_t k; /* index of the first element of [cin, 4, 4, cout] in `folded` */
-    int cout, cin;
-} adamw_fold;
-
 typedef struct adamw_args {
     float *w, *g, *m, *v;     /* [count] */
     float *ema;               /* [count]  NULL: none */
@@ -34,10 +25,7 @@ typedef struct adamw_args {
     double beta1, beta2, eps, weight_decay;
     int zero_grad;    /* write 0 to g after reading it */
     void *low;        /* [count]  a copy of the updated w, of low_type.  NULL: none */
-    storage low_type; /* type of low and of folded */
-    void *folded;     /* folded filters of `fold`, from the updated w */
-    int folds;        /* 0 .. ADAMW_FOLDS; their ranges of w do not overlap */
-    adamw_fold fold[ADAMW_FOLDS];
+    storage low_type; /* type of low */
 } adamw_args;
 
 /* The factors of a step, rounded to float like torch's. */
@@ -71,7 +59,7 @@ HD void adamw_element(const adamw_factors *f, float gradient, float *w, float *m
 
 HD float adamw_ema(const adamw_factors *f, float ema, float w) { return ema - f->ema_rate * (ema - w); }
 
-/* Parameters [begin, end), on a CPU; does not fold filters. */
+/* Parameters [begin, end), on a CPU. */
 static inline void adamw_range(const adamw_args *a, int64_t begin, int64_t end)
 {
     const adamw_factors f = adamw_prepare(a);

@@ -7,7 +7,7 @@ __global__ void upconv_fold_kernel(upconv_fold_args a)
     for (int tap = 0; tap < TAPS && from.inside; tap++)
         tile[tile_at(from, tap)] = a.w[(from.co * TAPS + tap) * a.cin + from.ci];
     __syncthreads();
-    if (to.inside) tile_fold(tile, to, a.k, a.type, 0, a.cout);
+    if (to.inside) tile_fold(tile, to, a.k, a.type, a.cout);
 }
 
 __global__ void upconv_unfold_kernel(upconv_unfold_args a)

@@ -48,9 +48,9 @@ static __device__ __forceinline__ int tile_at(const tile_place &p, int tap)
     return (tap * TILE_OUT + p.out) * (TILE_IN + 1) + p.in; /* + 1 avoids bank conflicts of a warp's TILE_OUT values */
 }
 
-/* Folds the taps of W in the tile, at the thread's position, to K, which begins at element `at` of k. */
+/* Folds the taps of W in the tile, at the thread's position, to K. */
 static __device__ __forceinline__ void tile_fold(const float *tile, const tile_place &p, void *k, storage type,
-                                                 int64_t at, int cout)
+                                                 int cout)
 {
     float columns[SMALL][LARGE]; /* columns of A W */
     for (int j = 0; j < SMALL; j++) {
@@ -62,8 +62,7 @@ static __device__ __forceinline__ void tile_fold(const float *tile, const tile_p
         const float row[SMALL] = {columns[0][i], columns[1][i], columns[2][i]};
         float folded[LARGE];
         fold_up(row, folded);
-        for (int j = 0; j < LARGE; j++)
-            store_at(k, type, at + ((p.ci * LARGE + i) * LARGE + j) * cout + p.co, folded[j]);
+        for (int j = 0; j < LARGE; j++) store_at(k, type, ((p.ci * LARGE + i) * LARGE + j) * cout + p.co, folded[j]);
     }
 }
 

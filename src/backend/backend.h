@@ -38,9 +38,6 @@ typedef struct backend_table {
     ddpm_status (*run)(backend *be, step *const *steps, int n, int times, err *e);
     /* Converts the weights f32 [count] to low [count], of type be->act.  NULL if act is f32. */
     ddpm_status (*convert_weights)(backend *be, void *low, const float *weights, size_t count, err *e);
-    /* Folds the filter w [cout, 3, 3, cin] to k [cin, 4, 4, cout], of type be->act (kernels/upconv_fold.h).  NULL if
-     * be->folds is not set. */
-    ddpm_status (*fold_filter)(backend *be, void *k, const float *w, int cout, int cin, err *e);
     size_t (*memory_free)(const backend *be); /* bytes that alloc() can probably get now */
     /* Prints the choices of autotuning, one line each.  NULL: the backend does not autotune. */
     void (*report)(const backend *be, FILE *to);
@@ -65,7 +62,7 @@ struct backend {
     bool projections; /* one matrix product computes the time-embedding projections of all resnets */
     int64_t time_mlp; /* largest dim + width with the time embedding as one op; larger ones get one op per layer */
     bool recompute;   /* recomputing cheap activations is faster than keeping them (plan.recompute) */
-    bool folds;       /* upconv needs a folded filter (tensor.fold), and adamw keeps folded filters up to date */
+    bool folds;       /* upconv reads a filter that an upconv_fold step folds; else it folds W itself, or not at all */
 };
 
 typedef enum precision_kind {

@@ -10,10 +10,15 @@ enum { CONV_DX_DX, CONV_DX_DX2 };
 enum { CONV_DW_X, CONV_DW_X2, CONV_DW_DY };
 enum { CONV_DW_DW, CONV_DW_DBIAS };
 
-/* upconv: nearest-neighbour x2 upsampling, then a 3x3 convolution.  Operands as for conv2d, without x2 and residual. */
-enum { UPCONV_X, UPCONV_W, UPCONV_BIAS };
+/* upconv_fold: the folded filter k [cin, 4, 4, cout] of an upconv's weight [cout, 3, 3, cin] (kernels/upconv_fold.h) */
+enum { UPCONV_FOLD_W };
+enum { UPCONV_FOLD_K };
+
+/* upconv: nearest-neighbour x2 upsampling, then a 3x3 convolution.  Operands as for conv2d, without x2 and residual.
+ * K: the folded filter, which is applied instead of W; absent if backend.folds is not set. */
+enum { UPCONV_X, UPCONV_W, UPCONV_BIAS, UPCONV_K };
 enum { UPCONV_Y };
-enum { UPCONV_DX_DY, UPCONV_DX_W };
+enum { UPCONV_DX_DY, UPCONV_DX_W, UPCONV_DX_K };
 enum { UPCONV_DX_DX };
 enum { UPCONV_DW_X, UPCONV_DW_DY };
 enum { UPCONV_DW_DW, UPCONV_DW_DBIAS };
@@ -75,8 +80,8 @@ enum { TALLY_STATE_OUT };
 
 enum { UPDATE_G, UPDATE_STATE };           /* of grad_norm and adamw */
 enum { UPDATE_STATE_OUT, UPDATE_HISTORY }; /* grad_norm's outputs; HISTORY: train_record[TRAIN_HISTORY] */
-/* adamw's outputs, updated in place.  LOW: low-precision copy of W; FOLD: folded filters of upconv */
-enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA, UPDATE_LOW, UPDATE_FOLD };
+/* adamw's outputs, updated in place.  LOW: low-precision copy of W */
+enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA, UPDATE_LOW };
 
 enum { SAMPLER_ROWS, SAMPLER_STATE }; /* of sampler_next */
 enum { SAMPLER_NEXT_STATE, SAMPLER_NEXT_T };

@@ -25,9 +25,10 @@ typedef enum op_flags {
     OP_CHEAP = 1, /* out[0] is cheap to recompute from inputs that are kept anyway */
     /* can compute NORM_BWD_DBIAS and DBIAS2: sums of its gradients over the pixels, for bias gradients */
     OP_SUMS_BIAS = 2,
-    OP_STATEFUL = 4,        /* changes its own inputs: running it twice differs from running it once */
-    OP_UPDATE = 8,          /* part of the optimizer's update, after the backward pass */
-    OP_UPDATES_WEIGHTS = 16 /* out[UPDATE_W] are parameters */
+    OP_STATEFUL = 4,         /* changes its own inputs: running it twice differs from running it once */
+    OP_UPDATE = 8,           /* part of the optimizer's update, after the backward pass */
+    OP_UPDATES_WEIGHTS = 16, /* out[UPDATE_W] are parameters */
+    OP_OF_WEIGHTS = 32 /* reads weights alone: in a plan that is not for training it runs only after they changed */
 } op_flags;
 
 extern const unsigned op_flag[OP_COUNT]; /* of op_flags */
@@ -45,9 +46,6 @@ typedef enum arena_kind {
     /* Weights in the backend's activation type, if that is not f32: the same layout with another element size. */
     ARENA_PARAM_LOW,
     ARENA_EMA_LOW,
-    /* Folded filters of upconv only (param_folds), in the same type; used if backend.folds is set. */
-    ARENA_PARAM_FOLD,
-    ARENA_EMA_FOLD,
     ARENA_COUNT
 } arena_kind;
 
@@ -75,20 +73,6 @@ typedef struct param_part {
     param_init init;
 } param_part;
 
-/* A filter [cout, 3, 3, cin] of upconv and its folded form [cin, 4, 4, cout] (kernels/upconv_fold.h). */
-typedef struct param_fold {
-    size_t weight; /* offset in elements, in the arenas of weights */
-    size_t fold;   /* offset in elements, in the arena of folded filters */
-    int cout, cin;
-} param_fold;
-
-/* All folded filters of a model. */
-typedef struct param_folds {
-    param_fold *list;
-    int n, cap;
-    size_t count; /* elements of the arena of folded filters, with the gaps for alignment */
-} param_folds;
-
 typedef struct tensor {
     char name[NAME_CAP]; /* layer path: "up_blocks.2.resnets.0.norm1" */
     dtype dtype;
@@ -105,8 +89,6 @@ typedef struct tensor {
     size_t bytes, offset; /* size, and offset in its arena */
     void *data;           /* NULL until memory is bound */
     void *low;            /* ARENA_PARAM: copy in the backend's activation type; equals data if that is f32 */
-    bool folded;          /* ARENA_PARAM: a filter that the backend also needs folded */
-    void *fold;           /* with folded: the folded filter, in the backend's activation type */
     int n_part;           /* ARENA_PARAM: number of named parameters in the tensor */
     param_part *part;
     int rank;          /* ARENA_PARAM: rank in PyTorch: 1, 2 or 4 */
@@ -163,7 +145,6 @@ typedef union step_attr {
         bool ema_warmup, zero_grad;
         int schedule; /* enum lr_schedule of kernels/update.h */
         int64_t warmup_steps, total_steps;
-        const param_folds *folds; /* adamw only; set by nn_update(); borrowed */
     } update;
 } step_attr;
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { ALIGN_FLOATS = MEM_ALIGN / sizeof(float), FOLD_TAPS = 4 * 4 };
+enum { ALIGN_FLOATS = MEM_ALIGN / sizeof(float) };
 
 ddpm_status params_create(backend *be, params **out, err *e)
 {
@@ -24,7 +24,6 @@ void params_destroy(params *s)
 {
     if (!s) return;
     for (int a = 0; a < ARENA_COUNT; a++) s->be->fn->release(s->be, s->arena[a]);
-    mem_free(s->folds.list);
     mem_free(s->list);
     mem_free(s);
 }
@@ -36,21 +35,11 @@ const param *params_find(const params *s, const char *name)
     return NULL;
 }
 
-static ddpm_status declare_fold(params *s, const tensor *t, size_t at, err *e)
-{
-    param_folds *folds = &s->folds;
-    TRY(mem_grow(&folds->list, &folds->cap, folds->n + 1, sizeof *folds->list, "parameters", e));
-    folds->list[folds->n++] = (param_fold){at, folds->count, (int)t->n, (int)t->c};
-    folds->count = round_up_size(folds->count + FOLD_TAPS * (size_t)(t->n * t->c), ALIGN_FLOATS);
-    return DDPM_OK;
-}
-
 /* The parameters that form one tensor are contiguous; only whole tensors are aligned. */
 static ddpm_status declare_tensor(params *s, const tensor *t, err *e)
 {
     const int64_t row = t->h * t->w * t->c;
     size_t at = round_up_size(s->count, ALIGN_FLOATS);
-    if (t->folded) TRY(declare_fold(s, t, at, e));
     for (int i = 0; i < t->n_part; i++) {
         const param_part *part = &t->part[i];
         if (params_find(s, part->name)) return err_set(e, DDPM_EINVAL, "two layers are called %s", part->name);
@@ -86,82 +75,37 @@ ddpm_status params_allocate(params *s, bool training, bool ema, err *e)
 
 /* ---- copies ---- */
 
-enum { COPY_LOW, COPY_FOLD, COPIES };
+static arena_kind copy_of(arena_kind weights) { return weights == ARENA_EMA ? ARENA_EMA_LOW : ARENA_PARAM_LOW; }
 
-static arena_kind copy_of(arena_kind weights, int copy)
+size_t params_copy_bytes(const params *s)
 {
-    if (copy == COPY_LOW) return weights == ARENA_EMA ? ARENA_EMA_LOW : ARENA_PARAM_LOW;
-    return weights == ARENA_EMA ? ARENA_EMA_FOLD : ARENA_PARAM_FOLD;
+    return s->be->act == DTYPE_F32 ? 0 : (s->count + ALIGN_FLOATS) * dtype_size(s->be->act);
 }
-
-/* 0: the backend uses no such copy. */
-static size_t bytes_of_copy(const params *s, int copy)
-{
-    const size_t count = copy == COPY_FOLD ? s->folds.count : s->be->act != DTYPE_F32 ? s->count : 0;
-    return count ? (count + ALIGN_FLOATS) * dtype_size(s->be->act) : 0;
-}
-
-size_t params_copy_bytes(const params *s) { return bytes_of_copy(s, COPY_LOW) + bytes_of_copy(s, COPY_FOLD); }
 
 size_t params_copy_bytes_left(const params *s, arena_kind weights)
 {
-    size_t bytes = 0;
-    for (int i = 0; i < COPIES; i++)
-        if (!s->arena[copy_of(weights, i)]) bytes += bytes_of_copy(s, i);
-    return bytes;
+    return s->arena[copy_of(weights)] ? 0 : params_copy_bytes(s);
 }
 
-static ddpm_status allocate_copies(params *s, arena_kind weights, err *e)
+static ddpm_status allocate_copy(params *s, arena_kind weights, err *e)
 {
-    for (int i = 0; i < COPIES; i++) {
-        const arena_kind copy = copy_of(weights, i);
-        if (s->arena[copy] || bytes_of_copy(s, i) == 0) continue;
-        if (weights == ARENA_PARAM) s->stale = true;
-        if (weights == ARENA_EMA) s->ema_copied = 0;
-        TRY(s->be->fn->alloc(s->be, bytes_of_copy(s, i), &s->arena[copy], e));
-    }
-    return DDPM_OK;
-}
-
-static ddpm_status make_folds(params *s, arena_kind weights, err *e)
-{
-    char *to = s->arena[copy_of(weights, COPY_FOLD)];
-    const float *from = s->arena[weights];
-    for (int i = 0; to && i < s->folds.n; i++) {
-        const param_fold *f = &s->folds.list[i];
-        TRY(s->be->fn->fold_filter(s->be, to + f->fold * dtype_size(s->be->act), from + f->weight, f->cout, f->cin, e));
-    }
-    return DDPM_OK;
+    if (params_copy_bytes_left(s, weights) == 0) return DDPM_OK;
+    if (weights == ARENA_PARAM) s->stale = true;
+    if (weights == ARENA_EMA) s->ema_copied = 0;
+    return s->be->fn->alloc(s->be, params_copy_bytes(s), &s->arena[copy_of(weights)], e);
 }
 
 ddpm_status params_refresh(params *s, arena_kind weights, err *e)
 {
-    void *low = s->arena[copy_of(weights, COPY_LOW)];
+    void *low = s->arena[copy_of(weights)];
     if (weights == ARENA_PARAM ? !s->stale : s->ema_copied == s->version) return DDPM_OK;
     if (low) TRY(s->be->fn->convert_weights(s->be, low, s->arena[weights], s->count, e));
-    TRY(make_folds(s, weights, e));
     if (weights == ARENA_PARAM) s->stale = false;
     if (weights == ARENA_EMA) s->ema_copied = s->version;
     return DDPM_OK;
 }
 
 /* ---- binding ---- */
-
-static ddpm_status bind_fold(params *s, tensor *t, size_t weight, arena_kind weights, err *e)
-{
-    for (int i = 0; i < s->folds.n; i++) {
-        if (s->folds.list[i].weight != weight) continue;
-        t->fold = (char *)s->arena[copy_of(weights, COPY_FOLD)] + s->folds.list[i].fold * dtype_size(s->be->act);
-        return DDPM_OK;
-    }
-    return err_set(e, DDPM_EINVAL, "%s: the model has it for an ordinary convolution", t->name);
-}
-
-/* Elements of an arena. */
-static size_t count_of(const params *s, arena_kind arena)
-{
-    return arena == ARENA_PARAM_FOLD || arena == ARENA_EMA_FOLD ? s->folds.count : s->count;
-}
 
 static ddpm_status bind_param(params *s, tensor *t, arena_kind weights, err *e)
 {
@@ -180,9 +124,8 @@ static ddpm_status bind_param(params *s, tensor *t, arena_kind weights, err *e)
     t->offset = first->offset * sizeof(float);
     t->version = &s->version;
     t->data = (char *)s->arena[weights] + t->offset;
-    void *low = s->arena[copy_of(weights, COPY_LOW)];
+    void *low = s->arena[copy_of(weights)];
     t->low = low ? (char *)low + first->offset * dtype_size(s->be->act) : t->data;
-    if (t->folded) TRY(bind_fold(s, t, first->offset, weights, e));
     if (!t->grad || t->grad->arena != ARENA_GRAD) return DDPM_OK;
     if (!s->arena[ARENA_GRAD]) return err_set(e, DDPM_EINVAL, "%s: no memory for gradients", t->name);
     t->grad->offset = t->offset;
@@ -192,12 +135,12 @@ static ddpm_status bind_param(params *s, tensor *t, arena_kind weights, err *e)
 
 ddpm_status params_bind(params *s, plan *p, arena_kind weights, err *e)
 {
-    TRY(allocate_copies(s, weights, e));
+    TRY(allocate_copy(s, weights, e));
     for (int i = 0; i < p->n_tensor; i++) {
         tensor *t = p->tensors[i];
         if (t->n_part > 0) {
             TRY(bind_param(s, t, weights, e));
-        } else if (t->arena >= ARENA_PARAM && (size_t)tensor_count(t) == count_of(s, t->arena) && !t->data) {
+        } else if (t->arena >= ARENA_PARAM && (size_t)tensor_count(t) == s->count && !t->data) {
             t->data = s->arena[t->arena];
             t->version = &s->version;
             if (!t->data) return err_set(e, DDPM_EINVAL, "%s: the model keeps no such arena", t->name);

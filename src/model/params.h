@@ -26,10 +26,9 @@ typedef struct params {
     int64_t values;           /* number of parameters, without gaps */
     void *arena[ARENA_COUNT]; /* from ARENA_PARAM on; NULL if not allocated */
     uint64_t version;         /* incremented by every change of the weights */
-    param_folds folds;        /* filters that the backend uses folded */
-    /* Copies: PARAM_LOW and PARAM_FOLD of PARAM, EMA_LOW and EMA_FOLD of EMA, those that the backend uses. */
-    bool stale;          /* PARAM was written since its copies were made, other than by adamw, which updates them */
-    uint64_t ema_copied; /* the version that EMA's copies were made from; 0: none */
+    /* Copies in the backend's activation type, if that is not f32: PARAM_LOW of PARAM, EMA_LOW of EMA. */
+    bool stale;          /* PARAM was written since its copy was made, other than by adamw, which updates it */
+    uint64_t ema_copied; /* the version that EMA's copy was made from; 0: none */
 } params;
 
 DDPM_MUST_CHECK ddpm_status params_create(backend *be, params **out, err *e);
@@ -43,10 +42,10 @@ DDPM_MUST_CHECK ddpm_status params_allocate(params *s, bool training, bool ema, 
  * ARENA_EMA.  DDPM_EINVAL: a name that is not in the store, or a different shape. */
 DDPM_MUST_CHECK ddpm_status params_bind(params *s, plan *p, arena_kind weights, err *e);
 
-/* Update the copies of an arena (ARENA_PARAM or ARENA_EMA) before running plans that read them.
- * No effect for a backend that uses no copies. */
+/* Update the copy of an arena (ARENA_PARAM or ARENA_EMA) before running plans that read it.
+ * No effect for a backend that uses no copy. */
 DDPM_MUST_CHECK ddpm_status params_refresh(params *s, arena_kind weights, err *e);
-/* Bytes of the copies of one arena, and those of them that params_bind() has yet to allocate. */
+/* Bytes of the copy of an arena, and those that params_bind() has yet to allocate. */
 size_t params_copy_bytes(const params *s);
 size_t params_copy_bytes_left(const params *s, arena_kind weights);
 

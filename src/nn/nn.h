@@ -108,9 +108,8 @@ tensor *nn_mse(plan *p, const nn_mse_args *a);
 void nn_tally(plan *p, tensor *loss, tensor *t, tensor *state, int micro_batches);
 
 /* Writes the gradient norm and the scalars of this optimizer step to the state (and a line of the optional history),
- * then applies AdamW and EMA to `count` floats and folds the filters of `folds` again (borrowed; NULL: none). */
-void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const param_folds *folds,
-               const step_attr *update);
+ * then applies AdamW and EMA to `count` floats. */
+void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const step_attr *update);
 
 /* ---- sampling ------------------------------------------------------------------------------------ */
 

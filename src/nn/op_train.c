@@ -66,8 +66,7 @@ void nn_tally(plan *p, tensor *loss, tensor *t, tensor *state, int micro_batches
     s->a.tally.scale = 1.0 / ((double)loss->n * micro_batches);
 }
 
-void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const param_folds *folds,
-               const step_attr *update)
+void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const step_attr *update)
 {
     if (!state || !plan_ok(p)) return;
     tensor *g = plan_arena(p, ARENA_GRAD, "gradients", count), *w = plan_arena(p, ARENA_PARAM, "weights", count);
@@ -83,9 +82,6 @@ void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const par
     s->in[UPDATE_G] = g, s->in[UPDATE_STATE] = state;
     s->out[UPDATE_W] = w, s->out[UPDATE_M] = m, s->out[UPDATE_V] = v, s->out[UPDATE_EMA] = ema;
     if (p->be->act != DTYPE_F32) s->out[UPDATE_LOW] = plan_arena(p, ARENA_PARAM_LOW, "weights", count);
-    if (folds && folds->n > 0)
-        s->out[UPDATE_FOLD] = plan_arena(p, ARENA_PARAM_FOLD, "folded filters", (int64_t)folds->count);
     s->accumulate = 0xf;
     s->a = *update;
-    s->a.update.folds = folds;
 }

@@ -195,10 +195,25 @@ step *plan_emit(plan *p, op_kind op)
     return s;
 }
 
+/* Without training, the results of steps that read weights alone are kept from run to run. */
+static void hoist_steps_of_weights(plan *p)
+{
+    if (p->training) return;
+    for (int i = 0; i < p->n_step; i++) {
+        step *s = p->steps[i];
+        if (!(op_flag[s->op] & OP_OF_WEIGHTS)) continue;
+        memmove(p->steps + p->n_of_weights + 1, p->steps + p->n_of_weights,
+                (size_t)(i - p->n_of_weights) * sizeof(step *));
+        p->steps[p->n_of_weights++] = s;
+        for (int k = 0; k < STEP_OUT; k++) plan_keep(p, s->out[k]);
+    }
+}
+
 static ddpm_status arrange(plan *p, err *e)
 {
     if (!plan_ok(p)) return err_set(e, p->first.status, "%s", p->first.text);
     if (p->n_forward == 0) p->n_forward = p->n_step;
+    if (p->n_of_weights == 0) hoist_steps_of_weights(p);
     return p->be->fn->arrange ? p->be->fn->arrange(p->be, p->steps, p->n_step, e) : DDPM_OK;
 }
 

@@ -23,6 +23,13 @@ typedef struct plan {
     step **steps;
     int n_tensor, cap_tensor, n_step, cap_step;
     int n_forward; /* steps before the backward pass; all steps if there is none */
+    /* Without `training`: the first steps of the list, all OP_OF_WEIGHTS, which plan_run() skips while the weights are
+     * those that they ran with. */
+    int n_of_weights;
+    struct {
+        const void *data; /* address of the weights (the raw ones or the EMA) */
+        uint64_t version;
+    } ran_with;
     char path[NAME_CAP];
     int depth, path_length[PLAN_DEPTH]; /* length of path before each plan_push() */
     bool training;                      /* keep activations for the backward pass; enable dropout */

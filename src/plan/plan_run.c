@@ -62,11 +62,11 @@ static void reveal_operands(const step *s, bool visible)
 }
 
 /* Under AddressSanitizer, a step may access only its own operands in the arena. */
-static ddpm_status run_checked(plan *p, err *e)
+static ddpm_status run_checked(plan *p, int from, int to, err *e)
 {
     ddpm_status st = DDPM_OK;
     HIDE(p->memory[ARENA_ACT], p->bytes[ARENA_ACT]);
-    for (int i = 0; i < p->n_step && st == DDPM_OK; i++) {
+    for (int i = from; i < to && st == DDPM_OK; i++) {
         reveal_operands(p->steps[i], true);
         st = p->be->fn->run(p->be, &p->steps[i], 1, 1, e);
         reveal_operands(p->steps[i], false);
@@ -75,12 +75,30 @@ static ddpm_status run_checked(plan *p, err *e)
     return st;
 }
 
+static ddpm_status run_range(plan *p, int from, int to, int times, err *e)
+{
+    if (!p->checked) return p->be->fn->run(p->be, p->steps + from, to - from, times, e);
+    for (int i = 0; i < times; i++) TRY(run_checked(p, from, to, e));
+    return DDPM_OK;
+}
+
+/* Runs the steps that read weights alone, if the weights are not those that these steps ran with. */
+static ddpm_status run_steps_of_weights(plan *p, err *e)
+{
+    if (p->n_of_weights == 0) return DDPM_OK;
+    const tensor *w = p->steps[0]->in[0];
+    const uint64_t version = w->version ? *w->version : 0;
+    if (version != 0 && version == p->ran_with.version && w->data == p->ran_with.data) return DDPM_OK;
+    TRY(run_range(p, 0, p->n_of_weights, 1, e));
+    p->ran_with.version = version, p->ran_with.data = w->data;
+    return DDPM_OK;
+}
+
 ddpm_status plan_run_times(plan *p, int times, err *e)
 {
     if (!p->memory[ARENA_ACT]) return err_set(e, DDPM_EINVAL, "the plan has no memory yet");
-    if (!p->checked) return p->be->fn->run(p->be, p->steps, p->n_step, times, e);
-    for (int i = 0; i < times; i++) TRY(run_checked(p, e));
-    return DDPM_OK;
+    TRY(run_steps_of_weights(p, e));
+    return run_range(p, p->n_of_weights, p->n_step, times, e);
 }
 
 ddpm_status plan_run(plan *p, err *e) { return plan_run_times(p, 1, e); }

@@ -57,7 +57,7 @@ static ddpm_status build_grad(trainer *t, err *e)
     plan_differentiate(p, loss, NULL);
     nn_tally(p, loss, noised.t, t->grad_state, s->micro_batches);
     if (s->micro_batches == 1)
-        nn_update(p, t->grad_state, history_input(t, p), (int64_t)t->m->store->count, &t->m->store->folds, &s->update);
+        nn_update(p, t->grad_state, history_input(t, p), (int64_t)t->m->store->count, &s->update);
     return finish(t, p, e);
 }
 
@@ -68,7 +68,7 @@ static ddpm_status build_update(trainer *t, err *e)
     a.update.zero_grad = true; /* micro-batches accumulate */
     t->update_state = plan_input(t->update, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
     const params *store = t->m->store;
-    nn_update(t->update, t->update_state, history_input(t, t->update), (int64_t)store->count, &store->folds, &a);
+    nn_update(t->update, t->update_state, history_input(t, t->update), (int64_t)store->count, &a);
     return finish(t, t->update, e);
 }
 

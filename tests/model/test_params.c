@@ -128,7 +128,7 @@ Test(params, lie_apart_and_parts_of_a_tensor_side_by_side)
     destroy(&r);
 }
 
-/* The cpu computes with the weights themselves, and folds filters in its own way. */
+/* The cpu computes with the weights themselves. */
 Test(params, have_copies_only_where_the_backend_wants_them)
 {
     rig r = create();
@@ -141,7 +141,6 @@ Test(params, have_copies_only_where_the_backend_wants_them)
         OK(params_refresh(r.store, weights, &why));
         cr_expect_eq(params_copy_bytes_left(r.store, weights), 0);
     }
-    cr_expect_eq(r.store->folds.n, 0);
     cr_expect_eq(params_copy_bytes(r.store), 0);
     for (int a = ARENA_PARAM_LOW; a < ARENA_COUNT; a++) cr_expect_null(r.store->arena[a]);
     destroy(&r);

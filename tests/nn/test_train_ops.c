@@ -206,7 +206,7 @@ static void build_update(update_rig *r, const update_case *c)
     r->loss = plan_input(p, DTYPE_F32, "loss", c->n, 1, 1, 1);
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
     nn_tally(p, r->loss, plan_input(p, DTYPE_F32, "t", c->n, 1, 1, 1), r->state, 1);
-    nn_update(p, r->state, NULL, c->count, NULL, &update_attr);
+    nn_update(p, r->state, NULL, c->count, &update_attr);
     OK(plan_finish(p, &why));
     OK(plan_allocate(p, &why));
     for (int i = 0; i < p->n_tensor; i++) {

@@ -59,7 +59,7 @@ static void create_update(net_rig *r, const net_options *o)
     a.update.zero_grad = o->micro_batches > 1;
     OK(plan_create(r->be, &r->update, &why));
     r->update_state = state_input(r->update);
-    nn_update(r->update, r->update_state, NULL, (int64_t)r->store->count, &r->store->folds, &a);
+    nn_update(r->update, r->update_state, NULL, (int64_t)r->store->count, &a);
     OK(plan_finish(r->update, &why));
 }
 

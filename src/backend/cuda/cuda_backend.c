@@ -4,7 +4,6 @@
 #include "base/mem.h"
 #include "pointwise.h"
 #include "time_mlp.h"
-#include "upconv_fold.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -166,16 +165,6 @@ static ddpm_status convert_weights(backend *base, void *low, const float *weight
     return keep_failure(be, rt_launched(k_pointwise(be->main_stream, &a), &why), &why, e);
 }
 
-static ddpm_status fold_filter(backend *base, void *k, const float *w, int cout, int cin, err *e)
-{
-    cuda_backend *be = (cuda_backend *)base;
-    const upconv_fold_args a = {
-        .w = w, .k = k, .type = be->base.act == DTYPE_BF16 ? STORE_BF16 : STORE_F32, .cout = cout, .cin = cin};
-    err why = {0};
-    TRY(alive(be, e));
-    return keep_failure(be, rt_launched(k_upconv_fold(be->main_stream, &a), &why), &why, e);
-}
-
 static size_t memory_free(const backend *base) { return rt_memory_free(); }
 
 static void report(const backend *base, FILE *to) { tuner_report(((const cuda_backend *)base)->tuner, to); }
@@ -224,7 +213,6 @@ static const backend_table table = {
     .unprepare = unprepare,
     .run = run,
     .convert_weights = convert_weights,
-    .fold_filter = fold_filter,
     .memory_free = memory_free,
     .report = report,
     .wait = wait_for_all,

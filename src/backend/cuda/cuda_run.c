@@ -146,10 +146,7 @@ static ddpm_status run_all(cuda_backend *be, step *const *steps, int n, err *e)
 
 static uint64_t mix(uint64_t hash, const void *p) { return (hash ^ (uint64_t)(uintptr_t)p) * 0x9E3779B97F4A7C15u; }
 
-static uint64_t mix_tensor(uint64_t hash, const tensor *t)
-{
-    return t ? mix(mix(mix(hash, t->data), t->low), t->fold) : hash + 1;
-}
+static uint64_t mix_tensor(uint64_t hash, const tensor *t) { return t ? mix(mix(hash, t->data), t->low) : hash + 1; }
 
 static uint64_t operands_of(step *const *steps, int n)
 {

@@ -1,6 +1,5 @@
-/* The copies of the weights that the cuda backend keeps (low precision, the folded filters of upconv), on the emulated
- * device: they match the current weights, whoever changed these, and the memory estimates include them. */
-#include "adamw.h"
+/* What the cuda backend derives from the weights (the low-precision copy, the folded filters of upconv), on the emulated
+ * device: it matches the current weights, whoever changed these, and the memory estimates include it. */
 #include "backend/cuda/cuda_backend.h"
 #include "base/mem.h"
 #include "emu/emu_control.h"
@@ -118,51 +117,14 @@ static void *copy_of(const engine *x, arena_kind arena, size_t count)
     return copy;
 }
 
-static void expect_kept(const engine *x, const void *copy, size_t i, float want, const char *what)
-{
-    if (x->be->act == DTYPE_BF16)
-        cr_assert_eq(((const bf16 *)copy)[i].bits, bf16_of(want).bits, "%s, element %zu", what, i);
-    else
-        cr_assert_eq(((const float *)copy)[i], want, "%s, element %zu: %g, not %g", what, i,
-                     (double)((const float *)copy)[i], (double)want);
-}
-
-/* The rows or columns of W that row or column a of K sums (kernels/upconv_fold.h): at most two, so in any order. */
-static const bool sees[4][3] = {{false, false, true}, {false, true, true}, {true, true, false}, {true, false, false}};
-
-static float folded(const float *w, const param_fold *f, int a, int b, int co, int ci)
-{
-    float sum = 0;
-    for (int j = 0; j < 3; j++) {
-        float column = 0;
-        for (int i = 0; i < 3; i++)
-            if (sees[a][i]) column += w[((co * 3 + i) * 3 + j) * f->cin + ci];
-        if (sees[b][j]) sum += column;
-    }
-    return sum;
-}
-
 static void expect_current(const engine *x, arena_kind arena, const char *when)
 {
-    const bool ema = arena == ARENA_EMA;
-    const param_folds *folds = &x->store->folds;
+    if (x->be->act == DTYPE_F32) return;
     float *w = test_params(x->store, arena);
-    void *k = copy_of(x, ema ? ARENA_EMA_FOLD : ARENA_PARAM_FOLD, folds->count);
-    cr_assert_eq(folds->n, UPCONVS);
-    for (int i = 0; i < folds->n; i++) {
-        const param_fold *f = &folds->list[i];
-        cr_assert(f->cout == 6 && f->cin == 6);
-        for (int e = 0; e < 16 * f->cout * f->cin; e++) {
-            const int co = e % f->cout, b = e / f->cout % 4, a = e / f->cout / 4 % 4, ci = e / f->cout / 16;
-            expect_kept(x, k, f->fold + (size_t)e, folded(w + f->weight, f, a, b, co, ci), when);
-        }
-    }
-    mem_free(k);
-    if (x->be->act != DTYPE_F32) {
-        k = copy_of(x, ema ? ARENA_EMA_LOW : ARENA_PARAM_LOW, x->store->count);
-        for (size_t i = 0; i < x->store->count; i++) expect_kept(x, k, i, w[i], when);
-        mem_free(k);
-    }
+    void *low = copy_of(x, arena == ARENA_EMA ? ARENA_EMA_LOW : ARENA_PARAM_LOW, x->store->count);
+    for (size_t i = 0; i < x->store->count; i++)
+        cr_assert_eq(((const bf16 *)low)[i].bits, bf16_of(w[i]).bits, "%s, element %zu", when, i);
+    mem_free(low);
     mem_free(w);
 }
 
@@ -234,8 +196,8 @@ Test(emu_copies, are_made_where_they_come_late)
     destroy(&x);
 }
 
-/* Tests the memory that the plans read: an image sampled with copies that adamw kept up to date equals, bit for bit,
- * one sampled with newly computed copies in another engine, as after a restart. */
+/* Tests the memory that the plans read: an image sampled after a training with the same engine equals, bit for bit, one
+ * sampled from the same weights in another engine, as after a restart.  Both have sampled before. */
 Test(emu_copies, pictures_are_those_of_the_current_weights)
 {
     static const arena_kind arenas[] = {ARENA_PARAM, ARENA_EMA};
@@ -296,9 +258,7 @@ Test(emu_copies, memory_is_counted_with_them)
             engine x = {0};
             open_model(&x, ways[i].precision, without ? CUDA_OPT_UPCONV : 0);
             const size_t low = x.be->act == DTYPE_F32 ? 0 : x.store->count * dtype_size(x.be->act);
-            const size_t folds = without ? 0 : (size_t)UPCONVS * 16 * 36 * dtype_size(x.be->act);
-            cr_expect(params_copy_bytes(x.store) >= low + folds &&
-                      params_copy_bytes(x.store) <= low + folds + 8 * MEM_ALIGN);
+            cr_expect(params_copy_bytes(x.store) >= low && params_copy_bytes(x.store) <= low + 4 * MEM_ALIGN);
             open_trainer(&x, 1);
             const size_t start = emu_live().bytes;
             OK(trainer_allocate(x.t, &why));
@@ -326,65 +286,4 @@ Test(emu_copies, sampling_that_does_not_fit_with_them_is_refused)
     emu_get_device()->total = emu_live().bytes + need + 16 * MEM_ALIGN;
     OK(generator_allocate(x.g[0], &why));
     destroy(&x);
-}
-
-/* ---- what is not supported ---- */
-
-static plan *upsamplings(backend *be, int n)
-{
-    plan *p;
-    OK(plan_create(be, &p, &why));
-    for (int i = 0; i < n; i++) {
-        plan_push(p, "up.%d", i);
-        (void)nn_upconv(p, plan_input(p, be->act, "x", 1, 2, 2, 2), 3, INIT_FAN_AVG, "conv");
-        plan_pop(p);
-    }
-    return p;
-}
-
-Test(emu_copies, more_filters_than_the_update_folds_are_refused)
-{
-    for (int without = 0; without < 2; without++)
-        for (int n = ADAMW_FOLDS; n <= ADAMW_FOLDS + 1; n++) {
-            backend *be;
-            params *s;
-            OK(backend_create(&(backend_spec){.device = "cuda", .disabled = without ? CUDA_OPT_UPCONV : 0}, &be, &why));
-            OK(params_create(be, &s, &why));
-            plan *p = upsamplings(be, n);
-            OK(params_declare(s, p, &why));
-            cr_expect_eq(s->folds.n, without ? 0 : n);
-            tensor *state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
-            nn_update(p, state, NULL, (int64_t)s->count, &s->folds, &(step_attr){.update = {.lr = 1}});
-            const ddpm_status st = plan_finish(p, &why);
-            cr_expect_eq(st, n > ADAMW_FOLDS && !without ? DDPM_EINVAL : DDPM_OK, "%d filters: %s", n, why.text);
-            if (st != DDPM_OK)
-                cr_expect_str_eq(why.text,
-                                 "update (adamw): 9 upsampling convolutions, and at most 8 get their filters folded "
-                                 "with the update: cuda.disable=upconv folds none");
-            plan_destroy(p);
-            params_destroy(s);
-            backend_destroy(be);
-        }
-}
-
-Test(emu_copies, a_filter_declared_for_another_layer_is_refused)
-{
-    backend *be;
-    plan *p;
-    params *s;
-    OK(backend_create(&(backend_spec){.device = "cuda"}, &be, &why));
-    OK(params_create(be, &s, &why));
-    OK(plan_create(be, &p, &why));
-    plan_push(p, "up.0");
-    tensor *x = plan_input(p, be->act, "x", 1, 2, 2, 2);
-    (void)nn_conv2d(p, &(nn_conv_args){.x = x, .cout = 3, .kernel = 3, .name = "conv"});
-    OK(params_declare(s, p, &why));
-    OK(params_allocate(s, false, false, &why));
-    plan *other = upsamplings(be, 1);
-    cr_expect_eq(params_bind(s, other, ARENA_PARAM, &why), DDPM_EINVAL);
-    cr_expect_str_eq(why.text, "up.0.conv.weight: the model has it for an ordinary convolution");
-    plan_destroy(other);
-    plan_destroy(p);
-    params_destroy(s);
-    backend_destroy(be);
 }

@@ -238,6 +238,15 @@ static void run_tiled(const step *s, winograd_args a)
     winograd_run(&((const upconv *)s->impl)->tiled, &a);
 }
 
+/* ---- the folded filter, as a step ---- */
+
+static ddpm_status upconv_fold_run(cpu_backend *be, const step *s, err *e)
+{
+    const tensor *w = s->in[UPCONV_FOLD_W];
+    fold_filter(w->data, s->out[UPCONV_FOLD_K]->data, w->c, w->n);
+    return DDPM_OK;
+}
+
 /* ---- forward ---- */
 
 static ddpm_status upconv_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
@@ -320,6 +329,7 @@ static ddpm_status upconv_dw_run(cpu_backend *be, const step *s, err *e)
     return DDPM_OK;
 }
 
+const cpu_op cpu_upconv_fold = {NULL, upconv_fold_run, NULL};
 const cpu_op cpu_upconv = {upconv_prepare, upconv_run, upconv_release};
 const cpu_op cpu_upconv_dx = {upconv_dx_prepare, upconv_dx_run, upconv_release};
 const cpu_op cpu_upconv_dw = {upconv_dw_prepare, upconv_dw_run, upconv_release};

@@ -41,26 +41,10 @@ static ddpm_status grad_norm_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_grad_norm(be->stream, &a), e);
 }
 
-static ddpm_status adamw_prepare_folds(cuda_backend *be, step *s, size_t *scratch, err *e)
-{
-    const param_folds *folds = s->a.update.folds;
-    if (!folds || folds->n <= ADAMW_FOLDS) return DDPM_OK;
-    return err_set(e, DDPM_EINVAL,
-                   "%d upsampling convolutions, and at most %d get their filters folded with the update: "
-                   "cuda.disable=upconv folds none",
-                   folds->n, ADAMW_FOLDS);
-}
-
 static ddpm_status adamw_run(cuda_backend *be, const step *s, err *e)
 {
-    const param_folds *folds = s->out[UPDATE_FOLD] ? s->a.update.folds : NULL;
     adamw_args a = step_adamw(s);
-    a.low_type = be->base.act == DTYPE_BF16 ? STORE_BF16 : STORE_F32; /* the folded filters have this type too */
-    a.folded = cuda_data(s->out[UPDATE_FOLD]);
-    for (; folds && a.folds < folds->n; a.folds++) {
-        const param_fold *f = &folds->list[a.folds];
-        a.fold[a.folds] = (adamw_fold){.w = (int64_t)f->weight, .k = (int64_t)f->fold, .cout = f->cout, .cin = f->cin};
-    }
+    a.low_type = be->base.act == DTYPE_BF16 ? STORE_BF16 : STORE_F32;
     return rt_launched(k_adamw(be->stream, &a), e);
 }
 
@@ -68,4 +52,4 @@ const cuda_op cuda_q_sample = {NULL, q_sample_run, NULL};
 const cuda_op cuda_mse = {mse_prepare, mse_run, NULL};
 const cuda_op cuda_tally = {NULL, tally_run, NULL};
 const cuda_op cuda_grad_norm = {grad_norm_prepare, grad_norm_run, NULL};
-const cuda_op cuda_adamw = {adamw_prepare_folds, adamw_run, NULL};
+const cuda_op cuda_adamw = {NULL, adamw_run, NULL};

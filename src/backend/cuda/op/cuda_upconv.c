@@ -1,8 +1,7 @@
 /* cuda_upconv.c - nearest-neighbour x2 upsampling and a 3x3 convolution as one transposed 4x4 convolution.
  *
- * The folded filter (kernels/upconv_fold.h) is a copy of the weights, as the low-precision copy is: adamw writes it,
- * and params_refresh() computes it where the weights come from elsewhere.  The transposed convolution of a
- * [cin, 4, 4, cout] filter is cuDNN's data gradient of the convolution from the large image to the small one.
+ * The transposed convolution of a folded filter [cin, 4, 4, cout] (kernels/upconv_fold.h) is cuDNN's data gradient of
+ * the convolution from the large image to the small one.
  * If CUDA_OPT_UPCONV is disabled, the two operations run one after the other; if CUDA_OPT_BETA is disabled, the bias is
  * added last. */
 #include "backend/cuda/op/cuda_product.h"
@@ -134,6 +133,16 @@ static upsample_args enlarge(const step *s, const tensor *small)
                            .c = (int)small->c};
 }
 
+/* ---- the folded filter ---- */
+
+static ddpm_status upconv_fold_run(cuda_backend *be, const step *s, err *e)
+{
+    const tensor *w = s->in[UPCONV_FOLD_W], *k = s->out[UPCONV_FOLD_K];
+    const upconv_fold_args a = {
+        .w = w->data, .k = k->data, .type = cuda_storage(k), .cout = (int)w->n, .cin = (int)w->c};
+    return rt_launched(k_upconv_fold(be->stream, &a), e);
+}
+
 /* ---- forward ---- */
 
 static ddpm_status upconv_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
@@ -152,7 +161,7 @@ static ddpm_status upconv_run(cuda_backend *be, const step *s, err *e)
     }
     const bool beta = !cuda_disabled(be, CUDA_OPT_BETA);
     if (beta) TRY(cuda_fill_rows(be, y, bias, NULL, e));
-    TRY(conv(be, s, y->data, w->fold, x->data, e));
+    TRY(conv(be, s, y->data, s->in[UPCONV_K]->data, x->data, e));
     return beta ? DDPM_OK : cuda_fill_rows(be, y, bias, y->data, e);
 }
 
@@ -177,7 +186,7 @@ static ddpm_status upconv_dx_run(cuda_backend *be, const step *s, err *e)
         return rt_launched(k_upsample_bwd(be->stream, &a), e);
     }
     void *to = add ? cuda_scratch(s, impl->image) : dx->data;
-    TRY(conv(be, s, dy->data, w->fold, to, e));
+    TRY(conv(be, s, dy->data, s->in[UPCONV_DX_K]->data, to, e));
     return add ? cuda_copy_as(be, to, cuda_storage(dx), dx, true, e) : DDPM_OK;
 }
 
@@ -229,6 +238,7 @@ static ddpm_status upconv_dw_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_upconv_unfold(be->stream, &a), e);
 }
 
+const cuda_op cuda_upconv_fold = {NULL, upconv_fold_run, NULL};
 const cuda_op cuda_upconv = {upconv_prepare, upconv_run, upconv_release};
 const cuda_op cuda_upconv_dx = {upconv_dx_prepare, upconv_dx_run, upconv_release};
 const cuda_op cuda_upconv_dw = {upconv_dw_prepare, upconv_dw_run, upconv_release};
