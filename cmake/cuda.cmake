@@ -161,5 +161,10 @@ file(GLOB_RECURSE CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend
 add_library(ddpm_cuda OBJECT ${CUDA_SOURCES})
 target_compile_definitions(ddpm_cuda PRIVATE CUDA_OLDEST=${CUDA_OLDEST})
 target_include_directories(ddpm_cuda SYSTEM PUBLIC ${CUDA_INCLUDE} ${CUBLASLT_INCLUDE} ${CUDNN_INCLUDE})
-target_link_libraries(ddpm_cuda PRIVATE ddpm_strict PUBLIC ddpm_flags lib::xxhash kernels_cuda ${CUDNN} ${CUBLASLT})
+# cuDNN and cuBLASLt are loaded at run time (lib/cuda_library.h); these are the folders they may be in.
+get_filename_component(CUDNN_FOLDER ${CUDNN} DIRECTORY)
+get_filename_component(CUDA_FOLDER ${CUBLASLT} DIRECTORY)
+set_source_files_properties(src/backend/cuda/lib/cuda_library.c PROPERTIES
+  COMPILE_DEFINITIONS "CUDNN_FOLDER=\"${CUDNN_FOLDER}\";CUDA_FOLDER=\"${CUDA_FOLDER}\"")
+target_link_libraries(ddpm_cuda PRIVATE ddpm_strict PUBLIC ddpm_flags lib::xxhash kernels_cuda ${CMAKE_DL_LIBS})
 message(STATUS "The cuda backend: CUDA ${CUDA_VERSION} for ${CUDA_ARCHS}, ${CUDNN}, ${CUBLASLT}")

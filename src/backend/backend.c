@@ -8,7 +8,13 @@ ddpm_status backend_create(const backend_spec *spec, backend **out, err *e)
     *out = NULL;
     if (kind == DEVICE_UNKNOWN)
         return err_set(e, DDPM_EINVAL, "device=%s: unknown device; use auto, cpu, cuda or cuda:N", spec->device);
-    if (kind == DEVICE_CPU || (kind == DEVICE_AUTO && !cuda_present())) return cpu_create(spec, out, e);
+    err why = {0};
+    if (kind == DEVICE_CPU || (kind == DEVICE_AUTO && !cuda_usable(spec, &why))) {
+        TRY(cpu_create(spec, out, e));
+        (*out)->unused_gpu = why;
+        if (why.text[0]) (*out)->remark = (*out)->unused_gpu.text;
+        return DDPM_OK;
+    }
     char note[THREADS_NOTE]; /* ignored: with cuda these threads only decode images */
     int threads;
     TRY(threads_choose(spec->threads, &threads, note, e));

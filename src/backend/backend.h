@@ -56,6 +56,7 @@ struct backend {
     const backend_table *fn;
     dtype act;          /* type of activations: f32 or bf16 */
     const char *remark; /* a note for the user about the creation of the backend, to print once; NULL: none */
+    err unused_gpu;     /* cpu, chosen by device=auto: why it does not use the GPU of this machine; text "": no GPU */
     bool bias_sums;     /* norm_act_bwd can compute NORM_BWD_DBIAS and DBIAS2 */
     /* norm_act and 1x1 convolutions read x and x2 in place; otherwise the model needs nn_concat() */
     bool two_sources;
@@ -87,6 +88,7 @@ typedef struct backend_spec {
     conv_algo conv;                    /* cpu only */
     const char *autotune_cache;        /* file of the autotune cache; NULL or "": none */
     const char *shared_autotune_cache; /* cpu: a second cache, read after the first and written too; NULL or "": none */
+    const char *cuda_libraries;        /* folder of cuDNN and cuBLAS; NULL or "": search the usual places */
     unsigned disabled;                 /* cuda: bits of config/cuda_opts.def: optimizations to disable (ablation) */
 } backend_spec;
 
@@ -106,7 +108,8 @@ DDPM_MUST_CHECK ddpm_status cuda_look(int index, char *text, size_t cap, int *co
 /* The available backends; called by backend.c only. */
 DDPM_MUST_CHECK ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e);
 DDPM_MUST_CHECK ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e);
-bool cuda_present(void); /* is any GPU usable? Prints nothing */
+/* Is there a GPU that can be used?  why->text, if there is one that cannot: the reason; else "". */
+bool cuda_usable(const backend_spec *spec, err *why);
 bool cuda_is_built(void);
 void cpu_libraries(char *text, size_t cap);
 void cuda_libraries(char *text, size_t cap);

@@ -10,7 +10,11 @@ ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
                    spec->device);
 }
 
-bool cuda_present(void) { return false; }
+bool cuda_usable(const backend_spec *spec, err *why)
+{
+    why->text[0] = '\0';
+    return false;
+}
 bool cuda_is_built(void) { return false; }
 
 void cuda_libraries(char *text, size_t cap) { (void)snprintf(text, cap, "not in this build"); }

@@ -139,6 +139,7 @@ static ddpm_status say_device(const ddpm_config *c, err *e)
     TRY_GOTO(check_memory(be, e));
     be->fn->describe(be, text, sizeof text);
     say("device", "%s", text);
+    if (be->remark) say("", "%s", be->remark);
 done:
     backend_destroy(be);
     return st;

@@ -46,7 +46,7 @@ static const cli_command commands[] = {
      "  ddpm bench ops configs/cifar10.yaml train.batch=16 top=40 --json ops.json\n"
      "  ddpm bench data configs/mnist.yaml data=real data.path=DIR data.cache_mb=0\n"},
     {"doctor", "Show what this machine offers, and what is missing for a GPU", "", 0, 0, CLI_NO_CONFIG,
-     "device precision threads autotune_cache", cmd_doctor,
+     "device precision threads autotune_cache cuda", cmd_doctor,
      "The exit code is 0 if a training can run here, and 69 if the requested device does not answer.\n\n"
      "  ddpm doctor\n"
      "  ddpm doctor device=cuda\n"},

@@ -28,6 +28,7 @@ ddpm_status recipe_backend(const ddpm_config *c, const char *out, autotune_files
                            .threads = c->threads,
                            .precision = recipe_to_precision(c->precision),
                            .nondeterministic = !c->cuda.deterministic,
+                           .cuda_libraries = c->cuda.libraries,
                            .conv = recipe_to_conv(c->cpu.conv)};
     for (int i = 0; i < c->cuda.disable.count; i++)
         spec->disabled |= recipe_to_cuda_opt((config_cuda_disable)c->cuda.disable.item[i]);

@@ -91,7 +91,7 @@ Test(doctor, says_what_the_machine_gives)
 Test(doctor, without_a_device_asked_for_there_is_always_one)
 {
     cr_expect_eq(run("OMP_THREAD_LIMIT=1", "doctor"), 0, "%s", output);
-    expect_begin("device", cuda_present() ? "cuda:0 " : "cpu: 1 thread, ");
+    expect_begin("device", cuda_usable(&(backend_spec){.device = "auto"}, &(err){0}) ? "cuda:0 " : "cpu: 1 thread, ");
     expect_begin("threads", "1");
 }
 

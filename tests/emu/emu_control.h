@@ -28,6 +28,7 @@ typedef struct emu_device {
     /* Emulated microseconds of a primitive's three algos.  Algo 0 needs no workspace, 1 needs 256 bytes, 2, which is
      * not deterministic, needs EMU_LARGE_WORKSPACE; by default 1 is the fastest. */
     double algo_us[EMU_PLANS];
+    const char *missing; /* not NULL: cuda_library_load() of the library of this name fails without a folder */
 } emu_device;
 
 /* The device; change its properties before it is opened.  Defaults: 4 multiprocessors, 1 GiB, 1 MiB of cache, sm_90. */

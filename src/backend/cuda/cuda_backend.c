@@ -246,6 +246,17 @@ static ddpm_status open_streams(cuda_backend *be, err *e)
     return DDPM_OK;
 }
 
+static ddpm_status load_libraries(const backend_spec *spec, err *e)
+{
+    err ignored = {0};
+    TRY(cuda_library_load(CUDA_LIBRARY_CUDNN, spec->cuda_libraries, e));
+    TRY(cuda_library_load(CUDA_LIBRARY_CUBLASLT, spec->cuda_libraries, e));
+    /* Without NVRTC, cuDNN has its precompiled engines: fused attention is missing. */
+    const ddpm_status compiler = cuda_library_load(CUDA_LIBRARY_NVRTC, spec->cuda_libraries, &ignored);
+    (void)compiler;
+    return DDPM_OK;
+}
+
 static ddpm_status open_libraries(cuda_backend *be, const backend_spec *spec, err *e)
 {
     char with[LIBRARIES_TEXT], machine[LIBRARIES_TEXT + 128];
@@ -283,6 +294,7 @@ ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
     be->tf32 = spec->precision == PRECISION_TF32;
     be->disabled = spec->disabled;
     TRY_GOTO(rt_open(index, &be->device, e));
+    TRY_GOTO(load_libraries(spec, e));
     TRY_GOTO(open_streams(be, e));
     TRY_GOTO(open_libraries(be, spec, e));
     if (tuner_warning(be->tuner)[0]) be->base.remark = tuner_warning(be->tuner);
@@ -293,5 +305,14 @@ done:
     return st;
 }
 
-bool cuda_present(void) { return rt_present(); }
+bool cuda_usable(const backend_spec *spec, err *why)
+{
+    err e = {0};
+    why->text[0] = '\0';
+    if (!rt_present()) return false;
+    const ddpm_status st = load_libraries(spec, &e);
+    if (st != DDPM_OK) (void)err_set(why, st, "the GPU of this machine is not used: %s", e.text);
+    return st == DDPM_OK;
+}
+
 bool cuda_is_built(void) { return true; }

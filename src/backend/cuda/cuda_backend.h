@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 #include "backend/cuda/cuda_staging.h"
 #include "backend/cuda/lib/cublas_gemm.h"
+#include "backend/cuda/lib/cuda_library.h"
 #include "backend/cuda/lib/cuda_rt.h"
 #include "backend/cuda/lib/cudnn_problem.h"
 #include "backend/cuda/tune/cuda_tune.h"

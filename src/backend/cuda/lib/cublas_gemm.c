@@ -72,7 +72,10 @@ void blas_context_destroy(blas_context *c)
 void blas_context_describe(const blas_context *c, char text[80])
 {
     const size_t v = cublasLtGetVersion();
-    (void)snprintf(text, 80, "cuBLASLt %zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
+    if (v)
+        (void)snprintf(text, 80, "cuBLASLt %zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
+    else
+        (void)snprintf(text, 80, "cuBLASLt not found");
 }
 
 /* ---- the problem as cuBLASLt's descriptors ----------------------------------------------------- */

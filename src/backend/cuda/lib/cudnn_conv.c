@@ -47,7 +47,10 @@ void cudnn_context_destroy(cudnn_context *c)
 void cudnn_context_describe(const cudnn_context *c, char text[80])
 {
     const size_t v = cudnnGetVersion();
-    (void)snprintf(text, 80, "cuDNN %zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
+    if (v)
+        (void)snprintf(text, 80, "cuDNN %zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
+    else
+        (void)snprintf(text, 80, "cuDNN not found");
 }
 
 /* ---- convolutions ------------------------------------------------------------------------------- */
