@@ -133,6 +133,7 @@ static ddpm_status run(mb_run *r, int which, err *e)
     TRY(backend_create(&r->o->backend, &r->be, e));
     describe(r, benchmarks[which].name);
 #ifdef MB_CUDA
+    (void)rt_use(((cuda_backend *)r->be)->device.index); /* benchmarks of primitives call below the backend's table */
     if (benchmarks[which].copy) TRY(mb_measure_copy(r, e));
 #endif
     return benchmarks[which].run(r, e);

@@ -41,6 +41,7 @@ const emu_device factory = {"emulated",
                             nullptr,
                             {600.0, 300.0, 450.0}};
 emu_device the_device = factory;
+thread_local int the_current_device = 0;
 
 bool within(const block_map &blocks, const void *at, size_t bytes)
 {
@@ -152,7 +153,15 @@ ddpm_status rt_open(int index, rt_info *info, err *e)
     info->loops = d.loops;
     snprintf(info->pci, sizeof info->pci, "0000:%02x:00.0", (unsigned)info->index & 0xFFu);
     set_shared_most(d.shared);
+    the_current_device = info->index;
     return DDPM_OK;
+}
+
+int rt_use(int device)
+{
+    const int was = the_current_device;
+    if (device >= 0) the_current_device = device;
+    return was;
 }
 
 bool rt_present(void) { return !the_device.refusal && the_device.count > 0; }

@@ -47,6 +47,7 @@ struct recording_state {
 };
 
 struct stream {
+    int device = rt_use(-1);
     std::deque<std::function<void()>> items;
     uint64_t put = 0, done = 0;
     bool side = false;
@@ -213,6 +214,11 @@ std::shared_ptr<stream> usable(void *handle, const char *call, err *e)
     const auto at = streams.find(handle);
     if (at == streams.end()) {
         (void)refuse(call, "invalid resource handle (no such stream)", e);
+        return nullptr;
+    }
+    if (at->second->device != rt_use(-1)) {
+        fail("%s: the stream is of device %d, and device %d is current", call, at->second->device, rt_use(-1));
+        (void)refuse(call, "invalid resource handle (a stream of another device)", e);
         return nullptr;
     }
     if (at->second->to && !at->second->to->spoiled.empty()) {

@@ -199,26 +199,68 @@ static ddpm_status event_elapsed_ms(backend *base, void *from, void *to, double 
 
 static void event_free(backend *base, void *event) { rt_event_destroy(event); }
 
+/* ---- the table ---- */
+
+/* Every function of the table runs with the backend's device as CUDA's current one, and restores the caller's: several
+ * backends may be used by one thread, and an embedding program may have a device of its own. */
+static int enter(const backend *be) { return rt_use(be ? ((const cuda_backend *)be)->device.index : -1); }
+
+#define ON_DEVICE(result, name, parameters, arguments)                                                                 \
+    static result name##_on_device parameters                                                                          \
+    {                                                                                                                  \
+        const int caller = enter(base);                                                                                \
+        const result out_ = name arguments;                                                                            \
+        (void)rt_use(caller);                                                                                          \
+        return out_;                                                                                                   \
+    }
+#define ON_DEVICE_VOID(name, parameters, arguments)                                                                    \
+    static void name##_on_device parameters                                                                            \
+    {                                                                                                                  \
+        const int caller = enter(base);                                                                                \
+        name arguments;                                                                                                \
+        (void)rt_use(caller);                                                                                          \
+    }
+
+ON_DEVICE_VOID(destroy, (backend * base), (base))
+ON_DEVICE_VOID(describe, (const backend *base, char *text, size_t cap), (base, text, cap))
+ON_DEVICE(ddpm_status, alloc, (backend * base, size_t bytes, void **out, err *e), (base, bytes, out, e))
+ON_DEVICE_VOID(release, (backend * base, void *memory), (base, memory))
+ON_DEVICE(ddpm_status, upload, (backend * base, void *to, const void *from_host, size_t bytes, err *e),
+          (base, to, from_host, bytes, e))
+ON_DEVICE(ddpm_status, download, (backend * base, void *to_host, const void *from, size_t bytes, err *e),
+          (base, to_host, from, bytes, e))
+ON_DEVICE(ddpm_status, prepare, (backend * base, step *s, size_t *scratch, err *e), (base, s, scratch, e))
+ON_DEVICE_VOID(unprepare, (backend * base, step *s), (base, s))
+ON_DEVICE(ddpm_status, run, (backend * base, step *const *steps, int n, int times, err *e), (base, steps, n, times, e))
+ON_DEVICE(ddpm_status, convert_weights, (backend * base, void *low, const float *weights, size_t count, err *e),
+          (base, low, weights, count, e))
+ON_DEVICE(size_t, memory_free, (const backend *base), (base))
+ON_DEVICE(ddpm_status, wait_for_all, (backend * base, err *e), (base, e))
+ON_DEVICE(ddpm_status, event_record, (backend * base, void **event, err *e), (base, event, e))
+ON_DEVICE(ddpm_status, event_elapsed_ms, (backend * base, void *from, void *to, double *ms, err *e),
+          (base, from, to, ms, e))
+ON_DEVICE_VOID(event_free, (backend * base, void *event), (base, event))
+
 static const backend_table table = {
     .name = "cuda",
     .alignment = ALIGN,
-    .destroy = destroy,
-    .describe = describe,
-    .alloc = alloc,
-    .release = release,
-    .upload = upload,
-    .download = download,
+    .destroy = destroy_on_device,
+    .describe = describe_on_device,
+    .alloc = alloc_on_device,
+    .release = release_on_device,
+    .upload = upload_on_device,
+    .download = download_on_device,
     .tensor_bytes = tensor_bytes,
-    .prepare = prepare,
-    .unprepare = unprepare,
-    .run = run,
-    .convert_weights = convert_weights,
-    .memory_free = memory_free,
+    .prepare = prepare_on_device,
+    .unprepare = unprepare_on_device,
+    .run = run_on_device,
+    .convert_weights = convert_weights_on_device,
+    .memory_free = memory_free_on_device,
     .report = report,
-    .wait = wait_for_all,
-    .event_record = event_record,
-    .event_elapsed_ms = event_elapsed_ms,
-    .event_free = event_free,
+    .wait = wait_for_all_on_device,
+    .event_record = event_record_on_device,
+    .event_elapsed_ms = event_elapsed_ms_on_device,
+    .event_free = event_free_on_device,
 };
 
 /* "auto", "cuda": -1; "cuda:2": 2 */
@@ -280,6 +322,7 @@ ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
 {
     cuda_backend *be = NULL;
     int index;
+    const int caller = rt_use(-1);
     ddpm_status st = DDPM_OK;
     *out = NULL;
     TRY_GOTO(device_index(spec->device, &index, e));
@@ -302,6 +345,7 @@ ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
     be = NULL;
 done:
     if (be) destroy(&be->base);
+    (void)rt_use(caller);
     return st;
 }
 

@@ -5,7 +5,6 @@
 #include "support/ok.h"
 
 #include <criterion/criterion.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,31 +129,16 @@ Test(cudart_calls, a_device_that_cannot_be_taken)
     }
 }
 
-static void *in_thread(void *open)
-{
-    err why = {0};
-    char from = 1, to = 2;
-    cr_expect_eq(current, 0);
-    if (open) open_device(0);
-    OK(rt_upload(&to, &from, 1, NULL, &why));
-    return (void *)(intptr_t)(current + 1);
-}
-
 /* CUDA's current device is a property of the thread. */
-Test(cudart_calls, other_threads_work_on_the_device_that_was_opened)
+Test(cudart_calls, the_device_of_the_thread_is_set_and_given_back)
 {
-    pthread_t thread;
-    void *device;
-    err why = {0};
     open_device(1);
-    for (int own = 0; own < 2; own++) {
-        cr_assert_eq(pthread_create(&thread, NULL, in_thread, own ? &thread : NULL), 0);
-        cr_assert_eq(pthread_join(thread, &device), 0);
-        cr_expect_eq((intptr_t)device - 1, own ? 0 : 1);
-    }
-    current = 0; /* other code in this thread changed the device */
-    OK(rt_launched(DDPM_OK, &why));
+    cr_expect_eq(rt_use(-1), 1);
     cr_expect_eq(current, 1);
+    cr_expect_eq(rt_use(0), 1);
+    cr_expect_eq(current, 0);
+    cr_expect_eq(rt_use(0), 0);
+    cr_expect_eq(current, 0);
 }
 
 /* ---- memory and calls ---- */

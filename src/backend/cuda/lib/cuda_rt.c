@@ -1,7 +1,6 @@
 #include "backend/cuda/lib/cuda_rt_call.h"
 #include "base/bytes.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,17 +20,12 @@ ddpm_status rt_failed(const char *call, cudaError_t why, err *e)
 
 /* ---- the device ------------------------------------------------------------------------------- */
 
-/* CUDA's current device belongs to the host thread and is 0 in a new thread.  A thread uses the device that it opened
- * last; a thread that opened none uses the device that the process opened last. */
-static _Thread_local int own_device = -1;
-static atomic_int last_device = -1;
-
-cudaError_t rt_enter(void)
+int rt_use(int device)
 {
-    const int device = own_device >= 0 ? own_device : atomic_load(&last_device);
     int current = -1;
-    const cudaError_t why = cudaGetDevice(&current);
-    return why != cudaSuccess || device < 0 || device == current ? why : cudaSetDevice(device);
+    quietly(cudaGetDevice(&current));
+    if (device >= 0 && device != current) quietly(cudaSetDevice(device));
+    return current;
 }
 
 static int attribute(enum cudaDeviceAttr what, int device)
@@ -132,8 +126,6 @@ ddpm_status rt_open(int index, rt_info *info, err *e)
     TRY(look(index, info, e));
     if (take(info, &why) != DDPM_OK) /* busy, broken, or its memory is full */
         return err_set(e, DDPM_EDEVICE, "device=cuda:%d: %s", info->index, why.text);
-    own_device = info->index;
-    atomic_store(&last_device, info->index);
     return DDPM_OK;
 }
 
@@ -163,7 +155,7 @@ bool rt_present(void)
 size_t rt_memory_free(void)
 {
     size_t unused = 0, total = 0;
-    if (rt_enter() == cudaSuccess && cudaMemGetInfo(&unused, &total) == cudaSuccess) return unused;
+    if (cudaMemGetInfo(&unused, &total) == cudaSuccess) return unused;
     (void)cudaGetLastError();
     return 0;
 }
@@ -180,7 +172,6 @@ ddpm_status rt_alloc(size_t bytes, void **out, err *e)
     char needed[BYTES_CAP], free_now[BYTES_CAP];
     *out = NULL;
     if (bytes == 0) return DDPM_OK;
-    ENTER();
     void *memory = NULL;
     const cudaError_t why = cudaMalloc(&memory, bytes);
     if (why == cudaErrorMemoryAllocation) {
@@ -207,7 +198,6 @@ ddpm_status rt_alloc_host(size_t bytes, void **out, err *e)
 {
     *out = NULL;
     if (bytes == 0) return DDPM_OK;
-    ENTER();
     void *memory = NULL;
     CALL(cudaHostAlloc, &memory, bytes, cudaHostAllocPortable); /* pinned for every device */
     *out = memset(memory, 0, bytes);
@@ -226,7 +216,6 @@ ddpm_status rt_stream_create(bool urgent, void **out, err *e)
     int least = 0, greatest = 0;
     cudaStream_t stream = NULL;
     *out = NULL;
-    ENTER();
     CALL(cudaDeviceGetStreamPriorityRange, &least, &greatest);
     CALL(cudaStreamCreateWithPriority, &stream, cudaStreamNonBlocking, urgent ? greatest : least);
     *out = stream;
@@ -240,7 +229,6 @@ void rt_stream_destroy(void *stream)
 
 ddpm_status rt_sync(void *stream, err *e)
 {
-    ENTER();
     CALL(cudaStreamSynchronize, stream);
     return DDPM_OK;
 }
@@ -249,7 +237,6 @@ ddpm_status rt_event_create(bool timed, void **out, err *e)
 {
     cudaEvent_t event = NULL;
     *out = NULL;
-    ENTER();
     CALL(cudaEventCreateWithFlags, &event, timed ? cudaEventDefault : cudaEventDisableTiming);
     *out = event;
     return DDPM_OK;
@@ -262,28 +249,24 @@ void rt_event_destroy(void *event)
 
 ddpm_status rt_event_record(void *event, void *stream, err *e)
 {
-    ENTER();
     CALL(cudaEventRecord, event, stream);
     return DDPM_OK;
 }
 
 ddpm_status rt_event_sync(void *event, err *e)
 {
-    ENTER();
     CALL(cudaEventSynchronize, event);
     return DDPM_OK;
 }
 
 ddpm_status rt_stream_wait(void *stream, void *event, err *e)
 {
-    ENTER();
     CALL(cudaStreamWaitEvent, stream, event, 0);
     return DDPM_OK;
 }
 
 ddpm_status rt_event_ms(void *from, void *to, float *ms, err *e)
 {
-    ENTER();
     CALL(cudaEventSynchronize, to);
     CALL(cudaEventElapsedTime, ms, from, to);
     return DDPM_OK;
@@ -293,28 +276,24 @@ ddpm_status rt_event_ms(void *from, void *to, float *ms, err *e)
 
 ddpm_status rt_upload(void *to, const void *from_host, size_t bytes, void *stream, err *e)
 {
-    ENTER();
     if (bytes) CALL(cudaMemcpyAsync, to, from_host, bytes, cudaMemcpyHostToDevice, stream);
     return DDPM_OK;
 }
 
 ddpm_status rt_download(void *to_host, const void *from, size_t bytes, void *stream, err *e)
 {
-    ENTER();
     if (bytes) CALL(cudaMemcpyAsync, to_host, from, bytes, cudaMemcpyDeviceToHost, stream);
     return DDPM_OK;
 }
 
 ddpm_status rt_copy(void *to, const void *from, size_t bytes, void *stream, err *e)
 {
-    ENTER();
     if (bytes) CALL(cudaMemcpyAsync, to, from, bytes, cudaMemcpyDeviceToDevice, stream);
     return DDPM_OK;
 }
 
 ddpm_status rt_zero(void *at, size_t bytes, void *stream, err *e)
 {
-    ENTER();
     if (bytes) CALL(cudaMemsetAsync, at, 0, bytes, stream);
     return DDPM_OK;
 }
@@ -323,7 +302,5 @@ ddpm_status rt_launched(ddpm_status launch, err *e)
 {
     const cudaError_t why = cudaGetLastError();
     if (why != cudaSuccess) return rt_failed("kernel launch", why, e);
-    if (launch != DDPM_OK) return err_set(e, launch, "kernel launch: refused for its arguments");
-    ENTER();
-    return DDPM_OK;
+    return launch == DDPM_OK ? DDPM_OK : err_set(e, launch, "kernel launch: refused for its arguments");
 }

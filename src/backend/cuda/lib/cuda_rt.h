@@ -23,6 +23,11 @@ typedef struct rt_info {
     char pci[20];        /* "0000:04:00.0" */
 } rt_info;
 
+/* CUDA's current device is a property of the host thread.  rt_use() makes `device` the current one (-1: no change) and
+ * returns the one before, -1 if unknown.  The functions below, and kernel launches, expect that the device of their
+ * stream and memory is current; rt_open() makes the opened device current. */
+int rt_use(int device);
+
 /* Open device number `index`, or the first one for -1.  DDPM_EDEVICE with one of four messages: no driver; a driver
  * older than this build's CUDA; no such device; an architecture that the kernels were not built for. */
 DDPM_MUST_CHECK ddpm_status rt_open(int index, rt_info *info, err *e);

@@ -26,13 +26,4 @@ static inline void quietly(cudaError_t why)
     if (why != cudaSuccess) (void)cudaGetLastError();
 }
 
-/* Make the thread's device CUDA's current one: call first in a function that creates something or touches a stream. */
-cudaError_t rt_enter(void);
-
-#define ENTER()                                                                                                        \
-    do {                                                                                                               \
-        const cudaError_t why_ = rt_enter();                                                                           \
-        if (why_ != cudaSuccess) return rt_failed("cudaSetDevice", why_, e);                                           \
-    } while (0)
-
 #endif

@@ -28,7 +28,6 @@ static ddpm_status may_record(err *e)
 ddpm_status rt_graph_begin(void *stream, err *e)
 {
     TRY(may_record(e));
-    ENTER();
     CALL(cudaStreamBeginCapture, stream, cudaStreamCaptureModeThreadLocal);
     recording.on = true;
     recording.stream = stream;
@@ -81,7 +80,6 @@ static void forget_recording(void)
 ddpm_status rt_loop_begin(void *stream, int *count, err *e)
 {
     TRY(may_record(e));
-    ENTER();
     const ddpm_status st = begin_body(stream, e);
     if (st != DDPM_OK) {
         forget_recording();
@@ -162,7 +160,6 @@ done:
 
 ddpm_status rt_graph_launch(rt_graph *graph, void *stream, err *e)
 {
-    ENTER();
     CALL(cudaGraphLaunch, graph->exec, stream);
     return DDPM_OK;
 }
