@@ -100,10 +100,12 @@ endif()
 #
 # One binary an architecture, and the PTX of the newest, which the driver compiles for later ones.
 execute_process(COMMAND ${NVCC} --list-gpu-arch OUTPUT_VARIABLE NVCC_ARCHS ERROR_QUIET)
-set(CUDA_USUAL_ARCHS 80 90 90a)
-if(NVCC_ARCHS MATCHES "compute_100")
-  list(APPEND CUDA_USUAL_ARCHS 100)
-endif()
+set(CUDA_USUAL_ARCHS)
+foreach(arch 80 86 89 90 100 120)
+  if(NVCC_ARCHS MATCHES "compute_${arch}(\n|$)")
+    list(APPEND CUDA_USUAL_ARCHS ${arch})
+  endif()
+endforeach()
 set(CUDA_ARCHS "${CUDA_USUAL_ARCHS}" CACHE STRING "What the kernels are compiled for: 80 is compute capability 8.0")
 set(CUDA_PLAIN_ARCHS ${CUDA_ARCHS})
 list(FILTER CUDA_PLAIN_ARCHS INCLUDE REGEX "^[0-9]+$") # 90a is for 9.0 and nothing later

@@ -3,7 +3,7 @@
 
 enum { THREADS = 256 }; /* one thread per quad */
 
-__global__ void adamw_kernel(adamw_args a)
+__global__ void __launch_bounds__(THREADS) adamw_kernel(adamw_args a)
 {
     const int64_t q = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (q >= quads_of(a.count)) return;

@@ -5,7 +5,7 @@ enum { BATCH = COLUMN_SUM_TURNS };
 
 /* Block (down, across): a block of rows.  A thread adds its rows in groups of BATCH, which keeps the rounding error
  * in float small; a tree adds the threads of a column. */
-__global__ void column_sum_partial_kernel(column_sum_args a, panel p)
+__global__ void __launch_bounds__(PANEL_THREADS) column_sum_partial_kernel(column_sum_args a, panel p)
 {
     SHARED(float_quad, lane, PANEL_THREADS);
     const panel_place at = panel_here(p, a.rows, a.c);
@@ -29,7 +29,8 @@ __global__ void column_sum_partial_kernel(column_sum_args a, panel p)
 
 enum { COLUMNS = 8, LANES = 32 };
 
-__global__ void column_sum_finish_kernel(column_sum_args a, int64_t down) /* one block per COLUMNS columns */
+__global__ void __launch_bounds__(LANES *COLUMNS)
+    column_sum_finish_kernel(column_sum_args a, int64_t down) /* one block per COLUMNS columns */
 {
     SHARED(double, lanes, LANES *COLUMNS);
     const int me = threadIdx.x;

@@ -24,7 +24,7 @@ static __device__ __forceinline__ unit_place unit_here(const panel &p, int64_t r
     return u;
 }
 
-template <class UNIT> __global__ void concat_kernel(concat_args a, panel p)
+template <class UNIT> __global__ void __launch_bounds__(PANEL_THREADS) concat_kernel(concat_args a, panel p)
 {
     const unit_place u = unit_here(p, a.rows, a.c1, a.c2);
     const UNIT *from = (const UNIT *)(u.second ? a.x2 : a.x) + u.column;
@@ -54,7 +54,7 @@ static __device__ __forceinline__ concat_line sum_of(concat_line a, concat_line 
     return concat_sum_lines(a, b, type);
 }
 
-template <class UNIT> __global__ void concat_bwd_kernel(concat_bwd_args a, panel p)
+template <class UNIT> __global__ void __launch_bounds__(PANEL_THREADS) concat_bwd_kernel(concat_bwd_args a, panel p)
 {
     const unit_place u = unit_here(p, a.rows, a.c1, a.c2);
     const UNIT *from = (const UNIT *)a.dy + u.at.column / 4;

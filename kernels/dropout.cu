@@ -2,7 +2,7 @@
 
 enum { THREADS = 256 }; /* one thread per octet; `blocks` blocks per image */
 
-__global__ void dropout_kernel(dropout_args a, int blocks)
+__global__ void __launch_bounds__(THREADS) dropout_kernel(dropout_args a, int blocks)
 {
     const int b = blockIdx.x / blocks, o = blockIdx.x % blocks * THREADS + threadIdx.x;
     if (o < octets_of(a.d)) dropout_octet(&a, b, o);

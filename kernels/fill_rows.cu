@@ -3,7 +3,7 @@
 
 enum { TURNS = 4 };
 
-__global__ void fill_rows_kernel(fill_rows_args a, panel p)
+__global__ void __launch_bounds__(PANEL_THREADS) fill_rows_kernel(fill_rows_args a, panel p)
 {
     const panel_place at = panel_here(p, a.rows, a.c);
     const quad_run quads = panel_run<TURNS>(p, at, at.row, a.c);

@@ -1,7 +1,8 @@
 #include "grad_norm.h"
 #include "reduce.cuh"
 
-__global__ void grad_norm_partial_kernel(grad_norm_args a) /* one block per chunk, one thread per lane */
+__global__ void __launch_bounds__(REDUCE_LANES)
+    grad_norm_partial_kernel(grad_norm_args a) /* one block per chunk, one thread per lane */
 {
     double sum = 0.0;
     for (int turn = 0; turn < REDUCE_TURNS; turn++) {
@@ -12,7 +13,8 @@ __global__ void grad_norm_partial_kernel(grad_norm_args a) /* one block per chun
     if (threadIdx.x == 0) a.partial[blockIdx.x] = sum;
 }
 
-__global__ void grad_norm_finish_kernel(grad_norm_args a, int64_t chunks) /* one block */
+__global__ void __launch_bounds__(REDUCE_LANES)
+    grad_norm_finish_kernel(grad_norm_args a, int64_t chunks) /* one block */
 {
     double sum = 0.0;
     for (int64_t i = threadIdx.x; i < chunks; i += REDUCE_LANES) sum += a.partial[i];

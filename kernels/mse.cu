@@ -1,8 +1,10 @@
 #include "mse.h"
 #include "reduce.cuh"
 
+enum { THREADS = 128 }; /* of the finish, one per image */
+
 /* Block (b, chunk): one thread per lane of reduce.h. */
-__global__ void mse_partial_kernel(mse_args a, int chunks)
+__global__ void __launch_bounds__(REDUCE_LANES) mse_partial_kernel(mse_args a, int chunks)
 {
     const int b = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
     const drawn_image m = mse_image(&a, b);
@@ -17,7 +19,7 @@ __global__ void mse_partial_kernel(mse_args a, int chunks)
     if (threadIdx.x == 0) a.partial[blockIdx.x] = sum;
 }
 
-__global__ void mse_finish_kernel(mse_args a, int chunks)
+__global__ void __launch_bounds__(THREADS) mse_finish_kernel(mse_args a, int chunks)
 {
     const int b = blockIdx.x * blockDim.x + threadIdx.x;
     if (b < a.n) a.loss[b] = mse_finish(&a, a.partial + (int64_t)b * chunks);
@@ -25,7 +27,6 @@ __global__ void mse_finish_kernel(mse_args a, int chunks)
 
 ddpm_status k_mse(void *stream, const mse_args *a)
 {
-    enum { THREADS = 128 };
     const int chunks = mse_chunks(a->h, a->w, a->c);
     LAUNCH(mse_partial_kernel, dim3(a->n * chunks), REDUCE_LANES, 0, (cudaStream_t)stream, *a, chunks);
     LAUNCH(mse_finish_kernel, dim3((a->n + THREADS - 1) / THREADS), THREADS, 0, (cudaStream_t)stream, *a, chunks);

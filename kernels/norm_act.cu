@@ -75,7 +75,7 @@ __device__ __forceinline__ void write_y(const norm_act_args &a, const norm_tile 
         float z[E];
         for (int e = 0; e < E; e++) z[e] = fmaf(norm_widen(in.v[e]) + map.center[e], map.slope[e], map.shift[e]);
         if (a.silu)
-            for (int e = 0; e < E; e++) z[e] = norm_silu(z[e]);
+            for (int e = 0; e < E; e++) z[e] *= norm_sigmoid_as<T>(z[e]);
         for (int e = 0; e < E; e++) norm_narrow(z[e], &out.v[e]);
         norm_put(y.at + i * y.ld, out);
     });
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
         map.slope[e] = k.gain * (float)m.group[1][(t.channel + e) / per_group];
         map.shift[e] = k.shift;
     }
-    write_y<1, T, E>(a, t, reinterpret_cast<const T *>(m.slab) + t.channel, t.width, map);
+    write_y<E == 1 ? 1 : 2, T, E>(a, t, reinterpret_cast<const T *>(m.slab) + t.channel, t.width, map);
 }
 
 /* ---- images in chunks ---- */
@@ -138,7 +138,8 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
 
 /* Combines the moments of chunks, one warp per group: Chan, Golub & LeVeque 1983, "Algorithms for computing the
  * sample variance", eq. 2.1. */
-__global__ void norm_act_join_kernel(norm_act_args a, norm_cut cut, const chunk_moments *moments)
+__global__ void __launch_bounds__(NORM_THREADS)
+    norm_act_join_kernel(norm_act_args a, norm_cut cut, const chunk_moments *moments)
 {
     const int64_t group = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / NORM_WARP;
     const int lane = (int)threadIdx.x % NORM_WARP;

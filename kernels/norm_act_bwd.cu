@@ -33,7 +33,10 @@ __device__ __forceinline__ void find_dz(const norm_pack<T, E> &x, const norm_pac
         dz[e] = norm_widen(dy.v[e]);
     }
     if (silu)
-        for (int e = 0; e < E; e++) dz[e] *= norm_silu_slope(fmaf(v[e], map.slope[e], map.shift[e]));
+        for (int e = 0; e < E; e++) {
+            const float z = fmaf(v[e], map.slope[e], map.shift[e]);
+            dz[e] *= norm_silu_slope_at(z, norm_sigmoid_as<T>(z));
+        }
 }
 
 template <class T, int E>
@@ -77,17 +80,25 @@ template <class T> __device__ __forceinline__ bwd_slab<T> slab_of(const norm_cut
     return s;
 }
 
+/* Pixels in flight in the first pass.  With two, ptxas for compute capability 12.0 spills registers. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+enum { SUM_BATCH = 1 };
+#else
+enum { SUM_BATCH = 2 };
+#endif
+
 /* First pass over the tile: s1 = sum dz, s2 = sum dz v of this thread; fills the slab if there is one. */
 template <class T, int E, bool SLAB>
 __device__ __forceinline__ void sum_dz(const norm_act_bwd_args &a, const norm_tile &t, const bwd_slab<T> &slab,
                                        float *s1, float *s2)
 {
-    constexpr int BATCH = E == 1 ? 1 : 2;
+    constexpr int BATCH = E == 1 ? 1 : SUM_BATCH;
     const norm_run<const T> x = norm_run_of<const T>(a.f, t, a.f.x, a.f.x2),
                             dy = norm_run_joined<const T>(a.f, t, a.dy);
     bwd_map<E> map;
     find_map<T, E>(a.f, t, &map);
     for (int e = 0; e < E; e++) s1[e] = s2[e] = 0.0f;
+    UNROLL(1)
     for (int i = t.row; i < t.pixels; i += BATCH * t.rows) {
         norm_pack<T, E> x_in[BATCH] = {}, dy_in[BATCH] = {};
         UNROLL()
@@ -147,6 +158,7 @@ __device__ __forceinline__ void write_dx_from_slab(const norm_tile &t, const bwd
                                                    dx_sink<T, E> *s)
 {
     constexpr int BATCH = E == 1 ? 1 : 2;
+    UNROLL(1)
     for (int i = t.row; i < t.pixels; i += BATCH * t.rows) {
         norm_pack<T, E> old[BATCH] = {};
         UNROLL()
@@ -324,7 +336,9 @@ static __device__ __forceinline__ double column_total(const float *p, int rows, 
 }
 
 /* Block (image, NORM_COLUMNS channels): adds S1 and S2 of an image's chunks; with at_the_end, the sums of dx. */
-template <class T> __global__ void norm_act_bwd_join_kernel(norm_act_bwd_args a, norm_cut cut, int at_the_end)
+template <class T>
+__global__ void __launch_bounds__(NORM_COLUMNS *NORM_SLICES)
+    norm_act_bwd_join_kernel(norm_act_bwd_args a, norm_cut cut, int at_the_end)
 {
     const int all = a.f.c1 + a.f.c2, blocks = (all + NORM_COLUMNS - 1) / NORM_COLUMNS;
     const int image = (int)blockIdx.x / blocks;
@@ -353,7 +367,7 @@ static __device__ __forceinline__ void add_over_images(const norm_act_bwd_args &
 }
 
 /* Block (NORM_COLUMNS channels): adds over all images. */
-__global__ void norm_act_bwd_finish_kernel(norm_act_bwd_args a)
+__global__ void __launch_bounds__(NORM_COLUMNS *NORM_SLICES) norm_act_bwd_finish_kernel(norm_act_bwd_args a)
 {
     const int all = a.f.c1 + a.f.c2, c = (int)blockIdx.x * NORM_COLUMNS + (int)threadIdx.x % NORM_COLUMNS;
     if (a.dbeta) add_over_images(a, SUM_DBETA, c, all, a.dbeta + c, a.add_dbeta);

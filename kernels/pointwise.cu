@@ -3,7 +3,7 @@
 
 enum { THREADS = 256, TURNS = 4 }; /* TURNS quads per thread */
 
-template <pointwise_kind KIND> __global__ void pointwise_kernel(pointwise_args a)
+template <pointwise_kind KIND> __global__ void __launch_bounds__(THREADS) pointwise_kernel(pointwise_args a)
 {
     const bool gradient = KIND == POINT_KIND_RELU_BWD || KIND == POINT_KIND_SILU_BWD;
     const int64_t first = (int64_t)blockIdx.x * (THREADS * TURNS) + threadIdx.x, full = a.count / 4;

@@ -2,7 +2,7 @@
 
 enum { THREADS = 256 }; /* one thread per quad; `blocks` blocks per image */
 
-__global__ void q_sample_kernel(q_sample_args a, int blocks)
+__global__ void __launch_bounds__(THREADS) q_sample_kernel(q_sample_args a, int blocks)
 {
     const int b = blockIdx.x / blocks, q = blockIdx.x % blocks * THREADS + threadIdx.x;
     const int t = draw_timestep(a.state, b, a.T);

@@ -3,7 +3,7 @@
 enum { THREADS = 256 };
 
 /* a single block, so that no thread reads a half-updated state */
-__global__ void sampler_next_kernel(sampler_next_args a)
+__global__ void __launch_bounds__(THREADS) sampler_next_kernel(sampler_next_args a)
 {
     const int row = a.state->row + 1;
     for (int b = threadIdx.x; b < a.n; b += THREADS) a.t[b] = a.rows[row].t;
@@ -17,7 +17,8 @@ ddpm_status k_sampler_next(void *stream, const sampler_next_args *a)
     return launch_status();
 }
 
-__global__ void sampler_init_kernel(sampler_init_args a, int blocks) /* one thread per quad */
+__global__ void __launch_bounds__(THREADS)
+    sampler_init_kernel(sampler_init_args a, int blocks) /* one thread per quad */
 {
     const int b = blockIdx.x / blocks, q = blockIdx.x % blocks * THREADS + threadIdx.x;
     if (q >= quads_of(a.d)) return;

@@ -2,7 +2,7 @@
 
 enum { THREADS = 256 }; /* one thread per quad; `blocks` blocks per image */
 
-__global__ void sampler_step_kernel(sampler_step_args a, int blocks)
+__global__ void __launch_bounds__(THREADS) sampler_step_kernel(sampler_step_args a, int blocks)
 {
     const int b = blockIdx.x / blocks, q = blockIdx.x % blocks * THREADS + threadIdx.x;
     if (q >= quads_of(a.d)) return;

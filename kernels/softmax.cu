@@ -44,7 +44,7 @@ template <int LANES> static __device__ __forceinline__ float row_sum(const float
     return all_lanes<LANES>(false, sum4(sum));
 }
 
-template <int LANES> __global__ void softmax_kernel(softmax_args a)
+template <int LANES> __global__ void __launch_bounds__(THREADS) softmax_kernel(softmax_args a)
 {
     const int64_t row = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES;
     if (row >= a.rows) return; /* uniform over a warp */
@@ -71,7 +71,7 @@ static __device__ __forceinline__ void load_pair(const softmax_bwd_args &a, int6
     for (int k = 0; k < 4; k++) v[0][k] = k < count ? exp_f32(v[0][k] - lse) : 0.0f;
 }
 
-template <int LANES> __global__ void softmax_bwd_kernel(softmax_bwd_args a)
+template <int LANES> __global__ void __launch_bounds__(THREADS) softmax_bwd_kernel(softmax_bwd_args a)
 {
     const int64_t row = (int64_t)blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES;
     if (row >= a.rows) return; /* uniform over a warp */

@@ -1,7 +1,7 @@
 #include "reduce.cuh"
 #include "tally.h"
 
-__global__ void tally_kernel(tally_args a)
+__global__ void __launch_bounds__(REDUCE_LANES) tally_kernel(tally_args a)
 {
     double sum = 0.0;
     for (int i = threadIdx.x; i < a.n; i += REDUCE_LANES) sum += (double)a.loss[i];

@@ -2,7 +2,7 @@
 
 enum { THREADS = 256 }; /* one thread per pair */
 
-__global__ void time_embed_kernel(time_embed_args a)
+__global__ void __launch_bounds__(THREADS) time_embed_kernel(time_embed_args a)
 {
     const int64_t at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     const int half = a.dim / 2;

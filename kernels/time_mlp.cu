@@ -85,7 +85,7 @@ static __device__ __forceinline__ void embed(const time_mlp_args &a, int first, 
 }
 
 /* blockIdx.x selects the rows, blockIdx.y the columns of y.  Blocks with blockIdx.y = 0 also store h0, pre1 and h1. */
-template <int ROWS> __global__ void time_mlp_kernel(time_mlp_args a, int share)
+template <int ROWS> __global__ void __launch_bounds__(THREADS, 1) time_mlp_kernel(time_mlp_args a, int share)
 {
     SHARED_DYNAMIC(float, memory);
     float *h0 = memory, *h1 = memory + ROWS * time_mlp_padded(a.dim);

@@ -2,7 +2,7 @@
 
 enum { THREADS = 256 }; /* one thread per quad */
 
-__global__ void to_u8_kernel(to_u8_args a)
+__global__ void __launch_bounds__(THREADS) to_u8_kernel(to_u8_args a)
 {
     const int64_t q = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     float x[4];

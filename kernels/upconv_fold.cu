@@ -1,6 +1,6 @@
 #include "upconv_tile.cuh"
 
-__global__ void upconv_fold_kernel(upconv_fold_args a)
+__global__ void __launch_bounds__(TILE_THREADS) upconv_fold_kernel(upconv_fold_args a)
 {
     SHARED(float, tile, TILE_FLOATS);
     const tile_place from = tile_here_small(blockIdx.x, a.cout, a.cin), to = tile_here_large(blockIdx.x, a.cout, a.cin);
@@ -10,7 +10,7 @@ __global__ void upconv_fold_kernel(upconv_fold_args a)
     if (to.inside) tile_fold(tile, to, a.k, a.type, a.cout);
 }
 
-__global__ void upconv_unfold_kernel(upconv_unfold_args a)
+__global__ void __launch_bounds__(TILE_THREADS) upconv_unfold_kernel(upconv_unfold_args a)
 {
     SHARED(float, tile, TILE_FLOATS);
     const tile_place from = tile_here_large(blockIdx.x, a.cout, a.cin), to = tile_here_small(blockIdx.x, a.cout, a.cin);

@@ -33,7 +33,7 @@ static __device__ __forceinline__ void give_both(const upsample_args &a, const q
     run_store<2>(a.y, a.type, large, y);
 }
 
-__global__ void upsample_kernel(upsample_args a, int blocks)
+__global__ void __launch_bounds__(THREADS) upsample_kernel(upsample_args a, int blocks)
 {
     const enlarged_quad e = enlarged_here(a, blocks);
     float x[4];
@@ -43,7 +43,7 @@ __global__ void upsample_kernel(upsample_args a, int blocks)
     give_both(a, e.below, x);
 }
 
-__global__ void upsample_bwd_kernel(upsample_args a, int blocks)
+__global__ void __launch_bounds__(THREADS) upsample_bwd_kernel(upsample_args a, int blocks)
 {
     const enlarged_quad e = enlarged_here(a, blocks);
     float above[2][4], below[2][4], y[4] = {0.0f, 0.0f, 0.0f, 0.0f};

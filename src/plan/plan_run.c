@@ -1,7 +1,9 @@
 /* plan_run.c - runs a plan on its backend: allocation, input, steps, output. */
 #include "plan/plan.h"
+#include "base/arith.h"
 #include "base/mem.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -28,6 +30,22 @@ static void bind(plan *p)
     }
 }
 
+/* For tests on a device, with DDPM_POISON set: fills the activations with NaN, as checked builds do in host memory. */
+static ddpm_status poison(plan *p, err *e)
+{
+    enum { PIECE = 1 << 20 };
+    char *nan = NULL;
+    ddpm_status st = DDPM_OK;
+    if (!getenv("DDPM_POISON")) return DDPM_OK;
+    TRY(mem_array(&nan, PIECE, 1, "memory", e));
+    memset(nan, 0xff, PIECE);
+    for (size_t at = 0; at < p->bytes[ARENA_ACT] && st == DDPM_OK; at += PIECE)
+        st = p->be->fn->upload(p->be, (char *)p->memory[ARENA_ACT] + at, nan,
+                               (size_t)min_i64(PIECE, (int64_t)(p->bytes[ARENA_ACT] - at)), e);
+    mem_free(nan);
+    return st;
+}
+
 ddpm_status plan_allocate(plan *p, err *e)
 {
     const arena_kind own[] = {ARENA_IO, ARENA_ACT};
@@ -38,6 +56,7 @@ ddpm_status plan_allocate(plan *p, err *e)
     /* In checked builds no step may rely on activations that were never written: fill them with NaN. */
     p->checked &= CHECKED && p->be->fn->host_memory;
     if (CHECKED && p->be->fn->host_memory) memset(p->memory[ARENA_ACT], 0xff, p->bytes[ARENA_ACT]);
+    TRY(poison(p, e));
     bind(p);
     return DDPM_OK;
 }

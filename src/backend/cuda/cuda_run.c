@@ -166,14 +166,18 @@ static recorded *find(cuda_backend *be, step *const *steps, int n, bool loop)
     return NULL;
 }
 
-/* *refused: every step could be captured, but CUDA did not accept the whole as one graph. */
+/* *refused: CUDA accepts no such graph, though every step could be captured. */
 static ddpm_status record(cuda_backend *be, recorded *r, bool *refused, err *e)
 {
     *refused = false;
     rt_graph_destroy(r->graph);
     r->graph = NULL;
-    TRY(r->loop ? rt_loop_begin(be->main_stream, be->count, e) : rt_graph_begin(be->main_stream, e));
-    ddpm_status st = run_all(be, r->steps, r->n, e);
+    ddpm_status st = r->loop ? rt_loop_begin(be->main_stream, be->count, e) : rt_graph_begin(be->main_stream, e);
+    if (st != DDPM_OK) {
+        *refused = r->loop; /* a driver may have no WHILE nodes */
+        return st;
+    }
+    st = run_all(be, r->steps, r->n, e);
     if (st != DDPM_OK) {
         err ignored = {0};
         const ddpm_status ended = rt_graph_end(be->main_stream, NULL, &ignored);
@@ -224,7 +228,7 @@ static ddpm_status replay(cuda_backend *be, step *const *steps, int n, int times
     if (!find(be, steps, n, loop)) TRY(new_record(be, steps, n, loop, e));
     recorded *r = find(be, steps, n, loop);
     const ddpm_status st = up_to_date(be, r, &refused, e);
-    if (loop && refused) { /* a library's kernel is not allowed in a loop: launch the iterations one by one */
+    if (loop && refused) { /* or a library's kernel is not allowed in a loop: launch the iterations one by one */
         be->device.loops = false;
         return replay(be, steps, n, times, e);
     }

@@ -278,6 +278,7 @@ Test(cudnn_engine, no_failing_call_leaves_something_behind)
 {
     cr_assert_gt(survived(NULL, CUDNN_STATUS_INTERNAL_ERROR, DDPM_EBACKEND), 50);
     cr_assert_gt(survived(NULL, CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED, DDPM_ENOMEM), 50);
+    cr_assert_gt(survived(NULL, CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED, DDPM_ENOMEM), 50);
     cr_assert_gt(survived("{}", CUDNN_STATUS_INTERNAL_ERROR, DDPM_EBACKEND), 50);
 }
 

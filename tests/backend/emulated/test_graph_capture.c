@@ -254,6 +254,22 @@ Test(graph_capture, iterations_are_replayed_one_by_one_where_the_loop_is_refused
     close_list(&l);
 }
 
+/* A driver may have no WHILE nodes though its version says so. */
+Test(graph_capture, iterations_are_replayed_one_by_one_where_the_loop_cannot_begin)
+{
+    list l;
+    open_counter(&l);
+    emu_fail_at(1);
+    OK(run_list(&l, 3));
+    cr_expect_eq(get(&l, 0), 2 * (1 + 3));
+    cr_expect_eq(calls_of(&l, 5), 5 * REPLAY_CALLS); /* no loop capture is tried again */
+    close_list(&l);
+    open_counter(&l);
+    emu_fail_at(1);
+    cr_assert_eq(run_list(&l, 1), DDPM_EBACKEND, "a graph without a loop is not refused: the device fails");
+    close_list(&l);
+}
+
 Test(graph_capture, a_list_that_cannot_be_captured_is_a_failure)
 {
     list l;

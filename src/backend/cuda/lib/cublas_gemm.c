@@ -44,8 +44,8 @@ static ddpm_status failed(cublasStatus_t status, const char *what, err *e)
                            : status == CUBLAS_STATUS_NOT_INITIALIZED ? DDPM_EDEVICE
                            : status == CUBLAS_STATUS_ARCH_MISMATCH   ? DDPM_EDEVICE
                                                                      : DDPM_EBACKEND;
-    return err_set(e, st, "cuBLASLt: %s: %s (%s)", what, cublasLtGetStatusName(status),
-                   cublasLtGetStatusString(status));
+    return err_set(e, st, "cuBLASLt: %s: %s (%s)%s", what, cublasLtGetStatusName(status),
+                   cublasLtGetStatusString(status), st == DDPM_ENOMEM ? ": a smaller batch needs less" : "");
 }
 
 ddpm_status blas_context_create(blas_context **out, err *e)

@@ -12,8 +12,10 @@ ddpm_status cudnn_failed(cudnnStatus_t status, const char *what, err *e)
     why[sizeof why - 1] = 0;
     for (char *c = why; *c; c++)
         if (*c == '\n' || *c == '\r' || *c == '\t') *c = ' ';
-    return err_set(e, status == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ? DDPM_ENOMEM : DDPM_EBACKEND,
-                   "cuDNN: %s: %s%s%s", what, cudnnGetErrorString(status), *why ? ": " : "", why);
+    const bool host = status == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED,
+               device = status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
+    return err_set(e, host || device ? DDPM_ENOMEM : DDPM_EBACKEND, "cuDNN: %s: %s%s%s%s", what,
+                   cudnnGetErrorString(status), *why ? ": " : "", why, device ? ": a smaller batch needs less" : "");
 }
 
 /* ---- building ---------------------------------------------------------------------------------- */
