@@ -80,17 +80,17 @@ file("metadata_bad_text", '{"__metadata__":{"a":"\\q"}}', b"", "not valid JSON")
 
 # a tensor
 file("tensor_is_text", {"a": "F32"}, b"", "a: not a JSON object")
-file("no_dtype", {"a": {"shape": [2], "data_offsets": [0, 8]}}, EIGHT, "dtype must be a text")
-file("dtype_number", {"a": tensor(dtype=32)}, EIGHT, "dtype must be a text")
+file("no_dtype", {"a": {"shape": [2], "data_offsets": [0, 8]}}, EIGHT, "dtype must be a string")
+file("dtype_number", {"a": tensor(dtype=32)}, EIGHT, "dtype must be a string")
 file("dtype_unknown", {"a": tensor(dtype="F8_E4M3")}, EIGHT, "dtype 'F8_E4M3' is not supported")
 file("dtype_lower_case", {"a": tensor(dtype="f32")}, EIGHT, "dtype 'f32' is not supported")
 file("no_shape", {"a": {"dtype": "F32", "data_offsets": [0, 8]}}, EIGHT, "shape must be an array")
 file("shape_number", {"a": {"dtype": "F32", "shape": 2, "data_offsets": [0, 8]}}, EIGHT, "shape must be an array")
 file("rank_nine", {"a": tensor(shape=[1] * 8 + [2])}, EIGHT, "9 dimensions, at most 8")
-file("dimension_negative", {"a": tensor(shape=[-2])}, EIGHT, "dimension 0 is not a whole number")
-file("dimensions_negative_twice", {"a": tensor(shape=[-1, -2])}, EIGHT, "dimension 0 is not a whole number")
-file("dimension_real", {"a": tensor(shape=[1, 2.0])}, EIGHT, "dimension 1 is not a whole number")
-file("dimension_text", {"a": tensor(shape=["2"])}, EIGHT, "dimension 0 is not a whole number")
+file("dimension_negative", {"a": tensor(shape=[-2])}, EIGHT, "dimension 0 is not a non-negative integer")
+file("dimensions_negative_twice", {"a": tensor(shape=[-1, -2])}, EIGHT, "dimension 0 is not a non-negative integer")
+file("dimension_real", {"a": tensor(shape=[1, 2.0])}, EIGHT, "dimension 1 is not a non-negative integer")
+file("dimension_text", {"a": tensor(shape=["2"])}, EIGHT, "dimension 0 is not a non-negative integer")
 
 # public exploit of a C++ reader: a product of dimensions that wraps around to 4
 file("product_wraps_to_four", {"a": tensor(shape=[4, 2**62 + 1, 1], offsets=[0, 16])}, b"\0" * 16, "product of the shape overflows")
@@ -99,18 +99,18 @@ file("bytes_wrap", {"a": tensor(shape=[2**62 + 2], offsets=[0, 8])}, EIGHT, "pro
 file("overflow_before_zero", {"a": tensor(shape=[2**62, 2**62, 0], offsets=[0, 0])}, b"", "product of the shape overflows")
 
 # places
-file("no_offsets", {"a": {"dtype": "F32", "shape": [2]}}, EIGHT, "data_offsets must be two whole numbers")
-file("offsets_one", {"a": tensor(offsets=[8])}, EIGHT, "data_offsets must be two whole numbers")
-file("offsets_three", {"a": tensor(offsets=[0, 8, 8])}, EIGHT, "data_offsets must be two whole numbers")
-file("offsets_negative", {"a": tensor(offsets=[-8, 0])}, EIGHT, "data_offsets must be two whole numbers")
-file("offsets_backwards", {"a": tensor(offsets=[8, 0])}, EIGHT, "run backwards")
+file("no_offsets", {"a": {"dtype": "F32", "shape": [2]}}, EIGHT, "data_offsets must be two non-negative integers")
+file("offsets_one", {"a": tensor(offsets=[8])}, EIGHT, "data_offsets must be two non-negative integers")
+file("offsets_three", {"a": tensor(offsets=[0, 8, 8])}, EIGHT, "data_offsets must be two non-negative integers")
+file("offsets_negative", {"a": tensor(offsets=[-8, 0])}, EIGHT, "data_offsets must be two non-negative integers")
+file("offsets_backwards", {"a": tensor(offsets=[8, 0])}, EIGHT, "end before they begin")
 # the other public exploit: the end of the range is not checked against the file
 file("ends_beyond_the_file", {"a": tensor(shape=[2**20], offsets=[0, 2**22])}, EIGHT, "end beyond the 8 data bytes")
 file("ends_one_beyond", {"a": tensor(dtype="U8", shape=[9], offsets=[0, 9])}, EIGHT, "end beyond the 8 data bytes")
 file("begins_beyond_the_file", {"a": tensor(shape=[0], offsets=[2**40, 2**40])}, EIGHT, "end beyond the 8 data bytes")
 file("data_cut_off", {"a": tensor(shape=[4], offsets=[0, 16])}, b"\0" * 15, "end beyond the 15 data bytes")
-file("range_too_long", {"a": tensor(shape=[1])}, EIGHT, "need 4 bytes, data_offsets hold 8")
-file("range_too_short", {"a": tensor(shape=[3])}, EIGHT, "need 12 bytes, data_offsets hold 8")
+file("range_too_long", {"a": tensor(shape=[1])}, EIGHT, "require 4 bytes, data_offsets span 8")
+file("range_too_short", {"a": tensor(shape=[3])}, EIGHT, "require 12 bytes, data_offsets span 8")
 file("overlap", {"a": tensor(), "b": tensor(offsets=[4, 12])}, b"\0" * 12, "b: overlaps")
 file("same_place_twice", {"a": tensor(), "b": tensor()}, EIGHT, "overlaps")
 file("gap_at_the_start", {"a": tensor(offsets=[4, 12])}, b"\0" * 12, "a: a gap")
@@ -120,7 +120,7 @@ file("data_without_tensors", "{}", EIGHT, "8 bytes after the last tensor")
 
 # metadata
 file("metadata_text", {"__metadata__": "pt", "a": tensor()}, EIGHT, "__metadata__ must be an object")
-file("metadata_number", {"__metadata__": {"step": 3}, "a": tensor()}, EIGHT, "__metadata__: step must be a text")
+file("metadata_number", {"__metadata__": {"step": 3}, "a": tensor()}, EIGHT, "__metadata__: step must be a string")
 
 OUT.mkdir(exist_ok=True)
 for name, data, _ in cases:
