@@ -274,7 +274,7 @@ static ddpm_status check_file(safetensors *st, err *e)
         return err_set(e, DDPM_EDATA, "%s: header length %llu is outside 2 to %d; not a safetensors file?", st->where,
                        (unsigned long long)header, SAFETENSORS_MAX_HEADER);
     if (header > st->size - sizeof header)
-        return err_set(e, DDPM_EDATA, "%s: header length %llu exceeds the file size of %zu bytes; truncated?",
+        return err_set(e, DDPM_EDATA, "%s: header length %llu is more than the file of %zu bytes contains; truncated?",
                        st->where, (unsigned long long)header, st->size);
     return read_header(st, st->bytes + sizeof header, (size_t)header, e);
 }

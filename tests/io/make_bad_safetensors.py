@@ -38,9 +38,9 @@ raw("length_zero", struct.pack("<Q", 0) + b"{}", "outside 2 to 100000000")
 raw("length_one", struct.pack("<Q", 1) + b"{}", "outside 2 to 100000000")
 raw("length_over_the_limit", struct.pack("<Q", 100000001) + b"{}", "outside 2 to 100000000")
 raw("length_huge", struct.pack("<Q", 2**64 - 1) + b"{}", "outside 2 to 100000000")
-raw("length_beyond_the_file", struct.pack("<Q", 3) + b"{}", "more than the file has")
-raw("length_at_the_limit", struct.pack("<Q", 100000000) + b"{}", "more than the file has")
-raw("header_cut_off", struct.pack("<Q", len(GOOD)) + GOOD[:-4].encode(), "more than the file has")
+raw("length_beyond_the_file", struct.pack("<Q", 3) + b"{}", "more than the file of")
+raw("length_at_the_limit", struct.pack("<Q", 100000000) + b"{}", "more than the file of")
+raw("header_cut_off", struct.pack("<Q", len(GOOD)) + GOOD[:-4].encode(), "more than the file of")
 raw("a_pickle", b"\x80\x02}q\0X\x06\0\0\0weightq\x01." + b"\0" * 40, "not a safetensors file")
 raw("a_png", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "not a safetensors file")
 
@@ -115,8 +115,8 @@ file("overlap", {"a": tensor(), "b": tensor(offsets=[4, 12])}, b"\0" * 12, "b: o
 file("same_place_twice", {"a": tensor(), "b": tensor()}, EIGHT, "overlaps")
 file("gap_at_the_start", {"a": tensor(offsets=[4, 12])}, b"\0" * 12, "a: a gap")
 file("gap_between", {"a": tensor(), "b": tensor(offsets=[12, 20])}, b"\0" * 20, "b: a gap")
-file("bytes_left_over", {"a": tensor()}, b"\0" * 9, "1 bytes after the last tensor")
-file("data_without_tensors", "{}", EIGHT, "8 bytes after the last tensor")
+file("bytes_left_over", {"a": tensor()}, b"\0" * 9, "1 unused bytes after the last tensor")
+file("data_without_tensors", "{}", EIGHT, "8 unused bytes after the last tensor")
 
 # metadata
 file("metadata_text", {"__metadata__": "pt", "a": tensor()}, EIGHT, "__metadata__ must be an object")

@@ -189,7 +189,7 @@ Test(weights, the_weights_of_a_folder_are_found_or_what_to_do_is_said)
         const char *file, *words;
         ddpm_status status;
     } cases[] = {
-        {NULL, "looked for diffusion_pytorch_model.safetensors", DDPM_ENOINPUT},
+        {NULL, "expected diffusion_pytorch_model.safetensors", DDPM_ENOINPUT},
         {"diffusion_pytorch_model.bin", "safe_serialization=True", DDPM_EDATA},
         {"diffusion_pytorch_model.safetensors.index.json", "max_shard_size", DDPM_EDATA},
         {"diffusion_pytorch_model.fp16.safetensors", "/diffusion_pytorch_model.fp16.safetensors", DDPM_OK},
