@@ -11,7 +11,7 @@ int threads_processors(void);
 int threads_affinity(void); /* processors of the affinity mask alone */
 
 enum { THREADS_NOTE = 200 };
-/* Choose the number of threads *n for the request `requested` (0: one per processor, or as many as can be started) and
+/* Choose the number of threads *n for `requested` threads (0: one per processor, or as many as can be started) and
  * give the calling thread's team that size.  note: "", or a remark for the user.  DDPM_ENOMEM: as threads_use(). */
 DDPM_MUST_CHECK ddpm_status threads_choose(int requested, int *n, char note[THREADS_NOTE], err *e);
 
