@@ -70,7 +70,7 @@ static ddpm_status multiply(mb_run *r, const char *key, dtype d, bool tf32, err 
     plan_times t;
     double best = 0;
     ddpm_status st = DDPM_OK;
-    TRY_GOTO(blas_gemm_create(be->blas, &q, &how, &p, e));
+    TRY_GOTO(cublas_gemm_create(be->cublas, &q, &how, &p, e));
     TRY_GOTO(plan_bench_create(r, p, fills, &b, e));
     for (int i = 0; i < p->fn->count(p); i++) {
         TRY_GOTO(plan_bench_time(r, &b, i, &t, e));

@@ -118,7 +118,7 @@ static ddpm_status traced(step_bench *b, trace *t, err *e)
 {
     double ms[TRACED], wall_ms;
     TRY(trace_begin(e));
-    const ddpm_status st = bench_train_turns(&b->rig, TRACED, ms, &wall_ms, e);
+    const ddpm_status st = bench_train_iterations(&b->rig, TRACED, ms, &wall_ms, e);
     const ddpm_status ended = trace_end(t, st == DDPM_OK ? e : NULL);
     return st != DDPM_OK ? st : ended;
 }
@@ -131,7 +131,7 @@ ddpm_status mb_graph(mb_run *r, err *e)
     ddpm_status st = DDPM_OK;
     TRY(step_create(r, r->o->backend.disabled, &b, e));
     TRY_GOTO(mem_array(&ms, (size_t)r->o->repeats, sizeof *ms, "timings", e));
-    TRY_GOTO(bench_train_turns(&b.rig, r->o->repeats, ms, &wall_ms, e));
+    TRY_GOTO(bench_train_iterations(&b.rig, r->o->repeats, ms, &wall_ms, e));
     const timing wall = timing_of(ms, r->o->repeats);
     timing_put(&r->json, "step", &wall);
     json_out_real(&r->json, "wall_ms", wall_ms / r->o->repeats);

@@ -28,7 +28,7 @@ ddpm_status step_create(const mb_run *r, unsigned disabled, step_bench *b, err *
         TRY_GOTO(backend_create(&device, &b->own, e));
     }
     TRY_GOTO(bench_train_create(&r->o->config, b->own ? b->own : r->be, &b->rig, e));
-    for (int i = 0; i < r->o->warmup; i++) TRY_GOTO(bench_train_turns(&b->rig, 1, &ms, &wall_ms, e));
+    for (int i = 0; i < r->o->warmup; i++) TRY_GOTO(bench_train_iterations(&b->rig, 1, &ms, &wall_ms, e));
 done:
     if (st != DDPM_OK) step_destroy(b);
     return st;
@@ -65,8 +65,8 @@ static ddpm_status by_turns(const mb_run *r, step_bench *with, step_bench *witho
     ddpm_status st = DDPM_OK;
     for (int k = 0; k < 2; k++) TRY_GOTO(mem_array(&ms[k], (size_t)n * ROUNDS, sizeof(double), "timings", e));
     for (int round = 0; round < ROUNDS; round++) {
-        TRY_GOTO(bench_train_turns(&with->rig, n, ms[0] + (ptrdiff_t)round * n, &wall_ms, e));
-        TRY_GOTO(bench_train_turns(&without->rig, n, ms[1] + (ptrdiff_t)round * n, &wall_ms, e));
+        TRY_GOTO(bench_train_iterations(&with->rig, n, ms[0] + (ptrdiff_t)round * n, &wall_ms, e));
+        TRY_GOTO(bench_train_iterations(&without->rig, n, ms[1] + (ptrdiff_t)round * n, &wall_ms, e));
     }
     for (int k = 0; k < 2; k++) out[k] = timing_of(ms[k], n * ROUNDS);
 done:

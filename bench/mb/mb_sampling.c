@@ -34,7 +34,7 @@ static ddpm_status loop_create(const mb_run *r, unsigned disabled, int batch, lo
         TRY_GOTO(backend_create(&device, &b->own, e));
     }
     TRY_GOTO(bench_sample_create(&c, NULL, b->own ? b->own : r->be, &b->rig, e));
-    TRY_GOTO(bench_sample_turns(&b->rig, 1, &ms, &wall_ms, e)); /* warm-up */
+    TRY_GOTO(bench_sample_iterations(&b->rig, 1, &ms, &wall_ms, e)); /* warm-up */
 done:
     if (st != DDPM_OK) loop_destroy(b);
     return st;
@@ -60,7 +60,7 @@ static ddpm_status sampling_row(mb_run *r, int batch, int kind, err *e)
     const predicted_step *p = mb_prediction(r);
     ddpm_status st = DDPM_OK;
     TRY(loop_create(r, r->o->backend.disabled | loops[kind].flag, batch, &b, e));
-    TRY_GOTO(bench_sample_turns(&b.rig, LOOPS, ms, &wall_ms, e));
+    TRY_GOTO(bench_sample_iterations(&b.rig, LOOPS, ms, &wall_ms, e));
     const timing t = timing_of(ms, LOOPS);
     json_out_open(&r->json, NULL, '{');
     json_out_text(&r->json, "loop", loops[kind].name);

@@ -103,7 +103,8 @@ const char *ddpm_ctx_describe(const ddpm_ctx *ctx) { return ctx ? ctx->descripti
 static ddpm_status check_ctx(ddpm_ctx *ctx)
 {
     if (!ctx) return DDPM_EINVAL; /* no context to hold a message */
-    return ctx->be ? DDPM_OK : err_set(&ctx->last, DDPM_EINVAL, "the context has no device: its creation failed");
+    return ctx->be ? DDPM_OK
+                   : err_set(&ctx->last, DDPM_EINVAL, "the context has no device, because ddpm_ctx_create() failed");
 }
 
 /* ---- model ---- */
@@ -184,7 +185,7 @@ static ddpm_status check_inputs(const ddpm_model *m, int n, const float *x, cons
             return err_set(e, DDPM_EINVAL, "predict: t[%d] = %g is not in [0, %d)", i, (double)t[i], T);
     for (int64_t i = 0; i < values; i++)
         if (!isfinite(x[i]))
-            return err_set(e, DDPM_EINVAL, "predict: value %lld of x is %g", (long long)i, (double)x[i]);
+            return err_set(e, DDPM_EINVAL, "predict: value %lld of x is %g, not finite", (long long)i, (double)x[i]);
     return DDPM_OK;
 }
 
@@ -194,8 +195,7 @@ static ddpm_status check_output(const ddpm_model *m, const float *out, err *e)
     for (int64_t i = 0; i < values; i++)
         if (!isfinite(out[i]))
             return err_set(e, DDPM_EDIVERGED,
-                           "predict: the network's output is not finite: value %lld is %g; x may be too "
-                           "large for it",
+                           "predict: the network's output is not finite: value %lld is %g; x may be too large",
                            (long long)i, (double)out[i]);
     return DDPM_OK;
 }
@@ -224,7 +224,8 @@ ddpm_status ddpm_model_predict(ddpm_model *m, int n, const float *x, const float
 {
     if (!m) return DDPM_EINVAL;
     if (n < 1 || !x || !t || !out)
-        return err_set(&m->ctx->last, DDPM_EINVAL, "predict: n = %d images, and x, t, out must not be NULL", n);
+        return err_set(&m->ctx->last, DDPM_EINVAL, "predict: n = %d must be at least 1, and x, t, out must not be NULL",
+                       n);
     const locale_t caller = enter();
     return leave(caller, predict(m, n, x, t, out));
 }
@@ -240,7 +241,7 @@ static ddpm_status create_sampler(ddpm_model *m, const ddpm_sampler_options *o, 
                            .scheduler = m->m->scheduler};
     model_image_size(m->m, &spec.h, &spec.w);
     if (spec.batch < 1 || spec.batch > MOST_BATCH)
-        return err_set(e, DDPM_EINVAL, "batch %d: 1 to %d, or 0 for %d", spec.batch, MOST_BATCH, DEFAULT_BATCH);
+        return err_set(e, DDPM_EINVAL, "batch %d: must be 1 to %d, or 0 for %d", spec.batch, MOST_BATCH, DEFAULT_BATCH);
     s->model = m;
     m->users++;
     s->batch = spec.batch;
@@ -271,7 +272,7 @@ ddpm_status ddpm_sampler_create(ddpm_model *m, const ddpm_sampler_options *optio
     if (!sampler) return err_set(&m->ctx->last, DDPM_EINVAL, "sampler is NULL");
     if (o->struct_size != sizeof *o)
         return err_set(&m->ctx->last, DDPM_EINVAL,
-                       "struct_size is %zu, this library's ddpm_sampler_options has %zu bytes", o->struct_size,
+                       "struct_size is %zu, but ddpm_sampler_options of this library has %zu bytes", o->struct_size,
                        sizeof *o);
     const locale_t caller = enter();
     return leave(caller, new_sampler(m, o, sampler));
@@ -300,7 +301,7 @@ ddpm_status ddpm_sampler_run(ddpm_sampler *s, int n, const int64_t *ids, float *
     if (!s) return DDPM_EINVAL;
     err *e = &s->model->ctx->last;
     if (n < 1 || !ids || !images)
-        return err_set(e, DDPM_EINVAL, "sample: n = %d images, and ids, images must not be NULL", n);
+        return err_set(e, DDPM_EINVAL, "sample: n = %d must be at least 1, and ids, images must not be NULL", n);
     for (int i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] > UINT32_MAX)
             return err_set(e, DDPM_EINVAL, "sample: ids[%d] = %lld is not in [0, 2^32)", i, (long long)ids[i]);
@@ -314,7 +315,7 @@ typedef struct watcher {
     ddpm_step_function *step; /* called in the caller's locale */
     void *user;
     locale_t caller;
-    ddpm_wish wish;
+    ddpm_wish request;
 } watcher;
 
 static void watch_step(void *context, const run_status *s)
@@ -327,24 +328,24 @@ static void watch_step(void *context, const run_status *s)
                                     .grad_norm = s->state->grad_norm,
                                     .lr = s->state->lr};
     const locale_t ours = uselocale(w->caller);
-    w->wish = w->step ? w->step(w->user, &progress) : DDPM_GO_ON;
+    w->request = w->step ? w->step(w->user, &progress) : DDPM_GO_ON;
     (void)uselocale(ours);
 }
 
-static run_request tell_wish(void *context)
+static run_request take_request(void *context)
 {
     watcher *w = context;
-    const bool stop = w->wish == DDPM_STOP, one_save = w->wish == DDPM_SAVE;
-    if (one_save) w->wish = DDPM_GO_ON;
+    const bool stop = w->request == DDPM_STOP, one_save = w->request == DDPM_SAVE;
+    if (one_save) w->request = DDPM_GO_ON;
     return stop ? RUN_STOP : one_save ? RUN_SAVE : RUN_CONTINUE;
 }
 
 static ddpm_status read_settings(ddpm_config *config, int n, const char *const *settings, err *e)
 {
-    if (n < 0) return err_set(e, DDPM_EINVAL, "train: n = %d settings", n);
+    if (n < 0) return err_set(e, DDPM_EINVAL, "train: n = %d settings; must not be negative", n);
     config_defaults(config);
     for (int i = 0; i < n; i++) {
-        if (!settings || !settings[i]) return err_set(e, DDPM_EINVAL, "settings[%d] is NULL", i);
+        if (!settings || !settings[i]) return err_set(e, DDPM_EINVAL, "train: settings[%d] is NULL", i);
         TRY(config_is_assignment(settings[i]) ? config_assign(config, NULL, settings[i], e)
                                               : config_read_file(config, settings[i], e));
     }
@@ -363,7 +364,7 @@ static ddpm_status take_device(ddpm_config *config, const ddpm_ctx *ctx, err *e)
 
 static ddpm_status train(ddpm_ctx *ctx, int n, const char *const *settings, watcher *w)
 {
-    const run_hooks hooks = {.context = w, .step = watch_step, .wish = tell_wish};
+    const run_hooks hooks = {.context = w, .step = watch_step, .request = take_request};
     ddpm_config *config = NULL;
     backend *be = NULL; /* not the context's: the settings decide device, precision and autotune cache */
     backend_spec spec;

@@ -115,7 +115,8 @@ static void read_cache(autotune_cache *c, char **text, char **at, char **end)
     *at = *text;
     *end = *text + size;
     if (next_line(at, *end, &line, &n) && strcmp(line, HEADER) != 0 && strcmp(line, OLD_HEADER) != 0) {
-        err_set(&why, DDPM_EDATA, "%s: not an autotune cache of this version; the file is left as it is", path);
+        err_set(&why, DDPM_EDATA, "%s: not an autotune cache of this version; the file is neither used nor changed",
+                path);
         give_up_file(c, why.text);
         mem_free(*text);
         *text = *at = *end = NULL;
@@ -140,7 +141,7 @@ static ddpm_status load(autotune_cache *c, err *e)
     }
     if (damaged) {
         err why;
-        err_set(&why, DDPM_EDATA, "%s: %d damaged line%s left out", c->file, damaged, damaged > 1 ? "s" : "");
+        err_set(&why, DDPM_EDATA, "%s: %d damaged line%s ignored", c->file, damaged, damaged > 1 ? "s" : "");
         autotune_cache_warn(c, why.text);
     }
     return DDPM_OK;
@@ -183,7 +184,7 @@ static void print_cache(autotune_cache *c, FILE *to)
 static ddpm_status make_folder_of(const char *path, err *e)
 {
     char folder[PATH_CAP];
-    if (strlen(path) >= sizeof folder - sizeof ".tmp") return err_set(e, DDPM_EIO, "%.80s...: path too long", path);
+    if (strlen(path) >= sizeof folder - sizeof ".tmp") return err_set(e, DDPM_EIO, "path too long: %.80s...", path);
     strcpy(folder, path);
     char *slash = strrchr(folder, '/');
     if (!slash || slash == folder) return DDPM_OK;
@@ -207,7 +208,7 @@ static void save(autotune_cache *c)
     c->saved = clock_seconds();
     if (c->file) { /* print_cache() may have found that the file is no cache */
         ddpm_status st = make_folder_of(c->file, &why);
-        if (st == DDPM_OK && !printed) st = err_set(&why, DDPM_ENOMEM, "%s: out of memory for its text", c->file);
+        if (st == DDPM_OK && !printed) st = err_set(&why, DDPM_ENOMEM, "%s: out of memory", c->file);
         if (st == DDPM_OK) st = file_replace(c->file, text, size, &why);
         if (st != DDPM_OK) give_up_file(c, why.text);
     }

@@ -5,7 +5,7 @@ ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
 {
     *out = NULL;
     return err_set(e, DDPM_EDEVICE,
-                   "device=%s: this build has no cuda backend (it was made without the CUDA toolkit or cuDNN): use "
+                   "device=%s: this build has no CUDA backend (it was compiled without the CUDA toolkit or cuDNN): use "
                    "device=cpu",
                    spec->device);
 }
@@ -24,6 +24,6 @@ ddpm_status cuda_look(int index, char *text, size_t cap, int *count, err *e)
     if (cap) text[0] = '\0';
     *count = 0;
     return err_set(e, DDPM_EDEVICE,
-                   "this build has no cuda backend: install the CUDA toolkit, 12.0 or newer, and cuDNN 9, and build "
-                   "again with -DCUDA=ON, which names what is missing");
+                   "this build has no CUDA backend: install the CUDA toolkit, 12.0 or newer, and cuDNN 9, and build "
+                   "again with -DCUDA=ON, which reports missing packages");
 }

@@ -111,7 +111,7 @@ static ddpm_status find_target(const char *path, char real[PATH_CAP], bool *stre
     struct stat info, end;
     const bool there = stat(path, &info) == 0;
     *stream = there && !S_ISREG(info.st_mode);
-    if (*stream && S_ISDIR(info.st_mode)) return err_errno(e, DDPM_EIO, EISDIR, "%s: cannot be written there", path);
+    if (*stream && S_ISDIR(info.st_mode)) return err_errno(e, DDPM_EIO, EISDIR, "%s: cannot write", path);
     TRY(follow(path, real, e));
     if (there && (stat(real, &end) || !same_file(&info, &end))) *stream = true;
     if (*stream) strcpy(real, path);
@@ -124,7 +124,8 @@ static ddpm_status find_target(const char *path, char real[PATH_CAP], bool *stre
 static ddpm_status open_to_write(const char *real, int flags, const char *path, int *fd, err *e)
 {
     *fd = open(real, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | flags, 0666);
-    if (*fd < 0 && errno == ENXIO) return err_set(e, DDPM_EIO, "%s: nobody reads there", path);
+    if (*fd < 0 && errno == ENXIO)
+        return err_set(e, DDPM_EIO, "%s: cannot write to a FIFO that no process reads", path);
     if (*fd < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot %s", path, flags & O_CREAT ? "create" : "open");
     (void)fcntl(*fd, F_SETFL, fcntl(*fd, F_GETFL) & ~O_NONBLOCK); /* writes to a slow reader block */
     return DDPM_OK;
@@ -264,8 +265,7 @@ ddpm_status file_writable(const char *path, err *e)
         if (dir + FILE_TEMPORARY > PATH_CAP) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", path);
         strcpy(slash == real ? real + 1 : slash ? slash : real, slash ? "" : "."); /* now the path of its folder */
     }
-    if (access(real, stream ? W_OK : W_OK | X_OK))
-        return err_errno(e, DDPM_EIO, errno, "%s: cannot be written there", path);
+    if (access(real, stream ? W_OK : W_OK | X_OK)) return err_errno(e, DDPM_EIO, errno, "%s: cannot write", path);
     return DDPM_OK;
 }
 
@@ -292,7 +292,8 @@ ddpm_status dir_make(const char *path, err *e)
 {
     char part[PATH_CAP];
     const size_t n = strlen(path);
-    if (n == 0 || n >= sizeof part) return err_set(e, DDPM_EINVAL, "folder name of %zu bytes: '%.80s'", n, path);
+    if (n == 0) return err_set(e, DDPM_EINVAL, "the name of a folder is empty");
+    if (n >= sizeof part) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", path);
     memcpy(part, path, n + 1);
     for (size_t i = 1; i <= n; i++) {
         if (part[i] != '/' && part[i] != '\0') continue;
@@ -302,7 +303,7 @@ ddpm_status dir_make(const char *path, err *e)
             return err_errno(e, DDPM_EIO, errno, "%s: cannot create the folder", part);
         part[i] = was;
     }
-    if (!path_is_dir(path)) return err_set(e, DDPM_EIO, "%s: is a file, and a folder is needed there", path);
+    if (!path_is_dir(path)) return err_set(e, DDPM_EIO, "%s: is a file; a folder is required", path);
     return DDPM_OK;
 }
 

@@ -72,8 +72,8 @@ static ddpm_status take(folder_lock *l, const char *folder, const char *what, er
     taken |= by_file == EAGAIN || by_file == EACCES || (by_folder && by_file && is_alive(holder));
     if (taken)
         return err_set(e, DDPM_ELOCKED,
-                       "%s: another %s is writing there (%s); wait for it, or give another out=", folder, what,
-                       holder[0] ? holder : "unknown");
+                       "%s: another %s is writing to this folder (%s); wait for it to end, or give another out=",
+                       folder, what, holder[0] ? holder : "unknown");
     write_holder(l->file);
     return DDPM_OK;
 }

@@ -31,7 +31,7 @@ const char *instruction_set_compiled(void)
 #ifdef __ARM_NEON
     return "NEON";
 #else
-    return "the architecture's own";
+    return "the architecture's baseline";
 #endif
 }
 

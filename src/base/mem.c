@@ -14,7 +14,7 @@ static ddpm_status check_there(size_t bytes, const char *what, err *e)
     if (bytes < LARGE) return DDPM_OK;
     const size_t there = (size_t)machine_memory_left("");
     if (bytes <= there) return DDPM_OK;
-    return err_set(e, DDPM_ENOMEM, "%s: out of memory (%zu MiB, %zu are free)", what, bytes >> 20, there >> 20);
+    return err_set(e, DDPM_ENOMEM, "%s: out of memory (%zu MiB needed, %zu MiB free)", what, bytes >> 20, there >> 20);
 }
 
 ddpm_status mem_array(void *out, size_t count, size_t size, const char *what, err *e)

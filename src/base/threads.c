@@ -49,11 +49,11 @@ static void set_stack(pthread_attr_t *attr)
     if (size <= SIZE_MAX >> shift) (void)pthread_attr_setstacksize(attr, (size_t)size << shift);
 }
 
-/* The number of `want` threads that can be started now, found by starting and joining them. */
-static int startable(int want)
+/* The number of threads, at most `most`, that can be started now, found by starting and joining them. */
+static int startable(int most)
 {
     gate g = {.lock = PTHREAD_MUTEX_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER};
-    pthread_t *thread = calloc((size_t)want, sizeof *thread);
+    pthread_t *thread = calloc((size_t)most, sizeof *thread);
     pthread_attr_t attr;
     sigset_t all, before;
     int n = 0;
@@ -62,7 +62,7 @@ static int startable(int want)
     set_stack(&attr);
     sigfillset(&all); /* signals are handled by the other threads */
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (n < want && pthread_create(&thread[n], &attr, wait_at, &g) == 0) n++;
+    while (n < most && pthread_create(&thread[n], &attr, wait_at, &g) == 0) n++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_mutex_lock(&g.lock);
     g.open = true;
@@ -92,7 +92,7 @@ static ddpm_status refuse(int n, int most, err *e)
 {
     return err_set(
         e, DDPM_ENOMEM,
-        "threads=%d: no more than %d can run here; threads=%d works, or a higher limit (ulimit -u or -v, pids.max)", n,
+        "threads=%d: only %d threads can be started; use threads=%d, or raise the limit (ulimit -u or -v, pids.max)", n,
         most, most);
 }
 
@@ -114,19 +114,19 @@ ddpm_status threads_use(int n, err *e)
     return there == n ? DDPM_OK : refuse(n, there, e);
 }
 
-ddpm_status threads_choose(int wanted, int *n, char note[THREADS_NOTE], err *e)
+ddpm_status threads_choose(int requested, int *n, char note[THREADS_NOTE], err *e)
 {
     const int there = threads_processors(), limit = omp_get_thread_limit();
-    const int want = wanted > 0 ? wanted : there, allowed = want < limit ? want : limit;
+    const int target = requested > 0 ? requested : there, allowed = target < limit ? target : limit;
     note[0] = '\0';
-    *n = wanted > 0 ? allowed : largest_team(allowed);
-    if (*n < want)
-        (void)snprintf(note, THREADS_NOTE, "%d of %d threads: %s", *n, want,
+    *n = requested > 0 ? allowed : largest_team(allowed);
+    if (*n < target)
+        (void)snprintf(note, THREADS_NOTE, "%d of %d threads: %s", *n, target,
                        *n < allowed ? "no more can be started (ulimit -u or -v, pids.max)"
                                     : "OMP_THREAD_LIMIT allows no more");
-    else if (want > there)
+    else if (target > there)
         (void)snprintf(note, THREADS_NOTE,
-                       "%d threads on %d processor%s take turns, which is slow: threads=%d is faster (0 = one each)",
-                       want, there, there == 1 ? "" : "s", there);
+                       "%d threads share %d processor%s, which is slow: threads=%d is faster (0 = one per processor)",
+                       target, there, there == 1 ? "" : "s", there);
     return threads_use(*n, e);
 }

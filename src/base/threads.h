@@ -11,9 +11,9 @@ int threads_processors(void);
 int threads_affinity(void); /* processors of the affinity mask alone */
 
 enum { THREADS_NOTE = 200 };
-/* Choose the number of threads *n for the request `wanted` (0: one per processor, or as many as can be started) and
+/* Choose the number of threads *n for `requested` threads (0: one per processor, or as many as can be started) and
  * give the calling thread's team that size.  note: "", or a remark for the user.  DDPM_ENOMEM: as threads_use(). */
-DDPM_MUST_CHECK ddpm_status threads_choose(int wanted, int *n, char note[THREADS_NOTE], err *e);
+DDPM_MUST_CHECK ddpm_status threads_choose(int requested, int *n, char note[THREADS_NOTE], err *e);
 
 /* Run the calling thread's OpenMP regions with n >= 1 threads from now on.  Free if that is already their number.
  * DDPM_ENOMEM: n threads cannot be started; the message says how many can. */

@@ -6,35 +6,35 @@
 
 #include <string.h>
 
-/* ---- timing turns within limits ---------------------------------------------------------------------- */
+/* ---- timing iterations within limits ---------------------------------------------------------------------- */
 
-/* On a GPU several turns are launched before waiting, as in a run. */
-static int turns_at_once(const backend *be) { return be->fn->host_memory ? 1 : 10; }
+/* On a GPU several iterations are launched before waiting, as in a run. */
+static int iterations_at_once(const backend *be) { return be->fn->host_memory ? 1 : 10; }
 
-static ddpm_status warm_up(const bench_limits *limits, bench_turns *turns, void *context, err *e)
+static ddpm_status warm_up(const bench_limits *limits, bench_iterations *iterations, void *context, err *e)
 {
     const double begin = clock_seconds();
     double ms, wall_ms;
     for (int i = 0; i < limits->warmup; i++) {
         if (i > 0 && clock_seconds() - begin > limits->seconds / 4) break;
-        TRY(turns(context, 1, &ms, &wall_ms, e));
+        TRY(iterations(context, 1, &ms, &wall_ms, e));
     }
     return DDPM_OK;
 }
 
-ddpm_status bench_measure(backend *be, const bench_limits *limits, bench_turns *turns, void *context, timing *out,
-                          err *e)
+ddpm_status bench_measure(backend *be, const bench_limits *limits, bench_iterations *iterations, void *context,
+                          timing *out, err *e)
 {
     const int most = limits->rounds, least = most < BENCH_LEAST ? most : BENCH_LEAST;
     double *ms = NULL, wall_ms;
     int n = 0;
     ddpm_status st = DDPM_OK;
     TRY_GOTO(mem_array(&ms, (size_t)most, sizeof *ms, "timings", e));
-    TRY_GOTO(warm_up(limits, turns, context, e));
+    TRY_GOTO(warm_up(limits, iterations, context, e));
     const double begin = clock_seconds();
     while (n < most && (n < least || clock_seconds() - begin < limits->seconds)) {
-        const int some = turns_at_once(be), now = most - n < some ? most - n : some;
-        TRY_GOTO(turns(context, now, ms + n, &wall_ms, e));
+        const int some = iterations_at_once(be), now = most - n < some ? most - n : some;
+        TRY_GOTO(iterations(context, now, ms + n, &wall_ms, e));
         n += now;
     }
     *out = timing_of(ms, n);
@@ -86,7 +86,7 @@ ddpm_status bench_shape(const ddpm_config *c, backend *be, image_shape *shape, e
             TRY(shape_of_model(c->model.init_from, be, &stored, e));
         else if (!shape_of_kind(c->data.kind, &stored))
             return err_set(e, DDPM_EINVAL,
-                           "the images' shape is not known without the data set: set data.resolution and "
+                           "bench.data=synthetic: the shape of the images is unknown: set data.resolution and "
                            "data.channels, or bench.data=real");
     }
     *shape = (image_shape){side ? side : stored.h, side ? side : stored.w, channels ? channels : stored.c};
@@ -118,7 +118,7 @@ ddpm_status bench_loader_create(const ddpm_config *c, const dataset *data, bench
 
 void bench_loader_destroy(bench_loader *b) { loader_destroy(b->loader); }
 
-ddpm_status bench_loader_turns(void *context, int n, double *ms, double *wall_ms, err *e)
+ddpm_status bench_loader_iterations(void *context, int n, double *ms, double *wall_ms, err *e)
 {
     bench_loader *b = context;
     const double begin = clock_seconds();
@@ -187,7 +187,7 @@ static ddpm_status stamped_steps(bench_train *b, stamp *stamps, int n, double *m
     return DDPM_OK;
 }
 
-ddpm_status bench_train_turns(void *context, int n, double *ms, double *wall_ms, err *e)
+ddpm_status bench_train_iterations(void *context, int n, double *ms, double *wall_ms, err *e)
 {
     bench_train *b = context;
     stamp *stamps;
@@ -248,7 +248,7 @@ void bench_sample_destroy(bench_sample *b)
     *b = (bench_sample){.be = NULL};
 }
 
-ddpm_status bench_sample_turns(void *context, int n, double *ms, double *wall_ms, err *e)
+ddpm_status bench_sample_iterations(void *context, int n, double *ms, double *wall_ms, err *e)
 {
     bench_sample *b = context;
     const double begin = clock_seconds();

@@ -1,25 +1,25 @@
 /* bench.h - benchmarks of the training step, the sampling loop and the loader, set up as in a real run.
  *
  * No computation is implemented here: bench_train consists of data set, feed and trainer, bench_sample of a
- * generator, and a turn of them is a step of training_run.c or a batch of `ddpm sample`. */
+ * generator, and an iteration of them is a step of training_run.c or a batch of `ddpm sample`. */
 #ifndef DDPM_BENCH_H
 #define DDPM_BENCH_H
 #include "train/image_feed.h"
 #include "bench/timing.h"
 
 typedef struct bench_limits {
-    int warmup;     /* untimed turns first; at least 1 */
-    int rounds;     /* timed turns */
-    double seconds; /* start no further turn after this time; at least BENCH_LEAST turns are timed */
+    int warmup;     /* untimed iterations first; at least 1 */
+    int rounds;     /* timed iterations */
+    double seconds; /* start no further iteration after this time; at least BENCH_LEAST iterations are timed */
 } bench_limits;
 enum { BENCH_LEAST = 3 };
 
-/* Run n turns and time them: ms[n] of each, and the wall-clock time of all. */
-typedef ddpm_status bench_turns(void *context, int n, double *ms, double *wall_ms, err *e);
+/* Run n iterations and time them: ms[n] of each, and the wall-clock time of all. */
+typedef ddpm_status bench_iterations(void *context, int n, double *ms, double *wall_ms, err *e);
 
-/* Warm up, then time turns within the limits. */
-DDPM_MUST_CHECK ddpm_status bench_measure(backend *be, const bench_limits *limits, bench_turns *turns, void *context,
-                                          timing *out, err *e);
+/* Warm up, then time iterations within the limits. */
+DDPM_MUST_CHECK ddpm_status bench_measure(backend *be, const bench_limits *limits, bench_iterations *iterations,
+                                          void *context, timing *out, err *e);
 
 /* ---- data ---- */
 
@@ -31,11 +31,11 @@ DDPM_MUST_CHECK ddpm_status bench_data(const ddpm_config *c, backend *be, datase
 typedef struct bench_loader {
     const dataset *data; /* borrowed */
     loader *loader;
-    int batches; /* per turn: enough for batches that were decoded ahead not to matter */
+    int batches; /* per iteration: enough for batches that were decoded ahead not to matter */
 } bench_loader;
 DDPM_MUST_CHECK ddpm_status bench_loader_create(const ddpm_config *c, const dataset *data, bench_loader *out, err *e);
 void bench_loader_destroy(bench_loader *b);
-bench_turns bench_loader_turns; /* ms per batch, averaged over the batches of a turn */
+bench_iterations bench_loader_iterations; /* ms per batch, averaged over the batches of an iteration */
 
 /* ---- training ---- */
 
@@ -46,7 +46,7 @@ typedef struct bench_train {
     model *m;
     trainer *t;
     feed *f;
-    train_state state;    /* after the last turns */
+    train_state state;    /* after the last iterations */
     double first_step_s;  /* seconds from the start of the process to the end of the first step; negative: unknown */
     size_t device_before; /* bytes free in the GPU's memory before the setup; 0: no GPU */
 } bench_train;
@@ -54,7 +54,7 @@ typedef struct bench_train {
 /* Set up, and run the first step. */
 DDPM_MUST_CHECK ddpm_status bench_train_create(const ddpm_config *c, backend *be, bench_train *out, err *e);
 void bench_train_destroy(bench_train *b);
-bench_turns bench_train_turns; /* ms per step */
+bench_iterations bench_train_iterations; /* ms per step */
 
 /* ---- sampling ---- */
 
@@ -72,7 +72,7 @@ typedef struct bench_sample {
 DDPM_MUST_CHECK ddpm_status bench_sample_create(const ddpm_config *c, const char *run, backend *be, bench_sample *out,
                                                 err *e);
 void bench_sample_destroy(bench_sample *b);
-bench_turns bench_sample_turns; /* turns are whole loops; ms per network evaluation */
+bench_iterations bench_sample_iterations; /* iterations are whole loops; ms per network evaluation */
 /* Time single network evaluations within a loop, which is aborted once enough are timed.  On a GPU several are
  * launched at a time. */
 DDPM_MUST_CHECK ddpm_status bench_sample_evaluations(bench_sample *b, const bench_limits *limits, timing *out, err *e);
@@ -101,7 +101,7 @@ typedef struct bench_ops_spec {
     const plan *p; /* allocated, bound, and run at least once */
     bench_begin *begin;
     void *context;
-    bench_limits limits; /* turns are passes through the plan */
+    bench_limits limits; /* iterations are passes through the plan */
     machine_peak peak;
 } bench_ops_spec;
 

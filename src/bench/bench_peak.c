@@ -134,8 +134,8 @@ static int64_t copy_bytes_most(const backend *be)
 {
     const int64_t cache = machine_cache_bytes();
     const int64_t least = be->fn->host_memory ? 64 << 20 : 512 << 20, room = (int64_t)be->fn->memory_free(be) / 16;
-    const int64_t want = be->fn->host_memory && 4 * cache > least ? 4 * cache : least;
-    return room > 0 && room < want ? room : want;
+    const int64_t target = be->fn->host_memory && 4 * cache > least ? 4 * cache : least;
+    return room > 0 && room < target ? room : target;
 }
 
 ddpm_status bench_peak(backend *be, double enough_ms, machine_peak *out, err *e)

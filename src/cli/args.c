@@ -61,7 +61,7 @@ static ddpm_status read_json_flag(cli_args *args, const char *file, err *e)
 {
     char text[PATH_CAP + 8];
     const config_scope scope = cli_scope(args->command);
-    if (!file) return err_set(e, DDPM_EINVAL, "--json: the name of a file is missing");
+    if (!file) return err_set(e, DDPM_EINVAL, "--json: the file name is missing");
     (void)snprintf(text, sizeof text, "json=%s", file);
     return config_assign(&args->config, &scope, text, e);
 }
@@ -135,7 +135,7 @@ static ddpm_status read_assignment(cli_args *args, const char *text, err *e)
     const ddpm_status st = config_assign(&args->config, &scope, text, &why);
     if (st == DDPM_OK) return DDPM_OK;
     if (!may_be_file(text)) return err_set(e, st, "%s", why.text);
-    return err_set(e, st, "%s; if it is a file, write ./%s, or -- in front of it", why.text, text);
+    return err_set(e, st, "%s; if it is a file, write ./%s, or put -- before it", why.text, text);
 }
 
 static ddpm_status read_argument(cli_args *args, const char *text, bool only_paths, err *e)

@@ -29,11 +29,11 @@ DDPM_MUST_CHECK ddpm_status bench_cli_peak(bench_job *b, machine_peak *peak, err
 /* ddpm bench ops (bench_table.c). */
 DDPM_MUST_CHECK ddpm_status bench_cli_ops(bench_job *b, err *e);
 
-/* Answer requests (bench_serve.c) until standard input ends.  Each line of standard input is a number of turns; the
+/* Answer requests (bench_serve.c) until standard input ends.  Each of its lines is a number of iterations; the
  * answer is one line of JSON on standard output, {"n": .., "ms": [..], "wall_ms": .., ...}.  A first line
  * {"ready": true, ...} says that the warm-up is done. */
 typedef struct bench_server {
-    bench_turns *turns;
+    bench_iterations *iterations;
     void *context;
     void (*more)(void *context, json_out *j); /* adds further members to an answer */
     size_t device_before;

@@ -1,4 +1,4 @@
-/* bench_serve.c - benchmark turns on request, so that two programs can be measured alternately. */
+/* bench_serve.c - benchmark iterations on request, so that two programs can be measured alternately. */
 #include "cli/bench_cli.h"
 #include "base/mem.h"
 #include "base/process.h"
@@ -13,7 +13,7 @@ static ddpm_status answer(const bench_job *b, const bench_server *s, int n, json
 {
     double *ms, wall_ms;
     TRY(mem_array(&ms, (size_t)n, sizeof *ms, "timings", e));
-    const ddpm_status st = s->turns(s->context, n, ms, &wall_ms, e);
+    const ddpm_status st = s->iterations(s->context, n, ms, &wall_ms, e);
     if (st == DDPM_OK) {
         json_out_int(j, "n", n);
         json_out_open(j, "ms", '[');
@@ -59,14 +59,14 @@ ddpm_status bench_serve(bench_job *b, const bench_server *s, err *e)
 {
     char line[64];
     double ms, wall_ms;
-    for (int i = 0; i < b->limits.warmup; i++) TRY(s->turns(s->context, 1, &ms, &wall_ms, e));
+    for (int i = 0; i < b->limits.warmup; i++) TRY(s->iterations(s->context, 1, &ms, &wall_ms, e));
     TRY(say(b, s, 0, e));
     while (fgets(line, sizeof line, stdin)) {
         char *end;
         errno = 0;
         const long n = strtol(line, &end, 10);
         if (end == line || *end != '\n' || errno || n < 1 || n > MOST)
-            return err_set(e, DDPM_EINVAL, "standard input: a number of turns from 1 to %d was expected, not '%.40s'",
+            return err_set(e, DDPM_EINVAL, "standard input: expected a number of iterations from 1 to %d, not '%.40s'",
                            MOST, strtok(line, "\n") ? line : "");
         TRY(say(b, s, (int)n, e));
     }

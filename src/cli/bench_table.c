@@ -102,8 +102,8 @@ static void report(bench_job *b, step_costs *t, const timing *whole)
     json_out_real(&b->json, "sum_of_ops_ms", sum);
     timing_put(&b->json, "pass_ms", &t->pass);
     timing_put(&b->json, "whole_ms", whole);
-    bench_say(b, "sum of the ops %.3f ms; the whole, as it is run, %.3f ms (p10 %.3f, p90 %.3f)\n", sum, whole->median,
-              whole->p10, whole->p90);
+    bench_say(b, "sum of the ops %.3f ms; all ops together as in a run %.3f ms (p10 %.3f, p90 %.3f)\n", sum,
+              whole->median, whole->p10, whole->p90);
 }
 
 /* Half of the time limit is for the whole plan, half for its steps. */
@@ -120,11 +120,11 @@ static ddpm_status ops_of_training(bench_job *b, step_costs *t, timing *whole, e
     ddpm_status st = DDPM_OK;
     if (b->config.train.gradient_accumulation_steps > 1) {
         b->config.train.gradient_accumulation_steps = 1; /* one plan that includes the update */
-        bench_say(b, "one micro-batch and the update: train.gradient_accumulation_steps=1 is taken\n");
+        bench_say(b, "one micro-batch and the update: train.gradient_accumulation_steps=1 is used\n");
     }
     TRY(bench_train_create(&b->config, b->be, &rig, e));
     bench_ops_spec spec = ops_spec(b, trainer_plan(rig.t), bench_train_begin, &rig);
-    TRY_GOTO(bench_measure(b->be, &spec.limits, bench_train_turns, &rig, whole, e));
+    TRY_GOTO(bench_measure(b->be, &spec.limits, bench_train_iterations, &rig, whole, e));
     TRY_GOTO(bench_cli_peak(b, &spec.peak, e));
     TRY_GOTO(bench_ops(&spec, t, e));
     report(b, t, whole);

@@ -51,9 +51,9 @@ void bench_say_memory(bench_job *b, size_t planned, size_t device_before)
 {
     const int64_t host = process_peak_bytes();
     const size_t device = bench_device_bytes(b->be, device_before);
-    bench_say(b, "%-14s %10.1f MiB planned, %.1f MiB the process at most (VmHWM)", "memory", bytes_to_mib(planned),
+    bench_say(b, "%-14s %10.1f MiB planned, %.1f MiB peak of the process (VmHWM)", "memory", bytes_to_mib(planned),
               bytes_to_mib(host));
-    if (!b->be->fn->host_memory) bench_say(b, ", %.1f MiB of the device", bytes_to_mib(device));
+    if (!b->be->fn->host_memory) bench_say(b, ", %.1f MiB on the device", bytes_to_mib(device));
     bench_say(b, "\n");
     json_out_open(&b->json, "memory", '{');
     json_out_int(&b->json, "planned_bytes", (int64_t)planned);
@@ -138,14 +138,14 @@ static ddpm_status report_train(bench_job *b, bench_train *rig, err *e)
               c->train.batch, dataset_h(rig->data), dataset_w(rig->data), dataset_c(rig->data),
               c->train.gradient_accumulation_steps, data_word(c), dataset_kind_name(rig->data),
               (double)rig->m->store->values * 1e-6);
-    TRY(bench_measure(b->be, &b->limits, bench_train_turns, rig, &ms, e));
+    TRY(bench_measure(b->be, &b->limits, bench_train_iterations, rig, &ms, e));
     const double waiting = (feed_waited_seconds(rig->f) - waited) / (clock_seconds() - begin);
     json_out_int(&b->json, "batch_images", c->train.batch);
     json_out_int(&b->json, "batches_per_step", c->train.gradient_accumulation_steps);
     put_data(b, rig->data);
     bench_say_timing(b, "step", "step_ms", &ms);
     say_rate(b, images, &ms);
-    bench_say(b, "%-14s %10.1f %% of the time\n", "data awaited", 100 * waiting);
+    bench_say(b, "%-14s %10.1f %% of the time\n", "data wait", 100 * waiting);
     json_out_real(&b->json, "share_waiting_for_data", waiting);
     bench_say(b, "%-14s %10.2f s after the process began\n", "first step", rig->first_step_s);
     train_more(rig, &b->json);
@@ -157,7 +157,7 @@ static ddpm_status run_train_bench(bench_job *b, err *e)
 {
     bench_train rig;
     TRY(bench_train_create(&b->config, b->be, &rig, e));
-    const bench_server s = {bench_train_turns, &rig, train_more, rig.device_before};
+    const bench_server s = {bench_train_iterations, &rig, train_more, rig.device_before};
     const ddpm_status st = b->config.bench.serve ? bench_serve(b, &s, e) : report_train(b, &rig, e);
     bench_train_destroy(&rig);
     return st;
@@ -187,11 +187,11 @@ static ddpm_status say_loop(bench_job *b, bench_sample *rig, const timing *evalu
     const bench_limits limits = {.warmup = 1, .rounds = BENCH_LEAST, .seconds = b->limits.seconds};
     const bool whole = expected_s * (limits.warmup + limits.rounds) <= 2 * b->limits.seconds;
     timing ms = *evaluation;
-    if (whole) TRY(bench_measure(b->be, &limits, bench_sample_turns, rig, &ms, e));
+    if (whole) TRY(bench_measure(b->be, &limits, bench_sample_iterations, rig, &ms, e));
     ms.median *= steps, ms.p10 *= steps, ms.p90 *= steps, ms.min *= steps, ms.max *= steps;
     json_out_bool(&b->json, "whole_loops_timed", whole);
-    bench_say_timing(b, whole ? "loop" : "loop, reckoned", "loop_ms", &ms);
-    if (!whole) bench_say(b, "%-14s %10s %d evaluations from those that were timed\n", "", "", steps);
+    bench_say_timing(b, whole ? "loop" : "loop, estimate", "loop_ms", &ms);
+    if (!whole) bench_say(b, "%-14s %10s %d evaluations, extrapolated from those that were timed\n", "", "", steps);
     say_rate(b, rig->batch, &ms);
     return DDPM_OK;
 }
@@ -217,7 +217,7 @@ static ddpm_status run_sample_bench(bench_job *b, err *e)
 {
     bench_sample rig;
     TRY(bench_sample_create(&b->config, b->run, b->be, &rig, e));
-    const bench_server s = {bench_sample_turns, &rig, sample_more, rig.device_before};
+    const bench_server s = {bench_sample_iterations, &rig, sample_more, rig.device_before};
     const ddpm_status st = b->config.bench.serve ? bench_serve(b, &s, e) : report_sample(b, &rig, e);
     bench_sample_destroy(&rig);
     return st;
@@ -245,18 +245,19 @@ static ddpm_status report_data(bench_job *b, const dataset *data, bench_loader *
     timing ms;
     bench_say(b, "%-14s %10lld images of %dx%dx%d, %s %s%s; batches of %d\n", "data", (long long)dataset_count(data),
               dataset_h(data), dataset_w(data), dataset_c(data), data_word(&b->config), dataset_kind_name(data),
-              dataset_pixels(data) ? ", decoded beforehand" : "", batch);
+              dataset_pixels(data) ? ", decoded in advance" : "", batch);
     json_out_int(&b->json, "batch_images", batch);
     put_data(b, data);
-    TRY(bench_measure(b->be, &b->limits, bench_loader_turns, rig, &ms, e));
+    TRY(bench_measure(b->be, &b->limits, bench_loader_iterations, rig, &ms, e));
     bench_say_timing(b, "batch", "batch_ms", &ms);
     say_rate(b, batch, &ms);
     const double consumed = rate_of_run(b->run);
     if (consumed > 0) {
-        bench_say(b, "%-14s %10.1f images/s, as the run wrote down last\n", "training takes", consumed);
+        bench_say(b, "%-14s %10.1f images/s, by the last line of the run's metrics.jsonl\n", "training takes",
+                  consumed);
         json_out_real(&b->json, "run_images_per_s", consumed);
     } else
-        bench_say(b, "%-14s what a step takes: ddpm bench train says it, and how long it waits\n", "training");
+        bench_say(b, "%-14s ddpm bench train measures a step and its wait for data\n", "training");
     return DDPM_OK;
 }
 
@@ -369,7 +370,7 @@ static void describe(bench_job *b)
     json_out_text(j, "precision", recipe_precision(&b->config, b->be));
     put_arguments(b);
     json_out_open(j, "limits", '{');
-    json_out_int(j, "warmup_turns", b->limits.warmup);
+    json_out_int(j, "warmup", b->limits.warmup);
     json_out_int(j, "rounds", b->limits.rounds);
     json_out_real(j, "seconds", b->limits.seconds);
     json_out_close(j, '}');
@@ -420,9 +421,10 @@ static ddpm_status choose(bench_job *b, int *kind, err *e)
     const char *name = b->args->argument[0];
     for (*kind = 0; *kind < KINDS && strcmp(name, kinds[*kind].name) != 0;) ++*kind;
     if (*kind == KINDS)
-        return err_set(e, DDPM_EINVAL, "ddpm bench: no '%.40s'; there are train, sample, ops, data and weights", name);
+        return err_set(e, DDPM_EINVAL,
+                       "ddpm bench: unknown benchmark '%.40s'; choose train, sample, ops, data or weights", name);
     if (b->config.bench.serve && !kinds[*kind].serves)
-        return err_set(e, DDPM_EINVAL, "ddpm bench %s: serve=true is for train and sample", name);
+        return err_set(e, DDPM_EINVAL, "ddpm bench %s: serve=true works only with train and sample", name);
     return check_output(b, e);
 }
 

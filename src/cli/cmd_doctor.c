@@ -44,12 +44,13 @@ static void say_processor(void)
     machine_processor(name, sizeof name);
     say("processor", "%s, with %s", name, here);
     if (strcmp(compiled, here) != 0)
-        say("", "the program was compiled for %s: a build on this machine with -DNATIVE=ON uses %s", compiled, here);
+        say("", "the program was compiled for %s; a build on this machine with -DNATIVE=ON would use %s", compiled,
+            here);
     if (quota < all)
-        say("processors", "%d may be used: of the %d that the process may run on, a control group's quota allows %d",
+        say("processors", "%d available: the process may run on %d, and a control group's quota allows %d",
             threads_processors(), all, quota);
     else
-        say("processors", "%d may be used, and no control group allows fewer", all);
+        say("processors", "%d available, not limited by a control group", all);
 }
 
 static void say_memory(void)
@@ -62,8 +63,8 @@ static void say_memory(void)
         say("", "a control group allows %s, of which %s are left", bytes_text(limit, (size_t)most),
             bytes_text(left, (size_t)cgroup_memory_left("")));
     else
-        say("", "no control group allows less");
-    say("", "a run here can take %s", bytes_text(left, (size_t)machine_memory_left("")));
+        say("", "not limited by a control group");
+    say("", "a run can use %s", bytes_text(left, (size_t)machine_memory_left("")));
 }
 
 static void say_gpus(void)
@@ -75,11 +76,11 @@ static void say_gpus(void)
     if (driver[0])
         say("NVIDIA driver", "%s", driver);
     else
-        say("NVIDIA driver", "none is loaded (/proc/driver/nvidia/version)");
+        say("NVIDIA driver", "not loaded (no /proc/driver/nvidia/version)");
     const ddpm_status st = cuda_look(-1, text, sizeof text, &count, &why);
     if (count == 0) say("GPU", "none: %s", why.text);
     if (count == 0 && driver[0] && cuda_is_built())
-        say("", "the kernel has the driver: where this is a container, start it with its GPUs (docker run --gpus all)");
+        say("", "the kernel has the driver: if this is a container, start it with its GPUs (docker run --gpus all)");
     for (int i = 0; i < count; i++) {
         const bool good = (i ? cuda_look(i, text, sizeof text, &count, &why) : st) == DDPM_OK;
         say(i ? "" : "GPU", "%s", good ? text : why.text);
@@ -98,11 +99,11 @@ static ddpm_status say_cache(const ddpm_config *c, err *e)
     char *slash = strrchr(folder, '/');
     if (slash) slash[slash == folder] = '\0';
     if (!spec.autotune_cache[0])
-        say("cache", "none: neither HOME nor XDG_CACHE_HOME is set; autotune_cache=FILE names one");
+        say("cache", "none: neither HOME nor XDG_CACHE_HOME is set; set autotune_cache=FILE");
     else if (dir_writable(slash ? folder : ".", &why) == DDPM_OK)
-        say("cache", "%s can be written", spec.autotune_cache);
+        say("cache", "%s is writable", spec.autotune_cache);
     else
-        say("cache", "%s: every run autotunes anew; autotune_cache=FILE names another", why.text);
+        say("cache", "%s: every run repeats autotuning; set autotune_cache=FILE", why.text);
     return DDPM_OK;
 }
 
@@ -117,7 +118,8 @@ static ddpm_status check_memory(backend *be, err *e)
     TRY_GOTO(be->fn->upload(be, memory, sent, sizeof sent, e));
     TRY_GOTO(be->fn->download(be, back, memory, sizeof back, e));
     if (memcmp(sent, back, sizeof sent) != 0)
-        TRY_GOTO(err_set(e, DDPM_EBACKEND, "%s: its memory does not keep what is written to it", be->fn->name));
+        TRY_GOTO(err_set(e, DDPM_EBACKEND, "%s: data read back from device memory differ from the data written",
+                         be->fn->name));
 done:
     be->fn->release(be, memory);
     return st;

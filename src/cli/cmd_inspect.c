@@ -135,8 +135,8 @@ static ddpm_status print_training(const ddpm_config *c, model *m, int batch, err
         TRY(trainer_create(m, &spec, &t, e));
     }
     const trainer_memory need = trainer_needs(t);
-    printf("training, batch %d: %s%.1f MiB = %.1f weights, gradients, moments%s + %.1f activations (%.1f if none "
-           "shared memory) + %.1f inputs; %.3f GFLOP an image%s\n",
+    printf("training, batch %d: %s%.1f MiB = %.1f weights, gradients, moments%s + %.1f activations (%.1f without "
+           "memory reuse) + %.1f inputs; %.3f GFLOP an image%s\n",
            batch, spec.sketch ? "at least " : "", bytes_to_mib(need.weights + need.activations + need.inputs),
            bytes_to_mib(need.weights), c->ema.decay > 0 ? ", EMA" : "", bytes_to_mib(need.activations),
            bytes_to_mib(need.unpacked), bytes_to_mib(need.inputs), need.flops / 1e9,

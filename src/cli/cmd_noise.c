@@ -14,7 +14,7 @@ static ddpm_status check_output(const cli_args *args, err *e)
     const bool overwrite = cli_may_overwrite(args);
     TRY(output_check(out, "out", is_strip, overwrite, e));
     if (overwrite || !path_same(args->argument[0], out)) return DDPM_OK;
-    return err_set(e, DDPM_EINVAL, "%s: is the picture itself; give another out=, or overwrite=true", out);
+    return err_set(e, DDPM_EINVAL, "%s: is the input image; give another out=, or overwrite=true", out);
 }
 
 /* The requested timesteps; if none are set, the default ones, scaled from T = 1000 to the actual T. */

@@ -173,7 +173,7 @@ static ddpm_status draw_all(job *j, err *e)
     if (st != DDPM_OK && st != DDPM_ESAVED) return st;
     if (written != DDPM_OK) return err_set(e, written, "%s", unwritten.text);
     if (st == DDPM_OK) return DDPM_OK;
-    return err_set(e, DDPM_ESAVED, "stopped: %lld pictures are left; the same command goes on with them",
+    return err_set(e, DDPM_ESAVED, "stopped: %lld pictures are left; the same command continues with them",
                    (long long)(j->n_todo - j->drawn));
 }
 
@@ -217,8 +217,7 @@ static ddpm_status load_raw_weights(job *j, const char *checkpoint, err *e)
     TRY(path_join(state, checkpoint, "training/state.json", e));
     if (path_exists(raw)) return params_load(j->m->store, ARENA_PARAM, raw, NULL, e);
     if (path_exists(state)) return DDPM_OK;
-    return err_set(e, DDPM_EINVAL, "%s: no training/weights.safetensors there, so only weights=ema can be had",
-                   checkpoint);
+    return err_set(e, DDPM_EINVAL, "%s: no training/weights.safetensors in this folder; use weights=ema", checkpoint);
 }
 
 static ddpm_status load_from(const char *folder, job *j, notes *remarks, err *e)
@@ -292,7 +291,7 @@ static void say_done(const job *j)
     if (j->tiles == 0)
         printf("; they are too large for an overview\n");
     else if (j->tiles < count && j->tiles < OVERVIEW_MAX)
-        printf(" and grid.png, which has room for %d\n", j->tiles);
+        printf(" and grid.png, which shows the first %d\n", j->tiles);
     else
         printf(" and grid.png\n");
 }

@@ -48,7 +48,7 @@ static void step_done(void *context, const run_status *s)
     progress_show(&v->bar, now, line);
 }
 
-static run_request wish(void *context)
+static run_request request(void *context)
 {
     if (interrupt_stop()) return RUN_STOP;
     return interrupt_save() ? RUN_SAVE : RUN_CONTINUE;
@@ -60,7 +60,7 @@ ddpm_status cmd_train(const cli_args *args, err *e)
     backend_spec spec;
     autotune_files files;
     view v = {.seconds = args->config.log.seconds};
-    const run_hooks hooks = {.context = &v, .note = show_note, .begin = begin, .step = step_done, .wish = wish};
+    const run_hooks hooks = {.context = &v, .note = show_note, .begin = begin, .step = step_done, .request = request};
     TRY(interrupt_install(e));
     interrupt_at_once(true); /* planning and autotuning may take long */
     TRY(recipe_backend(&args->config, args->config.out, &files, &spec, e));

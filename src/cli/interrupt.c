@@ -15,7 +15,7 @@ static const struct handled {
 };
 enum { HANDLED = sizeof table / sizeof table[0] };
 
-static volatile sig_atomic_t stop_signal, save_asked, insistent_before, at_once;
+static volatile sig_atomic_t stop_signal, save_requested, insistent_before, at_once;
 static struct timespec first_insistent;
 
 /* coreutils' timeout and many supervisors send each signal twice at once, to the child and to its process group: only a
@@ -44,7 +44,7 @@ static void on_signal(int number)
             (void)raise(number); /* delivered when the handler returns */
         }
         if (table[i].insists && is_a_second_later()) _exit(128 + number);
-        if (!table[i].stops) save_asked = 1;
+        if (!table[i].stops) save_requested = 1;
         if (table[i].stops && !stop_signal) stop_signal = number;
     }
     errno = saved_errno;
@@ -54,7 +54,7 @@ ddpm_status interrupt_install(err *e)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}; /* interrupted reads restart */
     struct sigaction before;
-    stop_signal = save_asked = insistent_before = at_once = 0;
+    stop_signal = save_requested = insistent_before = at_once = 0;
     sigemptyset(&action.sa_mask);
     for (int i = 0; i < HANDLED; i++) sigaddset(&action.sa_mask, table[i].number);
     for (int i = 0; i < HANDLED; i++) {
@@ -72,7 +72,7 @@ int interrupt_stop(void) { return stop_signal; }
 
 bool interrupt_save(void)
 {
-    const bool asked = save_asked;
-    if (asked) save_asked = 0; /* a signal in between is served by the same checkpoint */
-    return asked;
+    const bool requested = save_requested;
+    if (requested) save_requested = 0; /* a signal in between is served by the same checkpoint */
+    return requested;
 }

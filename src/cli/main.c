@@ -13,12 +13,12 @@ static const cli_command commands[] = {
      "out seed resume rewind device precision threads autotune_cache cpu cuda data model diffusion train ema ckpt log "
      "sample",
      cmd_train,
-     "A later file wins over an earlier one, and key=value over every file.  INT, TERM, HUP, XCPU and USR1\n"
-     "end the run after a checkpoint (exit code 85: the same command goes on from there, with resume=auto),\n"
-     "but before the first step at once; USR2 makes a checkpoint.\n\n"
+     "A later file overrides an earlier one, and key=value overrides every file.  The signals INT, TERM, HUP,\n"
+     "XCPU and USR1 save a checkpoint and end the run (exit code 85: the same command continues with\n"
+     "resume=auto), or end it at once before the first step; USR2 saves a checkpoint.\n\n"
      "  ddpm train configs/quickstart.yaml\n"
      "  ddpm train configs/cifar10.yaml out=runs/cifar batch=64 model.dropout=0 resume=auto\n"},
-    {"sample", "Draw pictures from a model", "RUN", 1, 1, CLI_CONFIG_OF_RUN,
+    {"sample", "Sample pictures from a model", "RUN", 1, 1, CLI_CONFIG_OF_RUN,
      "sample -sample.every overwrite device precision threads autotune_cache cpu cuda", cmd_sample,
      "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.\n\n"
      "  ddpm sample runs/cifar count=1000 seed=0 batch=64 out=pictures\n"},
@@ -34,20 +34,20 @@ static const cli_command commands[] = {
      "train|sample|ops|data|weights CONFIG.yaml|RUN", 2, 2, CLI_CONFIG_OF_RUN,
      "bench overwrite seed device precision threads autotune_cache cpu cuda data model diffusion train ema sample",
      cmd_bench,
-     "train    steps as a run takes them: images/s, memory, and the share of the machine's measured peak\n"
-     "sample   evaluations of the network, and the whole loop where there is time for it\n"
-     "ops      every part of a step by itself beside the roofline, most time lost first\n"
-     "data     what the loader delivers by itself\n"
-     "weights  write the initial weights as a pipeline folder, for another program to begin with\n\n"
-     "Figures are medians; what warms up is not timed.  --json FILE keeps all of them (- = standard output).\n"
+     "train    training steps: images/s, memory, and the share of the machine's measured peak\n"
+     "sample   network evaluations, and the whole sampling loop if the time limit allows it\n"
+     "ops      each op of a step separately, compared with the roofline, most time above it first\n"
+     "data     the loader alone\n"
+     "weights  write the initial weights as a pipeline folder, for other programs to start from\n\n"
+     "Results are medians without the warm-up.  --json FILE writes all results (- = standard output).\n"
      "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.\n\n"
      "  ddpm bench train configs/quickstart.yaml threads=2\n"
      "  ddpm bench sample runs/cifar sample.batch=16 sample.num_inference_steps=100\n"
      "  ddpm bench ops configs/cifar10.yaml train.batch=16 top=40 --json ops.json\n"
      "  ddpm bench data configs/mnist.yaml data=real data.path=DIR data.cache_mb=0\n"},
-    {"doctor", "Show what this machine offers, and what is missing for a GPU", "", 0, 0, CLI_NO_CONFIG,
+    {"doctor", "Show processor, memory and GPUs, and what is missing to use a GPU", "", 0, 0, CLI_NO_CONFIG,
      "device precision threads autotune_cache cuda", cmd_doctor,
-     "The exit code is 0 if a training can run here, and 69 if the requested device does not answer.\n\n"
+     "The exit code is 0 if training can run here, and 69 if the requested device cannot be used.\n\n"
      "  ddpm doctor\n"
      "  ddpm doctor device=cuda\n"},
 };
@@ -59,7 +59,7 @@ static ddpm_status dispatch(int argc, char **argv, err *e)
     TRY(cli_parse(commands, COMMANDS, argc, argv, &args, e));
     const char *renamed = args.config.renamed, *ignored;
     if (renamed)
-        fprintf(stderr, "ddpm: note: %s is called %s now; the old name works in this version only\n", renamed,
+        fprintf(stderr, "ddpm: note: %s has been renamed to %s; the old name works in this version only\n", renamed,
                 config_options[config_find_renamed(renamed, &ignored)].key);
     if (args.note.text[0]) fprintf(stderr, "ddpm: note: %s\n", args.note.text);
     switch (args.action) {
@@ -91,7 +91,7 @@ static ddpm_status finish_output(err *e)
     if (fflush(stdout) == 0 && !ferror(stdout)) return DDPM_OK;
     struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
     if (poll(&output, 1, 0) == 1 && output.revents & (POLLERR | POLLHUP)) return DDPM_OK;
-    return err_set(e, DDPM_EIO, "standard output cannot be written");
+    return err_set(e, DDPM_EIO, "standard output: cannot write");
 }
 
 /* OpenMP threads that wait by spinning use up the time slices of the threads they wait for if several programs share

@@ -17,8 +17,7 @@ ddpm_status output_check(const char *path, const char *option, output_is_ours *o
     TRY(file_writable(path, e));
     if (overwrite || stat(path, &info) || !S_ISREG(info.st_mode) || info.st_size == 0 || ours(path)) return DDPM_OK;
     return err_set(e, DDPM_EINVAL,
-                   "%s: is there and was not written by this command; give another %s=, or overwrite=true", path,
-                   option);
+                   "%s: exists and was not written by this command; give another %s=, or overwrite=true", path, option);
 }
 
 bool output_is_stdout(const char *path)
@@ -42,7 +41,7 @@ static ddpm_status judge_entry(const char *path, const char *name, const char *o
         return err_set(e, DDPM_EINVAL, "%s: is not empty (%s); give another %s=, or overwrite=true", path, name,
                        option);
     if (is_part_of_pipeline(name)) return DDPM_OK;
-    return err_set(e, DDPM_EINVAL, "%s/%s: is no part of a pipeline, and would be lost; give another %s=", path, name,
+    return err_set(e, DDPM_EINVAL, "%s/%s: is not part of a pipeline and would be lost; give another %s=", path, name,
                    option);
 }
 
@@ -53,13 +52,14 @@ ddpm_status output_check_pipeline(const char *path, const char *option, bool ove
     TRY(checkpoint_refuse_inside(path, option, e));
     if (!path_exists(path)) return DDPM_OK;
     DIR *d = opendir(path);
-    if (!d) return err_errno(e, DDPM_EIO, errno, "%s: cannot write a folder there", path);
+    if (!d) return err_errno(e, DDPM_EIO, errno, "%s: cannot open the folder", path);
     for (const struct dirent *entry = readdir(d); entry && st == DDPM_OK; entry = readdir(d)) {
         if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
         *replace = true;
         st = judge_entry(path, entry->d_name, option, overwrite, e);
     }
     closedir(d);
-    if (st == DDPM_OK && access(path, W_OK | X_OK)) st = err_errno(e, DDPM_EIO, errno, "%s: cannot write there", path);
+    if (st == DDPM_OK && access(path, W_OK | X_OK))
+        st = err_errno(e, DDPM_EIO, errno, "%s: cannot be written to", path);
     return st;
 }

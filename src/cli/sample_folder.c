@@ -48,7 +48,7 @@ ddpm_status sample_folder_default(const char *path, char out[PATH_CAP], err *e)
     char real[PATH_MAX];
     if (realpath(path, real)) {
         const char *last = cut_last(real, NULL) ? strrchr(real, '/') : NULL;
-        if (last && !strncmp(last, "/aside_", 7))
+        if (last && checkpoint_is_superseded(last + 1))
             (void)cut_last(real, last + 1); /* contains later checkpoints of a rewound run */
         if (is_ckpt(real) && cut_last(real, "ckpt")) return path_join(out, real, "samples", e);
     }
@@ -73,7 +73,9 @@ static ddpm_status walk(sample_folder *f, visitor *visit, void *context, err *e)
     for (const struct dirent *entry = readdir(d); entry && st == DDPM_OK; entry = readdir(d)) {
         st = visit(f, entry, context, e);
         if (st == DDPM_OK && interrupt_stop() != 0)
-            st = err_set(e, DDPM_ESAVED, "%s: stopped while looking through it; the same command goes on", f->path);
+            st = err_set(e, DDPM_ESAVED,
+                         "%s: stopped while the existing pictures were being checked; the same command continues",
+                         f->path);
     }
     closedir(d);
     return st;
@@ -87,7 +89,7 @@ static ddpm_status expect_file(const sample_folder *f, const struct dirent *entr
     if (entry->d_type == DT_REG || entry->d_type == DT_LNK) return DDPM_OK;
     TRY(path_join(path, f->path, entry->d_name, e));
     if (lstat(path, &info) || S_ISREG(info.st_mode) || S_ISLNK(info.st_mode)) return DDPM_OK;
-    return err_set(e, DDPM_EIO, "%s: not a file, and one is to be written there; give another out=", path);
+    return err_set(e, DDPM_EIO, "%s: is not a file and cannot be replaced by one; give another out=", path);
 }
 
 static ddpm_status count_one(sample_folder *f, const struct dirent *entry, void *context, err *e)
@@ -154,7 +156,7 @@ static ddpm_status compare(const sample_folder *f, bool *same, char *why, size_t
     else if (!json_equal(json_object_get(was, "format"), json_object_get(now, "format")))
         (void)snprintf(why, cap, "written by another version of this program");
     else if (!*same && list_differences(was, now, why, cap) == 0)
-        (void)snprintf(why, cap, "says more than this version knows of");
+        (void)snprintf(why, cap, "contains entries unknown to this version");
     json_decref(was);
     json_decref(now);
     mem_free(text);
@@ -174,7 +176,8 @@ static ddpm_status look(sample_folder *f, survey *s, err *e)
     if (s->pictures == 0 && !s->overview) return DDPM_OK;
     char name[PATH_CAP] = OVERVIEW;
     if (s->pictures > 0) picture_name(s->least, name);
-    return err_set(e, DDPM_EINVAL, "%s/%s: no " DESCRIPTION " says what it was made from; " INSTEAD, f->path, name);
+    return err_set(e, DDPM_EINVAL, "%s/%s: exists without a " DESCRIPTION " that describes it; " INSTEAD, f->path,
+                   name);
 }
 
 /* ---- which pictures are done ---- */
@@ -210,11 +213,11 @@ static ddpm_status take_stock(sample_folder *f, err *e)
     survey s;
     TRY(folder_lock_take(&f->lock, f->path, "sampling", e));
     TRY(look(f, &s, e));
-    if (access(f->path, W_OK | X_OK)) return err_errno(e, DDPM_EIO, errno, "%s: cannot write there", f->path);
+    if (access(f->path, W_OK | X_OK)) return err_errno(e, DDPM_EIO, errno, "%s: cannot be written to", f->path);
     dir_sweep_temporaries(f->path);
     TRY(mem_array(&f->done, (size_t)f->spec.count / 8 + 1, 1, "list of pictures", e));
     if (!f->described) return DDPM_OK;
-    if (s.pictures > MANY) printf("%s: looking through %lld pictures\n", f->path, (long long)s.pictures);
+    if (s.pictures > MANY) printf("%s: checking %lld existing pictures\n", f->path, (long long)s.pictures);
     (void)fflush(stdout);
     return walk(f, check_one, NULL, e);
 }
@@ -227,14 +230,16 @@ ddpm_status sample_folder_open(sample_folder *f, const sample_folder_spec *spec,
     survey s;
     *f = (sample_folder){.lock = FOLDER_LOCK_NONE, .description = description, .description_size = size, .spec = *spec};
     if (strlen(spec->path) + FILE_TEMPORARY >= PATH_CAP)
-        return err_set(e, DDPM_EINVAL, "path too long: %.80s... (at most %d bytes, and room for the pictures' names)",
+        return err_set(e, DDPM_EINVAL, "path too long: %.80s... (at most %d bytes including the names of the pictures)",
                        spec->path, PATH_CAP - 1);
     strcpy(f->path, spec->path);
     f->spec.path = f->path;
     TRY(checkpoint_refuse_inside(f->path, "out", e));
     TRY(path_join(lock, f->path, FOLDER_LOCK_FILE, e));
     if (!folder_lock_is_ours(f->path))
-        return err_set(e, DDPM_EINVAL, "%s: a file of this name is needed as a lock; give another out=", lock);
+        return err_set(
+            e, DDPM_EINVAL,
+            "%s: was not written by this program, and the name is needed for the lock file; give another out=", lock);
     if (path_is_dir(f->path) && !path_exists(lock)) TRY(look(f, &s, e)); /* fails before changing the folder */
     TRY(dir_make(f->path, e));
     return take_stock(f, e);

@@ -9,7 +9,7 @@ enum { COLUMN = 40 }; /* where the help texts begin */
 
 void usage_program(FILE *out, const cli_command *commands, int count)
 {
-    fputs("Train denoising diffusion models, and draw pictures from them.\n\n"
+    fputs("Train denoising diffusion models and sample from them.\n\n"
           "  ddpm COMMAND [ARGUMENT ...] [key=value ...]\n\n",
           out);
     for (int i = 0; i < count; i++) fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);

@@ -267,9 +267,9 @@ static ddpm_status check_images(const ddpm_config *c, err *e)
 {
     enum { SIDE_MIN = 8 };
     if (c->data.channels == 2)
-        return err_set(e, DDPM_EINVAL, "data.channels=2: 1 (grey), 3 (colour) or 0 (as stored) are possible");
+        return err_set(e, DDPM_EINVAL, "data.channels=2: must be 1 (grey), 3 (colour) or 0 (as stored)");
     if (c->data.resolution > 0 && c->data.resolution < SIDE_MIN)
-        return err_set(e, DDPM_EINVAL, "data.resolution=%d: %d to %s, or 0 for that of the images", c->data.resolution,
+        return err_set(e, DDPM_EINVAL, "data.resolution=%d: must be %d to %s, or 0 (as stored)", c->data.resolution,
                        SIDE_MIN, config_options[OPTION_data_resolution].max);
     return DDPM_OK;
 }
@@ -281,17 +281,17 @@ static ddpm_status check_unet(const ddpm_config *c, err *e)
     if (c->model.down_block_types.count != levels || c->model.up_block_types.count != levels)
         return err_set(e, DDPM_EINVAL,
                        "model.block_out_channels has %d levels, model.down_block_types %d, model.up_block_types %d: "
-                       "give all three the same number",
+                       "set all three to the same number of levels",
                        levels, c->model.down_block_types.count, c->model.up_block_types.count);
     for (int i = 0; i < levels; i++)
         if (widths->item[i] % c->model.norm_num_groups)
             return err_set(e, DDPM_EINVAL,
-                           "model.block_out_channels: %d channels cannot be cut into model.norm_num_groups=%d groups",
+                           "model.block_out_channels: %d channels are not divisible by model.norm_num_groups=%d",
                            widths->item[i], c->model.norm_num_groups);
     if (c->data.resolution % halved)
         return err_set(e, DDPM_EINVAL,
-                       "data.resolution=%d cannot be halved %d times, as the %d levels of the model need: "
-                       "take a multiple of %d",
+                       "data.resolution=%d cannot be halved %d times, as the %d levels of the model require: "
+                       "use a multiple of %d",
                        c->data.resolution, levels - 1, levels, halved);
     return DDPM_OK;
 }

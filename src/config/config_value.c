@@ -20,7 +20,7 @@ __attribute__((format(printf, 2, 3))) static bool wrong(char *why, const char *f
 /* The message for a text of the wrong type: it names the expected kind of value. */
 static bool not_a(char *why, const config_option *o, const char *text, const char *what)
 {
-    if (!text[0]) return wrong(why, "needs %s, got nothing", what);
+    if (!text[0]) return wrong(why, "the value is empty; expected %s", what);
     if (!o->min[0]) return wrong(why, "'%.60s' is not %s", text, what);
     return wrong(why, "'%.60s' is not %s (%s to %s)", text, what, o->min, o->max);
 }
@@ -124,8 +124,9 @@ bool text_is_plain(const char *text, size_t size)
 static bool read_path(char *out, const config_option *o, const char *text, char *why)
 {
     const size_t length = strlen(text);
-    if (length >= PATH_CAP) return wrong(why, "is %zu bytes long, %d are allowed", length, PATH_CAP - 1);
-    if (!text_is_plain(text, length)) return wrong(why, "'%.60s' is not UTF-8 without control characters", text);
+    if (length >= PATH_CAP) return wrong(why, "is %zu bytes long; at most %d are allowed", length, PATH_CAP - 1);
+    if (!text_is_plain(text, length))
+        return wrong(why, "'%.60s' is not valid UTF-8, or contains a control character", text);
     memcpy(out, text, length + 1);
     return true;
 }

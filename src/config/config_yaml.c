@@ -36,14 +36,15 @@ static void place_at_offset(reader *r, size_t offset)
 static ddpm_status refuse_event(reader *r)
 {
     const yaml_parser_t *p = &r->parser;
-    if (p->error == YAML_MEMORY_ERROR) return err_set(r->e, DDPM_ENOMEM, "out of memory for a configuration file");
+    if (p->error == YAML_MEMORY_ERROR)
+        return err_set(r->e, DDPM_ENOMEM, "%s: out of memory", r->config->file[r->at.file]);
     if (p->error == YAML_READER_ERROR) { /* not UTF-8: problem_mark lags behind problem_offset */
         place_at_offset(r, p->problem_offset);
     } else {
         r->at.line = (int)p->problem_mark.line + 1;
         r->at.column = (int)p->problem_mark.column + 1;
     }
-    return config_refuse(r->config, &r->at, r->e, "not YAML: %s", p->problem);
+    return config_refuse(r->config, &r->at, r->e, "not valid YAML: %s", p->problem);
 }
 
 /* Reject YAML features that option files do not use. */
@@ -61,7 +62,7 @@ static ddpm_status refuse_extras(reader *r)
                              anchor);
     if (tag) return config_refuse(r->config, &r->at, r->e, "tags (%.40s) are not supported", tag);
     if (ev->type == YAML_SCALAR_EVENT && strlen((const char *)ev->data.scalar.value) != ev->data.scalar.length)
-        return config_refuse(r->config, &r->at, r->e, "a text with a NUL character");
+        return config_refuse(r->config, &r->at, r->e, "a value contains a NUL character");
     return DDPM_OK;
 }
 
@@ -94,7 +95,7 @@ static ddpm_status read_items(reader *r, config_id option)
         TRY(next(r));
         if (r->event.type == YAML_SEQUENCE_END_EVENT) break;
         if (r->event.type != YAML_SCALAR_EVENT)
-            return config_refuse(r->config, &r->at, r->e, "%s: nested too deep: an item is a plain value", key);
+            return config_refuse(r->config, &r->at, r->e, "%s: nested too deep: list items must be plain values", key);
         const char *text = scalar(r);
         if (items.count == CONFIG_INTS)
             return config_refuse(r->config, &r->at, r->e, "%s: has more than %d items", key, CONFIG_INTS);
@@ -118,14 +119,14 @@ static ddpm_status read_option(reader *r, config_id option, const config_place *
     r->option_line[option] = key_at->line;
     if (r->event.type == YAML_SCALAR_EVENT) return config_set(r->config, option, &r->at, scalar(r), r->e);
     if (r->event.type == YAML_SEQUENCE_START_EVENT) return read_items(r, option);
-    return config_refuse(r->config, &r->at, r->e, "%s: nested too deep: it takes a value, not options of its own", key);
+    return config_refuse(r->config, &r->at, r->e, "%s: nested too deep: the option takes a value, not a mapping", key);
 }
 
 /* Read the current event as a key and build its full name: "train.batch" within the section train. */
 static ddpm_status read_key(reader *r, int section, char *key, size_t cap)
 {
     if (r->event.type != YAML_SCALAR_EVENT)
-        return config_refuse(r->config, &r->at, r->e, "the name of an option is expected here");
+        return config_refuse(r->config, &r->at, r->e, "expected the name of an option");
     const char *text = (const char *)r->event.data.scalar.value;
     const char *prefix = section >= 0 ? config_sections[section].name : "";
     (void)snprintf(key, cap, "%s%s%s", prefix, section >= 0 ? "." : "", text); /* truncated keys are unknown */
@@ -154,8 +155,8 @@ static ddpm_status read_mapping(reader *r, int section)
         r->section_line[below] = key_at.line;
         if (r->event.type == YAML_SCALAR_EVENT && !scalar(r)[0]) continue; /* an empty section */
         if (r->event.type != YAML_MAPPING_START_EVENT)
-            return config_refuse(r->config, &r->at, r->e, "%s: is a section: its options belong below it, indented",
-                                 key);
+            return config_refuse(r->config, &r->at, r->e,
+                                 "%s: is a section, not an option: indent its options on the lines below it", key);
         TRY(read_mapping(r, below)); /* recursion depth 1: within a section no key is a section */
     }
 }
@@ -169,10 +170,11 @@ static ddpm_status read_document(reader *r)
     if (r->event.type == YAML_MAPPING_START_EVENT)
         TRY(read_mapping(r, -1));
     else if (r->event.type != YAML_SCALAR_EVENT || scalar(r)[0])
-        return config_refuse(r->config, &r->at, r->e, "options are expected, such as 'seed: 1'");
+        return config_refuse(r->config, &r->at, r->e, "expected options of the form 'key: value', such as 'seed: 1'");
     TRY(next(r)); /* the document's end */
     TRY(next(r));
-    if (r->event.type != YAML_STREAM_END_EVENT) return config_refuse(r->config, &r->at, r->e, "more than one document");
+    if (r->event.type != YAML_STREAM_END_EVENT)
+        return config_refuse(r->config, &r->at, r->e, "more than one YAML document; keep only one per file");
     return DDPM_OK;
 }
 
@@ -183,7 +185,7 @@ static ddpm_status refuse_tabs(reader *r)
     for (size_t i = 0; i < r->size; i++) {
         if (indentation && r->bytes[i] == '\t') {
             place_at_offset(r, i);
-            return config_refuse(r->config, &r->at, r->e, "a tab in the indentation: YAML wants spaces");
+            return config_refuse(r->config, &r->at, r->e, "tab in the indentation: YAML requires spaces");
         }
         indentation = r->bytes[i] == '\n' || (indentation && r->bytes[i] == ' ');
     }
@@ -196,7 +198,8 @@ ddpm_status config_read(ddpm_config *c, const char *name, const char *bytes, siz
     ddpm_config changed = *c;
     reader r = {
         .bytes = bytes, .size = size, .config = &changed, .e = e, .at = {.source = CONFIG_FILE, .file = c->files}};
-    if (size > CONFIG_BYTES) return err_set(e, DDPM_EINVAL, "%s: %zu bytes, %d are allowed", name, size, CONFIG_BYTES);
+    if (size > CONFIG_BYTES)
+        return err_set(e, DDPM_EINVAL, "%s: %zu bytes; at most %d are allowed", name, size, CONFIG_BYTES);
     if (c->files == CONFIG_FILES)
         return err_set(e, DDPM_EINVAL, "%s: more than %d configuration files", name, CONFIG_FILES);
     (void)snprintf(changed.file[changed.files++], PATH_CAP, "%s", name);
@@ -257,7 +260,8 @@ static void put_origin(writer *w, const ddpm_config *c, config_id option)
     if (at->source == CONFIG_DEFAULT) put(w, "  # default");
     if (at->source == CONFIG_ARGUMENT) put(w, "  # command line");
     if (at->source == CONFIG_FILE)
-        put(w, "  # %s:%d", text_is_plain(file, strlen(file)) ? file : "(a file with an odd name)", at->line);
+        put(w, "  # %s:%d",
+            text_is_plain(file, strlen(file)) ? file : "(a file with unprintable characters in its name)", at->line);
 }
 
 static void put_option(writer *w, const ddpm_config *c, config_id option, bool origins)

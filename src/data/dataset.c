@@ -72,7 +72,8 @@ static size_t image_bytes(const dataset *d) { return (size_t)d->h * (size_t)d->w
 ddpm_status dataset_read(const dataset *d, int64_t index, uint8_t *pixels, err *e)
 {
     if (index < 0 || index >= d->count)
-        return err_set(e, DDPM_EINVAL, "image %lld of a dataset of %lld", (long long)index, (long long)d->count);
+        return err_set(e, DDPM_EINVAL, "image index %lld is outside the data set of %lld images", (long long)index,
+                       (long long)d->count);
     if (!d->pixels) return read_shaped(d, d->kept ? d->kept[index] : index, pixels, e);
     memcpy(pixels, d->pixels + (size_t)index * image_bytes(d), image_bytes(d));
     return DDPM_OK;
@@ -83,13 +84,13 @@ ddpm_status dataset_read(const dataset *d, int64_t index, uint8_t *pixels, err *
 static ddpm_status check_spec(const dataset_spec *s, err *e)
 {
     if (s->resolution && (s->resolution < RESOLUTION_MIN || s->resolution > RESOLUTION_MAX))
-        return err_set(e, DDPM_EINVAL, "data.resolution=%d: %d to %d, or 0 for that of the images", s->resolution,
+        return err_set(e, DDPM_EINVAL, "data.resolution=%d: must be %d to %d, or 0 (as stored)", s->resolution,
                        RESOLUTION_MIN, RESOLUTION_MAX);
     if (s->channels != 0 && s->channels != 1 && s->channels != 3)
-        return err_set(e, DDPM_EINVAL, "data.channels=%d: 1, 3, or 0 for those of the images", s->channels);
+        return err_set(e, DDPM_EINVAL, "data.channels=%d: must be 1, 3 or 0 (as stored)", s->channels);
     if (s->count < 0 || s->max_bad < 0)
-        return err_set(e, DDPM_EINVAL, "data.count=%lld, data.max_bad=%lld: neither can be negative",
-                       (long long)s->count, (long long)s->max_bad);
+        return err_set(e, DDPM_EINVAL, "data.count=%lld, data.max_bad=%lld: must not be negative", (long long)s->count,
+                       (long long)s->max_bad);
     return DDPM_OK;
 }
 
@@ -111,13 +112,16 @@ static ddpm_status check_path(const char *path, err *e)
     uint8_t head[8];
     if (stat(path, &info) == 0) {
         if (!S_ISREG(info.st_mode) || !image_format(head, file_head(path, head, sizeof head))) return DDPM_OK;
-        return err_set(e, DDPM_ENOINPUT, "data.path=%s: is one picture; give the folder of those to learn from", path);
+        return err_set(e, DDPM_ENOINPUT,
+                       "data.path=%s: is a single image; set data.path to the folder of the training images", path);
     }
     if (path[0] == '~' && errno == ENOENT)
-        return err_set(e, DDPM_ENOINPUT,
-                       "data.path=%s: nothing there; the shell does not expand ~ after data.path=: write $HOME instead",
-                       path);
-    if (errno == ENOENT) return err_set(e, DDPM_ENOINPUT, "data.path=%s: nothing there", path);
+        return err_set(
+            e, DDPM_ENOINPUT,
+            "data.path=%s: no such file or folder; the shell does not expand ~ after data.path=: write $HOME "
+            "instead",
+            path);
+    if (errno == ENOENT) return err_set(e, DDPM_ENOINPUT, "data.path=%s: no such file or folder", path);
     return err_errno(e, DDPM_ENOINPUT, errno, "data.path=%s", path);
 }
 
@@ -125,7 +129,7 @@ static ddpm_status find_kind(const char *path, const dataset_kind **out, err *e)
 {
     char list[500] = "";
     if (!path || !*path)
-        return err_set(e, DDPM_EINVAL, "data.path is empty; name a file or folder, or set data.kind=digits");
+        return err_set(e, DDPM_EINVAL, "data.path is empty; set it to a file or folder, or set data.kind=digits");
     for (int k = FIRST_KIND; k < DATASET_KINDS; k++) {
         if (!KINDS[k]->recognises || !KINDS[k]->recognises(path)) continue;
         *out = KINDS[k];
@@ -133,7 +137,7 @@ static ddpm_status find_kind(const char *path, const dataset_kind **out, err *e)
     }
     TRY(check_path(path, e));
     list_kinds(list, sizeof list);
-    return err_set(e, DDPM_ENOINPUT, "%s: no dataset there; looked for %s", path, list);
+    return err_set(e, DDPM_ENOINPUT, "%s: no data set found; supported are %s", path, list);
 }
 
 static ddpm_status choose_kind(const dataset_spec *s, const dataset_kind **out, err *e)
@@ -142,7 +146,7 @@ static ddpm_status choose_kind(const dataset_spec *s, const dataset_kind **out, 
     const dataset_kind *kind = *out = KINDS[s->kind];
     if (!kind->recognises) return DDPM_OK;
     if (!s->path || !*s->path)
-        return err_set(e, DDPM_EINVAL, "data.kind=%s needs data.path: %s", kind->name, kind->looks_for);
+        return err_set(e, DDPM_EINVAL, "data.kind=%s requires data.path: %s", kind->name, kind->looks_for);
     return check_path(s->path, e);
 }
 
@@ -213,7 +217,7 @@ static void why_bad(const dataset *d, int64_t i, ddpm_status was, err *why)
 {
     int channels;
     if (visit(d, i, &channels, why) == was) return;
-    err_set(why, was, "image %lld of the dataset could not be read at the first try: %s", (long long)i,
+    err_set(why, was, "image %lld of the data set could not be read at the first attempt: %s", (long long)i,
             err_meaning(was));
 }
 
@@ -244,7 +248,7 @@ static ddpm_status sweep(dataset *d, int64_t max_bad, err *e)
     if (bad_count > max_bad || bad_count == d->count)
         TRY_GOTO(err_set(e, why.status, "%s (%lld of %lld files are bad; data.max_bad=N skips up to N)", why.text,
                          (long long)bad_count, (long long)d->count));
-    dataset_remark(d, "%lld unreadable file%s left out (data.max_bad=%lld): %s", (long long)bad_count,
+    dataset_remark(d, "%lld unreadable file%s skipped (data.max_bad=%lld): %s", (long long)bad_count,
                    bad_count == 1 ? "" : "s", (long long)max_bad, why.text);
     if (!d->pixels) TRY_GOTO(mem_array(&d->kept, (size_t)d->count, sizeof *d->kept, "list of images", e));
     drop_bad(d, bad);
@@ -267,7 +271,7 @@ static ddpm_status make_cache(dataset *d, int64_t cache_mb, err *e)
     const int64_t mb = cache_mb ? cache_mb : CACHE_MB_DEFAULT;
     const size_t each = image_bytes(d);
     if (mb < 0 || (size_t)d->count > ((size_t)mb << 20) / each) return DDPM_OK;
-    return mem_array(&d->pixels, (size_t)d->count, each, "decoded images (data.cache_mb bounds them)", e);
+    return mem_array(&d->pixels, (size_t)d->count, each, "decoded images (limited by data.cache_mb)", e);
 }
 
 ddpm_status dataset_open(const dataset_spec *spec, dataset **out, err *e)
@@ -282,7 +286,7 @@ ddpm_status dataset_open(const dataset_spec *spec, dataset **out, err *e)
     d->kind = kind;
     TRY_GOTO(kind->open(spec, d, e));
     if (spec->count > d->count)
-        dataset_remark(d, "data.count=%lld, and only %lld images are there", (long long)spec->count,
+        dataset_remark(d, "data.count=%lld, but the data set has only %lld images", (long long)spec->count,
                        (long long)d->count);
     TRY_GOTO(settle_shape(d, spec, e));
     if (!spec->shape_only) {

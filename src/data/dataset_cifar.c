@@ -20,11 +20,11 @@ typedef struct cifar_source {
 ddpm_status cifar_parse(const uint8_t *bytes, size_t size, const char *name, int64_t *count, err *e)
 {
     if (size == 0 || size % CIFAR_RECORD)
-        return err_set(e, DDPM_EDATA, "%s: %zu bytes is not a number of CIFAR-10 records of %d bytes", name, size,
-                       CIFAR_RECORD);
+        return err_set(e, DDPM_EDATA, "%s: %zu bytes is not a multiple of the %d bytes of a CIFAR-10 record", name,
+                       size, CIFAR_RECORD);
     for (size_t at = 0; at < size; at += CIFAR_RECORD)
         if (bytes[at] >= CIFAR_CLASSES)
-            return err_set(e, DDPM_EDATA, "%s: record %zu has label %d, 0 to 9 are possible", name, at / CIFAR_RECORD,
+            return err_set(e, DDPM_EDATA, "%s: record %zu has label %d; labels are 0 to 9", name, at / CIFAR_RECORD,
                            bytes[at]);
     *count = (int64_t)(size / CIFAR_RECORD);
     return DDPM_OK;
@@ -55,8 +55,10 @@ static ddpm_status list_files(const char *path, file_list *l, err *e)
     if (!path_is_dir(path)) return file_list_add(l, path, e);
     TRY(file_list_match(l, path, PATTERN, e));
     if (l->n == 0)
-        return err_set(e, DDPM_ENOINPUT, "%s: no %s there (CIFAR-10 for C programs, unpacked)", path, PATTERN);
-    if (l->n > FILES_MAX) return err_set(e, DDPM_EDATA, "%s: %d files, at most %d are possible", path, l->n, FILES_MAX);
+        return err_set(e, DDPM_ENOINPUT, "%s: no %s in this folder (unpack the binary version of CIFAR-10)", path,
+                       PATTERN);
+    if (l->n > FILES_MAX)
+        return err_set(e, DDPM_EDATA, "%s: %d files; at most %d are supported", path, l->n, FILES_MAX);
     return DDPM_OK;
 }
 
@@ -98,8 +100,8 @@ static ddpm_status cifar_open(const dataset_spec *spec, dataset *d, err *e)
     for (int64_t i = 0; i < d->count; i++) d->label[i] = *find_record(d->source, i);
     d->classes = CIFAR_CLASSES;
     if (!spec->count && path_is_dir(spec->path) && d->count != PUBLISHED_IMAGES)
-        dataset_remark(d, "%lld images in %d of data_batch_*.bin; CIFAR-10 has %d in %d", (long long)d->count, l.n,
-                       PUBLISHED_IMAGES, PUBLISHED_FILES);
+        dataset_remark(d, "%lld images in %d files data_batch_*.bin; the training set of CIFAR-10 has %d in %d",
+                       (long long)d->count, l.n, PUBLISHED_IMAGES, PUBLISHED_FILES);
 done:
     file_list_free(&l);
     return st;
@@ -120,7 +122,7 @@ static void cifar_close(void *source)
 
 const dataset_kind dataset_cifar = {
     .name = "cifar10",
-    .looks_for = "data_batch_*.bin or the folder of them",
+    .looks_for = "data_batch_*.bin or the folder that contains them",
     .recognises = cifar_recognises,
     .open = cifar_open,
     .read = cifar_read,

@@ -20,10 +20,11 @@ static ddpm_status digits_open(const dataset_spec *spec, dataset *d, err *e)
     s->side = spec->resolution ? spec->resolution : SIDE_DEFAULT;
     d->count = spec->count ? spec->count : COUNT_DEFAULT;
     if (d->count > COUNT_MAX)
-        return err_set(e, DDPM_EINVAL, "data.count=%lld: at most %d digits", (long long)d->count, COUNT_MAX);
+        return err_set(e, DDPM_EINVAL, "data.count=%lld: at most %d digits are supported", (long long)d->count,
+                       COUNT_MAX);
     d->source_hash = spec->seed;
     if (spec->path && *spec->path)
-        dataset_remark(d, "data.kind=digits draws its images: data.path=%s is not looked at", spec->path);
+        dataset_remark(d, "data.path=%s has no effect: data.kind=digits generates its images", spec->path);
     TRY(mem_array(&d->label, (size_t)d->count, sizeof *d->label, "labels", e));
     for (int64_t i = 0; i < d->count; i++) d->label[i] = (int32_t)(i % DIGIT_CLASSES);
     d->classes = DIGIT_CLASSES;

@@ -77,9 +77,9 @@ static void remark_on_walk(dataset *d, const folder_walk *w)
 {
     char text[300];
     folder_walk_say_others(w, text, sizeof text);
-    if (w->others > 0) dataset_remark(d, "%s left out", text);
+    if (w->others > 0) dataset_remark(d, "%s skipped", text);
     if (w->own.n > 0)
-        dataset_remark(d, "%d file%s or folder%s of a run or a sampling left out: %s%s", w->own.n,
+        dataset_remark(d, "%d file%s or folder%s with the output of a run skipped: %s%s", w->own.n,
                        w->own.n == 1 ? "" : "s", w->own.n == 1 ? "" : "s", w->own.path[0],
                        w->own.n == 1 ? "" : ", ...");
 }
@@ -91,7 +91,7 @@ static ddpm_status take_files(const dataset_spec *spec, folder_walk *w, dataset 
     folder_source *s = d->source;
     if (w->images.n == 0) {
         folder_walk_say_others(w, text, sizeof text);
-        return err_set(e, DDPM_ENOINPUT, "%s: no PNG or JPEG files there nor in its sub-folders (%s)", spec->path,
+        return err_set(e, DDPM_ENOINPUT, "%s: no PNG or JPEG files in this folder and its subfolders (%s)", spec->path,
                        text);
     }
     remark_on_walk(d, w);
@@ -109,7 +109,7 @@ static ddpm_status folder_open(const dataset_spec *spec, dataset *d, err *e)
 {
     folder_walk w;
     TRY(mem_array(&d->source, 1, sizeof(folder_source), "folder of images", e));
-    if (!path_is_dir(spec->path)) return err_set(e, DDPM_ENOINPUT, "%s: a file, and a folder is needed", spec->path);
+    if (!path_is_dir(spec->path)) return err_set(e, DDPM_ENOINPUT, "%s: is a file; a folder is required", spec->path);
     ddpm_status st = folder_walk_all(spec->path, spec->run, &w, e);
     if (st == DDPM_OK) st = take_files(spec, &w, d, e);
     folder_walk_free(&w);
@@ -149,7 +149,7 @@ static void folder_close(void *source)
 
 const dataset_kind dataset_folder = {
     .name = "folder",
-    .looks_for = "a folder with PNG or JPEG files in it or in its sub-folders",
+    .looks_for = "a folder with PNG or JPEG files in it or in its subfolders",
     .recognises = folder_walk_finds,
     .open = folder_open,
     .read = folder_read,

@@ -28,12 +28,13 @@ static ddpm_status promised_size(const uint8_t *bytes, size_t size, const char *
         return DDPM_OK;
     }
     if (magic != MAGIC_IMAGES || size < HEADER_IMAGES)
-        return err_set(e, DDPM_EDATA, "%s: not an IDX file of bytes (%zu bytes, magic number 0x%08x)", name, size,
-                       (unsigned)magic);
+        return err_set(e, DDPM_EDATA, "%s: not an IDX file of images or labels (%zu bytes, magic number 0x%08x)", name,
+                       size, (unsigned)magic);
     const uint64_t n = big_endian(bytes + 4), h = big_endian(bytes + 8), w = big_endian(bytes + 12);
     if (h < 1 || h > IMAGE_MAX_SIDE || w < 1 || w > IMAGE_MAX_SIDE || h * w > IMAGE_MAX_PIXELS)
-        return err_set(e, DDPM_EDATA, "%s: images of %llu x %llu; 1 to %d a side and %d pixels in all are possible",
-                       name, (unsigned long long)w, (unsigned long long)h, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
+        return err_set(e, DDPM_EDATA,
+                       "%s: images of %llu x %llu pixels; supported are sides of 1 to %d and at most %d pixels", name,
+                       (unsigned long long)w, (unsigned long long)h, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
     *out = HEADER_IMAGES + n * h * w; /* below 2^32 * 2^26 */
     return DDPM_OK;
 }
@@ -44,12 +45,12 @@ ddpm_status idx_parse(const uint8_t *bytes, size_t size, int images, const char 
     TRY(promised_size(bytes, size, name, &promised, e));
     const int has_images = big_endian(bytes) == MAGIC_IMAGES;
     if (has_images != images)
-        return err_set(e, DDPM_EDATA, "%s: holds %s, and %s were looked for", name, has_images ? "images" : "labels",
+        return err_set(e, DDPM_EDATA, "%s: contains %s; %s are expected", name, has_images ? "images" : "labels",
                        images ? "images" : "labels");
     if (promised != size)
-        return err_set(e, DDPM_EDATA, "%s: the header promises %zu bytes, there are %zu", name, promised, size);
+        return err_set(e, DDPM_EDATA, "%s: the header declares %zu bytes, the file has %zu", name, promised, size);
     *out = (idx_file){.n = big_endian(bytes + 4), .data = bytes + (images ? HEADER_IMAGES : HEADER_LABELS)};
-    if (out->n == 0) return err_set(e, DDPM_EDATA, "%s: holds no %s", name, images ? "images" : "labels");
+    if (out->n == 0) return err_set(e, DDPM_EDATA, "%s: contains no %s", name, images ? "images" : "labels");
     if (images) {
         out->h = (int)big_endian(bytes + 8);
         out->w = (int)big_endian(bytes + 12);
@@ -75,7 +76,7 @@ static ddpm_status unpack_begin(unpacking *u, err *e)
     u->z.next_in = u->packed;
     u->left = u->size;
     if (inflateInit2(&u->z, MAX_WBITS + 16) == Z_OK) return DDPM_OK;
-    return err_set(e, DDPM_ENOMEM, "%s: cannot start zlib", u->name);
+    return err_set(e, DDPM_ENOMEM, "%s: zlib cannot be initialized", u->name);
 }
 
 static size_t unread(const unpacking *u) { return u->left + u->z.avail_in; }
@@ -86,10 +87,12 @@ static ddpm_status unpack_member(unpacking *u, err *e)
     const uint8_t *at = u->packed + u->size - unread(u);
     if (unread(u) >= 2 && is_gzip(at, unread(u))) {
         if (inflateReset(&u->z) == Z_OK) return DDPM_OK;
-        return err_set(e, DDPM_EDATA, "%s: damaged gzip", u->name);
+        return err_set(e, DDPM_EDATA, "%s: damaged gzip data", u->name);
     }
     for (size_t i = 0; i < unread(u); i++)
-        if (at[i]) return err_set(e, DDPM_EDATA, "%s: %zu bytes after the end of gzip", u->name, unread(u));
+        if (at[i])
+            return err_set(e, DDPM_EDATA, "%s: %zu unexpected bytes after the end of the gzip data", u->name,
+                           unread(u));
     u->ended = true;
     return DDPM_OK;
 }
@@ -98,23 +101,23 @@ static ddpm_status unpack_member(unpacking *u, err *e)
 static ddpm_status unpack_some(unpacking *u, uint8_t *to, size_t room, err *e)
 {
     for (size_t done = 0; done < room && !u->ended;) {
-        const size_t want = room - done < INT_MAX ? room - done : INT_MAX; /* zlib counts in 32 bits */
+        const size_t chunk = room - done < INT_MAX ? room - done : INT_MAX; /* zlib counts in 32 bits */
         if (u->z.avail_in == 0) {
             u->z.avail_in = u->left > INT_MAX ? INT_MAX : (uInt)u->left;
             u->left -= u->z.avail_in;
         }
         u->z.next_out = to + done;
-        u->z.avail_out = (uInt)want;
+        u->z.avail_out = (uInt)chunk;
         const int rc = inflate(&u->z, Z_NO_FLUSH);
-        done += want - u->z.avail_out;
-        u->out += want - u->z.avail_out;
+        done += chunk - u->z.avail_out;
+        u->out += chunk - u->z.avail_out;
         if (rc == Z_STREAM_END) TRY(unpack_member(u, e));
-        if (rc == Z_MEM_ERROR) return err_set(e, DDPM_ENOMEM, "%s: out of memory to unpack it", u->name);
+        if (rc == Z_MEM_ERROR) return err_set(e, DDPM_ENOMEM, "%s: out of memory while decompressing", u->name);
         if (rc == Z_BUF_ERROR)
-            return err_set(e, DDPM_EDATA, "%s: gzip cut short after %zu bytes of contents", u->name, u->out);
+            return err_set(e, DDPM_EDATA, "%s: gzip data truncated after %zu uncompressed bytes", u->name, u->out);
         if (rc != Z_OK && rc != Z_STREAM_END)
-            return err_set(e, DDPM_EDATA, "%s: damaged gzip after %zu bytes of contents: %s", u->name, u->out,
-                           u->z.msg ? u->z.msg : "unknown fault");
+            return err_set(e, DDPM_EDATA, "%s: damaged gzip data after %zu uncompressed bytes: %s", u->name, u->out,
+                           u->z.msg ? u->z.msg : "unknown error");
     }
     return DDPM_OK;
 }
@@ -127,13 +130,15 @@ static ddpm_status unpack_check(unpacking *u, size_t *promised, err *e)
     TRY(unpack_some(u, some, HEADER_IMAGES, e));
     TRY(promised_size(some, u->out, u->name, promised, e));
     if (*promised > BYTES_MAX)
-        return err_set(e, DDPM_EDATA, "%s: the header promises %zu bytes, the limit is %zu", u->name, *promised,
+        return err_set(e, DDPM_EDATA, "%s: the header declares %zu bytes, the limit is %zu", u->name, *promised,
                        BYTES_MAX);
     while (!u->ended && u->out <= *promised) TRY(unpack_some(u, some, SOME, e));
     if (u->out > *promised)
-        return err_set(e, DDPM_EDATA, "%s: holds more than the %zu bytes of its header", u->name, *promised);
+        return err_set(e, DDPM_EDATA, "%s: contains more than the %zu bytes that its header declares", u->name,
+                       *promised);
     if (u->out < *promised)
-        return err_set(e, DDPM_EDATA, "%s: the header promises %zu bytes, there are %zu", u->name, *promised, u->out);
+        return err_set(e, DDPM_EDATA, "%s: the header declares %zu bytes, the file has %zu", u->name, *promised,
+                       u->out);
     return DDPM_OK;
 }
 
@@ -189,13 +194,14 @@ static ddpm_status find_images(const char *path, char out[PATH_CAP], err *e)
     if (path_is_dir(path)) {
         TRY_GOTO(file_list_match(&l, path, PATTERN, e));
         if (l.n == 0)
-            TRY_GOTO(
-                err_set(e, DDPM_ENOINPUT, "%s: no train-images-idx3-ubyte[.gz] nor another %s there", path, PATTERN));
+            TRY_GOTO(err_set(e, DDPM_ENOINPUT,
+                             "%s: the folder contains no train-images-idx3-ubyte[.gz] and no other %s", path, PATTERN));
         chosen = NULL;
         for (int i = 0; i < l.n && !chosen; i++)
             if (!strncmp(strrchr(l.path[i], '/') + 1, "train-", 6)) chosen = l.path[i];
         if (!chosen && l.n > 1)
-            TRY_GOTO(err_set(e, DDPM_EINVAL, "%s: %d files of IDX images; name one of them in data.path", path, l.n));
+            TRY_GOTO(err_set(e, DDPM_EINVAL, "%s: the folder contains %d IDX image files; set data.path to one of them",
+                             path, l.n));
         if (!chosen) chosen = l.path[0];
     }
     if (snprintf(out, PATH_CAP, "%s", chosen) >= PATH_CAP)
@@ -301,7 +307,7 @@ static bool idx_recognises(const char *path)
 
 const dataset_kind dataset_idx = {
     .name = "idx",
-    .looks_for = "train-images-idx3-ubyte[.gz], another *images-idx3-ubyte*, or the folder of it",
+    .looks_for = "train-images-idx3-ubyte[.gz], another *images-idx3-ubyte*, or the folder that contains it",
     .recognises = idx_recognises,
     .open = idx_open,
     .read = idx_read,

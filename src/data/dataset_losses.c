@@ -9,7 +9,7 @@ struct dataset_losses {
     /* protected by the lock */
     bool *lost;           /* [count] was the image ever lost? */
     int64_t bad, max_bad; /* bad images in all; most that are allowed */
-    int64_t untold;       /* images lost since the last dataset_lost() */
+    int64_t unreported;   /* images lost since the last dataset_lost() */
     err first;            /* message of the first of these */
 };
 
@@ -39,11 +39,11 @@ static ddpm_status lose(dataset_losses *l, int64_t i, const err *why, err *e)
     ddpm_status st = DDPM_OK;
     pthread_mutex_lock(&l->lock);
     if (!l->lost[i] && l->bad >= l->max_bad) {
-        st = err_set(e, why->status, "%s (%lld bad in all; data.max_bad=N skips up to N)", why->text,
+        st = err_set(e, why->status, "%s (%lld bad images in total; data.max_bad=N skips up to N)", why->text,
                      (long long)l->bad + 1);
     } else if (!l->lost[i]) {
         l->bad++;
-        if (l->untold++ == 0) l->first = *why;
+        if (l->unreported++ == 0) l->first = *why;
         l->lost[i] = true;
     }
     pthread_mutex_unlock(&l->lock);
@@ -63,7 +63,7 @@ ddpm_status dataset_read_or_next(const dataset *d, int64_t index, uint8_t *pixel
         if (!is_bad_image(why.status)) return err_set(e, st, "%s", why.text);
         TRY(lose(l, i, &why, e));
     }
-    return err_set(e, DDPM_ENOINPUT, "none of the %lld images of the dataset can be read any more",
+    return err_set(e, DDPM_ENOINPUT, "none of the %lld images of the data set can be read any more",
                    (long long)d->count);
 }
 
@@ -72,11 +72,11 @@ bool dataset_lost(const dataset *d, char *text, size_t cap)
     dataset_losses *l = d->losses;
     if (!l) return false;
     pthread_mutex_lock(&l->lock);
-    const int64_t n = l->untold;
+    const int64_t n = l->unreported;
     if (n > 0)
-        (void)snprintf(text, cap, "%lld file%s became unreadable, the next one takes the place: %s", (long long)n,
-                       n == 1 ? "" : "s", l->first.text);
-    l->untold = 0;
+        (void)snprintf(text, cap, "%lld file%s became unreadable and will be replaced by the next image: %s",
+                       (long long)n, n == 1 ? "" : "s", l->first.text);
+    l->unreported = 0;
     pthread_mutex_unlock(&l->lock);
     return n > 0;
 }

@@ -84,8 +84,8 @@ static ddpm_status visit_root(walk_job *job, const FTSENT *entry, err *e)
     const bool is_run = same_folder(entry->fts_statp, &job->run);
     if (!is_run && !same_folder(entry->fts_statp, &job->samples)) return DDPM_OK;
     return err_set(e, DDPM_EINVAL,
-                   "data.path=%s is %s the run itself: it would learn from its own pictures; choose another out=",
-                   entry->fts_path, is_run ? "the folder of" : "where the previews go of");
+                   "data.path=%s is %s this run: the model would be trained on its own samples; give another out=",
+                   entry->fts_path, is_run ? "the folder of" : "the folder of the previews of");
 }
 
 static ddpm_status visit_folder(walk_job *job, FTS *walk, FTSENT *entry, err *e)
@@ -95,7 +95,7 @@ static ddpm_status visit_folder(walk_job *job, FTS *walk, FTSENT *entry, err *e)
     entry->fts_number = entry->fts_parent->fts_number; /* number of links on the path */
     if (lstat(entry->fts_accpath, &info) == 0 && S_ISLNK(info.st_mode)) entry->fts_number++;
     if (entry->fts_number > LINKS_MAX)
-        return err_set(e, DDPM_EDATA, "%s: more than %d links to folders on the way there", entry->fts_path, LINKS_MAX);
+        return err_set(e, DDPM_EDATA, "%s: more than %d links to folders in the path", entry->fts_path, LINKS_MAX);
     if (entry->fts_name[0] == '.') {
         (void)fts_set(walk, entry, FTS_SKIP);
     } else if (is_of_run(job, entry)) {
@@ -200,7 +200,7 @@ void folder_walk_say_others(const folder_walk *w, char *text, size_t cap)
         if (k < 0 || used >= cap) break;
         const char *ending = w->other[k].ending;
         used += (size_t)snprintf(text + used, cap - used, "%s%lld %s", i ? ", " : "", (long long)w->other[k].n,
-                                 ending[0] ? ending : "without an ending");
+                                 ending[0] ? ending : "without an extension");
         rest -= w->other[k].n;
         said[k] = true;
     }

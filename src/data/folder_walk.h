@@ -35,7 +35,7 @@ bool folder_walk_finds(const char *root);
 
 void folder_walk_free(folder_walk *w); /* accepts a zeroed struct; leaves it zeroed */
 
-/* "14 other files (4 .bmp, 4 .webp, 2 without an ending)", the most frequent first; "no other files". */
+/* "14 other files (4 .bmp, 4 .webp, 2 without an extension)", the most frequent first; "no other files". */
 void folder_walk_say_others(const folder_walk *w, char *text, size_t cap);
 
 #endif

@@ -9,12 +9,13 @@
 ddpm_status image_check(int64_t h, int64_t w, size_t size, int64_t per_byte, const char *name, err *e)
 {
     if (h < 1 || w < 1)
-        return err_set(e, DDPM_EDATA, "%s: a picture without pixels (%lld x %lld)", name, (long long)w, (long long)h);
+        return err_set(e, DDPM_EDATA, "%s: image without pixels (%lld x %lld)", name, (long long)w, (long long)h);
     if (h > IMAGE_MAX_SIDE || w > IMAGE_MAX_SIDE || h * w > IMAGE_MAX_PIXELS)
-        return err_set(e, DDPM_EDATA, "%s: %lld x %lld pixels; the limit is %d a side and %d in all", name,
+        return err_set(e, DDPM_EDATA, "%s: %lld x %lld pixels; the limit is %d per side and %d in total", name,
                        (long long)w, (long long)h, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
     if (h * w / per_byte > (int64_t)size)
-        return err_set(e, DDPM_EDATA, "%s: the header promises %lld x %lld pixels, more than %zu bytes can hold", name,
+        return err_set(e, DDPM_EDATA,
+                       "%s: the header declares %lld x %lld pixels, more than a file of %zu bytes can contain", name,
                        (long long)w, (long long)h, size);
     return DDPM_OK;
 }
@@ -22,7 +23,7 @@ ddpm_status image_check(int64_t h, int64_t w, size_t size, int64_t per_byte, con
 ddpm_status image_create(image *out, int h, int w, int c, const char *name, err *e)
 {
     *out = (image){0};
-    if (c != 1 && c != 3) return err_set(e, DDPM_EINVAL, "%s: %d channels, 1 or 3 are possible", name, c);
+    if (c != 1 && c != 3) return err_set(e, DDPM_EINVAL, "%s: %d channels; 1 or 3 are supported", name, c);
     TRY(image_check(h, w, SIZE_MAX / 2, 1, name, e));
     out->pixel = calloc((size_t)h * (size_t)w, (size_t)c); /* calloc commits no pages: a wrong header costs no memory */
     if (!out->pixel) return err_set(e, DDPM_ENOMEM, "%s: out of memory for %d x %d pixels of %d bytes", name, w, h, c);
@@ -102,11 +103,11 @@ static bool grid_fits(int n, const int shape[3], int columns)
 
 int image_grid_tiles(int n, const int shape[3], int *columns)
 {
-    const int asked = *columns, widest = tiles_a_side(shape[1]), highest = tiles_a_side(shape[0]);
+    const int requested = *columns, widest = tiles_a_side(shape[1]), highest = tiles_a_side(shape[0]);
     if (widest < 1 || highest < 1) return 0;
     for (; n > 0; n--) {
         const int square = (int)ceil(sqrt((double)n)), least = (n - 1) / highest + 1;
-        *columns = asked > 0 ? asked : square > least ? square : least;
+        *columns = requested > 0 ? requested : square > least ? square : least;
         if (*columns > widest) *columns = widest;
         if (*columns > n) *columns = n;
         if (grid_fits(n, shape, *columns)) return n;
@@ -118,7 +119,9 @@ ddpm_status image_grid(const uint8_t *tiles, int n, const int shape[3], int colu
 {
     const int h = shape[0], w = shape[1], c = shape[2];
     *out = (image){0};
-    if (n < 1 || columns < 1) return err_set(e, DDPM_EINVAL, "grid of images: %d tiles in %d columns", n, columns);
+    if (n < 1 || columns < 1)
+        return err_set(e, DDPM_EINVAL, "grid of images: %d tiles in %d columns; at least 1 of each is required", n,
+                       columns);
     if (columns > n) columns = n;
     const int rows = (n - 1) / columns + 1;
     const int64_t high = (int64_t)rows * (h + GAP) + GAP, wide = (int64_t)columns * (w + GAP) + GAP;

@@ -38,7 +38,7 @@ _Noreturn static void jpeg_failed(j_common_ptr d)
     char text[JMSG_LENGTH_MAX];
     d->err->format_message(d, text);
     if (d->err->msg_code == JERR_OUT_OF_MEMORY)
-        job->status = err_set(job->e, DDPM_ENOMEM, "%s: out of memory to decode it", job->name);
+        job->status = err_set(job->e, DDPM_ENOMEM, "%s: out of memory while decoding", job->name);
     else
         job->status = err_set(job->e, DDPM_EDATA, "%s: damaged JPEG: %s", job->name, text);
     longjmp(job->jump, 1);
@@ -66,7 +66,7 @@ static void jpeg_progressed(j_common_ptr d)
 {
     jpeg_job *job = d->client_data;
     if (job->d.input_scan_number <= SCANS_MAX) return;
-    job->status = err_set(job->e, DDPM_EDATA, "%s: a JPEG of more than %d scans", job->name, SCANS_MAX);
+    job->status = err_set(job->e, DDPM_EDATA, "%s: JPEG with more than %d scans", job->name, SCANS_MAX);
     longjmp(job->jump, 1);
 }
 
@@ -105,7 +105,7 @@ static ddpm_status check_header(jpeg_job *job, size_t size)
     const int parts = d->num_components;
     TRY(image_check(d->image_height, d->image_width, size, PIXELS_PER_BYTE, job->name, job->e));
     if (parts != 1 && parts != 3 && parts != 4)
-        return err_set(job->e, DDPM_EDATA, "%s: a JPEG of %d components; 1, 3 and 4 are read", job->name, parts);
+        return err_set(job->e, DDPM_EDATA, "%s: JPEG with %d components; 1, 3 and 4 are supported", job->name, parts);
     if (parts == 4) TRY(mem_array(&job->inks, d->image_width, 4, job->name, job->e));
     return image_create(job->out, (int)d->image_height, (int)d->image_width, parts == 1 ? 1 : 3, job->name, job->e);
 }

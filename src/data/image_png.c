@@ -42,7 +42,7 @@ static void png_take(png_structp png, png_bytep to, size_t size)
 {
     png_job *job = png_get_io_ptr(png);
     if (size > job->size - job->at) {
-        job->status = err_set(job->e, DDPM_EDATA, "%s: PNG cut short after %zu bytes", job->name, job->size);
+        job->status = err_set(job->e, DDPM_EDATA, "%s: PNG truncated after %zu bytes", job->name, job->size);
         png_longjmp(png, 1);
     }
     memcpy(to, job->bytes + job->at, size);
@@ -123,7 +123,7 @@ ddpm_status png_decode(const uint8_t *bytes, size_t size, const char *name, imag
     job.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &job, png_failed, png_warned);
     job.info = job.png ? png_create_info_struct(job.png) : NULL;
     const ddpm_status st =
-        job.info ? png_read_job(&job) : err_set(e, DDPM_ENOMEM, "%s: cannot start the PNG decoder", name);
+        job.info ? png_read_job(&job) : err_set(e, DDPM_ENOMEM, "%s: out of memory for the PNG decoder", name);
     png_destroy_read_struct(&job.png, &job.info, NULL);
     if (st != DDPM_OK) image_free(out);
     return st;
@@ -174,7 +174,7 @@ static ddpm_status encode(const image *img, const char *software, uint8_t **byte
     job.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &job, png_failed, png_warned);
     job.info = job.png ? png_create_info_struct(job.png) : NULL;
     const ddpm_status st =
-        job.info ? png_write_job(&job) : err_set(e, DDPM_ENOMEM, "%s: cannot start the encoder", job.name);
+        job.info ? png_write_job(&job) : err_set(e, DDPM_ENOMEM, "%s: out of memory for the PNG encoder", job.name);
     png_destroy_write_struct(&job.png, &job.info);
     if (st != DDPM_OK) {
         free(job.grown);

@@ -32,10 +32,10 @@ static bool is_a(const chunk *c, const char *type) { return !memcmp(c->type, typ
 /* Does the IHDR data match?  It has width, height, bits per sample, colour type, compression, filter, interlacing. */
 static bool is_header(const chunk *c, int h, int w, int channels)
 {
-    const uint8_t want[HEADER] = {
+    const uint8_t expected[HEADER] = {
         (uint8_t)(w >> 24), (uint8_t)(w >> 16), (uint8_t)(w >> 8), (uint8_t)w, (uint8_t)(h >> 24),
         (uint8_t)(h >> 16), (uint8_t)(h >> 8),  (uint8_t)h,        8,          channels == 1 ? 0 : 2};
-    return is_a(c, "IHDR") && c->size == HEADER && !memcmp(c->data, want, HEADER);
+    return is_a(c, "IHDR") && c->size == HEADER && !memcmp(c->data, expected, HEADER);
 }
 
 static ddpm_status read_png(const char *path, char **bytes, size_t *size)

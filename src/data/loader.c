@@ -96,11 +96,11 @@ double loader_waited_seconds(const loader *l) { return l->waited; } /* only load
 
 static ddpm_status check_spec(const loader_spec *s, err *e)
 {
-    if (s->batch < 1) return err_set(e, DDPM_EINVAL, "a batch of %d images", s->batch);
+    if (s->batch < 1) return err_set(e, DDPM_EINVAL, "train.batch=%d: must be at least 1", s->batch);
     if (s->prefetch < 0 || s->prefetch > PREFETCH_MAX)
-        return err_set(e, DDPM_EINVAL, "data.prefetch=%d: 0 to %d batches", s->prefetch, PREFETCH_MAX);
+        return err_set(e, DDPM_EINVAL, "data.prefetch=%d: must be 0 to %d", s->prefetch, PREFETCH_MAX);
     if (s->threads < 0 || s->threads > THREADS_MAX)
-        return err_set(e, DDPM_EINVAL, "data.threads=%d: 0 to %d", s->threads, THREADS_MAX);
+        return err_set(e, DDPM_EINVAL, "data.threads=%d: must be 0 to %d", s->threads, THREADS_MAX);
     return DDPM_OK;
 }
 

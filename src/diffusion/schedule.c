@@ -50,17 +50,15 @@ static ddpm_status fill_abars(schedule *s, err *e)
         const double before = schedule_abar(s, t - 1);
         s->abar[t] = before * (1 - s->beta[t]);
         if (!(s->abar[t] < before))
-            return err_set(
-                e, DDPM_EINVAL,
-                "beta_start %g, beta_end %g: beta of timestep %d is %g, too little to change an image; raise "
-                "beta_start",
-                c->beta_start, c->beta_end, t, s->beta[t]);
+            return err_set(e, DDPM_EINVAL,
+                           "beta_start %g, beta_end %g: beta of timestep %d is %g, too small to change an image; raise "
+                           "beta_start",
+                           c->beta_start, c->beta_end, t, s->beta[t]);
         if (!(s->abar[t] >= SMALLEST_ABAR))
-            return err_set(
-                e, DDPM_EINVAL,
-                "beta_start %g, beta_end %g: at timestep %d of %d alpha-bar is %.2g, below %g: too little is "
-                "left of the image to compute with; lower beta_end or num_train_timesteps",
-                c->beta_start, c->beta_end, t, s->timesteps, s->abar[t], SMALLEST_ABAR);
+            return err_set(e, DDPM_EINVAL,
+                           "beta_start %g, beta_end %g: at timestep %d of %d alpha-bar is %.2g, below %g, which is "
+                           "too small to compute with; lower beta_end or num_train_timesteps",
+                           c->beta_start, c->beta_end, t, s->timesteps, s->abar[t], SMALLEST_ABAR);
     }
     return DDPM_OK;
 }
@@ -130,6 +128,8 @@ ddpm_status schedule_respace(const schedule *s, int n, int *t, err *e)
         case SCHEDULER_TRAILING: t[i] = (int)rint(numpy_arange(T, n, i)) - 1; break;
         }
     }
-    if (t[0] >= T) return err_set(e, DDPM_EINVAL, "steps_offset %d: timestep %d of %d", offset, t[0], T);
+    if (t[0] >= T)
+        return err_set(e, DDPM_EINVAL, "steps_offset %d: timestep %d is not below num_train_timesteps = %d", offset,
+                       t[0], T);
     return DDPM_OK;
 }

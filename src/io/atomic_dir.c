@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char TEMPORARY[] = ".tmp-", ASIDE[] = ".old-";
+static const char TEMPORARY[] = ".tmp-", REPLACED[] = ".old-";
 enum { PREFIX = 5, SUFFIX = 7 };                                  /* ".tmp-" and "-xxxxxx" */
 static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567"; /* for the suffix */
 
@@ -21,20 +21,20 @@ static ddpm_status fresh_path(char *out, const char *parent, const char *prefix,
         unsigned char bits[SUFFIX - 1];
         char suffix[SUFFIX] = "";
         if (getrandom(bits, sizeof bits, 0) != (ssize_t)sizeof bits)
-            return err_errno(e, DDPM_EIO, errno, "%s: no random name", parent);
+            return err_errno(e, DDPM_EIO, errno, "%s: cannot generate a temporary name", parent);
         for (int i = 0; i < SUFFIX - 1; i++) suffix[i] = letters[bits[i] % 32];
         (void)snprintf(full, sizeof full, "%s%.*s-%s", prefix, ATOMIC_NAME_CAP - 1, name, suffix);
         TRY(path_join(out, parent, full, e));
         if (!path_exists(out)) return DDPM_OK;
     }
-    return err_set(e, DDPM_EIO, "%s: no free temporary name; remove the %s* folders there", parent, prefix);
+    return err_set(e, DDPM_EIO, "%s: no free temporary name; remove the folders %s* in it", parent, prefix);
 }
 
 ddpm_status atomic_dir_begin(atomic_dir *t, const char *parent, const char *name, err *e)
 {
     memset(t, 0, sizeof *t);
     if (!name[0] || name[0] == '.' || strchr(name, '/') || strlen(name) >= sizeof t->name)
-        return err_set(e, DDPM_EINVAL, "'%.80s' cannot name a folder in %.200s", name, parent);
+        return err_set(e, DDPM_EINVAL, "'%.80s' is not a valid name for a folder in %.200s", name, parent);
     if (strlen(parent) >= sizeof t->parent) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", parent);
     TRY(dir_make(parent, e));
     (void)snprintf(t->parent, sizeof t->parent, "%s", parent);
@@ -91,18 +91,18 @@ done:
  * to t->path, for the caller to remove. */
 static ddpm_status replace_in_steps(const atomic_dir *t, const char *to, err *e)
 {
-    char aside[PATH_CAP];
-    TRY(fresh_path(aside, t->parent, ASIDE, t->name, e));
-    if (rename(to, aside)) return err_errno(e, DDPM_EIO, errno, "%s: cannot set aside", to);
+    char old[PATH_CAP];
+    TRY(fresh_path(old, t->parent, REPLACED, t->name, e));
+    if (rename(to, old)) return err_errno(e, DDPM_EIO, errno, "%s: cannot rename for replacement", to);
     ddpm_status st = DDPM_OK;
     if (rename(t->path, to)) st = err_errno(e, DDPM_EIO, errno, "%s: cannot rename into place", to);
     if (st == DDPM_OK) {
         st = dir_sync(t->parent, e);
-        if (st == DDPM_OK && rename(aside, t->path)) return dir_remove(aside, NULL);
+        if (st == DDPM_OK && rename(old, t->path)) return dir_remove(old, NULL);
         if (st == DDPM_OK || rename(to, t->path)) return st;
     }
-    if (rename(aside, to)) /* if this fails, the next sweep restores the old folder */
-        return err_set(e, DDPM_EIO, "%s: cannot be replaced; the old one is %s", to, aside);
+    if (rename(old, to)) /* if this fails, the next sweep restores the old folder */
+        return err_set(e, DDPM_EIO, "%s: cannot be replaced; the previous version is %s", to, old);
     return st;
 }
 
@@ -111,11 +111,11 @@ static ddpm_status exchange(const atomic_dir *t, const char *to, err *e)
     if (renameat2(AT_FDCWD, t->path, AT_FDCWD, to, RENAME_EXCHANGE)) {
         if (errno == EINVAL || errno == ENOSYS || errno == EXDEV || errno == EOPNOTSUPP)
             return replace_in_steps(t, to, e);
-        return err_errno(e, DDPM_EIO, errno, "%s: cannot exchange with the new one", to);
+        return err_errno(e, DDPM_EIO, errno, "%s: cannot be exchanged with the new version", to);
     }
     const ddpm_status st = dir_sync(t->parent, e);
     if (st != DDPM_OK && renameat2(AT_FDCWD, t->path, AT_FDCWD, to, RENAME_EXCHANGE))
-        return err_errno(e, DDPM_EIO, errno, "%s: neither synced nor taken back", to);
+        return err_errno(e, DDPM_EIO, errno, "%s: cannot be synced to disk, nor renamed back", to);
     return st;
 }
 
@@ -128,7 +128,7 @@ static ddpm_status move_into_place(const atomic_dir *t, err *e)
     if (rename(t->path, to)) return err_errno(e, DDPM_EIO, errno, "%s: cannot rename into place", to);
     const ddpm_status st = dir_sync(t->parent, e);
     if (st != DDPM_OK && rename(to, t->path))
-        return err_errno(e, DDPM_EIO, errno, "%s: neither synced nor taken back", to);
+        return err_errno(e, DDPM_EIO, errno, "%s: cannot be synced to disk, nor renamed back", to);
     return st;
 }
 
@@ -163,20 +163,20 @@ static bool is_fresh(const char *entry, const char *prefix, char *name)
 }
 
 /* Rename .old-NAME-xxxxxx back to NAME if NAME is missing. */
-static ddpm_status sweep_aside(const char *parent, const char *entry, const char *name, err *e)
+static ddpm_status sweep_replaced(const char *parent, const char *entry, const char *name, err *e)
 {
     char from[PATH_CAP], to[PATH_CAP];
     TRY(path_join(from, parent, entry, e));
     TRY(path_join(to, parent, name, e));
     if (path_exists(to)) return dir_remove(from, e);
-    if (rename(from, to)) return err_errno(e, DDPM_EIO, errno, "%s: cannot put back %s", to, from);
+    if (rename(from, to)) return err_errno(e, DDPM_EIO, errno, "%s: cannot be restored from %s", to, from);
     return dir_sync(parent, e);
 }
 
 static ddpm_status sweep_entry(const char *parent, const char *entry, err *e)
 {
     char path[PATH_CAP], name[ATOMIC_NAME_CAP];
-    if (is_fresh(entry, ASIDE, name)) return sweep_aside(parent, entry, name, e);
+    if (is_fresh(entry, REPLACED, name)) return sweep_replaced(parent, entry, name, e);
     if (!is_fresh(entry, TEMPORARY, name)) return DDPM_OK;
     TRY(path_join(path, parent, entry, e));
     return dir_remove(path, e);

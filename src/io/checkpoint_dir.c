@@ -87,7 +87,7 @@ static ddpm_status hash_fd(int fd, const char *path, XXH3_state_t *state, char *
         if (n < 0) return err_errno(e, is_loss(errno) ? DDPM_EDATA : DDPM_EIO, errno, "%s: cannot read", path);
         if (n == 0) return DDPM_OK;
         if (XXH3_128bits_update(state, chunk, (size_t)n) != XXH_OK)
-            return err_set(e, DDPM_EBACKEND, "%s: hashing failed", path);
+            return err_set(e, DDPM_EBACKEND, "%s: the checksum could not be computed", path);
         *bytes += n;
     }
 }
@@ -172,7 +172,8 @@ static ddpm_status seal_file(void *json, const char *path, const char *name, err
     char hex[HASH_CAP];
     int64_t bytes;
     json_out *j = json;
-    if (!plain_name(name)) return err_set(e, DDPM_EINVAL, "%s: such a file name cannot be sealed", path);
+    if (!plain_name(name))
+        return err_set(e, DDPM_EINVAL, "%s: a checkpoint must not contain a file of this name", path);
     TRY(hash_file(path, hex, &bytes, e));
     json_out_open(j, name, '{');
     json_out_int(j, "bytes", bytes);
@@ -211,12 +212,12 @@ static ddpm_status verify_file(const char *dir, const char *name, const json_t *
     const char *hash = json_string_value(json_object_get(info, "xxh3_128"));
     const json_t *size = json_object_get(info, "bytes");
     if (!plain_name(name) || !hash || !json_is_integer(size))
-        return err_set(e, DDPM_EDATA, "%s/%s: damaged at the entry '%.80s'", dir, SEAL, name);
+        return err_set(e, DDPM_EDATA, "%s/%s: damaged entry '%.80s'", dir, SEAL, name);
     TRY(path_join(path, dir, name, e));
     TRY(hash_file(path, hex, &bytes, e));
     if (bytes != json_integer_value(size))
-        return err_set(e, DDPM_EDATA, "%s: damaged: %lld bytes, and %lld were saved", path, (long long)bytes,
-                       (long long)json_integer_value(size));
+        return err_set(e, DDPM_EDATA, "%s: damaged: the file has %lld bytes, but %lld were saved", path,
+                       (long long)bytes, (long long)json_integer_value(size));
     if (strcmp(hex, hash))
         return err_set(e, DDPM_EDATA, "%s: damaged: its contents have changed since it was saved", path);
     return DDPM_OK;
@@ -271,8 +272,8 @@ static ddpm_status search(const char *ckpt, char *out, notes *n, bool *gone, err
     mem_free(steps);
     if (st == DDPM_OK) return DDPM_OK;
     if (st != DDPM_EDATA) return err_set(e, st, "%s", why.text);
-    if (count == 0) return err_set(e, DDPM_ENOINPUT, "%s: no checkpoints (step_XXXXXXXX) there", ckpt);
-    return err_set(e, DDPM_EDATA, "%s: none of the %d checkpoints is whole; the last fault: %s", ckpt, count, why.text);
+    if (count == 0) return err_set(e, DDPM_ENOINPUT, "%s: no checkpoints (step_XXXXXXXX) in this folder", ckpt);
+    return err_set(e, DDPM_EDATA, "%s: all %d checkpoints are damaged; the last error: %s", ckpt, count, why.text);
 }
 
 ddpm_status checkpoint_newest_good(const char *ckpt, char *out, notes *n, err *e)

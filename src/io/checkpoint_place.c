@@ -15,6 +15,12 @@ bool checkpoint_is_name(const char *name)
     return digits > 0 && (end == '\0' || end == '/');
 }
 
+bool checkpoint_is_superseded(const char *name)
+{
+    static const char now[] = "superseded_", before[] = "aside_";
+    return !strncmp(name, now, sizeof now - 1) || !strncmp(name, before, sizeof before - 1);
+}
+
 /* Resolve links in the existing part of `path`. */
 static ddpm_status resolve(const char *path, char out[PATH_CAP], err *e)
 {
@@ -30,14 +36,14 @@ static ddpm_status resolve(const char *path, char out[PATH_CAP], err *e)
     return path_join(out, real, rest + strspn(rest, "/"), e);
 }
 
-/* Does the path up to `end` end in ckpt or ckpt/aside_NNN? */
+/* Does the path up to `end` end in ckpt or superseded_NNN? */
 static bool holds_checkpoints(const char *path, const char *end)
 {
-    static const char ckpt[] = "ckpt", aside[] = "aside_";
+    static const char ckpt[] = "ckpt";
     const char *slash = memrchr(path, '/', (size_t)(end - path));
     if (!slash) return false;
     const size_t n = (size_t)(end - slash) - 1;
-    return (n == sizeof ckpt - 1 && !memcmp(slash + 1, ckpt, n)) || !strncmp(slash + 1, aside, sizeof aside - 1);
+    return (n == sizeof ckpt - 1 && !memcmp(slash + 1, ckpt, n)) || checkpoint_is_superseded(slash + 1);
 }
 
 ddpm_status checkpoint_refuse_inside(const char *path, const char *option, err *e)
@@ -47,7 +53,6 @@ ddpm_status checkpoint_refuse_inside(const char *path, const char *option, err *
     for (const char *at = real; (at = strchr(at, '/')) != NULL; at++)
         if (checkpoint_is_name(at + 1) && holds_checkpoints(real, at))
             return err_set(e, DDPM_EINVAL,
-                           "%s: lies within a checkpoint, with which it would be removed; give another %s=", path,
-                           option);
+                           "%s: is inside a checkpoint and would be removed with it; give another %s=", path, option);
     return DDPM_OK;
 }

@@ -12,7 +12,7 @@ json_in json_in_text(const char *text, size_t size, const char *where, err *e)
     json_in j = {.where = where, .e = e};
     json_error_t why;
     if (json_count_values(text, size) > JSON_IN_MAX_VALUES) {
-        json_in_fail(&j, "more than %d values in it", JSON_IN_MAX_VALUES);
+        json_in_fail(&j, "more than %d values", JSON_IN_MAX_VALUES);
         return j;
     }
     j.root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
@@ -22,7 +22,7 @@ json_in json_in_text(const char *text, size_t size, const char *where, err *e)
         j.st =
             err_set(e, DDPM_EDATA, "%s: not valid JSON: line %d, column %d: %s", where, why.line, why.column, why.text);
     else if (!json_is_object(j.root))
-        json_in_fail(&j, "a JSON object {...} is needed at the top");
+        json_in_fail(&j, "the top-level value must be a JSON object {...}");
     return j;
 }
 
@@ -51,7 +51,7 @@ void json_in_fail(json_in *j, const char *fmt, ...)
 const json_t *json_in_get(json_in *j, const char *key)
 {
     if (j->st != DDPM_OK) return NULL;
-    if (j->n_asked < JSON_IN_MAX_KEYS) j->asked[j->n_asked++] = key;
+    if (j->n_requested < JSON_IN_MAX_KEYS) j->requested[j->n_requested++] = key;
     return json_object_get(j->root, key);
 }
 
@@ -120,7 +120,7 @@ int json_in_choice(json_in *j, const char *key, int fallback, const char *const 
     if (text)
         json_in_fail(j, "%s = \"%.60s\" is not supported; supported: %s", key, text, list);
     else
-        json_in_fail(j, "%s must be one of the texts %s", key, list);
+        json_in_fail(j, "%s must be one of the strings %s", key, list);
     return fallback;
 }
 
@@ -139,8 +139,8 @@ int json_in_ints(json_in *j, const char *key, int *to, int cap, int min, int max
 
 static bool was_asked(const json_in *j, const char *key)
 {
-    for (int i = 0; i < j->n_asked; i++)
-        if (!strcmp(j->asked[i], key)) return true;
+    for (int i = 0; i < j->n_requested; i++)
+        if (!strcmp(j->requested[i], key)) return true;
     return false;
 }
 

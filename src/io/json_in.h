@@ -21,8 +21,8 @@ enum {
 typedef struct json_in {
     json_t *root;      /* an object; owned */
     const char *where; /* the file's name, for messages; borrowed */
-    const char *asked[JSON_IN_MAX_KEYS];
-    int n_asked;
+    const char *requested[JSON_IN_MAX_KEYS];
+    int n_requested;
     ddpm_status st;
     err *e; /* borrowed; receives the first failure */
 } json_in;

@@ -21,8 +21,8 @@ static ddpm_status find_scheduler(pipeline *p, err *e)
     TRY(look(p->scheduler, p->root, "scheduler/scheduler_config.json", &found, e));
     if (!found) TRY(look(p->scheduler, p->root, "scheduler_config.json", &found, e));
     if (!found)
-        return err_set(e, DDPM_ENOINPUT, "%s: no scheduler/scheduler_config.json and no scheduler_config.json there",
-                       p->root);
+        return err_set(e, DDPM_ENOINPUT,
+                       "%s: no scheduler/scheduler_config.json and no scheduler_config.json in this folder", p->root);
     return DDPM_OK;
 }
 
@@ -101,7 +101,7 @@ ddpm_status pipeline_find(const char *path, pipeline *p, notes *n, err *e)
     if (strlen(path) >= PATH_CAP) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", path);
     if (!path_exists(path)) return err_set(e, DDPM_ENOINPUT, "%s: no such folder", path);
     if (!path_is_dir(path))
-        return err_set(e, DDPM_ENOINPUT, "%s: a file; give the pipeline's or the run's folder", path);
+        return err_set(e, DDPM_ENOINPUT, "%s: is a file; give the folder of a pipeline or run", path);
     TRY(find_here(path, p, &found, n, e));
     if (found) {
         note_changes(path, n);
@@ -113,7 +113,7 @@ ddpm_status pipeline_find(const char *path, pipeline *p, notes *n, err *e)
     if (found) {
         TRY(find_here(newest, p, &found, n, e));
         if (found) return DDPM_OK;
-        return err_set(e, DDPM_EDATA, "%s: a checkpoint without unet/config.json", newest);
+        return err_set(e, DDPM_EDATA, "%s: incomplete checkpoint: no unet/config.json", newest);
     }
     return err_set(e, DDPM_ENOINPUT,
                    "%s: neither a pipeline folder (unet/config.json or config.json) nor a run folder "

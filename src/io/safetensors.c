@@ -84,7 +84,7 @@ static ddpm_status read_shape(const safetensors *st, const json_t *info, safeten
     t->bytes = 1;
     for (int i = 0; i < t->rank; i++) {
         if (!natural(json_array_get(shape, (size_t)i), &t->shape[i]))
-            return err_set(e, DDPM_EDATA, "%s: %.80s: dimension %d is not a whole number from 0 up", st->where, t->name,
+            return err_set(e, DDPM_EDATA, "%s: %.80s: dimension %d is not a non-negative integer", st->where, t->name,
                            i);
         if (__builtin_mul_overflow(t->bytes, (uint64_t)t->shape[i], &t->bytes))
             return err_set(e, DDPM_EDATA, "%s: %.80s: the product of the shape overflows", st->where, t->name);
@@ -102,16 +102,15 @@ static ddpm_status read_range(const safetensors *st, const json_t *info, size_t 
     int64_t begin, end;
     if (!json_is_array(range) || json_array_size(range) != 2 || !natural(json_array_get(range, 0), &begin) ||
         !natural(json_array_get(range, 1), &end))
-        return err_set(e, DDPM_EDATA, "%s: %.80s: data_offsets must be two whole numbers from 0 up", st->where,
-                       t->name);
+        return err_set(e, DDPM_EDATA, "%s: %.80s: data_offsets must be two non-negative integers", st->where, t->name);
     if (begin > end)
-        return err_set(e, DDPM_EDATA, "%s: %.80s: data_offsets [%lld, %lld] run backwards", st->where, t->name,
+        return err_set(e, DDPM_EDATA, "%s: %.80s: data_offsets [%lld, %lld] end before they begin", st->where, t->name,
                        (long long)begin, (long long)end);
     if ((uint64_t)end > data_size)
         return err_set(e, DDPM_EDATA, "%s: %.80s: data_offsets [%lld, %lld] end beyond the %zu data bytes of the file",
                        st->where, t->name, (long long)begin, (long long)end, data_size);
     if ((uint64_t)(end - begin) != t->bytes)
-        return err_set(e, DDPM_EDATA, "%s: %.80s: shape and dtype need %zu bytes, data_offsets hold %lld", st->where,
+        return err_set(e, DDPM_EDATA, "%s: %.80s: shape and dtype require %zu bytes, data_offsets span %lld", st->where,
                        t->name, t->bytes, (long long)(end - begin));
     t->data = st->bytes + (st->size - data_size) + begin;
     return DDPM_OK;
@@ -122,7 +121,7 @@ static ddpm_status read_tensor(const safetensors *st, const json_t *info, size_t
 {
     if (!json_is_object(info)) return err_set(e, DDPM_EDATA, "%s: %.80s: not a JSON object", st->where, t->name);
     const char *dtype = json_string_value(json_object_get(info, "dtype"));
-    if (!dtype) return err_set(e, DDPM_EDATA, "%s: %.80s: dtype must be a text", st->where, t->name);
+    if (!dtype) return err_set(e, DDPM_EDATA, "%s: %.80s: dtype must be a string", st->where, t->name);
     if (!dtype_of(dtype, &t->dtype))
         return err_set(e, DDPM_EDATA,
                        "%s: %.80s: dtype '%.20s' is not supported (BOOL, U8, F16, BF16, I32, F32, F64, I64 are)",
@@ -158,7 +157,7 @@ static ddpm_status check_cover(safetensors *st, size_t data_size, err *e)
         at = begin + t->bytes;
     }
     if (at != st->bytes + st->size)
-        return err_set(e, DDPM_EDATA, "%s: %td bytes after the last tensor belong to none", st->where,
+        return err_set(e, DDPM_EDATA, "%s: %td unused bytes after the last tensor", st->where,
                        st->bytes + st->size - at);
     return DDPM_OK;
 }
@@ -176,8 +175,9 @@ static ddpm_status parse(const safetensors *st, json_slice piece, size_t most, j
 {
     json_error_t why;
     if (piece.size > most)
-        return err_set(e, DDPM_EDATA, "%s: the header: %zu bytes of a name or for a tensor, at most %zu are supported",
-                       st->where, piece.size, most);
+        return err_set(e, DDPM_EDATA,
+                       "%s: the header has a name or tensor entry of %zu bytes; at most %zu are supported", st->where,
+                       piece.size, most);
     *out = json_loadb(piece.text, piece.size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
     if (*out) return DDPM_OK;
     if (json_error_code(&why) == json_error_out_of_memory)
@@ -217,7 +217,7 @@ static ddpm_status check_metadata(safetensors *st, json_slice object, err *e)
         TRY(parse(st, value, value.text[0] == '"' ? SAFETENSORS_MAX_HEADER : PIECE, &text, e));
         const bool is_text = json_is_string(text);
         json_decref(text);
-        if (!is_text) return err_set(e, DDPM_EDATA, "%s: __metadata__: %.80s must be a text", st->where, name);
+        if (!is_text) return err_set(e, DDPM_EDATA, "%s: __metadata__: %.80s must be a string", st->where, name);
     }
     return walk == JSON_END ? DDPM_OK : not_json(st, "in __metadata__", e);
 }
@@ -253,7 +253,7 @@ static ddpm_status read_header(safetensors *st, const char *text, size_t size, e
     if (text[0] != '{') return err_set(e, DDPM_EDATA, "%s: the header does not begin with '{'", st->where);
     TRY(mem_grow(&st->names, &st->names_cap, (int)size, 1, st->where, e)); /* never moves: tensors point into it */
     while ((walk = json_members_next(&m, &key, &value)) == JSON_MEMBER) TRY(read_member(st, key, value, data_size, e));
-    if (walk == JSON_MALFORMED) return not_json(st, "no object of tensors", e);
+    if (walk == JSON_MALFORMED) return not_json(st, "not an object of tensors", e);
     sort(st, by_name);
     for (int i = 1; i < st->n; i++)
         if (!strcmp(st->tensors[i - 1].name, st->tensors[i].name))
@@ -274,7 +274,7 @@ static ddpm_status check_file(safetensors *st, err *e)
         return err_set(e, DDPM_EDATA, "%s: header length %llu is outside 2 to %d; not a safetensors file?", st->where,
                        (unsigned long long)header, SAFETENSORS_MAX_HEADER);
     if (header > st->size - sizeof header)
-        return err_set(e, DDPM_EDATA, "%s: header length %llu is more than the file has (%zu bytes); truncated?",
+        return err_set(e, DDPM_EDATA, "%s: header length %llu is more than the file of %zu bytes contains; truncated?",
                        st->where, (unsigned long long)header, st->size);
     return read_header(st, st->bytes + sizeof header, (size_t)header, e);
 }
@@ -407,7 +407,7 @@ ddpm_status safetensors_check_finite(const safetensors *st, const safetensors_te
         const float value = value_at(t->dtype, from + i * size);
         if (!isfinite(value))
             return err_set(e, DDPM_EDATA,
-                           "%s: %.80s: value %zu of %zu is %g: the file is damaged, or of a training that diverged",
+                           "%s: %.80s: value %zu of %zu is %g: the file is damaged, or the training diverged",
                            st->where, t->name, i, n, (double)value);
     }
     return DDPM_OK;

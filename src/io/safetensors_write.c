@@ -26,7 +26,7 @@ static ddpm_status check_item(const safetensors_item *item, const char *path, si
 {
     json_t *name = json_string(item->name);
     if (!name || !strcmp(item->name, "__metadata__"))
-        return json_decref(name), err_set(e, DDPM_EINVAL, "%s: a tensor cannot be named '%.80s'", path, item->name);
+        return json_decref(name), err_set(e, DDPM_EINVAL, "%s: '%.80s' is not a valid tensor name", path, item->name);
     json_decref(name);
     if (item->rank < 0 || item->rank > SAFETENSORS_MAX_RANK)
         return err_set(e, DDPM_EINVAL, "%s: %.80s: rank %d is outside 0 to %d", path, item->name, item->rank,
@@ -51,7 +51,7 @@ static ddpm_status rank_items(ranked *order, const safetensors_item *items, int 
     for (int i = 0; i < n; i++) {
         order[i].begin = at;
         if (__builtin_add_overflow(at, order[i].bytes, &at) || at > INT64_MAX)
-            return err_set(e, DDPM_EINVAL, "%s: the tensors are too large together", path);
+            return err_set(e, DDPM_EINVAL, "%s: the total size of the tensors is too large", path);
     }
     return DDPM_OK;
 }
@@ -109,7 +109,7 @@ static ddpm_status put_header(int fd, const char *text, size_t size, const char 
 {
     const uint64_t padded = (size + 7) / 8 * 8;
     if (padded > SAFETENSORS_MAX_HEADER)
-        return err_set(e, DDPM_EINVAL, "%s: a header of %llu bytes is more than the format allows", path,
+        return err_set(e, DDPM_EINVAL, "%s: the header of %llu bytes exceeds the limit of the format", path,
                        (unsigned long long)padded);
     TRY(put(fd, &padded, sizeof padded, path, e));
     TRY(put(fd, text, size, path, e));

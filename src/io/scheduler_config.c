@@ -73,7 +73,7 @@ static ddpm_status read_all(json_in *j, scheduler_config *c, notes *n)
     read_values(j, c);
     refuse_the_rest(j);
     if (c->beta_start <= 0.0 || c->beta_end < c->beta_start)
-        json_in_fail(j, "beta_start = %g and beta_end = %g: 0 < beta_start <= beta_end < 1 is needed", c->beta_start,
+        json_in_fail(j, "beta_start = %g and beta_end = %g: must satisfy 0 < beta_start <= beta_end < 1", c->beta_start,
                      c->beta_end);
     return json_in_close(j, n);
 }

@@ -230,10 +230,10 @@ ddpm_status svg_plot_loss(const char *path, const char *title, const svg_series 
     char *text = NULL;
     size_t size = 0;
     FILE *f = open_memstream(&text, &size);
-    if (!f) return err_errno(e, DDPM_ENOMEM, errno, "%s: no memory for the picture", path);
+    if (!f) return err_errno(e, DDPM_ENOMEM, errno, "%s: out of memory for the plot", path);
     draw(f, title, s);
     const bool failed = ferror(f) != 0;
-    ddpm_status st = fclose(f) || failed ? err_set(e, DDPM_ENOMEM, "%s: no memory for the picture", path) : DDPM_OK;
+    ddpm_status st = fclose(f) || failed ? err_set(e, DDPM_ENOMEM, "%s: out of memory for the plot", path) : DDPM_OK;
     if (st == DDPM_OK) st = file_replace(path, text, size, e);
     free(text);
     return st;

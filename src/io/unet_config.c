@@ -75,8 +75,8 @@ static int read_block_types(json_in *j, const char *key, const char *const names
         for (int k = 0; plain && k < 2; k++)
             if (!strcmp(plain, names[k])) to[i] = k;
         if (to[i] < 0) {
-            json_in_fail(j, "%s[%zu] = %.60s is not supported; supported: %s, %s", key, i, text ? text : "(no text)",
-                         names[0], names[1]);
+            json_in_fail(j, "%s[%zu] = %.60s is not supported; supported: %s, %s", key, i,
+                         text ? text : "(not a string)", names[0], names[1]);
             return 0;
         }
     }
@@ -96,7 +96,7 @@ static void read_blocks(json_in *j, unet_config *c)
     const int nu = read_block_types(j, "up_block_types", UP_TYPES, up);
     const int n = nc ? nc : c->n_block;
     if (n != (nd ? nd : c->n_block) || n != (nu ? nu : c->n_block)) {
-        json_in_fail(j, "%d block_out_channels, %d down_block_types, %d up_block_types: must be equally many", n,
+        json_in_fail(j, "%d block_out_channels, %d down_block_types, %d up_block_types: must have the same length", n,
                      nd ? nd : c->n_block, nu ? nu : c->n_block);
         return;
     }
@@ -158,7 +158,7 @@ static ddpm_status read_all(json_in *j, unet_config *c, notes *n)
     *c = unet_config_default();
     const int class = json_in_choice(j, "_class_name", 0, CLASSES, 2);
     if (class == 1 && !json_in_get(j, "block_out_channels"))
-        json_in_fail(j, "an early %s without block_out_channels is not supported; save it anew with diffusers",
+        json_in_fail(j, "an early %s without block_out_channels is not supported; save it again with diffusers",
                      CLASSES[class]);
     (void)snprintf(c->class_name, sizeof c->class_name, "%s", CLASSES[class]);
     read_sample_size(j, c);
@@ -242,11 +242,10 @@ ddpm_status unet_config_check(const unet_config *c, const char *where, err *e)
         if (!(ranges[i].value >= ranges[i].min && ranges[i].value <= ranges[i].max))
             return out_of_range(where, ranges[i].name, ranges[i].value, e);
     if (c->block[0].out_channels < 2)
-        return err_set(e, DDPM_EDATA, "%s: block_out_channels[0] = 1: the embedding of the time needs at least 2",
-                       where);
+        return err_set(e, DDPM_EDATA, "%s: block_out_channels[0] = 1: the time embedding requires at least 2", where);
     if (c->freq_shift == c->block[0].out_channels / 2)
-        return err_set(e, DDPM_EDATA, "%s: freq_shift = %g divides by zero for %d channels", where, c->freq_shift,
-                       c->block[0].out_channels);
+        return err_set(e, DDPM_EDATA, "%s: freq_shift = %g leads to a division by zero for %d channels", where,
+                       c->freq_shift, c->block[0].out_channels);
     return check_channels(c, where, e);
 }
 

@@ -44,12 +44,13 @@ ddpm_status weights_find(const char *dir, char *out, err *e)
     for (int i = 0; i < 3; i++) {
         TRY(path_join(out, dir, pickles[i], e));
         if (path_exists(out))
-            return err_set(e, DDPM_EDATA,
-                           "%s: pickled weights can run code and are not read; load them once in diffusers and "
-                           "save_pretrained(..., safe_serialization=True)",
-                           out);
+            return err_set(
+                e, DDPM_EDATA,
+                "%s: pickled weights are not read, because they can execute code; load them once in diffusers and "
+                "save_pretrained(..., safe_serialization=True)",
+                out);
     }
-    return err_set(e, DDPM_ENOINPUT, "%s: no weights there; looked for %s and %s", dir, names[0], names[1]);
+    return err_set(e, DDPM_ENOINPUT, "%s: no weights in this folder; expected %s or %s", dir, names[0], names[1]);
 }
 
 /* ---- matching ---- */
@@ -86,23 +87,23 @@ static const safetensors_tensor *find(const safetensors *st, const char *name)
     return t || !first_name(first, sizeof first, name) ? t : safetensors_find(st, first);
 }
 
-static bool fits(const safetensors_tensor *t, const named_tensor *want)
+static bool fits(const safetensors_tensor *t, const named_tensor *expected)
 {
     int rank = t->rank;
-    if (want->rank == 2 && rank == 4 && t->shape[2] == 1 && t->shape[3] == 1) rank = 2; /* 1x1 filter as matrix */
-    if (rank != want->rank || !safetensors_is_float(t->dtype)) return false;
+    if (expected->rank == 2 && rank == 4 && t->shape[2] == 1 && t->shape[3] == 1) rank = 2; /* 1x1 filter as matrix */
+    if (rank != expected->rank || !safetensors_is_float(t->dtype)) return false;
     for (int i = 0; i < rank; i++)
-        if (t->shape[i] != want->shape[i]) return false;
+        if (t->shape[i] != expected->shape[i]) return false;
     return true;
 }
 
-static void add_shape(mismatches *m, const safetensors_tensor *t, const named_tensor *want)
+static void add_shape(mismatches *m, const safetensors_tensor *t, const named_tensor *expected)
 {
     char text[200], file[64], model[64];
-    (void)snprintf(text, sizeof text, "%.60s is %s%s in the file, %s in the model", want->name,
+    (void)snprintf(text, sizeof text, "%.60s is %s%s in the file, %s in the model", expected->name,
                    safetensors_is_float(t->dtype) ? "" : safetensors_dtype_name(t->dtype),
                    safetensors_shape_text(file, sizeof file, t->rank, t->shape),
-                   safetensors_shape_text(model, sizeof model, want->rank, want->shape));
+                   safetensors_shape_text(model, sizeof model, expected->rank, expected->shape));
     add_text(m->shape_text, sizeof m->shape_text, ++m->shape, text);
 }
 
@@ -128,13 +129,13 @@ static ddpm_status report(const mismatches *m, const char *path, err *e)
 {
     if (m->missing + m->extra + m->shape == 0) return DDPM_OK;
     char text[900];
-    size_t used = (size_t)snprintf(text, sizeof text, "%d missing, %d extra, %d of another shape", m->missing, m->extra,
-                                   m->shape);
+    size_t used = (size_t)snprintf(text, sizeof text, "%d missing, %d extra, %d with a different shape", m->missing,
+                                   m->extra, m->shape);
     const char *const kinds[] = {"shape", "missing", "extra"};
     const char *const lists[] = {m->shape_text, m->missing_text, m->extra_text};
     for (int i = 0; i < 3; i++)
         if (lists[i][0]) used += (size_t)snprintf(text + used, sizeof text - used, "; %s: %s", kinds[i], lists[i]);
-    return err_set(e, DDPM_EDATA, "%s does not fit the model: %s", path, text);
+    return err_set(e, DDPM_EDATA, "%s: the weights do not match the model: %s", path, text);
 }
 
 static ddpm_status load(const safetensors *st, const safetensors_tensor *const *found, const named_tensor *tensors,

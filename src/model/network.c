@@ -8,7 +8,7 @@ network_outputs network_build(const network *net, plan *p, const network_inputs 
     const network_outputs none = {NULL, NULL};
     if (!in->x || !in->t || !plan_ok(p)) return none;
     if (in->x->c != net->unet.in_channels) {
-        plan_fail(p, DDPM_EINVAL, "the network takes images of %d channels, these have %lld", net->unet.in_channels,
+        plan_fail(p, DDPM_EINVAL, "the network has %d input channels, but the images have %lld", net->unet.in_channels,
                   (long long)in->x->c);
         return none;
     }

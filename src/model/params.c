@@ -42,7 +42,7 @@ static ddpm_status declare_tensor(params *s, const tensor *t, err *e)
     size_t at = round_up_size(s->count, ALIGN_FLOATS);
     for (int i = 0; i < t->n_part; i++) {
         const param_part *part = &t->part[i];
-        if (params_find(s, part->name)) return err_set(e, DDPM_EINVAL, "two layers are called %s", part->name);
+        if (params_find(s, part->name)) return err_set(e, DDPM_EINVAL, "%s: two layers have this name", part->name);
         TRY(mem_grow(&s->list, &s->cap, s->n + 1, sizeof *s->list, "parameters", e));
         param *q = &s->list[s->n++];
         *q = (param){.rank = t->rank, .n = part->rows, .h = t->h, .w = t->w, .c = t->c, .offset = at};
@@ -57,7 +57,7 @@ static ddpm_status declare_tensor(params *s, const tensor *t, err *e)
 
 ddpm_status params_declare(params *s, const plan *p, err *e)
 {
-    if (s->arena[ARENA_PARAM]) return err_set(e, DDPM_EINVAL, "the parameters are allocated already");
+    if (s->arena[ARENA_PARAM]) return err_set(e, DDPM_EINVAL, "parameters: already allocated");
     for (int i = 0; i < p->n_tensor; i++)
         if (p->tensors[i]->arena == ARENA_PARAM && p->tensors[i]->n_part > 0) TRY(declare_tensor(s, p->tensors[i], e));
     return DDPM_OK;
@@ -65,10 +65,10 @@ ddpm_status params_declare(params *s, const plan *p, err *e)
 
 ddpm_status params_allocate(params *s, bool training, bool ema, err *e)
 {
-    const bool want[ARENA_COUNT] = {
+    const bool needed[ARENA_COUNT] = {
         [ARENA_PARAM] = true, [ARENA_GRAD] = training, [ARENA_M] = training, [ARENA_V] = training, [ARENA_EMA] = ema};
     for (int a = 0; a < ARENA_COUNT; a++)
-        if (want[a] && !s->arena[a])
+        if (needed[a] && !s->arena[a])
             TRY(s->be->fn->alloc(s->be, (s->count + ALIGN_FLOATS) * sizeof(float), &s->arena[a], e));
     return DDPM_OK;
 }
@@ -116,7 +116,7 @@ static ddpm_status bind_param(params *s, tensor *t, arena_kind weights, err *e)
         if (!q) return err_set(e, DDPM_EINVAL, "%s: the model has no such parameter", part->name);
         if (q->n != part->rows || q->h != t->h || q->w != t->w || q->c != t->c)
             return err_set(e, DDPM_EINVAL,
-                           "%s: shape [%lld, %lld, %lld, %lld] is asked for, the model has [%lld, %lld, %lld, %lld]",
+                           "%s: the plan has shape [%lld, %lld, %lld, %lld], the model [%lld, %lld, %lld, %lld]",
                            part->name, (long long)part->rows, (long long)t->h, (long long)t->w, (long long)t->c,
                            (long long)q->n, (long long)q->h, (long long)q->w, (long long)q->c);
         if (i == 0) first = q;
@@ -127,7 +127,7 @@ static ddpm_status bind_param(params *s, tensor *t, arena_kind weights, err *e)
     void *low = s->arena[copy_of(weights)];
     t->low = low ? (char *)low + first->offset * dtype_size(s->be->act) : t->data;
     if (!t->grad || t->grad->arena != ARENA_GRAD) return DDPM_OK;
-    if (!s->arena[ARENA_GRAD]) return err_set(e, DDPM_EINVAL, "%s: no memory for gradients", t->name);
+    if (!s->arena[ARENA_GRAD]) return err_set(e, DDPM_EINVAL, "%s: the gradient arena is not allocated", t->name);
     t->grad->offset = t->offset;
     t->grad->data = (char *)s->arena[ARENA_GRAD] + t->offset;
     return DDPM_OK;
@@ -143,7 +143,7 @@ ddpm_status params_bind(params *s, plan *p, arena_kind weights, err *e)
         } else if (t->arena >= ARENA_PARAM && (size_t)tensor_count(t) == s->count && !t->data) {
             t->data = s->arena[t->arena];
             t->version = &s->version;
-            if (!t->data) return err_set(e, DDPM_EINVAL, "%s: the model keeps no such arena", t->name);
+            if (!t->data) return err_set(e, DDPM_EINVAL, "%s: the arena is not allocated", t->name);
         }
     }
     return DDPM_OK;

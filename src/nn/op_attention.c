@@ -7,7 +7,9 @@ tensor *nn_attention(plan *p, tensor *qkv, int heads)
     if (!qkv || !plan_ok(p)) return NULL;
     const int64_t c = qkv->c / 3;
     if (qkv->c % 3 || heads < 1 || c % heads)
-        return plan_fail(p, DDPM_EINVAL, "attention: %lld channels in %d heads", (long long)c, heads);
+        return plan_fail(p, DDPM_EINVAL,
+                         "attention: the %lld channels of q, k and v are not divisible into 3 x %d heads",
+                         (long long)qkv->c, heads);
     tensor *y = plan_act(p, "attention", qkv->n, qkv->h, qkv->w, c);
     tensor *lse = plan_act_f32(p, "lse", qkv->n, heads, tensor_hw(qkv), 1);
     plan_push(p, "attention");

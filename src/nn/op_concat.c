@@ -6,10 +6,10 @@ tensor *nn_concat(plan *p, tensor *x, tensor *x2)
 {
     if (!x || !x2 || !plan_ok(p)) return NULL;
     if (x2->n != x->n || x2->h != x->h || x2->w != x->w)
-        return plan_fail(
-            p, DDPM_EINVAL,
-            "concat: cannot join a %lldx%lld image and a %lldx%lld skip; use a size that every level halves exactly",
-            (long long)x->h, (long long)x->w, (long long)x2->h, (long long)x2->w);
+        return plan_fail(p, DDPM_EINVAL,
+                         "concat: cannot concatenate a %lldx%lld image and a %lldx%lld skip; use a size that every "
+                         "level halves exactly",
+                         (long long)x->h, (long long)x->w, (long long)x2->h, (long long)x2->w);
     tensor *y = plan_act(p, "concat", x->n, x->h, x->w, x->c + x2->c);
     plan_push(p, "concat");
     step *s = plan_emit(p, OP_concat);

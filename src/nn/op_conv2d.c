@@ -7,10 +7,11 @@ static bool check(plan *p, const nn_conv_args *a, int kernel, int stride)
 {
     const tensor *x = a->x, *x2 = a->x2;
     if ((kernel != 1 && kernel != 3) || (stride != 1 && stride != 2) || (kernel == 1 && stride == 2))
-        return plan_fail(p, DDPM_EINVAL, "%s: no %dx%d convolution of stride %d", a->name, kernel, kernel, stride);
+        return plan_fail(p, DDPM_EINVAL, "%s: %dx%d convolution with stride %d is not supported", a->name, kernel,
+                         kernel, stride);
     if (x2 && (kernel != 1 || x2->n != x->n || x2->h != x->h || x2->w != x->w))
-        return plan_fail(p, DDPM_EINVAL, "%s: cannot join %lldx%lld and %lldx%lld images", a->name, (long long)x->h,
-                         (long long)x->w, (long long)x2->h, (long long)x2->w);
+        return plan_fail(p, DDPM_EINVAL, "%s: cannot concatenate %lldx%lld and %lldx%lld images", a->name,
+                         (long long)x->h, (long long)x->w, (long long)x2->h, (long long)x2->w);
     if (a->pad_end && (x->h % 2 || x->w % 2))
         return plan_fail(p, DDPM_EINVAL,
                          "%s: %lldx%lld cannot be halved with downsample_padding 0; use a size that stays even, or "
@@ -45,7 +46,7 @@ tensor *nn_conv2d(plan *p, const nn_conv_args *a)
     tensor *y = plan_act(p, rows[0].name, a->x->n, ceil_div(a->x->h, stride), ceil_div(a->x->w, stride), w->n);
     if (!y) return NULL;
     if (a->residual && (tensor_count(a->residual) != tensor_count(y) || a->residual->c != y->c))
-        return plan_fail(p, DDPM_EINVAL, "%s: a residual of %lld channels for an output of %lld", a->name,
+        return plan_fail(p, DDPM_EINVAL, "%s: the residual has %lld channels, but the output has %lld", a->name,
                          (long long)a->residual->c, (long long)y->c);
     plan_push(p, "%s", rows[0].name);
     step *s = plan_emit(p, OP_conv2d);

@@ -8,14 +8,15 @@ static bool check(plan *p, const nn_norm_args *a, int64_t c)
     if (x2 && (x2->n != x->n || x2->h != x->h || x2->w != x->w))
         return plan_fail(
             p, DDPM_EINVAL,
-            "%s: cannot join a %lldx%lld image and a %lldx%lld skip; use a size that every level halves exactly",
+            "%s: cannot concatenate a %lldx%lld image and a %lldx%lld skip; use a size that every level halves exactly",
             a->name, (long long)x->h, (long long)x->w, (long long)x2->h, (long long)x2->w);
     if (a->groups < 1 || c % a->groups)
-        return plan_fail(p, DDPM_EINVAL, "%s: %lld channels in %d groups", a->name, (long long)c, a->groups);
-    const int64_t want = a->kind == COND_SCALE_SHIFT ? 2 * c : c;
-    if (a->cond && (a->cond->n != x->n || a->cond->c != want))
-        return plan_fail(p, DDPM_EINVAL, "%s: conditioning of shape [%lld, %lld] for [%lld, %lld]", a->name,
-                         (long long)a->cond->n, (long long)a->cond->c, (long long)x->n, (long long)want);
+        return plan_fail(p, DDPM_EINVAL, "%s: %lld channels are not divisible into %d groups", a->name, (long long)c,
+                         a->groups);
+    const int64_t width = a->kind == COND_SCALE_SHIFT ? 2 * c : c;
+    if (a->cond && (a->cond->n != x->n || a->cond->c != width))
+        return plan_fail(p, DDPM_EINVAL, "%s: the conditioning has shape [%lld, %lld]; [%lld, %lld] is required",
+                         a->name, (long long)a->cond->n, (long long)a->cond->c, (long long)x->n, (long long)width);
     return true;
 }
 

@@ -40,7 +40,8 @@ void affine_vjp(plan *p, step *f)
 tensor *nn_dropout(plan *p, tensor *x, tensor *state, float rate, uint32_t layer)
 {
     if (!x || !state || !plan_ok(p)) return NULL;
-    if (!(rate >= 0 && rate < 1)) return plan_fail(p, DDPM_EINVAL, "dropout %g is not in [0, 1)", (double)rate);
+    if (!(rate >= 0 && rate < 1))
+        return plan_fail(p, DDPM_EINVAL, "dropout: probability %g is not in [0, 1)", (double)rate);
     const int n_step = p->n_step;
     tensor *y = pointwise(p, OP_dropout, x, &(step_attr){.dropout = {rate, layer}});
     if (p->n_step > n_step) p->steps[n_step]->in[POINT_STATE] = state;

@@ -6,8 +6,8 @@
 static bool check_sampler(plan *p, const tensor *rows, const tensor *state)
 {
     if (tensor_count(rows) % (int64_t)sizeof(sampler_row) || tensor_count(state) != (int64_t)sizeof(sampler_state))
-        return plan_fail(p, DDPM_EINVAL, "sampler tables of %lld and %lld bytes", (long long)tensor_count(rows),
-                         (long long)tensor_count(state));
+        return plan_fail(p, DDPM_EINVAL, "the sampler rows and state have wrong sizes of %lld and %lld bytes",
+                         (long long)tensor_count(rows), (long long)tensor_count(state));
     return true;
 }
 
@@ -25,8 +25,8 @@ void nn_sampler_step(plan *p, const nn_sampler_args *a)
 {
     if (!a->x || !a->model || !plan_ok(p) || !check_sampler(p, a->rows, a->state)) return;
     if (tensor_count(a->x) != tensor_count(a->model)) {
-        plan_fail(p, DDPM_EINVAL, "the network gives %lld channels for images of %lld", (long long)a->model->c,
-                  (long long)a->x->c);
+        plan_fail(p, DDPM_EINVAL, "the network has %lld output channels, but the images have %lld",
+                  (long long)a->model->c, (long long)a->x->c);
         return;
     }
     plan_push(p, "sampler_step");
@@ -42,7 +42,7 @@ void nn_to_u8(plan *p, tensor *x, tensor *y)
 {
     if (!x || !y || !plan_ok(p)) return;
     if (tensor_count(x) != tensor_count(y) || x->dtype != DTYPE_F32 || y->dtype != DTYPE_U8) {
-        plan_fail(p, DDPM_EINVAL, "%lld values of type %s to %lld bytes", (long long)tensor_count(x),
+        plan_fail(p, DDPM_EINVAL, "cannot convert %lld values of type %s to %lld bytes", (long long)tensor_count(x),
                   dtype_name(x->dtype), (long long)tensor_count(y));
         return;
     }

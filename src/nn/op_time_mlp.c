@@ -5,7 +5,8 @@
 static bool check_frequencies(plan *p, const tensor *freq, int64_t dim)
 {
     if (freq->n == dim / 2) return true;
-    plan_fail(p, DDPM_EINVAL, "%lld frequencies for an embedding of %lld", (long long)freq->n, (long long)dim);
+    plan_fail(p, DDPM_EINVAL, "%lld frequencies for a time embedding of %lld channels; half as many are required",
+              (long long)freq->n, (long long)dim);
     return false;
 }
 

@@ -6,9 +6,11 @@
 static bool check_table(plan *p, const tensor *table, const tensor *state)
 {
     if (table->c != TABLE_COLUMNS || table->h != 1 || table->w != 1)
-        return plan_fail(p, DDPM_EINVAL, "training table of %lld columns, not %d", (long long)table->c, TABLE_COLUMNS);
+        return plan_fail(p, DDPM_EINVAL, "the training table has %lld columns; %d are required", (long long)table->c,
+                         TABLE_COLUMNS);
     if (tensor_count(state) != (int64_t)sizeof(train_state))
-        return plan_fail(p, DDPM_EINVAL, "training state of %lld bytes", (long long)tensor_count(state));
+        return plan_fail(p, DDPM_EINVAL, "the training state has the wrong size of %lld bytes",
+                         (long long)tensor_count(state));
     return true;
 }
 
@@ -36,8 +38,8 @@ tensor *nn_mse(plan *p, const nn_mse_args *a)
     if (!a->pred || !a->images || !a->t || !plan_ok(p) || !check_table(p, a->table, a->state)) return NULL;
     const int64_t n = a->index ? a->index->n : a->images->n;
     if (a->pred->n != n || tensor_hw(a->pred) != tensor_hw(a->images) || a->pred->c != a->images->c)
-        return plan_fail(p, DDPM_EINVAL, "the network gives %lld channels for images of %lld", (long long)a->pred->c,
-                         (long long)a->images->c);
+        return plan_fail(p, DDPM_EINVAL, "the network has %lld output channels, but the images have %lld",
+                         (long long)a->pred->c, (long long)a->images->c);
     tensor *loss = plan_act_f32(p, "loss", a->pred->n, 1, 1, 1);
     plan_keep(p, loss);
     plan_push(p, "mse");

@@ -93,7 +93,7 @@ static tensor *new_tensor(plan *p, arena_kind arena, dtype d, const char *name, 
     int64_t count = (int64_t)dtype_size(d);
     for (int i = 0; i < 4; i++)
         if (dims[i] < 1 || __builtin_mul_overflow(count, dims[i], &count) || count > INT64_MAX / 8)
-            return plan_fail(p, DDPM_EINVAL, "%s: impossible shape [%lld, %lld, %lld, %lld]", name, (long long)dims[0],
+            return plan_fail(p, DDPM_EINVAL, "%s: invalid shape [%lld, %lld, %lld, %lld]", name, (long long)dims[0],
                              (long long)dims[1], (long long)dims[2], (long long)dims[3]);
     tensor *t = NULL;
     if (mem_grow(&p->tensors, &p->cap_tensor, p->n_tensor + 1, sizeof(tensor *), "plan", &p->first) != DDPM_OK ||
@@ -134,8 +134,10 @@ tensor *plan_columns(plan *p, tensor *base, int64_t column, int64_t c)
 {
     if (!base || !plan_ok(p)) return NULL;
     if (base->base || tensor_hw(base) != 1 || column < 0 || c < 1 || column > base->c - c)
-        return plan_fail(p, DDPM_EINVAL, "columns [%lld, %lld) of %s, which has %lld", (long long)column,
-                         (long long)(column + c), base->name, (long long)base->c);
+        return plan_fail(p, DDPM_EINVAL,
+                         "%s: columns [%lld, %lld) require a matrix with these columns, not [%lld, %lld, %lld, %lld]",
+                         base->name, (long long)column, (long long)(column + c), (long long)base->n, (long long)base->h,
+                         (long long)base->w, (long long)base->c);
     tensor *t = new_tensor(p, base->arena, base->dtype, "columns", (const int64_t[]){base->n, 1, 1, c});
     if (t) t->base = base, t->column = column;
     return t;
@@ -230,7 +232,7 @@ ddpm_status plan_fits(plan *p, err *e)
     TRY(plan_sketch(p, e));
     const size_t need = p->bytes[ARENA_ACT] + p->bytes[ARENA_IO];
     if (there == 0 || need <= there) return DDPM_OK;
-    return err_set(e, DDPM_ENOMEM, "at least %s are needed and %s are free: fewer images at a time need less",
+    return err_set(e, DDPM_ENOMEM, "at least %s of memory are needed, but %s are free: use a smaller batch",
                    bytes_text(needed, need), bytes_text(free_now, there));
 }
 

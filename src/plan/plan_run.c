@@ -115,7 +115,7 @@ static ddpm_status run_steps_of_weights(plan *p, err *e)
 
 ddpm_status plan_run_times(plan *p, int times, err *e)
 {
-    if (!p->memory[ARENA_ACT]) return err_set(e, DDPM_EINVAL, "the plan has no memory yet");
+    if (!p->memory[ARENA_ACT]) return err_set(e, DDPM_EINVAL, "the memory of the plan is not allocated");
     TRY(run_steps_of_weights(p, e));
     return run_range(p, p->n_of_weights, p->n_step, times, e);
 }

@@ -62,7 +62,7 @@ void plan_grad_pass(plan *p, tensor *x, tensor *dy)
         return;
     }
     if (x->base || dy->base) {
-        plan_fail(p, DDPM_EINVAL, "%s: a range of columns cannot share a gradient", x->name);
+        plan_fail(p, DDPM_EINVAL, "%s: the gradient of a range of columns cannot be shared", x->name);
         return;
     }
     step *s = plan_emit(p, OP_copy);
@@ -133,7 +133,7 @@ void plan_differentiate(plan *p, tensor *root, tensor *seed)
 {
     if (!root || !plan_ok(p)) return;
     if (!p->training) {
-        plan_fail(p, DDPM_EINVAL, "a plan without `training` keeps nothing to differentiate");
+        plan_fail(p, DDPM_EINVAL, "a plan created without `training` cannot be differentiated");
         return;
     }
     p->n_forward = p->n_step;

@@ -41,7 +41,7 @@ static ddpm_status build(generator *g, err *e)
     g->state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(sampler_state));
     nn_sampler_next(p, g->rows, g->state, g->t);
     g->net = network_build(&g->m->net, p, &(network_inputs){.x = g->x, .t = g->t});
-    if (g->net.y) plan_keep(p, g->net.y); /* check_finite() reads it after each turn */
+    if (g->net.y) plan_keep(p, g->net.y); /* check_finite() reads it after each group of steps */
     nn_sampler_step(
         p, &(nn_sampler_args){.x = g->x, .model = g->net.y, .rows = g->rows, .state = g->state, .ids = g->ids});
     return finish(g, p, e);
@@ -155,10 +155,10 @@ static ddpm_status refuse(sampling s, size_t need, size_t there, err *e)
     const int fits = memory_fit_batch(
         &(memory_fit_question){.batch = batch, .need = need, .there = there, .needs = bytes_with, .context = &s});
     if (fits > 0)
-        return err_set(e, DDPM_ENOMEM, "sampling with batch %d needs %s and %s are free: sample.batch=%d fits", batch,
-                       needed, free_now, fits);
-    return err_set(e, DDPM_ENOMEM, "sampling needs %s and %s are free: no batch of this network's images fits", needed,
-                   free_now);
+        return err_set(e, DDPM_ENOMEM, "sample.batch=%d: sampling needs %s, but %s are free: sample.batch=%d fits",
+                       batch, needed, free_now, fits);
+    return err_set(e, DDPM_ENOMEM, "sample.batch: sampling needs %s, but %s are free: not even a batch of 1 fits",
+                   needed, free_now);
 }
 
 /* Check the memory by a sketch, before any step is prepared. */
@@ -209,7 +209,7 @@ static ddpm_status start(generator *g, const int64_t *ids, int n, err *e)
 }
 
 /* Steps per launch.  Without a tick function a GPU gets all steps at once. */
-static int turn_of(const generator *g)
+static int group_of(const generator *g)
 {
     enum { WATCHED = 20 };
     if (g->m->be->fn->host_memory) return 1;
@@ -219,7 +219,7 @@ static int turn_of(const generator *g)
 ddpm_status generator_begin(generator *g, const int64_t *ids, int n, err *e)
 {
     if (n < 1 || n > g->spec.batch)
-        return err_set(e, DDPM_EINVAL, "%d images at a time; the plan is for %d", n, g->spec.batch);
+        return err_set(e, DDPM_EINVAL, "a batch of %d images; the generator was created for 1 to %d", n, g->spec.batch);
     TRY(params_refresh(g->m->store, g->spec.weights, e));
     return start(g, ids, n, e);
 }
@@ -276,10 +276,10 @@ static ddpm_status check_finite(generator *g, const int64_t *ids, int n, int don
 
 static ddpm_status run_loop(generator *g, const int64_t *ids, int n, err *e)
 {
-    const int turn = turn_of(g);
+    const int group = group_of(g);
     TRY(generator_begin(g, ids, n, e));
     for (int i = 0; i < g->table->n;) {
-        const int times = g->table->n - i < turn ? g->table->n - i : turn;
+        const int times = g->table->n - i < group ? g->table->n - i : group;
         TRY(plan_run_times(g->p, times, e));
         i += times;
         TRY(check_finite(g, ids, n, i, e));

@@ -97,7 +97,7 @@ static int64_t counter(json_in *j, const char *key)
 {
     const json_t *v = json_in_get(j, key);
     if (json_is_integer(v) && json_integer_value(v) >= 0) return json_integer_value(v);
-    json_in_fail(j, "%s must be a number from 0 up", key);
+    json_in_fail(j, "%s must be a non-negative number", key);
     return 0;
 }
 
@@ -142,7 +142,7 @@ ddpm_status checkpoint_find(const char *path, char *out, notes *n, err *e)
     int count;
     if (!path_exists(path))
         return err_set(e, DDPM_ENOINPUT,
-                       "resume: '%s': no such folder; give never, auto, a checkpoint's folder or a run's", path);
+                       "resume: '%s': no such folder; give never, auto, or the folder of a checkpoint or run", path);
     TRY(path_join(inside, path, STATE, e));
     if (path_exists(inside)) {
         (void)snprintf(out, PATH_CAP, "%s", path);
@@ -157,9 +157,11 @@ ddpm_status checkpoint_find(const char *path, char *out, notes *n, err *e)
         if (count > 0) return checkpoint_newest_good(places[i], out, n, e);
     }
     if (pipeline_find(path, &ignored, NULL, NULL) == DDPM_OK)
-        return err_set(e, DDPM_EDATA,
-                       "%s: a model, not a checkpoint of a training; start from it with model.init_from=", path);
-    return err_set(e, DDPM_EDATA, "resume: '%s': neither a checkpoint (training/state.json) nor a run with one", path);
+        return err_set(
+            e, DDPM_EDATA,
+            "resume: '%s': a pipeline folder, not a checkpoint; start from its weights with model.init_from=", path);
+    return err_set(e, DDPM_EDATA, "resume: '%s': neither a checkpoint (training/state.json) nor a run with checkpoints",
+                   path);
 }
 
 ddpm_status checkpoint_restore(const char *dir, const train_state *state, model *m, trainer *t, err *e)

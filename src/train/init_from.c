@@ -75,12 +75,13 @@ static ddpm_status take_option(ddpm_config *c, const said *there, lists *l, err 
     const ddpm_status st = config_set(&other, there->option, &unsaid, there->text, &why);
     const bool same = st == DDPM_OK && config_same(c, &other, there->option);
     if (is_set(c, there->option)) {
-        if (!same) add(l->kept, "%s (there %s)", key, there->text);
+        if (!same) add(l->kept, "%s (in the folder: %s)", key, there->text);
         return DDPM_OK;
     }
     if (st != DDPM_OK)
-        return err_set(e, st, "%.300s: cannot be trained further as it was trained: %s of %s; set another",
-                       c->model.init_from, key, there->text);
+        return err_set(
+            e, st, "%.300s: the model was trained with %s = %s, which is not supported for training; set another value",
+            c->model.init_from, key, there->text);
     TRY(config_set(c, there->option, &unsaid, there->text, e));
     if (!same || !was_default) add(l->taken, "%s=%s", key, there->text);
     return DDPM_OK;
@@ -99,14 +100,14 @@ static bool same_blocks(const unet_config *a, const unet_config *b)
 /* The network is the folder's: list the set options that differ from it, as they have no effect. */
 static void list_idle(const ddpm_config *c, const network *there, lists *l)
 {
-    const network asked =
+    const network requested =
         recipe_network(c, (image_shape){there->unet.sample_size_h, there->unet.sample_size_w, there->unet.in_channels});
-    const unet_config *a = &asked.unet, *b = &there->unet;
+    const unet_config *a = &requested.unet, *b = &there->unet;
     const bool unet = there->kind == NETWORK_UNET, blocks = unet && same_blocks(a, b);
     const struct {
         config_id option;
         bool same;
-    } options[] = {{OPTION_model_kind, asked.kind == there->kind},
+    } options[] = {{OPTION_model_kind, requested.kind == there->kind},
                    {OPTION_model_block_out_channels, blocks},
                    {OPTION_model_down_block_types, blocks},
                    {OPTION_model_up_block_types, blocks},
@@ -133,8 +134,9 @@ ddpm_status init_from_take(ddpm_config *c, network *net, scheduler_config *sched
     read_folder(net, scheduler, there);
     for (int i = 0; i < SAID; i++) TRY(take_option(c, &there[i], &l, e));
     list_idle(c, net, &l);
-    if (l.taken[0]) notes_add(remarks, "as %.200s was trained: %s", folder, l.taken);
-    if (l.kept[0]) notes_add(remarks, "as set, though %.200s was trained otherwise: %s", folder, l.kept);
-    if (l.idle[0]) notes_add(remarks, "without effect, since the network is that of %.200s: %s", folder, l.idle);
+    if (l.taken[0]) notes_add(remarks, "options taken from %.200s: %s", folder, l.taken);
+    if (l.kept[0]) notes_add(remarks, "options that differ from those of %.200s: %s", folder, l.kept);
+    if (l.idle[0])
+        notes_add(remarks, "options that have no effect, because the network is that of %.200s: %s", folder, l.idle);
     return config_check(c, e);
 }

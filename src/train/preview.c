@@ -36,7 +36,8 @@ ddpm_status preview_create(const preview_spec *spec, preview **out, err *e)
     p->shape[0] = drawn.h, p->shape[1] = drawn.w, p->shape[2] = spec->m->net.unet.in_channels;
     p->columns = spec->config->sample.grid;
     p->n = image_grid_tiles(drawn.batch, p->shape, &p->columns);
-    if (p->n == 0) TRY_GOTO(err_set(e, DDPM_EINVAL, "sample.every: an image of this size is too large for a preview"));
+    if (p->n == 0)
+        TRY_GOTO(err_set(e, DDPM_EINVAL, "sample.every: the images are too large for a preview; set sample.every=0"));
     TRY_GOTO(prepare_folder(p, spec->folder, e));
     TRY_GOTO(mem_array(&p->bytes, (size_t)p->n, (size_t)p->shape[0] * (size_t)p->shape[1] * (size_t)p->shape[2],
                        "preview", e));

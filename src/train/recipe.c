@@ -139,7 +139,8 @@ static ddpm_status take_folder(ddpm_config *c, image_shape shape, network *net, 
     scheduler_config of_folder;
     TRY(init_from_take(c, net, &of_folder, remarks, e));
     if (net->unet.in_channels != shape.c)
-        return err_set(e, DDPM_EINVAL, "%s: a network for %d channels, and the images have %d; set data.channels",
+        return err_set(e, DDPM_EINVAL,
+                       "%s: the network has %d input channels, but the images have %d; set data.channels",
                        c->model.init_from, net->unet.in_channels, shape.c);
     net->unet.sample_size_h = shape.h, net->unet.sample_size_w = shape.w;
     net->unet.dropout = c->model.dropout;
@@ -154,7 +155,8 @@ static void note_incompatible(const network *net, const scheduler_config *s, not
         notes_add(remarks,
                   "diffusers has no prediction_type mu: this program can sample from the run, diffusers cannot");
     if (net->kind == NETWORK_SIMPLE)
-        notes_add(remarks, "diffusers has no such network: this program can sample from the run, diffusers cannot");
+        notes_add(remarks,
+                  "diffusers has no network of kind simple: this program can sample from the run, diffusers cannot");
 }
 
 static bool is_idle(config_id option, const network *net, const scheduler_config *s)
@@ -175,7 +177,7 @@ static void note_idle(const ddpm_config *c, const network *net, const scheduler_
             (void)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", config_options[i].key);
     }
     if (list[0])
-        notes_add(remarks, "without effect with model.kind=%s, diffusion.beta_schedule=%s: %s",
+        notes_add(remarks, "options that have no effect with model.kind=%s, diffusion.beta_schedule=%s: %s",
                   config_word_name(OPTION_model_kind, c->model.kind),
                   config_word_name(OPTION_diffusion_beta_schedule, c->diffusion.beta_schedule), list);
 }

@@ -28,7 +28,7 @@ static ddpm_status read_options(const resume_question *q, resume_point *p, err *
     TRY(path_join(path, p->dir, "training/config.yaml", e));
     p->compares = config_read_file(&p->before, path, &why) == DDPM_OK;
     if (!p->compares) {
-        say(q, "resume: the options of before cannot be compared: %s", why.text);
+        say(q, "resume: the options cannot be compared with those of the checkpoint: %s", why.text);
         return DDPM_OK;
     }
     if (from[0] && strcmp(from, p->before.model.init_from) != 0)
@@ -43,12 +43,13 @@ ddpm_status resume_compare(const resume_question *q, const resume_point *p, err 
         if (i == OPTION_seed) continue; /* a resumed run keeps its seed */
         const option_change change = option_changed(&p->before, q->config, (config_id)i);
         if (change == CHANGE_OF_NETWORK)
-            return err_set(
-                e, DDPM_EINVAL,
-                "%s: %s was another when this run began; resume with the old one, or start anew with another out=",
-                p->dir, config_options[i].key);
+            return err_set(e, DDPM_EINVAL,
+                           "%s: %s differs from the value at the start of the run; resume with the previous value, or "
+                           "start a new run "
+                           "with another out=",
+                           p->dir, config_options[i].key);
         if (change == CHANGE_OF_RESULTS)
-            say(q, "resume: %s differs from the checkpoint's: the run goes on, but not bit for bit as before",
+            say(q, "resume: %s differs from the checkpoint: the results will not be bit-identical to an unchanged run",
                 config_options[i].key);
     }
     return DDPM_OK;
@@ -76,10 +77,12 @@ static ddpm_status find_checkpoint(const resume_question *q, int there, resume_p
     const int word = word_of(resume);
     notes remarks = {.text = ""};
     ddpm_status st = DDPM_OK;
-    if (!resume[0]) return err_set(e, DDPM_EINVAL, "resume: empty; give never, auto, a checkpoint's folder or a run's");
+    if (!resume[0])
+        return err_set(e, DDPM_EINVAL, "resume: empty; give never, auto, or the folder of a checkpoint or run");
     if (word == ROOT_RESUME_AUTO && there > 0) st = checkpoint_newest_good(q->folder->ckpt, p->dir, &remarks, e);
     if (word == ROOT_RESUME_NEVER && there > 0)
-        st = err_set(e, DDPM_EINVAL, "%s holds a run already: resume=auto goes on with it, another out= starts anew",
+        st = err_set(e, DDPM_EINVAL,
+                     "%s: already contains a run; continue it with resume=auto, or start a new run with another out=",
                      q->folder->path);
     if (word < 0) st = checkpoint_find(resume, p->dir, &remarks, e);
     if (remarks.text[0]) say(q, "resume: %s", remarks.text);
@@ -92,11 +95,12 @@ static ddpm_status choose_later(const resume_question *q, int there, resume_poin
     for (int i = 0; i < there; i++)
         if (!p->own || p->later[i] > (int64_t)p->state.step) p->later[p->n_later++] = p->later[i];
     if (p->n_later == 0 || word_of(q->config->resume) >= 0 || q->config->rewind) return DDPM_OK;
-    return err_set(e, DDPM_EINVAL,
-                   "%s: step %lld of %s there is not before step %llu of resume=; rewind=true moves it to "
-                   "ckpt/aside_NNN, or give another out=",
-                   q->folder->path, (long long)p->later[0], p->own ? "this run" : "another run",
-                   (unsigned long long)p->state.step);
+    return err_set(
+        e, DDPM_EINVAL,
+        "%s: contains step %lld of %s, which is not before step %llu of resume=; set rewind=true to move it to "
+        "ckpt/superseded_NNN, or give another out=",
+        q->folder->path, (long long)p->later[0], p->own ? "this run" : "another run",
+        (unsigned long long)p->state.step);
 }
 
 ddpm_status resume_choose(const resume_question *q, resume_point *p, err *e)
@@ -105,7 +109,7 @@ ddpm_status resume_choose(const resume_question *q, resume_point *p, err *e)
     notes left = {.text = ""};
     memset(p, 0, sizeof *p);
     atomic_dir_sweep(q->folder->ckpt, &left);
-    if (left.text[0]) say(q, "WARNING: what an interrupted save left cannot be cleaned up: %s", left.text);
+    if (left.text[0]) say(q, "WARNING: the files of an interrupted save cannot be removed: %s", left.text);
     TRY(checkpoint_list(q->folder->ckpt, &p->later, &there, e));
     TRY(find_checkpoint(q, there, p, e));
     if (!p->dir[0]) return DDPM_OK;
@@ -121,10 +125,10 @@ void resume_free(resume_point *p)
     *p = (resume_point){.later = NULL};
 }
 
-static ddpm_status set_later_aside(const resume_question *q, const resume_point *p, err *e)
+static ddpm_status supersede_later(const resume_question *q, const resume_point *p, err *e)
 {
-    for (int i = 0; i < p->n_later; i++) TRY(run_folder_set_aside(q->folder, p->later[i], e));
-    if (p->n_later > 0) say(q, "resume: checkpoints of later steps moved to %s: %d", q->folder->aside, p->n_later);
+    for (int i = 0; i < p->n_later; i++) TRY(run_folder_supersede(q->folder, p->later[i], e));
+    if (p->n_later > 0) say(q, "resume: checkpoints of later steps moved to %s: %d", q->folder->superseded, p->n_later);
     return DDPM_OK;
 }
 
@@ -137,7 +141,7 @@ ddpm_status resume_rewind(const resume_question *q, const resume_point *p, err *
     const bool again = p->own && p->n_later == 0;
     TRY_GOTO(run_folder_past(q->folder, p->own ? p->state.step : 0, again, &past, &remarks, e));
     if (remarks.text[0]) say(q, "resume: %s", remarks.text);
-    TRY_GOTO(set_later_aside(q, p, e));
+    TRY_GOTO(supersede_later(q, p, e));
     TRY_GOTO(run_folder_rewind(q->folder, &past, e));
 done:
     mem_free(past.kept);

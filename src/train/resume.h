@@ -32,7 +32,7 @@ DDPM_MUST_CHECK ddpm_status resume_choose(const resume_question *q, resume_point
 DDPM_MUST_CHECK ddpm_status resume_compare(const resume_question *q, const resume_point *p, err *e);
 void resume_free(resume_point *p); /* accepts a zeroed struct */
 
-/* Move later checkpoints, and metrics that the run will not write again, to ckpt/aside_NNN. */
+/* Move later checkpoints, and metrics that the run will not write again, to ckpt/superseded_NNN. */
 DDPM_MUST_CHECK ddpm_status resume_rewind(const resume_question *q, const resume_point *p, err *e);
 
 #endif

@@ -106,8 +106,8 @@ static ddpm_status check_owner(const run_folder *r, const ddpm_config *config, e
     for (const struct dirent *entry = readdir(d); entry && st == DDPM_OK; entry = readdir(d))
         if (!may_be_there(r, config, entry->d_name))
             st = err_set(e, DDPM_EINVAL,
-                         "%s: holds '%.100s', and no run; give a new or an empty folder as out=, or a run's", r->path,
-                         entry->d_name);
+                         "%s: contains '%.100s', but no run; give a new or empty folder or the folder of a run as out=",
+                         r->path, entry->d_name);
     closedir(d);
     return st;
 }
@@ -136,7 +136,7 @@ static ddpm_status open_all(run_folder *r, const ddpm_config *config, err *e)
 ddpm_status run_folder_open(run_folder *r, const ddpm_config *config, err *e)
 {
     *r = RUN_FOLDER_NONE;
-    if (!config->out[0]) return err_set(e, DDPM_EINVAL, "out: a run needs a folder, e.g. out=runs/first");
+    if (!config->out[0]) return err_set(e, DDPM_EINVAL, "out: empty; give the folder of the run, e.g. out=runs/first");
     if (strlen(config->out) + strlen(LONGEST) >= PATH_CAP)
         return err_set(e, DDPM_EINVAL, "out: path too long (at most %zu bytes): %.80s...",
                        PATH_CAP - 1 - strlen(LONGEST), config->out);
@@ -157,30 +157,31 @@ void run_folder_close(run_folder *r)
 
 /* ---- rewinding ----------------------------------------------------------------------------------- */
 
-/* Create the first ckpt/aside_NNN that does not exist. */
-static ddpm_status make_aside(run_folder *r, err *e)
+/* Create the first ckpt/superseded_NNN that does not exist. */
+static ddpm_status make_superseded(run_folder *r, err *e)
 {
-    if (r->aside[0]) return DDPM_OK;
+    if (r->superseded[0]) return DDPM_OK;
     for (int i = 1; i < 1000; i++) {
         char name[16], path[PATH_CAP];
-        (void)snprintf(name, sizeof name, "aside_%03d", i);
+        (void)snprintf(name, sizeof name, "superseded_%03d", i);
         TRY(path_join(path, r->ckpt, name, e));
         if (mkdir(path, 0777) == 0) {
-            memcpy(r->aside, path, sizeof path);
+            memcpy(r->superseded, path, sizeof path);
             return DDPM_OK;
         }
         if (errno != EEXIST) return err_errno(e, DDPM_EIO, errno, "%s: cannot create the folder", path);
     }
-    return err_set(e, DDPM_EIO, "%s: aside_001 to aside_999 are taken; remove those you do not need", r->ckpt);
+    return err_set(e, DDPM_EIO, "%s: superseded_001 to superseded_999 exist; remove those that are not needed",
+                   r->ckpt);
 }
 
-ddpm_status run_folder_set_aside(run_folder *r, int64_t step, err *e)
+ddpm_status run_folder_supersede(run_folder *r, int64_t step, err *e)
 {
     char name[CHECKPOINT_NAME_CAP], from[PATH_CAP], to[PATH_CAP];
-    TRY(make_aside(r, e));
+    TRY(make_superseded(r, e));
     TRY(path_join(from, r->ckpt, checkpoint_name(name, step), e));
-    TRY(path_join(to, r->aside, name, e));
-    if (rename(from, to)) return err_errno(e, DDPM_EIO, errno, "%s: cannot be moved to %s", from, r->aside);
+    TRY(path_join(to, r->superseded, name, e));
+    if (rename(from, to)) return err_errno(e, DDPM_EIO, errno, "%s: cannot be moved to %s", from, r->superseded);
     return DDPM_OK;
 }
 
@@ -188,8 +189,8 @@ static ddpm_status keep_a_copy(run_folder *r, const char *path, err *e)
 {
     char copy[PATH_CAP], *text;
     size_t size;
-    TRY(make_aside(r, e));
-    TRY(path_join(copy, r->aside, "metrics.jsonl", e));
+    TRY(make_superseded(r, e));
+    TRY(path_join(copy, r->superseded, "metrics.jsonl", e));
     TRY(file_read(path, SIZE_MAX, &text, &size, e));
     const ddpm_status st = file_write(copy, text, size, true, e);
     mem_free(text);
@@ -203,8 +204,8 @@ ddpm_status run_folder_past(run_folder *r, uint64_t step, bool again, run_metric
     TRY(run_metrics_read(path, step, past, e));
     if (past->unreadable == 0 && (past->later == 0 || again)) return DDPM_OK;
     TRY(keep_a_copy(r, path, e));
-    notes_add(n, "%s: %lld later and %lld unreadable lines left out; the whole file is in %s", path,
-              (long long)past->later, (long long)past->unreadable, r->aside);
+    notes_add(n, "%s: %lld later and %lld unreadable lines removed; the complete file is in %s", path,
+              (long long)past->later, (long long)past->unreadable, r->superseded);
     return DDPM_OK;
 }
 

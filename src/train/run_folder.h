@@ -1,7 +1,7 @@
 /* run_folder.h - the run folder: ownership check, lock, log and metrics files.
  *
  *   config.yaml  log.txt  metrics.jsonl  loss.svg  noising.png  autotune.txt  ckpt/  samples/  LOCK
- *   ckpt/aside_001/   later checkpoints and metrics, moved here when the run was resumed from an earlier step
+ *   ckpt/superseded_001/   later checkpoints and metrics, moved here when the run was resumed from an earlier step
  */
 #ifndef DDPM_RUN_FOLDER_H
 #define DDPM_RUN_FOLDER_H
@@ -13,7 +13,7 @@
 
 typedef struct run_folder {
     char path[PATH_CAP], ckpt[PATH_CAP];
-    char aside[PATH_CAP]; /* ckpt/aside_NNN, created on first use; "" before */
+    char superseded[PATH_CAP]; /* ckpt/superseded_NNN, created on first use; "" before */
     folder_lock lock;
     line_file log, metrics;
 } run_folder;
@@ -33,11 +33,11 @@ DDPM_MUST_CHECK ddpm_status run_folder_file(const run_folder *r, const char *nam
 /* Is path/name one of the files that the configuration was read from? */
 bool run_folder_is_input(const run_folder *r, const ddpm_config *config, const char *name);
 
-/* Move the checkpoint of a step to ckpt/aside_NNN. */
-DDPM_MUST_CHECK ddpm_status run_folder_set_aside(run_folder *r, int64_t step, err *e);
+/* Move the checkpoint of a step to ckpt/superseded_NNN. */
+DDPM_MUST_CHECK ddpm_status run_folder_supersede(run_folder *r, int64_t step, err *e);
 
 /* Read the lines of metrics.jsonl up to `step`, for run_folder_rewind(); free past->kept.  The file is first copied to
- * ckpt/aside_NNN, with a note, if the rewind would lose lines: unreadable ones, or ones after the step unless the
+ * ckpt/superseded_NNN, with a note, if the rewind would lose lines: unreadable ones, or ones after the step unless the
  * resumed run writes them `again`. */
 DDPM_MUST_CHECK ddpm_status run_folder_past(run_folder *r, uint64_t step, bool again, run_metrics_past *past, notes *n,
                                             err *e);

@@ -160,7 +160,7 @@ ddpm_status trainer_store(trainer *t, int64_t first, int64_t count, const uint8_
 {
     const size_t one = (size_t)(tensor_hw(t->images) * t->images->c);
     if (first < 0 || count < 0 || first > t->images->n - count)
-        return err_set(e, DDPM_EINVAL, "images [%lld, %lld) of a data set of %lld", (long long)first,
+        return err_set(e, DDPM_EINVAL, "images [%lld, %lld) are outside the data set of %lld images", (long long)first,
                        (long long)(first + count), (long long)t->images->n);
     return t->m->be->fn->upload(t->m->be, (char *)t->images->data + (size_t)first * one, images, (size_t)count * one,
                                 e);

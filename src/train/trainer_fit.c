@@ -47,8 +47,8 @@ static ddpm_status refuse(const smaller *s, trainer_memory need, size_t there, e
     const size_t lean = trainer_total(&other, batch);
     if (lean > 0 && lean <= there)
         return err_set(e, DDPM_ENOMEM,
-                       "training with batch %d needs %s and %s are free: train.gradient_checkpointing=true "
-                       "needs %s, for the same result",
+                       "train.batch=%d: training needs %s, but %s are free: train.gradient_checkpointing=true "
+                       "needs only %s, with the same result",
                        batch, needed, free_now, bytes_text(lean_text, lean));
     other = *s;
     const int fits = memory_fit_batch(&(memory_fit_question){.batch = batch,
@@ -58,13 +58,14 @@ static ddpm_status refuse(const smaller *s, trainer_memory need, size_t there, e
                                                              .needs = trainer_total,
                                                              .context = &other});
     if (fits == 0)
-        return err_set(e, DDPM_ENOMEM,
-                       "training needs %s and %s are free; no batch fits: take a narrower network "
-                       "(model.block_out_channels) or smaller images (data.resolution)",
-                       needed, free_now);
+        return err_set(
+            e, DDPM_ENOMEM,
+            "train.batch: training needs %s, but %s are free; not even a batch of 1 fits: use a narrower network "
+            "(model.block_out_channels) or smaller images (data.resolution)",
+            needed, free_now);
     return err_set(e, DDPM_ENOMEM,
-                   "training with batch %d needs %s and %s are free: train.batch=%d fits, with "
-                   "train.gradient_accumulation_steps=%d for the same step",
+                   "train.batch=%d: training needs %s, but %s are free: train.batch=%d fits, with "
+                   "train.gradient_accumulation_steps=%d for the same number of images per step",
                    batch, needed, free_now, fits, (int)ceil_div(batch * s->spec.micro_batches, fits));
 }
 

@@ -48,7 +48,7 @@ typedef struct run {
     uint64_t skipped_in_a_row;
     int failed_saves; /* consecutive */
     bool gave_up_saving;
-    run_request wish;              /* the strongest pending request */
+    run_request request;           /* the strongest pending request */
     double epoch_sum;              /* sum of the losses of the current epoch */
     int64_t epoch_steps;           /* steps of the epoch with a finite loss */
     bool metrics_failed;           /* the warning was printed */
@@ -71,9 +71,9 @@ static int images_per_step(const run *r) { return r->config.train.batch * r->con
 
 static run_request ask(run *r)
 {
-    const run_request now = r->hooks->wish ? r->hooks->wish(r->hooks->context) : RUN_CONTINUE;
-    if (now > r->wish) r->wish = now;
-    return r->wish;
+    const run_request now = r->hooks->request ? r->hooks->request(r->hooks->context) : RUN_CONTINUE;
+    if (now > r->request) r->request = now;
+    return r->request;
 }
 
 /* A stop request aborts the preview. */
@@ -143,7 +143,8 @@ static ddpm_status build_model(run *r, err *e)
     trainer_memory need = trainer_needs(r->trainer);
     note(r, "model: %s, %.3f M parameters, %.3f GFLOP an image and step",
          r->m->net.kind == NETWORK_SIMPLE ? "simple" : "unet", (double)r->m->store->values / 1e6, need.flops / 1e9);
-    note(r, "memory: %.1f MiB of weights, moments and gradients, %.1f MiB of activations (%.1f MiB without sharing)",
+    note(r,
+         "memory: %.1f MiB of weights, moments and gradients, %.1f MiB of activations (%.1f MiB without memory reuse)",
          bytes_to_mib(need.weights), bytes_to_mib(need.activations), bytes_to_mib(need.unpacked));
     if (r->preview) {
         note(r, "memory: %.1f MiB for previews", bytes_to_mib(preview_bytes(r->preview)));
@@ -178,8 +179,8 @@ static ddpm_status choose_start(run *r, err *e)
     TRY(adopt(r, e));
     TRY(resume_compare(&q, &r->from, e));
     if (!r->from.dir[0] || r->from.state.seed == (uint64_t)r->config.seed) return DDPM_OK;
-    note(r, "resume: seed=%lld has no effect: the run goes on with seed %llu, with which it began",
-         (long long)r->config.seed, (unsigned long long)r->from.state.seed);
+    note(r, "resume: seed=%lld has no effect: the run continues with its original seed %llu", (long long)r->config.seed,
+         (unsigned long long)r->from.state.seed);
     r->config.seed = (int64_t)r->from.state.seed;
     return DDPM_OK;
 }
@@ -190,12 +191,12 @@ static ddpm_status restore(run *r, err *e)
     err why = {0};
     const ddpm_status st = checkpoint_restore(r->from.dir, &r->from.state, r->m, r->trainer, &why);
     if (st != DDPM_OK)
-        return err_set(e, st, "%s; resume=FOLDER rewind=true goes on from an older checkpoint", why.text);
+        return err_set(e, st, "%s; resume=FOLDER rewind=true continues from an older checkpoint", why.text);
     note(r, "resume: %s, step %llu", r->from.dir, (unsigned long long)r->from.state.step);
     if (before->dataset_hash != r->facts.dataset_hash)
-        note(r, "resume: the data are not those of the checkpoint: the run goes on with the new ones");
+        note(r, "resume: the data set differs from that of the checkpoint: the run continues with the new data set");
     if (strcmp(before->machine, r->facts.machine))
-        note(r, "resume: computed on '%s' before, on '%s' now: the last bits may differ", before->machine,
+        note(r, "resume: the device was '%s' and is now '%s': the last bits of the results may differ", before->machine,
              r->facts.machine);
     if (!r->from.own) return DDPM_OK;
     r->saved_step = r->from.state.step;
@@ -218,7 +219,10 @@ static ddpm_status write_run_config(run *r, err *e)
     size_t size;
     TRY(run_folder_file(&r->folder, "config.yaml", path, e));
     if (run_folder_is_input(&r->folder, &r->config, "config.yaml")) {
-        note(r, "%s was read, and stays as it is: all options of this run are in ckpt/*/training/config.yaml", path);
+        note(
+            r,
+            "%s: not overwritten, because it is an input: ckpt/*/training/config.yaml contains all options of this run",
+            path);
         return DDPM_OK;
     }
     TRY(config_write(&r->config, NULL, false, &text, &size, e));
@@ -252,7 +256,7 @@ done:
 static void draw_noising(run *r)
 {
     err why = {0};
-    if (write_noising(r, &why) != DDPM_OK) note(r, "WARNING: no noising.png: %s", why.text);
+    if (write_noising(r, &why) != DDPM_OK) note(r, "WARNING: noising.png was not written: %s", why.text);
 }
 
 /* Warn about images that were lost since the last warning. */
@@ -283,7 +287,7 @@ static void prune(run *r)
     if (checkpoint_prune(r->folder.ckpt, (int64_t)r->saved_step, r->config.ckpt.keep, &r->whole, &left, &why) !=
         DDPM_OK)
         notes_add(&left, "%s", why.text);
-    if (left.text[0]) note(r, "WARNING: older checkpoints stay: %s", left.text);
+    if (left.text[0]) note(r, "WARNING: older checkpoints were not removed: %s", left.text);
 }
 
 static void plot(run *r)
@@ -334,9 +338,10 @@ static void draw_preview(run *r)
     const ddpm_status st = preview_draw(r->preview, r->state.step, &why);
     if (st == DDPM_OK) return;
     if (st == DDPM_ESAVED)
-        note(r, "the preview of step %llu was given up: the run is to stop", (unsigned long long)r->state.step);
+        note(r, "the preview of step %llu was cancelled, because the run is stopping",
+             (unsigned long long)r->state.step);
     else
-        note(r, "WARNING: no preview of step %llu: %s", (unsigned long long)r->state.step, why.text);
+        note(r, "WARNING: the preview of step %llu failed: %s", (unsigned long long)r->state.step, why.text);
 }
 
 /* ---- steps ---- */
@@ -351,9 +356,12 @@ static void describe_way_back(const run *r, char *text, size_t cap)
         checkpoint_verify(path, &why) != DDPM_OK)
         (void)snprintf(text, cap, "no checkpoint of this run is known to be good");
     else if (r->sound_step == r->saved_step)
-        (void)snprintf(text, cap, "%s is whole, and resume=auto goes on from it", name);
+        (void)snprintf(text, cap, "%s is undamaged, and resume=auto continues from it", name);
     else
-        (void)snprintf(text, cap, "%s is whole, and was trained on from: resume=%.1500s rewind=true", name, path);
+        (void)snprintf(
+            text, cap,
+            "the last checkpoint followed by finite steps is %s: continue from it with resume=%.1500s rewind=true",
+            name, path);
 }
 
 /* A finite step proves that the weights before it were good. */
@@ -372,11 +380,10 @@ static ddpm_status end_diverged(const run *r, err *e)
 {
     char way_back[2000];
     describe_way_back(r, way_back, sizeof way_back);
-    return err_set(
-        e, DDPM_EDIVERGED,
-        "%llu steps in a row were not finite, and nothing was saved meanwhile; %s; take a smaller train.lr or "
-        "a longer train.lr_warmup_steps",
-        (unsigned long long)r->skipped_in_a_row, way_back);
+    return err_set(e, DDPM_EDIVERGED,
+                   "%llu consecutive steps were not finite and not saved; %s; use a smaller train.lr or "
+                   "a longer train.lr_warmup_steps",
+                   (unsigned long long)r->skipped_in_a_row, way_back);
 }
 
 static ddpm_status judge_step(run *r, bool skipped, err *e)
@@ -401,7 +408,7 @@ static void end_epoch(run *r)
     const bool whole = r->from.state.sample <= (epoch - 1) * count;
     const bool last = r->state.step == (uint64_t)r->steps;
     if (r->epoch_steps < (last ? 1 : LEAST_STEPS)) return;
-    note(r, whole ? "Epoch %llu: mean loss %.5f" : "Epoch %llu: mean loss %.5f of what came after the resume",
+    note(r, whole ? "Epoch %llu: mean loss %.5f" : "Epoch %llu: mean loss %.5f of the steps after the resume",
          (unsigned long long)epoch, r->epoch_sum / (double)r->epoch_steps);
     r->epoch_sum = 0;
     r->epoch_steps = 0;
@@ -419,7 +426,7 @@ static void keep_books(run *r)
                            .images_per_second = (double)(r->state.sample - r->line_sample) / (now - r->line_time),
                            .data_seconds = waited - r->line_waited};
     if (!run_metrics_append(&r->folder.metrics, &m) && !r->metrics_failed) {
-        note(r, "WARNING: %s/metrics.jsonl cannot be written; the training goes on", r->folder.path);
+        note(r, "WARNING: %s/metrics.jsonl cannot be written; the training continues", r->folder.path);
         r->metrics_failed = true;
     }
     r->line_time = now, r->line_waited = waited, r->line_sample = r->state.sample;
@@ -469,14 +476,14 @@ static run_status status_of(const run *r)
 /* Between two steps, once the results of all launched steps are read. */
 static ddpm_status between_steps(run *r, err *e)
 {
-    if (is_due(r, r->config.ckpt.every) || r->save_due || r->wish == RUN_SAVE) TRY(save(r, false, e));
-    if (r->wish == RUN_SAVE) r->wish = RUN_CONTINUE;
-    if (r->wish == RUN_CONTINUE && is_due(r, r->config.sample.every)) draw_preview(r);
-    if (r->wish != RUN_STOP) return DDPM_OK;
+    if (is_due(r, r->config.ckpt.every) || r->save_due || r->request == RUN_SAVE) TRY(save(r, false, e));
+    if (r->request == RUN_SAVE) r->request = RUN_CONTINUE;
+    if (r->request == RUN_CONTINUE && is_due(r, r->config.sample.every)) draw_preview(r);
+    if (r->request != RUN_STOP) return DDPM_OK;
     TRY(save(r, true, e));
     if (r->skipped_in_a_row > PATIENCE) return end_diverged(r, e); /* else wait for a finite step that can be saved */
     if (r->saved_step != r->state.step || r->state.step >= (uint64_t)r->steps) return DDPM_OK;
-    return err_set(e, DDPM_ESAVED, "stopped and saved at step %llu; the same command with resume=auto goes on",
+    return err_set(e, DDPM_ESAVED, "stopped and saved at step %llu; the same command with resume=auto continues",
                    (unsigned long long)r->state.step);
 }
 
@@ -497,7 +504,7 @@ static ddpm_status loop(run *r, err *e)
     }
     TRY(save(r, true, e));
     if (r->saved_step == r->state.step) return DDPM_OK;
-    return err_set(e, DDPM_EDIVERGED, "the last %llu steps were not finite, and the end of the run was not saved",
+    return err_set(e, DDPM_EDIVERGED, "the last %llu steps were not finite, so the final step was not saved",
                    (unsigned long long)r->skipped_in_a_row);
 }
 
@@ -512,7 +519,7 @@ static ddpm_status train(run *r, err *e)
         saved = catch_up(r, &status, &why);
         if (saved == DDPM_OK) saved = save(r, true, &why);
         const bool is_saved = saved == DDPM_OK && r->saved_step == r->state.step;
-        st = is_saved ? err_set(e, st, "%s; step %llu is saved: resume=auto goes on from it", first.text,
+        st = is_saved ? err_set(e, st, "%s; step %llu is saved: resume=auto continues from it", first.text,
                                 (unsigned long long)r->state.step)
                       : err_set(e, st, "%s; step %llu could not be saved: %s", first.text,
                                 (unsigned long long)r->state.step, why.text[0] ? why.text : "steps are being skipped");

@@ -20,7 +20,7 @@ typedef struct run_hooks {
     void (*note)(void *context, const char *text); /* one line for the user, also written to log.txt */
     void (*begin)(void *context, const run_status *status);
     void (*step)(void *context, const run_status *status); /* after every step */
-    run_request (*wish)(void *context);                    /* asked after every step */
+    run_request (*request)(void *context);                 /* called after every step */
 } run_hooks;
 
 /* Train by the configuration, in folder config->out.

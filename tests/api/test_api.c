@@ -191,7 +191,7 @@ Test(api, values_out_of_range_are_refused)
     expect_refused(ctx, ddpm_sampler_create(m, &(ddpm_sampler_options){sizeof(ddpm_sampler_options), 1, -1, 0}, &s),
                    "num_inference_steps -1");
     expect_refused(ctx, ddpm_sampler_create(m, &(ddpm_sampler_options){sizeof(ddpm_sampler_options), 65537, 0, 0}, &s),
-                   "batch 65537: 1 to 65536");
+                   "batch 65537: must be 1 to 65536");
     cr_assert_eq(ddpm_sampler_create(m, NULL, &s), DDPM_OK);
     expect_refused(ctx, ddpm_sampler_run(s, 0, (const int64_t[]){0}, out), "n = 0");
     expect_refused(ctx, ddpm_sampler_run(s, 1, (const int64_t[]){-1}, out), "ids[0] = -1");
@@ -337,7 +337,7 @@ Test(api, a_training_computes_as_its_settings_say_and_says_so)
     expect_line(in_dir(dir, "own/config.yaml"), "threads: 1\n");
     expect_line(in_dir(dir, "own/config.yaml"), "device: cpu\n");
     cr_expect(path_exists(in_dir(dir, "own/autotune.txt")), "the choices of the run are not kept with it");
-    expect_refused(ctx, train_a_step(ctx, in_dir(dir, "bf16"), "precision=bf16", "threads=1"), "precision: the cpu");
+    expect_refused(ctx, train_a_step(ctx, in_dir(dir, "bf16"), "precision=bf16", "threads=1"), "precision: the CPU");
     const ddpm_status st = train_a_step(ctx, in_dir(dir, "cuda"), "device=cuda:99", "threads=1");
     cr_expect_eq(st, DDPM_EDEVICE, "%d: %s", (int)st, ddpm_last_error(ctx));
     ddpm_ctx_destroy(ctx);

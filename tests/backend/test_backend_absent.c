@@ -7,7 +7,7 @@
 Test(backend_absent, says_what_is_missing_and_what_to_do)
 {
     static const char *const devices[] = {"cuda", "cuda:1"};
-    static const char *const said[] = {"device=cuda: this build has no cuda backend",
+    static const char *const said[] = {"device=cuda: this build has no CUDA backend",
                                        "device=cuda:1: this build has no"};
     for (int i = 0; i < 2; i++) {
         err why = {0};

@@ -71,7 +71,7 @@ Test(threads, that_cannot_be_started_are_a_status_faults_C4)
     backend *be = NULL;
     const int before = allow(11); /* room for 4 beside, 4 that are ending, 2 that read and write; one left over */
     cr_assert_eq(create(32, &be, &why), DDPM_ENOMEM);
-    cr_expect_not_null(strstr(why.text, "threads=32: no more than 5 can run here; threads=5 works"), "%s", why.text);
+    cr_expect_not_null(strstr(why.text, "threads=32: only 5 threads can be started; use threads=5"), "%s", why.text);
     cr_assert_eq(create(5, &be, &why), DDPM_OK, "%s", why.text);
     cr_expect_eq(size_of_region(), 5);
     cr_expect_eq(atomic_load(&alive) - before, 4);
@@ -151,7 +151,7 @@ Test(threads, more_than_processors_are_told_faults_C4)
     backend_destroy(be);
     cr_assert_eq(create(there + 2, &be, &why), DDPM_OK, "%s", why.text);
     char said[80];
-    (void)snprintf(said, sizeof said, "%d threads on %d processor", there + 2, there);
+    (void)snprintf(said, sizeof said, "%d threads share %d processor", there + 2, there);
     cr_expect(be->remark && strstr(be->remark, said), "%s", be->remark);
     backend_destroy(be);
 }

@@ -135,7 +135,7 @@ Test(bench, steps_are_those_of_a_run, .timeout = 900)
     double ms[STEPS], wall_ms;
     c->train.gradient_accumulation_steps = 2;
     OK(bench_train_create(c, be, &rig, &why));
-    OK(bench_train_turns(&rig, STEPS, ms, &wall_ms, &why));
+    OK(bench_train_iterations(&rig, STEPS, ms, &wall_ms, &why));
     for (int i = 0; i < STEPS; i++) cr_expect(isfinite(ms[i]) && ms[i] >= 0);
     cr_expect(wall_ms > 0 && rig.state.step == STEPS + 1 && rig.state.sample == (STEPS + 1) * 4);
     OK(bench_train_create(c, be, &other, &why));
@@ -171,7 +171,7 @@ Test(bench, evaluations_are_timed_within_loops_and_over_them, .timeout = 900)
     cr_expect(t.n == 9 && isfinite(t.median) && t.min >= 0);
     OK(bench_sample_evaluations(&rig, &(bench_limits){1, 100, 0}, &t, &why));
     cr_expect(t.n >= BENCH_LEAST && t.n < 100, "the time was over: %d", t.n);
-    OK(bench_sample_turns(&rig, 2, ms, &wall_ms, &why));
+    OK(bench_sample_iterations(&rig, 2, ms, &wall_ms, &why));
     cr_expect(ms[0] > 0 && wall_ms >= ms[0]);
     for (int i = 0; i < 2 * 8 * 8 * 3; i++) cr_assert(isfinite(rig.x[i]));
     bench_sample_destroy(&rig);

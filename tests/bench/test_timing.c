@@ -75,10 +75,10 @@ Test(timing, sums_are_by_op_and_phase_and_the_order_by_time_lost)
     for (int i = 0; i < 5; i++) cr_expect_eq(ops[i].time.median, order[i], "%d: %g", i, ops[i].time.median);
 }
 
-/* ---- as many turns as there is time for -------------------------------------------------------------------- */
+/* ---- as many iterations as there is time for -------------------------------------------------------------------- */
 
 typedef struct counted {
-    int turns, calls;
+    int iterations, calls;
     double ms;
 } counted;
 
@@ -86,7 +86,7 @@ static ddpm_status count(void *context, int n, double *ms, double *wall_ms, err 
 {
     counted *c = context;
     c->calls++;
-    c->turns += n;
+    c->iterations += n;
     for (int i = 0; i < n; i++) ms[i] = c->ms++;
     *wall_ms = 0;
     return DDPM_OK;
@@ -94,7 +94,7 @@ static ddpm_status count(void *context, int n, double *ms, double *wall_ms, err 
 
 static ddpm_status fails(void *context, int n, double *ms, double *wall_ms, err *e)
 {
-    return err_set(e, DDPM_EBACKEND, "no turn");
+    return err_set(e, DDPM_EBACKEND, "no iteration");
 }
 
 Test(timing, warms_up_first_and_stops_when_the_time_is_over)
@@ -105,10 +105,11 @@ Test(timing, warms_up_first_and_stops_when_the_time_is_over)
     OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
     counted c = {0};
     OK(bench_measure(be, &(bench_limits){.warmup = 4, .rounds = 7, .seconds = 1000}, count, &c, &t, &why));
-    cr_expect(c.turns == 11 && t.n == 7 && t.min == 4 && t.max == 10, "what warmed up is not in the figures");
+    cr_expect(c.iterations == 11 && t.n == 7 && t.min == 4 && t.max == 10, "what warmed up is not in the figures");
     c = (counted){0};
     OK(bench_measure(be, &(bench_limits){.warmup = 5, .rounds = 7, .seconds = 0}, count, &c, &t, &why));
-    cr_expect(t.n == BENCH_LEAST && c.turns == 1 + BENCH_LEAST, "no time: the least there is, %d of %d", t.n, c.turns);
+    cr_expect(t.n == BENCH_LEAST && c.iterations == 1 + BENCH_LEAST, "no time: the least there is, %d of %d", t.n,
+              c.iterations);
     c = (counted){0};
     OK(bench_measure(be, &(bench_limits){.warmup = 1, .rounds = 2, .seconds = 0}, count, &c, &t, &why));
     cr_expect_eq(t.n, 2);

@@ -140,9 +140,8 @@ static void expect_about(const json_t *j, const char *what)
 
 Test(bench_program, train_says_and_writes_what_it_measured)
 {
-    static const char *const said[] = {"processor",      "device",     "step",    "throughput",
-                                       "data awaited",   "first step", "planned", "VmHWM",
-                                       "machine's peak", "computing",  "of 3)",   NULL};
+    static const char *const said[] = {"processor", "device", "step",           "throughput", "data wait", "first step",
+                                       "planned",   "VmHWM",  "machine's peak", "computing",  "of 3)",     NULL};
     static const char *const positive[] = {"step_ms.median",
                                            "step_ms.p10",
                                            "step_ms.p90",
@@ -225,7 +224,7 @@ static void expect_ops(const char *plan, const char *const *ops)
     {
         cr_expect(json_is_string(json_object_get(op, "layer")) && json_is_string(json_object_get(op, "op")));
         cr_expect(number_at(op, "time_ms.n") == 3 && number_at(op, "bytes") > 0 && number_at(op, "roofline_ms") > 0);
-        cr_expect_leq(number_at(op, "lost_ms"), before, "most time lost first");
+        cr_expect_leq(number_at(op, "lost_ms"), before, "most time above the roofline first");
         before = number_at(op, "lost_ms");
     }
     json_array_foreach(json_object_get(j, "totals"), i, total) steps += (int)number_at(total, "steps");
@@ -250,7 +249,7 @@ Test(bench_program, data_times_the_loader_alone_also_of_a_run)
 {
     result r = bench("", "data c.yaml " QUICK " --json r.json data.cache_mb=0");
     cr_assert_eq(r.code, 0, "%s", r.error);
-    cr_expect_null(strstr(r.out, "decoded beforehand"));
+    cr_expect_null(strstr(r.out, "decoded in advance"));
     drop(&r);
     char *text = slurp("r.json");
     json_t *j = json_of(text);
@@ -265,7 +264,7 @@ Test(bench_program, data_times_the_loader_alone_also_of_a_run)
     cr_assert_eq(system(command), 0, "%s", slurp("log"));
     r = bench("", "data run data=real data.count=30 " QUICK " --json r.json");
     cr_assert_eq(r.code, 0, "%s", r.error);
-    cr_expect_not_null(strstr(r.out, "as the run wrote down"), "%s", r.out);
+    cr_expect_not_null(strstr(r.out, "by the last line of the run's"), "%s", r.out);
     cr_expect_not_null(strstr(r.out, "30 images of 8x8x1, real digits"), "%s", r.out);
     drop(&r);
     text = slurp("r.json");
@@ -339,7 +338,7 @@ Test(bench_program, json_goes_where_nobodys_file_is)
     for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
         result r = bench("", "data c.yaml rounds=1 warmup=1 seconds=1 --json %s %s", tries[i].file, tries[i].more);
         cr_expect_eq(r.code, tries[i].code, "%s: exit %d: %s", tries[i].file, r.code, r.error);
-        if (tries[i].code) cr_expect_not_null(strstr(r.error, "mine.json: is there"), "%s", r.error);
+        if (tries[i].code) cr_expect_not_null(strstr(r.error, "mine.json: exists"), "%s", r.error);
         char *mine = slurp("mine.json");
         if (tries[i].code) cr_expect_str_eq(mine, "{\"mine\": 1}");
         mem_free(mine);
@@ -369,9 +368,9 @@ Test(bench_program, weights_replace_no_pipeline_unasked)
         const char *more, *said;
         int code;
     } tries[] = {{"save=w", "w: is not empty", DDPM_EINVAL},
-                 {"save=c.yaml", "c.yaml: cannot write a folder there", DDPM_EIO},
-                 {"save=. overwrite=true", "no part of a pipeline", DDPM_EINVAL},
-                 {"save=checkpoint overwrite=true", "checkpoint/training: is no part of a pipeline", DDPM_EINVAL},
+                 {"save=c.yaml", "c.yaml: cannot open the folder", DDPM_EIO},
+                 {"save=. overwrite=true", "not part of a pipeline", DDPM_EINVAL},
+                 {"save=checkpoint overwrite=true", "checkpoint/training: is not part of a pipeline", DDPM_EINVAL},
                  {"save=w overwrite=true model.init_from=nowhere", "nowhere", DDPM_ENOINPUT}};
     for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
         r = bench("", "weights c.yaml seed=7 %s", tries[i].more);
@@ -398,20 +397,20 @@ static const struct {
 } wrong[] = {
     {"", "", DDPM_EINVAL, "ddpm bench needs train|sample|ops|data|weights CONFIG.yaml|RUN"},
     {"", "train", DDPM_EINVAL, "ddpm bench needs"},
-    {"", "trian c.yaml", DDPM_EINVAL, "no 'trian'; there are train, sample, ops, data and weights"},
+    {"", "trian c.yaml", DDPM_EINVAL, "unknown benchmark 'trian'; choose train, sample, ops, data or weights"},
     {"", "train missing.yaml", DDPM_ENOINPUT, "missing.yaml"},
     {"", "sample missing", DDPM_ENOINPUT, "missing"},
     {"", "train c.yaml rounds=0", DDPM_EINVAL, "bench.rounds: 0 is out of range"},
     {"", "train c.yaml warmup=0", DDPM_EINVAL, "bench.warmup"},
-    {"", "train c.yaml --json", DDPM_EINVAL, "--json: the name of a file is missing"},
-    {"", "train c.yaml --json no/such/r.json", DDPM_EIO, "no/such/r.json: cannot be written there"},
-    {"", "train c.yaml --json .", DDPM_EIO, ".: cannot be written there"},
+    {"", "train c.yaml --json", DDPM_EINVAL, "--json: the file name is missing"},
+    {"", "train c.yaml --json no/such/r.json", DDPM_EIO, "no/such/r.json: cannot write"},
+    {"", "train c.yaml --json .", DDPM_EIO, ".: cannot write"},
     {"", "train c.yaml data=real data.kind=folder data.path=nowhere", DDPM_ENOINPUT, "nowhere"},
     {"", "train c.yaml data.kind=folder data.channels=0", DDPM_EINVAL, "set data.resolution and data.channels"},
     {"", "weights c.yaml", DDPM_EINVAL, "save=FOLDER is missing"},
-    {"", "ops c.yaml serve=true", DDPM_EINVAL, "serve=true is for train and sample"},
+    {"", "ops c.yaml serve=true", DDPM_EINVAL, "serve=true works only with train and sample"},
     {"", "train c.yaml device=cuda:x", DDPM_EINVAL, "device"},
-    {"two\\n", "sample c.yaml serve=true warmup=1", DDPM_EINVAL, "a number of turns from 1 to 100000"},
+    {"two\\n", "sample c.yaml serve=true warmup=1", DDPM_EINVAL, "a number of iterations from 1 to 100000"},
     {"0\\n", "sample c.yaml serve=true warmup=1", DDPM_EINVAL, "not '0'"},
     {"", "train c.yaml more.yaml x.yaml", DDPM_EINVAL, "takes 2 arguments"},
 };

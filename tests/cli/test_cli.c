@@ -52,18 +52,18 @@ static const struct {
     {"train -- --help", "--help: cannot open: No such file or directory"},
     {"sample a --json f", "unknown flag '--json'; nearest: --help"},
     {"bench train", "ddpm bench needs WHAT RUN: ddpm bench WHAT RUN [key=value ...]"},
-    {"bench train a --json", "--json: the name of a file is missing"},
+    {"bench train a --json", "--json: the file name is missing"},
     {"bench train no.yaml", "no.yaml: cannot open: No such file or directory"},
     {"bench train a rounds=0", "command line: bench.rounds: 0 is out of range (1 to 100000)"},
     /* faults D: a file whose name has the form of an option */
     {"noise t=photo=1.png",
      "command line: noise.t: 'photo=1.png' is not an integer (0 to 9999); if it is a file, write "
-     "./t=photo=1.png, or -- in front of it"},
+     "./t=photo=1.png, or put -- before it"},
     {"noise photo=1.png", "command line: photo: no such option; nearest: noise.out, noise.t, noise.seed; if it is a "
-                          "file, write ./photo=1.png, or -- in front of it"},
+                          "file, write ./photo=1.png, or put -- before it"},
     {"train seed=3.yaml", "command line: seed: '3.yaml' is not an integer (0 to 9223372036854775807); if it is a file, "
-                          "write ./seed=3.yaml, or -- in front of it"},
-    {"train data.resolution=9", "data.resolution=9 cannot be halved 3 times, as the 4 levels of the model need: take "
+                          "write ./seed=3.yaml, or put -- before it"},
+    {"train data.resolution=9", "data.resolution=9 cannot be halved 3 times, as the 4 levels of the model require: use "
                                 "a multiple of 8"},
 };
 
@@ -176,7 +176,7 @@ Test(arguments, a_configuration_beside_a_model_stops_nothing_faults_D)
         {"sample.count: 9", "", 9},
         {"sample.count: 9\nlearning_rate: 3", "config.yaml:2:1: learning_rate: no such option; ", 16},
         {"sample: {count: many}", "sample.count: 'many' is not an integer", 16},
-        {"\x89PNG\r\n", "not YAML", 16},
+        {"\x89PNG\r\n", "not valid YAML", 16},
         {"sample.count: 9\ndata.resolution: 30", "data.resolution=30 cannot be halved 3 times", 16},
         {"sample.count: 9\ndevice: cuda:7\nprecision: bf16\nthreads: 999\nplan_cache: /none/x", "", 9},
     };
@@ -313,13 +313,13 @@ Test(program, answers_and_fails_by_the_book)
         {"%s --version | grep -cE '^cpu: oneDNN [23]\\.[0-9]+\\.[0-9]+, [A-Za-z]'", 0, "1\n"},
         {"%s --help", 0, "Train denoising diffusion models"},
         {"%s train --help", 0, "Train a model\n"},
-        {"%s sample --help", 0, "Draw pictures from a model\n"},
+        {"%s sample --help", 0, "Sample pictures from a model\n"},
         {"%s noise --help", 0, "Show the forward process on a picture\n"},
         {"%s inspect --help", 0, "Show a model's layers, parameters and memory\n"},
         {"%s 2>&1", 2, "ddpm: error: no command: 'ddpm --help' lists them\n"},
         {"%s train batch=0 2>&1", 2, "ddpm: error: command line: train.batch: 0 is out of range (1 to 65536)\n"},
         {"%s train no/such.yaml 2>&1", 66, "ddpm: error: no/such.yaml: cannot open: No such file or directory\n"},
-        {"%s --help 2>&1 >/dev/full", 74, "ddpm: error: standard output cannot be written\n"},
+        {"%s --help 2>&1 >/dev/full", 74, "ddpm: error: standard output: cannot write\n"},
     };
     need_program();
     for (size_t i = 0; i < sizeof table_of / sizeof table_of[0]; i++) {

@@ -78,7 +78,7 @@ Test(doctor, says_what_the_machine_gives)
     cr_expect_str_eq(said("cpu"), text);
     machine_processor(text, sizeof text);
     expect_begin("processor", text);
-    (void)snprintf(text, sizeof text, "%d may be used", threads_processors());
+    (void)snprintf(text, sizeof text, "%d available", threads_processors());
     expect_begin("processors", text);
     (void)snprintf(text, sizeof text, " available of the machine's %s",
                    bytes_text(total, (size_t)machine_memory_total("")));
@@ -121,18 +121,18 @@ Test(doctor, says_whether_the_cache_can_be_written)
     scratch_make(dir);
     (void)snprintf(setting, sizeof setting, "XDG_CACHE_HOME='%s'", dir);
     cr_expect_eq(run(setting, "doctor device=cpu threads=1"), 0, "%s", output);
-    (void)snprintf(text, sizeof text, "%s/ddpm/autotune.txt can be written", dir);
+    (void)snprintf(text, sizeof text, "%s/ddpm/autotune.txt is writable", dir);
     cr_expect_str_eq(said("cache"), text);
     cr_expect_not(path_exists(in_dir(dir, "ddpm")), "nothing is made");
     put_file(in_dir(dir, "ddpm"), "a file in the folder's place");
     cr_expect_eq(run(setting, "doctor device=cpu threads=1"), 0, "a run goes on without: %s", output);
-    (void)snprintf(text, sizeof text, "%s/ddpm is not a folder: every run autotunes", dir);
+    (void)snprintf(text, sizeof text, "%s/ddpm is not a folder: every run repeats autotuning", dir);
     cr_expect(strstr(said("cache"), text), "%s", said("cache"));
     cr_expect_eq(run("env -u HOME -u XDG_CACHE_HOME", "doctor device=cpu threads=1"), 0, "%s", output);
     expect_begin("cache", "none: neither HOME nor XDG_CACHE_HOME is set");
     (void)snprintf(text, sizeof text, "doctor device=cpu threads=1 autotune_cache='%s/x/plans'", dir);
     cr_expect_eq(run("", text), 0, "%s", output);
-    (void)snprintf(text, sizeof text, "%s/x/plans can be written", dir);
+    (void)snprintf(text, sizeof text, "%s/x/plans is writable", dir);
     cr_expect_str_eq(said("cache"), text);
     scratch_remove(dir);
 }

@@ -119,10 +119,11 @@ Test(sample, pictures_that_it_did_not_make_are_refused_by_name)
     works("mkdir other && touch other/00001.png other/0000001.png other/000000.jpg other/notes.txt");
     works("ddpm sample run count=2 out=other && test -e other/00001.png -a -e other/0000001.png -a -e other/notes.txt");
     works("mkdir locked && echo 'of mine' > locked/LOCK");
-    fails("ddpm sample run count=1 out=locked overwrite=true", DDPM_EINVAL, "locked/LOCK: a file of this name");
+    fails("ddpm sample run count=1 out=locked overwrite=true", DDPM_EINVAL,
+          "locked/LOCK: was not written by this program");
     works("test \"$(cat locked/LOCK)\" = 'of mine'");
     works("mkdir -p folder/000001.png");
-    fails("ddpm sample run count=1 out=folder overwrite=true", DDPM_EIO, "folder/000001.png: not a file");
+    fails("ddpm sample run count=1 out=folder overwrite=true", DDPM_EIO, "folder/000001.png: is not a file");
 }
 
 /* faults B1, F1: those of another seed counted as done once enough commands had passed. */
@@ -198,7 +199,7 @@ Test(sample, everything_that_decides_the_pixels_is_described)
     works("tr -d ' \n' < s/sampling.json > t && mv t s/sampling.json && ddpm sample pl count=2 out=s"); /* nor blanks */
     expect_said("(0 new)");
     works("sed -i 's/}$/,\"eta\":0}/' s/sampling.json");
-    fails("ddpm sample pl count=2 out=s", DDPM_EINVAL, "says more than this version knows of");
+    fails("ddpm sample pl count=2 out=s", DDPM_EINVAL, "contains entries unknown to this version");
 }
 
 Test(sample, a_description_that_is_not_ours_or_older_is_refused)
@@ -259,7 +260,7 @@ Test(sample, one_sampler_a_folder)
     folder_lock lock;
     works("ddpm sample run count=2 out=s");
     cr_assert_eq(folder_lock_take(&lock, in_root("s"), "sampling", &why), DDPM_OK, "%s", why.text);
-    fails("ddpm sample run count=4 out=s", DDPM_ELOCKED, "s: another sampling is writing there (process ");
+    fails("ddpm sample run count=4 out=s", DDPM_ELOCKED, "s: another sampling is writing to this folder (process ");
     fails("ddpm sample run count=4 seed=5 out=s overwrite=true", DDPM_ELOCKED, "another sampling");
     folder_lock_release(&lock);
     works("ddpm sample run count=4 out=s");
@@ -308,21 +309,28 @@ Test(sample, a_checkpoints_pictures_go_to_its_run)
         "rm -r run/samples && cd run/ckpt/step_00000020 && ddpm sample . count=3 && test -e ../../samples/000002.png");
     works("ln -s run/ckpt/step_00000020 newest && rm -r run/samples && ddpm sample newest count=3 && test -e "
           "run/samples");
-    works("mkdir run/ckpt/aside_001 && cp -r run/ckpt/step_00000020 run/ckpt/aside_001 && rm -r run/samples");
+    works("mkdir run/ckpt/superseded_001 && cp -r run/ckpt/step_00000020 run/ckpt/superseded_001 && rm -r run/samples");
+    works("ddpm sample run/ckpt/superseded_001/step_00000020 count=1 && test -e run/samples/000000.png");
+    works("cp -r run/ckpt/superseded_001 run/ckpt/aside_001 && rm -r run/samples"); /* the name in earlier versions */
     works("ddpm sample run/ckpt/aside_001/step_00000020 count=1 && test -e run/samples/000000.png");
-    static const char *const within[] = {"run/ckpt/step_00000020",     "run/ckpt/aside_001/step_00000020/a",
-                                         "run/ckpt/step_00000020/a/b", "newest/x",
-                                         "run/ckpt/step_00000700/x",   "run/ckpt/../ckpt/step_00000010/x"};
+    static const char *const within[] = {"run/ckpt/step_00000020",
+                                         "run/ckpt/aside_001/step_00000020/a",
+                                         "run/ckpt/superseded_001/step_00000020/a",
+                                         "run/ckpt/step_00000020/a/b",
+                                         "newest/x",
+                                         "run/ckpt/step_00000700/x",
+                                         "run/ckpt/../ckpt/step_00000010/x"};
     for (size_t i = 0; i < sizeof within / sizeof *within; i++) {
         char line[256];
         (void)snprintf(line, sizeof line, "ddpm sample run count=1 out=%s", within[i]);
-        fails(line, DDPM_EINVAL, "lies within a checkpoint");
+        fails(line, DDPM_EINVAL, "is inside a checkpoint");
     }
-    fails("ddpm noise run/noising.png out=run/ckpt/step_00000020/x.png", DDPM_EINVAL, "lies within a checkpoint");
-    fails("ddpm bench weights run save=run/ckpt/step_00000020/x", DDPM_EINVAL, "lies within a checkpoint");
+    fails("ddpm noise run/noising.png out=run/ckpt/step_00000020/x.png", DDPM_EINVAL, "is inside a checkpoint");
+    fails("ddpm bench weights run save=run/ckpt/step_00000020/x", DDPM_EINVAL, "is inside a checkpoint");
     fails("ddpm noise run/noising.png out=", DDPM_EINVAL, "out: empty");
     works("ddpm sample run count=1 out=ckpt_of_mine/step_5 && ddpm sample run count=1 out=step_00000020");
-    works("rm -r run/ckpt/aside_001 && test $(ls -A run/ckpt | wc -l) = 2 && ! ls run/ckpt/*/samples run/ckpt/*/LOCK");
+    works("rm -r run/ckpt/aside_001 run/ckpt/superseded_001 && test $(ls -A run/ckpt | wc -l) = 2 && ! ls "
+          "run/ckpt/*/samples run/ckpt/*/LOCK");
     works(
         "mkdir alone && cp -r run/ckpt/step_00000020 alone/pl && ddpm sample alone/pl count=1 && ls alone/pl/samples");
     works("cp -r run ckpt && rm -r ckpt/samples && ddpm sample ckpt count=1 && ls ckpt/samples"); /* a run called so */
@@ -366,6 +374,7 @@ Test(sample, the_raw_weights_can_be_had)
     works("ddpm sample plain count=2 out=a && ddpm sample plain count=2 weights=raw out=b");
     expect_same("a", "b", 2);
     works("rm -r pl/training");
-    fails("ddpm sample pl weights=raw count=1 out=x", DDPM_EINVAL, "pl: no training/weights.safetensors there");
+    fails("ddpm sample pl weights=raw count=1 out=x", DDPM_EINVAL,
+          "pl: no training/weights.safetensors in this folder");
     works("test ! -e x");
 }

@@ -92,7 +92,7 @@ Test(options, sections_are_those_of_the_keys)
 {
     cr_assert_eq(config_section_of(OPTION_seed), -1);
     cr_assert_str_eq(config_sections[config_section_of(OPTION_train_batch)].name, "train");
-    cr_assert_str_eq(config_sections[config_find_section("data")].title, "Images to learn from");
+    cr_assert_str_eq(config_sections[config_find_section("data")].title, "Training images");
     for (int i = 0; i < CONFIG_OPTIONS; i++) /* config_write() and --help rely on it */
         cr_assert(i == 0 || config_section_of(i) >= config_section_of(i - 1), "%s", config_options[i].key);
 }
@@ -233,7 +233,7 @@ Test(limits, of_files)
     cr_assert_eq(config_read(&c, "big.yaml", text, CONFIG_BYTES, &e), DDPM_OK, "%s", e.text);
     cr_assert_eq(c.seed, 7);
     cr_assert_eq(config_read(&c, "big.yaml", text, CONFIG_BYTES + 1, &e), DDPM_EINVAL);
-    cr_assert_str_eq(e.text, "big.yaml: 86017 bytes, 86016 are allowed");
+    cr_assert_str_eq(e.text, "big.yaml: 86017 bytes; at most 86016 are allowed");
     for (int i = 1; i < CONFIG_FILES; i++) must_read(&c, "");
     cr_assert_eq(read_text(&c, "", &e), DDPM_EINVAL);
     cr_assert_str_eq(e.text, "a.yaml: more than 4 configuration files");
@@ -252,7 +252,7 @@ static const struct {
     {"train: {batch: many}\n", "a.yaml:1:16: train.batch: 'many' is not an integer (1 to 65536)"},
     {"train: {batch: 1.5}\n", "a.yaml:1:16: train.batch: '1.5' is not an integer (1 to 65536)"},
     {"train: {batch: 0x10}\n", "a.yaml:1:16: train.batch: '0x10' is not an integer (1 to 65536)"},
-    {"train: {batch: }\n", "a.yaml:1:16: train.batch: needs an integer, got nothing"},
+    {"train: {batch: }\n", "a.yaml:1:16: train.batch: the value is empty; expected an integer"},
     {"train: {batch: 0}\n", "a.yaml:1:16: train.batch: 0 is out of range (1 to 65536)"},
     {"seed: 99999999999999999999\n",
      "a.yaml:1:7: seed: 99999999999999999999 is out of range (0 to 9223372036854775807)"},
@@ -264,7 +264,7 @@ static const struct {
     {"train: {lr: -1e-9}\n", "a.yaml:1:13: train.lr: -1e-9 is out of range (0 to 1)"},
     {"train: {lr: 1e999}\n", "a.yaml:1:13: train.lr: 1e999 is out of range (0 to 1)"},
     {"data: {flip: yes}\n", "a.yaml:1:14: data.flip: 'yes' is not true or false"},
-    {"data: {flip: }\n", "a.yaml:1:14: data.flip: needs true or false, got nothing"},
+    {"data: {flip: }\n", "a.yaml:1:14: data.flip: the value is empty; expected true or false"},
     {"device: gpu\n", "a.yaml:1:9: device: 'gpu' is not one of auto, cpu, cuda, cuda:N"},
     {"device: \"auto|cpu\"\n", "a.yaml:1:9: device: 'auto|cpu' is not one of auto, cpu, cuda, cuda:N"},
     {"device: cuda:1234\n", "a.yaml:1:9: device: 'cuda:1234' is not one of auto, cpu, cuda, cuda:N"},
@@ -273,19 +273,19 @@ static const struct {
      "a.yaml:1:17: cuda.disable: 'sid' is not one of none, graph, side, upconv, sdpa, epilogue, tuning, loop, "
      "bias_sums, time_mlp, concat, projections, beta"},
     {"diffusion: {predict: x}\n", "a.yaml:1:22: diffusion.predict: 'x' is not one of eps, x0, mu, v"},
-    {"diffusion: {predict: }\n", "a.yaml:1:22: diffusion.predict: needs one of eps, x0, mu, v, got nothing"},
-    {"device: ''\n", "a.yaml:1:9: device: needs one of auto, cpu, cuda, cuda:N, got nothing"},
-    {"out: \"a\\nb\"\n", "a.yaml:1:6: out: 'a?b' is not UTF-8 without control characters"},
-    {"out: \"a\\u2028b\"\n", "a.yaml:1:6: out: 'a\u2028b' is not UTF-8 without control characters"},
-    {"out: \"a\\0b\"\n", "a.yaml:1:6: a text with a NUL character"},
-    {"\"se\\0ed\": 1\n", "a.yaml:1:1: a text with a NUL character"},
+    {"diffusion: {predict: }\n", "a.yaml:1:22: diffusion.predict: the value is empty; expected one of eps, x0, mu, v"},
+    {"device: ''\n", "a.yaml:1:9: device: the value is empty; expected one of auto, cpu, cuda, cuda:N"},
+    {"out: \"a\\nb\"\n", "a.yaml:1:6: out: 'a?b' is not valid UTF-8, or contains a control character"},
+    {"out: \"a\\u2028b\"\n", "a.yaml:1:6: out: 'a\u2028b' is not valid UTF-8, or contains a control character"},
+    {"out: \"a\\0b\"\n", "a.yaml:1:6: a value contains a NUL character"},
+    {"\"se\\0ed\": 1\n", "a.yaml:1:1: a value contains a NUL character"},
     {"model:\n  block_out_channels: [32, wide]\n",
      "a.yaml:2:23: model.block_out_channels: 'wide' is not an integer (1 to 4096)"},
     {"model:\n  block_out_channels: []\n", "a.yaml:2:23: model.block_out_channels: the list is empty"},
     {"model:\n  block_out_channels: [[32]]\n",
-     "a.yaml:2:24: model.block_out_channels: nested too deep: an item is a plain value"},
+     "a.yaml:2:24: model.block_out_channels: nested too deep: list items must be plain values"},
     {"model:\n  block_out_channels: [{a: 1}]\n",
-     "a.yaml:2:24: model.block_out_channels: nested too deep: an item is a plain value"},
+     "a.yaml:2:24: model.block_out_channels: nested too deep: list items must be plain values"},
     {"model:\n  block_out_channels: [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]\n",
      "a.yaml:2:56: model.block_out_channels: has more than 16 items"},
     {"model:\n  block_out_channels: [0000000000000000000000000000000000000000000000000000000000000032]\n",
@@ -296,16 +296,16 @@ static const struct {
      "UpBlock2D, UpBlock2D]\n",
      "a.yaml:2:19: model.up_block_types: has more than 8 items"},
     {"seed: [1, 2]\n", "a.yaml:1:7: seed: takes one value, not a list"},
-    {"seed: {a: 1}\n", "a.yaml:1:7: seed: nested too deep: it takes a value, not options of its own"},
+    {"seed: {a: 1}\n", "a.yaml:1:7: seed: nested too deep: the option takes a value, not a mapping"},
     {"train:\n  batch:\n    size: 3\n",
-     "a.yaml:3:5: train.batch: nested too deep: it takes a value, not options of its own"},
-    {"train: 5\n", "a.yaml:1:8: train: is a section: its options belong below it, indented"},
-    {"train: [batch]\n", "a.yaml:1:8: train: is a section: its options belong below it, indented"},
+     "a.yaml:3:5: train.batch: nested too deep: the option takes a value, not a mapping"},
+    {"train: 5\n", "a.yaml:1:8: train: is a section, not an option: indent its options on the lines below it"},
+    {"train: [batch]\n", "a.yaml:1:8: train: is a section, not an option: indent its options on the lines below it"},
     {"seed: 1\nout: x\nseed: 1\n", "a.yaml:3:1: seed: given twice, first in line 1"},
     {"train.lr: 0.1\n\ntrain:\n  lr: 0.1\n", "a.yaml:4:3: train.lr: given twice, first in line 1"},
     {"train: {lr: 0}\ntrain: {batch: 1}\n", "a.yaml:2:1: train: given twice, first in line 1"},
-    {"train:\n\tlr: 0.1\n", "a.yaml:2:1: a tab in the indentation: YAML wants spaces"},
-    {"train:\n  \tlr: 0.1\n", "a.yaml:2:3: a tab in the indentation: YAML wants spaces"},
+    {"train:\n\tlr: 0.1\n", "a.yaml:2:1: tab in the indentation: YAML requires spaces"},
+    {"train:\n  \tlr: 0.1\n", "a.yaml:2:3: tab in the indentation: YAML requires spaces"},
     {"seed: &s 1\n", "a.yaml:1:7: anchors and aliases (&s, *s) are not supported"},
     {"train: &t {lr: 0}\n", "a.yaml:1:8: anchors and aliases (&t, *t) are not supported"},
     {"noise.t: &l [1]\n", "a.yaml:1:10: anchors and aliases (&l, *l) are not supported"},
@@ -314,14 +314,14 @@ static const struct {
     {"seed: !!int 1\n", "a.yaml:1:7: tags (tag:yaml.org,2002:int) are not supported"},
     {"train: !x {lr: 0}\n", "a.yaml:1:8: tags (!x) are not supported"},
     {"noise.t: !x [1]\n", "a.yaml:1:10: tags (!x) are not supported"},
-    {"- seed\n", "a.yaml:1:1: options are expected, such as 'seed: 1'"},
-    {"seed\n", "a.yaml:1:1: options are expected, such as 'seed: 1'"},
-    {"? [seed]\n: 1\n", "a.yaml:1:3: the name of an option is expected here"},
-    {"seed: 1\n---\nseed: 2\n", "a.yaml:2:1: more than one document"},
-    {"seed: [1\n", "a.yaml:2:1: not YAML: did not find expected ',' or ']'"},
-    {"out: ok\nseed: \"1\nx", "a.yaml:3:2: not YAML: found unexpected end of stream"},
-    {"seed: 1\nout: a\x01z\n", "a.yaml:2:7: not YAML: control characters are not allowed"},
-    {"seed: 1\nout: \xc3\xa4\xff\n", "a.yaml:2:7: not YAML: invalid leading UTF-8 octet"},
+    {"- seed\n", "a.yaml:1:1: expected options of the form 'key: value', such as 'seed: 1'"},
+    {"seed\n", "a.yaml:1:1: expected options of the form 'key: value', such as 'seed: 1'"},
+    {"? [seed]\n: 1\n", "a.yaml:1:3: expected the name of an option"},
+    {"seed: 1\n---\nseed: 2\n", "a.yaml:2:1: more than one YAML document; keep only one per file"},
+    {"seed: [1\n", "a.yaml:2:1: not valid YAML: did not find expected ',' or ']'"},
+    {"out: ok\nseed: \"1\nx", "a.yaml:3:2: not valid YAML: found unexpected end of stream"},
+    {"seed: 1\nout: a\x01z\n", "a.yaml:2:7: not valid YAML: control characters are not allowed"},
+    {"seed: 1\nout: \xc3\xa4\xff\n", "a.yaml:2:7: not valid YAML: invalid leading UTF-8 octet"},
 };
 
 Test(wrong, files_are_refused_in_one_line_that_says_where)
@@ -350,11 +350,12 @@ static const struct {
     {NULL, "trian.batch=1",
      "command line: trian.batch: no such option; nearest: train.batch, sample.batch, inspect.batch"},
     {NULL, "mode.dropout=1", "command line: mode.dropout: no such option; nearest: model.dropout, out, sample.out"},
-    {NULL, "seed=", "command line: seed: needs an integer, got nothing"},
+    {NULL, "seed=", "command line: seed: the value is empty; expected an integer"},
     {NULL, "seed= 1", "command line: seed: ' 1' is not an integer (0 to 9223372036854775807)"},
     {NULL, "seed=+", "command line: seed: '+' is not an integer (0 to 9223372036854775807)"},
     {NULL, "train.batch=-1", "command line: train.batch: -1 is out of range (1 to 65536)"},
-    {NULL, "model.block_out_channels=32,,64", "command line: model.block_out_channels: needs an integer, got nothing"},
+    {NULL, "model.block_out_channels=32,,64",
+     "command line: model.block_out_channels: the value is empty; expected an integer"},
     {NULL, "model.block_out_channels=[32,64",
      "command line: model.block_out_channels: '[32' is not an integer (1 to 4096)"},
     {NULL, "noise.t=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17", "command line: noise.t: has more than 16 items"},
@@ -543,19 +544,19 @@ static const struct {
     const char *text, *message; /* "" = fine */
 } together[] = {
     {"model.block_out_channels: [32, 64]",
-     "model.block_out_channels has 2 levels, model.down_block_types 4, model.up_block_types 4: give all three the "
-     "same number"},
+     "model.block_out_channels has 2 levels, model.down_block_types 4, model.up_block_types 4: set all three to the "
+     "same number of levels"},
     {"model.up_block_types: [UpBlock2D, UpBlock2D, UpBlock2D]",
-     "model.block_out_channels has 4 levels, model.down_block_types 4, model.up_block_types 3: give all three the "
-     "same number"},
+     "model.block_out_channels has 4 levels, model.down_block_types 4, model.up_block_types 3: set all three to the "
+     "same number of levels"},
     {"model.block_out_channels: [32, 64, 72, 64]",
-     "model.block_out_channels: 72 channels cannot be cut into model.norm_num_groups=32 groups"},
-    {"data.resolution: 28", "data.resolution=28 cannot be halved 3 times, as the 4 levels of the model need: take a "
+     "model.block_out_channels: 72 channels are not divisible by model.norm_num_groups=32"},
+    {"data.resolution: 28", "data.resolution=28 cannot be halved 3 times, as the 4 levels of the model require: use a "
                             "multiple of 8"},
     {"data.resolution: 24", ""},
     /* faults D: within the range and no side, no kind of picture */
-    {"data.resolution: 7", "data.resolution=7: 8 to 1024, or 0 for that of the images"},
-    {"data.channels: 2", "data.channels=2: 1 (grey), 3 (colour) or 0 (as stored) are possible"},
+    {"data.resolution: 7", "data.resolution=7: must be 8 to 1024, or 0 (as stored)"},
+    {"data.channels: 2", "data.channels=2: must be 1 (grey), 3 (colour) or 0 (as stored)"},
     {"data.channels: 1", ""},
     {"{model: {kind: simple, norm_num_groups: 7}, data.resolution: 27}", ""},
     {"{model: {init_from: x, norm_num_groups: 7}, data.resolution: 27}", ""},

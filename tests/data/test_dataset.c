@@ -11,13 +11,13 @@ Test(dataset, options_out_of_range_are_refused)
         dataset_spec spec;
         const char *says;
     } bad[] = {
-        {{.kind = DATASET_DIGITS, .resolution = 7}, "data.resolution=7: 8 to 1024"},
+        {{.kind = DATASET_DIGITS, .resolution = 7}, "data.resolution=7: must be 8 to 1024"},
         {{.kind = DATASET_DIGITS, .resolution = 1025}, "data.resolution"},
         {{.kind = DATASET_DIGITS, .channels = 2}, "data.channels=2"},
         {{.kind = DATASET_DIGITS, .count = -1}, "data.count=-1"},
         {{.kind = DATASET_DIGITS, .max_bad = -1}, "data.max_bad=-1"},
         {{.kind = DATASET_DIGITS, .count = 1000000000}, "at most"},
-        {{.kind = DATASET_IDX}, "data.kind=idx needs data.path"},
+        {{.kind = DATASET_IDX}, "data.kind=idx requires data.path"},
         {{.kind = DATASET_AUTO}, "data.path is empty"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -48,12 +48,12 @@ Test(dataset, a_path_that_is_not_there_is_said)
         dataset_kind_id kind;
         const char *path, *says;
     } missing[] = {
-        {DATASET_AUTO, "/not there", "data.path=/not there: nothing there"},
-        {DATASET_IDX, "/not there", "data.path=/not there: nothing there"},
-        {DATASET_CIFAR10, "/not there", "data.path=/not there: nothing there"},
-        {DATASET_FOLDER, "/not there", "data.path=/not there: nothing there"},
+        {DATASET_AUTO, "/not there", "data.path=/not there: no such file or folder"},
+        {DATASET_IDX, "/not there", "data.path=/not there: no such file or folder"},
+        {DATASET_CIFAR10, "/not there", "data.path=/not there: no such file or folder"},
+        {DATASET_FOLDER, "/not there", "data.path=/not there: no such file or folder"},
         {DATASET_AUTO, "~/pictures",
-         "data.path=~/pictures: nothing there; the shell does not expand ~ after data.path=: write $HOME"},
+         "data.path=~/pictures: no such file or folder; the shell does not expand ~ after data.path=: write $HOME"},
         {DATASET_FOLDER, "/etc/passwd/x", "data.path=/etc/passwd/x: Not a directory"},
     };
     for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
@@ -62,7 +62,7 @@ Test(dataset, a_path_that_is_not_there_is_said)
         err e = {0};
         cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_ENOINPUT);
         cr_assert_not_null(strstr(e.text, missing[i].says), "%s", e.text);
-        cr_assert_null(strstr(e.text, "looked for"), "%s", e.text);
+        cr_assert_null(strstr(e.text, "no data set found"), "%s", e.text);
     }
 }
 
@@ -79,7 +79,7 @@ Test(dataset, a_picture_is_no_set)
         const dataset_spec spec = {.kind = kinds[i], .path = path};
         dataset *d;
         cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_ENOINPUT);
-        cr_expect_not_null(strstr(e.text, "one.png: is one picture; give the folder"), "%s", e.text);
+        cr_expect_not_null(strstr(e.text, "one.png: is a single image; set data.path to the folder"), "%s", e.text);
     }
     drop_folder(dir);
 }
@@ -115,7 +115,7 @@ Test(dataset, digits_say_that_they_need_no_path)
     dataset *d;
     const dataset_spec spec = {.kind = DATASET_DIGITS, .path = "/mnist", .count = 1};
     cr_assert_eq(dataset_open(&spec, &d, NULL), DDPM_OK);
-    cr_assert_not_null(strstr(dataset_remarked(d, 0), "data.path=/mnist is not looked at"));
+    cr_assert_not_null(strstr(dataset_remarked(d, 0), "data.path=/mnist has no effect"));
     dataset_close(d);
     d = digits(16, 1, 1, 1, 0);
     cr_assert_null(dataset_remarked(d, 0));

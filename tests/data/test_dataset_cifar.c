@@ -38,7 +38,7 @@ Test(dataset_cifar, refuses_other_sizes_and_labels)
         cr_assert_eq(cifar_parse(file, n, "a", &count, NULL), DDPM_EDATA);
     file[CIFAR_RECORD] = 10;
     cr_assert_eq(cifar_parse(file, sizeof file, "a", &count, &e), DDPM_EDATA);
-    cr_assert_str_eq(e.text, "a: record 1 has label 10, 0 to 9 are possible");
+    cr_assert_str_eq(e.text, "a: record 1 has label 10; labels are 0 to 9");
 }
 
 Test(dataset_cifar, files_of_a_folder_follow_each_other)
@@ -60,7 +60,8 @@ Test(dataset_cifar, files_of_a_folder_follow_each_other)
         cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_OK, "%s", e.text);
         cr_assert_str_eq(dataset_kind_name(d), "cifar10");
         cr_assert_eq(dataset_count(d), 7);
-        cr_assert_str_eq(dataset_remarked(d, 0), "7 images in 3 of data_batch_*.bin; CIFAR-10 has 50000 in 5");
+        cr_assert_str_eq(dataset_remarked(d, 0),
+                         "7 images in 3 files data_batch_*.bin; the training set of CIFAR-10 has 50000 in 5");
         cr_assert_eq(dataset_classes(d), 10);
         for (int r = 0; r < 7; r++) {
             cr_assert_eq(dataset_label(d, r), r);

@@ -104,7 +104,7 @@ Test(dataset_folder, bad_files_are_named_or_skipped)
     dataset_spec spec = {.path = dir};
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_EDATA);
     cr_assert_null(d);
-    cr_assert_not_null(strstr(e.text, "/a.png: PNG cut short"), "%s", e.text);
+    cr_assert_not_null(strstr(e.text, "/a.png: PNG truncated"), "%s", e.text);
     cr_assert_not_null(strstr(e.text, "(3 of 5 files are bad; data.max_bad=N skips up to N)"), "%s", e.text);
     spec.max_bad = 2;
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_EDATA);
@@ -159,7 +159,7 @@ Test(dataset_folder, damage_inside_a_file_counts_the_same_with_and_without_a_cac
         cr_assert_eq(dataset_skipped(d), 3);
         for (int i = 0; i < 3; i++) cr_assert_eq(value_of(d, i), i + 1);
         const char *said = dataset_remarked(d, 0);
-        cr_assert_not_null(strstr(said, "3 unreadable files left out (data.max_bad=3): "), "%s", said);
+        cr_assert_not_null(strstr(said, "3 unreadable files skipped (data.max_bad=3): "), "%s", said);
         cr_assert_not_null(strstr(said, "/a.png: an empty file"), "%s", said);
         cr_assert_null(dataset_remarked(d, 1));
         cr_assert_eq(dataset_hash(d, &h[1 + cache], NULL), DDPM_OK);
@@ -192,7 +192,8 @@ Test(dataset_folder, a_file_that_is_lost_is_replaced_up_to_max_bad)
             cr_assert_eq(pixels[0], values[i]);
         }
         cr_assert_eq(dataset_lost(d, said, sizeof said), again == 0);
-        cr_assert_not_null(strstr(said, "2 files became unreadable, the next one takes the place: "), "%s", said);
+        cr_assert_not_null(strstr(said, "2 files became unreadable and will be replaced by the next image: "), "%s",
+                           said);
         cr_assert_not_null(strstr(said, "/d.png: cannot open: No such file"), "%s", said);
         cr_assert_eq(dataset_read(d, 3, pixels, NULL), DDPM_ENOINPUT); /* nobody replaces anything here */
     }
@@ -203,12 +204,12 @@ Test(dataset_folder, a_file_that_is_lost_is_replaced_up_to_max_bad)
     cr_assert_eq(dataset_read_or_next(d, 2, pixels, &e), DDPM_OK);
     copy_file(FIXTURE("resize_tall.png"), dir, "c.png"); /* another size is not */
     cr_assert_eq(dataset_read_or_next(d, 2, pixels, &e), DDPM_OK);
-    cr_assert(dataset_lost(d, said, sizeof said) && strstr(said, "1 file became unreadable, "), "%s", said);
+    cr_assert(dataset_lost(d, said, sizeof said) && strstr(said, "1 file became unreadable and "), "%s", said);
     copy_file(FIXTURE("bad_truncated.png"), dir, "b.png");
     for (int again = 0; again < 2; again++) {
         cr_assert_eq(dataset_read_or_next(d, 1, pixels, &e), DDPM_EDATA);
-        cr_assert_not_null(strstr(e.text, "/b.png: PNG cut short"), "%s", e.text);
-        cr_assert_not_null(strstr(e.text, "(5 bad in all; data.max_bad=N skips up to N)"), "%s", e.text);
+        cr_assert_not_null(strstr(e.text, "/b.png: PNG truncated"), "%s", e.text);
+        cr_assert_not_null(strstr(e.text, "(5 bad images in total; data.max_bad=N skips up to N)"), "%s", e.text);
     }
     cr_assert_eq(dataset_read_or_next(d, 0, pixels, &e), DDPM_OK);
     dataset_close(d);
@@ -300,7 +301,7 @@ Test(dataset_folder, what_is_left_out_is_named_by_its_ending)
     const dataset_spec spec = {.path = dir};
     dataset *d = open_ok(&spec);
     cr_assert_eq(dataset_count(d), 5);
-    cr_assert_str_eq(dataset_remarked(d, 0), "7 other files (3 .webp, 2 without an ending, 2 .bmp) left out");
+    cr_assert_str_eq(dataset_remarked(d, 0), "7 other files (3 .webp, 2 without an extension, 2 .bmp) skipped");
     dataset_close(d);
     drop_folder(dir);
 }
@@ -330,7 +331,7 @@ Test(dataset_folder, folders_of_runs_are_left_out)
     cr_assert_eq(dataset_count(d), 2);
     cr_assert(value_of(d, 0) == 1 && value_of(d, 1) == 2);
     const char *said = dataset_remarked(d, 0);
-    cr_assert_not_null(strstr(said, "4 files or folders of a run or a sampling left out: "), "%s", said);
+    cr_assert_not_null(strstr(said, "4 files or folders with the output of a run skipped: "), "%s", said);
     cr_assert_not_null(strstr(said, "/deep/own, ..."), "%s", said);
     dataset_close(d);
 
@@ -339,19 +340,19 @@ Test(dataset_folder, folders_of_runs_are_left_out)
     d = open_ok(&spec);
     cr_assert(dataset_count(d) == 1 && value_of(d, 0) == 4);
     said = dataset_remarked(d, 1); /* behind the one on sampling.json */
-    cr_assert_not_null(strstr(said, "2 files or folders of a run or a sampling left out: "), "%s", said);
+    cr_assert_not_null(strstr(said, "2 files or folders with the output of a run skipped: "), "%s", said);
     dataset_close(d);
 
     spec = (dataset_spec){.path = run, .run = run};
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_EINVAL);
-    cr_assert_not_null(strstr(e.text, "it would learn from its own pictures"), "%s", e.text);
+    cr_assert_not_null(strstr(e.text, "the model would be trained on its own samples"), "%s", e.text);
     cr_assert_eq(path_join(path, run, "samples", NULL), DDPM_OK);
     spec.path = path;
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_EINVAL);
     drop_folder(dir);
 }
 
-/* faults D: 40 folders deep is no reason; and what keeps a folder from being read is said, not "no dataset there". */
+/* faults D: 40 folders deep is no reason; and what keeps a folder from being read is said, not "no data set found". */
 Test(dataset_folder, deep_folders_are_read_and_endless_links_are_said)
 {
     char dir[PATH_CAP], path[PATH_CAP] = "", to[PATH_CAP];
@@ -418,7 +419,7 @@ Test(dataset_folder, nothing_there_is_said)
     copy_file(FIXTURE("bad_text.jpg"), dir, "notes.txt");
     dataset_spec spec = {.kind = DATASET_FOLDER, .path = dir};
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_ENOINPUT);
-    cr_assert_not_null(strstr(e.text, "no PNG or JPEG files there nor in its sub-folders (1 other file (1 .txt))"),
+    cr_assert_not_null(strstr(e.text, "no PNG or JPEG files in this folder and its subfolders (1 other file (1 .txt))"),
                        "%s", e.text);
     spec.path = "/nowhere at all";
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_ENOINPUT);

@@ -43,7 +43,7 @@ Test(dataset_idx, refuses_a_header_that_does_not_fit_the_size)
     make_images(file);
     for (size_t n = 0; n < SIZE; n++) cr_assert_eq(idx_parse(file, n, 1, "a", &f, NULL), DDPM_EDATA, "%zu bytes", n);
     cr_assert_eq(idx_parse(file, SIZE + 1, 1, "a", &f, &e), DDPM_EDATA);
-    cr_assert_str_eq(e.text, "a: the header promises 40 bytes, there are 41");
+    cr_assert_str_eq(e.text, "a: the header declares 40 bytes, the file has 41");
     for (int byte = 0; byte < HEADER; byte++) /* no single byte of the header can lie */
         for (int bit = 0; bit < 8; bit++) {
             make_images(file);
@@ -55,7 +55,7 @@ Test(dataset_idx, refuses_a_header_that_does_not_fit_the_size)
     static const uint8_t none[HEADER] = {0, 0, 8, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 2};
     cr_assert_eq(idx_parse(none, HEADER, 1, "a", &f, NULL), DDPM_EDATA);
     cr_assert_eq(idx_parse(LABELS, sizeof LABELS, 1, "a", &f, &e), DDPM_EDATA);
-    cr_assert_str_eq(e.text, "a: holds labels, and images were looked for");
+    cr_assert_str_eq(e.text, "a: contains labels; images are expected");
 }
 
 Test(dataset_idx, unpacks_gzip_and_refuses_what_is_damaged)
@@ -86,11 +86,11 @@ Test(dataset_idx, a_gzip_bomb_is_not_unpacked)
     make_images(file);
     const size_t n = gzip(file, BOMB, packed, sizeof packed);
     cr_assert_eq(idx_unpack(packed, n, "a", &out, &size, &e), DDPM_EDATA);
-    cr_assert_str_eq(e.text, "a: holds more than the 40 bytes of its header");
+    cr_assert_str_eq(e.text, "a: contains more than the 40 bytes that its header declares");
     memset(file + 4, 0x3f, 4); /* 10^9 images promised */
     const size_t m = gzip(file, SIZE, packed, sizeof packed);
     cr_assert_eq(idx_unpack(packed, m, "a", &out, &size, &e), DDPM_EDATA);
-    cr_assert_str_eq(e.text, "a: the header promises 6366657418 bytes, there are 40");
+    cr_assert_str_eq(e.text, "a: the header declares 6366657418 bytes, the file has 40");
     free(file);
 }
 
@@ -115,7 +115,7 @@ Test(dataset_idx, a_gzip_that_is_refused_costs_no_memory)
     deflateEnd(&z);
     const long before = peak_mib();
     cr_assert_eq(idx_unpack(packed, ROOM - z.avail_out, "a", &out, &size, &e), DDPM_EDATA);
-    cr_assert_not_null(strstr(e.text, "promises 67108880 bytes, there are 67108879"), "%s", e.text);
+    cr_assert_not_null(strstr(e.text, "declares 67108880 bytes, the file has 67108879"), "%s", e.text);
     cr_assert_lt(peak_mib() - before, 16);
     free(packed);
     free(file);
@@ -138,7 +138,7 @@ Test(dataset_idx, members_of_gzip_follow_each_other)
     }
     packed[n + 3] = 1;
     cr_assert_eq(idx_unpack(packed, n + 4, "a", &out, &size, &e), DDPM_EDATA);
-    cr_assert_str_eq(e.text, "a: 4 bytes after the end of gzip");
+    cr_assert_str_eq(e.text, "a: 4 unexpected bytes after the end of the gzip data");
 }
 
 static void assert_opens(const char *path, int first_label)
@@ -171,7 +171,7 @@ Test(dataset_idx, finds_the_training_images_and_their_labels)
     const dataset_spec spec = {.path = dir};
     err e = {0};
     cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_EINVAL);
-    cr_assert_not_null(strstr(e.text, "2 files of IDX images; name one"), "%s", e.text);
+    cr_assert_not_null(strstr(e.text, "2 IDX image files; set data.path to one"), "%s", e.text);
     const size_t n = gzip(file, SIZE, packed, sizeof packed);
     new_file(images, dir, "train-images-idx3-ubyte.gz", packed, n);
     assert_opens(dir, -1);
@@ -214,7 +214,7 @@ Test(dataset_idx, labels_alone_are_said_to_be_labels)
                      gzip(LABELS, sizeof LABELS, packed, sizeof packed));
         const dataset_spec spec = {.path = path};
         cr_assert_eq(dataset_open(&spec, &d, &e), DDPM_EDATA);
-        cr_assert_not_null(strstr(e.text, "holds labels, and images were looked for"), "%s", e.text);
+        cr_assert_not_null(strstr(e.text, "contains labels; images are expected"), "%s", e.text);
         drop_folder(dir);
     }
 }
@@ -247,7 +247,7 @@ Test(dataset_idx, count_takes_the_first)
     const dataset_spec more = {.path = dir, .count = 5};
     cr_assert_eq(dataset_open(&more, &d, &e), DDPM_OK, "%s", e.text);
     cr_assert_eq(dataset_count(d), N);
-    cr_assert_str_eq(dataset_remarked(d, 0), "data.count=5, and only 4 images are there");
+    cr_assert_str_eq(dataset_remarked(d, 0), "data.count=5, but the data set has only 4 images");
     dataset_close(d);
     drop_folder(dir);
 }

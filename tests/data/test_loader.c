@@ -164,7 +164,7 @@ Test(loader, a_bad_image_is_reported_with_its_name_and_stays_reported)
         err e = {0};
         cr_assert_eq(loader_next(l, &batch, &e), DDPM_EDATA);
         cr_assert_null(batch);
-        cr_assert_not_null(strstr(e.text, "/c.png: PNG cut short"), "%s", e.text);
+        cr_assert_not_null(strstr(e.text, "/c.png: PNG truncated"), "%s", e.text);
     }
     loader_destroy(l);
     dataset_close(d);

@@ -9,27 +9,27 @@ extern "C" {
 
 using namespace emu;
 
-struct blas_context {
+struct cublas_context {
     int unused;
 };
 
-ddpm_status blas_context_create(blas_context **out, err *e)
+ddpm_status cublas_context_create(cublas_context **out, err *e)
 {
     *out = nullptr;
     ENTER(e);
-    *out = new blas_context{0};
+    *out = new cublas_context{0};
     count_context(1);
     return DDPM_OK;
 }
 
-void blas_context_destroy(blas_context *c)
+void cublas_context_destroy(cublas_context *c)
 {
     if (!c) return;
     count_context(-1);
     delete c;
 }
 
-void blas_context_describe(const blas_context *, char text[80]) { snprintf(text, 80, "emulated cuBLASLt"); }
+void cublas_context_describe(const cublas_context *, char text[80]) { snprintf(text, 80, "emulated cuBLASLt"); }
 
 /* A stored matrix. */
 struct matrix {
@@ -109,8 +109,8 @@ static bool possible(const gemm_problem &q)
     return aligned && q.batch >= 1 && !(q.bias && q.batch > 1) && !(q.in == DTYPE_F32 && q.out == DTYPE_BF16);
 }
 
-ddpm_status blas_gemm_create(blas_context *, const gemm_problem *problem, const primitive_search *how, primitive **out,
-                             err *e)
+ddpm_status cublas_gemm_create(cublas_context *, const gemm_problem *problem, const primitive_search *how,
+                               primitive **out, err *e)
 {
     const gemm_problem q = *problem;
     description d;

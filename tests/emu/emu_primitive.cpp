@@ -142,9 +142,9 @@ std::vector<algo> algos_for(const primitive_search *how)
     std::vector<algo> left;
     for (const algo &p : all)
         if (p.workspace <= how->workspace_cap && !(how->deterministic && p.number == 2)) left.push_back(p);
-    if (how->wanted)
+    if (how->cached_algo)
         for (const algo &p : left)
-            if (p.name == how->wanted) return {p};
+            if (p.name == how->cached_algo) return {p};
     return left;
 }
 } // namespace

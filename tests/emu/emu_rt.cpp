@@ -259,7 +259,7 @@ ddpm_status rt_zero(void *at, size_t bytes, void *stream, err *e)
 ddpm_status rt_launched(ddpm_status launch, err *e)
 {
     if (last_error()[0]) return err_set(e, DDPM_EBACKEND, "kernel launch: %s", last_error());
-    return launch == DDPM_OK ? launch : err_set(e, launch, "kernel launch: refused for its arguments");
+    return launch == DDPM_OK ? launch : err_set(e, launch, "kernel launch: invalid arguments");
 }
 
 /* ---- control ---- */

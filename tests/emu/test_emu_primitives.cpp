@@ -17,7 +17,7 @@ struct rig {
     const bool first = emu_live_total() == 0;
     void *stream = nullptr;
     cudnn_context *cudnn = nullptr;
-    blas_context *blas = nullptr;
+    cublas_context *blas = nullptr;
     primitive *p = nullptr;
     void *at[PRIMITIVE_OPERANDS] = {};
     void *room = nullptr;
@@ -26,7 +26,7 @@ struct rig {
     {
         OK(rt_stream_create(false, &stream, &why));
         OK(cudnn_context_create(nullptr, &cudnn, &why));
-        OK(blas_context_create(&blas, &why));
+        OK(cublas_context_create(&blas, &why));
     }
     ~rig()
     {
@@ -34,7 +34,7 @@ struct rig {
         for (void *memory : at) rt_free(memory);
         rt_free(room);
         cudnn_context_destroy(cudnn);
-        blas_context_destroy(blas);
+        cublas_context_destroy(blas);
         rt_stream_destroy(stream);
         if (first) cr_expect_eq(emu_live_total(), 0);
     }
@@ -205,7 +205,7 @@ static gemm_problem product_problem(bool ta, bool tb, dtype in, dtype out)
 static void check_gemm(const gemm_problem &q, bool in_place)
 {
     rig r;
-    OK(blas_gemm_create(r.blas, &q, &anything, &r.p, &why));
+    OK(cublas_gemm_create(r.blas, &q, &anything, &r.p, &why));
     r.get_operands();
     fill(r, GEMM_A, q.in, stored(A, GEMM_M, GEMM_K, q.transpose_a));
     fill(r, GEMM_B, q.in, stored(B, GEMM_K, GEMM_N, q.transpose_b));
@@ -249,7 +249,7 @@ Test(emu_primitives, a_bias_is_added_to_every_row)
     gemm_problem q = product_problem(false, false, DTYPE_F32, DTYPE_F32);
     q.batch = 1, q.stride_a = q.stride_b = q.stride_d = -1; /* not used */
     q.bias = true;
-    OK(blas_gemm_create(r.blas, &q, &anything, &r.p, &why));
+    OK(cublas_gemm_create(r.blas, &q, &anything, &r.p, &why));
     r.get_operands();
     std::vector<double> a = stored(A, GEMM_M, GEMM_K, false), b = stored(B, GEMM_K, GEMM_N, false);
     a.resize(r.p->bytes[GEMM_A] / sizeof(float)), b.resize(r.p->bytes[GEMM_B] / sizeof(float));
@@ -263,10 +263,10 @@ Test(emu_primitives, a_bias_is_added_to_every_row)
             cr_assert_eq(got[(size_t)(i * q.ldd + j)], (float)(-0.5 * gemm_d[i * GEMM_N + j] + value(BIAS, j)));
     q.batch = 2;
     primitive *none;
-    REFUSED(DDPM_EBACKEND, blas_gemm_create(r.blas, &q, &anything, &none, &why), "contradict");
+    REFUSED(DDPM_EBACKEND, cublas_gemm_create(r.blas, &q, &anything, &none, &why), "contradict");
     q = product_problem(false, false, DTYPE_F32, DTYPE_F32);
     q.lda = GEMM_K - 1;
-    REFUSED(DDPM_EBACKEND, blas_gemm_create(r.blas, &q, &anything, &none, &why), "contradict");
+    REFUSED(DDPM_EBACKEND, cublas_gemm_create(r.blas, &q, &anything, &none, &why), "contradict");
     cr_assert_null(none);
 }
 
@@ -347,7 +347,7 @@ Test(emu_primitives, the_search_leaves_algos_out)
         {{false, 255, nullptr}, "plain"},
         {{false, 0, nullptr}, "plain"},
         {{false, SIZE_MAX, "with-256-bytes"}, "with-256-bytes"},
-        {{true, SIZE_MAX, "large-nondet"}, "plain with-256-bytes"}, /* the wanted algo is excluded: all others */
+        {{true, SIZE_MAX, "large-nondet"}, "plain with-256-bytes"}, /* the cached algo is excluded: all others */
     };
     for (const auto &c : cases) {
         rig r;
@@ -477,7 +477,7 @@ Test(emu_primitives, creation_selection_and_run_fail_on_purpose)
 {
     rig r;
     cudnn_context *d;
-    blas_context *b;
+    cublas_context *b;
     const conv_problem q = problem_of(conv_fixtures[3], CONV_PASS_FORWARD, DTYPE_F32, false);
     emu_fail_at(1);
     REFUSED(DDPM_EBACKEND, cudnn_convolution_create(r.cudnn, &q, &anything, &r.p, &why),
@@ -493,6 +493,6 @@ Test(emu_primitives, creation_selection_and_run_fail_on_purpose)
     emu_fail_at(1);
     REFUSED(DDPM_EBACKEND, cudnn_context_create(nullptr, &d, &why), "cudnn_context_create");
     emu_fail_at(1);
-    REFUSED(DDPM_EBACKEND, blas_context_create(&b, &why), "blas_context_create");
+    REFUSED(DDPM_EBACKEND, cublas_context_create(&b, &why), "cublas_context_create");
     cr_assert(!d && !b);
 }

@@ -181,7 +181,7 @@ static bool has_step(const char *path, int k)
 /* Somewhere below the folder there is still every line of the past, and its last checkpoint. */
 static void expect_past(long n)
 {
-    static const char *const places[] = {"", "ckpt/aside_001", "ckpt/aside_002"};
+    static const char *const places[] = {"", "ckpt/superseded_001", "ckpt/superseded_002"};
     bool saved = false;
     for (int k = 1; k <= SAVED; k++) {
         bool there = false;
@@ -234,7 +234,8 @@ Test(run_faults, any_open_may_fail)
         cr_assert(code == 0 || (!all && (code == DDPM_EIO || code == DDPM_ENOINPUT)), "open %ld: exit %d", n, code);
         expect_whole(code == 0 ? END : SAVED, n);
         cr_assert_eq(failing_end(begin(&c, -1, 0)), 0, "open %ld: the same command does not go on", n);
-        cr_assert_not(path_exists(in_dir(folder, "ckpt/aside_001")), "open %ld: a whole checkpoint was passed over", n);
+        cr_assert_not(path_exists(in_dir(folder, "ckpt/superseded_001")),
+                      "open %ld: a whole checkpoint was passed over", n);
         expect_same_end(n, 0);
     }
     cr_assert_gt(n, 20, "the files of a run were not seen");

@@ -267,9 +267,9 @@ Test(safetensors, bad_items_are_refused_and_leave_no_file)
     deep.rank = 9;
     const safetensors_item cases[][2] = {{good, good}, {good, negative}, {good, huge},
                                          {good, name}, {good, utf8},     {good, deep}};
-    static const char *const words[] = {"two tensors are named 'a'", "negative or too large",
-                                        "negative or too large",     "cannot be named '__metadata__'",
-                                        "cannot be named",           "rank 9"};
+    static const char *const words[] = {"two tensors are named 'a'",  "negative or too large",
+                                        "negative or too large",      "'__metadata__' is not a valid tensor name",
+                                        "is not a valid tensor name", "rank 9"};
     char dir[PATH_CAP];
     const char *path = in_dir(scratch_make(dir), "x.safetensors");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

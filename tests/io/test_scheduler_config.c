@@ -127,7 +127,7 @@ Test(scheduler_config, a_text_of_many_values_is_refused_before_it_is_parsed)
     while (n < SIZE) n += (size_t)sprintf(text + n, "[],");
     n += (size_t)sprintf(text + n, "0]}");
     cr_expect_eq(scheduler_config_parse(text, n, "s.json", &c, NULL, &e), DDPM_EDATA);
-    cr_expect_str_eq(e.text, "s.json: more than 16384 values in it");
+    cr_expect_str_eq(e.text, "s.json: more than 16384 values");
     n = (size_t)sprintf(text, "{\"trained_betas\":[");
     for (int i = 0; i < 10000; i++) n += (size_t)sprintf(text + n, "0.01,");
     n += (size_t)sprintf(text + n, "0.01], \"x\": \"[,[,[\\\",[,[\"}");

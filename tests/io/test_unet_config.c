@@ -136,7 +136,7 @@ Test(unet_config, what_does_not_fit_together_is_refused)
     refuse("{\"norm_num_groups\": 30}", "block_out_channels[0] = 224 is not a multiple of norm_num_groups = 30");
     refuse("{\"attention_head_dim\": 9}", "not a multiple of attention_head_dim = 9");
     refuse("{\"attn_norm_num_groups\": 5}", "attn_norm_num_groups = 5");
-    refuse("{\"freq_shift\": 112}", "divides by zero");
+    refuse("{\"freq_shift\": 112}", "division by zero");
     refuse("{\"block_out_channels\": [1,1,1,1,1,1,1,1,1]}", "array of 1 to 8");
     refuse("{\"block_out_channels\": []}", "array of 1 to 8");
     refuse("{\"block_out_channels\": [32, 64, 64, 1e9]}", "must be an integer");

@@ -96,7 +96,7 @@ Test(weights, everything_that_does_not_fit_is_in_one_message)
     const char *kept = bias->name;
     bias->name = "class_embedding.weight";
     cr_assert_eq(weights_read(WEIGHTS, net.tensors, net.n - 1, NULL, &e), DDPM_EDATA);
-    cr_assert_not_null(strstr(e.text, "1 missing, 2 extra, 1 of another shape"), "%s", e.text);
+    cr_assert_not_null(strstr(e.text, "1 missing, 2 extra, 1 with a different shape"), "%s", e.text);
     cr_assert_not_null(strstr(e.text, "conv_in.weight is [4, 1, 3, 3] in the file, [4, 3, 3, 3] in the model"), "%s",
                        e.text);
     cr_assert_not_null(strstr(e.text, "missing: class_embedding.weight"), "%s", e.text);
@@ -114,7 +114,7 @@ Test(weights, three_of_many_faults_are_named)
     named_tensor few[2] = {net.tensors[0], net.tensors[1]};
     err e = {0};
     cr_assert_eq(weights_read(WEIGHTS, few, 2, NULL, &e), DDPM_EDATA);
-    cr_assert_not_null(strstr(e.text, "0 missing, 142 extra, 0 of another shape; extra: "), "%s", e.text);
+    cr_assert_not_null(strstr(e.text, "0 missing, 142 extra, 0 with a different shape; extra: "), "%s", e.text);
     int commas = 0;
     for (const char *c = strstr(e.text, "; extra: "); *c; c++) commas += *c == ',';
     cr_assert_eq(commas, 2, "%s", e.text);
@@ -189,7 +189,7 @@ Test(weights, the_weights_of_a_folder_are_found_or_what_to_do_is_said)
         const char *file, *words;
         ddpm_status status;
     } cases[] = {
-        {NULL, "looked for diffusion_pytorch_model.safetensors", DDPM_ENOINPUT},
+        {NULL, "expected diffusion_pytorch_model.safetensors", DDPM_ENOINPUT},
         {"diffusion_pytorch_model.bin", "safe_serialization=True", DDPM_EDATA},
         {"diffusion_pytorch_model.safetensors.index.json", "max_shard_size", DDPM_EDATA},
         {"diffusion_pytorch_model.fp16.safetensors", "/diffusion_pytorch_model.fp16.safetensors", DDPM_OK},

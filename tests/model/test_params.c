@@ -267,7 +267,7 @@ Test(params, a_shape_that_differs_is_refused_with_both)
     OK(params_declare(a.store, a.p, &why));
     OK(params_allocate(a.store, false, false, &why));
     cr_expect_eq(params_bind(a.store, b.p, ARENA_PARAM, &why), DDPM_EINVAL);
-    cr_expect_str_eq(why.text, "conv.weight: shape [9, 3, 3, 4] is asked for, the model has [9, 3, 3, 3]");
+    cr_expect_str_eq(why.text, "conv.weight: the plan has shape [9, 3, 3, 4], the model [9, 3, 3, 3]");
     destroy(&a);
     destroy(&b);
 }
@@ -282,7 +282,7 @@ Test(params, an_unknown_name_is_refused)
     cr_expect_eq(params_bind(a.store, b.p, ARENA_PARAM, &why), DDPM_EINVAL);
     cr_expect_str_eq(why.text, "other.weight: the model has no such parameter");
     cr_expect_eq(params_declare(a.store, b.p, &why), DDPM_EINVAL);
-    cr_expect_str_eq(why.text, "the parameters are allocated already");
+    cr_expect_str_eq(why.text, "parameters: already allocated");
     destroy(&a);
     destroy(&b);
 }
@@ -293,7 +293,7 @@ Test(params, two_layers_of_one_name_are_refused)
     (void)conv(r.p, "conv", 3, 9);
     (void)conv(r.p, "conv", 3, 9);
     cr_expect_eq(params_declare(r.store, r.p, &why), DDPM_EINVAL);
-    cr_expect_str_eq(why.text, "two layers are called conv.weight");
+    cr_expect_str_eq(why.text, "conv.weight: two layers have this name");
     destroy(&r);
 }
 
@@ -306,7 +306,7 @@ Test(params, gradients_need_memory)
     OK(params_declare(r.store, r.p, &why));
     OK(params_allocate(r.store, false, false, &why));
     cr_expect_eq(params_bind(r.store, r.p, ARENA_PARAM, &why), DDPM_EINVAL);
-    cr_expect_str_eq(why.text, "conv.weight: no memory for gradients");
+    cr_expect_str_eq(why.text, "conv.weight: the gradient arena is not allocated");
     destroy(&r);
 }
 
@@ -318,7 +318,7 @@ Test(params, an_arena_the_model_lacks_is_refused)
     OK(params_allocate(r.store, true, false, &why));
     (void)plan_arena(r.p, ARENA_EMA, "ema", (int64_t)r.store->count);
     cr_expect_eq(params_bind(r.store, r.p, ARENA_PARAM, &why), DDPM_EINVAL);
-    cr_expect_str_eq(why.text, "ema: the model keeps no such arena");
+    cr_expect_str_eq(why.text, "ema: the arena is not allocated");
     destroy(&r);
 }
 

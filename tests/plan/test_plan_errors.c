@@ -136,38 +136,38 @@ typedef struct bad_plan {
     const char *text;
 } bad_plan;
 static const bad_plan bad[] = {
-    {bad_conv_5x5, "net.0: conv: no 5x5 convolution of stride 1"},
-    {bad_conv_stride_3, "net.0: conv: no 3x3 convolution of stride 3"},
-    {bad_conv_1x1_stride_2, "net.0: conv: no 1x1 convolution of stride 2"},
-    {bad_conv_two_sources_3x3, "net.0: conv: cannot join 4x4 and 4x4 images"},
-    {bad_conv_two_sizes, "net.0: conv: cannot join 4x4 and 4x5 images"},
+    {bad_conv_5x5, "net.0: conv: 5x5 convolution with stride 1 is not supported"},
+    {bad_conv_stride_3, "net.0: conv: 3x3 convolution with stride 3 is not supported"},
+    {bad_conv_1x1_stride_2, "net.0: conv: 1x1 convolution with stride 2 is not supported"},
+    {bad_conv_two_sources_3x3, "net.0: conv: cannot concatenate 4x4 and 4x4 images"},
+    {bad_conv_two_sizes, "net.0: conv: cannot concatenate 4x4 and 4x5 images"},
     {bad_conv_odd, "net.0: conv: 4x5 cannot be halved with downsample_padding 0; use a size that stays even, or "
                    "downsample_padding 1"},
-    {bad_conv_residual, "net.0: conv: a residual of 3 channels for an output of 8"},
-    {bad_norm_groups, "net.0: norm1: 130 channels in 32 groups"},
-    {bad_norm_no_groups, "net.0: norm1: 8 channels in 0 groups"},
+    {bad_conv_residual, "net.0: conv: the residual has 3 channels, but the output has 8"},
+    {bad_norm_groups, "net.0: norm1: 130 channels are not divisible into 32 groups"},
+    {bad_norm_no_groups, "net.0: norm1: 8 channels are not divisible into 0 groups"},
     {bad_norm_two_sizes,
-     "net.0: norm1: cannot join a 4x4 image and a 3x3 skip; use a size that every level halves exactly"},
-    {bad_norm_cond, "net.0: norm1: conditioning of shape [2, 8] for [2, 16]"},
-    {bad_attention_thirds, "net.0: attention: 2 channels in 1 heads"},
-    {bad_attention_heads, "net.0: attention: 8 channels in 3 heads"},
-    {bad_dropout_all, "net.0: dropout 1 is not in [0, 1)"},
-    {bad_columns_beyond, "net.0: columns [4, 9) of net.0.x, which has 8"},
-    {bad_columns_of_an_image, "net.0: columns [4, 6) of net.0.x, which has 8"},
-    {bad_table_narrow, "net.0: training table of 3 columns, not 5"},
-    {bad_state_short, "net.0: training state of 8 bytes"},
-    {bad_loss_channels, "net.0: the network gives 6 channels for images of 3"},
-    {bad_sampler_bytes, "net.0: sampler tables of 3 and 16 bytes"},
-    {bad_sampler_channels, "net.0: the network gives 6 channels for images of 3"},
-    {bad_nothing_wide, "net.0: x: impossible shape [2, 4, 0, 3]"},
-    {bad_too_large, "net.0: x: impossible shape [2, 1099511627776, 1048576, 3]"},
+     "net.0: norm1: cannot concatenate a 4x4 image and a 3x3 skip; use a size that every level halves exactly"},
+    {bad_norm_cond, "net.0: norm1: the conditioning has shape [2, 8]; [2, 16] is required"},
+    {bad_attention_thirds, "net.0: attention: the 8 channels of q, k and v are not divisible into 3 x 1 heads"},
+    {bad_attention_heads, "net.0: attention: the 24 channels of q, k and v are not divisible into 3 x 3 heads"},
+    {bad_dropout_all, "net.0: dropout: probability 1 is not in [0, 1)"},
+    {bad_columns_beyond, "net.0: net.0.x: columns [4, 9) require a matrix with these columns, not [2, 1, 1, 8]"},
+    {bad_columns_of_an_image, "net.0: net.0.x: columns [4, 6) require a matrix with these columns, not [2, 2, 1, 8]"},
+    {bad_table_narrow, "net.0: the training table has 3 columns; 5 are required"},
+    {bad_state_short, "net.0: the training state has the wrong size of 8 bytes"},
+    {bad_loss_channels, "net.0: the network has 6 output channels, but the images have 3"},
+    {bad_sampler_bytes, "net.0: the sampler rows and state have wrong sizes of 3 and 16 bytes"},
+    {bad_sampler_channels, "net.0: the network has 6 output channels, but the images have 3"},
+    {bad_nothing_wide, "net.0: x: invalid shape [2, 4, 0, 3]"},
+    {bad_too_large, "net.0: x: invalid shape [2, 1099511627776, 1048576, 3]"},
     {bad_too_deep, "net.0.0.1.2.3.4.5: layers nested more than 8 deep"},
     {bad_too_long, "net.0: layer name too long: 0000000000000000000000000000000000000000"},
-    {bad_wrong_network, "net.0: the network takes images of 1 channels, these have 3"},
+    {bad_wrong_network, "net.0: the network has 1 input channels, but the images have 3"},
     {bad_differentiated_twice, "net.0.relu: relu_bwd has no backward pass"},
-    {bad_not_for_training, "net.0: a plan without `training` keeps nothing to differentiate"},
+    {bad_not_for_training, "net.0: a plan created without `training` cannot be differentiated"},
     {bad_half_the_columns, "net.0.norm: net.0.linear: only 4 of 8 columns have a gradient"},
-    {bad_embed, "net.0: 3 frequencies for an embedding of 8"},
+    {bad_embed, "net.0: 3 frequencies for a time embedding of 8 channels; half as many are required"},
 };
 
 static plan *new_plan(backend **be)
@@ -206,7 +206,8 @@ Test(plan_errors, of_the_backend_name_the_step)
     norm(p, (nn_norm_args){.x = image(p, 1, 1, 8200), .groups = 2});
     cr_expect(plan_ok(p));
     cr_expect_eq(plan_finish(p, &why), DDPM_EINVAL);
-    cr_expect_str_eq(why.text, "net.0.norm1 (norm_act): 4100 channels a group; at most 4096");
+    cr_expect_str_eq(why.text,
+                     "net.0.norm1 (norm_act): GroupNorm: 4100 channels per group; at most 4096 are supported");
     plan_destroy(p);
     backend_destroy(be);
 }
@@ -245,7 +246,7 @@ Test(plan_errors, no_memory_no_run)
     (void)nn_relu(p, image(p, 2, 2, 2));
     cr_assert_eq(plan_finish(p, &why), DDPM_OK, "%s", why.text);
     cr_expect_eq(plan_run(p, &why), DDPM_EINVAL);
-    cr_expect_str_eq(why.text, "the plan has no memory yet");
+    cr_expect_str_eq(why.text, "the memory of the plan is not allocated");
     plan_destroy(p);
     plan_destroy(NULL);
     backend_destroy(be);
@@ -268,7 +269,7 @@ Test(plan_errors, carry_the_full_path_of_a_network)
                                NULL};
     (void)network_build(&net, p, &in);
     cr_expect_eq(plan_finish(p, &why), DDPM_EINVAL);
-    cr_expect_str_eq(why.text, "down_blocks.1.resnets.0: norm2: 66 channels in 4 groups");
+    cr_expect_str_eq(why.text, "down_blocks.1.resnets.0: norm2: 66 channels are not divisible into 4 groups");
     plan_destroy(p);
     backend_destroy(be);
 }

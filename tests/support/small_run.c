@@ -63,5 +63,5 @@ static run_request stop_there(void *context)
 
 run_hooks run_record_hooks(run_record *r)
 {
-    return (run_hooks){.context = r, .note = add_note, .step = add_step, .wish = stop_there};
+    return (run_hooks){.context = r, .note = add_note, .step = add_step, .request = stop_there};
 }

@@ -63,8 +63,8 @@ Test(run_safety, a_damaged_checkpoint_does_not_displace_good_ones)
     set(&whole, "ckpt.keep=1");
     OK(train(&whole, 0, NULL));
     cr_expect_eq(steps_in(&whole, "ckpt"), 8);
-    cr_expect(path_exists(inside(&whole, "ckpt/aside_001/step_00000009")), "what was damaged is not thrown away");
-    cr_expect(path_exists(inside(&whole, "ckpt/aside_001/step_123456789")));
+    cr_expect(path_exists(inside(&whole, "ckpt/superseded_001/step_00000009")), "what was damaged is not thrown away");
+    cr_expect(path_exists(inside(&whole, "ckpt/superseded_001/step_123456789")));
     set(&whole, "train.steps=9");
     OK(train(&whole, 0, NULL));
 }
@@ -87,9 +87,9 @@ Test(run_safety, goes_back_only_when_told_and_moves_the_later_steps_aside)
     set(&whole, "train.steps=7");
     OK(train(&whole, 0, NULL));
     cr_expect_eq(steps_in(&whole, "ckpt"), 76);
-    cr_expect_eq(steps_in(&whole, "ckpt/aside_001"), 98);
+    cr_expect_eq(steps_in(&whole, "ckpt/superseded_001"), 98);
     cr_expect_eq(read_losses(whole.out, loss, 32), 7);
-    cr_expect_eq(read_losses(inside(&whole, "ckpt/aside_001"), loss, 32), 9, "nothing of the past is cut");
+    cr_expect_eq(read_losses(inside(&whole, "ckpt/superseded_001"), loss, 32), 9, "nothing of the past is cut");
 }
 
 /* A checkpoint that lies elsewhere, behind a link, is the run's own. */
@@ -107,7 +107,7 @@ Test(run_safety, a_checkpoint_behind_a_link_is_gone_on_from)
     set(&whole, "train.steps=9");
     OK(train(&whole, 0, NULL));
     cr_expect_eq(steps_in(&whole, "ckpt"), 96);
-    cr_expect_not(path_exists(inside(&whole, "ckpt/aside_001")));
+    cr_expect_not(path_exists(inside(&whole, "ckpt/superseded_001")));
     cr_expect_eq(read_losses(whole.out, loss, 32), 9);
 }
 
@@ -118,7 +118,7 @@ Test(run_safety, no_run_is_put_into_a_checkpoint)
     OK(train(&whole, 0, NULL));
     tiny(&parts, "outer/ckpt/step_00000009/inner");
     cr_expect_eq(train(&parts, 0, NULL), DDPM_EINVAL);
-    cr_expect_not_null(strstr(why.text, "lies within a checkpoint"), "%s", why.text);
+    cr_expect_not_null(strstr(why.text, "is inside a checkpoint"), "%s", why.text);
 }
 
 /* Batches that do not end where epochs do: nothing was resumed, and that it was is not said. */
@@ -148,7 +148,7 @@ Test(run_safety, another_runs_checkpoint_does_not_mix_with_what_is_there)
     set(&parts, "rewind=true");
     OK(train(&parts, 0, NULL));
     cr_expect_eq(steps_in(&parts, "ckpt"), 9, "faults B11: it said 'done', and the folder held no checkpoint");
-    cr_expect_eq(steps_in(&parts, "ckpt/aside_001"), 5);
+    cr_expect_eq(steps_in(&parts, "ckpt/superseded_001"), 5);
 }
 
 typedef struct disturber {
@@ -180,7 +180,8 @@ static run_request stop_when_asked_often(void *context)
 static ddpm_status train_disturbed(const ddpm_config *c, disturber *d)
 {
     backend *be;
-    const run_hooks hooks = {.context = d, .note = collect_disturbed, .step = disturb, .wish = stop_when_asked_often};
+    const run_hooks hooks = {
+        .context = d, .note = collect_disturbed, .step = disturb, .request = stop_when_asked_often};
     OK(backend_create(&(backend_spec){.device = "cpu", .threads = 2}, &be, &why));
     const ddpm_status st = run_train(be, c, &hooks, &why);
     backend_destroy(be);
@@ -222,8 +223,8 @@ Test(run_safety, what_cannot_be_removed_stays_and_is_said)
         !make_busy(inside(&whole, "ckpt/step_00000004/busy")))
         cr_skip_test("nothing can be mounted here (not root?)");
     OK(train(&whole, 0, &s));
-    cr_expect_not_null(strstr(s.notes, "an interrupted save left cannot be cleaned up"), "%s", s.notes);
-    cr_expect_not_null(strstr(s.notes, "WARNING: older checkpoints stay"), "%s", s.notes);
+    cr_expect_not_null(strstr(s.notes, "the files of an interrupted save cannot be removed"), "%s", s.notes);
+    cr_expect_not_null(strstr(s.notes, "WARNING: older checkpoints were not removed"), "%s", s.notes);
     cr_expect_null(strstr(s.notes, "not saved"), "%s", s.notes);
     cr_expect_eq(steps_in(&whole, "ckpt"), 9);
     DIR *d = opendir(inside(&whole, "ckpt"));
@@ -246,7 +247,7 @@ Test(run_safety, a_preview_that_fails_is_a_warning_and_comes_after_the_save)
     set(&whole, "ckpt.every=4");
     set(&whole, "sample.num_inference_steps=2");
     cr_assert_eq(train_disturbed(&whole, &d), DDPM_OK, "%s", why.text);
-    cr_expect_not_null(strstr(d.notes, "WARNING: no preview of step 4: "), "%s", d.notes);
+    cr_expect_not_null(strstr(d.notes, "WARNING: the preview of step 4 failed: "), "%s", d.notes);
     cr_expect(path_exists(inside(&whole, "samples/step_00000008.png")));
     cr_expect_eq(steps_in(&whole, "ckpt"), 98);
 }
@@ -259,7 +260,7 @@ Test(run_safety, a_preview_gives_way_to_the_wish_to_stop)
     set(&whole, "sample.every=4");
     set(&whole, "sample.num_inference_steps=20");
     cr_assert_eq(train_disturbed(&whole, &d), DDPM_ESAVED, "%s", why.text);
-    cr_expect_not_null(strstr(d.notes, "preview of step 4 was given up"), "%s", d.notes);
+    cr_expect_not_null(strstr(d.notes, "preview of step 4 was cancelled"), "%s", d.notes);
     cr_expect_eq(d.asked, 4 + 4);
     cr_expect_eq(steps_in(&whole, "ckpt"), 4);
 }
@@ -319,7 +320,7 @@ Test(run_safety, a_folder_that_is_no_runs_is_refused_and_stays_as_it_is)
         OK(dir_make(inside(&whole, strchr(names[i], '/') ? names[i][0] == 'c' ? "ckpt" : "samples" : ""), &why));
         put_text(inside(&whole, names[i]), "mine");
         cr_expect_eq(train(&whole, 0, NULL), DDPM_EINVAL, "%s", names[i]);
-        cr_expect_not_null(strstr(why.text, "holds '"), "%s", why.text);
+        cr_expect_not_null(strstr(why.text, "contains '"), "%s", why.text);
         OK(file_read(inside(&whole, names[i]), 100, &text, &size, &why));
         cr_expect_str_eq(text, "mine");
         mem_free(text);
@@ -334,7 +335,7 @@ Test(run_safety, somebodys_log_is_no_runs)
     put_text(inside(&whole, "log.txt"), "2026-01-02T03:04:05Z server started\n");
     put_text(inside(&whole, "notes.md"), "mine");
     cr_expect_eq(train(&whole, 0, NULL), DDPM_EINVAL);
-    cr_expect_not_null(strstr(why.text, "holds '"), "%s", why.text);
+    cr_expect_not_null(strstr(why.text, "contains '"), "%s", why.text);
 }
 
 /* faults A9: a commented config.yaml was replaced by the run's own. */
@@ -350,7 +351,7 @@ Test(run_safety, a_configuration_that_was_read_is_not_rewritten)
     OK(train(&whole, 0, &s));
     OK(file_read(inside(&whole, "config.yaml"), 100, &text, &size, &why));
     cr_expect_str_eq(text, "# mine\ntrain.steps: 9\n");
-    cr_expect_not_null(strstr(s.notes, "stays as it is"), "%s", s.notes);
+    cr_expect_not_null(strstr(s.notes, "not overwritten"), "%s", s.notes);
     mem_free(text);
 }
 
@@ -364,7 +365,7 @@ Test(run_safety, metrics_of_a_run_without_checkpoints_are_kept)
     set(&whole, "resume=auto");
     cr_assert_eq(train(&whole, 2, NULL), DDPM_ESAVED);
     cr_expect_eq(read_losses(whole.out, loss, 32), 2);
-    cr_expect_eq(read_losses(inside(&whole, "ckpt/aside_001"), loss, 32), 9);
+    cr_expect_eq(read_losses(inside(&whole, "ckpt/superseded_001"), loss, 32), 9);
 }
 
 /* faults A12: everything behind the first line that could not be read was cut. */
@@ -387,7 +388,7 @@ Test(run_safety, one_bad_line_of_the_metrics_costs_one_line)
     OK(train(&whole, 0, &s));
     cr_expect_eq(read_losses(whole.out, loss, 32), 8, "1, 3, 4, 5, and the four that followed");
     cr_expect_not_null(strstr(s.notes, "2 unreadable"), "%s", s.notes);
-    OK(file_read(inside(&whole, "ckpt/aside_001/metrics.jsonl"), 1 << 20, &text, &size, &why));
+    OK(file_read(inside(&whole, "ckpt/superseded_001/metrics.jsonl"), 1 << 20, &text, &size, &why));
     cr_expect_eq(strncmp(text, "not ours\n", 9), 0);
     mem_free(text);
 }
@@ -404,7 +405,7 @@ Test(run_safety, nothing_is_saved_while_steps_are_skipped_and_the_way_back_is_na
     whole.train.steps = 100;
     whole.train.max_grad_norm = 0;
     cr_assert_eq(train(&whole, 0, NULL), DDPM_EDIVERGED, "%s", why.text);
-    cr_expect_not_null(strstr(why.text, "step_00000004 is whole"), "%s", why.text);
+    cr_expect_not_null(strstr(why.text, "finite steps is step_00000004"), "%s", why.text);
     const int64_t left = steps_in(&whole, "ckpt");
     cr_expect(left == 4 || left == 54, "the one before and at most the one after the ruinous step, not %lld",
               (long long)left);

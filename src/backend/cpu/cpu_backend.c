@@ -50,7 +50,7 @@ static ddpm_status alloc(backend *base, size_t bytes, void **out, err *e)
     const size_t there = memory_free(base);
     *out = NULL;
     if (bytes > there)
-        return err_set(e, DDPM_ENOMEM, "%s are needed at once and %s are free: a smaller batch needs less",
+        return err_set(e, DDPM_ENOMEM, "%s of memory are needed, but %s are free: use a smaller batch",
                        bytes_text(needed, bytes), bytes_text(free_now, there));
     return mem_pages(out, bytes, "cpu memory", e);
 }
@@ -95,7 +95,7 @@ static ddpm_status run(backend *base, step *const *steps, int n, int times, err 
     cpu_backend *be = (cpu_backend *)base;
     conv_autotune_save(be->autotune);
     TRY(threads_use(be->threads, e)); /* of the calling thread: other parts of the program may set other numbers */
-    for (int turn = 0; turn < times; turn++)
+    for (int iteration = 0; iteration < times; iteration++)
         for (int i = 0; i < n; i++) TRY(ops[steps[i]->op]->run(be, steps[i], e));
     return DDPM_OK;
 }
@@ -124,9 +124,11 @@ static const backend_table table = {
 ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e)
 {
     *out = NULL;
-    if (spec->threads < 0) return err_set(e, DDPM_EINVAL, "threads=%d: at least 1, or 0 for all", spec->threads);
+    if (spec->threads < 0)
+        return err_set(e, DDPM_EINVAL, "threads=%d: must be at least 1, or 0 for all processors", spec->threads);
     if (spec->precision != PRECISION_AUTO && spec->precision != PRECISION_FP32)
-        return err_set(e, DDPM_EINVAL, "precision: the cpu computes in fp32; use auto or fp32, or device=cuda");
+        return err_set(e, DDPM_EINVAL,
+                       "precision: the CPU backend supports only fp32; use auto or fp32, or device=cuda");
     cpu_backend *be = NULL;
     TRY(mem_array(&be, 1, sizeof *be, "cpu backend", e));
     be->base.fn = &table;

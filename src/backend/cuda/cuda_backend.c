@@ -36,7 +36,7 @@ static void destroy(backend *base)
     (void)idle; /* no kernel may still use the memory that is freed now */
     cuda_forget_graphs(be, NULL);
     tuner_destroy(be->tuner);
-    blas_context_destroy(be->blas);
+    cublas_context_destroy(be->cublas);
     cudnn_context_destroy(be->cudnn);
     cuda_staging_destroy(be);
     rt_event_destroy(be->before);
@@ -44,7 +44,7 @@ static void destroy(backend *base)
     rt_stream_destroy(be->side_stream);
     rt_stream_destroy(be->main_stream);
     rt_free(be->count);
-    rt_free_host(be->turns);
+    rt_free_host(be->iterations);
     mem_free(be);
 }
 
@@ -55,10 +55,10 @@ static const char *precision_name(const cuda_backend *be)
 
 static void libraries_of(int runtime, char *text, size_t cap)
 {
-    char cudnn[80], blas[80];
+    char cudnn[80], cublas[80];
     cudnn_context_describe(NULL, cudnn);
-    blas_context_describe(NULL, blas);
-    (void)snprintf(text, cap, "CUDA %d.%d, %s, %s", runtime / 1000, runtime % 1000 / 10, cudnn, blas);
+    cublas_context_describe(NULL, cublas);
+    (void)snprintf(text, cap, "CUDA %d.%d, %s, %s", runtime / 1000, runtime % 1000 / 10, cudnn, cublas);
 }
 
 static void libraries(const cuda_backend *be, char text[LIBRARIES_TEXT])
@@ -279,11 +279,11 @@ static ddpm_status open_streams(cuda_backend *be, err *e)
     TRY(rt_stream_create(false, &be->side_stream, e));
     TRY(rt_event_create(false, &be->before, e));
     for (int i = 0; i < SIDE_WINDOW; i++) TRY(rt_event_create(false, &be->after[i], e));
-    void *count = NULL, *turns = NULL;
+    void *count = NULL, *iterations = NULL;
     TRY(rt_alloc(sizeof *be->count, &count, e));
     be->count = count;
-    TRY(rt_alloc_host(sizeof *be->turns, &turns, e));
-    be->turns = turns;
+    TRY(rt_alloc_host(sizeof *be->iterations, &iterations, e));
+    be->iterations = iterations;
     be->stream = be->main_stream;
     return DDPM_OK;
 }
@@ -303,7 +303,7 @@ static ddpm_status open_libraries(cuda_backend *be, const backend_spec *spec, er
 {
     char with[LIBRARIES_TEXT], machine[LIBRARIES_TEXT + 128];
     TRY(cudnn_context_create(NULL, &be->cudnn, e));
-    TRY(blas_context_create(&be->blas, e));
+    TRY(cublas_context_create(&be->cublas, e));
     libraries(be, with);
     (void)snprintf(machine, sizeof machine, "%s (%d.%d), %s", be->device.name, be->device.major, be->device.minor,
                    with);

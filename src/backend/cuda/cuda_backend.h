@@ -25,12 +25,12 @@ typedef struct cuda_backend {
     void *main_stream, *side_stream;
     void *stream; /* the stream that the running step belongs to */
     cudnn_context *cudnn;
-    blas_context *blas;
+    cublas_context *cublas;
     tuner *tuner;
-    struct recorded *graphs; /* cuda_run.c */
+    struct graph_record *graphs; /* cuda_run.c */
     void *before, *after[SIDE_WINDOW];
-    int *count; /* device memory: iterations left of a loop */
-    int *turns; /* pinned host copy of the number of iterations, uploaded to count */
+    int *count;      /* device memory: iterations left of a loop */
+    int *iterations; /* pinned host copy of the number of iterations, uploaded to count */
     cuda_staging staging[CUDA_STAGINGS];
     int next_staging;
     err dead; /* the first device failure: every later call returns this error */

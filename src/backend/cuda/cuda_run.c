@@ -12,22 +12,22 @@
 
 #include <stdint.h>
 
-typedef struct recorded {
-    struct recorded *next;
+typedef struct graph_record {
+    struct graph_record *next;
     step *const *steps; /* of the plan; compared, never dereferenced */
     int n;
     bool loop;
     uint64_t operands; /* hash of the operands' addresses at the capture */
     rt_graph *graph;   /* NULL: not captured yet */
-} recorded;
+} graph_record;
 
-static void destroy_record(recorded *r)
+static void graph_record_destroy(graph_record *r)
 {
     rt_graph_destroy(r->graph);
     mem_free(r);
 }
 
-static bool contains(const recorded *r, const step *s)
+static bool contains(const graph_record *r, const step *s)
 {
     for (int i = 0; i < r->n; i++)
         if (r->steps[i] == s) return true;
@@ -36,14 +36,14 @@ static bool contains(const recorded *r, const step *s)
 
 void cuda_forget_graphs(cuda_backend *be, const step *s)
 {
-    for (recorded **at = &be->graphs; *at;) {
-        recorded *r = *at;
+    for (graph_record **at = &be->graphs; *at;) {
+        graph_record *r = *at;
         if (s && !contains(r, s)) {
             at = &r->next;
             continue;
         }
         *at = r->next;
-        destroy_record(r);
+        graph_record_destroy(r);
     }
 }
 
@@ -159,15 +159,15 @@ static uint64_t operands_of(step *const *steps, int n)
     return hash;
 }
 
-static recorded *find(cuda_backend *be, step *const *steps, int n, bool loop)
+static graph_record *find_record(cuda_backend *be, step *const *steps, int n, bool loop)
 {
-    for (recorded *r = be->graphs; r; r = r->next)
+    for (graph_record *r = be->graphs; r; r = r->next)
         if (r->steps == steps && r->n == n && r->loop == loop) return r;
     return NULL;
 }
 
 /* *refused: CUDA accepts no such graph, though every step could be captured. */
-static ddpm_status record(cuda_backend *be, recorded *r, bool *refused, err *e)
+static ddpm_status capture(cuda_backend *be, graph_record *r, bool *refused, err *e)
 {
     *refused = false;
     rt_graph_destroy(r->graph);
@@ -189,34 +189,34 @@ static ddpm_status record(cuda_backend *be, recorded *r, bool *refused, err *e)
     return st;
 }
 
-static ddpm_status up_to_date(cuda_backend *be, recorded *r, bool *refused, err *e)
+static ddpm_status up_to_date(cuda_backend *be, graph_record *r, bool *refused, err *e)
 {
     const uint64_t operands = operands_of(r->steps, r->n);
     *refused = false;
     if (r->graph && r->operands == operands) return DDPM_OK;
     r->operands = operands;
-    return record(be, r, refused, e);
+    return capture(be, r, refused, e);
 }
 
-static ddpm_status launch_times(cuda_backend *be, recorded *r, int times, err *e)
+static ddpm_status launch_times(cuda_backend *be, graph_record *r, int times, err *e)
 {
     for (int i = 0; i < times; i++) TRY(rt_graph_launch(r->graph, be->main_stream, e));
     return DDPM_OK;
 }
 
-static ddpm_status launch_loop(cuda_backend *be, recorded *r, int times, err *e)
+static ddpm_status launch_loop(cuda_backend *be, graph_record *r, int times, err *e)
 {
-    TRY(rt_sync(be->main_stream, e)); /* the previous upload may still be reading *turns */
-    *be->turns = times;
-    TRY(rt_upload(be->count, be->turns, sizeof *be->turns, be->main_stream, e));
+    TRY(rt_sync(be->main_stream, e)); /* the previous upload may still be reading *iterations */
+    *be->iterations = times;
+    TRY(rt_upload(be->count, be->iterations, sizeof *be->iterations, be->main_stream, e));
     return rt_graph_launch(r->graph, be->main_stream, e);
 }
 
-static ddpm_status new_record(cuda_backend *be, step *const *steps, int n, bool loop, err *e)
+static ddpm_status add_record(cuda_backend *be, step *const *steps, int n, bool loop, err *e)
 {
-    recorded *r;
+    graph_record *r;
     TRY(mem_array(&r, 1, sizeof *r, "graph", e));
-    *r = (recorded){.next = be->graphs, .steps = steps, .n = n, .loop = loop};
+    *r = (graph_record){.next = be->graphs, .steps = steps, .n = n, .loop = loop};
     be->graphs = r;
     return DDPM_OK;
 }
@@ -225,8 +225,8 @@ static ddpm_status replay(cuda_backend *be, step *const *steps, int n, int times
 {
     bool refused;
     const bool loop = times > 1 && be->device.loops && !cuda_disabled(be, CUDA_OPT_LOOP);
-    if (!find(be, steps, n, loop)) TRY(new_record(be, steps, n, loop, e));
-    recorded *r = find(be, steps, n, loop);
+    if (!find_record(be, steps, n, loop)) TRY(add_record(be, steps, n, loop, e));
+    graph_record *r = find_record(be, steps, n, loop);
     const ddpm_status st = up_to_date(be, r, &refused, e);
     if (loop && refused) { /* or a library's kernel is not allowed in a loop: launch the iterations one by one */
         be->device.loops = false;
@@ -238,7 +238,7 @@ static ddpm_status replay(cuda_backend *be, step *const *steps, int n, int times
 
 static ddpm_status run_times(cuda_backend *be, step *const *steps, int n, int times, err *e)
 {
-    const bool seen = find(be, steps, n, false) || find(be, steps, n, true);
+    const bool seen = find_record(be, steps, n, false) || find_record(be, steps, n, true);
     if (cuda_disabled(be, CUDA_OPT_GRAPH) || n == 1) {
         for (int i = 0; i < times; i++) TRY(run_all(be, steps, n, e));
         return DDPM_OK;
@@ -247,7 +247,7 @@ static ddpm_status run_times(cuda_backend *be, step *const *steps, int n, int ti
     /* Eager the first time: libraries load their code now, which is not allowed during a capture. */
     TRY(run_all(be, steps, n, e));
     if (times > 1) return replay(be, steps, n, times - 1, e);
-    return new_record(be, steps, n, false, e);
+    return add_record(be, steps, n, false, e);
 }
 
 static void count_versions(step *const *steps, int n, int times)

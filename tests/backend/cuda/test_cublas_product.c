@@ -191,12 +191,12 @@ enum { OFFERS = sizeof offer / sizeof *offer };
 
 static const primitive_search usual = {.deterministic = true, .workspace_cap = 1 << 20};
 
-static blas_context *context(void)
+static cublas_context *context(void)
 {
     err why = {0};
-    blas_context *c;
+    cublas_context *c;
     lt.offer = offer, lt.n_offer = OFFERS;
-    OK(blas_context_create(&c, &why));
+    OK(cublas_context_create(&c, &why));
     return c;
 }
 
@@ -209,11 +209,11 @@ static gemm_problem problem(bool ta, bool tb, dtype in, dtype out, int64_t batch
     return q;
 }
 
-static primitive *create(blas_context *c, const gemm_problem *q, const primitive_search *how)
+static primitive *create(cublas_context *c, const gemm_problem *q, const primitive_search *how)
 {
     err why = {0};
     primitive *p;
-    OK(blas_gemm_create(c, q, how, &p, &why));
+    OK(cublas_gemm_create(c, q, how, &p, &why));
     return p;
 }
 
@@ -233,7 +233,7 @@ static double read_as(const float at[ROOM], dtype type, int64_t i)
 
 enum { NO_ADDEND, IN_PLACE, ANOTHER };
 
-static void check(blas_context *c, gemm_problem q, int addend)
+static void check(cublas_context *c, gemm_problem q, int addend)
 {
     float a[ROOM], b[ROOM], d[ROOM], bias[ROOM], other[ROOM], was[ROOM], workspace[1024];
     err why = {0};
@@ -270,7 +270,7 @@ static void check(blas_context *c, gemm_problem q, int addend)
 Test(cublas_product, describes_every_product)
 {
     static const dtype types[][2] = {{DTYPE_F32, DTYPE_F32}, {DTYPE_BF16, DTYPE_BF16}, {DTYPE_BF16, DTYPE_F32}};
-    blas_context *c = context();
+    cublas_context *c = context();
     for (int type = 0; type < 3; type++)
         for (int bits = 0; bits < 8; bits++)
             for (int addend = NO_ADDEND; addend <= ANOTHER; addend++)
@@ -279,7 +279,7 @@ Test(cublas_product, describes_every_product)
                     q.bias = (bits & 4) && batch == 1;
                     check(c, q, addend);
                 }
-    blas_context_destroy(c);
+    cublas_context_destroy(c);
 }
 
 Test(cublas_product, rounds_to_tf32_only_where_it_may)
@@ -292,7 +292,7 @@ Test(cublas_product, rounds_to_tf32_only_where_it_may)
                {DTYPE_F32, true, CUBLAS_COMPUTE_32F_FAST_TF32},
                {DTYPE_BF16, false, CUBLAS_COMPUTE_32F},
                {DTYPE_BF16, true, CUBLAS_COMPUTE_32F}};
-    blas_context *c = context();
+    cublas_context *c = context();
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         gemm_problem q = problem(false, false, all[i].in, DTYPE_F32, 1);
         q.tf32 = all[i].tf32;
@@ -303,10 +303,10 @@ Test(cublas_product, rounds_to_tf32_only_where_it_may)
                      p->key);
         primitive_destroy(p);
     }
-    blas_context_destroy(c);
+    cublas_context_destroy(c);
 }
 
-static int count_of(blas_context *c, dtype out, bool deterministic)
+static int count_of(cublas_context *c, dtype out, bool deterministic)
 {
     const gemm_problem q = problem(false, true, DTYPE_BF16, out, 1);
     const primitive_search how = {.deterministic = deterministic, .workspace_cap = 1 << 20};
@@ -321,7 +321,7 @@ static int count_of(blas_context *c, dtype out, bool deterministic)
 Test(cublas_product, leaves_out_what_varies_and_what_rounds)
 {
     enum { F32 = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, OUT = CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE };
-    blas_context *c = context();
+    cublas_context *c = context();
     cr_expect_eq(count_of(c, DTYPE_F32, true), 4);
     cr_expect_eq(lt.schemes, F32 | OUT);
     cr_expect_eq(count_of(c, DTYPE_F32, false), 5);
@@ -333,14 +333,14 @@ Test(cublas_product, leaves_out_what_varies_and_what_rounds)
     cr_expect_eq(lt.cap, 1 << 20);
     for (int i = 0; i < 4; i++) cr_expect_eq(lt.align[i], 4);
     cr_expect_geq(lt.asked, 16);
-    blas_context_destroy(c);
+    cublas_context_destroy(c);
 }
 
 Test(cublas_product, plans_have_names_and_can_be_asked_for)
 {
     err why = {0};
     char name[2][PRIMITIVE_NAME];
-    blas_context *c = context();
+    cublas_context *c = context();
     const gemm_problem q = problem(false, false, DTYPE_F32, DTYPE_F32, 1);
     primitive *p = create(c, &q, &usual);
     p->fn->name(p, 0, name[0]);
@@ -356,21 +356,21 @@ Test(cublas_product, plans_have_names_and_can_be_asked_for)
     primitive_destroy(p);
 
     primitive_search how = usual;
-    how.wanted = name[1];
+    how.cached_algo = name[1];
     p = create(c, &q, &how);
     cr_assert_eq(p->fn->count(p), 1);
     cr_expect_eq(p->fn->workspace(p, 0), 4096);
     primitive_destroy(p);
-    how.wanted = "algo21";
+    how.cached_algo = "algo21";
     p = create(c, &q, &how);
     cr_expect_eq(p->fn->count(p), 4);
     primitive_destroy(p);
-    blas_context_destroy(c);
+    cublas_context_destroy(c);
 }
 
 Test(cublas_product, says_what_its_operands_are)
 {
-    blas_context *c = context();
+    cublas_context *c = context();
     gemm_problem q = problem(false, true, DTYPE_BF16, DTYPE_F32, 2);
     q.addend = true;
     primitive *p = create(c, &q, &usual);
@@ -390,35 +390,35 @@ Test(cublas_product, says_what_its_operands_are)
     cr_expect_eq(p->bytes[GEMM_C], 0);
     cr_expect_str_eq(p->key, "gemm:bf16-bf16:nt:4x6x5:ld8,10,7,7:b1,0,0,0:a2:al4:bias");
     primitive_destroy(p);
-    blas_context_destroy(c);
+    cublas_context_destroy(c);
 }
 
 Test(cublas_product, failures_are_one_line)
 {
     err why = {0};
-    blas_context *c = context(), *none = c;
+    cublas_context *c = context(), *none = c;
     primitive *p = (primitive *)c;
     char text[80];
-    blas_context_describe(c, text);
+    cublas_context_describe(c, text);
     cr_expect(!strncmp(text, "cuBLASLt 1", 10), "%s", text);
     gemm_problem q = problem(false, false, DTYPE_F32, DTYPE_F32, 1);
     lt.n_offer = 0;
-    cr_expect_eq(blas_gemm_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
+    cr_expect_eq(cublas_gemm_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
     cr_expect_null(p);
     cr_expect(strstr(why.text, "no algorithm for gemm:f32-f32:nn:4x6x5"), "%s", why.text);
     lt.n_offer = OFFERS, lt.search = CUBLAS_STATUS_NOT_SUPPORTED;
-    cr_expect_eq(blas_gemm_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
+    cr_expect_eq(cublas_gemm_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
     cr_expect(strstr(why.text, "no algorithm for"), "%s", why.text);
     lt.search = CUBLAS_STATUS_INVALID_VALUE;
-    cr_expect_eq(blas_gemm_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
+    cr_expect_eq(cublas_gemm_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
     cr_expect(strstr(why.text, "CUBLAS_STATUS_INVALID_VALUE"), "%s", why.text);
     lt.search = CUBLAS_STATUS_SUCCESS, q.lda = 1;
-    cr_expect_eq(blas_gemm_create(c, &q, &usual, &p, &why), DDPM_EINVAL);
-    blas_context_destroy(c);
-    blas_context_destroy(NULL);
+    cr_expect_eq(cublas_gemm_create(c, &q, &usual, &p, &why), DDPM_EINVAL);
+    cublas_context_destroy(c);
+    cublas_context_destroy(NULL);
     lt.create = CUBLAS_STATUS_NOT_INITIALIZED;
-    cr_expect_eq(blas_context_create(&none, &why), DDPM_EDEVICE);
+    cr_expect_eq(cublas_context_create(&none, &why), DDPM_EDEVICE);
     cr_expect_null(none);
-    cr_expect(strstr(why.text, "cuBLASLt: cannot use the device: CUBLAS_STATUS_NOT_INITIALIZED"), "%s", why.text);
+    cr_expect(strstr(why.text, "cuBLASLt: cublasLtCreate: CUBLAS_STATUS_NOT_INITIALIZED"), "%s", why.text);
     cr_expect_null(strchr(why.text, '\n'));
 }

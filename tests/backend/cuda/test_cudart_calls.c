@@ -51,7 +51,7 @@ Test(cudart_calls, says_why_there_is_no_device)
         {0, 0, 90, 3, cudaErrorInsufficientDriver, NULL, "device=cuda:3: no NVIDIA driver on this machine"},
         {13000, 0, 90, 0, cudaErrorStubLibrary, NULL, "device=cuda:0: no NVIDIA driver on this machine"},
         {11080, 0, 90, 0, cudaErrorInsufficientDriver, NULL,
-         "the NVIDIA driver supports CUDA 11.8 and this build needs "},
+         "the NVIDIA driver supports CUDA 11.8, but this build requires "},
         {13000, 0, 90, 0, cudaErrorSystemNotReady, NULL, "the NVIDIA driver fails: that went wrong"},
         {13000, 0, 90, -1, cudaErrorNoDevice, "", "there is no device (CUDA_VISIBLE_DEVICES is empty); use device=cpu"},
         {13000, 1, 90, 1, cudaSuccess, "GPU-7",
@@ -59,8 +59,7 @@ Test(cudart_calls, says_why_there_is_no_device)
          "these"},
         {13000, 4, 90, 4, cudaSuccess, NULL,
          "there are 4 devices, cuda:0 to cuda:3 (CUDA_VISIBLE_DEVICES is not set); use one of these or device=cpu"},
-        {13000, 1, 75, 0, cudaSuccess, NULL,
-         "device=cuda:0: compute capability 7.5, and the kernels of this build are for "},
+        {13000, 1, 75, 0, cudaSuccess, NULL, "device=cuda:0: the compute capability is 7.5, but this build requires "},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         err why = {0};
@@ -172,8 +171,7 @@ Test(cudart_calls, says_how_much_memory_is_missing)
     cuda.fail_with = cudaErrorMemoryAllocation;
     cr_expect_eq(rt_alloc((size_t)5 << 29, &p, &why), DDPM_ENOMEM);
     cr_expect_null(p);
-    cr_expect_str_eq(why.text,
-                     "2.50 GiB of device memory are needed at once, 3.00 GiB are free: a smaller batch needs less");
+    cr_expect_str_eq(why.text, "2.50 GiB of device memory are needed, but 3.00 GiB are free: use a smaller batch");
     cr_expect_eq(cuda.last, cudaSuccess);
     cuda.calls = 0;
     cr_expect_eq(rt_memory_free(), 0);
@@ -236,7 +234,7 @@ Test(cudart_calls, launches_are_asked_how_they_went)
     cr_expect_str_eq(why.text, "kernel launch: that went wrong");
     OK(rt_launched(DDPM_OK, &why));
     cr_expect_eq(rt_launched(DDPM_EINVAL, &why), DDPM_EINVAL);
-    cr_expect_str_eq(why.text, "kernel launch: refused for its arguments");
+    cr_expect_str_eq(why.text, "kernel launch: invalid arguments");
 }
 
 /* Uses all functions of cuda_rt.h once. */
@@ -399,7 +397,7 @@ Test(cudart_calls, one_recording_at_a_time)
     OK(rt_graph_begin(stream, &why));
     cr_expect_eq(rt_graph_begin(other, &why), DDPM_EBACKEND);
     cr_expect_eq(rt_loop_begin(other, &count, &why), DDPM_EBACKEND);
-    cr_expect_str_eq(why.text, "a graph is being recorded already");
+    cr_expect_str_eq(why.text, "CUDA graph: a capture is already in progress");
     cr_expect_eq(rt_graph_end(other, &graph, &why), DDPM_EBACKEND);
     OK(rt_graph_end(other, NULL, &why));
     cr_expect(cuda.capturing, "the other's recording was ended");

@@ -300,10 +300,10 @@ Test(cudnn_attention, offers_both_forms_of_the_gradient_where_chance_is_allowed)
     primitive_destroy(p);
     for (int i = 0; i < all; i++) {
         primitive_search how = any;
-        how.wanted = names[i];
+        how.cached_algo = names[i];
         p = create(c, &small[1], &how);
         cr_assert_eq(p->fn->count(p), 1);
-        cr_expect_eq(recorder.plans, 1, "what is not wanted is not made");
+        cr_expect_eq(recorder.plans, 1, "engines other than the cached one are not created");
         expect_name(p, 0, names[i]);
         cr_expect_eq(p->bytes[SDPA_DQKV], sizeof(bf16) * N * S * 3 * C);
         run_backward(c, p, 0);
@@ -318,7 +318,7 @@ Test(cudnn_attention, offers_both_forms_of_the_gradient_where_chance_is_allowed)
         primitive_destroy(p);
     }
     primitive_search unknown = any;
-    unknown.wanted = "atomic:eng0";
+    unknown.cached_algo = "atomic:eng0";
     p = create(c, &small[1], &unknown);
     cr_expect_eq(p->fn->count(p), all);
     primitive_destroy(p);

@@ -76,14 +76,14 @@ Test(cudnn_engine, the_one_wanted_is_made_alone)
 {
     const conv_problem q = odd_problem(CONV_PASS_FORWARD);
     const char *all = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k1=-1";
-    finds(&q, &(primitive_search){.workspace_cap = CAP, .wanted = "eng7:k2=41,k18=3"}, "eng7:k2=41,k18=3");
-    finds(&q, &(primitive_search){.workspace_cap = CAP, .wanted = "eng13"},
+    finds(&q, &(primitive_search){.workspace_cap = CAP, .cached_algo = "eng7:k2=41,k18=3"}, "eng7:k2=41,k18=3");
+    finds(&q, &(primitive_search){.workspace_cap = CAP, .cached_algo = "eng13"},
           "eng13"); /* runtime-compiled, but selected before */
-    finds(&q, &(primitive_search){.workspace_cap = CAP, .wanted = "eng7:k2=4"}, all);
-    finds(&q, &(primitive_search){.workspace_cap = CAP, .wanted = "eng11"}, all); /* cannot be created */
-    finds(&q, &(primitive_search){.workspace_cap = 1500, .wanted = "eng12"},
+    finds(&q, &(primitive_search){.workspace_cap = CAP, .cached_algo = "eng7:k2=4"}, all);
+    finds(&q, &(primitive_search){.workspace_cap = CAP, .cached_algo = "eng11"}, all); /* cannot be created */
+    finds(&q, &(primitive_search){.workspace_cap = 1500, .cached_algo = "eng12"},
           "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k1=-1");
-    finds(&q, &(primitive_search){.workspace_cap = CAP, .deterministic = true, .wanted = "eng9"},
+    finds(&q, &(primitive_search){.workspace_cap = CAP, .deterministic = true, .cached_algo = "eng9"},
           "eng7:k2=40,k18=3 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
 }
 
@@ -141,8 +141,9 @@ Test(cudnn_engine, where_none_is_proposed_there_is_none)
     cudnn_opgraph_release(&g);
     cr_assert_eq(cudnn_convolution_create(c, &q, &how, &p, &why), DDPM_EBACKEND);
     cr_assert_null(p);
-    cr_assert_str_eq(why.text, "conv:data:bf16:n2h8w12c16:oh4ow6k24:f3s2p0,1:b0r0a0: no engine of cuDNN's can do it: "
-                               "none was proposed");
+    cr_assert_str_eq(why.text,
+                     "conv:data:bf16:n2h8w12c16:oh4ow6k24:f3s2p0,1:b0r0a0: no cuDNN engine supports this problem: "
+                     "the heuristics returned none");
     cudnn_context_destroy(c);
     cr_assert_eq(cudnn.live, 0);
 }

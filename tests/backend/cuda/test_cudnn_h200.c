@@ -301,7 +301,7 @@ Test(cudnn_h200, a_plan_is_found_again_by_its_name)
         primitive_search how = usual;
         char name[PRIMITIVE_NAME];
         all->fn->name(all, i, name);
-        how.wanted = name;
+        how.cached_algo = name;
         primitive *one = create(c, &q, &how);
         cr_assert_eq(one->fn->count(one), 1);
         cr_assert_str_eq(name_of(one, 0), name);
@@ -309,7 +309,7 @@ Test(cudnn_h200, a_plan_is_found_again_by_its_name)
         primitive_destroy(one);
     }
     primitive_search how = usual;
-    how.wanted = "eng99999:k1=2";
+    how.cached_algo = "eng99999:k1=2";
     primitive *other = create(c, &q, &how);
     cr_assert_eq(other->fn->count(other), n, "all of them, where there is none of that name");
     primitive_destroy(other);
@@ -333,11 +333,11 @@ Test(cudnn_h200, workspace_stays_within_its_bounds)
     primitive *none = create(c, &q, &(primitive_search){.deterministic = true});
     cr_assert_eq(fewer->fn->count(fewer), fit);
     cr_assert_eq(none->fn->count(none), least);
-    /* an engine that is wanted by name must be within the cap too */
+    /* an engine named by the cache must be within the cap too */
     char name[PRIMITIVE_NAME];
     for (int i = 0; i < all->fn->count(all); i++)
         if (all->fn->workspace(all, i) == largest) all->fn->name(all, i, name);
-    primitive *named = create(c, &q, &(primitive_search){.deterministic = true, .wanted = name});
+    primitive *named = create(c, &q, &(primitive_search){.deterministic = true, .cached_algo = name});
     cr_assert_eq(named->fn->count(named), least);
     primitive_destroy(named);
     primitive_destroy(none);
@@ -446,7 +446,7 @@ Test(cudnn_h200, a_convolution_without_any_plan_is_named)
     cr_assert_eq(cudnn_convolution_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
     cr_assert_null(p);
     cr_assert_eq(strncmp(why.text, "conv:fwd:", 9), 0, "%s", why.text);
-    cr_assert(strstr(why.text, "no engine"), "%s", why.text);
+    cr_assert(strstr(why.text, "no cuDNN engine"), "%s", why.text);
     cudnn_context_destroy(c);
 }
 
@@ -458,7 +458,7 @@ Test(cudnn_h200, a_plan_for_an_absent_device_does_not_run)
     primitive *p = create(c, &q, &usual);
     void *const operands[PRIMITIVE_OPERANDS] = {NULL};
     cr_assert_eq(p->fn->run(p, 0, operands, NULL, NULL, &why), DDPM_EBACKEND);
-    cr_assert(strstr(why.text, p->key) && strstr(why.text, "not there"), "%s", why.text);
+    cr_assert(strstr(why.text, p->key) && strstr(why.text, "has no device"), "%s", why.text);
     primitive_destroy(p);
     cudnn_context_destroy(c);
 }

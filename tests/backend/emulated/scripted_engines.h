@@ -157,7 +157,7 @@ typedef struct library {
     int made, live;     /* primitives created so far; existing ones */
     int runs[MANY];     /* runs of each algo, by its index in `algo` */
     primitive_search asked;
-    char wanted[PRIMITIVE_NAME];
+    char cached_algo[PRIMITIVE_NAME];
     const void *address[ADDRESSES]; /* address of operand X in every run */
     int n_run;
 } library;
@@ -252,16 +252,17 @@ static ddpm_status make(void *context, const void *q, const primitive_search *ho
     *out = NULL;
     l->made++;
     l->asked = *how;
-    (void)snprintf(l->wanted, sizeof l->wanted, "%s", how->wanted ? how->wanted : "");
+    (void)snprintf(l->cached_algo, sizeof l->cached_algo, "%s", how->cached_algo ? how->cached_algo : "");
     if (l->status != DDPM_OK) return err_set(e, l->status, "nothing does it");
     if (l->none) return DDPM_OK;
     TRY(mem_array(&f, 1, sizeof *f, "primitive", e));
     f->base.fn = &fake_table;
     f->of = l;
     memcpy(f->base.bytes, l->bytes, sizeof l->bytes);
-    for (int all = 0; all < 2 && f->n == 0; all++) /* the wanted algo; all algos if it is not found */
+    for (int all = 0; all < 2 && f->n == 0; all++) /* the cached algo; all algos if it is not found */
         for (int i = 0; i < MANY; i++)
-            if (l->algo[i].name && (all || (how->wanted && !strcmp(l->algo[i].name, how->wanted)))) f->algo[f->n++] = i;
+            if (l->algo[i].name && (all || (how->cached_algo && !strcmp(l->algo[i].name, how->cached_algo))))
+                f->algo[f->n++] = i;
     l->live++;
     *out = &f->base;
     return DDPM_OK;

@@ -40,7 +40,7 @@ Test(autotune_cache, takes_the_first_algo_where_nothing_fits)
     char name[PRIMITIVE_NAME];
     p->fn->name(p, 0, name);
     cr_expect_str_eq(name, "a");
-    cr_expect_not_null(strstr(tuner_warning(c), "conv:1: no memory to time its algos"), "%s", tuner_warning(c));
+    cr_expect_not_null(strstr(tuner_warning(c), "conv:1: out of memory for autotuning"), "%s", tuner_warning(c));
     tuner_destroy(c);
     cr_expect_eq(all_runs(&l), 0);
     cr_expect_not(path_exists(file), "what was not timed is no choice to remember");
@@ -57,7 +57,7 @@ Test(autotune_cache, untimed_keeps_the_first_algo)
     spec.untimed = true;
     device.calls = 0;
     cr_expect_str_eq(kept_with(&spec, &l), "a");
-    cr_expect_str_eq(l.wanted, "");
+    cr_expect_str_eq(l.cached_algo, "");
     cr_expect_eq(device.calls, 0);
     cr_expect_str_eq(read_text(file), before);
 }
@@ -72,7 +72,7 @@ Test(autotune_cache, takes_the_algo_from_the_cache)
     tuner_destroy(c);
     c = begin_with(file, "m");
     primitive *p = get(c, "p", &later);
-    cr_expect_str_eq(later.wanted, "b");
+    cr_expect_str_eq(later.cached_algo, "b");
     cr_expect_eq(p->fn->count(p), 1);
     cr_expect_eq(all_runs(&later), 0);
     char *text = NULL;
@@ -100,12 +100,12 @@ Test(autotune_cache, another_machine_or_search_is_another_choice)
         library l = three(30, 10, 20);
         spec[i].file = file;
         (void)kept_with(&spec[i], &l);
-        cr_expect_str_eq(l.wanted, "", "spec %d", i);
+        cr_expect_str_eq(l.cached_algo, "", "spec %d", i);
     }
     for (int i = 0; i < 5; i++) { /* no line was lost */
         library l = three(30, 10, 20);
         (void)kept_with(&spec[i], &l);
-        cr_expect_str_eq(l.wanted, "b", "spec %d", i);
+        cr_expect_str_eq(l.cached_algo, "b", "spec %d", i);
     }
 }
 
@@ -121,7 +121,7 @@ Test(autotune_cache, times_anew_when_the_cached_algo_is_gone)
     cr_expect_eq(count_of(read_text(file), "\tp\t"), 1, "%s", read_text(file));
     library again = l;
     cr_expect_str_eq(kept_with(&spec, &again), "c");
-    cr_expect_str_eq(again.wanted, "c");
+    cr_expect_str_eq(again.cached_algo, "c");
 }
 
 Test(autotune_cache, keeps_what_others_wrote_meanwhile)
@@ -172,7 +172,7 @@ Test(autotune_cache, damaged_lines_are_said_and_dropped_and_others_kept)
                    "0123456789abcdef\tconv:9\tengine7\t12.5x");
     library l = three(30, 10, 20);
     tuner *c = begin_with(file, "m");
-    cr_expect_not_null(strstr(tuner_warning(c), ": 8 damaged lines left out"), "%s", tuner_warning(c));
+    cr_expect_not_null(strstr(tuner_warning(c), ": 8 damaged lines ignored"), "%s", tuner_warning(c));
     get(c, "p", &l);
     tuner_destroy(c);
     const char *text = read_text(file), *rest = "ddpm autotune 1\n# by hand\n0123456789abcdef\tconv:9\tengine7\t12.5\n";

@@ -133,9 +133,9 @@ Test(cuda_training_run, the_suggested_batch_fits)
     config_put(&whole, "train.steps=1");
     emu_get_device()->total = (size_t)3 << 20;
     cr_assert_eq(train(&whole, &w), DDPM_ENOMEM, "%s", why.text);
-    const char *fits = strstr(why.text, "train.batch=");
+    const char *fits = strstr(why.text, ": train.batch=");
     cr_assert_not_null(fits, "%s", why.text);
-    const int batch = atoi(fits + strlen("train.batch="));
+    const int batch = atoi(fits + strlen(": train.batch="));
     cr_assert(batch > 1 && batch < 200, "%s", why.text);
     (void)snprintf(setting, sizeof setting, "train.batch=%d", batch);
     config_put(&whole, setting);
@@ -172,5 +172,5 @@ Test(cuda_training_run, no_batch_fits)
     tiny(&whole, "none");
     emu_get_device()->total = (size_t)100 << 10;
     cr_assert_eq(train(&whole, &w), DDPM_ENOMEM, "%s", why.text);
-    cr_expect(strstr(why.text, "no batch fits"), "%s", why.text);
+    cr_expect(strstr(why.text, "not even a batch of 1 fits"), "%s", why.text);
 }

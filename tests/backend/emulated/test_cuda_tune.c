@@ -176,7 +176,7 @@ Test(cuda_tune, makes_every_problem_once_with_the_search_it_was_given)
     cr_expect_eq(one.made, 1);
     cr_expect(one.asked.deterministic);
     cr_expect_eq(one.asked.workspace_cap, usual.workspace_cap);
-    cr_expect_null(one.asked.wanted);
+    cr_expect_null(one.asked.cached_algo);
     tuner_destroy(c);
     tuner_spec loose = usual;
     loose.deterministic = false;

@@ -43,8 +43,8 @@ static int64_t odd_lines(int64_t floats) { return (ceil_div(floats, LINE) | 1) *
 /* Tiles per chunk, at most `most`, such that all threads get the same number of chunks if there are enough tiles. */
 static int64_t chunk_of(int64_t tiles, int64_t most, int threads)
 {
-    const int64_t turns = ceil_div(tiles, threads * most);
-    return max_i64(round_up(ceil_div(tiles, threads * turns), PANEL_ROWS), FEWEST);
+    const int64_t rounds = ceil_div(tiles, threads * most);
+    return max_i64(round_up(ceil_div(tiles, threads * rounds), PANEL_ROWS), FEWEST);
 }
 
 static int64_t parts_of(const cut *c)

@@ -61,7 +61,8 @@ static ddpm_status check(const tensor *x, const tensor *x2, int groups, err *e)
 {
     const norm_shape q = shape_of(x, x2, groups);
     if (q.range > RANGE_MAX)
-        return err_set(e, DDPM_EINVAL, "%lld channels a group; at most %d", (long long)q.per_group, RANGE_MAX);
+        return err_set(e, DDPM_EINVAL, "GroupNorm: %lld channels per group; at most %d are supported",
+                       (long long)q.per_group, RANGE_MAX);
     return DDPM_OK;
 }
 

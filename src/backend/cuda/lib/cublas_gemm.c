@@ -16,7 +16,7 @@
 
 enum { PROPOSALS = 16 }; /* number of algos requested: the fastest by cuBLASLt's estimate */
 
-struct blas_context {
+struct cublas_context {
     cublasLtHandle_t handle;
 };
 
@@ -25,7 +25,7 @@ typedef struct gemm_algo {
     size_t workspace;
 } gemm_algo;
 
-typedef struct blas_gemm {
+typedef struct cublas_gemm {
     primitive base;
     cublasLtHandle_t handle; /* borrowed */
     cublasLtMatmulDesc_t product;
@@ -35,7 +35,7 @@ typedef struct blas_gemm {
     bool bias;
     gemm_algo algo[PROPOSALS];
     int n;
-} blas_gemm;
+} cublas_gemm;
 
 static ddpm_status failed(cublasStatus_t status, const char *what, err *e)
 {
@@ -48,13 +48,13 @@ static ddpm_status failed(cublasStatus_t status, const char *what, err *e)
                    cublasLtGetStatusString(status), st == DDPM_ENOMEM ? ": a smaller batch needs less" : "");
 }
 
-ddpm_status blas_context_create(blas_context **out, err *e)
+ddpm_status cublas_context_create(cublas_context **out, err *e)
 {
-    blas_context *c = NULL;
+    cublas_context *c = NULL;
     ddpm_status st;
     *out = NULL;
     TRY_GOTO(mem_array(&c, 1, sizeof *c, "cuBLASLt's handle", e));
-    TRY_GOTO(failed(cublasLtCreate(&c->handle), "cannot use the device", e));
+    TRY_GOTO(failed(cublasLtCreate(&c->handle), "cublasLtCreate", e));
     *out = c;
     c = NULL;
 done:
@@ -62,14 +62,14 @@ done:
     return st;
 }
 
-void blas_context_destroy(blas_context *c)
+void cublas_context_destroy(cublas_context *c)
 {
     if (!c) return;
     (void)cublasLtDestroy(c->handle);
     mem_free(c);
 }
 
-void blas_context_describe(const blas_context *c, char text[80])
+void cublas_context_describe(const cublas_context *c, char text[80])
 {
     const size_t v = cublasLtGetVersion();
     if (v)
@@ -85,20 +85,20 @@ static cudaDataType_t type_of(dtype d) { return d == DTYPE_BF16 ? CUDA_R_16BF : 
 static ddpm_status make_matrix(const gemm_matrix *x, dtype type, int64_t batch, cublasLtMatrixLayout_t *out, err *e)
 {
     const int32_t count = (int32_t)batch;
-    TRY(failed(cublasLtMatrixLayoutCreate(out, type_of(type), (uint64_t)x->rows, (uint64_t)x->cols, x->ld), "a matrix",
-               e));
+    TRY(failed(cublasLtMatrixLayoutCreate(out, type_of(type), (uint64_t)x->rows, (uint64_t)x->cols, x->ld),
+               "matrix layout", e));
     if (batch == 1) return DDPM_OK;
     TRY(failed(cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
-               "number of matrices", e));
+               "batch count", e));
     return failed(cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &x->stride,
                                                    sizeof x->stride),
-                  "distance of matrices", e);
+                  "batch stride", e);
 }
 
 static ddpm_status set_product(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t name, const void *value,
                                size_t size, err *e)
 {
-    return failed(cublasLtMatmulDescSetAttribute(d, name, value, size), "attribute of a product", e);
+    return failed(cublasLtMatmulDescSetAttribute(d, name, value, size), "attribute of the matrix product", e);
 }
 
 static ddpm_status make_bias(cublasLtMatmulDesc_t d, const gemm_problem *q, err *e)
@@ -112,14 +112,14 @@ static ddpm_status make_bias(cublasLtMatmulDesc_t d, const gemm_problem *q, err 
     return set_product(d, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &somewhere, sizeof somewhere, e);
 }
 
-static ddpm_status make_product(blas_gemm *g, const gemm_problem *q, err *e)
+static ddpm_status make_product(cublas_gemm *g, const gemm_problem *q, err *e)
 {
     const gemm_layout *l = &g->layout;
     const int32_t op[] = {[false] = CUBLAS_OP_N, [true] = CUBLAS_OP_T};
     const bool tf32 = q->tf32 && q->in == DTYPE_F32;
     TRY(failed(
         cublasLtMatmulDescCreate(&g->product, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F),
-        "a product", e));
+        "matrix product", e));
     TRY(set_product(g->product, CUBLASLT_MATMUL_DESC_TRANSA, &op[l->left.transpose], sizeof *op, e));
     TRY(set_product(g->product, CUBLASLT_MATMUL_DESC_TRANSB, &op[l->right.transpose], sizeof *op, e));
     if (q->bias) TRY(make_bias(g->product, q, e));
@@ -143,7 +143,7 @@ static uint32_t reductions(const gemm_problem *q, const primitive_search *how)
 static ddpm_status set_preference(cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t name,
                                   const void *value, size_t size, err *e)
 {
-    return failed(cublasLtMatmulPreferenceSetAttribute(p, name, value, size), "attribute of a search", e);
+    return failed(cublasLtMatmulPreferenceSetAttribute(p, name, value, size), "attribute of the heuristics", e);
 }
 
 static ddpm_status restrict_search(cublasLtMatmulPreference_t p, const gemm_problem *q, const primitive_search *how,
@@ -204,39 +204,39 @@ static bool acceptable(const cublasLtMatmulHeuristicResult_t *r, const gemm_prob
            !(scheme & ~(long long)reductions(q, how));
 }
 
-static int algo_named(const blas_gemm *g, const char *wanted)
+static int algo_named(const cublas_gemm *g, const char *cached)
 {
     char name[PRIMITIVE_NAME];
-    for (int i = 0; wanted && i < g->n; i++) {
+    for (int i = 0; cached && i < g->n; i++) {
         algo_name(&g->algo[i].algo, name);
-        if (!strcmp(name, wanted)) return i;
+        if (!strcmp(name, cached)) return i;
     }
     return -1;
 }
 
-static void keep_only(blas_gemm *g, int i)
+static void keep_only(cublas_gemm *g, int i)
 {
     g->algo[0] = g->algo[i];
     g->n = 1;
 }
 
-static ddpm_status find_algos(blas_gemm *g, const gemm_problem *q, const primitive_search *how, err *e)
+static ddpm_status find_algos(cublas_gemm *g, const gemm_problem *q, const primitive_search *how, err *e)
 {
     cublasLtMatmulHeuristicResult_t found[PROPOSALS];
     cublasLtMatmulPreference_t preference = NULL;
     int n = 0;
     ddpm_status st;
-    TRY_GOTO(failed(cublasLtMatmulPreferenceCreate(&preference), "a search", e));
+    TRY_GOTO(failed(cublasLtMatmulPreferenceCreate(&preference), "heuristics", e));
     TRY_GOTO(restrict_search(preference, q, how, e));
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(g->handle, g->product, g->left, g->right, g->addend ? g->addend : g->result,
                                        g->result, preference, PROPOSALS, found, &n);
-    if (status != CUBLAS_STATUS_NOT_SUPPORTED) TRY_GOTO(failed(status, "search for an algorithm", e));
+    if (status != CUBLAS_STATUS_NOT_SUPPORTED) TRY_GOTO(failed(status, "cublasLtMatmulAlgoGetHeuristic", e));
     for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < n; i++)
         if (acceptable(&found[i], q, how))
             g->algo[g->n++] = (gemm_algo){.algo = found[i].algo, .workspace = found[i].workspaceSize};
-    const int wanted = algo_named(g, how->wanted);
-    if (wanted >= 0) keep_only(g, wanted);
+    const int cached = algo_named(g, how->cached_algo);
+    if (cached >= 0) keep_only(g, cached);
     if (!g->n) st = err_set(e, DDPM_EBACKEND, "cuBLASLt: no algorithm for %s", g->base.key);
 done:
     if (preference) (void)cublasLtMatmulPreferenceDestroy(preference);
@@ -245,25 +245,25 @@ done:
 
 /* ---- the primitive ----------------------------------------------------------------------------- */
 
-static int gemm_count(const primitive *p) { return ((const blas_gemm *)p)->n; }
+static int gemm_count(const primitive *p) { return ((const cublas_gemm *)p)->n; }
 
 static void gemm_name(const primitive *p, int i, char text[PRIMITIVE_NAME])
 {
-    algo_name(&((const blas_gemm *)p)->algo[i].algo, text);
+    algo_name(&((const cublas_gemm *)p)->algo[i].algo, text);
 }
 
-static size_t gemm_workspace(const primitive *p, int i) { return ((const blas_gemm *)p)->algo[i].workspace; }
+static size_t gemm_workspace(const primitive *p, int i) { return ((const cublas_gemm *)p)->algo[i].workspace; }
 
 static ddpm_status gemm_keep(primitive *p, int i, err *e)
 {
-    keep_only((blas_gemm *)p, i);
+    keep_only((cublas_gemm *)p, i);
     return DDPM_OK;
 }
 
 static ddpm_status gemm_run(primitive *p, int i, void *const operands[PRIMITIVE_OPERANDS], void *workspace,
                             void *stream, err *e)
 {
-    blas_gemm *g = (blas_gemm *)p;
+    cublas_gemm *g = (cublas_gemm *)p;
     const gemm_layout *l = &g->layout;
     const gemm_algo *algo = &g->algo[i];
     if (g->bias)
@@ -278,7 +278,7 @@ static ddpm_status gemm_run(primitive *p, int i, void *const operands[PRIMITIVE_
 
 static void gemm_destroy(primitive *p)
 {
-    blas_gemm *g = (blas_gemm *)p;
+    cublas_gemm *g = (cublas_gemm *)p;
     cublasLtMatrixLayout_t const matrix[] = {g->left, g->right, g->result, g->addend};
     for (size_t i = 0; i < sizeof matrix / sizeof *matrix; i++)
         if (matrix[i]) (void)cublasLtMatrixLayoutDestroy(matrix[i]);
@@ -288,7 +288,7 @@ static void gemm_destroy(primitive *p)
 
 static const primitive_table gemm_table = {gemm_count, gemm_name, gemm_workspace, gemm_keep, gemm_run, gemm_destroy};
 
-static void fill_base(blas_gemm *g, const gemm_problem *q)
+static void fill_base(cublas_gemm *g, const gemm_problem *q)
 {
     const gemm_layout *l = &g->layout;
     const char *const in = q->tf32 && q->in == DTYPE_F32 ? "tf32" : dtype_name(q->in);
@@ -309,10 +309,10 @@ static void fill_base(blas_gemm *g, const gemm_problem *q)
     g->base.written[GEMM_D] = true;
 }
 
-ddpm_status blas_gemm_create(blas_context *c, const gemm_problem *q, const primitive_search *how, primitive **out,
-                             err *e)
+ddpm_status cublas_gemm_create(cublas_context *c, const gemm_problem *q, const primitive_search *how, primitive **out,
+                               err *e)
 {
-    blas_gemm *g = NULL;
+    cublas_gemm *g = NULL;
     ddpm_status st;
     *out = NULL;
     TRY_GOTO(mem_array(&g, 1, sizeof *g, "matrix product", e));

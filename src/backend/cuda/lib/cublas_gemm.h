@@ -9,11 +9,11 @@
 #define DDPM_CUBLAS_GEMM_H
 #include "backend/cuda/lib/primitive.h"
 
-typedef struct blas_context blas_context;
+typedef struct cublas_context cublas_context;
 
-DDPM_MUST_CHECK ddpm_status blas_context_create(blas_context **out, err *e);
-void blas_context_destroy(blas_context *c);                       /* takes NULL */
-void blas_context_describe(const blas_context *c, char text[80]); /* "cuBLASLt 13.0.0" */
+DDPM_MUST_CHECK ddpm_status cublas_context_create(cublas_context **out, err *e);
+void cublas_context_destroy(cublas_context *c);                       /* takes NULL */
+void cublas_context_describe(const cublas_context *c, char text[80]); /* "cuBLASLt 13.0.0" */
 
 typedef struct gemm_problem {
     dtype in, out; /* in: type of a and b; out: type of c, d and bias; f32 or bf16 */
@@ -30,7 +30,7 @@ typedef struct gemm_problem {
 
 enum { GEMM_A, GEMM_B, GEMM_D, GEMM_BIAS, GEMM_C };
 
-DDPM_MUST_CHECK ddpm_status blas_gemm_create(blas_context *c, const gemm_problem *q, const primitive_search *how,
-                                             primitive **out, err *e);
+DDPM_MUST_CHECK ddpm_status cublas_gemm_create(cublas_context *c, const gemm_problem *q, const primitive_search *how,
+                                               primitive **out, err *e);
 
 #endif

@@ -51,13 +51,14 @@ static ddpm_status no_devices(const char *name, cudaError_t why, const rt_info *
         return err_set(e, DDPM_EDEVICE,
                        "%s: no NVIDIA driver on this machine (libcuda.so.1): install it or use device=cpu", name);
     if (why == cudaErrorInsufficientDriver)
-        return err_set(e, DDPM_EDEVICE,
-                       "%s: the NVIDIA driver supports CUDA %s and this build needs %s: install a newer driver, build "
-                       "with an older CUDA, or use device=cpu",
-                       name, has, needs);
+        return err_set(
+            e, DDPM_EDEVICE,
+            "%s: the NVIDIA driver supports CUDA %s, but this build requires %s: install a newer driver, build "
+            "with an older CUDA, or use device=cpu",
+            name, has, needs);
     if (why != cudaErrorNoDevice)
-        return err_set(e, DDPM_EDEVICE, "%s: the NVIDIA driver fails: %s; use device=cpu where it cannot be helped",
-                       name, cudaGetErrorString(why));
+        return err_set(e, DDPM_EDEVICE, "%s: the NVIDIA driver fails: %s; repair the driver or use device=cpu", name,
+                       cudaGetErrorString(why));
     return DDPM_OK;
 }
 
@@ -93,7 +94,7 @@ static ddpm_status look(int index, rt_info *info, err *e)
     (void)snprintf(has, sizeof has, "%d.%d", info->major, info->minor);
     (void)snprintf(needs, sizeof needs, "%d.%d", CUDA_OLDEST / 10, CUDA_OLDEST % 10);
     return err_set(e, DDPM_EDEVICE,
-                   "%s: compute capability %s, and the kernels of this build are for %s and newer: use another device "
+                   "%s: the compute capability is %s, but this build requires %s or newer: use another device "
                    "or device=cpu",
                    name, has, needs);
 }
@@ -176,8 +177,7 @@ ddpm_status rt_alloc(size_t bytes, void **out, err *e)
     const cudaError_t why = cudaMalloc(&memory, bytes);
     if (why == cudaErrorMemoryAllocation) {
         (void)cudaGetLastError();
-        return err_set(e, DDPM_ENOMEM,
-                       "%s of device memory are needed at once, %s are free: a smaller batch needs less",
+        return err_set(e, DDPM_ENOMEM, "%s of device memory are needed, but %s are free: use a smaller batch",
                        bytes_text(needed, bytes), bytes_text(free_now, rt_memory_free()));
     }
     if (why != cudaSuccess) return rt_failed("cudaMalloc", why, e);
@@ -302,5 +302,5 @@ ddpm_status rt_launched(ddpm_status launch, err *e)
 {
     const cudaError_t why = cudaGetLastError();
     if (why != cudaSuccess) return rt_failed("kernel launch", why, e);
-    return launch == DDPM_OK ? DDPM_OK : err_set(e, launch, "kernel launch: refused for its arguments");
+    return launch == DDPM_OK ? DDPM_OK : err_set(e, launch, "kernel launch: invalid arguments");
 }

@@ -6,7 +6,7 @@
 #include <cuda_runtime_api.h>
 
 #if CUDART_VERSION < 12000
-#error "CUDA 12.0 or newer is needed"
+#error "CUDA 12.0 or newer is required"
 #endif
 #define HAVE_LOOPS (CUDART_VERSION >= 12040)
 

@@ -20,7 +20,7 @@ static _Thread_local struct recording {
 
 static ddpm_status may_record(err *e)
 {
-    if (recording.on) return err_set(e, DDPM_EBACKEND, "a graph is being recorded already");
+    if (recording.on) return err_set(e, DDPM_EBACKEND, "CUDA graph: a capture is already in progress");
     recording = (struct recording){0};
     return DDPM_OK;
 }
@@ -67,7 +67,7 @@ static ddpm_status begin_body(void *stream, err *e)
 #else
 static ddpm_status begin_body(void *stream, err *e)
 {
-    return err_set(e, DDPM_EBACKEND, "loops in graphs need CUDA 12.4");
+    return err_set(e, DDPM_EBACKEND, "CUDA graph: loops require CUDA 12.4 or newer");
 }
 #endif
 
@@ -139,7 +139,7 @@ ddpm_status rt_graph_end(void *stream, rt_graph **out, err *e)
     rt_graph *made = NULL;
     if (out) *out = NULL;
     if (!recording.on || recording.stream != stream)
-        return out ? err_set(e, DDPM_EBACKEND, "no graph is being recorded on this stream") : DDPM_OK;
+        return out ? err_set(e, DDPM_EBACKEND, "CUDA graph: no capture is in progress on this stream") : DDPM_OK;
     if (!out) { /* the captured work and its errors no longer matter */
         if (end_capture(&graph, NULL) == DDPM_OK) quietly(cudaGraphDestroy(graph));
         return DDPM_OK;

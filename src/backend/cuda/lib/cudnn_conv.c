@@ -142,8 +142,8 @@ ddpm_status cudnn_convolution_create(cudnn_context *c, const conv_problem *q, co
     cudnn_convolution_graph(&g, q);
     ddpm_status st = cudnn_opgraph_primitive(&g, c, &spec, out, e);
     if (st == DDPM_OK && !*out)
-        st = err_set(e, DDPM_EBACKEND, "%s: no engine of cuDNN's can do it: %s", key,
-                     *g.first.text ? g.first.text : "none was proposed");
+        st = err_set(e, DDPM_EBACKEND, "%s: no cuDNN engine supports this problem: %s", key,
+                     *g.first.text ? g.first.text : "the heuristics returned none");
     if (st == DDPM_OK) measure(q, *out);
     cudnn_opgraph_release(&g);
     return st;

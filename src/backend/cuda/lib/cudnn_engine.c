@@ -193,8 +193,8 @@ static bool make_engine(const cudnn_primitive *p, cudnn_engine *engine, const cu
     cudnn_finalize(&own, d, engine->name);
     if (!cudnn_broken(&own) && (!get(d, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, &workspace) ||
                                 workspace < 0 || (uint64_t)workspace + s->extra > s->how->workspace_cap))
-        (void)err_set(&own.first, DDPM_EBACKEND, "cuDNN: %s wants %lld bytes of workspace", engine->name,
-                      (long long)workspace);
+        (void)err_set(&own.first, DDPM_EBACKEND, "cuDNN: %s requires %lld bytes of workspace, which are not available",
+                      engine->name, (long long)workspace);
     if (cudnn_broken(&own)) {
         *why = own.first;
         cudnn_opgraph_release(&own);
@@ -219,10 +219,10 @@ static void keep_only(cudnn_primitive *p, int i)
  * creation fails are dropped. */
 static void make_engines(cudnn_primitive *p, const cudnn_primitive_spec *s, err *why)
 {
-    const int wanted = s->how->wanted ? find(p, s->how->wanted) : -1;
+    const int cached = s->how->cached_algo ? find(p, s->how->cached_algo) : -1;
     int made = 0;
-    if (wanted >= 0 && make_engine(p, &p->engine[wanted], s, why)) {
-        keep_only(p, wanted);
+    if (cached >= 0 && make_engine(p, &p->engine[cached], s, why)) {
+        keep_only(p, cached);
         return;
     }
     for (int compiled = 0; compiled < 2; compiled++)
@@ -267,7 +267,7 @@ static ddpm_status run(primitive *base, int i, void *const operands[PRIMITIVE_OP
     cudnn_opgraph own = {0};
     int64_t id[OPGRAPH_BINDINGS];
     void *at[OPGRAPH_BINDINGS];
-    if (!p->context->handle) return err_set(e, DDPM_EBACKEND, "%s: planned for a device that is not there", base->key);
+    if (!p->context->handle) return err_set(e, DDPM_EBACKEND, "%s: the cuDNN context has no device", base->key);
     for (int b = 0; b < p->n_binding; b++) {
         cudnn_binding *k = &p->binding[b];
         char *from = k->operand == BIND_EXTRA ? (char *)work + extra_at(p, i)

@@ -306,12 +306,12 @@ static void forms_destroy(primitive *base)
 static const primitive_table forms_table = {forms_count, forms_name, forms_workspace,
                                             forms_keep,  forms_run,  forms_destroy};
 
-static int engine_named(const primitive *p, const char *wanted)
+static int engine_named(const primitive *p, const char *cached)
 {
     char name[PRIMITIVE_NAME];
-    for (int i = 0; wanted && i < p->fn->count(p); i++) {
+    for (int i = 0; cached && i < p->fn->count(p); i++) {
         p->fn->name(p, i, name);
-        if (!strcmp(name, wanted)) return i;
+        if (!strcmp(name, cached)) return i;
     }
     return -1;
 }
@@ -321,24 +321,24 @@ static bool is_of_form(const char *name, int form)
     return name && !strncmp(name, form_name[form], strlen(form_name[form]));
 }
 
-/* Creates the form of the wanted engine first: if that engine is found, the other form is not created. */
+/* Creates the form of the cached engine first: if that engine is found, the other form is not created. */
 static ddpm_status make_both(cudnn_context *c, const attention_problem *q, const primitive_search *how, primitive **out,
                              err *e)
 {
-    const int first = is_of_form(how->wanted, ATOMIC) ? ATOMIC : ORDERED;
+    const int first = is_of_form(how->cached_algo, ATOMIC) ? ATOMIC : ORDERED;
     sdpa_forms *p = NULL;
     ddpm_status st;
-    int wanted = -1;
+    int cached = -1;
     TRY_GOTO(mem_array(&p, 1, sizeof *p, "attention", e));
     p->base.fn = &forms_table;
-    for (int i = 0; i < FORMS && wanted < 0; i++) {
+    for (int i = 0; i < FORMS && cached < 0; i++) {
         const int form = (first + i) % FORMS;
         primitive_search here = *how;
-        here.wanted = is_of_form(how->wanted, form) ? how->wanted + strlen(form_name[form]) : NULL;
+        here.cached_algo = is_of_form(how->cached_algo, form) ? how->cached_algo + strlen(form_name[form]) : NULL;
         TRY_GOTO(make(c, q, form == ATOMIC, &here, &p->form[form], e));
-        wanted = engine_named(&p->base, how->wanted);
+        cached = engine_named(&p->base, how->cached_algo);
     }
-    if (wanted >= 0) TRY_GOTO(forms_keep(&p->base, wanted, e));
+    if (cached >= 0) TRY_GOTO(forms_keep(&p->base, cached, e));
     if (!forms_count(&p->base)) goto done;
     for (int form = 0; form < FORMS; form++)
         if (p->form[form]) memcpy(p->base.key, p->form[form]->key, sizeof p->base.key);

@@ -11,14 +11,15 @@ static ddpm_status check(const gemm_problem *q, const gemm_layout *l, err *e)
 {
     const gemm_matrix *const matrix[] = {&l->left, &l->right, &l->result, &l->addend};
     if (q->m < 1 || q->n < 1 || q->k < 1 || q->batch < 1)
-        return err_set(e, DDPM_EINVAL, "matrix product [%lld, %lld] by [%lld, %lld], %lld of them: sizes start at 1",
+        return err_set(e, DDPM_EINVAL,
+                       "matrix product [%lld, %lld] by [%lld, %lld], batch %lld: sizes must be at least 1",
                        (long long)q->m, (long long)q->k, (long long)q->k, (long long)q->n, (long long)q->batch);
     for (int i = 0; i < 4; i++)
         if (matrix[i]->ld < matrix[i]->rows)
-            return err_set(e, DDPM_EINVAL, "matrix product: rows of %lld elements, only %lld apart",
+            return err_set(e, DDPM_EINVAL, "matrix product: the leading dimension must be at least %lld, not %lld",
                            (long long)matrix[i]->rows, (long long)matrix[i]->ld);
     if (q->bias && q->batch > 1)
-        return err_set(e, DDPM_EINVAL, "matrix product: a bias and a batch of %lld", (long long)q->batch);
+        return err_set(e, DDPM_EINVAL, "matrix product: a bias is not supported with batch %lld", (long long)q->batch);
     return DDPM_OK;
 }
 

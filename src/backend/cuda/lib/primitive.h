@@ -36,9 +36,9 @@ struct primitive {
 
 /* Restrictions on the algos. */
 typedef struct primitive_search {
-    bool deterministic;   /* exclude nondeterministic algos */
-    size_t workspace_cap; /* exclude algos that need more workspace, in bytes */
-    const char *wanted;   /* name of the only wanted algo (from a cache); all algos if NULL or not found */
+    bool deterministic;      /* exclude nondeterministic algos */
+    size_t workspace_cap;    /* exclude algos that need more workspace, in bytes */
+    const char *cached_algo; /* from the autotune cache: the only algo to create; all algos if NULL or not found */
 } primitive_search;
 
 static inline void primitive_destroy(primitive *p)

@@ -10,7 +10,7 @@ static ddpm_status make_conv(void *context, const void *q, const primitive_searc
 
 static ddpm_status make_gemm(void *context, const void *q, const primitive_search *how, primitive **out, err *e)
 {
-    return blas_gemm_create(context, q, how, out, e);
+    return cublas_gemm_create(context, q, how, out, e);
 }
 
 static ddpm_status make_sdpa(void *context, const void *q, const primitive_search *how, primitive **out, err *e)
@@ -40,7 +40,7 @@ ddpm_status cuda_primitive_gemm(cuda_backend *be, const gemm_problem *q, primiti
         (long long)q->m, (long long)q->n, (long long)q->k, (long long)q->lda, (long long)q->ldb, (long long)q->ldd,
         (long long)q->ldc, (long long)q->batch, (long long)q->stride_a, (long long)q->stride_b, (long long)q->stride_d,
         (double)q->alpha, q->align, q->bias ? ":bias" : "", q->addend ? ":addend" : "");
-    return tuner_get(be->tuner, text, make_gemm, be->blas, q, out, e);
+    return tuner_get(be->tuner, text, make_gemm, be->cublas, q, out, e);
 }
 
 ddpm_status cuda_primitive_sdpa(cuda_backend *be, const attention_problem *q, primitive **out, err *e)

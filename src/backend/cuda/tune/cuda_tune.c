@@ -66,12 +66,12 @@ void tuner_save(tuner *c) { autotune_cache_save(c->cache); }
 
 const char *tuner_warning(const tuner *c) { return autotune_cache_warning(c->cache); }
 
-static int algo_of_name(const primitive *p, const char *wanted)
+static int algo_of_name(const primitive *p, const char *cached)
 {
     char name[PRIMITIVE_NAME];
-    for (int i = 0; wanted && i < p->fn->count(p); i++) {
+    for (int i = 0; cached && i < p->fn->count(p); i++) {
         p->fn->name(p, i, name);
-        if (!strcmp(name, wanted)) return i;
+        if (!strcmp(name, cached)) return i;
     }
     return -1;
 }
@@ -88,7 +88,7 @@ static ddpm_status time_algos(tuner *c, kept *k, int *algo, err *e)
     }
     err why;
     k->us = 0.0f;
-    err_set(&why, DDPM_ENOMEM, "%s: no memory to time its algos, the first is taken", k->problem);
+    err_set(&why, DDPM_ENOMEM, "%s: out of memory for autotuning; the first algo is used", k->problem);
     autotune_cache_warn(c->cache, why.text);
     return DDPM_OK;
 }
@@ -101,7 +101,7 @@ static ddpm_status settle(tuner *c, kept *k, primitive_maker *make, void *contex
                                   autotune_cache_find(c->cache, k->problem)};
     TRY(make(context, q, &how, &k->p, e));
     if (!k->p) return DDPM_OK;
-    int algo = c->spec.untimed ? 0 : algo_of_name(k->p, how.wanted);
+    int algo = c->spec.untimed ? 0 : algo_of_name(k->p, how.cached_algo);
     if (algo < 0) TRY(time_algos(c, k, &algo, e));
     k->p->fn->name(k->p, algo, name);
     TRY(mem_text(&k->algo, name, e));

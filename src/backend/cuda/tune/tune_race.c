@@ -40,8 +40,8 @@ static ddpm_status get_workspace(race *r, err *e)
     for (size_t limit = r->spec->workspace_cap;;) {
         r->room = 0;
         for (int i = 0; i < r->algos; i++) {
-            const size_t wanted = r->p->fn->workspace(r->p, i);
-            if (wanted <= limit && wanted > r->room) r->room = wanted;
+            const size_t workspace = r->p->fn->workspace(r->p, i);
+            if (workspace <= limit && workspace > r->room) r->room = workspace;
         }
         if (r->room == 0) return DDPM_OK;
         const ddpm_status st = rt_alloc(r->room, &r->workspace, e);
@@ -207,10 +207,11 @@ static void race_screen_all(race *r)
 {
     float best = INFINITY;
     for (int i = 0; i < r->algos; i++) {
-        const size_t wanted = r->p->fn->workspace(r->p, i);
+        const size_t workspace = r->p->fn->workspace(r->p, i);
         r->us[i] = -1.0f;
-        if (wanted > r->room)
-            err_set(&r->why, DDPM_ENOMEM, "it wants a workspace of %zu bytes and %zu can be had", wanted, r->room);
+        if (workspace > r->room)
+            err_set(&r->why, DDPM_ENOMEM, "the workspace of %zu bytes exceeds the %zu bytes available", workspace,
+                    r->room);
         else if (race_screen(r, i, best, &r->why) != DDPM_OK)
             race_drop(r, i);
         else if (r->us[i] < best)
