@@ -12,7 +12,7 @@ enum { PROBLEMS = 256, PER_STEP = 4, CHECKED = 16, NAME = 160 };
 
 static fill fill_of(const conv_problem *q, int operand)
 {
-    const double fan_in = (double)(q->filter * q->filter) * (double)q->c;
+    const double fan_in = (double)(q->shape.kernel * q->shape.kernel) * (double)q->shape.cin;
     return (fill){operand, operand == CUDNN_CONV_W ? 1 / sqrt(fan_in) : 1, 0};
 }
 
@@ -20,65 +20,68 @@ static double value(const conv_problem *q, int operand, int64_t i) { return mb_f
 
 /* ---- the reference: one element from the definition, in double ---- */
 
-static int64_t x_index(const conv_problem *q, int64_t n, int64_t h, int64_t w, int64_t c)
+static int64_t x_index(const conv_shape *s, int64_t n, int64_t h, int64_t w, int64_t c)
 {
-    return ((n * q->h + h) * q->w + w) * q->c + c;
+    return ((n * s->h + h) * s->w + w) * s->cin + c;
 }
 
-static int64_t y_index(const conv_problem *q, int64_t n, int64_t h, int64_t w, int64_t k)
+static int64_t y_index(const conv_shape *s, int64_t n, int64_t h, int64_t w, int64_t k)
 {
-    return ((n * q->oh + h) * q->ow + w) * q->k + k;
+    return ((n * s->oh + h) * s->ow + w) * s->cout + k;
 }
 
-static int64_t w_index(const conv_problem *q, int64_t k, int i, int j, int64_t c)
+static int64_t w_index(const conv_shape *s, int64_t k, int i, int j, int64_t c)
 {
-    return ((k * q->filter + i) * q->filter + j) * q->c + c;
+    return ((k * s->kernel + i) * s->kernel + j) * s->cin + c;
 }
 
 static bool inside(int64_t i, int64_t n) { return i >= 0 && i < n; }
 
 static double forward_at(const conv_problem *q, const int64_t at[4])
 {
+    const conv_shape *s = &q->shape;
     double y = 0;
-    for (int i = 0; i < q->filter; i++)
-        for (int j = 0; j < q->filter; j++) {
-            const int64_t h = at[1] * q->stride - q->pad_before + i, w = at[2] * q->stride - q->pad_before + j;
-            if (!inside(h, q->h) || !inside(w, q->w)) continue;
-            for (int64_t c = 0; c < q->c; c++)
-                y += value(q, CUDNN_CONV_X, x_index(q, at[0], h, w, c)) *
-                     value(q, CUDNN_CONV_W, w_index(q, at[3], i, j, c));
+    for (int i = 0; i < s->kernel; i++)
+        for (int j = 0; j < s->kernel; j++) {
+            const int64_t h = at[1] * s->stride - s->pad_begin + i, w = at[2] * s->stride - s->pad_begin + j;
+            if (!inside(h, s->h) || !inside(w, s->w)) continue;
+            for (int64_t c = 0; c < s->cin; c++)
+                y += value(q, CUDNN_CONV_X, x_index(s, at[0], h, w, c)) *
+                     value(q, CUDNN_CONV_W, w_index(s, at[3], i, j, c));
         }
     if (q->bias) y += value(q, CUDNN_CONV_BIAS, at[3]);
-    if (q->residual) y += value(q, CUDNN_CONV_RESIDUAL, y_index(q, at[0], at[1], at[2], at[3]));
+    if (q->residual) y += value(q, CUDNN_CONV_RESIDUAL, y_index(s, at[0], at[1], at[2], at[3]));
     return y;
 }
 
 static double data_at(const conv_problem *q, const int64_t at[4])
 {
+    const conv_shape *s = &q->shape;
     double x = 0;
-    for (int i = 0; i < q->filter; i++)
-        for (int j = 0; j < q->filter; j++) {
-            const int64_t h = at[1] + q->pad_before - i, w = at[2] + q->pad_before - j;
-            if (h % q->stride || w % q->stride || !inside(h / q->stride, q->oh) || !inside(w / q->stride, q->ow) ||
+    for (int i = 0; i < s->kernel; i++)
+        for (int j = 0; j < s->kernel; j++) {
+            const int64_t h = at[1] + s->pad_begin - i, w = at[2] + s->pad_begin - j;
+            if (h % s->stride || w % s->stride || !inside(h / s->stride, s->oh) || !inside(w / s->stride, s->ow) ||
                 h < 0 || w < 0)
                 continue;
-            for (int64_t k = 0; k < q->k; k++)
-                x += value(q, CUDNN_CONV_Y, y_index(q, at[0], h / q->stride, w / q->stride, k)) *
-                     value(q, CUDNN_CONV_W, w_index(q, k, i, j, at[3]));
+            for (int64_t k = 0; k < s->cout; k++)
+                x += value(q, CUDNN_CONV_Y, y_index(s, at[0], h / s->stride, w / s->stride, k)) *
+                     value(q, CUDNN_CONV_W, w_index(s, k, i, j, at[3]));
         }
     return x;
 }
 
 static double filter_at(const conv_problem *q, const int64_t at[4])
 {
+    const conv_shape *s = &q->shape;
     double sum = 0;
-    for (int64_t n = 0; n < q->n; n++)
-        for (int64_t oh = 0; oh < q->oh; oh++)
-            for (int64_t ow = 0; ow < q->ow; ow++) {
-                const int64_t h = oh * q->stride - q->pad_before + at[1], w = ow * q->stride - q->pad_before + at[2];
-                if (!inside(h, q->h) || !inside(w, q->w)) continue;
-                sum += value(q, CUDNN_CONV_X, x_index(q, n, h, w, at[3])) *
-                       value(q, CUDNN_CONV_Y, y_index(q, n, oh, ow, at[0]));
+    for (int64_t n = 0; n < s->n; n++)
+        for (int64_t oh = 0; oh < s->oh; oh++)
+            for (int64_t ow = 0; ow < s->ow; ow++) {
+                const int64_t h = oh * s->stride - s->pad_begin + at[1], w = ow * s->stride - s->pad_begin + at[2];
+                if (!inside(h, s->h) || !inside(w, s->w)) continue;
+                sum += value(q, CUDNN_CONV_X, x_index(s, n, h, w, at[3])) *
+                       value(q, CUDNN_CONV_Y, y_index(s, n, oh, ow, at[0]));
             }
     return sum;
 }
@@ -102,15 +105,16 @@ typedef struct sample {
 /* The elements to check and their reference values, the same for all engines of the problem. */
 static void choose_samples(const conv_problem *q, sample out[CHECKED])
 {
-    const int64_t dims[3][4] = {[CONV_PASS_FORWARD] = {q->n, q->oh, q->ow, q->k},
-                                [CONV_PASS_BACKWARD_DATA] = {q->n, q->h, q->w, q->c},
-                                [CONV_PASS_BACKWARD_WEIGHTS] = {q->k, q->filter, q->filter, q->c}};
-    const int64_t *d = dims[q->pass];
+    const conv_shape *s = &q->shape;
+    const int64_t dims[3][4] = {[CONV_PASS_FORWARD] = {s->n, s->oh, s->ow, s->cout},
+                                [CONV_PASS_BACKWARD_DATA] = {s->n, s->h, s->w, s->cin},
+                                [CONV_PASS_BACKWARD_WEIGHTS] = {s->cout, s->kernel, s->kernel, s->cin}};
+    const int64_t *d = dims[s->pass];
     for (int k = 0; k < CHECKED; k++) {
         const int64_t i = mb_pick(k, d[0] * d[1] * d[2] * d[3]);
         const int64_t at[4] = {i / (d[1] * d[2] * d[3]), i / (d[2] * d[3]) % d[1], i / d[3] % d[2], i % d[3]};
-        out[k] = (sample){i, passes[q->pass].at(q, at)};
-        if (q->accumulate) out[k].want += value(q, passes[q->pass].result, i);
+        out[k] = (sample){i, passes[s->pass].at(q, at)};
+        if (q->accumulate) out[k].want += value(q, passes[s->pass].result, i);
     }
 }
 
@@ -118,10 +122,11 @@ static void choose_samples(const conv_problem *q, sample out[CHECKED])
 
 static void problem_name(const conv_problem *q, char text[NAME])
 {
-    (void)snprintf(text, NAME, "%s %s %lldx%lldx%lldx%lld -> %lldx%lldx%lld f%d s%d p%d,%d%s%s%s", passes[q->pass].name,
-                   q->tf32 ? "tf32" : dtype_name(q->io), (long long)q->n, (long long)q->h, (long long)q->w,
-                   (long long)q->c, (long long)q->oh, (long long)q->ow, (long long)q->k, q->filter, q->stride,
-                   q->pad_before, q->pad_after, q->bias ? " bias" : "", q->residual ? " residual" : "",
+    const conv_shape *s = &q->shape;
+    (void)snprintf(text, NAME, "%s %s %lldx%lldx%lldx%lld -> %lldx%lldx%lld f%d s%d p%d,%d%s%s%s", passes[s->pass].name,
+                   q->tf32 ? "tf32" : dtype_name(q->io), (long long)s->n, (long long)s->h, (long long)s->w,
+                   (long long)s->cin, (long long)s->oh, (long long)s->ow, (long long)s->cout, s->kernel, s->stride,
+                   s->pad_begin, s->pad_end, q->bias ? " bias" : "", q->residual ? " residual" : "",
                    q->accumulate ? " add" : "");
 }
 
@@ -165,7 +170,8 @@ typedef struct best_plan {
 
 static double flop(const conv_problem *q)
 {
-    return 2.0 * (double)(q->n * q->oh * q->ow) * (double)(q->k * q->c) * (double)(q->filter * q->filter);
+    const conv_shape *s = &q->shape;
+    return 2.0 * (double)(s->n * s->oh * s->ow) * (double)conv_w_count(s);
 }
 
 static ddpm_status check(plan_bench *b, const conv_problem *q, int i, const sample *samples, double *error, err *e)
@@ -174,7 +180,7 @@ static ddpm_status check(plan_bench *b, const conv_problem *q, int i, const samp
     TRY(plan_bench_once(b, i, e));
     for (int k = 0; k < CHECKED; k++) {
         double got;
-        TRY(mb_read(&b->be->base, b->operand[0][passes[q->pass].result], q->io, samples[k].index, &got, e));
+        TRY(mb_read(&b->be->base, b->operand[0][passes[q->shape.pass].result], q->io, samples[k].index, &got, e));
         agree(&a, got, samples[k].want);
     }
     *error = agreement_error(&a);
@@ -230,21 +236,22 @@ static void put_best(mb_run *r, const conv_problem *q, const best_plan *best, in
     json_out_real(&r->json, "best_tflops", best->tflops);
     json_out_real(&r->json, "best_ms", best->ms);
     json_out_real(&r->json, "first_tflops", best->first_tflops);
-    json_out_real(&r->json, "predicted_tflops", peak * passes[q->pass].share); /* 0: none; without tile fill */
+    json_out_real(&r->json, "predicted_tflops", peak * passes[q->shape.pass].share); /* 0: none; without tile fill */
     printf("  %3d plans, best %.1f TFLOP/s in %.4f ms, the library's first %.1f, predicted %.0f where tiles fill\n",
-           plans, best->tflops, best->ms, best->first_tflops, peak * passes[q->pass].share);
+           plans, best->tflops, best->ms, best->first_tflops, peak * passes[q->shape.pass].share);
 }
 
 static void put_problem(mb_run *r, const conv_problem *q, const char *name, int times)
 {
+    const conv_shape *s = &q->shape;
     json_out *j = &r->json;
     json_out_text(j, "problem", name);
-    json_out_text(j, "pass", passes[q->pass].name);
+    json_out_text(j, "pass", passes[s->pass].name);
     json_out_text(j, "type", q->tf32 ? "tf32" : dtype_name(q->io));
     json_out_int(j, "times_a_step", times);
     json_out_open(j, "shape", '[');
-    const int64_t shape[] = {q->n, q->h,      q->w,      q->c,          q->oh,       q->ow,
-                             q->k, q->filter, q->stride, q->pad_before, q->pad_after};
+    const int64_t shape[] = {s->n,    s->h,      s->w,      s->cin,       s->oh,     s->ow,
+                             s->cout, s->kernel, s->stride, s->pad_begin, s->pad_end};
     for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++) json_out_int(j, NULL, shape[i]);
     json_out_close(j, ']');
 }

@@ -33,25 +33,21 @@ void cudnn_context_describe(const cudnn_context *, char text[80]) { snprintf(tex
 
 /* ---- convolutions ---- */
 
-static conv_shape shape_of(const conv_problem &q)
-{
-    return {q.n, q.h, q.w, q.c, q.oh, q.ow, q.k, q.filter, q.stride, q.pad_before};
-}
-
-static size_t count_x(const conv_problem &q) { return (size_t)(q.n * q.h * q.w * q.c); }
-static size_t count_y(const conv_problem &q) { return (size_t)(q.n * q.oh * q.ow * q.k); }
-static size_t count_w(const conv_problem &q) { return (size_t)(q.k * q.filter * q.filter * q.c); }
+static size_t count_x(const conv_problem &q) { return (size_t)conv_x_count(&q.shape); }
+static size_t count_y(const conv_problem &q) { return (size_t)conv_y_count(&q.shape); }
+static size_t count_w(const conv_problem &q) { return (size_t)conv_w_count(&q.shape); }
 
 static bool consistent(const conv_problem &q)
 {
-    const int64_t pads = q.pad_before + q.pad_after;
-    if (q.n < 1 || q.c < 1 || q.k < 1 || q.filter < 1 || q.stride < 1 || q.pad_before < 0 || q.pad_after < 0)
+    const conv_shape &s = q.shape;
+    const int64_t pads = s.pad_begin + s.pad_end;
+    if (s.n < 1 || s.cin < 1 || s.cout < 1 || s.kernel < 1 || s.stride < 1 || s.pad_begin < 0 || s.pad_end < 0)
         return false;
-    if (q.h + pads < q.filter || q.w + pads < q.filter) return false;
-    if (q.pass != CONV_PASS_FORWARD && (q.bias || q.residual)) return false;
-    if (q.pass == CONV_PASS_FORWARD && q.accumulate) return false;
+    if (s.h + pads < s.kernel || s.w + pads < s.kernel) return false;
+    if (s.pass != CONV_PASS_FORWARD && (q.bias || q.residual)) return false;
+    if (s.pass == CONV_PASS_FORWARD && q.accumulate) return false;
     if (q.io != DTYPE_F32 && q.io != DTYPE_BF16) return false;
-    return q.oh == (q.h + pads - q.filter) / q.stride + 1 && q.ow == (q.w + pads - q.filter) / q.stride + 1;
+    return s.oh == (s.h + pads - s.kernel) / s.stride + 1 && s.ow == (s.w + pads - s.kernel) / s.stride + 1;
 }
 
 static void run_forward(const conv_problem &q, void *const *at)
@@ -59,9 +55,9 @@ static void run_forward(const conv_problem &q, void *const *at)
     const std::vector<float> x = values_of(at[CUDNN_CONV_X], q.io, count_x(q), q.tf32);
     const std::vector<float> w = values_of(at[CUDNN_CONV_W], q.io, count_w(q), q.tf32);
     std::vector<double> y(count_y(q));
-    conv_forward(shape_of(q), x.data(), w.data(), y.data());
+    conv_forward(q.shape, x.data(), w.data(), y.data());
     for (size_t i = 0; i < y.size(); i++) {
-        if (q.bias) y[i] += (double)value_at(at[CUDNN_CONV_BIAS], q.io, i % (size_t)q.k);
+        if (q.bias) y[i] += (double)value_at(at[CUDNN_CONV_BIAS], q.io, i % (size_t)q.shape.cout);
         if (q.residual) y[i] += (double)value_at(at[CUDNN_CONV_RESIDUAL], q.io, i);
         put_value(at[CUDNN_CONV_Y], q.io, i, y[i]);
     }
@@ -78,7 +74,7 @@ static void run_data(const conv_problem &q, void *const *at)
     const std::vector<float> y = values_of(at[CUDNN_CONV_Y], q.io, count_y(q), q.tf32);
     const std::vector<float> w = values_of(at[CUDNN_CONV_W], q.io, count_w(q), q.tf32);
     std::vector<double> x(count_x(q));
-    conv_data(shape_of(q), y.data(), w.data(), x.data());
+    conv_data(q.shape, y.data(), w.data(), x.data());
     put_all(at[CUDNN_CONV_X], q.io, x, q.accumulate);
 }
 
@@ -87,18 +83,19 @@ static void run_filter(const conv_problem &q, void *const *at)
     const std::vector<float> x = values_of(at[CUDNN_CONV_X], q.io, count_x(q), q.tf32);
     const std::vector<float> y = values_of(at[CUDNN_CONV_Y], q.io, count_y(q), q.tf32);
     std::vector<double> w(count_w(q));
-    conv_filter(shape_of(q), x.data(), y.data(), w.data());
+    conv_filter(q.shape, x.data(), y.data(), w.data());
     put_all(at[CUDNN_CONV_W], q.io, w, q.accumulate);
 }
 
 static std::string conv_key(const conv_problem &q)
 {
     static const char *const pass[] = {"forward", "data", "filter"};
+    const conv_shape &s = q.shape;
     char text[PRIMITIVE_KEY];
-    snprintf(text, sizeof text, "conv:%s:%s:%lldx%lldx%lldx%lld:%lldx%lldx%lld:f%ds%dp%d,%d%s%s%s", pass[q.pass],
-             q.io == DTYPE_F32 && q.tf32 ? "tf32" : dtype_name(q.io), (long long)q.n, (long long)q.h, (long long)q.w,
-             (long long)q.c, (long long)q.oh, (long long)q.ow, (long long)q.k, q.filter, q.stride, q.pad_before,
-             q.pad_after, q.bias ? ":bias" : "", q.residual ? ":residual" : "", q.accumulate ? ":add" : "");
+    snprintf(text, sizeof text, "conv:%s:%s:%lldx%lldx%lldx%lld:%lldx%lldx%lld:f%ds%dp%d,%d%s%s%s", pass[s.pass],
+             q.io == DTYPE_F32 && q.tf32 ? "tf32" : dtype_name(q.io), (long long)s.n, (long long)s.h, (long long)s.w,
+             (long long)s.cin, (long long)s.oh, (long long)s.ow, (long long)s.cout, s.kernel, s.stride, s.pad_begin,
+             s.pad_end, q.bias ? ":bias" : "", q.residual ? ":residual" : "", q.accumulate ? ":add" : "");
     return text;
 }
 
@@ -114,11 +111,11 @@ ddpm_status cudnn_convolution_create(cudnn_context *c, const conv_problem *probl
     d.bytes[CUDNN_CONV_X] = count_x(q) * each;
     d.bytes[CUDNN_CONV_W] = count_w(q) * each;
     d.bytes[CUDNN_CONV_Y] = count_y(q) * each;
-    d.bytes[CUDNN_CONV_BIAS] = q.bias ? (size_t)q.k * each : 0;
+    d.bytes[CUDNN_CONV_BIAS] = q.bias ? (size_t)q.shape.cout * each : 0;
     d.bytes[CUDNN_CONV_RESIDUAL] = q.residual ? count_y(q) * each : 0;
     d.may_alias[CUDNN_CONV_RESIDUAL] = true;
     d.runs = !c->elsewhere;
-    switch (q.pass) {
+    switch (q.shape.pass) {
     case CONV_PASS_FORWARD:
         d.written[CUDNN_CONV_Y] = true;
         d.loops = [q](void *const *at) { run_forward(q, at); };

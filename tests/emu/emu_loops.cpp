@@ -22,54 +22,54 @@ double dot(const float *a, const float *b, int64_t n)
     return sum;
 }
 
-int64_t work(const conv_shape &s) { return s.n * s.oh * s.ow * s.k * s.c * s.filter * s.filter; }
+int64_t work(const conv_shape &s) { return s.oh * s.ow * s.n * conv_w_count(&s); }
 
-/* f [k, r, s, c] as [r, s, c, k] */
+/* f [cout, r, s, cin] as [r, s, cin, cout] */
 std::vector<float> filters_last(const conv_shape &s, const float *f)
 {
-    const int64_t taps = (int64_t)s.filter * s.filter * s.c;
-    std::vector<float> t((size_t)(taps * s.k));
-    for (int64_t k = 0; k < s.k; k++)
-        for (int64_t i = 0; i < taps; i++) t[(size_t)(i * s.k + k)] = f[k * taps + i];
+    const int64_t taps = (int64_t)s.kernel * s.kernel * s.cin;
+    std::vector<float> t((size_t)(taps * s.cout));
+    for (int64_t k = 0; k < s.cout; k++)
+        for (int64_t i = 0; i < taps; i++) t[(size_t)(i * s.cout + k)] = f[k * taps + i];
     return t;
 }
 
 void forward_pixel(const conv_shape &s, const float *x, const float *t, int64_t oy, int64_t ox, double *y)
 {
-    for (int64_t k = 0; k < s.k; k++) y[k] = 0.0;
-    for (int r = 0; r < s.filter; r++)
-        for (int q = 0; q < s.filter; q++) {
-            const int64_t iy = oy * s.stride + r - s.pad, ix = ox * s.stride + q - s.pad;
+    for (int64_t k = 0; k < s.cout; k++) y[k] = 0.0;
+    for (int r = 0; r < s.kernel; r++)
+        for (int q = 0; q < s.kernel; q++) {
+            const int64_t iy = oy * s.stride + r - s.pad_begin, ix = ox * s.stride + q - s.pad_begin;
             if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w) continue;
-            const float *pixel = x + (iy * s.w + ix) * s.c, *tap = t + ((int64_t)r * s.filter + q) * s.c * s.k;
-            for (int64_t c = 0; c < s.c; c++) add_scaled(y, pixel[c], tap + c * s.k, s.k);
+            const float *pixel = x + (iy * s.w + ix) * s.cin, *tap = t + ((int64_t)r * s.kernel + q) * s.cin * s.cout;
+            for (int64_t c = 0; c < s.cin; c++) add_scaled(y, pixel[c], tap + c * s.cout, s.cout);
         }
 }
 
 void data_pixel(const conv_shape &s, const float *y, const float *f, int64_t iy, int64_t ix, double *x)
 {
-    const int64_t taps = (int64_t)s.filter * s.filter * s.c;
-    for (int64_t c = 0; c < s.c; c++) x[c] = 0.0;
-    for (int r = 0; r < s.filter; r++)
-        for (int q = 0; q < s.filter; q++) {
-            const int64_t up = iy + s.pad - r, left = ix + s.pad - q;
+    const int64_t taps = (int64_t)s.kernel * s.kernel * s.cin;
+    for (int64_t c = 0; c < s.cin; c++) x[c] = 0.0;
+    for (int r = 0; r < s.kernel; r++)
+        for (int q = 0; q < s.kernel; q++) {
+            const int64_t up = iy + s.pad_begin - r, left = ix + s.pad_begin - q;
             if (up < 0 || left < 0 || up % s.stride || left % s.stride) continue;
             if (up / s.stride >= s.oh || left / s.stride >= s.ow) continue;
-            const float *pixel = y + (up / s.stride * s.ow + left / s.stride) * s.k;
-            const float *tap = f + ((int64_t)r * s.filter + q) * s.c;
-            for (int64_t k = 0; k < s.k; k++) add_scaled(x, pixel[k], tap + k * taps, s.c);
+            const float *pixel = y + (up / s.stride * s.ow + left / s.stride) * s.cout;
+            const float *tap = f + ((int64_t)r * s.kernel + q) * s.cin;
+            for (int64_t k = 0; k < s.cout; k++) add_scaled(x, pixel[k], tap + k * taps, s.cin);
         }
 }
 
 /* Row r, column q of filter k. */
 void filter_tap(const conv_shape &s, const float *x, const float *y, int64_t k, int r, int q, double *f)
 {
-    for (int64_t c = 0; c < s.c; c++) f[c] = 0.0;
+    for (int64_t c = 0; c < s.cin; c++) f[c] = 0.0;
     for (int64_t i = 0; i < s.n * s.oh * s.ow; i++) {
         const int64_t b = i / (s.oh * s.ow), oy = i / s.ow % s.oh, ox = i % s.ow;
-        const int64_t iy = oy * s.stride + r - s.pad, ix = ox * s.stride + q - s.pad;
+        const int64_t iy = oy * s.stride + r - s.pad_begin, ix = ox * s.stride + q - s.pad_begin;
         if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w) continue;
-        add_scaled(f, y[i * s.k + k], x + ((b * s.h + iy) * s.w + ix) * s.c, s.c);
+        add_scaled(f, y[i * s.cout + k], x + ((b * s.h + iy) * s.w + ix) * s.cin, s.cin);
     }
 }
 } // namespace
@@ -80,7 +80,8 @@ void conv_forward(const conv_shape &s, const float *x, const float *f, double *y
     const bool threads = work(s) > worth_threads;
 #pragma omp parallel for if (threads)
     for (int64_t i = 0; i < s.n * s.oh * s.ow; i++)
-        forward_pixel(s, x + i / (s.oh * s.ow) * s.h * s.w * s.c, t.data(), i / s.ow % s.oh, i % s.ow, y + i * s.k);
+        forward_pixel(s, x + i / (s.oh * s.ow) * s.h * s.w * s.cin, t.data(), i / s.ow % s.oh, i % s.ow,
+                      y + i * s.cout);
 }
 
 void conv_data(const conv_shape &s, const float *y, const float *f, double *x)
@@ -88,16 +89,16 @@ void conv_data(const conv_shape &s, const float *y, const float *f, double *x)
     const bool threads = work(s) > worth_threads;
 #pragma omp parallel for if (threads)
     for (int64_t i = 0; i < s.n * s.h * s.w; i++)
-        data_pixel(s, y + i / (s.h * s.w) * s.oh * s.ow * s.k, f, i / s.w % s.h, i % s.w, x + i * s.c);
+        data_pixel(s, y + i / (s.h * s.w) * s.oh * s.ow * s.cout, f, i / s.w % s.h, i % s.w, x + i * s.cin);
 }
 
 void conv_filter(const conv_shape &s, const float *x, const float *y, double *f)
 {
     const bool threads = work(s) > worth_threads;
-    const int64_t taps = (int64_t)s.filter * s.filter;
+    const int64_t taps = (int64_t)s.kernel * s.kernel;
 #pragma omp parallel for if (threads)
-    for (int64_t i = 0; i < s.k * taps; i++)
-        filter_tap(s, x, y, i / taps, (int)(i % taps) / s.filter, (int)(i % taps) % s.filter, f + i * s.c);
+    for (int64_t i = 0; i < s.cout * taps; i++)
+        filter_tap(s, x, y, i / taps, (int)(i % taps) / s.kernel, (int)(i % taps) % s.kernel, f + i * s.cin);
 }
 
 void product(int64_t m, int64_t n, int64_t k, const float *a, const float *b, double *d)

@@ -5,14 +5,13 @@
 #ifndef DDPM_EMU_LOOPS_H
 #define DDPM_EMU_LOOPS_H
 #include <cstdint>
+extern "C" {
+#include "backend/conv_shape.h"
+}
 
 namespace emu
 {
-/* y [n, oh, ow, k] = conv(x [n, h, w, c], f [k, filter, filter, c]); `pad` rows of zeros above and left */
-struct conv_shape {
-    int64_t n, h, w, c, oh, ow, k;
-    int filter, stride, pad;
-};
+/* One function for each pass; s.pass is not read.  f [cout, kernel, kernel, cin] */
 void conv_forward(const conv_shape &s, const float *x, const float *f, double *y);
 void conv_data(const conv_shape &s, const float *y, const float *f, double *x);
 void conv_filter(const conv_shape &s, const float *x, const float *y, double *f);

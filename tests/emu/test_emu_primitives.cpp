@@ -87,11 +87,8 @@ static float rounded(dtype type, double v) { return type == DTYPE_BF16 ? bf16_to
 static conv_problem problem_of(const conv_fixture &f, conv_pass pass, dtype io, bool extras)
 {
     conv_problem q = {};
-    q.pass = pass, q.io = io;
-    q.n = f.n, q.h = f.h, q.w = f.w, q.c = f.c;
-    q.oh = f.oh, q.ow = f.ow, q.k = f.k;
-    q.filter = f.filter, q.stride = f.stride;
-    q.pad_before = f.before, q.pad_after = f.after;
+    q.shape = {pass, f.n, f.h, f.w, f.c, f.oh, f.ow, f.k, f.filter, f.stride, f.before, f.after};
+    q.io = io;
     q.bias = q.residual = extras && pass == CONV_PASS_FORWARD;
     q.accumulate = extras && pass != CONV_PASS_FORWARD;
     return q;
@@ -141,9 +138,9 @@ Test(emu_primitives, sizes_that_contradict_each_other_are_refused)
     rig r;
     const conv_problem good = problem_of(conv_fixtures[1], CONV_PASS_FORWARD, DTYPE_F32, false);
     conv_problem q = good;
-    q.oh++;
+    q.shape.oh++;
     REFUSED(DDPM_EBACKEND, cudnn_convolution_create(r.cudnn, &q, &anything, &r.p, &why), "contradict");
-    q = good, q.pad_after = 4;
+    q = good, q.shape.pad_end = 4;
     REFUSED(DDPM_EBACKEND, cudnn_convolution_create(r.cudnn, &q, &anything, &r.p, &why), "contradict");
     q = good, q.accumulate = true;
     REFUSED(DDPM_EBACKEND, cudnn_convolution_create(r.cudnn, &q, &anything, &r.p, &why), "contradict");

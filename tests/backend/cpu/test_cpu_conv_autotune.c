@@ -18,20 +18,20 @@ enum { PASSES = 3 };
 
 static conv_candidates problem(conv_pass pass)
 {
-    return (conv_candidates){.direct = {.pass = pass,
-                                        .n = 2,
-                                        .h = 12,
-                                        .w = 12,
-                                        .cin = 32,
-                                        .oh = 12,
-                                        .ow = 12,
-                                        .cout = 16,
-                                        .kernel = 3,
-                                        .stride = 1,
-                                        .pad_begin = 1,
-                                        .pad_end = 1,
-                                        .blocked = onednn_has_blocked_kernels()},
-                             .winograd = {.pass = pass, .n = 2, .h = 12, .w = 12, .cin = 32, .cout = 16, .threads = 1}};
+    const conv_shape shape = {.pass = pass,
+                              .n = 2,
+                              .h = 12,
+                              .w = 12,
+                              .cin = 32,
+                              .oh = 12,
+                              .ow = 12,
+                              .cout = 16,
+                              .kernel = 3,
+                              .stride = 1,
+                              .pad_begin = 1,
+                              .pad_end = 1};
+    return (conv_candidates){.direct = {.shape = shape, .blocked = onednn_has_blocked_kernels()},
+                             .winograd = {.shape = shape, .threads = 1}};
 }
 
 static backend *create(conv_algo conv, int threads, const char *own, const char *shared)
@@ -153,7 +153,7 @@ Test(cpu_conv_autotune, sampling_decides_once_for_every_batch)
     for (int n = 1; n <= 3; n++) {
         conv_candidates ways = problem(CONV_PASS_FORWARD);
         bool winograd;
-        ways.direct.n = ways.winograd.n = n;
+        ways.direct.shape.n = ways.winograd.shape.n = n;
         ways.direct.frozen = true;
         cr_assert_eq(
             conv_autotune_choose(((cpu_backend *)be)->autotune, ((cpu_backend *)be)->onednn, &ways, &winograd, &why),
@@ -173,7 +173,7 @@ Test(cpu_conv_autotune, a_large_batch_is_timed_in_part)
     backend *be = create(CONV_ALGO_AUTO, 1, NULL, NULL);
     conv_candidates ways = problem(CONV_PASS_BACKWARD_WEIGHTS);
     bool winograd;
-    ways.direct.n = ways.winograd.n = 1 << 30;
+    ways.direct.shape.n = ways.winograd.shape.n = 1 << 30;
     cr_assert_eq(
         conv_autotune_choose(((cpu_backend *)be)->autotune, ((cpu_backend *)be)->onednn, &ways, &winograd, &why),
         DDPM_OK, "%s", why.text);

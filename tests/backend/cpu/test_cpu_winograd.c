@@ -71,12 +71,18 @@ static void run(const kind *k, int threads, float *const operand[OPERANDS])
 {
     err why = {0};
     char *scratch = NULL;
-    const winograd_spec spec = {.pass = k->pass,
-                                .n = k->n,
-                                .h = k->h,
-                                .w = k->w,
-                                .cin = k->cin,
-                                .cout = k->cout,
+    const winograd_spec spec = {.shape = {.pass = k->pass,
+                                          .n = k->n,
+                                          .h = k->h,
+                                          .w = k->w,
+                                          .cin = k->cin,
+                                          .oh = k->h,
+                                          .ow = k->w,
+                                          .cout = k->cout,
+                                          .kernel = 3,
+                                          .stride = 1,
+                                          .pad_begin = 1,
+                                          .pad_end = 1},
                                 .enlarged = k->enlarged,
                                 .threads = threads};
     const size_t bytes = winograd_scratch(&spec);

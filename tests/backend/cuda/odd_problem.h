@@ -6,18 +6,18 @@
 /* All sizes differ; stride 2 from 8x12 to 4x6, padded only below and on the right. */
 static inline conv_problem odd_problem(conv_pass pass)
 {
-    return (conv_problem){.pass = pass,
-                          .io = DTYPE_BF16,
-                          .n = 2,
-                          .h = 8,
-                          .w = 12,
-                          .c = 16,
-                          .oh = 4,
-                          .ow = 6,
-                          .k = 24,
-                          .filter = 3,
-                          .stride = 2,
-                          .pad_after = 1};
+    return (conv_problem){.shape = {.pass = pass,
+                                    .n = 2,
+                                    .h = 8,
+                                    .w = 12,
+                                    .cin = 16,
+                                    .oh = 4,
+                                    .ow = 6,
+                                    .cout = 24,
+                                    .kernel = 3,
+                                    .stride = 2,
+                                    .pad_end = 1},
+                          .io = DTYPE_BF16};
 }
 
 #endif

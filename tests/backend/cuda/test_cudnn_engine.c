@@ -294,7 +294,7 @@ Test(cudnn_engine, a_graph_keeps_its_first_error)
     cr_assert_str_eq(g.first.text, "cuDNN: attribute 902: BROKEN: what is the matter");
     cr_assert(!g.unsupported);
     cr_assert_null(cudnn_nhwc(&g, 3, CUDNN_DATA_FLOAT, sizes));
-    cudnn_convolution(&g, &(cudnn_convolution_args){.stride = 1});
+    cudnn_convolution(&g, &(conv_problem){.shape = {.stride = 1}}, NULL, NULL, NULL);
     cudnn_pointwise(&g, CUDNN_POINTWISE_ADD, NULL, NULL, NULL);
     cr_assert_eq(cudnn.calls, 3, "nothing is asked any more");
     cr_assert_str_eq(g.first.text, "cuDNN: attribute 902: BROKEN: what is the matter");

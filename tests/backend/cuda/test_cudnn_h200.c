@@ -51,19 +51,19 @@ static primitive *create(cudnn_context *c, const conv_problem *q, const primitiv
 /* A 3x3 convolution of the 32x32 level of a CIFAR-10 U-Net. */
 static conv_problem usual_problem(conv_pass pass, dtype io)
 {
-    return (conv_problem){.pass = pass,
-                          .io = io,
-                          .n = 128,
-                          .h = 32,
-                          .w = 32,
-                          .c = 128,
-                          .oh = 32,
-                          .ow = 32,
-                          .k = 128,
-                          .filter = 3,
-                          .stride = 1,
-                          .pad_before = 1,
-                          .pad_after = 1};
+    return (conv_problem){.shape = {.pass = pass,
+                                    .n = 128,
+                                    .h = 32,
+                                    .w = 32,
+                                    .cin = 128,
+                                    .oh = 32,
+                                    .ow = 32,
+                                    .cout = 128,
+                                    .kernel = 3,
+                                    .stride = 1,
+                                    .pad_begin = 1,
+                                    .pad_end = 1},
+                          .io = io};
 }
 
 /* The name of engine i, in a static buffer that is valid until the 4th call after this one. */
@@ -90,12 +90,17 @@ typedef struct problems {
     int n;
 } problems;
 
+static bool same_shape(const conv_shape *a, const conv_shape *b)
+{
+    return a->pass == b->pass && a->n == b->n && a->h == b->h && a->w == b->w && a->cin == b->cin && a->oh == b->oh &&
+           a->ow == b->ow && a->cout == b->cout && a->kernel == b->kernel && a->stride == b->stride &&
+           a->pad_begin == b->pad_begin && a->pad_end == b->pad_end;
+}
+
 static bool same(const conv_problem *a, const conv_problem *b)
 {
-    return a->pass == b->pass && a->io == b->io && a->tf32 == b->tf32 && a->n == b->n && a->h == b->h && a->w == b->w &&
-           a->c == b->c && a->oh == b->oh && a->ow == b->ow && a->k == b->k && a->filter == b->filter &&
-           a->stride == b->stride && a->pad_before == b->pad_before && a->pad_after == b->pad_after &&
-           a->bias == b->bias && a->residual == b->residual && a->accumulate == b->accumulate;
+    return same_shape(&a->shape, &b->shape) && a->io == b->io && a->tf32 == b->tf32 && a->bias == b->bias &&
+           a->residual == b->residual && a->accumulate == b->accumulate;
 }
 
 static void add(problems *all, const conv_problem *q)
@@ -427,7 +432,7 @@ Test(cudnn_h200, an_impossible_convolution_is_named)
         err why = {0};
         primitive *p = (primitive *)&why;
         conv_problem q = usual_problem(pass, DTYPE_BF16);
-        q.filter = 4; /* output size 32 + 1 + 1 - 4 + 1 = 31, not 32 */
+        q.shape.kernel = 4; /* output size 32 + 1 + 1 - 4 + 1 = 31, not 32 */
         cr_assert_eq(cudnn_convolution_create(c, &q, &usual, &p, &why), DDPM_EBACKEND);
         cr_assert_null(p);
         cr_assert(strstr(why.text, ":bf16:n128h32w32c128:oh32ow32k128:f4s1p1,1:b0r0a0: cuDNN: "), "%s", why.text);

@@ -133,7 +133,7 @@ Test(cudnn_opgraph, gradients_are_added_where_that_is_asked)
         check_float(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, 1);
         check_float(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, (float)accumulate);
         cudnn_opgraph_release(&g);
-        q.pass = CONV_PASS_BACKWARD_WEIGHTS;
+        q.shape.pass = CONV_PASS_BACKWARD_WEIGHTS;
         describe(&g, &q, 1);
         op = g.op[0];
         cr_assert_eq(op->type, CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR);

@@ -98,9 +98,6 @@ typedef struct timed_pair {
     winograd_args winograd_args;
 } timed_pair;
 
-static int64_t image_floats(const onednn_conv_spec *s) { return s->n * s->h * s->w * s->cin; }
-static int64_t result_floats(const onednn_conv_spec *s) { return s->n * s->oh * s->ow * s->cout; }
-
 static winograd_image image_at(float *data, int64_t hw, int64_t c, bool blocked)
 {
     const tensor t = {.h = hw, .w = 1, .c = c, .layout = blocked ? LAYOUT_BLOCKED : LAYOUT_NHWC, .data = data};
@@ -113,11 +110,11 @@ static winograd_image image_at(float *data, int64_t hw, int64_t c, bool blocked)
 static ddpm_status make_operands(conv_autotune *c, const conv_candidates *ways, timed_pair *k, err *e)
 {
     enum { SRC, DST, FILTER, BIAS, SCRATCH, PARTS };
-    const onednn_conv_spec *s = &ways->direct;
-    const winograd_spec *w = &ways->winograd;
-    const int64_t floats[PARTS] = {[SRC] = image_floats(s),
-                                   [DST] = result_floats(s),
-                                   [FILTER] = s->cout * s->kernel * s->kernel * s->cin,
+    const conv_shape *s = &ways->direct.shape, *w = &ways->winograd.shape;
+    const bool enlarged = ways->winograd.enlarged, blocked = ways->direct.blocked;
+    const int64_t floats[PARTS] = {[SRC] = conv_x_count(s),
+                                   [DST] = conv_y_count(s),
+                                   [FILTER] = conv_w_count(s),
                                    [BIAS] = s->cout + w->cout,
                                    [SCRATCH] = (int64_t)(k->scratch / sizeof(float))};
     float *at[PARTS];
@@ -140,9 +137,9 @@ static ddpm_status make_operands(conv_autotune *c, const conv_candidates *ways, 
                            .bias = at[BIAS],
                            .scratch = at[SCRATCH],
                            .version = 1}; /* a frozen filter is packed in the first run only, as in real use */
-    const int64_t pixels = w->h * w->w, less = w->enlarged ? 4 : 1;
-    k->winograd_args = (winograd_args){.src = image_at(at[w->enlarged ? DST : SRC], pixels / less, w->cin, s->blocked),
-                                       .dst = image_at(at[w->enlarged ? SRC : DST], pixels, w->cout, s->blocked),
+    const int64_t pixels = w->h * w->w, less = enlarged ? 4 : 1;
+    k->winograd_args = (winograd_args){.src = image_at(at[enlarged ? DST : SRC], pixels / less, w->cin, blocked),
+                                       .dst = image_at(at[enlarged ? SRC : DST], pixels, w->cout, blocked),
                                        .filter = at[FILTER],
                                        .bias = w->pass == CONV_PASS_BACKWARD_DATA ? NULL : at[BIAS],
                                        .scratch = at[SCRATCH]};
@@ -176,9 +173,9 @@ enum { ENOUGH_TILES = 512 };
 static conv_candidates with_fewer_images(const conv_candidates *ways)
 {
     conv_candidates some = *ways;
-    const int64_t tiles = (ways->winograd.h + 3) / 4 * ((ways->winograd.w + 3) / 4),
-                  enough = ceil_div(ENOUGH_TILES, tiles);
-    if (enough < some.winograd.n) some.direct.n = some.winograd.n = enough;
+    const conv_shape *s = &ways->winograd.shape;
+    const int64_t tiles = (s->h + 3) / 4 * ((s->w + 3) / 4), enough = ceil_div(ENOUGH_TILES, tiles);
+    if (enough < s->n) some.direct.shape.n = some.winograd.shape.n = enough;
     return some;
 }
 
@@ -201,11 +198,11 @@ static ddpm_status time_both(conv_autotune *c, onednn *d, const conv_candidates 
 static void problem_text(const conv_candidates *ways, char text[TEXT])
 {
     static const char *const passes[] = {"forward", "backward data", "backward weights"};
-    const winograd_spec *s = &ways->winograd;
+    const conv_shape *s = &ways->winograd.shape;
     char images[24] = "n";
     if (!ways->direct.frozen) (void)snprintf(images, sizeof images, "%lld", (long long)s->n);
-    (void)snprintf(text, TEXT, "%s%s %sx%lldx%lld, %lld > %lld%s", s->enlarged ? "enlarged " : "", passes[s->pass],
-                   images, (long long)s->h, (long long)s->w, (long long)s->cin, (long long)s->cout,
+    (void)snprintf(text, TEXT, "%s%s %sx%lldx%lld, %lld > %lld%s", ways->winograd.enlarged ? "enlarged " : "",
+                   passes[s->pass], images, (long long)s->h, (long long)s->w, (long long)s->cin, (long long)s->cout,
                    ways->direct.blocked ? "" : " NHWC");
 }
 

@@ -22,7 +22,9 @@ enum { AHEAD = 4 };           /* prefetch distance to the L1 cache, in tiles */
  * channels, both in panels; for a filter gradient they are the channels of src and dst.  The parts depend on the
  * shape only, so no order of additions depends on the number of threads. */
 typedef struct cut {
-    const winograd_spec *s;
+    const conv_shape *s;
+    bool enlarged;
+    int threads;
     int64_t down, across, tiles; /* tiles per image in both directions; in the batch */
     int64_t from, to;
     int64_t chunk;  /* tiles processed at once */
@@ -55,24 +57,29 @@ static int64_t parts_of(const cut *c)
     return parts;
 }
 
-static cut cut_of(const winograd_spec *s)
+static cut cut_of(const winograd_spec *spec)
 {
+    const conv_shape *s = &spec->shape;
     const bool weights = s->pass == CONV_PASS_BACKWARD_WEIGHTS, data = s->pass == CONV_PASS_BACKWARD_DATA;
-    cut c = {.s = s, .down = ceil_div(s->h, TILE), .across = ceil_div(s->w, TILE)};
+    cut c = {.s = s,
+             .enlarged = spec->enlarged,
+             .threads = spec->threads,
+             .down = ceil_div(s->h, TILE),
+             .across = ceil_div(s->w, TILE)};
     c.tiles = s->n * c.down * c.across;
     c.from = (data ? s->cout : s->cin) / LANES;
     c.to = (data ? s->cin : s->cout) / LANES;
     c.filter_point = odd_lines(s->cin * s->cout);
     if (weights) {
         c.parts = parts_of(&c);
-        const int64_t most = s->threads <= FEW_THREADS ? 2 * PANEL_SUM : PANEL_SUM; /* both give the same sums */
+        const int64_t most = c.threads <= FEW_THREADS ? 2 * PANEL_SUM : PANEL_SUM; /* both give the same sums */
         c.chunk = round_up(min_i64(most, ceil_div(c.tiles, c.parts)), PANEL_ROWS);
-        c.splits = min_i64(s->cout / PANEL_ROWS, ceil_div(s->threads, c.parts));
+        c.splits = min_i64(s->cout / PANEL_ROWS, ceil_div(c.threads, c.parts));
     } else {
         const int64_t fit = OWN_BYTES / (MATRICES * LANES * (int64_t)sizeof(float) * c.from);
-        c.chunk = chunk_of(c.tiles, max_i64(FEWEST, min_i64(MOST, fit)) / PANEL_ROWS * PANEL_ROWS, s->threads);
+        c.chunk = chunk_of(c.tiles, max_i64(FEWEST, min_i64(MOST, fit)) / PANEL_ROWS * PANEL_ROWS, c.threads);
         c.parts = ceil_div(c.tiles, c.chunk);
-        c.splits = max_i64(1, min_i64(c.to, s->threads / c.parts));
+        c.splits = max_i64(1, min_i64(c.to, c.threads / c.parts));
     }
     c.from_point = odd_lines(c.from * c.chunk * LANES);
     c.to_point = odd_lines((weights ? c.to : min_i64(GROUP, c.to)) * c.chunk * LANES);
@@ -97,8 +104,8 @@ winograd_image winograd_image_of(const tensor *t)
 size_t winograd_scratch(const winograd_spec *s)
 {
     const cut c = cut_of(s);
-    const int64_t filters = (s->pass == CONV_PASS_BACKWARD_WEIGHTS ? c.parts : 1) * part_floats(&c);
-    return (size_t)(filters + s->threads * own_floats(&c)) * sizeof(float);
+    const int64_t filters = (c.s->pass == CONV_PASS_BACKWARD_WEIGHTS ? c.parts : 1) * part_floats(&c);
+    return (size_t)(filters + c.threads * own_floats(&c)) * sizeof(float);
 }
 
 /* ---- tiles in images ---- */
@@ -155,8 +162,8 @@ static ALWAYS_INLINE void fetch_pixels(const cut *c, const winograd_image *x, in
 static void transform_input(const cut *c, const winograd_image *x, int64_t panel, int64_t first, int64_t count,
                             float *to)
 {
-    const winograd_spec *s = c->s;
-    const int halved = s->enlarged && s->pass != CONV_PASS_BACKWARD_DATA;
+    const conv_shape *s = c->s;
+    const int halved = c->enlarged && s->pass != CONV_PASS_BACKWARD_DATA;
     for (int64_t t = 0; t < count; t++, to += LANES) {
         const place at = place_of(c, first + t);
         const plane p = plane_of(x, s->w >> halved, at.image, panel);
@@ -172,7 +179,7 @@ static void transform_input(const cut *c, const winograd_image *x, int64_t panel
 static void transform_gradient(const cut *c, const winograd_image *dy, int64_t panel, int64_t first, int64_t count,
                                float *to, float *sums)
 {
-    const winograd_spec *s = c->s;
+    const conv_shape *s = c->s;
     for (int64_t t = 0; t < count; t++, to += LANES) {
         const place at = place_of(c, first + t);
         const plane p = plane_of(dy, s->w, at.image, panel);
@@ -244,7 +251,7 @@ static void multiply(const cut *c, const float *v, const float *u, int64_t count
 }
 
 /* Stores the part of a tile of the result that lies inside the image. */
-static ALWAYS_INLINE void put_pixels(const winograd_spec *s, const place *at, const plane *to, const plane *add,
+static ALWAYS_INLINE void put_pixels(const conv_shape *s, const place *at, const plane *to, const plane *add,
                                      lanes y[TILE][TILE])
 {
     const int64_t down = min_i64(TILE, s->h - at->y), across = min_i64(TILE, s->w - at->x);
@@ -263,7 +270,7 @@ static ALWAYS_INLINE void put_pixels(const winograd_spec *s, const place *at, co
 }
 
 /* The same for the gradient of an upsampled input: each 2x2 pixels are added to one. */
-static ALWAYS_INLINE void put_quarters(const winograd_spec *s, const place *at, const plane *to, const plane *add,
+static ALWAYS_INLINE void put_quarters(const conv_shape *s, const place *at, const plane *to, const plane *add,
                                        lanes y[TILE][TILE])
 {
     const int64_t down = min_i64(TILE, s->h - at->y), across = min_i64(TILE, s->w - at->x);
@@ -278,8 +285,8 @@ static ALWAYS_INLINE void put_quarters(const winograd_spec *s, const place *at, 
 static void transform_output(const cut *c, const winograd_args *a, int64_t panel, int64_t first, int64_t count,
                              const float *m)
 {
-    const winograd_spec *s = c->s;
-    const bool backward = s->pass == CONV_PASS_BACKWARD_DATA, quarters = backward && s->enlarged;
+    const conv_shape *s = c->s;
+    const bool backward = s->pass == CONV_PASS_BACKWARD_DATA, quarters = backward && c->enlarged;
     const winograd_image *to = backward ? &a->src : &a->dst;
     const int64_t width = quarters ? s->w / 2 : s->w;
     const lanes bias = !backward && a->bias ? lanes_load(a->bias + panel * LANES) : (lanes){0};
@@ -317,7 +324,7 @@ static void run_chunk(const cut *c, const winograd_args *a, int64_t part, int64_
 static void run_images(const cut *c, const winograd_args *a)
 {
     float *u = a->scratch, *own = u + part_floats(c);
-#pragma omp parallel num_threads(c->s->threads)
+#pragma omp parallel num_threads(c->threads)
     {
 #pragma omp for collapse(2) schedule(static)
         for (int64_t to = 0; to < c->to; to++)
@@ -423,7 +430,7 @@ static void finish_bias(const cut *c, const winograd_args *a)
 
 static void run_weights(const cut *c, const winograd_args *a)
 {
-#pragma omp parallel num_threads(c->s->threads)
+#pragma omp parallel num_threads(c->threads)
     {
 #pragma omp for collapse(2) schedule(dynamic)
         for (int64_t part = 0; part < c->parts; part++)
@@ -441,7 +448,7 @@ static void run_weights(const cut *c, const winograd_args *a)
 void winograd_run(const winograd_spec *s, const winograd_args *a)
 {
     const cut c = cut_of(s);
-    if (s->pass == CONV_PASS_BACKWARD_WEIGHTS)
+    if (s->shape.pass == CONV_PASS_BACKWARD_WEIGHTS)
         run_weights(&c, a);
     else
         run_images(&c, a);

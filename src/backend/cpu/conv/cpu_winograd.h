@@ -22,11 +22,9 @@
 #include "backend/cpu/lib/cpu_layout.h"
 
 typedef struct winograd_spec {
-    conv_pass pass;
-    int64_t n, h, w;   /* of the result; the input has the same size */
-    int64_t cin, cout; /* multiples of 16 */
-    bool enlarged;     /* the input is [n, h / 2, w / 2, cin], upsampled x2 (nearest neighbour); h, w even */
-    int threads;       /* largest number of threads that will run it */
+    conv_shape shape; /* kernel 3, stride 1, padding 1; cin and cout are multiples of 16 */
+    bool enlarged;    /* the input is [n, h / 2, w / 2, cin], upsampled x2 (nearest neighbour); h, w even */
+    int threads;      /* largest number of threads that will run it */
 } winograd_spec;
 
 typedef struct winograd_image {

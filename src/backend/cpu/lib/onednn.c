@@ -97,19 +97,20 @@ typedef struct conv_descs {
     dnnl_primitive_desc_t desc;
 } conv_descs;
 
-static int64_t filter_ld(const onednn_conv_spec *s) { return s->filter_ld ? s->filter_ld : s->cin; }
+static int64_t filter_ld(const onednn_conv_spec *s) { return s->filter_ld ? s->filter_ld : s->shape.cin; }
 
-static ddpm_status init_descs(const onednn_conv_spec *s, conv_descs *k, err *e)
+static ddpm_status init_descs(const onednn_conv_spec *spec, conv_descs *k, err *e)
 {
+    const conv_shape *s = &spec->shape;
     const dnnl_dims_t src = {s->n, s->cin, s->h, s->w}, dst = {s->n, s->cout, s->oh, s->ow}, bias = {s->cout};
     const dnnl_dims_t filter = {s->cout, s->cin, s->kernel, s->kernel};
-    const int64_t ld = filter_ld(s);
+    const int64_t ld = filter_ld(spec);
     const dnnl_dims_t steps = {s->kernel * s->kernel * ld, 1, s->kernel * ld, ld};
-    const dnnl_format_tag_t data = s->blocked ? dnnl_nChw16c : dnnl_nhwc;
+    const dnnl_format_tag_t data = spec->blocked ? dnnl_nChw16c : dnnl_nhwc;
     for (int i = 0; i < 2; i++) k->strides[i] = s->stride, k->pad_begin[i] = s->pad_begin, k->pad_end[i] = s->pad_end;
     DNN(onednn_md_create_with_tag(&k->src, 4, src, dnnl_f32, data));
     DNN(onednn_md_create_with_tag(&k->dst, 4, dst, dnnl_f32, data));
-    if (s->pass == CONV_PASS_BACKWARD_WEIGHTS && s->add)
+    if (s->pass == CONV_PASS_BACKWARD_WEIGHTS && spec->add)
         DNN(onednn_md_create_with_tag(&k->filter, 4, filter, dnnl_f32, dnnl_ohwi));
     else
         DNN(onednn_md_create_with_strides(&k->filter, 4, filter, dnnl_f32, steps));
@@ -138,16 +139,16 @@ static ddpm_status create_desc(onednn *d, const onednn_conv_spec *s, conv_descs 
 {
     TRY(init_descs(s, k, e));
     const dnnl_alg_kind_t how = dnnl_convolution_direct; /* we use our own Winograd (cpu_winograd.h) */
-    const bool forward = s->pass == CONV_PASS_FORWARD;
+    const bool forward = s->shape.pass == CONV_PASS_FORWARD;
     const onednn_md bias = s->bias ? k->bias : NULL;
     if (forward) TRY(set_post_ops(s, k, e));
     DNN(onednn_convolution_forward(forward ? &k->desc : &k->forward, d->engine, dnnl_forward_training, how, k->src,
                                    k->any_filter, forward ? bias : NULL, k->dst, k->strides, k->dilates, k->pad_begin,
                                    k->pad_end, forward ? k->attr : NULL));
-    if (s->pass == CONV_PASS_BACKWARD_DATA)
+    if (s->shape.pass == CONV_PASS_BACKWARD_DATA)
         DNN(onednn_convolution_backward_data(&k->desc, d->engine, how, k->src, k->any_filter, k->dst, k->strides,
                                              k->dilates, k->pad_begin, k->pad_end, k->forward, k->attr));
-    if (s->pass == CONV_PASS_BACKWARD_WEIGHTS)
+    if (s->shape.pass == CONV_PASS_BACKWARD_WEIGHTS)
         DNN(onednn_convolution_backward_weights(&k->desc, d->engine, how, k->src, k->any_filter, bias, k->dst,
                                                 k->strides, k->dilates, k->pad_begin, k->pad_end, k->forward, k->attr));
     return DDPM_OK;
@@ -166,7 +167,7 @@ static ddpm_status create_reorder(onednn_conv *c, onednn_const_md from, onednn_c
 static ddpm_status create_memory(onednn_conv *c, const conv_descs *k, size_t *scratch, err *e)
 {
     const onednn_conv_spec *s = &c->spec;
-    const bool weights = s->pass == CONV_PASS_BACKWARD_WEIGHTS;
+    const bool weights = s->shape.pass == CONV_PASS_BACKWARD_WEIGHTS;
     onednn_const_md filter =
         dnnl_primitive_desc_query_md(k->desc, weights ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
     onednn_const_md pad = dnnl_primitive_desc_query_md(k->desc, dnnl_query_scratchpad_md, 0);
@@ -181,7 +182,7 @@ static ddpm_status create_memory(onednn_conv *c, const conv_descs *k, size_t *sc
     *scratch = round_up_size(dnnl_memory_desc_get_size(pad), MEM_ALIGN);
     c->diff_at = *scratch;
     if (weights && (s->add || s->add_bias))
-        *scratch += round_up_size((size_t)(s->cout * (s->kernel * s->kernel * s->cin + 1)) * sizeof(float), MEM_ALIGN);
+        *scratch += round_up_size((size_t)(conv_w_count(&s->shape) + s->shape.cout) * sizeof(float), MEM_ALIGN);
     if (dnnl_memory_desc_equal(filter, k->filter)) return DDPM_OK;
     const size_t bytes = dnnl_memory_desc_get_size(filter);
     c->packs = true;
@@ -280,16 +281,16 @@ static ddpm_status use_filter(onednn_conv *c, const onednn_conv_args *a, err *e)
 /* Adds the contiguous rows of x to those of the filter, which are `ld` channels apart. */
 static void add_filter(const onednn_conv_spec *s, float *filter, const float *x)
 {
-    const int64_t rows = s->cout * s->kernel * s->kernel, ld = filter_ld(s);
+    const int64_t cin = s->shape.cin, rows = conv_w_count(&s->shape) / cin, ld = filter_ld(s);
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < s->cin; i++) filter[r * ld + i] += x[r * s->cin + i];
+        for (int64_t i = 0; i < cin; i++) filter[r * ld + i] += x[r * cin + i];
 }
 
 static ddpm_status run_weights(onednn_conv *c, const onednn_conv_args *a, err *e)
 {
     const onednn_conv_spec *s = &c->spec;
-    const int64_t count = s->cout * s->kernel * s->kernel * s->cin;
+    const int64_t count = conv_w_count(&s->shape);
     float *filter = (float *)(uintptr_t)a->filter, *bias = (float *)(uintptr_t)a->bias,
           *diff = scratch_at(a, c->diff_at);
     float *to = s->add ? diff : filter, *to_bias = s->add_bias ? diff + count : bias;
@@ -304,19 +305,19 @@ static ddpm_status run_weights(onednn_conv *c, const onednn_conv_args *a, err *e
     TRY(execute(c, c->primitive, s->bias ? 5 : 4, args, e));
     if (c->packs) TRY(repack(c, packed, c->filter, to, c->user_filter, e));
     if (s->add) add_filter(s, filter, diff);
-    for (int64_t i = 0; i < s->cout && s->bias && s->add_bias; i++) bias[i] += to_bias[i];
+    for (int64_t i = 0; i < s->shape.cout && s->bias && s->add_bias; i++) bias[i] += to_bias[i];
     return DDPM_OK;
 }
 
 ddpm_status onednn_conv_run(onednn_conv *c, const onednn_conv_args *a, err *e)
 {
     const onednn_conv_spec *s = &c->spec;
-    if (s->pass != CONV_PASS_BACKWARD_WEIGHTS) TRY(use_filter(c, a, e));
+    if (s->shape.pass != CONV_PASS_BACKWARD_WEIGHTS) TRY(use_filter(c, a, e));
     TRY(point(c->src, a->src, e));
     TRY(point(c->dst, a->dst, e));
     TRY(point(c->scratch, a->scratch, e));
-    if (s->pass == CONV_PASS_BACKWARD_WEIGHTS) return run_weights(c, a, e);
-    if (s->pass == CONV_PASS_BACKWARD_DATA) {
+    if (s->shape.pass == CONV_PASS_BACKWARD_WEIGHTS) return run_weights(c, a, e);
+    if (s->shape.pass == CONV_PASS_BACKWARD_DATA) {
         const dnnl_exec_arg_t args[] = {{DNNL_ARG_DIFF_SRC, c->src},
                                         {DNNL_ARG_DIFF_DST, c->dst},
                                         {DNNL_ARG_WEIGHTS, c->filter},

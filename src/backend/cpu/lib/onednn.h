@@ -1,7 +1,7 @@
 /* onednn.h - the only interface to oneDNN, versions 2.4 to 3.x: convolutions and matrix products on f32 memory. */
 #ifndef DDPM_ONEDNN_H
 #define DDPM_ONEDNN_H
-#include "backend/conv_pass.h"
+#include "backend/conv_shape.h"
 #include "base/err.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,18 +22,16 @@ bool onednn_has_blocked_kernels(void);
  * gradient of the input, too. */
 bool onednn_sums_by_thread(void);
 
-/* A convolution from src [n, h, w, cin] to dst [n, oh, ow, cout], filter [cout, k, k, cin]. */
+/* A convolution; x, y and w of its shape are here src, dst and filter. */
 typedef struct onednn_conv_spec {
-    conv_pass pass;
-    int64_t n, h, w, cin, oh, ow, cout;
-    int64_t filter_ld;                      /* channels from one filter position to the next; 0: cin */
-    int kernel, stride, pad_begin, pad_end; /* for rows and columns alike */
-    bool blocked;                           /* src and dst are [n, c / 16, h, w, 16]; otherwise NHWC */
-    bool bias;                              /* forward: added; backward weights: its gradient is computed */
-    bool residual;                          /* forward, NHWC: dst = conv + bias + residual */
-    bool sum;                               /* forward, blocked: dst += conv + bias */
-    bool add, add_bias;                     /* backward weights: accumulate the gradient of the filter, of the bias */
-    bool frozen;                            /* the filter seldom changes: keep its packed copy from run to run */
+    conv_shape shape;
+    int64_t filter_ld;  /* channels from one filter position to the next; 0: cin */
+    bool blocked;       /* src and dst are [n, c / 16, h, w, 16]; otherwise NHWC */
+    bool bias;          /* forward: added; backward weights: its gradient is computed */
+    bool residual;      /* forward, NHWC: dst = conv + bias + residual */
+    bool sum;           /* forward, blocked: dst += conv + bias */
+    bool add, add_bias; /* backward weights: accumulate the gradient of the filter, of the bias */
+    bool frozen;        /* the filter seldom changes: keep its packed copy from run to run */
 } onednn_conv_spec;
 
 typedef struct onednn_conv onednn_conv;

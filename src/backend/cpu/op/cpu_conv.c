@@ -86,14 +86,8 @@ static ddpm_status winograd_accepts(cpu_backend *be, const step *s, const conv_o
     *yes = false;
     /* only 1x1 convolutions may have a second source */
     if (!three || !winograd_takes(o->x[0]->c, o->y->c)) return DDPM_OK;
-    const conv_candidates candidates = {.direct = cpu_conv_onednn_spec(s, o, 0),
-                                        .winograd = {.pass = o->pass,
-                                                     .n = o->y->n,
-                                                     .h = o->y->h,
-                                                     .w = o->y->w,
-                                                     .cin = o->x[0]->c,
-                                                     .cout = o->y->c,
-                                                     .threads = be->threads}};
+    conv_candidates candidates = {.direct = cpu_conv_onednn_spec(s, o, 0), .winograd = {.threads = be->threads}};
+    candidates.winograd.shape = candidates.direct.shape;
     conv_impl_of(s)->winograd = candidates.winograd;
     return conv_autotune_choose(be->autotune, be->onednn, &candidates, yes, e);
 }

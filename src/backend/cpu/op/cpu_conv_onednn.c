@@ -5,23 +5,11 @@
 
 onednn_conv_spec cpu_conv_onednn_spec(const step *s, const conv_operands *o, int i)
 {
-    const int k = s->a.conv.kernel;
-    const tensor *x = o->x[i];
-    return (onednn_conv_spec){.pass = o->pass,
-                              .n = x->n,
-                              .h = x->h,
-                              .w = x->w,
-                              .cin = x->c,
-                              .oh = o->y->h,
-                              .ow = o->y->w,
-                              .cout = o->y->c,
-                              .filter_ld = o->w->c,
-                              .kernel = k,
-                              .stride = s->a.conv.stride,
-                              .pad_begin = s->a.conv.pad_end ? 0 : k / 2,
-                              .pad_end = k / 2,
-                              .blocked = conv_impl_of(s)->layout == LAYOUT_BLOCKED,
-                              .frozen = o->pass != CONV_PASS_BACKWARD_WEIGHTS && !o->w->grad};
+    return (onednn_conv_spec){
+        .shape = conv_shape_of(o->pass, o->x[i], o->y, s->a.conv.kernel, s->a.conv.stride, s->a.conv.pad_end),
+        .filter_ld = o->w->c,
+        .blocked = conv_impl_of(s)->layout == LAYOUT_BLOCKED,
+        .frozen = o->pass != CONV_PASS_BACKWARD_WEIGHTS && !o->w->grad};
 }
 
 static ddpm_status accepts(cpu_backend *be, const step *s, const conv_operands *o, bool *yes, err *e)

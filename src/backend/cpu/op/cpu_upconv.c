@@ -109,28 +109,9 @@ static void unfold_gradient(const float *dk, float *dw, int64_t cin, int64_t cou
     }
 }
 
-static onednn_conv_spec folded_spec(conv_pass pass, const tensor *small, const tensor *large)
-{
-    static const conv_pass mirrored[] = {[CONV_PASS_FORWARD] = CONV_PASS_BACKWARD_DATA,
-                                         [CONV_PASS_BACKWARD_DATA] = CONV_PASS_FORWARD,
-                                         [CONV_PASS_BACKWARD_WEIGHTS] = CONV_PASS_BACKWARD_WEIGHTS};
-    return (onednn_conv_spec){.pass = mirrored[pass],
-                              .n = large->n,
-                              .h = large->h,
-                              .w = large->w,
-                              .cin = large->c,
-                              .oh = small->h,
-                              .ow = small->w,
-                              .cout = small->c,
-                              .kernel = LARGE,
-                              .stride = 2,
-                              .pad_begin = 1,
-                              .pad_end = 1};
-}
-
 static ddpm_status prepare_tiled(cpu_backend *be, upconv *u, const conv_candidates *ways, size_t *scratch, err *e)
 {
-    if (!winograd_takes(ways->winograd.cin, ways->winograd.cout)) return DDPM_OK;
+    if (!winograd_takes(ways->winograd.shape.cin, ways->winograd.shape.cout)) return DDPM_OK;
     TRY(conv_autotune_choose(be->autotune, be->onednn, ways, &u->is_tiled, e));
     u->tiled = ways->winograd;
     if (u->is_tiled) *scratch = winograd_scratch(&u->tiled);
@@ -149,17 +130,11 @@ static ddpm_status prepare(cpu_backend *be, step *s, conv_pass pass, const tenso
     size_t bytes = 0;
     TRY(mem_array(&u, 1, sizeof *u, "upconv", e));
     s->impl = u;
-    conv_candidates ways = {.direct = folded_spec(pass, small, large),
-                            .winograd = {.pass = pass,
-                                         .n = large->n,
-                                         .h = large->h,
-                                         .w = large->w,
-                                         .cin = small->c,
-                                         .cout = large->c,
-                                         .enlarged = true,
-                                         .threads = be->threads}};
-    ways.direct.blocked = layout == LAYOUT_BLOCKED;
-    ways.direct.frozen = frozen;
+    conv_candidates ways = {
+        .direct = {.shape = conv_shape_of_fold(pass, small, large),
+                   .blocked = layout == LAYOUT_BLOCKED,
+                   .frozen = frozen},
+        .winograd = {.shape = conv_shape_of_upconv(pass, small, large), .enlarged = true, .threads = be->threads}};
     TRY(prepare_tiled(be, u, &ways, scratch, e));
     if (u->is_tiled) return DDPM_OK;
     u->small = stage(small, layout, pass == CONV_PASS_BACKWARD_DATA && step_adds(s, UPCONV_DX_DX), scratch);

@@ -67,22 +67,22 @@ static void write_key(const conv_problem *q, char key[PRIMITIVE_KEY])
 {
     static const char *const pass[] = {
         [CONV_PASS_FORWARD] = "fwd", [CONV_PASS_BACKWARD_DATA] = "data", [CONV_PASS_BACKWARD_WEIGHTS] = "filter"};
+    const conv_shape *s = &q->shape;
     const char *io = q->io == DTYPE_BF16 ? "bf16" : q->tf32 ? "tf32" : "fp32";
     (void)snprintf(key, PRIMITIVE_KEY, "conv:%s:%s:n%lldh%lldw%lldc%lld:oh%lldow%lldk%lld:f%ds%dp%d,%d:b%dr%da%d",
-                   pass[q->pass], io, (long long)q->n, (long long)q->h, (long long)q->w, (long long)q->c,
-                   (long long)q->oh, (long long)q->ow, (long long)q->k, q->filter, q->stride, q->pad_before,
-                   q->pad_after, q->bias, q->residual, q->accumulate);
+                   pass[s->pass], io, (long long)s->n, (long long)s->h, (long long)s->w, (long long)s->cin,
+                   (long long)s->oh, (long long)s->ow, (long long)s->cout, s->kernel, s->stride, s->pad_begin,
+                   s->pad_end, q->bias, q->residual, q->accumulate);
 }
 
 /* y = conv + residual + bias, in this order and with the bias in the type of x: the pattern for which cuDNN ships
  * precompiled kernels.  Any other pattern is compiled at run time. */
-static void forward(cudnn_opgraph *g, const conv_problem *q, cudnn_convolution_args *a, const int64_t sizes[4])
+static void forward(cudnn_opgraph *g, const conv_problem *q, cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t w,
+                    cudnnBackendDescriptor_t y, const int64_t sizes[4])
 {
     const cudnnDataType_t io = cudnn_type(q->io);
-    const cudnnBackendDescriptor_t y = a->y;
     cudnnBackendDescriptor_t sum = q->bias || q->residual ? cudnn_nhwc(g, 0, CUDNN_DATA_FLOAT, sizes) : y;
-    a->y = sum;
-    cudnn_convolution(g, a);
+    cudnn_convolution(g, q, x, w, sum);
     if (q->residual) {
         const cudnnBackendDescriptor_t residual = cudnn_nhwc(g, CUDNN_CONV_RESIDUAL + 1, io, sizes);
         const cudnnBackendDescriptor_t to = q->bias ? cudnn_nhwc(g, 0, CUDNN_DATA_FLOAT, sizes) : y;
@@ -90,7 +90,7 @@ static void forward(cudnn_opgraph *g, const conv_problem *q, cudnn_convolution_a
         sum = to;
     }
     if (q->bias) {
-        const int64_t each[4] = {1, 1, 1, q->k};
+        const int64_t each[4] = {1, 1, 1, q->shape.cout};
         cudnn_pointwise(g, CUDNN_POINTWISE_ADD, sum, cudnn_nhwc(g, CUDNN_CONV_BIAS + 1, io, each), y);
     }
 }
@@ -98,20 +98,16 @@ static void forward(cudnn_opgraph *g, const conv_problem *q, cudnn_convolution_a
 void cudnn_convolution_graph(cudnn_opgraph *g, const conv_problem *q)
 {
     const cudnnDataType_t io = cudnn_type(q->io);
-    const int64_t x[4] = {q->n, q->h, q->w, q->c}, y[4] = {q->n, q->oh, q->ow, q->k};
-    const int64_t w[4] = {q->k, q->filter, q->filter, q->c};
-    cudnn_convolution_args a = {.pass = q->pass,
-                                .x = cudnn_nhwc(g, CUDNN_CONV_X + 1, io, x),
-                                .w = cudnn_nhwc(g, CUDNN_CONV_W + 1, io, w),
-                                .y = cudnn_nhwc(g, CUDNN_CONV_Y + 1, io, y),
-                                .stride = q->stride,
-                                .pad_before = q->pad_before,
-                                .pad_after = q->pad_after,
-                                .accumulate = q->accumulate};
-    if (q->pass == CONV_PASS_FORWARD)
-        forward(g, q, &a, y);
+    const conv_shape *s = &q->shape;
+    const int64_t sizes_x[4] = {s->n, s->h, s->w, s->cin}, sizes_y[4] = {s->n, s->oh, s->ow, s->cout};
+    const int64_t sizes_w[4] = {s->cout, s->kernel, s->kernel, s->cin};
+    const cudnnBackendDescriptor_t x = cudnn_nhwc(g, CUDNN_CONV_X + 1, io, sizes_x);
+    const cudnnBackendDescriptor_t w = cudnn_nhwc(g, CUDNN_CONV_W + 1, io, sizes_w);
+    const cudnnBackendDescriptor_t y = cudnn_nhwc(g, CUDNN_CONV_Y + 1, io, sizes_y);
+    if (s->pass == CONV_PASS_FORWARD)
+        forward(g, q, x, w, y, sizes_y);
     else
-        cudnn_convolution(g, &a);
+        cudnn_convolution(g, q, x, w, y);
 }
 
 static void measure(const conv_problem *q, primitive *p)
@@ -119,13 +115,13 @@ static void measure(const conv_problem *q, primitive *p)
     static const int result[] = {[CONV_PASS_FORWARD] = CUDNN_CONV_Y,
                                  [CONV_PASS_BACKWARD_DATA] = CUDNN_CONV_X,
                                  [CONV_PASS_BACKWARD_WEIGHTS] = CUDNN_CONV_W};
-    const size_t each = dtype_size(q->io), y = (size_t)(q->n * q->oh * q->ow * q->k) * each;
-    p->bytes[CUDNN_CONV_X] = (size_t)(q->n * q->h * q->w * q->c) * each;
-    p->bytes[CUDNN_CONV_W] = (size_t)(q->k * q->filter * q->filter * q->c) * each;
+    const size_t each = dtype_size(q->io), y = (size_t)conv_y_count(&q->shape) * each;
+    p->bytes[CUDNN_CONV_X] = (size_t)conv_x_count(&q->shape) * each;
+    p->bytes[CUDNN_CONV_W] = (size_t)conv_w_count(&q->shape) * each;
     p->bytes[CUDNN_CONV_Y] = y;
-    p->bytes[CUDNN_CONV_BIAS] = q->bias ? (size_t)q->k * each : 0;
+    p->bytes[CUDNN_CONV_BIAS] = q->bias ? (size_t)q->shape.cout * each : 0;
     p->bytes[CUDNN_CONV_RESIDUAL] = q->residual ? y : 0;
-    p->written[result[q->pass]] = true;
+    p->written[result[q->shape.pass]] = true;
 }
 
 ddpm_status cudnn_convolution_create(cudnn_context *c, const conv_problem *q, const primitive_search *how,

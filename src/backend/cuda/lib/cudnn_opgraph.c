@@ -127,11 +127,11 @@ descriptor cudnn_nhwc(cudnn_opgraph *g, int64_t uid, cudnnDataType_t type, const
 
 /* ---- operations -------------------------------------------------------------------------------- */
 
-static descriptor convolution(cudnn_opgraph *g, const cudnn_convolution_args *a)
+static descriptor convolution(cudnn_opgraph *g, const conv_shape *s)
 {
     const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
-    const int64_t before[2] = {a->pad_before, a->pad_before}, after[2] = {a->pad_after, a->pad_after};
-    const int64_t stride[2] = {a->stride, a->stride}, dilation[2] = {1, 1};
+    const int64_t before[2] = {s->pad_begin, s->pad_begin}, after[2] = {s->pad_end, s->pad_end};
+    const int64_t stride[2] = {s->stride, s->stride}, dilation[2] = {1, 1};
     const descriptor d = cudnn_make(g, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
     set_type(g, d, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT);
     cudnn_set(g, d, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
@@ -144,7 +144,7 @@ static descriptor convolution(cudnn_opgraph *g, const cudnn_convolution_args *a)
     return d;
 }
 
-void cudnn_convolution(cudnn_opgraph *g, const cudnn_convolution_args *a)
+void cudnn_convolution(cudnn_opgraph *g, const conv_problem *q, descriptor x, descriptor w, descriptor y)
 {
     static const struct {
         cudnnBackendDescriptorType_t type;
@@ -171,14 +171,14 @@ void cudnn_convolution(cudnn_opgraph *g, const cudnn_convolution_args *a)
                                         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
                                         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
     };
-    const float alpha = 1, beta = a->accumulate ? 1 : 0;
-    const descriptor c = convolution(g, a), d = cudnn_make_op(g, pass[a->pass].type);
-    cudnn_set_operand(g, d, pass[a->pass].x, a->x);
-    cudnn_set_operand(g, d, pass[a->pass].w, a->w);
-    cudnn_set_operand(g, d, pass[a->pass].y, a->y);
-    cudnn_set_operand(g, d, pass[a->pass].convolution, c);
-    cudnn_set(g, d, pass[a->pass].alpha, CUDNN_TYPE_FLOAT, 1, &alpha); /* the only type that cuDNN accepts here */
-    cudnn_set(g, d, pass[a->pass].beta, CUDNN_TYPE_FLOAT, 1, &beta);
+    const float alpha = 1, beta = q->accumulate ? 1 : 0;
+    const descriptor c = convolution(g, &q->shape), d = cudnn_make_op(g, pass[q->shape.pass].type);
+    cudnn_set_operand(g, d, pass[q->shape.pass].x, x);
+    cudnn_set_operand(g, d, pass[q->shape.pass].w, w);
+    cudnn_set_operand(g, d, pass[q->shape.pass].y, y);
+    cudnn_set_operand(g, d, pass[q->shape.pass].convolution, c);
+    cudnn_set(g, d, pass[q->shape.pass].alpha, CUDNN_TYPE_FLOAT, 1, &alpha); /* the only type that cuDNN accepts here */
+    cudnn_set(g, d, pass[q->shape.pass].beta, CUDNN_TYPE_FLOAT, 1, &beta);
     cudnn_finalize(g, d, "convolution operation");
 }
 

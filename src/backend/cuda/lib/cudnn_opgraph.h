@@ -62,14 +62,9 @@ cudnnDataType_t cudnn_type(dtype d);
 
 /* ---- operations; all of them compute in f32 --------------------------------------------------- */
 
-typedef struct cudnn_convolution_args {
-    conv_pass pass;
-    cudnnBackendDescriptor_t x, w, y; /* the pass determines which one is the result */
-    int stride, pad_before, pad_after;
-    bool accumulate; /* CONV_PASS_BACKWARD_DATA, CONV_PASS_BACKWARD_WEIGHTS: add to the result */
-} cudnn_convolution_args;
-
-void cudnn_convolution(cudnn_opgraph *g, const cudnn_convolution_args *a);
+/* The pass of q without bias and residual; it determines which of x, w and y is the result. */
+void cudnn_convolution(cudnn_opgraph *g, const conv_problem *q, cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t w,
+                       cudnnBackendDescriptor_t y);
 /* y = mode(x, b); b is NULL if mode has one operand. */
 void cudnn_pointwise(cudnn_opgraph *g, cudnnPointwiseMode_t mode, cudnnBackendDescriptor_t x,
                      cudnnBackendDescriptor_t b, cudnnBackendDescriptor_t y);

@@ -1,10 +1,9 @@
 /* cudnn_problem.h - convolutions and attention by cuDNN 9's graph API, through its C interface.
  *
- * All images are NHWC, filters [k, r, s, c].  x, w, y and all tensors of their shapes are of type `io`; accumulation is
- * in f32. */
+ * All images are NHWC.  x, w, y and all tensors of their shapes are of type `io`; accumulation is in f32. */
 #ifndef DDPM_CUDNN_PROBLEM_H
 #define DDPM_CUDNN_PROBLEM_H
-#include "backend/conv_pass.h"
+#include "backend/conv_shape.h"
 #include "backend/cuda/lib/primitive.h"
 
 typedef struct cudnn_context cudnn_context;
@@ -16,15 +15,11 @@ void cudnn_context_destroy(cudnn_context *c);                       /* takes NUL
 void cudnn_context_describe(const cudnn_context *c, char text[80]); /* "cuDNN 9.19.0" */
 
 typedef struct conv_problem {
-    conv_pass pass;            /* BACKWARD_DATA: x from w and y; BACKWARD_WEIGHTS: w from x and y */
-    dtype io;                  /* f32 or bf16 */
-    bool tf32;                 /* f32 only: TF32 is allowed (factors rounded to 11 bits) */
-    int64_t n, h, w, c;        /* x */
-    int64_t oh, ow, k;         /* y [n, oh, ow, k] */
-    int filter, stride;        /* 1, 3 or 4; 1 or 2 */
-    int pad_before, pad_after; /* rows and columns of zeros above and left; below and right */
-    bool bias, residual;       /* CONV_PASS_FORWARD: bias [k] of type io; residual of y's shape */
-    bool accumulate;           /* CONV_PASS_BACKWARD_DATA, CONV_PASS_BACKWARD_WEIGHTS: += */
+    conv_shape shape;
+    dtype io;            /* f32 or bf16 */
+    bool tf32;           /* f32 only: TF32 is allowed (factors rounded to 11 bits) */
+    bool bias, residual; /* CONV_PASS_FORWARD: bias [cout] of type io; residual of y's shape */
+    bool accumulate;     /* CONV_PASS_BACKWARD_DATA, CONV_PASS_BACKWARD_WEIGHTS: += */
 } conv_problem;
 
 /* operands, aligned to 16 bytes; the pass determines whether Y, X or W is the result */

@@ -33,20 +33,8 @@ static ddpm_status new_impl(step *s, conv_impl **out, err *e)
 /* The problem of a pass: the forward convolution maps x to y. */
 static conv_problem problem_of(const step *s, conv_pass pass, const tensor *x, const tensor *y)
 {
-    const int k = s->a.conv.kernel;
-    return (conv_problem){.pass = pass,
-                          .io = x->dtype,
-                          .n = x->n,
-                          .h = x->h,
-                          .w = x->w,
-                          .c = x->c,
-                          .oh = y->h,
-                          .ow = y->w,
-                          .k = y->c,
-                          .filter = k,
-                          .stride = s->a.conv.stride,
-                          .pad_before = s->a.conv.pad_end ? 0 : k / 2,
-                          .pad_after = k / 2};
+    return (conv_problem){.shape = conv_shape_of(pass, x, y, s->a.conv.kernel, s->a.conv.stride, s->a.conv.pad_end),
+                          .io = x->dtype};
 }
 
 static conv_problem forward_problem(const step *s, unsigned disabled)

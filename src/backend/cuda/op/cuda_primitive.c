@@ -23,11 +23,12 @@ static const char *type_name(dtype d, bool tf32) { return d == DTYPE_F32 && tf32
 ddpm_status cuda_primitive_conv(cuda_backend *be, const conv_problem *q, primitive **out, err *e)
 {
     static const char *const pass[] = {"forward", "data", "filter"};
+    const conv_shape *s = &q->shape;
     char text[PRIMITIVE_KEY];
-    (void)snprintf(text, sizeof text, "conv:%s:%s:%lldx%lldx%lldx%lld:%lldx%lldx%lld:f%ds%dp%d,%d%s%s%s", pass[q->pass],
-                   type_name(q->io, q->tf32), (long long)q->n, (long long)q->h, (long long)q->w, (long long)q->c,
-                   (long long)q->oh, (long long)q->ow, (long long)q->k, q->filter, q->stride, q->pad_before,
-                   q->pad_after, q->bias ? ":bias" : "", q->residual ? ":residual" : "", q->accumulate ? ":add" : "");
+    (void)snprintf(text, sizeof text, "conv:%s:%s:%lldx%lldx%lldx%lld:%lldx%lldx%lld:f%ds%dp%d,%d%s%s%s", pass[s->pass],
+                   type_name(q->io, q->tf32), (long long)s->n, (long long)s->h, (long long)s->w, (long long)s->cin,
+                   (long long)s->oh, (long long)s->ow, (long long)s->cout, s->kernel, s->stride, s->pad_begin,
+                   s->pad_end, q->bias ? ":bias" : "", q->residual ? ":residual" : "", q->accumulate ? ":add" : "");
     return tuner_get(be->tuner, text, make_conv, be->cudnn, q, out, e);
 }
 

@@ -26,54 +26,16 @@ static void upconv_release(step *s)
     s->impl = NULL;
 }
 
-/* The folded problem: a convolution from `large` [n, 2h, 2w, cout] to `small` [n, h, w, cin] with stride 2. */
-static conv_problem folded_problem(conv_pass pass, const tensor *large, const tensor *small)
-{
-    return (conv_problem){.pass = pass,
-                          .io = large->dtype,
-                          .n = large->n,
-                          .h = large->h,
-                          .w = large->w,
-                          .c = large->c,
-                          .oh = small->h,
-                          .ow = small->w,
-                          .k = small->c,
-                          .filter = 4,
-                          .stride = 2,
-                          .pad_before = 1,
-                          .pad_after = 1};
-}
-
-static conv_problem plain_problem(conv_pass pass, const tensor *large, const tensor *small)
-{
-    return (conv_problem){.pass = pass,
-                          .io = large->dtype,
-                          .n = large->n,
-                          .h = large->h,
-                          .w = large->w,
-                          .c = small->c,
-                          .oh = large->h,
-                          .ow = large->w,
-                          .k = large->c,
-                          .filter = 3,
-                          .stride = 1,
-                          .pad_before = 1,
-                          .pad_after = 1};
-}
-
 int cuda_upconv_problem(const step *s, unsigned disabled, conv_problem *out)
 {
     const bool plain = disabled & CUDA_OPT_UPCONV;
     const tensor *large = NULL, *small = NULL;
     conv_pass pass = CONV_PASS_FORWARD;
     switch ((int)s->op) {
-    case OP_upconv:
-        large = s->out[UPCONV_Y], small = s->in[UPCONV_X];
-        pass = plain ? CONV_PASS_FORWARD : CONV_PASS_BACKWARD_DATA;
-        break;
+    case OP_upconv: large = s->out[UPCONV_Y], small = s->in[UPCONV_X]; break;
     case OP_upconv_dx:
         large = s->in[UPCONV_DX_DY], small = s->out[UPCONV_DX_DX];
-        pass = plain ? CONV_PASS_BACKWARD_DATA : CONV_PASS_FORWARD;
+        pass = CONV_PASS_BACKWARD_DATA;
         break;
     case OP_upconv_dw:
         large = s->in[UPCONV_DW_DY], small = s->in[UPCONV_DW_X];
@@ -81,7 +43,9 @@ int cuda_upconv_problem(const step *s, unsigned disabled, conv_problem *out)
         break;
     default: return 0;
     }
-    *out = plain ? plain_problem(pass, large, small) : folded_problem(pass, large, small);
+    *out = (conv_problem){.shape =
+                              plain ? conv_shape_of_upconv(pass, small, large) : conv_shape_of_fold(pass, small, large),
+                          .io = large->dtype};
     out->accumulate = s->op == OP_upconv && !plain; /* added to the bias */
     if (plain && pass == CONV_PASS_BACKWARD_WEIGHTS)
         out->accumulate = out->io == DTYPE_F32 && step_adds(s, UPCONV_DW_DW);
