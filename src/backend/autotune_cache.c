@@ -38,7 +38,8 @@ struct autotune_cache {
     cached *cached;
     int n_cached, cap_cached;
     bool unsaved;
-    double saved; /* time of the last save, on the monotonic clock */
+    double saved;           /* time of the last save, on the monotonic clock */
+    autotune_cache *shared; /* the second file; NULL: none */
 };
 
 void autotune_cache_warn(autotune_cache *c, const char *text)
@@ -154,7 +155,7 @@ static const fresh *find_fresh(const autotune_cache *c, const char *problem)
     return NULL;
 }
 
-const char *autotune_cache_find(const autotune_cache *c, const char *problem)
+static const char *find_alone(const autotune_cache *c, const char *problem)
 {
     const fresh *f = find_fresh(c, problem);
     if (f) return f->algo;
@@ -218,6 +219,7 @@ static void save(autotune_cache *c)
 void autotune_cache_save(autotune_cache *c)
 {
     if (c->file && c->unsaved) save(c);
+    if (c->shared) autotune_cache_save(c->shared);
 }
 
 /* ---- public functions ---- */
@@ -234,6 +236,10 @@ ddpm_status autotune_cache_create(const autotune_cache_spec *spec, autotune_cach
     (void)snprintf(c->key, sizeof c->key, "%016" PRIx64,
                    (uint64_t)XXH3_64bits_withSeed(spec->machine, strlen(spec->machine), seed));
     TRY_GOTO(load(c, e));
+    if (spec->shared && spec->shared[0])
+        TRY_GOTO(autotune_cache_create(
+            &(autotune_cache_spec){.file = spec->shared, .machine = spec->machine, .search = spec->search}, &c->shared,
+            e));
     *out = c;
 done:
     if (st != DDPM_OK) autotune_cache_destroy(c);
@@ -244,6 +250,7 @@ void autotune_cache_destroy(autotune_cache *c)
 {
     if (!c) return;
     autotune_cache_save(c);
+    autotune_cache_destroy(c->shared);
     for (int i = 0; i < c->n_fresh; i++) {
         free(c->fresh[i].problem);
         free(c->fresh[i].algo);
@@ -255,9 +262,12 @@ void autotune_cache_destroy(autotune_cache *c)
     mem_free(c);
 }
 
-const char *autotune_cache_warning(const autotune_cache *c) { return c->remark; }
+const char *autotune_cache_warning(const autotune_cache *c)
+{
+    return c->remark[0] || !c->shared ? c->remark : autotune_cache_warning(c->shared);
+}
 
-ddpm_status autotune_cache_put(autotune_cache *c, const char *problem, const char *algo, float us, err *e)
+static ddpm_status put_alone(autotune_cache *c, const char *problem, const char *algo, float us, err *e)
 {
     ddpm_status st = DDPM_OK;
     fresh new = {.us = us};
@@ -270,4 +280,18 @@ ddpm_status autotune_cache_put(autotune_cache *c, const char *problem, const cha
 done:
     if (st != DDPM_OK) free(new.problem);
     return st;
+}
+
+ddpm_status autotune_cache_put(autotune_cache *c, const char *problem, const char *algo, float us, err *e)
+{
+    if (c->shared) TRY(put_alone(c->shared, problem, algo, us, e));
+    return put_alone(c, problem, algo, us, e);
+}
+
+const char *autotune_cache_find(autotune_cache *c, const char *problem)
+{
+    const char *own = find_alone(c, problem), *shared = own || !c->shared ? NULL : find_alone(c->shared, problem);
+    if (!shared) return own;
+    const ddpm_status kept = put_alone(c, problem, shared, 0, NULL);
+    return kept == DDPM_OK ? find_alone(c, problem) : shared;
 }

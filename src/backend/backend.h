@@ -87,7 +87,7 @@ typedef struct backend_spec {
     bool nondeterministic;             /* cuda: also try library algorithms whose results may vary from run to run */
     conv_algo conv;                    /* cpu only */
     const char *autotune_cache;        /* file of the autotune cache; NULL or "": none */
-    const char *shared_autotune_cache; /* cpu: a second cache, read after the first and written too; NULL or "": none */
+    const char *shared_autotune_cache; /* a second cache, read after the first and written too; NULL or "": none */
     const char *cuda_libraries;        /* folder of cuDNN and cuBLAS; NULL or "": search the usual places */
     unsigned disabled;                 /* cuda: bits of config/cuda_opts.def: optimizations to disable (ablation) */
 } backend_spec;

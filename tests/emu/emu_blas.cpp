@@ -122,7 +122,7 @@ ddpm_status cublas_gemm_create(cublas_context *, const gemm_problem *problem, co
     d.bytes[GEMM_D] = extent(stored_d(q), q.batch);
     d.bytes[GEMM_BIAS] = q.bias ? (size_t)q.n * dtype_size(q.out) : 0;
     d.bytes[GEMM_C] = q.addend ? extent(stored_c(q), q.batch) : 0;
-    d.written[GEMM_D] = true;
+    d.written[GEMM_D] = true, d.result[GEMM_D] = q.out;
     d.may_alias[GEMM_C] = true;
     d.dense = false;
     d.align = (size_t)q.align;

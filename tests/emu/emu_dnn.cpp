@@ -117,15 +117,15 @@ ddpm_status cudnn_convolution_create(cudnn_context *c, const conv_problem *probl
     d.runs = !c->elsewhere;
     switch (q.shape.pass) {
     case CONV_PASS_FORWARD:
-        d.written[CUDNN_CONV_Y] = true;
+        d.written[CUDNN_CONV_Y] = true, d.result[CUDNN_CONV_Y] = q.io;
         d.loops = [q](void *const *at) { run_forward(q, at); };
         break;
     case CONV_PASS_BACKWARD_DATA:
-        d.written[CUDNN_CONV_X] = true;
+        d.written[CUDNN_CONV_X] = true, d.result[CUDNN_CONV_X] = q.io;
         d.loops = [q](void *const *at) { run_data(q, at); };
         break;
     case CONV_PASS_BACKWARD_WEIGHTS:
-        d.written[CUDNN_CONV_W] = true;
+        d.written[CUDNN_CONV_W] = true, d.result[CUDNN_CONV_W] = q.io;
         d.loops = [q](void *const *at) { run_filter(q, at); };
         break;
     }
@@ -194,6 +194,7 @@ ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *pr
     d.bytes[SDPA_DQKV] = q.backward ? n.qkv * each : 0;
     d.written[SDPA_Y] = d.written[SDPA_LSE] = !q.backward;
     d.written[SDPA_DQKV] = q.backward;
+    d.result[SDPA_Y] = d.result[SDPA_DQKV] = q.io;
     if (q.backward)
         d.loops = [q](void *const *at) { run_attention_backward(q, at); };
     else

@@ -162,6 +162,7 @@ ddpm_status make_primitive(const description &d, const primitive_search *how, pr
     memcpy(p->key, d.key.c_str(), d.key.size() + 1);
     memcpy(p->bytes, d.bytes, sizeof p->bytes);
     memcpy(p->written, d.written, sizeof p->written);
+    memcpy(p->result, d.result, sizeof p->result);
     primitives_alive++;
     *out = p;
     return DDPM_OK;

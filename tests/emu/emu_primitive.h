@@ -13,6 +13,7 @@ struct description {
     std::string key;                          /* primitive.key */
     size_t bytes[PRIMITIVE_OPERANDS] = {};    /* primitive.bytes: extents; 0: absent */
     bool written[PRIMITIVE_OPERANDS] = {};    /* primitive.written: results */
+    dtype result[PRIMITIVE_OPERANDS] = {};    /* primitive.result: their types */
     bool may_alias[PRIMITIVE_OPERANDS] = {};  /* the operand may be the same memory as the result */
     bool dense = true;                        /* no matrix lies in the gaps between the rows of another */
     size_t align = 16;                        /* of all operands' addresses */

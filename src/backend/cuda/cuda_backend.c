@@ -13,6 +13,7 @@ enum {
     ALIGN = 256, /* bytes: libraries require this of a workspace, cudaMalloc provides it */
     LIBRARIES_TEXT = 320
 };
+static const double WARM_SECONDS = 0.1;                /* clocks of an idle GPU rise within some tens of milliseconds */
 static const size_t WORKSPACE_CAP = (size_t)256 << 20; /* largest workspace in bytes that an engine or algo may use */
 
 /* After a device failure nothing in device memory can be trusted: every later call returns the same error. */
@@ -308,6 +309,8 @@ static ddpm_status open_libraries(cuda_backend *be, const backend_spec *spec, er
     (void)snprintf(machine, sizeof machine, "%s (%d.%d), %s", be->device.name, be->device.major, be->device.minor,
                    with);
     return tuner_create(&(tuner_spec){.file = spec->autotune_cache,
+                                      .shared = spec->shared_autotune_cache,
+                                      .warm_seconds = WARM_SECONDS,
                                       .machine = machine,
                                       .stream = be->main_stream,
                                       .l2 = be->device.l2,

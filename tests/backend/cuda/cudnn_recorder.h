@@ -8,11 +8,11 @@
  * Include in one file of a program. */
 #ifndef CUDNN_RECORDER_H
 #define CUDNN_RECORDER_H
+#include "backend/cuda/lib/cuda_library.h"
 #include "math/bf16.h"
 
 #include <criterion/criterion.h>
 #include <cudnn.h>
-#include <dlfcn.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +47,7 @@ static struct {
 
 static inline void recorder_clear(void) { recorder.plans = recorder.executed = 0; }
 
-#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#define REAL(name) ((__typeof__(&name))cuda_library_function(CUDA_LIBRARY_CUDNN, #name))
 
 static record *record_of(cudnnBackendDescriptor_t d)
 {

@@ -87,6 +87,13 @@ ddpm_status rt_upload(void *to, const void *from_host, size_t bytes, void *strea
     return DDPM_OK;
 }
 
+ddpm_status rt_download(void *to_host, const void *from, size_t bytes, void *stream, err *e)
+{
+    TRY(call("rt_download", e));
+    memcpy(to_host, from, bytes);
+    return DDPM_OK;
+}
+
 ddpm_status rt_copy(void *to, const void *from, size_t bytes, void *stream, err *e)
 {
     TRY(call("rt_copy", e));
@@ -146,12 +153,13 @@ typedef struct script {
     double early_us;    /* additional microseconds of each of the first dozen runs */
     int odd_run;        /* this run, counted from 1, takes a second; 0: none */
     size_t workspace;
-    enum { WORKS, FAILS, FAILS_RECORDED } how;
+    enum { WORKS, FAILS, FAILS_RECORDED, OFF_BY_2_PERCENT, NOT_FINITE, IGNORES_ADDEND } how;
 } script;
 
 typedef struct library {
     script algo[MANY];
     size_t bytes[PRIMITIVE_OPERANDS];
+    bool accumulates;   /* y += 1 instead of y = 1 */
     ddpm_status status; /* result of creating a primitive */
     bool none;          /* the library has no algo */
     int made, live;     /* primitives created so far; existing ones */
@@ -204,7 +212,19 @@ static void check_operand(const char *at, size_t bytes, bool first)
             cr_assert(fabsf(whole) >= 0x1p-8f && fabsf(whole) < 1.0f, "%g", (double)whole);
             cr_assert(fabsf(half) >= 0x1p-8f && fabsf(half) < 1.0f, "%g", (double)half);
         }
-    memset((char *)(uintptr_t)at, 1, bytes); /* AddressSanitizer checks the bounds */
+    volatile char last = at[bytes - 1]; /* AddressSanitizer checks the bounds */
+    (void)last;
+}
+
+/* y = 1, or y += 1, in the way of the algo's script. */
+static void write_result(const library *l, const script *s, float *y)
+{
+    const bool add = l->accumulates && s->how != IGNORES_ADDEND;
+    for (size_t i = 0; i < l->bytes[Y] / sizeof *y; i++) {
+        y[i] = (add ? y[i] : 0) + 1;
+        if (s->how == OFF_BY_2_PERCENT && i % 7 == 0) y[i] *= 1.02f;
+        if (s->how == NOT_FINITE && i % 7 == 0) y[i] = NAN;
+    }
 }
 
 static ddpm_status fake_run(primitive *p, int i, void *const operands[PRIMITIVE_OPERANDS], void *workspace,
@@ -221,6 +241,7 @@ static ddpm_status fake_run(primitive *p, int i, void *const operands[PRIMITIVE_
         cr_assert_eq(operands[k] != NULL, l->bytes[k] > 0, "operand %d", k);
         if (operands[k]) check_operand(operands[k], l->bytes[k], first);
     }
+    if (operands[Y]) write_result(l, s, operands[Y]);
     if (s->workspace) memset(workspace, 1, s->workspace);
     cr_assert_not(device.pending, "an error of another algo is met");
     if (s->how == FAILS || (s->how == FAILS_RECORDED && device.recording)) {
@@ -259,6 +280,7 @@ static ddpm_status make(void *context, const void *q, const primitive_search *ho
     f->base.fn = &fake_table;
     f->of = l;
     memcpy(f->base.bytes, l->bytes, sizeof l->bytes);
+    f->base.written[Y] = l->bytes[Y] > 0;
     for (int all = 0; all < 2 && f->n == 0; all++) /* the cached algo; all algos if it is not found */
         for (int i = 0; i < MANY; i++)
             if (l->algo[i].name && (all || (how->cached_algo && !strcmp(l->algo[i].name, how->cached_algo))))

@@ -26,7 +26,7 @@ typedef struct choice {
 
 struct conv_autotune {
     conv_algo how;
-    autotune_cache *own, *shared; /* caches of the run and of the user; NULL: none */
+    autotune_cache *cache; /* NULL: nothing is timed */
     choice *list;
     int n, cap;
     void *block; /* operands for timing; freed before the first computation */
@@ -44,12 +44,11 @@ ddpm_status conv_autotune_create(const backend_spec *spec, int threads, conv_aut
     onednn_describe(library, sizeof library);
     machine_processor(processor, sizeof processor);
     (void)snprintf(machine, sizeof machine, "%s, %s, %d threads", processor, library, threads);
-    autotune_cache_spec files = {.file = spec->autotune_cache, .machine = machine, .search = "Winograd or direct 4"};
-    if (c->how == CONV_ALGO_AUTO) {
-        TRY_GOTO(autotune_cache_create(&files, &c->own, e));
-        files.file = spec->shared_autotune_cache;
-        TRY_GOTO(autotune_cache_create(&files, &c->shared, e));
-    }
+    const autotune_cache_spec files = {.file = spec->autotune_cache,
+                                       .shared = spec->shared_autotune_cache,
+                                       .machine = machine,
+                                       .search = "Winograd or direct 4"};
+    if (c->how == CONV_ALGO_AUTO) TRY_GOTO(autotune_cache_create(&files, &c->cache, e));
     *out = c;
     c = NULL;
 done:
@@ -67,8 +66,7 @@ static void release_block(conv_autotune *c)
 void conv_autotune_destroy(conv_autotune *c)
 {
     if (!c) return;
-    autotune_cache_destroy(c->own);
-    autotune_cache_destroy(c->shared);
+    autotune_cache_destroy(c->cache);
     release_block(c);
     free(c->list);
     mem_free(c);
@@ -77,16 +75,10 @@ void conv_autotune_destroy(conv_autotune *c)
 void conv_autotune_save(conv_autotune *c)
 {
     release_block(c);
-    if (!c->own) return;
-    autotune_cache_save(c->own);
-    autotune_cache_save(c->shared);
+    if (c->cache) autotune_cache_save(c->cache);
 }
 
-const char *conv_autotune_warning(const conv_autotune *c)
-{
-    if (!c->own) return "";
-    return autotune_cache_warning(c->own)[0] ? autotune_cache_warning(c->own) : autotune_cache_warning(c->shared);
-}
+const char *conv_autotune_warning(const conv_autotune *c) { return c->cache ? autotune_cache_warning(c->cache) : ""; }
 
 /* ---- timing ---- */
 
@@ -208,19 +200,14 @@ static void problem_text(const conv_candidates *ways, char text[TEXT])
 
 static ddpm_status decide(conv_autotune *c, onednn *d, const conv_candidates *ways, choice *to, err *e)
 {
-    const char *known = autotune_cache_find(c->own, to->problem);
+    const char *known = autotune_cache_find(c->cache, to->problem);
     if (known) {
         to->winograd = strcmp(known, "direct") != 0;
         return DDPM_OK;
     }
-    const char *shared = autotune_cache_find(c->shared, to->problem);
-    if (shared)
-        to->winograd = strcmp(shared, "direct") != 0;
-    else
-        TRY(time_both(c, d, ways, to, e));
+    TRY(time_both(c, d, ways, to, e));
     const char *name = to->winograd ? "winograd" : "direct";
-    if (!shared) TRY(autotune_cache_put(c->shared, to->problem, name, to->us[to->winograd], e));
-    return autotune_cache_put(c->own, to->problem, name, to->us[to->winograd], e);
+    return autotune_cache_put(c->cache, to->problem, name, to->us[to->winograd], e);
 }
 
 ddpm_status conv_autotune_choose(conv_autotune *c, onednn *d, const conv_candidates *ways, bool *winograd, err *e)

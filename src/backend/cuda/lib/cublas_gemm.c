@@ -307,6 +307,7 @@ static void fill_base(cublas_gemm *g, const gemm_problem *q)
     if (q->bias) bytes[GEMM_BIAS] = (size_t)q->n * dtype_size(q->out);
     if (q->addend) bytes[GEMM_C] = (size_t)gemm_matrix_extent(&l->addend, q->batch) * dtype_size(q->out);
     g->base.written[GEMM_D] = true;
+    g->base.result[GEMM_D] = q->out;
 }
 
 ddpm_status cublas_gemm_create(cublas_context *c, const gemm_problem *q, const primitive_search *how, primitive **out,

@@ -122,6 +122,7 @@ static void measure(const conv_problem *q, primitive *p)
     p->bytes[CUDNN_CONV_BIAS] = q->bias ? (size_t)q->shape.cout * each : 0;
     p->bytes[CUDNN_CONV_RESIDUAL] = q->residual ? y : 0;
     p->written[result[q->shape.pass]] = true;
+    p->result[result[q->shape.pass]] = q->io;
 }
 
 ddpm_status cudnn_convolution_create(cudnn_context *c, const conv_problem *q, const primitive_search *how,

@@ -211,6 +211,7 @@ static void measure(const attention_problem *q, primitive *p)
     p->bytes[SDPA_DQKV] = q->backward ? 3 * y : 0;
     p->written[SDPA_Y] = p->written[SDPA_LSE] = !q->backward;
     p->written[SDPA_DQKV] = q->backward;
+    p->result[SDPA_Y] = p->result[SDPA_DQKV] = q->io; /* SDPA_LSE is f32 */
 }
 
 static ddpm_status make(cudnn_context *c, const attention_problem *q, bool atomic, const primitive_search *how,

@@ -32,6 +32,7 @@ struct primitive {
     char key[PRIMITIVE_KEY];          /* the problem as text without blanks; equal keys mean equal problems */
     size_t bytes[PRIMITIVE_OPERANDS]; /* extent of each operand in memory; 0: absent */
     bool written[PRIMITIVE_OPERANDS]; /* is the operand a result? */
+    dtype result[PRIMITIVE_OPERANDS]; /* type of a result */
 };
 
 /* Restrictions on the algos. */

@@ -18,6 +18,7 @@ typedef struct kept {
 struct tuner {
     tuner_spec spec;
     autotune_cache *cache;
+    bool warm; /* a race has kept the device busy */
     kept *kept;
     int n_kept, cap_kept;
 };
@@ -37,12 +38,14 @@ ddpm_status tuner_create(const tuner_spec *spec, tuner **out, err *e)
     *out = NULL;
     TRY(mem_array(&c, 1, sizeof *c, "tuner", e));
     c->spec = *spec;
-    c->spec.file = c->spec.machine = NULL; /* valid during this call only */
+    c->spec.file = c->spec.shared = c->spec.machine = NULL; /* valid during this call only */
     (void)snprintf(search, sizeof search, "deterministic=%d workspace=%zu eager=%d", spec->deterministic,
                    spec->workspace_cap, spec->eager);
-    TRY_GOTO(autotune_cache_create(
-        &(autotune_cache_spec){.file = spec->untimed ? NULL : spec->file, .machine = spec->machine, .search = search},
-        &c->cache, e));
+    TRY_GOTO(autotune_cache_create(&(autotune_cache_spec){.file = spec->untimed ? NULL : spec->file,
+                                                          .shared = spec->untimed ? NULL : spec->shared,
+                                                          .machine = spec->machine,
+                                                          .search = search},
+                                   &c->cache, e));
     *out = c;
 done:
     if (st != DDPM_OK) tuner_destroy(c);
@@ -79,14 +82,20 @@ static int algo_of_name(const primitive *p, const char *cached)
 /* Times the algos; *algo is the fastest. */
 static ddpm_status time_algos(tuner *c, kept *k, int *algo, err *e)
 {
-    const race_spec how = {c->spec.stream, c->spec.l2, c->spec.workspace_cap, c->spec.eager};
-    TRY(tune_race(&how, k->p, algo, &k->us, e));
+    const race_spec how = {c->spec.stream, c->spec.l2, c->spec.workspace_cap, c->spec.eager,
+                           c->warm ? 0 : c->spec.warm_seconds};
+    err wrong, why;
+    c->warm = true;
+    TRY(tune_race(&how, k->p, algo, &k->us, &wrong, e));
+    if (wrong.text[0]) {
+        err_set(&why, DDPM_EBACKEND, "%s: %s", k->problem, wrong.text);
+        autotune_cache_warn(c->cache, why.text);
+    }
     if (k->us >= 0.0f) {
         k->tried = k->p->fn->count(k->p);
         k->fresh = true;
         return DDPM_OK;
     }
-    err why;
     k->us = 0.0f;
     err_set(&why, DDPM_ENOMEM, "%s: out of memory for autotuning; the first algo is used", k->problem);
     autotune_cache_warn(c->cache, why.text);

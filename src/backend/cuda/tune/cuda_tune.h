@@ -14,13 +14,15 @@ typedef struct tuner tuner;
 typedef struct tuner_spec {
     const char *file;    /* NULL or "": no cache file.  Created if missing; on an I/O error there is one warning
                             (tuner_warning()) and no cache */
+    const char *shared;  /* a second file, of the user (autotune_cache.h); NULL or "": none */
     const char *machine; /* library versions, device and driver, as text without line breaks */
     void *stream;
     size_t l2; /* bytes */
     bool deterministic;
     size_t workspace_cap;
-    bool untimed; /* keep each problem's first algo, and neither read nor write the file */
-    bool eager;   /* algos will be launched eagerly, not from a graph, and are timed that way */
+    bool untimed;        /* keep each problem's first algo, and neither read nor write the file */
+    double warm_seconds; /* keep the device busy for so long before the first race (tune_race.h) */
+    bool eager;          /* algos will be launched eagerly, not from a graph, and are timed that way */
 } tuner_spec;
 
 DDPM_MUST_CHECK ddpm_status tuner_create(const tuner_spec *spec, tuner **out, err *e);

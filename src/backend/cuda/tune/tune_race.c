@@ -1,5 +1,7 @@
 #include "backend/cuda/tune/tune_race.h"
+#include "backend/cuda/tune/tune_check.h"
 #include "base/arith.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <math.h>
@@ -14,15 +16,20 @@ enum {
     SCREEN_SAMPLES = 3,  /* samples of every algo that is not pruned */
     RETIME_SAMPLES = 11, /* samples of the algos of the shortlist */
     SHORTLIST = 4,       /* largest number of algos that are timed again */
+    REFERENCES = 3,      /* largest number of algos that a winner is compared with */
 };
 static const float SHORTLIST_RATIO = 1.25f; /* algos within this ratio of the best time are timed again */
+static const float TIE_RATIO = 1.02f;       /* within this ratio of the best time the smallest workspace wins */
 static const float PRUNE_RATIO = 3.0f; /* algos slower than this ratio of the best time are dropped after one run */
 
 typedef struct race {
     const race_spec *spec;
     primitive *p;
     int algos;
-    float *us;        /* [algos] time of one run; negative: failed, or already timed again */
+    float *us;    /* [algos] time of one run; negative: failed, or already timed again */
+    float *again; /* [algos] time of one run when timed again; negative: not timed again, or dropped */
+    bool *runs;   /* [algos] runs without an error */
+    uint16_t *pattern;
     void *from, *to;  /* events */
     char *pool;       /* `sets` sets of operands; NULL: no memory for even one */
     size_t set, sets; /* bytes of one set; number of sets */
@@ -94,18 +101,18 @@ static ddpm_status spread_pattern(race *r, const uint16_t *pattern, err *e)
 
 static ddpm_status fill_pool(race *r, err *e)
 {
-    uint16_t *pattern = NULL;
-    TRY(mem_array(&pattern, PATTERN / sizeof *pattern, sizeof *pattern, "timing", e));
-    make_pattern(pattern, PATTERN / sizeof *pattern);
-    const ddpm_status st = spread_pattern(r, pattern, e);
-    const ddpm_status synced = rt_sync(r->spec->stream, st == DDPM_OK ? e : NULL); /* pattern was read */
-    mem_free(pattern);
+    TRY(mem_array(&r->pattern, PATTERN / sizeof *r->pattern, sizeof *r->pattern, "timing", e));
+    make_pattern(r->pattern, PATTERN / sizeof *r->pattern);
+    const ddpm_status st = spread_pattern(r, r->pattern, e);
+    const ddpm_status synced = rt_sync(r->spec->stream, st == DDPM_OK ? e : NULL); /* the pattern was read */
     return st != DDPM_OK ? st : synced;
 }
 
 static ddpm_status race_allocate(race *r, err *e)
 {
     TRY(mem_array(&r->us, (size_t)r->algos, sizeof *r->us, "timing", e));
+    TRY(mem_array(&r->again, (size_t)r->algos, sizeof *r->again, "timing", e));
+    TRY(mem_array(&r->runs, (size_t)r->algos, sizeof *r->runs, "timing", e));
     TRY(rt_event_create(true, &r->from, e));
     TRY(rt_event_create(true, &r->to, e));
     TRY(get_workspace(r, e));
@@ -120,19 +127,27 @@ static void race_free(race *r)
     rt_event_destroy(r->from);
     rt_event_destroy(r->to);
     mem_free(r->us);
+    mem_free(r->again);
+    mem_free(r->runs);
+    mem_free(r->pattern);
 }
 
 /* ---- timing --------------------------------------------------------------------------------- */
 
+static void operands_of_set(const race *r, size_t set, void *operands[PRIMITIVE_OPERANDS])
+{
+    char *at = r->pool + set * r->set;
+    for (int i = 0; i < PRIMITIVE_OPERANDS; i++) {
+        operands[i] = r->p->bytes[i] ? at : NULL;
+        at += round_up_size(r->p->bytes[i], ALIGN);
+    }
+}
+
 static ddpm_status run_algo(race *r, int algo, int times, err *e)
 {
     for (int n = 0; n < times; n++) {
-        void *operands[PRIMITIVE_OPERANDS] = {NULL};
-        char *at = r->pool + r->turn++ % r->sets * r->set;
-        for (int i = 0; i < PRIMITIVE_OPERANDS; i++) {
-            if (r->p->bytes[i]) operands[i] = at;
-            at += round_up_size(r->p->bytes[i], ALIGN);
-        }
+        void *operands[PRIMITIVE_OPERANDS];
+        operands_of_set(r, r->turn++ % r->sets, operands);
         TRY(r->p->fn->run(r->p, algo, operands, r->workspace, r->spec->stream, e));
     }
     return DDPM_OK;
@@ -198,7 +213,8 @@ static ddpm_status race_screen(race *r, int algo, float best, err *e)
 /* Excludes an algo that failed.  After a device failure all later algos fail too, so r->why is its error. */
 static void race_drop(race *r, int algo)
 {
-    r->us[algo] = -1.0f;
+    r->us[algo] = r->again[algo] = -1.0f;
+    r->runs[algo] = false;
     const ddpm_status cleared = rt_launched(DDPM_OK, NULL); /* the next algo must not see this algo's launch error */
     (void)cleared;
 }
@@ -208,53 +224,136 @@ static void race_screen_all(race *r)
     float best = INFINITY;
     for (int i = 0; i < r->algos; i++) {
         const size_t workspace = r->p->fn->workspace(r->p, i);
-        r->us[i] = -1.0f;
+        r->us[i] = r->again[i] = -1.0f;
         if (workspace > r->room)
             err_set(&r->why, DDPM_ENOMEM, "the workspace of %zu bytes exceeds the %zu bytes available", workspace,
                     r->room);
         else if (race_screen(r, i, best, &r->why) != DDPM_OK)
             race_drop(r, i);
-        else if (r->us[i] < best)
-            best = r->us[i];
+        else {
+            r->runs[i] = true;
+            if (r->us[i] < best) best = r->us[i];
+        }
     }
 }
 
-static int fastest(const race *r)
+static int fastest(const float *us, int n)
 {
     int best = -1;
-    for (int i = 0; i < r->algos; i++)
-        if (r->us[i] >= 0.0f && (best < 0 || r->us[i] < r->us[best])) best = i;
+    for (int i = 0; i < n; i++)
+        if (us[i] >= 0.0f && (best < 0 || us[i] < us[best])) best = i;
     return best;
 }
 
-/* The fastest algo, after timing the shortlist again; -1: no algo can run. */
-static int race_retime_best(race *r, float *us)
+/* Times the shortlist again: the fastest algos, and others until one can run. */
+static void race_retime_best(race *r)
 {
-    int winner = -1, i = fastest(r);
+    int i = fastest(r->us, r->algos);
+    bool any = false;
     const float limit = i < 0 ? 0.0f : SHORTLIST_RATIO * r->us[i];
-    for (int seen = 0; i >= 0 && (winner < 0 || (seen < SHORTLIST && r->us[i] <= limit)); seen++) {
+    for (int seen = 0; i >= 0 && (!any || (seen < SHORTLIST && r->us[i] <= limit)); seen++) {
         float t;
         if (measure(r, i, RETIME_SAMPLES, &t, &r->why) != DDPM_OK) {
             race_drop(r, i);
-        } else if (winner < 0 || t < *us) {
-            winner = i;
-            *us = t;
+        } else {
+            r->again[i] = t;
+            any = true;
         }
         r->us[i] = -1.0f; /* already timed again */
-        i = fastest(r);
+        i = fastest(r->us, r->algos);
     }
-    return winner;
 }
 
-ddpm_status tune_race(const race_spec *spec, primitive *p, int *algo, float *us, err *e)
+/* The algo with the smallest workspace of those that are as fast as the fastest; -1: none is left. */
+static int race_best(const race *r)
+{
+    int best = fastest(r->again, r->algos);
+    const float limit = best < 0 ? 0.0f : TIE_RATIO * r->again[best];
+    for (int i = 0; i < r->algos; i++)
+        if (r->again[i] >= 0.0f && r->again[i] <= limit &&
+            r->p->fn->workspace(r->p, i) < r->p->fn->workspace(r->p, best))
+            best = i;
+    return best;
+}
+
+/* ---- results ---------------------------------------------------------------------------------- */
+
+/* Are the results of two algos the same?  An algo that fails here counts as different and is dropped. */
+static bool agree(race *r, int algo, int other, float *difference)
+{
+    check_spec s = {.p = r->p,
+                    .stream = r->spec->stream,
+                    .workspace = r->workspace,
+                    .pattern = r->pattern,
+                    .pattern_bytes = PATTERN};
+    operands_of_set(r, 0, s.operand);
+    if (tune_check(&s, algo, other, difference, &r->why) == DDPM_OK) return *difference <= tune_check_bound(r->p);
+    const ddpm_status cleared = rt_launched(DDPM_OK, NULL);
+    (void)cleared;
+    *difference = INFINITY;
+    return false;
+}
+
+/* True if the algo's results differ from those of others that agree among themselves.  Of two algos that differ, the
+ * library's first choice counts as right. */
+static bool is_wrong(race *r, int algo, float *difference)
+{
+    int others[REFERENCES], n = 0;
+    for (int i = 0; i < r->algos && n < REFERENCES; i++) {
+        float unused;
+        if (i == algo || !r->runs[i]) continue;
+        if (agree(r, algo, i, difference)) return false;
+        for (int k = 0; k < n; k++)
+            if (agree(r, others[k], i, &unused)) return true;
+        others[n++] = i;
+    }
+    return n > 0 && others[0] < algo;
+}
+
+static int race_winner(race *r, float *us, err *wrong)
+{
+    char name[PRIMITIVE_NAME];
+    float difference = 0;
+    for (;;) {
+        const int best = race_best(r);
+        if (best < 0 || !is_wrong(r, best, &difference)) {
+            if (best >= 0) *us = r->again[best];
+            return best;
+        }
+        r->p->fn->name(r->p, best, name);
+        err before = *wrong;
+        err_set(wrong, DDPM_EBACKEND,
+                "%s%salgo %s is not used: its results differ from the other algos' by %.2g of the "
+                "largest value",
+                before.text, before.text[0] ? "; " : "", name, (double)difference);
+        race_drop(r, best);
+        if (race_best(r) < 0) race_retime_best(r);
+    }
+}
+
+/* Keeps the device busy: on an idle device clocks are low, and the first algos would seem slow. */
+static ddpm_status warm_up(race *r, err *e)
+{
+    const double begin = clock_seconds();
+    while (clock_seconds() - begin < r->spec->warm_seconds) {
+        if (r->sets > 1) TRY(rt_copy(r->pool + r->set, r->pool, r->set, r->spec->stream, e));
+        TRY(rt_sync(r->spec->stream, e));
+    }
+    return DDPM_OK;
+}
+
+ddpm_status tune_race(const race_spec *spec, primitive *p, int *algo, float *us, err *wrong, err *e)
 {
     race r = {.spec = spec, .p = p, .algos = p->fn->count(p)};
     *algo = 0;
     *us = -1.0f;
+    wrong->text[0] = '\0';
     ddpm_status st = race_allocate(&r, e);
+    if (st == DDPM_OK && r.pool) st = warm_up(&r, e);
     if (st == DDPM_OK && r.pool) {
         race_screen_all(&r);
-        *algo = race_retime_best(&r, us);
+        race_retime_best(&r);
+        *algo = race_winner(&r, us, wrong);
         if (*algo < 0)
             st = err_set(e, DDPM_EBACKEND, "none of %d algo%s can run: %s", r.algos, r.algos == 1 ? "" : "s",
                          r.why.text);
