@@ -21,6 +21,13 @@ ddpm_status backend_create(const backend_spec *spec, backend **out, err *e)
     return cuda_create(spec, out, e);
 }
 
+const char *backend_take_remark(backend *be)
+{
+    const char *remark = be->remark;
+    be->remark = NULL;
+    return remark;
+}
+
 void backend_libraries(char *text, size_t cap)
 {
     char cpu[80], cuda[200];

@@ -55,7 +55,7 @@ typedef struct backend_table {
 struct backend {
     const backend_table *fn;
     dtype act;          /* type of activations: f32 or bf16 */
-    const char *remark; /* a note for the user about the creation of the backend, to print once; NULL: none */
+    const char *remark; /* a note for the user, of the creation of the backend or of a step's preparation; NULL: none */
     err unused_gpu;     /* cpu, chosen by device=auto: why it does not use the GPU of this machine; text "": no GPU */
     bool bias_sums;     /* norm_act_bwd can compute NORM_BWD_DBIAS and DBIAS2 */
     /* norm_act and 1x1 convolutions read x and x2 in place; otherwise the model needs nn_concat() */
@@ -95,6 +95,9 @@ typedef struct backend_spec {
 /* DDPM_EINVAL: unknown device.  DDPM_EDEVICE: a known device that cannot be used here. */
 DDPM_MUST_CHECK ddpm_status backend_create(const backend_spec *spec, backend **out, err *e);
 void backend_destroy(backend *be);
+
+/* The backend's note for the user, to print once: NULL if there is none, or none since the last call. */
+const char *backend_take_remark(backend *be);
 
 /* Describes the libraries of this build's backends, one line each: "cpu: oneDNN 2.6.3, AVX2" and "cuda: CUDA 13.0,
  * cuDNN 9.19.0, cuBLASLt 13.1.0" or "cuda: not in this build".  Does not access any device. */

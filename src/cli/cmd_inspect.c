@@ -23,6 +23,12 @@ static ddpm_status image_shape_of(const ddpm_config *c, image_shape *shape, err 
     return DDPM_OK;
 }
 
+static void print_remark(backend *be)
+{
+    const char *remark = backend_take_remark(be);
+    if (remark) printf("note: %s\n", remark);
+}
+
 static void print_remarks(const notes *remarks)
 {
     if (remarks->text[0]) printf("note: %s\n", remarks->text);
@@ -188,11 +194,12 @@ ddpm_status cmd_inspect(const cli_args *args, err *e)
     if (c->inspect.timesteps) return print_timesteps(args, e);
     TRY_GOTO(recipe_backend(c, NULL, &files, &device, e));
     TRY_GOTO(backend_create(&device, &be, e));
-    if (be->remark) printf("note: %s\n", be->remark);
+    print_remark(be);
     TRY_GOTO(open_model(args, be, &m, e));
     TRY_GOTO(print_layers(m, be, e));
     TRY_GOTO(print_training(c, m, batch, e));
     TRY_GOTO(print_sampling(c, m, batch, e));
+    print_remark(be); /* of autotuning */
     if (c->inspect.autotune) print_autotune(be);
 done:
     model_destroy(m);

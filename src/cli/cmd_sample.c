@@ -261,6 +261,12 @@ static ddpm_status open_folder(const cli_args *args, job *j, const generator_spe
 }
 
 /* Everything that can fail is done before any existing picture is changed. */
+static void print_remark(backend *be)
+{
+    const char *remark = backend_take_remark(be);
+    if (remark) printf("device: %s\n", remark);
+}
+
 static ddpm_status prepare(const cli_args *args, job *j, err *e)
 {
     backend_spec device;
@@ -269,13 +275,14 @@ static ddpm_status prepare(const cli_args *args, job *j, err *e)
     interrupt_at_once(true); /* planning and autotuning may take long */
     TRY(recipe_backend(&args->config, NULL, &files, &device, e));
     TRY(backend_create(&device, &j->be, e));
-    if (j->be->remark) printf("device: %s\n", j->be->remark);
+    print_remark(j->be);
     TRY(load_model(args->argument[0], j, e));
     const generator_spec spec = recipe_generator(j->config, j->m, ARENA_PARAM);
     j->h = spec.h, j->w = spec.w, j->c = j->m->net.unet.in_channels, j->batch = spec.batch;
     TRY(generator_create(j->m, &spec, &j->g, e));
     TRY(open_folder(args, j, &spec, e));
     if (j->n_todo) TRY(generator_allocate(j->g, e));
+    print_remark(j->be); /* of autotuning */
     const picture_writer_spec writing = {.folder = j->folder.path, .batch = j->batch, .h = j->h, .w = j->w, .c = j->c};
     TRY(picture_writer_create(&writing, &j->writer, e));
     TRY(mem_array(&j->ids, (size_t)j->batch, sizeof *j->ids, "pictures", e));

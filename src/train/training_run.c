@@ -532,17 +532,24 @@ static ddpm_status train(run *r, err *e)
     return st;
 }
 
+static void note_remark(run *r)
+{
+    const char *remark = backend_take_remark(r->be);
+    if (remark) note(r, "device: %s", remark);
+}
+
 static ddpm_status run_all(run *r, err *e)
 {
     TRY(run_folder_open(&r->folder, &r->config, e));
     r->be->fn->describe(r->be, r->facts.machine, sizeof r->facts.machine);
     note(r, "device: %s", r->facts.machine);
-    if (r->be->remark) note(r, "device: %s", r->be->remark);
+    note_remark(r);
     TRY(choose_start(r, e));
     TRY(open_data(r, e));
     give_advice(r);
     TRY(build_model(r, e));
     TRY(start(r, e));
+    note_remark(r); /* of autotuning */
     TRY(write_run_config(r, e));
     draw_noising(r);
     TRY(start_feed(r, e));

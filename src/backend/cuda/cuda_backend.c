@@ -133,7 +133,10 @@ static ddpm_status prepare(backend *base, step *s, size_t *scratch, err *e)
 {
     cuda_backend *be = (cuda_backend *)base;
     TRY(alive(be, e));
-    return cuda_op_prepare(be, s, scratch, e);
+    const bool warned = tuner_warning(be->tuner)[0];
+    const ddpm_status st = cuda_op_prepare(be, s, scratch, e);
+    if (!warned && tuner_warning(be->tuner)[0]) be->base.remark = tuner_warning(be->tuner);
+    return st;
 }
 
 static void unprepare(backend *base, step *s)

@@ -162,6 +162,7 @@ typedef struct library {
     bool accumulates;   /* y += 1 instead of y = 1 */
     ddpm_status status; /* result of creating a primitive */
     bool none;          /* the library has no algo */
+    const char *reason; /* then: why */
     int made, live;     /* primitives created so far; existing ones */
     int runs[MANY];     /* runs of each algo, by its index in `algo` */
     primitive_search asked;
@@ -275,7 +276,7 @@ static ddpm_status make(void *context, const void *q, const primitive_search *ho
     l->asked = *how;
     (void)snprintf(l->cached_algo, sizeof l->cached_algo, "%s", how->cached_algo ? how->cached_algo : "");
     if (l->status != DDPM_OK) return err_set(e, l->status, "nothing does it");
-    if (l->none) return DDPM_OK;
+    if (l->none) return err_set(e, DDPM_OK, "%s", l->reason ? l->reason : "");
     TRY(mem_array(&f, 1, sizeof *f, "primitive", e));
     f->base.fn = &fake_table;
     f->of = l;

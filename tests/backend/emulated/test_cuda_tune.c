@@ -258,6 +258,17 @@ Test(cuda_tune, remembers_that_there_is_none)
     tuner_destroy(c);
 }
 
+Test(cuda_tune, says_why_there_is_none)
+{
+    library silent = {.none = true}, other = {.none = true, .reason = "cuDNN has no engine: no compiler"};
+    tuner *c = begin(&usual);
+    cr_expect_null(get(c, "sdpa:1", &silent));
+    cr_expect_str_eq(tuner_warning(c), "");
+    cr_expect_null(get(c, "sdpa:2", &other));
+    cr_expect_str_eq(tuner_warning(c), "sdpa:2: slower matrix products are used: cuDNN has no engine: no compiler");
+    tuner_destroy(c);
+}
+
 Test(cuda_tune, hands_on_why_none_can_be_made)
 {
     library l = {.status = DDPM_EBACKEND};

@@ -40,7 +40,8 @@ typedef struct attention_problem {
  * forward: qkv -> y, lse.  backward: qkv, y, lse, dy -> dqkv. */
 enum { SDPA_QKV, SDPA_Y, SDPA_LSE, SDPA_DY, SDPA_DQKV };
 
-/* *out = NULL with DDPM_OK where cuDNN has no engine: the caller then computes attention from matrix products. */
+/* *out = NULL with DDPM_OK where cuDNN has no engine: the caller then computes attention from matrix products.  For bf16,
+ * e->text then has cuDNN's reason. */
 DDPM_MUST_CHECK ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *q,
                                                    const primitive_search *how, primitive **out, err *e);
 

@@ -229,6 +229,7 @@ static ddpm_status make(cudnn_context *c, const attention_problem *q, bool atomi
         describe_forward(&g, q);
     const ddpm_status st = cudnn_opgraph_primitive(&g, c, &spec, out, e);
     if (st == DDPM_OK && *out) measure(q, *out);
+    if (st == DDPM_OK && !*out) (void)err_set(e, st, "%s", g.first.text[0] ? g.first.text : "cuDNN proposes no engine");
     cudnn_opgraph_release(&g);
     return st;
 }
@@ -356,7 +357,10 @@ ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *q,
 {
     *out = NULL;
     /* cuDNN itself refuses all other unsupported problems. */
-    if (cudnnGetVersion() < OLDEST || q->io != DTYPE_BF16) return DDPM_OK;
+    if (q->io != DTYPE_BF16) return DDPM_OK;
+    if (cudnnGetVersion() < OLDEST)
+        return err_set(e, DDPM_OK, "it needs cuDNN %d.%d, this is %zu.%zu", OLDEST / 10000, OLDEST / 100 % 100,
+                       cudnnGetVersion() / 10000, cudnnGetVersion() / 100 % 100);
     if (q->backward && !how->deterministic) return make_both(c, q, how, out, e);
     return make(c, q, false, how, out, e);
 }

@@ -109,7 +109,12 @@ static ddpm_status settle(tuner *c, kept *k, primitive_maker *make, void *contex
     const primitive_search how = {c->spec.deterministic, c->spec.workspace_cap,
                                   autotune_cache_find(c->cache, k->problem)};
     TRY(make(context, q, &how, &k->p, e));
-    if (!k->p) return DDPM_OK;
+    if (!k->p) {
+        err why;
+        err_set(&why, DDPM_OK, "%s: slower matrix products are used: %s", k->problem, e->text);
+        if (e->text[0]) autotune_cache_warn(c->cache, why.text);
+        return DDPM_OK;
+    }
     int algo = c->spec.untimed ? 0 : algo_of_name(k->p, how.cached_algo);
     if (algo < 0) TRY(time_algos(c, k, &algo, e));
     k->p->fn->name(k->p, algo, name);

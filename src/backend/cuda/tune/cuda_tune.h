@@ -30,7 +30,8 @@ void tuner_destroy(tuner *c);              /* takes NULL; destroys the primitive
 void tuner_save(tuner *c);                 /* writes the cache file; call before the chosen algos are used */
 const char *tuner_warning(const tuner *c); /* "": no warning */
 
-/* Creates the primitive of problem `q` with this search; *out = NULL where the library has no algo. */
+/* Creates the primitive of problem `q` with this search; *out = NULL where the library has no algo, with a reason in
+ * e->text if the user should see it (tuner_warning()). */
 typedef ddpm_status primitive_maker(void *context, const void *q, const primitive_search *how, primitive **out, err *e);
 
 /* The primitive of the problem, created by `make` when the problem is first requested; owned by c.  `problem` is the
