@@ -51,6 +51,9 @@ void emu_set_threads(int order, unsigned seed);
 void emu_fail_at(long n);
 long emu_calls(void);
 
+/* Counts the kernel as launched before: CUDA loads a kernel's code at its first launch, which is refused in a capture. */
+void emu_load_kernel(const char *name);
+
 /* The sticky error, "" for none. */
 const char *emu_last_error(void);
 

@@ -92,6 +92,7 @@ ddpm_status check_host(const char *call, const void *at, size_t bytes, void *str
     if (on_device(at, 1))
         return err_set(e, DDPM_EBACKEND, "%s: invalid argument: host memory expected, %p is the device's", call, at);
     if (recording(stream) && !pinned(at, bytes)) return spoil(call, e);
+    if (recording_loop(stream)) return spoil(call, e); /* a loop's body holds kernels and work on device memory alone */
     return DDPM_OK;
 }
 } // namespace

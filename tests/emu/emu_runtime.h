@@ -29,6 +29,7 @@ ddpm_status enter(const char *call, ddpm_status status, err *e);
 /* Runs the work, postpones it or captures it.  DDPM_EBACKEND: the stream cannot accept work. */
 ddpm_status enqueue(void *stream, const char *what, double us, std::function<void()> run, err *e);
 bool recording(void *stream);
+bool recording_loop(void *stream); /* is the body of a loop captured? */
 /* Is any stream capturing?  Then a forbidden call must return spoil(): it invalidates the captures and returns
  * DDPM_EBACKEND. */
 bool recording_anywhere();

@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 namespace emu
@@ -289,9 +290,15 @@ ddpm_status wait_recorded(const std::shared_ptr<stream> &s, const event &ev, con
     return DDPM_OK;
 }
 
+/* CUDA loads the code of a kernel at its first launch, which is not allowed in a capture.  cuda_rt_graph.c launches the
+ * kernel of the loop in a relaxed section, where it is. */
+std::set<std::string> loaded = {"loop_next_kernel"};
+
 void launch_sink(cudaStream_t handle, const char *what, std::function<void()> run)
 {
     err why = {};
+    if (recording(handle) && !loaded.count(what)) fail("%s: its first launch is in a capture", what);
+    loaded.insert(what);
     if (enqueue(handle, what, 1.0, std::move(run), &why) != DDPM_OK) fail("%s", why.text);
 }
 const bool connected = (set_sink(launch_sink), true);
@@ -301,6 +308,12 @@ bool recording(void *handle)
 {
     const auto at = streams.find(handle);
     return at != streams.end() && at->second->to;
+}
+
+bool recording_loop(void *handle)
+{
+    const auto at = streams.find(handle);
+    return at != streams.end() && at->second->to && at->second->to->count;
 }
 
 bool recording_anywhere() { return !recordings.empty(); }
@@ -344,6 +357,8 @@ void count_streams(emu_counts *c)
 } // namespace emu
 
 using namespace emu;
+
+void emu_load_kernel(const char *name) { loaded.insert(name); }
 
 struct rt_graph {
     std::shared_ptr<recording_state> recorded;

@@ -38,6 +38,7 @@ struct machine {
         OK(rt_alloc(CELLS * sizeof(int), &memory, &why));
         OK(rt_alloc_host(CELLS * sizeof(int), &pinned, &why));
         cell = static_cast<int *>(memory), host = static_cast<int *>(pinned);
+        for (const char *kernel : {"set", "sum", "times_and", "half_a_barrier"}) emu_load_kernel(kernel);
     }
     ~machine()
     {

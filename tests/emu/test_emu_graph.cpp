@@ -325,3 +325,31 @@ Test(emu_graph, loops_can_be_misused)
     emu_get_device()->loops = false;
     REFUSED(DDPM_EBACKEND, rt_loop_begin(m.main, m.cell, &why), "no WHILE nodes");
 }
+
+static void never_launched(int *to) { *to = 1; }
+
+Test(emu_graph, the_first_launch_of_a_kernel_is_refused_in_a_capture)
+{
+    machine m;
+    rt_graph *g;
+    OK(rt_graph_begin(m.main, &why));
+    LAUNCH(never_launched, 1, 1, 0, m.main, m.cell);
+    REFUSED(DDPM_EBACKEND, rt_graph_end(m.main, &g, &why), "never_launched: its first launch is in a capture");
+}
+
+Test(emu_graph, host_copies_are_refused_in_a_loop)
+{
+    for (int down = 0; down < 2; down++) {
+        machine m;
+        rt_graph *g;
+        OK(rt_loop_begin(m.main, m.cell, &why));
+        REFUSED(DDPM_EBACKEND,
+                down ? rt_download(m.host, m.cell, 4, m.main, &why) : rt_upload(m.cell, m.host, 4, m.main, &why),
+                "operation not permitted");
+        REFUSED(DDPM_EBACKEND, rt_graph_end(m.main, &g, &why), "previous error during capture");
+        OK(rt_graph_begin(m.main, &why)); /* in a graph without a loop pinned memory is allowed */
+        OK(rt_upload(m.cell, m.host, 4, m.main, &why));
+        OK(rt_graph_end(m.main, &g, &why));
+        rt_graph_destroy(g);
+    }
+}
