@@ -2,9 +2,9 @@
 #include "backend/cuda/lib/cuda_rt.h"
 #include "base/arith.h"
 #include "base/mem.h"
-#include "math/bf16.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Of each result so many pieces, evenly distributed, are compared. */
 enum { PIECES = 32, PIECE = 4096, FILLS = 2, LARGE_EXPONENT = 12 };
@@ -58,8 +58,16 @@ static ddpm_status results_of(const check_spec *s, int algo, const uint16_t *pat
 
 static float element(dtype type, const char *from, size_t i)
 {
-    return type == DTYPE_BF16 ? bf16_to_f32(((const bf16 *)(const void *)from)[i])
-                              : ((const float *)(const void *)from)[i];
+    float value;
+    uint16_t high;
+    if (type != DTYPE_BF16) {
+        memcpy(&value, from + i * sizeof value, sizeof value);
+        return value;
+    }
+    memcpy(&high, from + i * sizeof high, sizeof high); /* a bf16 is the upper half of an f32 */
+    const uint32_t bits = (uint32_t)high << 16;
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 /* Of one piece; *largest grows to the largest |y|. */
