@@ -57,7 +57,9 @@ template <int LANES> __global__ void __launch_bounds__(THREADS) softmax_kernel(s
         for (int k = 0; k < 4; k++) v[k] = scale * exp_f32(v[k] - top);
         quad_store_as(a.p, a.type, row * a.s + 4 * q, v, count);
     }
-    if (threadIdx.x % LANES == 0) a.lse[row] = sum >= 1.0f ? top + log_f32(sum) : sum; /* otherwise sum is NaN */
+    if (threadIdx.x % LANES != 0) return;
+    const int64_t at = a.lse_stride ? row / a.s * a.lse_stride + row % a.s : row;
+    a.lse[at] = sum >= 1.0f ? top + log_f32(sum) : sum; /* otherwise sum is NaN */
 }
 
 /* Computes p and loads dp of quad q of a row; 0 beyond the end. */

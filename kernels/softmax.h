@@ -12,9 +12,10 @@ typedef struct softmax_args {
     const float *scores; /* [rows, s] */
     void *p;             /* [rows, s]  of `type`; may be scores if type is float */
     storage type;
-    float *lse;   /* [rows] */
-    int64_t rows; /* >= 1 */
-    int64_t s;    /* >= 1 */
+    float *lse;         /* [rows / s, s], matrices lse_stride elements apart; lse_stride 0: [rows] */
+    int64_t rows;       /* >= 1 */
+    int64_t s;          /* >= 1 */
+    int64_t lse_stride; /* not 0: rows is a multiple of s */
 } softmax_args;
 
 typedef struct softmax_bwd_args {

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "nn/nn.h"
 #include "sample/generator.h"
+#include "train/self_test.h"
 #include "train/training_run.h"
 
 #include <locale.h>
@@ -72,7 +73,7 @@ static ddpm_status create_context(ddpm_ctx *c, const char *device)
 {
     if (!device) return err_set(&c->last, DDPM_EINVAL, "device is NULL; use \"auto\" or \"cpu\"");
     c->threads = threads_from_environment();
-    TRY(backend_create(&(backend_spec){.device = device, .threads = c->threads}, &c->be, &c->last));
+    TRY(self_test_open(&(backend_spec){.device = device, .threads = c->threads}, &c->be, &c->last));
     (void)snprintf(c->device, sizeof c->device, "%s", device);
     c->be->fn->describe(c->be, c->description, sizeof c->description);
     return DDPM_OK;
@@ -375,7 +376,7 @@ static ddpm_status train(ddpm_ctx *ctx, int n, const char *const *settings, watc
     TRY_GOTO(read_settings(config, n, settings, e));
     TRY_GOTO(take_device(config, ctx, e));
     TRY_GOTO(recipe_backend(config, config->out, &files, &spec, e));
-    TRY_GOTO(backend_create(&spec, &be, e));
+    TRY_GOTO(self_test_open(&spec, &be, e));
     TRY_GOTO(run_train(be, config, &hooks, e));
 done:
     backend_destroy(be);

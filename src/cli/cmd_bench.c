@@ -8,6 +8,7 @@
 #include "base/process.h"
 #include "base/threads.h"
 #include "io/atomic_dir.h"
+#include "train/self_test.h"
 #include "train/trainer_fit.h"
 
 #include <errno.h>
@@ -453,7 +454,7 @@ ddpm_status cmd_bench(const cli_args *args, err *e)
     json_out_open(&b.json, NULL, '{');
     TRY_GOTO(choose(&b, &kind, e));
     TRY_GOTO(recipe_backend(&b.config, NULL, &files, &device, e));
-    TRY_GOTO(backend_create(&device, &b.be, e));
+    TRY_GOTO(self_test_open(&device, &b.be, e));
     describe(&b);
     TRY_GOTO(kinds[kind].run(&b, e));
     if (!b.config.bench.serve) st = write_json(&b, e);

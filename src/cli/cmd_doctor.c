@@ -8,6 +8,8 @@
 #include "base/process.h"
 #include "base/threads.h"
 #include "train/recipe.h"
+#include "train/recipe_words.h"
+#include "train/self_test.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -125,6 +127,27 @@ done:
     return st;
 }
 
+/* Compare a GPU with the CPU in each precision. */
+static ddpm_status test_device(backend_spec spec, err *e)
+{
+    static const precision_kind precisions[] = {PRECISION_FP32, PRECISION_TF32, PRECISION_BF16};
+    static const char *const names[] = {"fp32", "tf32", "bf16"};
+    err why = {0};
+    spec.disabled |= recipe_to_cuda_opt(CUDA_DISABLE_TUNING);
+    for (int i = 0; i < 3; i++) {
+        backend *be = NULL;
+        spec.precision = precisions[i];
+        TRY(backend_create(&spec, &be, e));
+        const ddpm_status st = self_test(be, precisions[i], &why);
+        backend_destroy(be);
+        if (st != DDPM_OK)
+            return err_set(e, DDPM_EDEVICE, "self-test of the GPU in %s: %s: use device=cpu, and please report this",
+                           names[i], why.text);
+    }
+    say("self-test", "passed: training and sampling in fp32, tf32 and bf16 agree with the CPU");
+    return DDPM_OK;
+}
+
 static ddpm_status say_device(const ddpm_config *c, err *e)
 {
     char text[400], note[THREADS_NOTE];
@@ -142,6 +165,7 @@ static ddpm_status say_device(const ddpm_config *c, err *e)
     be->fn->describe(be, text, sizeof text);
     say("device", "%s", text);
     if (be->remark) say("", "%s", be->remark);
+    if (!be->fn->host_memory) TRY_GOTO(test_device(spec, e));
 done:
     backend_destroy(be);
     return st;

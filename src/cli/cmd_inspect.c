@@ -4,6 +4,7 @@
 #include "diffusion/sampler.h"
 #include "train/trainer_fit.h"
 #include "train/recipe.h"
+#include "train/self_test.h"
 
 #include <string.h>
 
@@ -193,7 +194,7 @@ ddpm_status cmd_inspect(const cli_args *args, err *e)
     ddpm_status st = DDPM_OK;
     if (c->inspect.timesteps) return print_timesteps(args, e);
     TRY_GOTO(recipe_backend(c, NULL, &files, &device, e));
-    TRY_GOTO(backend_create(&device, &be, e));
+    TRY_GOTO(self_test_open(&device, &be, e));
     print_remark(be);
     TRY_GOTO(open_model(args, be, &m, e));
     TRY_GOTO(print_layers(m, be, e));

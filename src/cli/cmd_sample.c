@@ -14,6 +14,7 @@
 #include "data/image.h"
 #include "io/json_out.h"
 #include "train/recipe.h"
+#include "train/self_test.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -274,7 +275,7 @@ static ddpm_status prepare(const cli_args *args, job *j, err *e)
     TRY(interrupt_install(e));
     interrupt_at_once(true); /* planning and autotuning may take long */
     TRY(recipe_backend(&args->config, NULL, &files, &device, e));
-    TRY(backend_create(&device, &j->be, e));
+    TRY(self_test_open(&device, &j->be, e));
     print_remark(j->be);
     TRY(load_model(args->argument[0], j, e));
     const generator_spec spec = recipe_generator(j->config, j->m, ARENA_PARAM);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/process.h"
 #include "train/recipe.h"
+#include "train/self_test.h"
 #include "train/training_run.h"
 
 typedef struct view {
@@ -64,7 +65,7 @@ ddpm_status cmd_train(const cli_args *args, err *e)
     TRY(interrupt_install(e));
     interrupt_at_once(true); /* planning and autotuning may take long */
     TRY(recipe_backend(&args->config, args->config.out, &files, &spec, e));
-    TRY(backend_create(&spec, &be, e));
+    TRY(self_test_open(&spec, &be, e));
     const ddpm_status st = run_train(be, &args->config, &hooks, e);
     if (v.bar.out) progress_end(&v.bar);
     backend_destroy(be);

@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ~/.cache/ddpm/autotune.txt, or ddpm/autotune.txt in $XDG_CACHE_HOME; "" if neither variable is set. */
-static ddpm_status cache_of_user(char cache[PATH_CAP], err *e)
+ddpm_status recipe_cache_file(const char *name, char cache[PATH_CAP], err *e)
 {
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char dir[PATH_CAP];
@@ -19,7 +18,7 @@ static ddpm_status cache_of_user(char cache[PATH_CAP], err *e)
         if (!home || home[0] != '/') return DDPM_OK;
         TRY(path_join(dir, home, ".cache/ddpm", e));
     }
-    return path_join(cache, dir, "autotune.txt", e);
+    return path_join(cache, dir, name, e);
 }
 
 ddpm_status recipe_backend(const ddpm_config *c, const char *out, autotune_files *files, backend_spec *spec, err *e)
@@ -37,7 +36,7 @@ ddpm_status recipe_backend(const ddpm_config *c, const char *out, autotune_files
         spec->autotune_cache = c->autotune_cache;
         return DDPM_OK;
     }
-    TRY(cache_of_user(out ? files->shared : files->own, e));
+    TRY(recipe_cache_file("autotune.txt", out ? files->shared : files->own, e));
     if (out) TRY(path_join(files->own, out, "autotune.txt", e));
     spec->autotune_cache = files->own;
     spec->shared_autotune_cache = files->shared;

@@ -12,6 +12,9 @@ typedef struct image_shape {
     int h, w, c;
 } image_shape;
 
+/* <name> in the user's cache folder: ddpm in $XDG_CACHE_HOME, or ~/.cache/ddpm; "" if neither variable is set. */
+DDPM_MUST_CHECK ddpm_status recipe_cache_file(const char *name, char cache[PATH_CAP], err *e);
+
 typedef struct autotune_files {
     char own[PATH_CAP], shared[PATH_CAP]; /* autotune caches of the run and of the user; "": none */
 } autotune_files;

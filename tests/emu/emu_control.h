@@ -28,6 +28,8 @@ typedef struct emu_device {
     /* Emulated microseconds of a primitive's three algos.  Algo 0 needs no workspace, 1 needs 256 bytes, 2, which is
      * not deterministic, needs EMU_LARGE_WORKSPACE; by default 1 is the fastest. */
     double algo_us[EMU_PLANS];
+    double scale;        /* not 0: results of convolutions are multiplied by it (a wrong engine) */
+    bool ignores_waits;  /* rt_stream_wait() does nothing outside captures (a missing synchronization) */
     const char *missing; /* not NULL: cuda_library_load() of the library of this name fails without a folder */
 } emu_device;
 

@@ -112,6 +112,13 @@ ddpm_status check_run(const emulated &p, const algo &chosen, void *const *at, co
     return check_overlap(p, at, room, chosen.workspace, e);
 }
 
+void scale_results(const description &d, void *const *at, double by)
+{
+    for (int k = 0; k < PRIMITIVE_OPERANDS; k++)
+        for (size_t i = 0; d.written[k] && i < d.bytes[k] / dtype_size(d.result[k]); i++)
+            put_value(at[k], d.result[k], i, by * value_at(at[k], d.result[k], i));
+}
+
 ddpm_status run(primitive *base, int i, void *const operands[PRIMITIVE_OPERANDS], void *room, void *stream, err *e)
 {
     const emulated *p = of(base);
@@ -122,12 +129,14 @@ ddpm_status run(primitive *base, int i, void *const operands[PRIMITIVE_OPERANDS]
     std::vector<void *> at(operands, operands + PRIMITIVE_OPERANDS);
     const size_t room_bytes = chosen->workspace;
     const std::string key = p->key;
+    const double scale = key.rfind("conv", 0) == 0 ? emu_get_device()->scale : 0;
     return enqueue(
         stream, p->key, emu_get_device()->algo_us[chosen->number],
-        [=, alive = p->alive, loops = p->d.loops] {
+        [=, alive = p->alive, loops = p->d.loops, d = p->d] {
             if (!*alive) return fail("%s: runs after it was destroyed", key.c_str());
             if (room_bytes) memset(room, 0xff, room_bytes); /* NaN in every type */
             loops(at.data());
+            if (scale != 0) scale_results(d, at.data(), scale);
         },
         e);
 }

@@ -9,11 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    ALIGN = 256, /* bytes: libraries require this of a workspace, cudaMalloc provides it */
-    LIBRARIES_TEXT = 320
-};
-static const double WARM_SECONDS = 0.1;                /* clocks of an idle GPU rise within some tens of milliseconds */
+enum { ALIGN = 256 };                   /* bytes: libraries require this of a workspace, cudaMalloc provides it */
+static const double WARM_SECONDS = 0.1; /* clocks of an idle GPU rise within some tens of milliseconds */
 static const size_t WORKSPACE_CAP = (size_t)256 << 20; /* largest workspace in bytes that an engine or algo may use */
 
 /* After a device failure nothing in device memory can be trusted: every later call returns the same error. */
@@ -305,16 +302,17 @@ static ddpm_status load_libraries(const backend_spec *spec, err *e)
 
 static ddpm_status open_libraries(cuda_backend *be, const backend_spec *spec, err *e)
 {
-    char with[LIBRARIES_TEXT], machine[LIBRARIES_TEXT + 128];
+    char with[LIBRARIES_TEXT];
     TRY(cudnn_context_create(NULL, &be->cudnn, e));
     TRY(cublas_context_create(&be->cublas, e));
     libraries(be, with);
-    (void)snprintf(machine, sizeof machine, "%s (%d.%d), %s", be->device.name, be->device.major, be->device.minor,
-                   with);
+    (void)snprintf(be->machine, sizeof be->machine, "%s (%d.%d), %s", be->device.name, be->device.major,
+                   be->device.minor, with);
+    be->base.machine = be->machine;
     return tuner_create(&(tuner_spec){.file = spec->autotune_cache,
                                       .shared = spec->shared_autotune_cache,
                                       .warm_seconds = WARM_SECONDS,
-                                      .machine = machine,
+                                      .machine = be->machine,
                                       .stream = be->main_stream,
                                       .l2 = be->device.l2,
                                       .deterministic = !spec->nondeterministic,

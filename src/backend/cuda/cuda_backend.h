@@ -17,9 +17,12 @@ enum cuda_opt {
 #undef OPTIMIZATION
 };
 
+enum { LIBRARIES_TEXT = 320 };
+
 typedef struct cuda_backend {
     backend base;
     rt_info device;
+    char machine[LIBRARIES_TEXT + 128]; /* text of base.machine */
     bool tf32;
     unsigned disabled;
     void *main_stream, *side_stream;

@@ -467,6 +467,13 @@ static void sum_over_images(const float *sums, int64_t n, int64_t c, float *to, 
     }
 }
 
+/* Plans for the CPU have no such output (backend.bias_sums): it is for comparisons with other backends, in NHWC. */
+static void sum_over_pixels(const step *s, int from, int to)
+{
+    const tensor *dx = s->out[from], *sums = s->out[to];
+    if (dx && sums) cpu_column_sums(dx->data, dx->n * tensor_hw(dx), dx->c, step_adds(s, to), sums->data);
+}
+
 static ddpm_status norm_act_bwd_run(cpu_backend *be, const step *s, err *e)
 {
     const tensor *cond = s->in[NORM_BWD_COND], *dcond = s->out[NORM_BWD_DCOND];
@@ -496,6 +503,8 @@ static ddpm_status norm_act_bwd_run(cpu_backend *be, const step *s, err *e)
             backward_range(&a, &g, image, r * a.q.range, dz + slot * omp_get_thread_num());
     sum_over_images(g.sums, a.q.n, a.q.c, s->out[NORM_BWD_DBETA]->data, step_adds(s, NORM_BWD_DBETA));
     sum_over_images(g.sums + a.q.c, a.q.n, a.q.c, s->out[NORM_BWD_DGAMMA]->data, step_adds(s, NORM_BWD_DGAMMA));
+    sum_over_pixels(s, NORM_BWD_DX, NORM_BWD_DBIAS);
+    sum_over_pixels(s, NORM_BWD_DX2, NORM_BWD_DBIAS2);
     return DDPM_OK;
 }
 

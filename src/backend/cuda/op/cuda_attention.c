@@ -1,9 +1,7 @@
 /* cuda_attention.c - attention: cuDNN's fused attention where available, else matrix products and a softmax.
  *
  * The products are computed head by head over all images: scores = q k^T / sqrt(d) in f32, p = softmax(scores) in the
- * type of the activations, y = p v.  Their backward pass recomputes scores and p; it needs neither y nor the stored
- * log-sum-exp, so the forward and backward passes may use different implementations as long as a fused backward pass
- * follows a fused forward pass. */
+ * type of the activations, y = p v.  Their backward pass recomputes scores and p from q and k. */
 #include "backend/cuda/op/cuda_product.h"
 #include "backend/cuda/op/cuda_problems.h"
 #include "base/mem.h"
@@ -120,27 +118,29 @@ static void *column(const tensor *qkv, void *data, const attention_problem *q, i
     return (char *)data + at * (int64_t)dtype_size(qkv->dtype);
 }
 
-static ddpm_status run_softmax(cuda_backend *be, const step *s, const attention_problem *q, err *e)
+/* lse: of this head within [n, heads, s], NULL: only needed within this step. */
+static ddpm_status run_softmax(cuda_backend *be, const step *s, const attention_problem *q, float *lse, err *e)
 {
     const attention_impl *impl = s->impl;
     const softmax_args a = {.scores = cuda_scratch(s, impl->scores),
                             .p = cuda_scratch(s, impl->p),
                             .type = q->io == DTYPE_BF16 ? STORE_BF16 : STORE_F32,
-                            .lse = cuda_scratch(s, impl->lse),
+                            .lse = lse ? lse : cuda_scratch(s, impl->lse),
+                            .lse_stride = lse ? q->heads * q->s : 0,
                             .rows = q->n * q->s,
                             .s = q->s};
     return rt_launched(k_softmax(be->stream, &a), e);
 }
 
 static ddpm_status run_scores(cuda_backend *be, const step *s, const tensor *qkv, const attention_problem *q, int head,
-                              err *e)
+                              float *lse, err *e)
 {
     const attention_impl *impl = s->impl;
     const product_data at = {.a = column(qkv, qkv->data, q, 0, head),
                              .b = column(qkv, qkv->data, q, 1, head),
                              .d = cuda_scratch(s, impl->scores)};
     TRY(cuda_product_run(be, s, &impl->of[SCORES], &at, e));
-    return run_softmax(be, s, q, e);
+    return run_softmax(be, s, q, lse, e);
 }
 
 static ddpm_status attention_run(cuda_backend *be, const step *s, err *e)
@@ -153,8 +153,9 @@ static ddpm_status attention_run(cuda_backend *be, const step *s, err *e)
             [SDPA_QKV] = qkv->data, [SDPA_Y] = y->data, [SDPA_LSE] = s->out[ATTN_LSE]->data};
         return cuda_primitive_run(be, impl->fused, operands, cuda_scratch(s, impl->workspace), e);
     }
+    float *lse = cuda_data(s->out[ATTN_LSE]);
     for (int head = 0; head < q.heads; head++) {
-        TRY(run_scores(be, s, qkv, &q, head, e));
+        TRY(run_scores(be, s, qkv, &q, head, lse ? lse + head * q.s : NULL, e));
         const product_data at = {.a = cuda_scratch(s, impl->p),
                                  .b = column(qkv, qkv->data, &q, 2, head),
                                  .d = column(y, y->data, &q, 0, head)};
@@ -231,7 +232,7 @@ static ddpm_status run_head_bwd(cuda_backend *be, const step *s, const attention
     const void *dyh = column(dy, dy->data, q, 0, head), *p = cuda_scratch(s, impl->p), *ds = cuda_scratch(s, impl->ds);
     void *data = cuda_target_data(s, &impl->dqkv, dqkv), *to[3];
     for (int part = 0; part < 3; part++) to[part] = column(dqkv, data, q, part, head);
-    TRY(run_scores(be, s, qkv, q, head, e));
+    TRY(run_scores(be, s, qkv, q, head, NULL, e));
     TRY(cuda_product_run(be, s, &impl->of[DV], &(product_data){.a = p, .b = dyh, .c = to[2], .d = to[2]}, e));
     const product_data dp = {.a = dyh, .b = column(qkv, qkv->data, q, 2, head), .d = cuda_scratch(s, impl->dp)};
     TRY(cuda_product_run(be, s, &impl->of[DP], &dp, e));
