@@ -57,8 +57,8 @@ struct backend {
     dtype act;          /* type of activations: f32 or bf16 */
     const char *remark; /* a note for the user, of the creation of the backend or of a step's preparation; NULL: none */
     const char *machine; /* device, driver and library versions as text; NULL: not a GPU */
-    err unused_gpu;     /* cpu, chosen by device=auto: why it does not use the GPU of this machine; text "": no GPU */
-    bool bias_sums;     /* norm_act_bwd can compute NORM_BWD_DBIAS and DBIAS2 */
+    err unused_gpu;      /* cpu, chosen by device=auto: why it does not use the GPU of this machine; text "": no GPU */
+    bool bias_sums;      /* norm_act_bwd can compute NORM_BWD_DBIAS and DBIAS2 */
     /* norm_act and 1x1 convolutions read x and x2 in place; otherwise the model needs nn_concat() */
     bool two_sources;
     bool projections; /* one matrix product computes the time-embedding projections of all resnets */
