@@ -10,7 +10,9 @@ ddpm_status backend_create(const backend_spec *spec, backend **out, err *e)
         return err_set(e, DDPM_EINVAL, "device=%s: unknown device; use auto, cpu, cuda or cuda:N", spec->device);
     err why = {0};
     if (kind == DEVICE_CPU || (kind == DEVICE_AUTO && !cuda_usable(spec, &why))) {
-        TRY(cpu_create(spec, out, e));
+        backend_spec cpu = *spec;
+        if (why.text[0]) cpu.precision = PRECISION_AUTO; /* that of the unused GPU may not exist on the CPU */
+        TRY(cpu_create(&cpu, out, e));
         (*out)->unused_gpu = why;
         if (why.text[0]) (*out)->remark = (*out)->unused_gpu.text;
         return DDPM_OK;
@@ -28,11 +30,11 @@ const char *backend_take_remark(backend *be)
     return remark;
 }
 
-void backend_libraries(char *text, size_t cap)
+void backend_libraries(const char *cuda_folder, char *text, size_t cap)
 {
     char cpu[80], cuda[200];
     cpu_libraries(cpu, sizeof cpu);
-    cuda_libraries(cuda, sizeof cuda);
+    cuda_libraries(cuda_folder, cuda, sizeof cuda);
     (void)snprintf(text, cap, "cpu: %s\ncuda: %s", cpu, cuda);
 }
 

@@ -102,7 +102,7 @@ const char *backend_take_remark(backend *be);
 
 /* Describes the libraries of this build's backends, one line each: "cpu: oneDNN 2.6.3, AVX2" and "cuda: CUDA 13.0,
  * cuDNN 9.19.0, cuBLASLt 13.1.0" or "cuda: not in this build".  Does not access any device. */
-void backend_libraries(char *text, size_t cap);
+void backend_libraries(const char *cuda_folder, char *text, size_t cap);
 
 /* Describes a GPU without initializing a backend on it; index -1: the first.  Example text: "cuda:0 NVIDIA H200
  * (9.0), 139.8 GiB, driver 13.0".  *count: number of GPUs.  DDPM_EDEVICE: the GPU cannot be used; the message gives
@@ -112,10 +112,11 @@ DDPM_MUST_CHECK ddpm_status cuda_look(int index, char *text, size_t cap, int *co
 /* The available backends; called by backend.c only. */
 DDPM_MUST_CHECK ddpm_status cpu_create(const backend_spec *spec, backend **out, err *e);
 DDPM_MUST_CHECK ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e);
+bool cuda_present(void); /* is there a GPU?  Loads no library */
 /* Is there a GPU that can be used?  why->text, if there is one that cannot: the reason; else "". */
 bool cuda_usable(const backend_spec *spec, err *why);
 bool cuda_is_built(void);
 void cpu_libraries(char *text, size_t cap);
-void cuda_libraries(char *text, size_t cap);
+void cuda_libraries(const char *folder, char *text, size_t cap);
 
 #endif

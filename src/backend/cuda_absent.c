@@ -10,6 +10,8 @@ ddpm_status cuda_create(const backend_spec *spec, backend **out, err *e)
                    spec->device);
 }
 
+bool cuda_present(void) { return false; }
+
 bool cuda_usable(const backend_spec *spec, err *why)
 {
     why->text[0] = '\0';
@@ -17,7 +19,7 @@ bool cuda_usable(const backend_spec *spec, err *why)
 }
 bool cuda_is_built(void) { return false; }
 
-void cuda_libraries(char *text, size_t cap) { (void)snprintf(text, cap, "not in this build"); }
+void cuda_libraries(const char *folder, char *text, size_t cap) { (void)snprintf(text, cap, "not in this build"); }
 
 ddpm_status cuda_look(int index, char *text, size_t cap, int *count, err *e)
 {

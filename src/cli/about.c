@@ -26,7 +26,7 @@ void about_version(FILE *out)
 {
     char build[200], libraries[400];
     about_build(build, sizeof build);
-    backend_libraries(libraries, sizeof libraries);
+    backend_libraries(NULL, libraries, sizeof libraries);
     fprintf(out, "ddpm %s\ncommit: %s\nbuild: %s\nprocessor: %s\n%s\n", DDPM_VERSION, about_commit(), build,
             instruction_set_here(), libraries);
 }

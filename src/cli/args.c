@@ -175,10 +175,9 @@ static ddpm_status forget_machine(ddpm_config *c, err *e)
     TRY(forget(c, OPTION_threads, e));
     TRY(forget(c, OPTION_autotune_cache, e));
     TRY(forget(c, OPTION_cuda_libraries, e));
-    err why;
     const bool cpu = device_name_parse(c->device).kind == DEVICE_CPU;
     if (!cpu) TRY(forget(c, OPTION_device, e));
-    return !cpu && cuda_usable(&(backend_spec){.device = c->device}, &why) ? DDPM_OK : forget(c, OPTION_precision, e);
+    return !cpu && cuda_present() ? DDPM_OK : forget(c, OPTION_precision, e);
 }
 
 static ddpm_status read_config_of_run(cli_args *args, const char *run, err *e)

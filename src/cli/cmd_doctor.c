@@ -8,7 +8,6 @@
 #include "base/process.h"
 #include "base/threads.h"
 #include "train/recipe.h"
-#include "train/recipe_words.h"
 #include "train/self_test.h"
 
 #include <stdarg.h>
@@ -24,13 +23,13 @@ __attribute__((format(printf, 2, 3))) static void say(const char *what, const ch
     va_end(ap);
 }
 
-static void say_program(void)
+static void say_program(const ddpm_config *c)
 {
     char build[200], libraries[400], *rest = NULL;
     about_build(build, sizeof build);
     say("version", "%s, commit %s", DDPM_VERSION, about_commit());
     say("build", "%s", build);
-    backend_libraries(libraries, sizeof libraries);
+    backend_libraries(c->cuda.libraries, libraries, sizeof libraries);
     for (char *line = strtok_r(libraries, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
         char *colon = strchr(line, ':');
         *colon = '\0';
@@ -133,13 +132,14 @@ static ddpm_status test_device(backend_spec spec, err *e)
     static const precision_kind precisions[] = {PRECISION_FP32, PRECISION_TF32, PRECISION_BF16};
     static const char *const names[] = {"fp32", "tf32", "bf16"};
     err why = {0};
-    spec.disabled |= recipe_to_cuda_opt(CUDA_DISABLE_TUNING);
+    spec = self_test_spec(&spec);
     for (int i = 0; i < 3; i++) {
         backend *be = NULL;
         spec.precision = precisions[i];
         TRY(backend_create(&spec, &be, e));
         const ddpm_status st = self_test(be, precisions[i], &why);
         backend_destroy(be);
+        if (st == DDPM_ENOMEM) return err_set(e, DDPM_EDEVICE, "self-test of the GPU: %s", why.text);
         if (st != DDPM_OK)
             return err_set(e, DDPM_EDEVICE, "self-test of the GPU in %s: %s: use device=cpu, and please report this",
                            names[i], why.text);
@@ -173,7 +173,7 @@ done:
 
 ddpm_status cmd_doctor(const cli_args *args, err *e)
 {
-    say_program();
+    say_program(&args->config);
     say_processor();
     say_memory();
     say_gpus();

@@ -147,7 +147,7 @@ static ddpm_status compare(pair *p, const tensor *out, plan_bounds bounds, err *
     TRY(read_tensor(p->be, t, m->after, e));
     const float off = difference(m->after, m->host.data, (size_t)tensor_count(t));
     if (off <= (t->dtype == p->be->act ? bounds.low : bounds.f32)) return DDPM_OK;
-    return err_set(e, DDPM_EBACKEND, "%s (%s): %s differs from the result on the %s by %.2g of its largest value",
+    return err_set(e, DDPM_EDIVERGED, "%s (%s): %s differs from the result on the %s by %.2g of its largest value",
                    p->s->path, op_name[p->s->op], t->name, p->reference->fn->name, (double)off);
 }
 

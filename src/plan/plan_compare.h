@@ -12,7 +12,7 @@ typedef struct plan_bounds {
 } plan_bounds;
 
 /* Runs the whole plan once.  All memory of p is allocated and bound; `reference` computes in f32 in host memory.
- * DDPM_EBACKEND: "<layer> (<op>): <result> differs from ...". */
+ * DDPM_EDIVERGED: "<layer> (<op>): <result> differs from ..."; other statuses: a step could not run. */
 DDPM_MUST_CHECK ddpm_status plan_compare(const plan *p, backend *reference, plan_bounds bounds, err *e);
 
 #endif

@@ -58,6 +58,7 @@ ddpm_status plan_allocate(plan *p, err *e)
     if (CHECKED && p->be->fn->host_memory) memset(p->memory[ARENA_ACT], 0xff, p->bytes[ARENA_ACT]);
     TRY(poison(p, e));
     bind(p);
+    p->ran_with.version = 0;
     return DDPM_OK;
 }
 
@@ -108,6 +109,7 @@ static ddpm_status run_steps_of_weights(plan *p, err *e)
     const tensor *w = p->steps[0]->in[0];
     const uint64_t version = w->version ? *w->version : 0;
     if (version != 0 && version == p->ran_with.version && w->data == p->ran_with.data) return DDPM_OK;
+    p->ran_with.version = 0; /* also after a failure */
     TRY(run_range(p, 0, p->n_of_weights, 1, e));
     p->ran_with.version = version, p->ran_with.data = w->data;
     return DDPM_OK;

@@ -2,6 +2,7 @@
 #include "backend/autotune_cache.h"
 #include "base/device_name.h"
 #include "base/mem.h"
+#include "base/threads.h"
 #include "plan/plan_compare.h"
 #include "sample/generator.h"
 #include "train/recipe.h"
@@ -127,7 +128,7 @@ static ddpm_status test_training(test *s, err *e)
     for (int run = 0; run < WHOLE_RUNS; run++) {
         TRY(run ? train(s, s->again, e) : train_by_steps(s, s->again, e));
         if (memcmp(s->weights, s->again, s->m->store->count * sizeof *s->again) != 0)
-            return err_set(e, DDPM_EBACKEND,
+            return err_set(e, DDPM_EDIVERGED,
                            "%d training steps give other weights when their kernels run together than one by one",
                            TRAINING_STEPS);
     }
@@ -152,7 +153,7 @@ static ddpm_status repeat_sampling(test *s, err *e)
     for (int run = 0; run < WHOLE_RUNS; run++) {
         TRY(generator_run(s->g, ids, BATCH, run ? again : first, e));
         if (run && memcmp(first, again, sizeof first) != 0)
-            return err_set(e, DDPM_EBACKEND, "%d sampling steps give other images when they are repeated",
+            return err_set(e, DDPM_EDIVERGED, "%d sampling steps give other images when they are repeated",
                            SAMPLING_STEPS);
     }
     return DDPM_OK;
@@ -175,32 +176,46 @@ done:
 
 static const char PASSED[] = "passed";
 
-/* Tests a second backend of the same device, whose algos are the libraries' first choices: autotuning checks the others. */
+backend_spec self_test_spec(const backend_spec *of)
+{
+    backend_spec spec = *of;
+    spec.autotune_cache = spec.shared_autotune_cache = NULL;
+    spec.nondeterministic = false;
+    spec.disabled = recipe_to_cuda_opt(CUDA_DISABLE_TUNING); /* autotuning compares the other algos with these */
+    return spec;
+}
+
+/* *result: what is wrong; text "": nothing, or not tested for lack of memory. */
+static ddpm_status test_device(const backend_spec *spec, precision_kind precision, err *result, err *e)
+{
+    const backend_spec tested = self_test_spec(spec);
+    char note[THREADS_NOTE];
+    backend *be = NULL;
+    int threads;
+    TRY(backend_create(&tested, &be, e));
+    result->status = self_test(be, precision, result);
+    backend_destroy(be);
+    if (result->status == DDPM_OK || result->status == DDPM_ENOMEM) result->text[0] = '\0';
+    return threads_choose(spec->threads, &threads, note, e); /* the reference has changed this thread's number */
+}
+
+/* Only results that differ are remembered: another failure may be a passing one. */
 static ddpm_status test_once(const backend_spec *spec, const backend *be, autotune_cache *results, err *result, err *e)
 {
     const char *precision = be->act == DTYPE_BF16 ? "bf16" : spec->precision == PRECISION_TF32 ? "tf32" : "fp32";
     const char *known = autotune_cache_find(results, precision);
-    backend_spec tested = *spec;
-    backend *other = NULL;
-    result->text[0] = '\0';
     if (known) {
-        if (strcmp(known, PASSED) != 0) (void)err_set(result, DDPM_EBACKEND, "%s", known);
+        if (strcmp(known, PASSED) != 0) (void)err_set(result, DDPM_EDIVERGED, "%s", known);
         return DDPM_OK;
     }
-    tested.autotune_cache = tested.shared_autotune_cache = NULL;
-    tested.disabled |= recipe_to_cuda_opt(CUDA_DISABLE_TUNING);
-    TRY(backend_create(&tested, &other, e));
-    const ddpm_status st = self_test(other, be->act == DTYPE_BF16 ? PRECISION_BF16 : spec->precision, result);
-    backend_destroy(other);
-    if (st == DDPM_ENOMEM) return err_set(e, st, "self-test of the GPU: %s", result->text); /* says nothing of it */
-    return autotune_cache_put(results, precision, st == DDPM_OK ? PASSED : result->text, 0, e);
+    TRY(test_device(spec, be->act == DTYPE_BF16 ? PRECISION_BF16 : spec->precision, result, e));
+    if (result->status == DDPM_OK) return autotune_cache_put(results, precision, PASSED, 0, e);
+    return result->status == DDPM_EDIVERGED ? autotune_cache_put(results, precision, result->text, 0, e) : DDPM_OK;
 }
 
-static ddpm_status test_remembered(const backend_spec *spec, const backend *be, err *result, err *e)
+static ddpm_status test_remembered(const backend_spec *spec, const backend *be, const char *file, err *result, err *e)
 {
-    char file[PATH_CAP];
     autotune_cache *results = NULL;
-    TRY(recipe_cache_file("self_test.txt", file, e));
     TRY(autotune_cache_create(
         &(autotune_cache_spec){.file = file, .machine = be->machine, .search = "self-test " DDPM_VERSION}, &results,
         e));
@@ -211,21 +226,25 @@ static ddpm_status test_remembered(const backend_spec *spec, const backend *be, 
 
 ddpm_status self_test_open(const backend_spec *spec, backend **out, err *e)
 {
+    char file[PATH_CAP];
     err result = {0};
     backend *be;
+    TRY(recipe_cache_file("self_test.txt", file, e));
     TRY(backend_create(spec, &be, e));
     *out = be;
     if (be->fn->host_memory || device_name_parse(spec->device).kind != DEVICE_AUTO) return DDPM_OK;
-    const ddpm_status st = test_remembered(spec, be, &result, e);
+    const ddpm_status st = test_remembered(spec, be, file, &result, e);
     if (st == DDPM_OK && !result.text[0]) return DDPM_OK;
     backend_destroy(be);
     *out = NULL;
     TRY(st);
     backend_spec cpu = *spec;
-    cpu.device = "cpu";
+    cpu.device = "cpu", cpu.precision = PRECISION_AUTO;
     TRY(backend_create(&cpu, out, e));
-    (void)err_set(&(*out)->unused_gpu, DDPM_EBACKEND, "the GPU of this machine is not used, its self-test failed: %s",
-                  result.text);
+    (void)err_set(
+        &(*out)->unused_gpu, DDPM_EBACKEND,
+        "the GPU of this machine is not used, its self-test failed: %s; ddpm doctor device=cuda repeats it%s%s",
+        result.text, file[0] ? ", and without this file so does the next run: " : "", file);
     (*out)->remark = (*out)->unused_gpu.text;
     return DDPM_OK;
 }

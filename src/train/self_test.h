@@ -12,7 +12,12 @@
  * says why. */
 DDPM_MUST_CHECK ddpm_status self_test_open(const backend_spec *spec, backend **out, err *e);
 
-/* DDPM_EBACKEND: the first op that is off, or the kind of run whose results differ.  Takes seconds. */
+/* The specification of a backend to test: that of `of`, with deterministic algos, the libraries' first choices, and all
+ * other optimizations. */
+backend_spec self_test_spec(const backend_spec *of);
+
+/* DDPM_EDIVERGED: the first op that is off, or the kind of run whose results differ.  Other statuses: a step could not
+ * run.  Takes seconds; the calling thread's number of OpenMP threads is 1 afterwards. */
 DDPM_MUST_CHECK ddpm_status self_test(backend *be, precision_kind precision, err *e);
 
 #endif

@@ -22,7 +22,9 @@ static ddpm_status keep_failure(cuda_backend *be, ddpm_status st, err *why, err 
 
 static ddpm_status alive(const cuda_backend *be, err *e)
 {
-    return be->dead.status == DDPM_OK ? DDPM_OK : err_set(e, be->dead.status, "%s", be->dead.text);
+    if (be->dead.status != DDPM_OK) return err_set(e, be->dead.status, "%s", be->dead.text);
+    if (rt_use(-1) == be->device.index) return DDPM_OK;
+    return err_set(e, DDPM_EBACKEND, "cuda:%d: the device cannot be made the current one", be->device.index);
 }
 
 static void destroy(backend *base)
@@ -66,8 +68,6 @@ static void libraries(const cuda_backend *be, char text[LIBRARIES_TEXT])
     (void)snprintf(text, LIBRARIES_TEXT, "driver %d.%d, %s", be->device.driver / 1000, be->device.driver % 1000 / 10,
                    with);
 }
-
-void cuda_libraries(char *text, size_t cap) { libraries_of(rt_runtime(), text, cap); }
 
 ddpm_status cuda_look(int index, char *text, size_t cap, int *count, err *e)
 {
@@ -352,6 +352,16 @@ done:
     (void)rt_use(caller);
     return st;
 }
+
+void cuda_libraries(const char *folder, char *text, size_t cap)
+{
+    err ignored = {0};
+    const ddpm_status st = load_libraries(&(backend_spec){.cuda_libraries = folder}, &ignored);
+    (void)st; /* the text says which library was not found */
+    libraries_of(rt_runtime(), text, cap);
+}
+
+bool cuda_present(void) { return rt_present(); }
 
 bool cuda_usable(const backend_spec *spec, err *why)
 {

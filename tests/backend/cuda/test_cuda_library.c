@@ -57,6 +57,13 @@ Test(cuda_library, is_loaded_from_the_folder_of_the_option)
     expect_loaded(90001, path);
 }
 
+Test(cuda_library, the_name_of_a_folder_is_not_a_pattern)
+{
+    const char *path = make_library("/a[1] *?", 90006);
+    OK(cuda_library_load(CUDA_LIBRARY_CUDNN, path, &why));
+    expect_loaded(90006, path);
+}
+
 Test(cuda_library, is_found_in_the_packages_of_a_python_environment)
 {
     const char *path = make_library("/nvidia/cudnn/lib", 90002);

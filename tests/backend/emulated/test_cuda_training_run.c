@@ -142,6 +142,29 @@ Test(cuda_training_run, the_suggested_batch_fits)
     OK(train(&whole, &w));
 }
 
+/* The least memory with which a run begins is enough for its previews and checkpoints. */
+Test(cuda_training_run, what_begins_has_memory_for_previews)
+{
+    static run_record w;
+    tiny(&whole, "previews");
+    config_put(&whole, "train.steps=2");
+    config_put(&whole, "ckpt.every=2");
+    config_put(&whole, "sample.every=2");
+    config_put(&whole, "sample.count=4");
+    config_put(&whole, "sample.num_inference_steps=2");
+    ddpm_status st = DDPM_ENOMEM;
+    for (size_t total = (size_t)200 << 10; st == DDPM_ENOMEM; total += (size_t)8 << 10) {
+        cr_assert_lt(total, (size_t)64 << 20, "%s", why.text);
+        emu_get_device()->total = total;
+        w = (run_record){0};
+        st = train(&whole, &w);
+        cr_assert(st == DDPM_OK || w.steps == 0, "%s after %d steps", why.text, w.steps);
+    }
+    OK(st);
+    cr_expect(path_exists(in_dir(whole.out, "ckpt/step_00000002")));
+    cr_expect(path_exists(in_dir(whole.out, "samples/step_00000002.png")), "%s", w.notes);
+}
+
 Test(cuda_training_run, the_suggested_checkpointing_fits)
 {
     static run_record w, lean;

@@ -12,9 +12,11 @@
 #define TEXT_OF(x) #x
 #define NUMBER(x)  TEXT_OF(x)
 #if CUDART_VERSION >= 13000
-#define CUDA_MAJOR 13
+#define CUDA_MAJOR  13
+#define PYPI_SUFFIX ""
 #else
-#define CUDA_MAJOR 12
+#define CUDA_MAJOR  12
+#define PYPI_SUFFIX "-cu12"
 #endif
 #ifndef CUDNN_FOLDER /* cmake/cuda.cmake */
 #define CUDNN_FOLDER ""
@@ -33,9 +35,11 @@ static entry libraries[CUDA_LIBRARIES] = {
                                 CUDA_MAJOR) " of PyPI",
                             CUDNN_FOLDER},
     [CUDA_LIBRARY_CUBLASLT] = {"cuBLASLt", "libcublasLt.so." NUMBER(CUDA_MAJOR),
-                               "libcublas of CUDA " NUMBER(CUDA_MAJOR) " or nvidia-cublas of PyPI", CUDA_FOLDER},
+                               "libcublas of CUDA " NUMBER(CUDA_MAJOR) " or nvidia-cublas" PYPI_SUFFIX " of PyPI",
+                               CUDA_FOLDER},
     [CUDA_LIBRARY_NVRTC] = {"NVRTC", "libnvrtc.so." NUMBER(CUDA_MAJOR),
-                            "cuda-nvrtc of CUDA " NUMBER(CUDA_MAJOR) " or nvidia-cuda-nvrtc of PyPI", CUDA_FOLDER},
+                            "cuda-nvrtc of CUDA " NUMBER(CUDA_MAJOR) " or nvidia-cuda-nvrtc" PYPI_SUFFIX " of PyPI",
+                            CUDA_FOLDER},
 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -59,8 +63,13 @@ static bool try_within(entry *l, const char *folder, const char *within, err *wh
     glob_t found = {0};
     bool seen = false;
     if (!folder || !folder[0]) return false;
-    const int n = snprintf(pattern, sizeof pattern, "%s%s/%s", folder, within, l->file);
-    if (n >= (int)sizeof pattern || glob(pattern, 0, NULL, &found) != 0) return false;
+    char *at = pattern;
+    for (const char *c = folder; *c && at < pattern + sizeof pattern - 2; c++) {
+        if (strchr("*?[\\", *c)) *at++ = '\\'; /* the name of a folder, not a pattern */
+        *at++ = *c;
+    }
+    const size_t room = (size_t)(pattern + sizeof pattern - at);
+    if (snprintf(at, room, "%s/%s", within, l->file) >= (int)room || glob(pattern, 0, NULL, &found) != 0) return false;
     for (size_t i = 0; i < found.gl_pathc && !l->handle; i++) seen |= try_file(l, found.gl_pathv[i], why);
     globfree(&found);
     return seen;

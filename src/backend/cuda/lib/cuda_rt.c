@@ -1,6 +1,7 @@
 #include "backend/cuda/lib/cuda_rt_call.h"
 #include "base/bytes.h"
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,11 +21,28 @@ ddpm_status rt_failed(const char *call, cudaError_t why, err *e)
 
 /* ---- the device ------------------------------------------------------------------------------- */
 
+/* Does the process use the device already?  Since CUDA 12, cudaSetDevice() would create a context on it, which takes
+ * hundreds of MiB.  True if the driver cannot be asked. */
+static bool has_context(int device)
+{
+    typedef int get_state(int device, unsigned *flags, int *active); /* cuDevicePrimaryCtxGetState() */
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+    union {
+        void *address;
+        get_state *call;
+    } state = {driver ? dlsym(driver, "cuDevicePrimaryCtxGetState") : NULL};
+    unsigned flags;
+    int active = 1;
+    if (state.address && state.call(device, &flags, &active) != 0) active = 1;
+    if (driver) (void)dlclose(driver);
+    return active != 0;
+}
+
 int rt_use(int device)
 {
     int current = -1;
     quietly(cudaGetDevice(&current));
-    if (device >= 0 && device != current) quietly(cudaSetDevice(device));
+    if (device >= 0 && device != current && has_context(device)) quietly(cudaSetDevice(device));
     return current;
 }
 

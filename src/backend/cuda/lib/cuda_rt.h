@@ -23,8 +23,9 @@ typedef struct rt_info {
     char pci[20];        /* "0000:04:00.0" */
 } rt_info;
 
-/* CUDA's current device is a property of the host thread.  rt_use() makes `device` the current one (-1: no change) and
- * returns the one before, -1 if unknown.  The functions below, and kernel launches, expect that the device of their
+/* CUDA's current device is a property of the host thread.  rt_use() makes `device` the current one (-1: no change; no
+ * change either if the process has not used that device: that would create a context) and returns the one before, -1 if
+ * unknown.  The functions below, and kernel launches, expect that the device of their
  * stream and memory is current; rt_open() makes the opened device current. */
 int rt_use(int device);
 

@@ -278,8 +278,10 @@ static int race_best(const race *r)
 
 /* ---- results ---------------------------------------------------------------------------------- */
 
-/* Are the results of two algos the same?  An algo that fails here counts as different and is dropped. */
-static bool agree(race *r, int algo, int other, float *difference)
+typedef enum verdict { SAME, DIFFERENT, UNKNOWN } verdict;
+
+/* Compares the results of two algos.  UNKNOWN: one of them cannot run now, or memory is short. */
+static verdict compare(race *r, int algo, int other, float *difference)
 {
     check_spec s = {.p = r->p,
                     .stream = r->spec->stream,
@@ -287,11 +289,11 @@ static bool agree(race *r, int algo, int other, float *difference)
                     .pattern = r->pattern,
                     .pattern_bytes = PATTERN};
     operands_of_set(r, 0, s.operand);
-    if (tune_check(&s, algo, other, difference, &r->why) == DDPM_OK) return *difference <= tune_check_bound(r->p);
+    if (tune_check(&s, algo, other, difference, &r->why) == DDPM_OK)
+        return *difference <= tune_check_bound(r->p) ? SAME : DIFFERENT;
     const ddpm_status cleared = rt_launched(DDPM_OK, NULL);
     (void)cleared;
-    *difference = INFINITY;
-    return false;
+    return UNKNOWN;
 }
 
 /* True if the algo's results differ from those of others that agree among themselves.  Of two algos that differ, the
@@ -302,9 +304,11 @@ static bool is_wrong(race *r, int algo, float *difference)
     for (int i = 0; i < r->algos && n < REFERENCES; i++) {
         float unused;
         if (i == algo || !r->runs[i]) continue;
-        if (agree(r, algo, i, difference)) return false;
+        const verdict here = compare(r, algo, i, difference);
+        if (here == SAME) return false;
+        if (here == UNKNOWN) continue;
         for (int k = 0; k < n; k++)
-            if (agree(r, others[k], i, &unused)) return true;
+            if (compare(r, others[k], i, &unused) == SAME) return true;
         others[n++] = i;
     }
     return n > 0 && others[0] < algo;
