@@ -26,7 +26,7 @@ Test(backend_absent, says_how_to_get_it)
     cr_expect_eq(cuda_look(-1, text, sizeof text, &count, &why), DDPM_EDEVICE);
     cr_expect(count == 0 && !text[0]);
     cr_expect(strstr(why.text, "install the CUDA toolkit") && strstr(why.text, "-DCUDA=ON"), "%s", why.text);
-    cuda_libraries(text, sizeof text);
+    cuda_libraries(NULL, text, sizeof text);
     cr_expect_str_eq(text, "not in this build");
 }
 

@@ -10,7 +10,7 @@ Test(cuda_staging, a_device_can_be_looked_at)
     cr_expect(strstr(text, " GiB, driver ") && count >= 1, "%s", text);
     cr_expect_eq(cuda_look(count, text, sizeof text, &count, &why), DDPM_EDEVICE);
     cr_expect(!text[0] && count >= 1);
-    cuda_libraries(text, sizeof text);
+    cuda_libraries(NULL, text, sizeof text);
     cr_expect_eq(strncmp(text, "CUDA ", 5), 0, "%s", text);
 }
 
