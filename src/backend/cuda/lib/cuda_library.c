@@ -30,16 +30,21 @@ typedef struct entry {
 } entry;
 
 static entry libraries[CUDA_LIBRARIES] = {
-    [CUDA_LIBRARY_CUDNN] = {"cuDNN", "libcudnn.so.9",
-                            "libcudnn9-cuda-" NUMBER(CUDA_MAJOR) " of NVIDIA's repository or nvidia-cudnn-cu" NUMBER(
-                                CUDA_MAJOR) " of PyPI",
-                            CUDNN_FOLDER},
-    [CUDA_LIBRARY_CUBLASLT] = {"cuBLASLt", "libcublasLt.so." NUMBER(CUDA_MAJOR),
-                               "libcublas of CUDA " NUMBER(CUDA_MAJOR) " or nvidia-cublas" PYPI_SUFFIX " of PyPI",
-                               CUDA_FOLDER},
-    [CUDA_LIBRARY_NVRTC] = {"NVRTC", "libnvrtc.so." NUMBER(CUDA_MAJOR),
-                            "cuda-nvrtc of CUDA " NUMBER(CUDA_MAJOR) " or nvidia-cuda-nvrtc" PYPI_SUFFIX " of PyPI",
-                            CUDA_FOLDER},
+    [CUDA_LIBRARY_CUDNN] = {.name = "cuDNN",
+                            .file = "libcudnn.so.9",
+                            .package = "libcudnn9-cuda-" NUMBER(
+                                CUDA_MAJOR) " of NVIDIA's repository or nvidia-cudnn-cu" NUMBER(CUDA_MAJOR) " of PyPI",
+                            .built_with = CUDNN_FOLDER},
+    [CUDA_LIBRARY_CUBLASLT] = {.name = "cuBLASLt",
+                               .file = "libcublasLt.so." NUMBER(CUDA_MAJOR),
+                               .package =
+                                   "libcublas of CUDA " NUMBER(CUDA_MAJOR) " or nvidia-cublas" PYPI_SUFFIX " of PyPI",
+                               .built_with = CUDA_FOLDER},
+    [CUDA_LIBRARY_NVRTC] = {.name = "NVRTC",
+                            .file = "libnvrtc.so." NUMBER(CUDA_MAJOR),
+                            .package =
+                                "cuda-nvrtc of CUDA " NUMBER(CUDA_MAJOR) " or nvidia-cuda-nvrtc" PYPI_SUFFIX " of PyPI",
+                            .built_with = CUDA_FOLDER},
 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
