@@ -60,11 +60,9 @@ typedef struct norm_act_bwd_args {
 } norm_act_bwd_args;
 
 HD float norm_sigmoid(float z) { return 1.0f / (1.0f + exp_f32(-z)); }
-HD float norm_silu(float z) { return z * norm_sigmoid(z); }
 
 /* d silu / dz; s = sigmoid(z) */
-HD float norm_silu_slope_at(float z, float s) { return s * (1.0f + z * (1.0f - s)); }
-HD float norm_silu_slope(float z) { return norm_silu_slope_at(z, norm_sigmoid(z)); }
+HD float norm_silu_slope(float z, float s) { return s * (1.0f + z * (1.0f - s)); }
 
 /* Bytes of norm_act_bwd_args.scratch: sums per image [n, 3, c], then sums per chunk [n, chunks, 2, c].  Reads only
  * n, hw, c1 and c2. */

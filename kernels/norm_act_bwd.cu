@@ -35,7 +35,7 @@ __device__ __forceinline__ void find_dz(const norm_pack<T, E> &x, const norm_pac
     if (silu)
         for (int e = 0; e < E; e++) {
             const float z = fmaf(v[e], map.slope[e], map.shift[e]);
-            dz[e] *= norm_silu_slope_at(z, norm_sigmoid_as<T>(z));
+            dz[e] *= norm_silu_slope(z, norm_sigmoid_as<T>(z));
         }
 }
 

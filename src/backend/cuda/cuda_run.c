@@ -228,7 +228,7 @@ static ddpm_status replay(cuda_backend *be, step *const *steps, int n, int times
     if (!find_record(be, steps, n, loop)) TRY(add_record(be, steps, n, loop, e));
     graph_record *r = find_record(be, steps, n, loop);
     const ddpm_status st = up_to_date(be, r, &refused, e);
-    if (loop && refused) { /* or a library's kernel is not allowed in a loop: launch the iterations one by one */
+    if (loop && refused) { /* no WHILE nodes, or a library's kernel is not allowed in one: launch iterations singly */
         be->device.loops = false;
         return replay(be, steps, n, times, e);
     }

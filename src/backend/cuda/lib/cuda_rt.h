@@ -25,8 +25,8 @@ typedef struct rt_info {
 
 /* CUDA's current device is a property of the host thread.  rt_use() makes `device` the current one (-1: no change; no
  * change either if the process has not used that device: that would create a context) and returns the one before, -1 if
- * unknown.  The functions below, and kernel launches, expect that the device of their
- * stream and memory is current; rt_open() makes the opened device current. */
+ * unknown.  The functions below, and kernel launches, expect that the device of their stream and memory is current;
+ * rt_open() makes the opened device current. */
 int rt_use(int device);
 
 /* Open device number `index`, or the first one for -1.  DDPM_EDEVICE with one of four messages: no driver; a driver

@@ -2,7 +2,6 @@
 #include "backend/cuda/lib/cuda_library_call.h"
 
 #include <cudnn_graph.h>
-#include <stdio.h>
 
 #define CUDNN_CALL(name, parameters, arguments)                                                                        \
     FORWARD(CUDA_LIBRARY_CUDNN, CUDNN_STATUS_NOT_INITIALIZED, cudnnStatus_t, name, parameters, arguments)
