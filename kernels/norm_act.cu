@@ -65,17 +65,19 @@ __device__ __forceinline__ void slab_statistics(const norm_act_args &a, const no
     norm_group_sums(t, per_group, m.group[1], [&](int c) { return m.total[0][c]; });
 }
 
-template <int BATCH, class T, int E>
+template <int BATCH, bool DROP, class T, int E>
 __device__ __forceinline__ void write_y(const norm_act_args &a, const norm_tile &t, const T *from, int64_t ld,
                                         const norm_map<E> &map)
 {
     const norm_run<T> y = norm_run_joined<T>(a, t, a.y);
+    const norm_dropout<DROP> drop = norm_dropout_of<DROP>(a, t);
     each_pixel<E, BATCH>(t, from, ld, [&](int i, const norm_pack<T, E> &in) {
         norm_pack<T, E> out;
         float z[E];
         for (int e = 0; e < E; e++) z[e] = fmaf(norm_widen(in.v[e]) + map.center[e], map.slope[e], map.shift[e]);
         if (a.silu)
             for (int e = 0; e < E; e++) z[e] *= norm_sigmoid_as<T>(z[e]);
+        norm_drop<E>(drop, i, z);
         for (int e = 0; e < E; e++) norm_narrow(z[e], &out.v[e]);
         norm_put(y.at + i * y.ld, out);
     });
@@ -84,7 +86,7 @@ __device__ __forceinline__ void write_y(const norm_act_args &a, const norm_tile 
 HD float norm_rstd(double variance, float eps) { return (float)(1.0 / sqrt(variance + (double)eps)); }
 
 /* Block (image, range): the whole computation, x read once. */
-template <class T, int E>
+template <class T, int E, bool DROP>
 __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
     norm_act_slab_kernel(norm_act_args a, norm_cut cut)
 {
@@ -108,7 +110,7 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
         map.slope[e] = k.gain * (float)m.group[1][(t.channel + e) / per_group];
         map.shift[e] = k.shift;
     }
-    write_y<E == 1 ? 1 : 2, T, E>(a, t, reinterpret_cast<const T *>(m.slab) + t.channel, t.width, map);
+    write_y<E == 1 || DROP ? 1 : 2, DROP, T, E>(a, t, reinterpret_cast<const T *>(m.slab) + t.channel, t.width, map);
 }
 
 /* ---- images in chunks ---- */
@@ -160,7 +162,7 @@ __global__ void __launch_bounds__(NORM_THREADS)
 }
 
 /* Block (image, chunk, range). */
-template <class T, int E>
+template <class T, int E, bool DROP>
 __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
     norm_act_apply_kernel(norm_act_args a, norm_cut cut)
 {
@@ -176,12 +178,12 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
         map.slope[e] = k.gain * a.rstd[group];
         map.shift[e] = k.shift;
     }
-    write_y<2, T, E>(a, t, x.at, x.ld, map);
+    write_y<DROP ? 1 : 2, DROP, T, E>(a, t, x.at, x.ld, map);
 }
 
 /* ---- launches ---- */
 
-template <class T, int E>
+template <class T, int E, bool DROP>
 static ddpm_status launch_chunks(cudaStream_t stream, const norm_act_args &a, const norm_cut &cut)
 {
     const int64_t groups = (int64_t)a.n * a.groups, groups_a_block = NORM_THREADS / NORM_WARP;
@@ -194,17 +196,22 @@ static ddpm_status launch_chunks(cudaStream_t stream, const norm_act_args &a, co
     SHARED_LIMIT((norm_act_moments_kernel<T, E>), shared_most());
     LAUNCH((norm_act_moments_kernel<T, E>), dim3(blocks), cut.threads, cut.shared, stream, a, cut, moments);
     LAUNCH(norm_act_join_kernel, dim3(joins), NORM_THREADS, 0, stream, a, cut, moments);
-    LAUNCH((norm_act_apply_kernel<T, E>), dim3(blocks), cut.threads, 0, stream, a, cut);
+    LAUNCH((norm_act_apply_kernel<T, E, DROP>), dim3(blocks), cut.threads, 0, stream, a, cut);
+    return launch_status();
+}
+
+template <class T, int E, bool DROP> static ddpm_status launch_as(void *to, const norm_act_args &a, const norm_cut &cut)
+{
+    const cudaStream_t stream = (cudaStream_t)to;
+    if (cut.chunks > 1) return launch_chunks<T, E, DROP>(stream, a, cut);
+    SHARED_LIMIT((norm_act_slab_kernel<T, E, DROP>), shared_most());
+    LAUNCH((norm_act_slab_kernel<T, E, DROP>), dim3(norm_blocks(&a, &cut)), cut.threads, cut.shared, stream, a, cut);
     return launch_status();
 }
 
 template <class T, int E> static ddpm_status launch(void *to, const norm_act_args &a, const norm_cut &cut)
 {
-    const cudaStream_t stream = (cudaStream_t)to;
-    if (cut.chunks > 1) return launch_chunks<T, E>(stream, a, cut);
-    SHARED_LIMIT((norm_act_slab_kernel<T, E>), shared_most());
-    LAUNCH((norm_act_slab_kernel<T, E>), dim3(norm_blocks(&a, &cut)), cut.threads, cut.shared, stream, a, cut);
-    return launch_status();
+    return a.dropout.state ? launch_as<T, E, true>(to, a, cut) : launch_as<T, E, false>(to, a, cut);
 }
 
 ddpm_status k_norm_act_within(void *stream, const norm_act_args *a, size_t shared)

@@ -272,6 +272,50 @@ template <class T> __device__ __forceinline__ norm_channel norm_channel_of(const
     return k;
 }
 
+/* The mask of dropout for the pixels of a thread.  Kernels are compiled with and without (DROP), since the mask needs
+ * registers. */
+template <bool DROP> struct norm_dropout {
+    uint32_t seed[2];
+    uint64_t ordinal;
+    uint32_t layer, threshold; /* dropout_threshold() in the high half, where the 16 bits are compared */
+    uint32_t at, ld;           /* the thread's vector at pixel i of the tile begins at element at + i ld of the image */
+    float scale;
+};
+
+template <bool DROP>
+__device__ __forceinline__ norm_dropout<DROP> norm_dropout_of(const norm_act_args &a, const norm_tile &t)
+{
+    norm_dropout<DROP> d = {};
+    if (!DROP) return d;
+    d.seed[0] = (uint32_t)a.dropout.state->seed, d.seed[1] = (uint32_t)(a.dropout.state->seed >> 32);
+    d.ordinal = a.dropout.state->sample + (uint64_t)t.image;
+    d.layer = a.dropout.layer;
+    d.threshold = dropout_threshold(a.dropout.p) << 16;
+    d.scale = dropout_scale(a.dropout.p);
+    d.ld = (uint32_t)(a.c1 + a.c2);
+    d.at = (uint32_t)t.first * d.ld + (uint32_t)(t.from + t.channel);
+    return d;
+}
+
+/* v = dropout(v) for the E elements of pixel i of the tile.  A vector of several elements lies within one octet. */
+template <int E, bool DROP> __device__ __forceinline__ void norm_drop(const norm_dropout<DROP> &d, int i, float *v)
+{
+    if (!DROP) return;
+    const uint32_t element = d.at + (uint32_t)i * d.ld;
+    uint32_t low = d.seed[0], high = d.seed[1];
+#ifdef __CUDA_ARCH__
+    asm volatile("" : "+r"(low), "+r"(high)); /* or nvcc keeps the 18 further keys of Philox in registers */
+#endif
+    const philox4 r = dropout_draw((uint64_t)high << 32 | low, d.layer, d.ordinal, element / DROPOUT_OCTET);
+    for (int e = 0; e < E; e++) {
+        const uint32_t place = E == DROPOUT_OCTET ? (uint32_t)e : element % DROPOUT_OCTET + (uint32_t)e;
+        uint32_t word = r.v[e % 4];
+        if (E == 1)
+            for (uint32_t k = 1; k < 4; k++) word = place % 4 == k ? r.v[k] : word;
+        v[e] = (place < 4 ? word << 16 : word) >= d.threshold ? d.scale * v[e] : 0.0f;
+    }
+}
+
 /* Dynamic shared memory, in this order. */
 typedef struct norm_memory {
     unsigned char *slab;

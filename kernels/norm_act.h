@@ -1,12 +1,13 @@
-/* norm_act.h - group normalization and SiLU in one kernel, conditioned on the time; and the gradient.
+/* norm_act.h - group normalization, SiLU and dropout in one kernel, conditioned on the time; and the gradient.
  *
  *   v = cat(x, x2) + addend                     addend [n, c], with NORM_ADD
  *   xhat = (v - mean) rstd                      mean, rstd of a group: c / groups channels, all pixels
  *   z = xhat gain + shift                       gain = gamma (1 + s), shift = beta (1 + s) + t,
  *   y = z sigmoid(z), or z                      s, t [n, c] = halves of cond with NORM_SCALE_SHIFT, else 0
+ *   then y = dropout(y) (dropout.h) if a mask is given
  *   Wu & He 2018 (arXiv:1803.08494); Elfwing et al. 2017 (arXiv:1702.03118)
  *
- * Backward, with dz = dy act'(z), N elements per group, and S1 = sum dz, S2 = sum dz xhat over the pixels of one
+ * Backward, with dz = dropout(dy) act'(z), N elements per group, and S1 = sum dz, S2 = sum dz xhat over the pixels of one
  * channel of one image:
  *   d(v) = rstd (gain dz - sum_group(gain S1) / N - xhat sum_group(gain S2) / N)
  *   dgamma = sum_n (1 + s) S2,      dbeta = sum_n (1 + s) S1
@@ -16,7 +17,7 @@
  * the shapes, the alignment and the shared memory of the device. */
 #ifndef DDPM_NORM_ACT_H
 #define DDPM_NORM_ACT_H
-#include "math/elementary.h"
+#include "dropout.h"
 #include "storage.h"
 #include <stddef.h>
 
@@ -40,6 +41,7 @@ typedef struct norm_act_args {
     int n, hw, c1, c2, groups;
     int silu; /* 0: y = z */
     float eps;
+    dropout_mask dropout;
 } norm_act_args;
 
 typedef struct norm_act_bwd_args {

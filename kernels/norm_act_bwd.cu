@@ -23,15 +23,16 @@ template <int E> struct bwd_map {
     float center[E], slope[E], shift[E], at_0[E], of_v[E];
 };
 
-/* Computes v and dz from the elements of one pixel. */
-template <class T, int E>
+/* Computes v and dz from the elements of pixel i of the tile. */
+template <bool DROP, class T, int E>
 __device__ __forceinline__ void find_dz(const norm_pack<T, E> &x, const norm_pack<T, E> &dy, const bwd_map<E> &map,
-                                        int silu, float *v, float *dz)
+                                        const norm_dropout<DROP> &drop, int i, int silu, float *v, float *dz)
 {
     for (int e = 0; e < E; e++) {
         v[e] = norm_widen(x.v[e]) + map.center[e];
         dz[e] = norm_widen(dy.v[e]);
     }
+    norm_drop<E>(drop, i, dz);
     if (silu)
         for (int e = 0; e < E; e++) {
             const float z = fmaf(v[e], map.slope[e], map.shift[e]);
@@ -88,13 +89,14 @@ enum { SUM_BATCH = 2 };
 #endif
 
 /* First pass over the tile: s1 = sum dz, s2 = sum dz v of this thread; fills the slab if there is one. */
-template <class T, int E, bool SLAB>
+template <class T, int E, bool SLAB, bool DROP>
 __device__ __forceinline__ void sum_dz(const norm_act_bwd_args &a, const norm_tile &t, const bwd_slab<T> &slab,
                                        float *s1, float *s2)
 {
     constexpr int BATCH = E == 1 ? 1 : SUM_BATCH;
     const norm_run<const T> x = norm_run_of<const T>(a.f, t, a.f.x, a.f.x2),
                             dy = norm_run_joined<const T>(a.f, t, a.dy);
+    const norm_dropout<DROP> drop = norm_dropout_of<DROP>(a.f, t);
     bwd_map<E> map;
     find_map<T, E>(a.f, t, &map);
     for (int e = 0; e < E; e++) s1[e] = s2[e] = 0.0f;
@@ -113,7 +115,7 @@ __device__ __forceinline__ void sum_dz(const norm_act_bwd_args &a, const norm_ti
             const int pixel = i + k * t.rows, place = pixel * t.width + t.channel;
             float v[E], dz[E];
             if (pixel >= t.pixels) continue;
-            find_dz(x_in[k], dy_in[k], map, a.f.silu, v, dz);
+            find_dz(x_in[k], dy_in[k], map, drop, pixel, a.f.silu, v, dz);
             for (int e = 0; e < E; e++) s1[e] += dz[e], s2[e] = fmaf(dz[e], v[e], s2[e]);
             if (!SLAB) continue;
             norm_put(slab.x + place, x_in[k]);
@@ -178,18 +180,19 @@ __device__ __forceinline__ void write_dx_from_slab(const norm_tile &t, const bwd
 }
 
 /* Second pass, reading global memory. */
-template <class T, int E>
+template <bool DROP, class T, int E>
 __device__ __forceinline__ void write_dx_again(const norm_act_bwd_args &a, const norm_tile &t, const bwd_map<E> &map,
                                                dx_sink<T, E> *s)
 {
     const norm_run<const T> x = norm_run_of<const T>(a.f, t, a.f.x, a.f.x2),
                             dy = norm_run_joined<const T>(a.f, t, a.dy);
+    const norm_dropout<DROP> drop = norm_dropout_of<DROP>(a.f, t);
     for (int pixel = t.row; pixel < t.pixels; pixel += t.rows) {
         const norm_pack<T, E> x_in = norm_get<E>(x.at + pixel * x.ld), dy_in = norm_get<E>(dy.at + pixel * dy.ld);
         norm_pack<T, E> old = {};
         float v[E], dz[E];
         if (s->add) old = norm_get<E>(s->to.at + pixel * s->to.ld);
-        find_dz(x_in, dy_in, map, a.f.silu, v, dz);
+        find_dz(x_in, dy_in, map, drop, pixel, a.f.silu, v, dz);
         take_dx(s, pixel, map, v, dz, old);
     }
 }
@@ -218,7 +221,7 @@ HD bool wants_dx_sums(const norm_act_bwd_args &a) { return a.dbias || a.dbias2; 
 HD bool wants_dx(const norm_act_bwd_args &a) { return a.dx || a.dx2 || wants_dcond_sums(a) || wants_dx_sums(a); }
 
 /* Block (image, range): the whole computation for an image, x and dy read once. */
-template <class T, int E>
+template <class T, int E, bool DROP>
 __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
     norm_act_bwd_slab_kernel(norm_act_bwd_args a, norm_cut cut)
 {
@@ -229,7 +232,7 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     const int per_group = (a.f.c1 + a.f.c2) / a.f.groups;
     const double count = (double)a.f.hw * per_group;
     float s1[E], s2[E];
-    sum_dz<T, E, true>(a, t, slab, s1, s2);
+    sum_dz<T, E, true, DROP>(a, t, slab, s1, s2);
     norm_totals<E>(t, m, s1, m.total[0]);
     norm_totals<E>(t, m, s2, m.total[1]);
     UNROLL(1)
@@ -276,7 +279,7 @@ __device__ __forceinline__ void store_chunk_sums(const norm_act_bwd_args &a, con
 }
 
 /* Block (image, chunk, range): S1, and S2 times the standard deviation. */
-template <class T, int E>
+template <class T, int E, bool DROP>
 __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
     norm_act_bwd_sums_kernel(norm_act_bwd_args a, norm_cut cut)
 {
@@ -285,13 +288,13 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     const norm_memory m = norm_carve(memory, cut);
     const bwd_slab<T> none = {nullptr, nullptr};
     float s1[E], s2[E];
-    sum_dz<T, E, false>(a, t, none, s1, s2);
+    sum_dz<T, E, false, DROP>(a, t, none, s1, s2);
     store_chunk_sums<E>(a, cut, t, m, CHUNK_S1, s1);
     store_chunk_sums<E>(a, cut, t, m, CHUNK_S2, s2);
 }
 
 /* Block (image, chunk, range): dx and its sums. */
-template <class T, int E>
+template <class T, int E, bool DROP>
 __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
     norm_act_bwd_apply_kernel(norm_act_bwd_args a, norm_cut cut)
 {
@@ -311,7 +314,7 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     find_map<T, E>(a.f, t, &map);
     add_means<E>(a.f, t, m.group[0], m.group[1], &map);
     open_sink<T, E>(a, t, &sink);
-    write_dx_again<T, E>(a, t, map, &sink);
+    write_dx_again<DROP, T, E>(a, t, map, &sink);
     if (wants_dcond_sums(a)) store_chunk_sums<E>(a, cut, t, m, CHUNK_DX, sink.dx);
     if (wants_dx_sums(a)) store_chunk_sums<E>(a, cut, t, m, CHUNK_TOTAL, sink.total);
 }
@@ -380,33 +383,39 @@ __global__ void __launch_bounds__(NORM_COLUMNS *NORM_SLICES) norm_act_bwd_finish
 
 /* ---- launches ---- */
 
-template <class T, int E>
+template <class T, int E, bool DROP>
 static void launch_chunks(cudaStream_t stream, const norm_act_bwd_args &a, const norm_cut &cut, unsigned columns)
 {
     const unsigned blocks = norm_blocks(&a.f, &cut), threads = NORM_COLUMNS * NORM_SLICES;
-    SHARED_LIMIT((norm_act_bwd_sums_kernel<T, E>), shared_most());
-    SHARED_LIMIT((norm_act_bwd_apply_kernel<T, E>), shared_most());
-    LAUNCH((norm_act_bwd_sums_kernel<T, E>), dim3(blocks), cut.threads, cut.shared, stream, a, cut);
+    SHARED_LIMIT((norm_act_bwd_sums_kernel<T, E, DROP>), shared_most());
+    SHARED_LIMIT((norm_act_bwd_apply_kernel<T, E, DROP>), shared_most());
+    LAUNCH((norm_act_bwd_sums_kernel<T, E, DROP>), dim3(blocks), cut.threads, cut.shared, stream, a, cut);
     LAUNCH(norm_act_bwd_join_kernel<T>, dim3(a.f.n * columns), threads, 0, stream, a, cut, 0);
     if (!wants_dx(a)) return;
-    LAUNCH((norm_act_bwd_apply_kernel<T, E>), dim3(blocks), cut.threads, cut.shared, stream, a, cut);
+    LAUNCH((norm_act_bwd_apply_kernel<T, E, DROP>), dim3(blocks), cut.threads, cut.shared, stream, a, cut);
     if (!wants_dcond_sums(a) && !wants_dx_sums(a)) return;
     LAUNCH(norm_act_bwd_join_kernel<T>, dim3(a.f.n * columns), threads, 0, stream, a, cut, 1);
 }
 
-template <class T, int E> static ddpm_status launch(void *to, const norm_act_bwd_args &a, const norm_cut &cut)
+template <class T, int E, bool DROP>
+static ddpm_status launch_as(void *to, const norm_act_bwd_args &a, const norm_cut &cut)
 {
     const cudaStream_t stream = (cudaStream_t)to;
     const unsigned columns = ((unsigned)(a.f.c1 + a.f.c2) + NORM_COLUMNS - 1) / NORM_COLUMNS;
     if (cut.slab) {
-        SHARED_LIMIT((norm_act_bwd_slab_kernel<T, E>), shared_most());
-        LAUNCH((norm_act_bwd_slab_kernel<T, E>), dim3(norm_blocks(&a.f, &cut)), cut.threads, cut.shared, stream, a,
-               cut);
+        SHARED_LIMIT((norm_act_bwd_slab_kernel<T, E, DROP>), shared_most());
+        LAUNCH((norm_act_bwd_slab_kernel<T, E, DROP>), dim3(norm_blocks(&a.f, &cut)), cut.threads, cut.shared, stream,
+               a, cut);
     } else
-        launch_chunks<T, E>(stream, a, cut, columns);
+        launch_chunks<T, E, DROP>(stream, a, cut, columns);
     if (a.dgamma || a.dbeta || wants_dx_sums(a))
         LAUNCH(norm_act_bwd_finish_kernel, dim3(columns), NORM_COLUMNS * NORM_SLICES, 0, stream, a);
     return launch_status();
+}
+
+template <class T, int E> static ddpm_status launch(void *to, const norm_act_bwd_args &a, const norm_cut &cut)
+{
+    return a.f.dropout.state ? launch_as<T, E, true>(to, a, cut) : launch_as<T, E, false>(to, a, cut);
 }
 
 ddpm_status k_norm_act_bwd_within(void *stream, const norm_act_bwd_args *a, size_t shared)

@@ -101,18 +101,10 @@ static inline adamw_args step_adamw(const step *s)
                         .zero_grad = s->a.update.zero_grad};
 }
 
-static inline dropout_args step_dropout(const step *s)
+/* state: the operand of a norm_act or norm_act_bwd step */
+static inline dropout_mask step_dropout(const step *s, const tensor *state)
 {
-    const tensor *x = s->in[POINT_X];
-    return (dropout_args){.x = x->data,
-                          .y = s->out[POINT_Y]->data,
-                          .type = step_storage(x),
-                          .state = s->in[POINT_STATE]->data,
-                          .n = (int)x->n,
-                          .d = (int)(tensor_hw(x) * x->c),
-                          .p = s->a.dropout.p,
-                          .layer = s->a.dropout.layer,
-                          .accumulate = step_adds(s, POINT_Y)};
+    return (dropout_mask){.state = step_data(state), .p = s->a.norm.dropout, .layer = s->a.norm.dropout_layer};
 }
 
 static inline time_embed_args step_time_embed(const step *s)

@@ -23,8 +23,9 @@ enum { UPCONV_DX_DX };
 enum { UPCONV_DW_X, UPCONV_DW_DY };
 enum { UPCONV_DW_DW, UPCONV_DW_DBIAS };
 
-/* norm_act: y = act(groupnorm(cat(x, x2) (+ cond)) (scaled and shifted by cond)) */
-enum { NORM_X, NORM_X2, NORM_GAMMA, NORM_BETA, NORM_COND };
+/* norm_act: y = dropout(act(groupnorm(cat(x, x2) (+ cond)) (scaled and shifted by cond))).  STATE: train_state, from
+ * which dropout draws its mask; absent: no dropout */
+enum { NORM_X, NORM_X2, NORM_GAMMA, NORM_BETA, NORM_COND, NORM_STATE };
 enum { NORM_Y, NORM_MEAN, NORM_RSTD }; /* mean, rstd [n, groups] */
 enum {
     NORM_BWD_DY,
@@ -34,7 +35,8 @@ enum {
     NORM_BWD_BETA,
     NORM_BWD_COND,
     NORM_BWD_MEAN,
-    NORM_BWD_RSTD
+    NORM_BWD_RSTD,
+    NORM_BWD_STATE
 };
 /* DBIAS [c1], DBIAS2 [c2]: sums of the final DX and DX2 over n, h, w */
 enum { NORM_BWD_DX, NORM_BWD_DX2, NORM_BWD_DGAMMA, NORM_BWD_DBETA, NORM_BWD_DCOND, NORM_BWD_DBIAS, NORM_BWD_DBIAS2 };
@@ -65,7 +67,7 @@ enum { EMBED_Y };
 enum { TIME_MLP_T, TIME_MLP_FREQ, TIME_MLP_W1, TIME_MLP_B1, TIME_MLP_W2, TIME_MLP_B2 };
 enum { TIME_MLP_Y, TIME_MLP_H0, TIME_MLP_PRE1, TIME_MLP_H1, TIME_MLP_PRE2 };
 
-enum { POINT_X, POINT_STATE }; /* relu, affine, copy (which converts types), to_u8, dropout (which reads the state) */
+enum { POINT_X }; /* relu, affine, copy (which converts types), to_u8 */
 enum { POINT_Y };
 enum { RELU_BWD_DY, RELU_BWD_Y };
 enum { RELU_BWD_DX };

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STEP_IN = 8, STEP_OUT = 7, NAME_CAP = 96 };
+enum { STEP_IN = 9, STEP_OUT = 7, NAME_CAP = 96 };
 
 /* The operands of a step on the side stream stay alive for this many steps. */
 enum { SIDE_WINDOW = 6 };
@@ -111,6 +111,8 @@ typedef union step_attr {
         float eps;
         bool silu;
         norm_cond cond;
+        float dropout;          /* probability, applied last if NORM_STATE is given */
+        uint32_t dropout_layer; /* number of the dropout layer in the network, selects the mask */
     } norm;
     struct {
         bool silu;
@@ -124,10 +126,6 @@ typedef union step_attr {
     struct {
         bool flip_sin_to_cos;
     } embed;
-    struct {
-        float p;
-        uint32_t layer; /* number of the dropout layer in the network, selects the mask */
-    } dropout;
     struct {
         bool flip; /* random horizontal flips */
         int timesteps;

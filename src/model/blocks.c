@@ -20,18 +20,24 @@ static tensor *project_time(unet_context *u, int64_t channels)
     return columns;
 }
 
-/* The time embedding enters between conv1 and norm2: added, or as norm2's scale and shift. */
+/* norm2 with SiLU and dropout.  The time embedding is added to its input, or is its scale and shift. */
 static tensor *timed_norm(unet_context *u, tensor *x)
 {
     if (!x) return NULL;
-    return nn_norm_act(
-        u->p, &(nn_norm_args){.x = x,
-                              .cond = project_time(u, resnet_time_channels(u->config, x->c)),
-                              .kind = u->config->time_scale_shift == UNET_SHIFT_SCALE ? COND_SCALE_SHIFT : COND_ADD,
-                              .groups = u->config->norm_num_groups,
-                              .eps = u->config->norm_eps,
-                              .silu = true,
-                              .name = "norm2"});
+    const unet_config *c = u->config;
+    nn_norm_args a = {.x = x,
+                      .cond = project_time(u, resnet_time_channels(c, x->c)),
+                      .kind = c->time_scale_shift == UNET_SHIFT_SCALE ? COND_SCALE_SHIFT : COND_ADD,
+                      .groups = c->norm_num_groups,
+                      .eps = c->norm_eps,
+                      .silu = true,
+                      .name = "norm2"};
+    if (u->p->training && c->dropout > 0) {
+        a.state = u->state;
+        a.dropout = (float)c->dropout;
+        a.dropout_layer = u->dropout_layer++;
+    }
+    return nn_norm_act(u->p, &a);
 }
 
 static tensor *shortcut(unet_context *u, tensor *x, tensor *skip, int64_t cout)
@@ -52,8 +58,6 @@ tensor *unet_resnet(unet_context *u, tensor *x, tensor *skip, int64_t cout)
     tensor *h = norm(u, x, skip, true, "norm1");
     h = nn_conv2d(p, &(nn_conv_args){.x = h, .cout = cout, .name = "conv1"});
     h = timed_norm(u, h);
-    if (p->training && u->config->dropout > 0)
-        h = nn_dropout(p, h, u->state, (float)u->config->dropout, u->dropout_layer++);
     return nn_conv2d(
         p,
         &(nn_conv_args){

@@ -37,9 +37,13 @@ typedef struct nn_norm_args {
     int groups; /* divides c1 + c2 */
     double eps;
     bool silu;
+    /* optional, train_state: apply dropout (kernels/dropout.h) last; the mask is drawn per training sample */
+    tensor *state;
+    float dropout;          /* probability, in [0, 1) */
+    uint32_t dropout_layer; /* number of the dropout layer in the network */
     const char *name;
 } nn_norm_args;
-/* Group normalization (Wu & He 2018), then SiLU if asked: y [n, h, w, c1 + c2]. */
+/* Group normalization (Wu & He 2018), then SiLU and dropout if asked: y [n, h, w, c1 + c2]. */
 tensor *nn_norm_act(plan *p, const nn_norm_args *a);
 
 typedef struct nn_linear_args {
@@ -78,8 +82,6 @@ tensor *nn_relu(plan *p, tensor *x);
 tensor *nn_affine(plan *p, tensor *x, float scale, float shift); /* scale x + shift */
 /* f32 or bf16; returns x if it has that type already */
 tensor *nn_cast(plan *p, tensor *x, dtype to);
-/* y = x * mask / (1 - rate), the mask drawn per training sample; `layer` numbers the dropout layers of a network. */
-tensor *nn_dropout(plan *p, tensor *x, tensor *state, float rate, uint32_t layer);
 
 /* ---- training ------------------------------------------------------------------------------------ */
 

@@ -1,4 +1,4 @@
-/* op_norm_act.c - group normalization and SiLU over one or two sources, conditioned on the time. */
+/* op_norm_act.c - group normalization, SiLU and dropout over one or two sources, conditioned on the time. */
 #include "nn/nn.h"
 #include "ir/operands.h"
 
@@ -17,6 +17,8 @@ static bool check(plan *p, const nn_norm_args *a, int64_t c)
     if (a->cond && (a->cond->n != x->n || a->cond->c != width))
         return plan_fail(p, DDPM_EINVAL, "%s: the conditioning has shape [%lld, %lld]; [%lld, %lld] is required",
                          a->name, (long long)a->cond->n, (long long)a->cond->c, (long long)x->n, (long long)width);
+    if (a->state && !(a->dropout >= 0 && a->dropout < 1))
+        return plan_fail(p, DDPM_EINVAL, "%s: dropout: probability %g is not in [0, 1)", a->name, (double)a->dropout);
     return true;
 }
 
@@ -35,12 +37,14 @@ tensor *nn_norm_act(plan *p, const nn_norm_args *a)
     step *s = plan_emit(p, OP_norm_act);
     plan_pop(p);
     s->in[NORM_X] = a->x, s->in[NORM_X2] = a->x2, s->in[NORM_GAMMA] = gamma, s->in[NORM_BETA] = beta;
-    s->in[NORM_COND] = a->cond;
+    s->in[NORM_COND] = a->cond, s->in[NORM_STATE] = a->state;
     s->out[NORM_Y] = y, s->out[NORM_MEAN] = mean, s->out[NORM_RSTD] = rstd;
     s->a.norm.groups = a->groups;
     s->a.norm.eps = (float)a->eps;
     s->a.norm.silu = a->silu;
     s->a.norm.cond = a->cond ? a->kind : COND_NONE;
+    s->a.norm.dropout = a->dropout;
+    s->a.norm.dropout_layer = a->dropout_layer;
     return y;
 }
 
@@ -51,7 +55,7 @@ void norm_act_vjp(plan *p, step *f)
     s->in[NORM_BWD_DY] = f->out[NORM_Y]->grad;
     s->in[NORM_BWD_X] = f->in[NORM_X], s->in[NORM_BWD_X2] = f->in[NORM_X2];
     s->in[NORM_BWD_GAMMA] = f->in[NORM_GAMMA], s->in[NORM_BWD_BETA] = f->in[NORM_BETA];
-    s->in[NORM_BWD_COND] = f->in[NORM_COND];
+    s->in[NORM_BWD_COND] = f->in[NORM_COND], s->in[NORM_BWD_STATE] = f->in[NORM_STATE];
     s->in[NORM_BWD_MEAN] = f->out[NORM_MEAN], s->in[NORM_BWD_RSTD] = f->out[NORM_RSTD];
     plan_grad_out(p, s, NORM_BWD_DX, f->in[NORM_X]);
     plan_grad_out(p, s, NORM_BWD_DX2, f->in[NORM_X2]);

@@ -1,4 +1,4 @@
-/* op_pointwise.c - elementwise ops: ReLU, affine, dropout, copy. */
+/* op_pointwise.c - elementwise ops: ReLU, affine, copy. */
 #include "nn/nn.h"
 #include "ir/operands.h"
 
@@ -34,26 +34,6 @@ void affine_vjp(plan *p, step *f)
     step *s = plan_emit(p, OP_affine);
     s->a.affine.scale = f->a.affine.scale;
     s->in[POINT_X] = f->out[POINT_Y]->grad;
-    plan_grad_out(p, s, POINT_Y, f->in[POINT_X]);
-}
-
-tensor *nn_dropout(plan *p, tensor *x, tensor *state, float rate, uint32_t layer)
-{
-    if (!x || !state || !plan_ok(p)) return NULL;
-    if (!(rate >= 0 && rate < 1))
-        return plan_fail(p, DDPM_EINVAL, "dropout: probability %g is not in [0, 1)", (double)rate);
-    const int n_step = p->n_step;
-    tensor *y = pointwise(p, OP_dropout, x, &(step_attr){.dropout = {rate, layer}});
-    if (p->n_step > n_step) p->steps[n_step]->in[POINT_STATE] = state;
-    return y;
-}
-
-/* The backward pass multiplies by the same mask, drawn again: dropout is its own vjp. */
-void dropout_vjp(plan *p, step *f)
-{
-    step *s = plan_emit(p, OP_dropout);
-    s->a = f->a;
-    s->in[POINT_X] = f->out[POINT_Y]->grad, s->in[POINT_STATE] = f->in[POINT_STATE];
     plan_grad_out(p, s, POINT_Y, f->in[POINT_X]);
 }
 

@@ -1,6 +1,6 @@
 /* plan_recompute.c - gradient checkpointing: the backward pass recomputes activations instead of keeping them.
  *
- * Half of the activations of a resnet are outputs of norm_act and dropout (OP_CHEAP): they are cheap to compute, and
+ * Half of the activations of a resnet are outputs of norm_act (OP_CHEAP): they are cheap to compute, and
  * in the backward pass only the filter gradient of the next convolution reads them.  Their inputs are kept anyway,
  * for the norm's own backward step.  So each is recomputed just before its first reader in the backward pass, by a
  * copy of the forward step with bitwise equal results, and the original is freed during the forward pass (Chen et

@@ -26,7 +26,16 @@ struct form {
     int silu;
     size_t shared;
     int shift; /* elements every array begins after an aligned address */
+    float dropout;
 };
+
+/* The ordinals of images cross 2^32. */
+static const train_state state = [] {
+    train_state s = {};
+    s.seed = 31, s.sample = 0xFFFFFFFFu;
+    return s;
+}();
+enum { LAYER = 2 };
 
 /* An array of exact size as a kernel gets it, and its values in double. */
 struct array {
@@ -90,6 +99,7 @@ struct problem {
         a.gamma = (float *)gamma.data(), a.beta = (float *)beta.data();
         a.type = f.type, a.kind = f.kind, a.n = s.n, a.hw = s.hw, a.c1 = s.c1, a.c2 = s.c2, a.groups = s.groups;
         a.silu = f.silu, a.eps = (float)eps;
+        a.dropout.state = f.dropout > 0 ? &state : nullptr, a.dropout.p = f.dropout, a.dropout.layer = LAYER;
         return a;
     }
     double s_of(int image, int c) { return f.kind == NORM_SCALE_SHIFT ? cond[(size_t)image * cond_ld + c] : 0.0; }
@@ -106,12 +116,18 @@ struct operands {
     }
 };
 
+static std::vector<double> dropped(const shape &s, const form &f, std::vector<double> v)
+{
+    if (f.dropout > 0) ref_dropout(s.n, s.hw * s.c(), (double)f.dropout, LAYER, &state, v.data(), v.data());
+    return v;
+}
+
 static std::vector<double> reference_y(const shape &s, const form &f, const operands &o)
 {
     const ref_norm r = {s.n, s.hw, s.c1, s.c2, s.groups, float_eps, f.silu != 0, (int)f.kind};
     std::vector<double> y((size_t)s.n * s.hw * s.c());
     ref_norm_act(&r, o.x.data(), o.x2.data(), o.gamma.data(), o.beta.data(), o.cond.data(), y.data());
-    return y;
+    return dropped(s, f, y);
 }
 
 struct gradients {
@@ -170,7 +186,7 @@ static gradients reference_gradients(problem &p, const operands &o)
     gradients d = {std::vector<double>(o.x.size()), std::vector<double>(o.x2.size()),   std::vector<double>(c),
                    std::vector<double>(c),          std::vector<double>(o.cond.size()), std::vector<double>(groups),
                    std::vector<double>(groups)};
-    const std::vector<double> dy = p.dy.values();
+    const std::vector<double> dy = dropped(p.s, p.f, p.dy.values());
     for (int image = 0; image < p.s.n; image++)
         for (int g = 0; g < p.s.groups; g++) reference_group(p, o, dy, image, g, &d);
     return d;
@@ -192,8 +208,8 @@ static void assert_near(array &got, const std::vector<double> &want, const char 
 static std::string name_of(const shape &s, const form &f)
 {
     char t[160];
-    snprintf(t, sizeof t, "[%d, %d, %d + %d] in %d groups, type %d, kind %d, silu %d, %zu bytes, shift %d", s.n, s.hw,
-             s.c1, s.c2, s.groups, f.type, f.kind, f.silu, f.shared, f.shift);
+    snprintf(t, sizeof t, "[%d, %d, %d + %d] in %d groups, type %d, kind %d, silu %d, %zu bytes, shift %d, dropout %g",
+             s.n, s.hw, s.c1, s.c2, s.groups, f.type, f.kind, f.silu, f.shared, f.shift, f.dropout);
     return t;
 }
 
@@ -249,7 +265,10 @@ Test(norm_act, is_the_formula_in_one_pass)
     int i = 0;
     for (const shape &s : shapes)
         for (storage type : types)
-            for (norm_condition kind : kinds) check_forward(s, {type, kind, i++ % 2, all_there_is, 0});
+            for (norm_condition kind : kinds) {
+                check_forward(s, {type, kind, i % 2, all_there_is, 0, i % 5 < 2 ? 0.375f : 0.0f});
+                i++;
+            }
 }
 
 /* Images in chunks; hw above what fits, so the cut below is one too. */
@@ -260,13 +279,17 @@ Test(norm_act, is_the_formula_in_chunks)
     int i = 0;
     for (const shape &s : large)
         for (storage type : types)
-            for (norm_condition kind : kinds) check_forward(s, {type, kind, i++ % 2, i % 3 ? little : less, 0});
+            for (norm_condition kind : kinds) {
+                check_forward(s, {type, kind, i % 2, i % 3 ? less : little, 0, i % 5 < 2 ? 0.375f : 0.0f});
+                i++;
+            }
 }
 
 Test(norm_act, arrays_may_begin_anywhere)
 {
     for (storage type : types)
-        for (size_t shared : {all_there_is, little}) check_forward({1, 300, 32, 16, 6}, {type, NORM_ADD, 1, shared, 1});
+        for (size_t shared : {all_there_is, little})
+            check_forward({1, 300, 32, 16, 6}, {type, NORM_ADD, 1, shared, 1, 0.25f});
 }
 
 Test(norm_act, a_slab_may_be_as_large_as_the_device_allows)
@@ -286,6 +309,31 @@ Test(norm_act, a_large_mean_costs_no_digits_of_the_variance)
         assert_clean(got.status);
         assert_near(got.y, reference_y(s, p.f, o), "y", 1e-4);
     }
+}
+
+/* With gamma = 0 and beta = 1, y is the mask: of draw i / 8 the low half, of its second four the high half, of word
+ * i % 4 at least p 2^16. */
+Test(norm_act, drops_a_share_p_and_scales_the_rest)
+{
+    for (storage type : types)
+        for (int channels : {24, 27})
+            for (float p : {0.1f, 0.75f}) {
+                problem k({2, 400, channels, 0, 1}, {type, NORM_PLAIN, 0, all_there_is, 0, p});
+                k.gamma = array(STORE_F32, std::vector<float>(channels, 0.0f));
+                k.beta = array(STORE_F32, std::vector<float>(channels, 1.0f));
+                forward got(k);
+                int dropped = 0, d = 400 * channels;
+                assert_clean(got.status);
+                for (int i = 0; i < 2 * d; i++) {
+                    const int of = i % d;
+                    const philox4 r = noise_bits(31, NOISE_DROPOUT + LAYER, i < d ? 0xFFFFFFFFu : 0, i >= d, of / 8);
+                    const uint32_t bits = of % 8 < 4 ? r.v[of % 4] & 0xFFFF : r.v[of % 4] >> 16;
+                    const bool kept = bits >= (uint32_t)floor(p * 65536);
+                    cr_assert_float_eq(got.y[i], kept ? 1 / (1.0 - p) : 0, type == STORE_BF16 ? 0x1p-7 : 1e-6);
+                    dropped += !kept;
+                }
+                cr_assert_float_eq(dropped / (2.0 * d), p, 5 * sqrt(p * (1 - p) / (2.0 * d)) + 1e-3);
+            }
 }
 
 /* ---- backward ---- */
@@ -399,7 +447,8 @@ Test(norm_act_bwd, is_the_chain_rule_in_one_pass)
         for (storage type : types)
             for (norm_condition kind : kinds) {
                 const unsigned adds[] = {0, all_add, some_add, all_add & ~some_add};
-                check_backward(s, {type, kind, (int)(i % 3 > 0), all_there_is, 0}, 0, adds[i % 4]);
+                check_backward(s, {type, kind, (int)(i % 3 > 0), all_there_is, 0, i % 5 < 2 ? 0.375f : 0.0f}, 0,
+                               adds[i % 4]);
                 i++;
             }
 }
@@ -413,7 +462,7 @@ Test(norm_act_bwd, is_the_chain_rule_in_chunks)
         for (storage type : types)
             for (norm_condition kind : kinds) {
                 const unsigned adds[] = {all_add, 0, all_add & ~some_add, some_add};
-                check_backward(s, {type, kind, (int)(i % 3 > 0), little, 0}, 0, adds[i % 4]);
+                check_backward(s, {type, kind, (int)(i % 3 > 0), little, 0, i % 5 < 2 ? 0.375f : 0.0f}, 0, adds[i % 4]);
                 i++;
             }
 }
@@ -422,7 +471,7 @@ Test(norm_act_bwd, arrays_may_begin_anywhere)
 {
     for (storage type : types)
         for (size_t shared : {all_there_is, little})
-            check_backward({1, 300, 32, 16, 6}, {type, NORM_ADD, 1, shared, 1}, 0, 0);
+            check_backward({1, 300, 32, 16, 6}, {type, NORM_ADD, 1, shared, 1, 0.25f}, 0, 0);
 }
 
 Test(norm_act_bwd, a_slab_may_be_as_large_as_the_device_allows)
@@ -482,7 +531,7 @@ Test(norm_act_bwd, the_chain_rule_of_this_file_is_the_slope_of_the_reference)
 {
     for (norm_condition kind : kinds)
         for (int silu : {0, 1}) {
-            problem p({2, 5, 4, 2, 2}, {STORE_F32, kind, silu, all_there_is, 0});
+            problem p({2, 5, 4, 2, 2}, {STORE_F32, kind, silu, all_there_is, 0, silu ? 0.25f : 0.0f});
             slope s = {p, operands(p)};
             const gradients d = reference_gradients(p, s.o);
             s.check(s.o.x, d.x);

@@ -64,8 +64,7 @@ static double forward_tolerance(const op_case *c, int64_t count)
     switch ((int)c->op) {
     case OP_copy:
     case OP_relu: return 0;
-    case OP_affine:
-    case OP_dropout: return test_bound(1e-7, 2e-3);
+    case OP_affine: return test_bound(1e-7, 2e-3);
     case OP_attention:
     case OP_time_mlp: return test_bound(5e-7, 4e-3);
     default: return test_bound(5e-7, low);

@@ -58,7 +58,11 @@ static void bad_norm_cond(plan *p)
 }
 static void bad_attention_thirds(plan *p) { (void)nn_attention(p, image(p, 2, 2, 8), 1); }
 static void bad_attention_heads(plan *p) { (void)nn_attention(p, image(p, 2, 2, 24), 3); }
-static void bad_dropout_all(plan *p) { (void)nn_dropout(p, image(p, 2, 2, 3), bytes(p, sizeof(train_state)), 1, 0); }
+static void bad_norm_dropout(plan *p)
+{
+    tensor *x = image(p, 2, 2, 3);
+    norm(p, (nn_norm_args){.x = x, .groups = 1, .state = bytes(p, sizeof(train_state)), .dropout = 1});
+}
 static void bad_columns_beyond(plan *p) { (void)plan_columns(p, image(p, 1, 1, 8), 4, 5); }
 static void bad_columns_of_an_image(plan *p) { (void)plan_columns(p, image(p, 2, 1, 8), 4, 2); }
 static void bad_table_narrow(plan *p)
@@ -151,7 +155,7 @@ static const bad_plan bad[] = {
     {bad_norm_cond, "net.0: norm1: the conditioning has shape [2, 8]; [2, 16] is required"},
     {bad_attention_thirds, "net.0: attention: the 8 channels of q, k and v are not divisible into 3 x 1 heads"},
     {bad_attention_heads, "net.0: attention: the 24 channels of q, k and v are not divisible into 3 x 3 heads"},
-    {bad_dropout_all, "net.0: dropout: probability 1 is not in [0, 1)"},
+    {bad_norm_dropout, "net.0: norm1: dropout: probability 1 is not in [0, 1)"},
     {bad_columns_beyond, "net.0: net.0.x: columns [4, 9) require a matrix with these columns, not [2, 1, 1, 8]"},
     {bad_columns_of_an_image, "net.0: net.0.x: columns [4, 6) require a matrix with these columns, not [2, 2, 1, 8]"},
     {bad_table_narrow, "net.0: the training table has 3 columns; 5 are required"},
@@ -223,7 +227,6 @@ Test(plan_errors, a_missing_operand_passes_through)
     cr_expect_null(nn_attention(p, NULL, 1));
     cr_expect_null(nn_relu(p, NULL));
     cr_expect_null(nn_affine(p, NULL, 1, 0));
-    cr_expect_null(nn_dropout(p, NULL, NULL, 0, 0));
     cr_expect_null(nn_time_embed(p, NULL, NULL, 4, false));
     cr_expect_null(nn_time_mlp(p, &(nn_time_mlp_args){.dim = 4, .width = 16, .name = "mlp"}));
     cr_expect_null(nn_q_sample(p, &(nn_q_sample_args){.images = NULL}).xt);

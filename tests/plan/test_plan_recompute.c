@@ -104,8 +104,8 @@ ParameterizedTest(const kind *k, plan_recompute, the_backward_pass_reads_no_norm
     for (int i = p->n_forward; i < p->n_step; i++)
         for (int j = 0; j < STEP_IN; j++) {
             const step *f = forward_maker(p, p->steps[i]->in[j]);
-            cr_expect(!f || (f->op != OP_norm_act && f->op != OP_dropout), "%s: %s (%s) reads %s of the forward pass",
-                      k->name, p->steps[i]->path, op_name[p->steps[i]->op], p->steps[i]->in[j]->name);
+            cr_expect(!f || f->op != OP_norm_act, "%s: %s (%s) reads %s of the forward pass", k->name,
+                      p->steps[i]->path, op_name[p->steps[i]->op], p->steps[i]->in[j]->name);
         }
     net_destroy(&r);
 }
@@ -116,20 +116,20 @@ ParameterizedTestParameters(plan_recompute, what_is_made_again_is_made_once_and_
 }
 ParameterizedTest(const kind *k, plan_recompute, what_is_made_again_is_made_once_and_just_before_it_is_read)
 {
-    const int near = 2 + (strcmp(test_device(), "cpu") ? SIDE_WINDOW : 0); /* a norm, its dropout, and their reader */
+    const int near = 1 + (strcmp(test_device(), "cpu") ? SIDE_WINDOW : 0); /* a norm and its reader */
     net_rig r = build(k, BATCH, true);
     const plan *p = r.p;
     int forward = 0, again = 0;
     for (int i = 0; i < p->n_step; i++) {
         const step *s = p->steps[i];
-        forward += i < p->n_forward && (s->op == OP_norm_act || s->op == OP_dropout);
+        forward += i < p->n_forward && s->op == OP_norm_act;
         again += s->recomputed;
         if (!s->recomputed) continue;
         cr_expect(i >= p->n_forward, "%s: in the forward pass", s->path);
         cr_expect(s->out[0]->first == i && s->out[0]->last > i && s->out[0]->last <= i + near,
                   "%s: %s lives from step %d to %d", k->name, s->path, s->out[0]->first, s->out[0]->last);
     }
-    cr_expect_eq(again, forward, "%s: %d norms and dropouts, %d made again", k->name, forward, again);
+    cr_expect_eq(again, forward, "%s: %d norms, %d made again", k->name, forward, again);
     cr_expect(k->simple || forward > 0);
     net_destroy(&r);
 }

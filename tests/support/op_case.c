@@ -23,6 +23,8 @@
     {.op = OP_norm_act, SHAPE(N, H, W, C), .c2 = C2, .groups = GROUPS, .silu = SILU, .cond = COND},
 #define NORM_COLUMNS(N, H, W, C, C2, GROUPS, SILU, COND)                                                               \
     {.op = OP_norm_act, SHAPE(N, H, W, C), .c2 = C2, .groups = GROUPS, .silu = SILU, .cond = COND, .columns = true},
+#define NORM_DROPOUT(N, H, W, C, C2, GROUPS, SILU, COND)                                                               \
+    {.op = OP_norm_act, SHAPE(N, H, W, C), .c2 = C2, .groups = GROUPS, .silu = SILU, .cond = COND, .dropout = true},
 
 #define LINEAR(N, C, COUT, SILU)     {.op = OP_linear, SHAPE(N, 1, 1, C), .cout = COUT, .silu = SILU},
 #define ATTENTION(N, H, W, C, HEADS) {.op = OP_attention, SHAPE(N, H, W, C), .groups = HEADS},
@@ -62,10 +64,10 @@ const char *op_case_text(const op_case *c, char text[160])
 {
     (void)snprintf(
         text, 160,
-        "%s n %d, %dx%d, c %d + %d, cout %d, kernel %d, stride %d, groups %d, cond %d%s%s%s%s, activations %x",
+        "%s n %d, %dx%d, c %d + %d, cout %d, kernel %d, stride %d, groups %d, cond %d%s%s%s%s%s, activations %x",
         op_name[c->op], c->n, c->h, c->w, c->c, c->c2, c->cout, c->kernel, c->stride, c->groups, c->cond,
         c->pad_end ? ", pad_end" : "", c->residual ? ", residual" : "", c->silu ? ", silu" : "",
-        c->columns ? ", columns" : "", c->activations);
+        c->columns ? ", columns" : "", c->dropout ? ", dropout" : "", c->activations);
     return text;
 }
 
@@ -127,6 +129,10 @@ static tensor *build_norm(const op_case *c, op_graph *g)
     if (c->c2) a.x2 = image(g, c, "x2", c->c2);
     if (c->cond != COND_NONE) a.cond = row(g, c, "cond", cond_width(c) + (c->columns ? 2 * OP_MARGIN : 0));
     if (c->columns) a.cond = plan_columns(g->p, a.cond, OP_MARGIN, cond_width(c));
+    if (c->dropout) {
+        a.state = g->state = plan_input(g->p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
+        a.dropout = DROPOUT_RATE, a.dropout_layer = DROPOUT_LAYER;
+    }
     return nn_norm_act(g->p, &a);
 }
 
@@ -165,9 +171,6 @@ static tensor *build(const op_case *c, op_graph *g)
     }
     case OP_relu: return nn_relu(p, image(g, c, "x", c->c));
     case OP_affine: return nn_affine(p, image(g, c, "x", c->c), AFFINE_SCALE, AFFINE_SHIFT);
-    case OP_dropout:
-        g->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
-        return nn_dropout(p, image(g, c, "x", c->c), g->state, DROPOUT_RATE, DROPOUT_LAYER);
     }
     return NULL;
 }
@@ -221,7 +224,7 @@ static double *narrow(const op_case *c, const double *cond)
     return to;
 }
 
-static void reference_norm(const op_case *c, double *const v[], double *y)
+static void reference_norm(const op_case *c, double *const v[], const train_state *state, double *y)
 {
     const ref_norm a = {c->n, c->h * c->w, c->c, c->c2, c->groups, (double)NORM_EPS, c->silu, c->cond};
     int k = 0;
@@ -229,6 +232,9 @@ static void reference_norm(const op_case *c, double *const v[], double *y)
     double *narrowed = c->columns ? narrow(c, cond) : NULL;
     ref_norm_act(&a, x, x2, v[k], v[k + 1], narrowed ? narrowed : cond, y);
     free(narrowed);
+    if (!c->dropout) return;
+    const int d = c->h * c->w * (c->c + c->c2);
+    ref_dropout(c->n, d, (double)DROPOUT_RATE, DROPOUT_LAYER, state, y, y);
 }
 
 static void reference_time_mlp(const op_case *c, double *const v[], double *y)
@@ -245,12 +251,12 @@ static void reference_time_mlp(const op_case *c, double *const v[], double *y)
 
 void op_reference(const op_case *c, double *const v[OP_OPERANDS], const train_state *state, double *y)
 {
-    const int d = c->h * c->w * c->c, hw = c->h * c->w;
-    const int64_t count = (int64_t)c->n * d;
+    const int hw = c->h * c->w;
+    const int64_t count = (int64_t)c->n * hw * c->c;
     const ref_conv conv = conv_of(c);
     switch ((int)c->op) {
     case OP_conv2d: reference_conv(c, v, y); return;
-    case OP_norm_act: reference_norm(c, v, y); return;
+    case OP_norm_act: reference_norm(c, v, state, y); return;
     case OP_upconv: ref_upconv(&conv, v[0], v[1], v[2], y); return;
     case OP_linear: ref_linear(c->n, c->c, c->cout, c->silu, v[0], v[1], v[2], y); return;
     case OP_attention: ref_attention(c->n, hw, c->c, c->groups, v[0], y); return;
@@ -260,6 +266,5 @@ void op_reference(const op_case *c, double *const v[OP_OPERANDS], const train_st
     case OP_affine: ref_affine(count, (double)AFFINE_SCALE, (double)AFFINE_SHIFT, v[0], y); return;
     case OP_concat: ref_concat(c->n * hw, c->c, c->c2, v[0], v[1], y); return;
     case OP_copy: ref_affine(count, 1, 0, v[0], y); return;
-    case OP_dropout: ref_dropout(c->n, d, (double)DROPOUT_RATE, DROPOUT_LAYER, state, v[0], y); return;
     }
 }

@@ -11,7 +11,7 @@ typedef struct op_case {
     int kernel, stride;
     int groups; /* groups of a norm; heads of attention */
     int cond;   /* norm_cond */
-    bool pad_end, residual, silu, columns, flip_sin_to_cos;
+    bool pad_end, residual, silu, columns, dropout, flip_sin_to_cos;
     /* Bit k: input k is an activation of the plan; bit OP_Y_ACTIVATION: the output is one.  A tensor whose bit is not
      * set is an input or output of the plan, in NHWC layout. */
     unsigned activations;

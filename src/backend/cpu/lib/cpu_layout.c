@@ -25,7 +25,6 @@ static const op_layouts layouts[OP_COUNT] = {
     [OP_affine] = {AT(POINT_X), AT(POINT_Y), true},
     [OP_relu] = {AT(POINT_X), AT(POINT_Y), true},
     [OP_relu_bwd] = {AT(RELU_BWD_DY) | AT(RELU_BWD_Y), AT(RELU_BWD_DX), true},
-    [OP_dropout] = {AT(POINT_X), AT(POINT_Y), true},
 };
 
 static bool fills_blocks(const tensor *t)

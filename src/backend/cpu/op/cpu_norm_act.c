@@ -1,4 +1,4 @@
-/* cpu_norm_act.c - group normalization (+ SiLU) over one or two sources, forward and backward.
+/* cpu_norm_act.c - group normalization (+ SiLU, dropout) over one or two sources, forward and backward.
  *
  * The work is split into (image, range of whole groups).  A range is processed in pieces: channels that are
  * contiguous in every operand, whatever its layout, so that a piece is a pointer and a stride from pixel to pixel.
@@ -10,8 +10,10 @@
  * in f64.  The result does not depend on how the work is split. */
 #include "backend/cpu/cpu_backend.h"
 #include "base/arith.h"
+#include "backend/cpu/lib/cpu_dropout.h"
 #include "backend/cpu/lib/cpu_lanes.h"
 #include "backend/cpu/lib/cpu_layout.h"
+#include "backend/step_args.h"
 #include "math/elementary.h"
 
 #include <math.h>
@@ -19,11 +21,11 @@
 #include <string.h>
 
 enum {
-    RANGE = 64,       /* preferred channels of a range in NHWC */
-    RANGE_FULL = 256, /* maximum channels of a range of whole blocks */
-    RANGE_MAX = 4096, /* maximum channels of a group */
-    PIECE = 64,       /* maximum channels of a piece */
-    BLOCK = 32        /* pixels per partial sum in f32 */
+    RANGE = 64,               /* preferred channels of a range in NHWC */
+    RANGE_FULL = 256,         /* maximum channels of a range of whole blocks */
+    RANGE_MAX = 4096,         /* maximum channels of a group */
+    PIECE = DROPOUT_CHANNELS, /* maximum channels of a piece */
+    BLOCK = 32                /* pixels per partial sum in f32 */
 };
 
 typedef struct norm_shape {
@@ -152,6 +154,7 @@ typedef struct norm_args {
     norm_cond kind;
     bool silu;
     float eps;
+    dropout_mask dropout;
 } norm_args;
 
 static const float zeros[RANGE_MAX];
@@ -221,6 +224,13 @@ static ALWAYS_INLINE void apply(const channel_map *m, int64_t at, spot x, spot y
     }
 }
 
+/* y = dropout(x) for a piece, if there is dropout; y may be x */
+static void drop(const norm_args *a, int64_t image, const piece *k, spot x, spot y)
+{
+    const dropout_range r = {.image = image, .pixels = a->q.hw, .c = a->q.c, .from = k->from, .width = k->width};
+    if (a->dropout.state) cpu_dropout(&a->dropout, &r, x.at, x.step, y.at, y.step);
+}
+
 /* Mean and variance of each group of the range. */
 static void group_statistics(const norm_args *a, int64_t image, int64_t from, int64_t width, double *mean,
                              double *variance)
@@ -271,6 +281,7 @@ static void forward_range(const norm_args *a, int64_t image, int64_t from, float
             WITH_CONST_WIDTH(W, k.width, apply(&m, k.from - from, k.x, y, q->hw, true, W));
         else
             WITH_CONST_WIDTH(W, k.width, apply(&m, k.from - from, k.x, y, q->hw, false, W));
+        drop(a, image, &k, y, y);
     }
 }
 
@@ -286,7 +297,8 @@ static norm_args unpack_forward(const step *s)
                        .cond_ld = cond ? tensor_ld(cond) : 0,
                        .kind = s->a.norm.cond,
                        .silu = s->a.norm.silu,
-                       .eps = s->a.norm.eps};
+                       .eps = s->a.norm.eps,
+                       .dropout = step_dropout(s, s->in[NORM_STATE])};
 }
 
 static ddpm_status norm_act_prepare(cpu_backend *be, step *s, size_t *scratch, err *e)
@@ -323,7 +335,7 @@ typedef struct norm_grads {
 
 typedef struct backward_piece {
     spot x, dy;
-    float *dz; /* [hw, width]: computed in the first pass, read in the second */
+    float *dz; /* [hw, width]: computed in the first pass, read in the second; may be dy */
 } backward_piece;
 
 /* Computes dz of every pixel, S1 and S2. */
@@ -428,7 +440,12 @@ static void backward_range(const norm_args *a, const norm_grads *g, int64_t imag
     }
     for (piece k = piece_at(a, image, from, from + width); k.width; k = next_piece(a, image, &k, from + width)) {
         const int64_t at = k.from - from;
-        const backward_piece b = {.x = k.x, .dy = spot_of(a->y, image, k.from), .dz = dz + at * q->hw};
+        backward_piece b = {.x = k.x, .dy = spot_of(a->y, image, k.from), .dz = dz + at * q->hw};
+        if (a->dropout.state) {
+            const spot dropped = {b.dz, k.width};
+            drop(a, image, &k, b.dy, dropped);
+            b.dy = dropped;
+        }
         if (a->silu)
             WITH_CONST_WIDTH(W, k.width, channel_sums(&m, at, &b, q->hw, true, W, s1 + at, s2 + at));
         else
@@ -487,7 +504,8 @@ static ddpm_status norm_act_bwd_run(cpu_backend *be, const step *s, err *e)
                          .cond_ld = cond ? tensor_ld(cond) : 0,
                          .kind = s->a.norm.cond,
                          .silu = s->a.norm.silu,
-                         .eps = s->a.norm.eps};
+                         .eps = s->a.norm.eps,
+                         .dropout = step_dropout(s, s->in[NORM_BWD_STATE])};
     const norm_grads g = {.mean = s->in[NORM_BWD_MEAN]->data,
                           .rstd = s->in[NORM_BWD_RSTD]->data,
                           .add = {step_adds(s, NORM_BWD_DX), step_adds(s, NORM_BWD_DX2)},

@@ -1,5 +1,6 @@
 /* cuda_norm_act.c - group normalization and SiLU (kernels/norm_act.h). */
 #include "backend/cuda/cuda_op.h"
+#include "backend/step_args.h"
 #include "norm_act.h"
 
 static norm_act_args common(const step *s, const tensor *x, const tensor *x2, const tensor *cond)
@@ -27,6 +28,7 @@ static ddpm_status norm_act_run(cuda_backend *be, const step *s, err *e)
     a.y = s->out[NORM_Y]->data;
     a.mean = s->out[NORM_MEAN]->data;
     a.rstd = s->out[NORM_RSTD]->data;
+    a.dropout = step_dropout(s, s->in[NORM_STATE]);
     return rt_launched(k_norm_act(be->stream, &a), e);
 }
 
@@ -38,6 +40,7 @@ static norm_act_bwd_args backward_args(const step *s)
     a.f.beta = s->in[NORM_BWD_BETA]->data;
     a.f.mean = s->in[NORM_BWD_MEAN]->data;
     a.f.rstd = s->in[NORM_BWD_RSTD]->data;
+    a.f.dropout = step_dropout(s, s->in[NORM_BWD_STATE]);
     a.dy = s->in[NORM_BWD_DY]->data;
     a.dx = cuda_data(s->out[NORM_BWD_DX]), a.add = step_adds(s, NORM_BWD_DX);
     a.dx2 = cuda_data(s->out[NORM_BWD_DX2]), a.add2 = step_adds(s, NORM_BWD_DX2);

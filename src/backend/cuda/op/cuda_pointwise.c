@@ -43,12 +43,6 @@ static ddpm_status copy_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_pointwise(be->stream, &a), e);
 }
 
-static ddpm_status dropout_run(cuda_backend *be, const step *s, err *e)
-{
-    const dropout_args a = step_dropout(s);
-    return rt_launched(k_dropout(be->stream, &a), e);
-}
-
 static ddpm_status time_embed_run(cuda_backend *be, const step *s, err *e)
 {
     const time_embed_args a = step_time_embed(s);
@@ -77,7 +71,6 @@ const cuda_op cuda_relu = {NULL, relu_run, NULL};
 const cuda_op cuda_relu_bwd = {NULL, relu_bwd_run, NULL};
 const cuda_op cuda_affine = {NULL, affine_run, NULL};
 const cuda_op cuda_copy = {NULL, copy_run, NULL};
-const cuda_op cuda_dropout = {NULL, dropout_run, NULL};
 const cuda_op cuda_time_embed = {NULL, time_embed_run, NULL};
 const cuda_op cuda_sampler_next = {NULL, sampler_next_run, NULL};
 const cuda_op cuda_sampler_step = {NULL, sampler_step_run, NULL};
