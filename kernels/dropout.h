@@ -16,9 +16,17 @@
 
 typedef struct dropout_mask {
     const train_state *state; /* image b is sample number state->sample + b; NULL: no dropout */
-    float p;                  /* in [0, 1) */
     uint32_t layer;           /* number of this dropout layer in the network */
+    uint32_t threshold;       /* an element is kept if its 16 bits are at least this large */
+    float scale;              /* factor of the elements that are kept */
 } dropout_mask;
+
+/* p in [0, 1) */
+HD dropout_mask dropout_mask_of(const train_state *state, float p, uint32_t layer)
+{
+    const dropout_mask m = {state, layer, (uint32_t)(p * 0x1p16f), 1.0f / (1.0f - p)};
+    return m;
+}
 
 enum { DROPOUT_OCTET = 8 };
 
@@ -26,9 +34,5 @@ HD philox4 dropout_draw(uint64_t seed, uint32_t layer, uint64_t ordinal, uint32_
 {
     return noise_bits(seed, NOISE_DROPOUT + layer, (uint32_t)ordinal, (uint32_t)(ordinal >> 32), octet);
 }
-
-/* An element is kept, and multiplied by dropout_scale(), if its 16 bits are at least dropout_threshold(). */
-HD uint32_t dropout_threshold(float p) { return (uint32_t)(p * 0x1p16f); }
-HD float dropout_scale(float p) { return 1.0f / (1.0f - p); }
 
 #endif

@@ -50,11 +50,11 @@ __device__ __forceinline__ void slab_statistics(const norm_act_args &a, const no
         const double shifted = addend ? pixels * norm_widen(addend[c]) : 0.0;
         return (m.total[0][c] + shifted) / count;
     });
-    for (int e = 0; e < E; e++) {
-        const int c = t.channel + e;
-        map->center[e] = (addend ? norm_widen(addend[c]) : 0.0f) - (float)m.group[0][c / per_group];
-        sum[e] = 0.0f;
-    }
+    int group[E];
+    norm_groups<E>(t.channel, per_group, group);
+    for (int e = 0; e < E; e++) map->center[e] = sum[e] = 0.0f;
+    if (addend) norm_get_few<E>(map->center, addend + t.channel);
+    for (int e = 0; e < E; e++) map->center[e] -= (float)m.group[0][group[e]];
     each_pixel<E, 1>(t, slab + t.channel, t.width, [&](int, const norm_pack<T, E> &in) {
         for (int e = 0; e < E; e++) {
             const float v = norm_widen(in.v[e]) + map->center[e];
@@ -105,10 +105,12 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
         m.group[1][g] = rstd;
     }
     __syncthreads();
+    const norm_channels<E> k = norm_channels_of<T, E>(a, t.image, t.from + t.channel);
+    int group[E];
+    norm_groups<E>(t.channel, per_group, group);
     for (int e = 0; e < E; e++) {
-        const norm_channel k = norm_channel_of<T>(a, t.image, t.from + t.channel + e);
-        map.slope[e] = k.gain * (float)m.group[1][(t.channel + e) / per_group];
-        map.shift[e] = k.shift;
+        map.slope[e] = k.gain[e] * (float)m.group[1][group[e]];
+        map.shift[e] = k.shift[e];
     }
     write_y<E == 1 || DROP ? 1 : 2, DROP, T, E>(a, t, reinterpret_cast<const T *>(m.slab) + t.channel, t.width, map);
 }
@@ -169,14 +171,15 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     const norm_tile t = norm_tile_of<E>(a, cut);
     const norm_run<const T> x = norm_run_of<const T>(a, t, a.x, a.x2);
     const int per_group = (a.c1 + a.c2) / a.groups;
+    const float *mean = a.mean + (int64_t)t.image * a.groups, *rstd = a.rstd + (int64_t)t.image * a.groups;
+    const norm_channels<E> k = norm_channels_of<T, E>(a, t.image, t.from + t.channel);
     norm_map<E> map;
+    int group[E];
+    norm_groups<E>(t.from + t.channel, per_group, group);
     for (int e = 0; e < E; e++) {
-        const int c = t.from + t.channel + e;
-        const norm_channel k = norm_channel_of<T>(a, t.image, c);
-        const int64_t group = (int64_t)t.image * a.groups + c / per_group;
-        map.center[e] = k.addend - a.mean[group];
-        map.slope[e] = k.gain * a.rstd[group];
-        map.shift[e] = k.shift;
+        map.center[e] = k.addend[e] - mean[group[e]];
+        map.slope[e] = k.gain[e] * rstd[group[e]];
+        map.shift[e] = k.shift[e];
     }
     write_y<DROP ? 1 : 2, DROP, T, E>(a, t, x.at, x.ld, map);
 }

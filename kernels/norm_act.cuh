@@ -1,8 +1,8 @@
 /* norm_act.cuh - how norm_act.cu and norm_act_bwd.cu split their work into blocks, and code that both share.
  *
  * A block computes a range of whole groups of one image: of every pixel it reads at least 64, or 32, contiguous
- * bytes.  If all pixels of a range fit into shared memory (the slab), global memory is read once.  If not (64x64 in
- * float, 128x128 and larger), each image is distributed over blocks in chunks of pixels, with one kernel for the
+ * bytes.  If all pixels of a range fit into half of the shared memory (the slab), global memory is read once.  If not
+ * (64x64 and larger), each image is distributed over blocks in chunks of pixels, with one kernel for the
  * sums and one for the result: the second reads x again, from the L2 cache if a layer of the whole batch fits there.
  * Chunks also occupy the device when images are few and large, which a single block for all pixels would not.
  *
@@ -13,6 +13,7 @@
 #define DDPM_NORM_ACT_CUH
 #include "norm_act.h"
 #include <limits.h>
+#include <string.h>
 
 constexpr size_t NORM_ACCESS = 16; /* bytes of a vector access */
 
@@ -22,8 +23,16 @@ enum {
     NORM_THREADS_SCALAR = NORM_ACT_GROUP_MAX,
     NORM_BATCH = 4,            /* loads in flight per thread */
     NORM_BLOCK_RESERVE = 1024, /* bytes of shared memory per block reserved by the system */
-    NORM_COLUMNS = 32,         /* kernels that add partial sums: channels per block */
-    NORM_SLICES = 8            /* and threads per channel */
+    NORM_BLOCKS = 256, /* blocks wanted of a launch for few images: two for each of an H200's 132 multiprocessors */
+    NORM_COLUMNS = 32, /* kernels that add partial sums: channels per block */
+    NORM_SLICES = 8    /* and threads per channel */
+};
+
+template <bool WIDE> struct norm_word {
+    typedef uint32_t type;
+};
+template <> struct norm_word<false> {
+    typedef uint16_t type;
 };
 
 /* E elements of one vector access. */
@@ -44,6 +53,25 @@ template <int E, class T> __device__ __forceinline__ norm_pack<T, E> norm_get(co
     return *reinterpret_cast<const norm_pack<T, E> *>(p);
 }
 
+/* A norm_pack as 32-bit words, to be kept from one turn of a loop to the next: nvcc keeps each element of a norm_pack in
+ * a register of its own. */
+template <class T, int E> struct alignas(norm_pack<T, E>) norm_words {
+    typedef typename norm_word<(sizeof(T) * E >= sizeof(uint32_t))>::type word;
+    word w[sizeof(T) * E / sizeof(word)];
+};
+
+template <int E, class T> __device__ __forceinline__ norm_words<T, E> norm_get_words(const T *p)
+{
+    return *reinterpret_cast<const norm_words<T, E> *>(p);
+}
+
+template <class T, int E> __device__ __forceinline__ norm_pack<T, E> norm_unpack(const norm_words<T, E> &in)
+{
+    norm_pack<T, E> out;
+    memcpy(&out, &in, sizeof out);
+    return out;
+}
+
 template <class T, int E> __device__ __forceinline__ void norm_put(T *p, const norm_pack<T, E> &v)
 {
     *reinterpret_cast<norm_pack<T, E> *>(p) = v;
@@ -57,15 +85,6 @@ template <int E> __device__ __forceinline__ void norm_put_floats(float *to, cons
         norm_pack<float, PART> out;
         for (int e = 0; e < PART; e++) out.v[e] = v[part + e];
         norm_put(to + part, out);
-    }
-}
-
-template <int E> __device__ __forceinline__ void norm_get_floats(float *v, const float *from)
-{
-    constexpr int PART = E < 4 ? E : 4;
-    for (int part = 0; part < E; part += PART) {
-        const norm_pack<float, PART> in = norm_get<PART>(from + part);
-        for (int e = 0; e < PART; e++) v[part + e] = in.v[e];
     }
 }
 
@@ -142,14 +161,15 @@ static inline void norm_cut_range(norm_cut *u, const norm_act_args *a, int bytes
     u->groups = u->range / per_group;
 }
 
-/* Enough threads for 512 per multiprocessor, with at most 32 accesses per thread and tensor. */
+/* With a slab, enough threads for 512 per multiprocessor, with at most 32 accesses per thread and tensor; without, 32 to
+ * 64 accesses. */
 static inline void norm_cut_threads(norm_cut *u, size_t limit)
 {
     const int64_t columns = u->range / u->vector, accesses = columns * u->pixels;
     const int most = u->vector == 1 ? NORM_THREADS_SCALAR : NORM_THREADS;
-    u->threads = accesses < 256 ? 64 : u->slab ? 128 : 256;
+    u->threads = accesses < 256 || !u->slab ? 64 : 128;
     while (u->threads < NORM_THREADS && 2 * u->threads <= accesses &&
-           (32 * u->threads < accesses || (u->slab && u->threads * (limit / u->slab) < 512)))
+           (u->slab ? 32 * u->threads < accesses || u->threads * (limit / u->slab) < 512 : 64 * u->threads <= accesses))
         u->threads *= 2;
     while (u->threads < columns && u->threads < most) u->threads *= 2;
 }
@@ -163,34 +183,59 @@ static inline bool norm_cut_fits(norm_cut *u, const norm_want *w, size_t budget)
     return u->shared <= budget;
 }
 
-/* Splits images into chunks of at most NORM_ACT_CHUNK pixels. */
+/* Bytes of shared memory with which two blocks fit on a multiprocessor. */
+static inline size_t norm_half(const norm_want *w)
+{
+    const size_t two = (w->shared - NORM_BLOCK_RESERVE) / 2;
+    return two < w->shared ? two : 0;
+}
+
+/* Splits images into chunks of at most norm_act_chunk() pixels. */
 static inline bool norm_cut_chunks(norm_cut *u, const norm_act_args *a, const norm_want *w)
 {
+    const int chunk = norm_act_chunk(a->hw), few = 64;
     norm_cut_range(u, a, 64, w->aligned);
-    u->pixels = NORM_ACT_CHUNK < a->hw ? NORM_ACT_CHUNK : a->hw;
+    u->pixels = chunk < a->hw ? chunk : a->hw;
     u->slab = 0;
     if (!w->chunk_slab) {
         norm_cut_threads(u, w->shared);
         u->shared = norm_overhead(u);
     } else
-        while (!norm_cut_fits(u, w, w->shared) && u->pixels > 1) u->pixels = (u->pixels + 1) / 2;
+        while (!norm_cut_fits(u, w, u->pixels > few ? norm_half(w) : w->shared) && u->pixels > 1)
+            u->pixels = (u->pixels + 1) / 2;
     u->chunks = (int)(((int64_t)a->hw + u->pixels - 1) / u->pixels);
     return u->shared <= w->shared;
 }
 
-/* False if no block can compute the shape.  The split does not depend on n: the result for an image is the same in
- * every batch.  Two blocks per multiprocessor, one loading while the other computes, have priority over 64 bytes per
- * pixel: with 32, the neighbouring range reads the other half of the 64 bytes at the same time. */
+/* Divides the ranges of a few images among more blocks.  A channel keeps its rows of threads, and so the order of its
+ * sums: the result for an image is the same in every batch. */
+static inline void norm_cut_spread(norm_cut *u, const norm_act_args *a, const norm_want *w)
+{
+    const int c = a->c1 + a->c2, per_group = c / a->groups, small = 256; /* pixels: more are read 32 bytes at a time */
+    while ((double)a->n * u->chunks * u->ranges < NORM_BLOCKS && c % u->range == 0 && u->groups % 2 == 0 &&
+           u->range / 2 % u->vector == 0 && u->threads / 2 >= NORM_WARP &&
+           (u->pixels <= small || u->range / 2 * norm_storage_bytes(a) >= 32)) {
+        u->groups /= 2, u->ranges *= 2, u->threads /= 2;
+        u->range = u->groups * per_group;
+        if (u->slab) u->slab = norm_round_up(u->range * w->element * (size_t)u->pixels) + NORM_ACCESS;
+        u->shared = u->slab + norm_overhead(u);
+    }
+}
+
+/* False if no block can compute the shape.  Only norm_cut_spread() depends on n.  Two blocks per multiprocessor, one
+ * loading while the other computes, have priority over 64 bytes per pixel (with 32, the neighbouring range reads the
+ * other half of the 64 bytes at the same time) and over reading global memory once. */
 static inline bool norm_cut_make(norm_cut *u, const norm_act_args *a, const norm_want *w)
 {
-    const size_t two = (w->shared - NORM_BLOCK_RESERVE) / 2, budgets[2] = {two < w->shared ? two : 0, w->shared};
+    bool fits = false;
     u->chunks = 1, u->pixels = a->hw;
-    for (int b = 0; b < 2; b++)
-        for (int bytes = 64; bytes >= 32; bytes /= 2) {
-            norm_cut_range(u, a, bytes, w->aligned);
-            if (norm_cut_fits(u, w, budgets[b])) return true;
-        }
-    return norm_cut_chunks(u, a, w);
+    for (int bytes = 64; bytes >= 32 && !fits; bytes /= 2) {
+        norm_cut_range(u, a, bytes, w->aligned);
+        fits = norm_cut_fits(u, w, norm_half(w));
+    }
+    if (!fits && !norm_cut_chunks(u, a, w)) return false;
+    norm_cut_spread(u, a, w);
+    return true;
 }
 
 /* Blocks of a launch with one for every (image, chunk, range); 0: more than a grid can have. */
@@ -255,43 +300,68 @@ __device__ __forceinline__ norm_run<T> norm_run_joined(const norm_act_args &a, c
     return r;
 }
 
-/* The affine map of one channel of an image, and the addend of x before it. */
-typedef struct norm_channel {
-    float addend, up, gain, shift; /* up = 1 + s, gain = gamma up */
-} norm_channel;
-
-template <class T> __device__ __forceinline__ norm_channel norm_channel_of(const norm_act_args &a, int image, int c)
+/* v = p[0 .. E - 1], wherever p points: in one access if it is aligned. */
+template <int E, class T> __device__ __forceinline__ void norm_get_few(float *v, const T *p)
 {
-    const T *cond = static_cast<const T *>(a.cond);
-    if (cond) cond += image * a.cond_ld + c;
-    norm_channel k;
-    k.addend = a.kind == NORM_ADD ? norm_widen(cond[0]) : 0.0f;
-    k.up = a.kind == NORM_SCALE_SHIFT ? 1.0f + norm_widen(cond[0]) : 1.0f;
-    k.gain = a.gamma[c] * k.up;
-    k.shift = a.beta[c] * k.up + (a.kind == NORM_SCALE_SHIFT ? norm_widen(cond[a.c1 + a.c2]) : 0.0f);
+    norm_pack<T, E> in;
+    if (E > 1 && (uintptr_t)p % sizeof in == 0)
+        in = norm_get<E>(p);
+    else
+        for (int e = 0; e < E; e++) in.v[e] = p[e];
+    for (int e = 0; e < E; e++) v[e] = norm_widen(in.v[e]);
+}
+
+/* The affine maps of E channels of an image, and the addend of x before them. */
+template <int E> struct norm_channels {
+    float addend[E], up[E], gain[E], shift[E]; /* up = 1 + s, gain = gamma up */
+};
+
+template <class T, int E>
+__device__ __forceinline__ norm_channels<E> norm_channels_of(const norm_act_args &a, int image, int c)
+{
+    const T *cond = static_cast<const T *>(a.cond) + (a.cond ? image * a.cond_ld + c : 0);
+    norm_channels<E> k;
+    float first[E], second[E];
+    norm_get_few<E>(k.gain, a.gamma + c);
+    norm_get_few<E>(k.shift, a.beta + c);
+    for (int e = 0; e < E; e++) first[e] = second[e] = 0.0f;
+    if (a.kind != NORM_PLAIN) norm_get_few<E>(first, cond);
+    if (a.kind == NORM_SCALE_SHIFT) norm_get_few<E>(second, cond + a.c1 + a.c2);
+    for (int e = 0; e < E; e++) {
+        k.addend[e] = a.kind == NORM_ADD ? first[e] : 0.0f;
+        k.up[e] = a.kind == NORM_SCALE_SHIFT ? 1.0f + first[e] : 1.0f;
+        k.gain[e] *= k.up[e];
+        k.shift[e] = k.shift[e] * k.up[e] + second[e];
+    }
     return k;
+}
+
+/* group[e] = (channel + e) / per_group: one division, since an integer division takes some twenty instructions. */
+template <int E> __device__ __forceinline__ void norm_groups(int channel, int per_group, int *group)
+{
+    int g = channel / per_group, left = (g + 1) * per_group - channel;
+    for (int e = 0; e < E; e++) {
+        group[e] = g;
+        if (--left == 0) g++, left = per_group;
+    }
 }
 
 /* The mask of dropout for the pixels of a thread.  Kernels are compiled with and without (DROP), since the mask needs
  * registers. */
 template <bool DROP> struct norm_dropout {
+    const dropout_mask &mask; /* of the kernel's arguments, which take no registers */
     uint32_t seed[2];
     uint64_t ordinal;
-    uint32_t layer, threshold; /* dropout_threshold() in the high half, where the 16 bits are compared */
-    uint32_t at, ld;           /* the thread's vector at pixel i of the tile begins at element at + i ld of the image */
-    float scale;
+    uint32_t at, ld; /* the thread's vector at pixel i of the tile begins at element at + i ld of the image */
 };
 
 template <bool DROP>
 __device__ __forceinline__ norm_dropout<DROP> norm_dropout_of(const norm_act_args &a, const norm_tile &t)
 {
-    norm_dropout<DROP> d = {};
+    norm_dropout<DROP> d = {a.dropout, {0, 0}, 0, 0, 0};
     if (!DROP) return d;
     d.seed[0] = (uint32_t)a.dropout.state->seed, d.seed[1] = (uint32_t)(a.dropout.state->seed >> 32);
     d.ordinal = a.dropout.state->sample + (uint64_t)t.image;
-    d.layer = a.dropout.layer;
-    d.threshold = dropout_threshold(a.dropout.p) << 16;
-    d.scale = dropout_scale(a.dropout.p);
     d.ld = (uint32_t)(a.c1 + a.c2);
     d.at = (uint32_t)t.first * d.ld + (uint32_t)(t.from + t.channel);
     return d;
@@ -301,18 +371,18 @@ __device__ __forceinline__ norm_dropout<DROP> norm_dropout_of(const norm_act_arg
 template <int E, bool DROP> __device__ __forceinline__ void norm_drop(const norm_dropout<DROP> &d, int i, float *v)
 {
     if (!DROP) return;
-    const uint32_t element = d.at + (uint32_t)i * d.ld;
+    const uint32_t element = d.at + (uint32_t)i * d.ld, least = d.mask.threshold << 16;
     uint32_t low = d.seed[0], high = d.seed[1];
 #ifdef __CUDA_ARCH__
     asm volatile("" : "+r"(low), "+r"(high)); /* or nvcc keeps the 18 further keys of Philox in registers */
 #endif
-    const philox4 r = dropout_draw((uint64_t)high << 32 | low, d.layer, d.ordinal, element / DROPOUT_OCTET);
-    for (int e = 0; e < E; e++) {
+    const philox4 r = dropout_draw((uint64_t)high << 32 | low, d.mask.layer, d.ordinal, element / DROPOUT_OCTET);
+    for (int e = 0; e < E; e++) { /* the 16 bits of an element, moved to the high half, are compared with `least` */
         const uint32_t place = E == DROPOUT_OCTET ? (uint32_t)e : element % DROPOUT_OCTET + (uint32_t)e;
         uint32_t word = r.v[e % 4];
         if (E == 1)
             for (uint32_t k = 1; k < 4; k++) word = place % 4 == k ? r.v[k] : word;
-        v[e] = (place < 4 ? word << 16 : word) >= d.threshold ? d.scale * v[e] : 0.0f;
+        v[e] = (place < 4 ? word << 16 : word) >= least ? d.mask.scale * v[e] : 0.0f;
     }
 }
 

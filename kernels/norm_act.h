@@ -10,7 +10,7 @@
  * Backward, with dz = dropout(dy) act'(z), N elements per group, and S1 = sum dz, S2 = sum dz xhat over the pixels of one
  * channel of one image:
  *   d(v) = rstd (gain dz - sum_group(gain S1) / N - xhat sum_group(gain S2) / N)
- *   dgamma = sum_n (1 + s) S2,      dbeta = sum_n (1 + s) S1
+ *   dgamma = sum_n (1 + s) S2,      dbeta = sum_n (1 + s) S1: the sums over n are for grad_sums.h
  *   daddend = sum over pixels of d(v);   ds = gamma S2 + beta S1,   dt = S1
  *
  * Each thread sums a few pixels in float; these partial sums are added in double, in an order that depends only on
@@ -26,7 +26,9 @@ typedef enum norm_condition { NORM_PLAIN, NORM_ADD, NORM_SCALE_SHIFT } norm_cond
 
 enum {
     NORM_ACT_GROUP_MAX = 1024, /* channels per group */
-    NORM_ACT_CHUNK = 256       /* pixels per block if an image is distributed over blocks */
+    NORM_ACT_CHUNK_LEAST = 512,
+    NORM_ACT_CHUNK_MOST = 2048,
+    NORM_ACT_CHUNKS = 32 /* usual number of chunks per image */
 };
 
 typedef struct norm_act_args {
@@ -46,32 +48,44 @@ typedef struct norm_act_args {
 
 typedef struct norm_act_bwd_args {
     norm_act_args f;
-    const void *dy;        /* [n, hw, c] of f.type */
-    void *dx, *dx2;        /* shapes of x and x2; NULL: not needed */
-    int add, add2;         /* += instead of = */
-    float *dgamma, *dbeta; /* [c]; NULL: not needed */
-    int add_dgamma, add_dbeta;
-    void *dcond; /* shape of cond, rows dcond_ld elements apart; NULL: not needed */
+    const void *dy; /* [n, hw, c] of f.type */
+    void *dx, *dx2; /* shapes of x and x2; NULL: not needed */
+    int add, add2;  /* += instead of = */
+    void *dcond;    /* shape of cond, rows dcond_ld elements apart; NULL: not needed */
     int64_t dcond_ld;
     int add_dcond;
-    /* [c1], [c2]: sums over n and hw of the final dx and dx2 (before rounding to bf16): the bias gradients of the
-     * convolutions that computed x and x2.  NULL: not needed */
-    float *dbias, *dbias2;
-    int add_dbias, add_dbias2;
+    /* [n, NORM_SUMS, c]: sums over hw for each image.  NORM_SUM_DBETA and NORM_SUM_DGAMMA: parts of dbeta and dgamma.
+     * NORM_SUM_DX: of the final dx and dx2 (before rounding to bf16), parts of the bias gradients of the convolutions
+     * that computed x and x2.  grad_sums.h adds the images. */
+    float *sums;
+    int sum_dx;     /* 0: NORM_SUM_DX is not written */
     float *scratch; /* norm_act_bwd_scratch() bytes */
 } norm_act_bwd_args;
+
+enum { NORM_SUM_DBETA, NORM_SUM_DGAMMA, NORM_SUM_DX, NORM_SUMS };
 
 HD float norm_sigmoid(float z) { return 1.0f / (1.0f + exp_f32(-z)); }
 
 /* d silu / dz; s = sigmoid(z) */
 HD float norm_silu_slope(float z, float s) { return s * (1.0f + z * (1.0f - s)); }
 
-/* Bytes of norm_act_bwd_args.scratch: sums per image [n, 3, c], then sums per chunk [n, chunks, 2, c].  Reads only
- * n, hw, c1 and c2. */
+/* Pixels per block if an image is distributed over blocks: enough for each thread to work far longer on its pixels than
+ * on what precedes them, and few enough to fill a device with a batch of 16. */
+static inline int norm_act_chunk(int hw)
+{
+    const int even = hw / NORM_ACT_CHUNKS;
+    return even < NORM_ACT_CHUNK_LEAST ? NORM_ACT_CHUNK_LEAST : even > NORM_ACT_CHUNK_MOST ? NORM_ACT_CHUNK_MOST : even;
+}
+
+/* Bytes of norm_act_bwd_args.sums, and of scratch: sums per chunk [n, chunks, 2, c].  Both read only n, hw, c1 and c2. */
+static inline size_t norm_act_bwd_sums(const norm_act_bwd_args *a)
+{
+    return (size_t)a->f.n * NORM_SUMS * ((size_t)a->f.c1 + (size_t)a->f.c2) * sizeof(float);
+}
 static inline size_t norm_act_bwd_scratch(const norm_act_bwd_args *a)
 {
-    const size_t chunks = ((size_t)a->f.hw + NORM_ACT_CHUNK - 1) / NORM_ACT_CHUNK;
-    return (size_t)a->f.n * ((size_t)a->f.c1 + (size_t)a->f.c2) * (3 + 2 * chunks) * sizeof(float);
+    const size_t chunk = (size_t)norm_act_chunk(a->f.hw), chunks = ((size_t)a->f.hw + chunk - 1) / chunk;
+    return (size_t)a->f.n * ((size_t)a->f.c1 + (size_t)a->f.c2) * 2 * chunks * sizeof(float);
 }
 
 /* Asynchronous.  DDPM_EINVAL: an invalid shape, or more than NORM_ACT_GROUP_MAX channels per group. */

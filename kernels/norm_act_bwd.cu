@@ -1,19 +1,18 @@
 /* norm_act_bwd.cu - the gradient of norm_act.h: two passes over a slab, or over chunks of each image. */
 #include "norm_act.cuh"
 
-/* Indices of the sums of an image and of a chunk in scratch. */
-enum { SUM_DBETA, SUM_DGAMMA, SUM_DX, SUMS };
+/* Indices of the sums of a chunk in scratch. */
 enum { CHUNK_S1, CHUNK_S2, CHUNK_SUMS, CHUNK_DX = CHUNK_S1, CHUNK_TOTAL = CHUNK_S2 };
 
 HD float *image_sum(const norm_act_bwd_args &a, int image, int which, int c)
 {
-    return a.scratch + ((int64_t)image * SUMS + which) * (a.f.c1 + a.f.c2) + c;
+    return a.sums + ((int64_t)image * NORM_SUMS + which) * (a.f.c1 + a.f.c2) + c;
 }
 
 HD float *chunk_sum(const norm_act_bwd_args &a, const norm_cut &u, int image, int chunk, int which, int c)
 {
     const int64_t all = a.f.c1 + a.f.c2, row = ((int64_t)image * u.chunks + chunk) * CHUNK_SUMS + which;
-    return a.scratch + (a.f.n * (int64_t)SUMS + row) * all + c;
+    return a.scratch + row * all + c;
 }
 
 /* For each channel of a thread: v = x + center, z = v slope + shift, and once the sums are known
@@ -43,14 +42,14 @@ __device__ __forceinline__ void find_dz(const norm_pack<T, E> &x, const norm_pac
 template <class T, int E>
 __device__ __forceinline__ void find_map(const norm_act_args &f, const norm_tile &t, bwd_map<E> *map)
 {
-    const int per_group = (f.c1 + f.c2) / f.groups;
+    const float *mean = f.mean + (int64_t)t.image * f.groups, *rstd = f.rstd + (int64_t)t.image * f.groups;
+    const norm_channels<E> k = norm_channels_of<T, E>(f, t.image, t.from + t.channel);
+    int group[E];
+    norm_groups<E>(t.from + t.channel, (f.c1 + f.c2) / f.groups, group);
     for (int e = 0; e < E; e++) {
-        const int c = t.from + t.channel + e;
-        const int64_t group = (int64_t)t.image * f.groups + c / per_group;
-        const norm_channel k = norm_channel_of<T>(f, t.image, c);
-        map->center[e] = k.addend - f.mean[group];
-        map->slope[e] = k.gain * f.rstd[group];
-        map->shift[e] = k.shift;
+        map->center[e] = k.addend[e] - mean[group[e]];
+        map->slope[e] = k.gain[e] * rstd[group[e]];
+        map->shift[e] = k.shift[e];
     }
 }
 
@@ -60,66 +59,71 @@ __device__ __forceinline__ void add_means(const norm_act_args &f, const norm_til
                                           const double *m2, bwd_map<E> *map)
 {
     const int per_group = (f.c1 + f.c2) / f.groups;
+    const float *rstd = f.rstd + (int64_t)t.image * f.groups + t.from / per_group;
+    int group[E];
+    norm_groups<E>(t.channel, per_group, group);
     for (int e = 0; e < E; e++) {
-        const int g = (t.channel + e) / per_group;
-        const float rstd = f.rstd[(int64_t)t.image * f.groups + t.from / per_group + g];
-        map->at_0[e] = (float)m1[g];
-        map->of_v[e] = (float)m2[g] * rstd;
+        map->at_0[e] = (float)m1[group[e]];
+        map->of_v[e] = (float)m2[group[e]] * rstd[group[e]];
     }
 }
 
-/* A tile's part of the slab: x in its storage type, and dz in float, since recomputing dz takes an exponential. */
+/* A tile's part of the slab: x and dz, since recomputing dz takes an exponential.  In bf16 dz is rounded for the second
+ * pass, as where SiLU's gradient is a tensor of its own; the sums of the first pass take it unrounded. */
 template <class T> struct bwd_slab {
-    T *x;      /* [pixels, width]  NULL: no slab */
-    float *dz; /* [pixels, width] */
+    T *x;  /* [pixels, width]  NULL: no slab */
+    T *dz; /* [pixels, width] */
 };
 
 template <class T> __device__ __forceinline__ bwd_slab<T> slab_of(const norm_cut &u, unsigned char *memory)
 {
-    const bwd_slab<T> s = {reinterpret_cast<T *>(memory),
-                           reinterpret_cast<float *>(memory + (u.range * u.pixels * (int)sizeof(T) + 15) / 16 * 16)};
+    T *x = reinterpret_cast<T *>(memory);
+    const bwd_slab<T> s = {x, x + u.range * u.pixels};
     return s;
 }
 
-/* Pixels in flight in the first pass.  With two, ptxas for compute capability 12.0 spills registers. */
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
-enum { SUM_BATCH = 1 };
-#else
-enum { SUM_BATCH = 2 };
-#endif
+/* x and dy of a thread's next pixel, which is loaded while other work goes on; with single elements (E = 1) the large
+ * blocks leave no registers for that. */
+template <class T, int E> struct bwd_inputs {
+    norm_run<const T> x, dy;
+    norm_words<T, E> next_x, next_dy;
+    __device__ __forceinline__ bwd_inputs(const norm_act_bwd_args &a, const norm_tile &t)
+        : x(norm_run_of<const T>(a.f, t, a.f.x, a.f.x2)), dy(norm_run_joined<const T>(a.f, t, a.dy)), next_x(),
+          next_dy()
+    {
+        if (E > 1) load(t, t.row);
+    }
+    __device__ __forceinline__ void load(const norm_tile &t, int pixel)
+    {
+        if (pixel >= t.pixels) return;
+        next_x = norm_get_words<E>(x.at + pixel * x.ld);
+        next_dy = norm_get_words<E>(dy.at + pixel * dy.ld);
+    }
+};
 
 /* First pass over the tile: s1 = sum dz, s2 = sum dz v of this thread; fills the slab if there is one. */
 template <class T, int E, bool SLAB, bool DROP>
 __device__ __forceinline__ void sum_dz(const norm_act_bwd_args &a, const norm_tile &t, const bwd_slab<T> &slab,
                                        float *s1, float *s2)
 {
-    constexpr int BATCH = E == 1 ? 1 : SUM_BATCH;
-    const norm_run<const T> x = norm_run_of<const T>(a.f, t, a.f.x, a.f.x2),
-                            dy = norm_run_joined<const T>(a.f, t, a.dy);
+    bwd_inputs<T, E> in(a, t);
     const norm_dropout<DROP> drop = norm_dropout_of<DROP>(a.f, t);
     bwd_map<E> map;
     find_map<T, E>(a.f, t, &map);
     for (int e = 0; e < E; e++) s1[e] = s2[e] = 0.0f;
     UNROLL(1)
-    for (int i = t.row; i < t.pixels; i += BATCH * t.rows) {
-        norm_pack<T, E> x_in[BATCH] = {}, dy_in[BATCH] = {};
-        UNROLL()
-        for (int k = 0; k < BATCH; k++) {
-            const int pixel = i + k * t.rows;
-            if (pixel >= t.pixels) continue;
-            x_in[k] = norm_get<E>(x.at + pixel * x.ld);
-            dy_in[k] = norm_get<E>(dy.at + pixel * dy.ld);
-        }
-        UNROLL()
-        for (int k = 0; k < BATCH; k++) {
-            const int pixel = i + k * t.rows, place = pixel * t.width + t.channel;
-            float v[E], dz[E];
-            if (pixel >= t.pixels) continue;
-            find_dz(x_in[k], dy_in[k], map, drop, pixel, a.f.silu, v, dz);
-            for (int e = 0; e < E; e++) s1[e] += dz[e], s2[e] = fmaf(dz[e], v[e], s2[e]);
-            if (!SLAB) continue;
-            norm_put(slab.x + place, x_in[k]);
-            norm_put_floats<E>(slab.dz + place, dz);
+    for (int pixel = t.row; pixel < t.pixels; pixel += t.rows) {
+        if (E == 1) in.load(t, pixel);
+        const norm_pack<T, E> x = norm_unpack(in.next_x), dy = norm_unpack(in.next_dy);
+        float v[E], dz[E];
+        if (E > 1) in.load(t, pixel + t.rows);
+        find_dz(x, dy, map, drop, pixel, a.f.silu, v, dz);
+        for (int e = 0; e < E; e++) s1[e] += dz[e], s2[e] = fmaf(dz[e], v[e], s2[e]);
+        if (SLAB) {
+            norm_pack<T, E> out;
+            for (int e = 0; e < E; e++) norm_narrow(dz[e], &out.v[e]);
+            norm_put(slab.x + pixel * t.width + t.channel, x);
+            norm_put(slab.dz + pixel * t.width + t.channel, out);
         }
     }
 }
@@ -162,38 +166,43 @@ __device__ __forceinline__ void write_dx_from_slab(const norm_tile &t, const bwd
     constexpr int BATCH = E == 1 ? 1 : 2;
     UNROLL(1)
     for (int i = t.row; i < t.pixels; i += BATCH * t.rows) {
-        norm_pack<T, E> old[BATCH] = {};
+        norm_words<T, E> old[BATCH] = {};
         UNROLL()
         for (int k = 0; k < BATCH; k++)
-            if (s->add && i + k * t.rows < t.pixels) old[k] = norm_get<E>(s->to.at + (i + k * t.rows) * s->to.ld);
+            if (s->add && i + k * t.rows < t.pixels) old[k] = norm_get_words<E>(s->to.at + (i + k * t.rows) * s->to.ld);
         UNROLL()
         for (int k = 0; k < BATCH; k++) {
             const int pixel = i + k * t.rows, place = pixel * t.width + t.channel;
             if (pixel >= t.pixels) continue;
-            const norm_pack<T, E> x = norm_get<E>(slab.x + place);
+            const norm_pack<T, E> x = norm_get<E>(slab.x + place), in = norm_get<E>(slab.dz + place);
             float v[E], dz[E];
-            for (int e = 0; e < E; e++) v[e] = norm_widen(x.v[e]) + map.center[e];
-            norm_get_floats<E>(dz, slab.dz + place);
-            take_dx(s, pixel, map, v, dz, old[k]);
+            for (int e = 0; e < E; e++) {
+                v[e] = norm_widen(x.v[e]) + map.center[e];
+                dz[e] = norm_widen(in.v[e]);
+            }
+            take_dx(s, pixel, map, v, dz, norm_unpack(old[k]));
         }
     }
 }
 
 /* Second pass, reading global memory. */
 template <bool DROP, class T, int E>
-__device__ __forceinline__ void write_dx_again(const norm_act_bwd_args &a, const norm_tile &t, const bwd_map<E> &map,
-                                               dx_sink<T, E> *s)
+__device__ __forceinline__ void write_dx_again(const norm_act_bwd_args &a, const norm_tile &t, bwd_inputs<T, E> *in,
+                                               const bwd_map<E> &map, dx_sink<T, E> *s)
 {
-    const norm_run<const T> x = norm_run_of<const T>(a.f, t, a.f.x, a.f.x2),
-                            dy = norm_run_joined<const T>(a.f, t, a.dy);
+    constexpr bool EARLY = E > 1 && !DROP;
     const norm_dropout<DROP> drop = norm_dropout_of<DROP>(a.f, t);
+    UNROLL(1)
     for (int pixel = t.row; pixel < t.pixels; pixel += t.rows) {
-        const norm_pack<T, E> x_in = norm_get<E>(x.at + pixel * x.ld), dy_in = norm_get<E>(dy.at + pixel * dy.ld);
-        norm_pack<T, E> old = {};
+        norm_words<T, E> old = {};
         float v[E], dz[E];
-        if (s->add) old = norm_get<E>(s->to.at + pixel * s->to.ld);
-        find_dz(x_in, dy_in, map, drop, pixel, a.f.silu, v, dz);
-        take_dx(s, pixel, map, v, dz, old);
+        if (E == 1) in->load(t, pixel);
+        /* the mask, and large blocks, need the registers that the earlier load would take */
+        if (s->add && EARLY) old = norm_get_words<E>(s->to.at + pixel * s->to.ld);
+        find_dz(norm_unpack(in->next_x), norm_unpack(in->next_dy), map, drop, pixel, a.f.silu, v, dz);
+        if (s->add && !EARLY) old = norm_get_words<E>(s->to.at + pixel * s->to.ld);
+        take_dx(s, pixel, map, v, dz, norm_unpack(old));
+        if (E > 1) in->load(t, pixel + t.rows); /* not earlier: there are no registers for two pixels */
     }
 }
 
@@ -209,16 +218,15 @@ template <class T>
 __device__ __forceinline__ void finish_sums(const norm_act_bwd_args &a, int image, int c, double s1, double s2,
                                             double up)
 {
-    *image_sum(a, image, SUM_DBETA, c) = (float)(s1 * up);
-    *image_sum(a, image, SUM_DGAMMA, c) = (float)(s2 * up);
+    *image_sum(a, image, NORM_SUM_DBETA, c) = (float)(s1 * up);
+    *image_sum(a, image, NORM_SUM_DGAMMA, c) = (float)(s2 * up);
     if (!a.dcond || a.f.kind != NORM_SCALE_SHIFT) return;
     store_dcond<T>(a, image, c, a.f.gamma[c] * s2 + a.f.beta[c] * s1);
     store_dcond<T>(a, image, a.f.c1 + a.f.c2 + c, s1);
 }
 
 HD bool wants_dcond_sums(const norm_act_bwd_args &a) { return a.dcond && a.f.kind == NORM_ADD; }
-HD bool wants_dx_sums(const norm_act_bwd_args &a) { return a.dbias || a.dbias2; }
-HD bool wants_dx(const norm_act_bwd_args &a) { return a.dx || a.dx2 || wants_dcond_sums(a) || wants_dx_sums(a); }
+HD bool wants_dx(const norm_act_bwd_args &a) { return a.dx || a.dx2 || wants_dcond_sums(a) || a.sum_dx; }
 
 /* Block (image, range): the whole computation for an image, x and dy read once. */
 template <class T, int E, bool DROP>
@@ -238,10 +246,10 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     UNROLL(1)
     for (int k = (int)threadIdx.x; k < t.width; k += (int)blockDim.x) {
         const int c = t.from + k;
-        const norm_channel of = norm_channel_of<T>(a.f, t.image, c);
-        const float rstd = a.f.rstd[(int64_t)t.image * a.f.groups + c / per_group], slope = of.gain * rstd;
+        const norm_channels<1> of = norm_channels_of<T, 1>(a.f, t.image, c);
+        const float rstd = a.f.rstd[(int64_t)t.image * a.f.groups + c / per_group], slope = of.gain[0] * rstd;
         const double sum1 = m.total[0][k], sum2 = m.total[1][k] * rstd;
-        finish_sums<T>(a, t.image, c, sum1, sum2, of.up);
+        finish_sums<T>(a, t.image, c, sum1, sum2, of.up[0]);
         m.total[0][k] = sum1 * slope / count;
         m.total[1][k] = sum2 * slope / count;
     }
@@ -259,10 +267,10 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
         for (int k = (int)threadIdx.x; k < t.width; k += (int)blockDim.x)
             store_dcond<T>(a, t.image, t.from + k, m.total[0][k]);
     }
-    if (wants_dx_sums(a)) {
+    if (a.sum_dx) {
         norm_totals<E>(t, m, sink.total, m.total[1]);
         for (int k = (int)threadIdx.x; k < t.width; k += (int)blockDim.x)
-            *image_sum(a, t.image, SUM_DX, t.from + k) = (float)m.total[1][k];
+            *image_sum(a, t.image, NORM_SUM_DX, t.from + k) = (float)m.total[1][k];
     }
 }
 
@@ -303,8 +311,10 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     const norm_memory m = norm_carve(memory, cut);
     const int per_group = (a.f.c1 + a.f.c2) / a.f.groups;
     const double count = (double)a.f.hw * per_group;
+    bwd_inputs<T, E> in(a, t);
     for (int k = 0; k < 2; k++) {
-        const float *sums = image_sum(a, t.image, k == 0 ? SUM_DBETA : SUM_DGAMMA, t.from), *gamma = a.f.gamma + t.from;
+        const float *sums = image_sum(a, t.image, k == 0 ? NORM_SUM_DBETA : NORM_SUM_DGAMMA, t.from),
+                    *gamma = a.f.gamma + t.from;
         const float *rstd = a.f.rstd + (int64_t)t.image * a.f.groups + t.from / per_group;
         norm_group_sums(t, per_group, m.group[k],
                         [&](int c) { return (double)gamma[c] * rstd[c / per_group] * sums[c] / count; });
@@ -314,9 +324,9 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     find_map<T, E>(a.f, t, &map);
     add_means<E>(a.f, t, m.group[0], m.group[1], &map);
     open_sink<T, E>(a, t, &sink);
-    write_dx_again<DROP, T, E>(a, t, map, &sink);
+    write_dx_again<DROP, T, E>(a, t, &in, map, &sink);
     if (wants_dcond_sums(a)) store_chunk_sums<E>(a, cut, t, m, CHUNK_DX, sink.dx);
-    if (wants_dx_sums(a)) store_chunk_sums<E>(a, cut, t, m, CHUNK_TOTAL, sink.total);
+    if (a.sum_dx) store_chunk_sums<E>(a, cut, t, m, CHUNK_TOTAL, sink.total);
 }
 
 /* ---- sums of partial sums: blocks of NORM_COLUMNS channels and NORM_SLICES threads per channel ---- */
@@ -349,43 +359,25 @@ __global__ void __launch_bounds__(NORM_COLUMNS *NORM_SLICES)
     const bool mine = (int)threadIdx.x < NORM_COLUMNS && c < all;
     const int rows = c < all ? cut.chunks : 0;
     const int64_t ld = (int64_t)CHUNK_SUMS * all;
-    const bool first = !at_the_end || wants_dcond_sums(a), second = !at_the_end || wants_dx_sums(a);
+    const bool first = !at_the_end || wants_dcond_sums(a), second = !at_the_end || a.sum_dx;
     const double sum1 = first ? column_total(chunk_sum(a, cut, image, 0, CHUNK_S1, c), rows, ld) : 0.0;
     const double sum2 = second ? column_total(chunk_sum(a, cut, image, 0, CHUNK_S2, c), rows, ld) : 0.0;
     if (!mine) return;
     if (!at_the_end) {
         const int64_t group = (int64_t)image * a.f.groups + c / (all / a.f.groups);
-        finish_sums<T>(a, image, c, sum1, sum2 * a.f.rstd[group], norm_channel_of<T>(a.f, image, c).up);
+        finish_sums<T>(a, image, c, sum1, sum2 * a.f.rstd[group], norm_channels_of<T, 1>(a.f, image, c).up[0]);
         return;
     }
     if (first) store_dcond<T>(a, image, c, sum1);
-    if (second) *image_sum(a, image, SUM_DX, c) = (float)sum2;
-}
-
-static __device__ __forceinline__ void add_over_images(const norm_act_bwd_args &a, int which, int c, int all, float *to,
-                                                       int add)
-{
-    const double sum = column_total(image_sum(a, 0, which, c), c < all ? a.f.n : 0, (int64_t)SUMS * all);
-    if ((int)threadIdx.x < NORM_COLUMNS && c < all && to) *to = (add ? *to : 0.0f) + (float)sum;
-}
-
-/* Block (NORM_COLUMNS channels): adds over all images. */
-__global__ void __launch_bounds__(NORM_COLUMNS *NORM_SLICES) norm_act_bwd_finish_kernel(norm_act_bwd_args a)
-{
-    const int all = a.f.c1 + a.f.c2, c = (int)blockIdx.x * NORM_COLUMNS + (int)threadIdx.x % NORM_COLUMNS;
-    if (a.dbeta) add_over_images(a, SUM_DBETA, c, all, a.dbeta + c, a.add_dbeta);
-    if (a.dgamma) add_over_images(a, SUM_DGAMMA, c, all, a.dgamma + c, a.add_dgamma);
-    if (!wants_dx_sums(a)) return;
-    float *base = c < a.f.c1 ? a.dbias : a.dbias2;
-    add_over_images(a, SUM_DX, c, all, base ? base + (c < a.f.c1 ? c : c - a.f.c1) : nullptr,
-                    c < a.f.c1 ? a.add_dbias : a.add_dbias2);
+    if (second) *image_sum(a, image, NORM_SUM_DX, c) = (float)sum2;
 }
 
 /* ---- launches ---- */
 
 template <class T, int E, bool DROP>
-static void launch_chunks(cudaStream_t stream, const norm_act_bwd_args &a, const norm_cut &cut, unsigned columns)
+static void launch_chunks(cudaStream_t stream, const norm_act_bwd_args &a, const norm_cut &cut)
 {
+    const unsigned columns = ((unsigned)(a.f.c1 + a.f.c2) + NORM_COLUMNS - 1) / NORM_COLUMNS;
     const unsigned blocks = norm_blocks(&a.f, &cut), threads = NORM_COLUMNS * NORM_SLICES;
     SHARED_LIMIT((norm_act_bwd_sums_kernel<T, E, DROP>), shared_most());
     SHARED_LIMIT((norm_act_bwd_apply_kernel<T, E, DROP>), shared_most());
@@ -393,7 +385,7 @@ static void launch_chunks(cudaStream_t stream, const norm_act_bwd_args &a, const
     LAUNCH(norm_act_bwd_join_kernel<T>, dim3(a.f.n * columns), threads, 0, stream, a, cut, 0);
     if (!wants_dx(a)) return;
     LAUNCH((norm_act_bwd_apply_kernel<T, E, DROP>), dim3(blocks), cut.threads, cut.shared, stream, a, cut);
-    if (!wants_dcond_sums(a) && !wants_dx_sums(a)) return;
+    if (!wants_dcond_sums(a) && !a.sum_dx) return;
     LAUNCH(norm_act_bwd_join_kernel<T>, dim3(a.f.n * columns), threads, 0, stream, a, cut, 1);
 }
 
@@ -401,15 +393,12 @@ template <class T, int E, bool DROP>
 static ddpm_status launch_as(void *to, const norm_act_bwd_args &a, const norm_cut &cut)
 {
     const cudaStream_t stream = (cudaStream_t)to;
-    const unsigned columns = ((unsigned)(a.f.c1 + a.f.c2) + NORM_COLUMNS - 1) / NORM_COLUMNS;
     if (cut.slab) {
         SHARED_LIMIT((norm_act_bwd_slab_kernel<T, E, DROP>), shared_most());
         LAUNCH((norm_act_bwd_slab_kernel<T, E, DROP>), dim3(norm_blocks(&a.f, &cut)), cut.threads, cut.shared, stream,
                a, cut);
     } else
-        launch_chunks<T, E, DROP>(stream, a, cut, columns);
-    if (a.dgamma || a.dbeta || wants_dx_sums(a))
-        LAUNCH(norm_act_bwd_finish_kernel, dim3(columns), NORM_COLUMNS * NORM_SLICES, 0, stream, a);
+        launch_chunks<T, E, DROP>(stream, a, cut);
     return launch_status();
 }
 
@@ -423,7 +412,7 @@ ddpm_status k_norm_act_bwd_within(void *stream, const norm_act_bwd_args *a, size
     const norm_act_args *f = &a->f;
     const bool aligned = norm_is_aligned(f->x) && norm_is_aligned(f->x2) && norm_is_aligned(a->dy) &&
                          norm_is_aligned(a->dx) && norm_is_aligned(a->dx2);
-    const norm_want want = {norm_storage_bytes(f) + sizeof(float), shared, aligned, false};
+    const norm_want want = {2 * (size_t)norm_storage_bytes(f), shared, aligned, false};
     norm_cut cut;
     if (!norm_shape_is_sound(f) || !norm_cut_make(&cut, f, &want) || norm_blocks(f, &cut) == 0) return DDPM_EINVAL;
     if (f->type == STORE_F32)

@@ -51,6 +51,7 @@ static const struct {
     {CUDA_OPT_CONCAT, "virtual_concat"},
     {CUDA_OPT_PROJECTIONS, "joint_projections"},
     {CUDA_OPT_BETA, "beta"},
+    {CUDA_OPT_GRAD_SUMS, "grad_sums"},
     {CUDA_OPT_TIME_MLP, "time_mlp"},
 #else
     {1, "nothing"}, /* the same step twice: shows the noise of the measurement */

@@ -29,8 +29,8 @@ typedef struct backend_table {
     /* Chooses the memory layout of each activation of the list (tensor.layout), before any step is prepared.
      * Tensors with keep set and tensors outside ARENA_ACT stay NHWC.  NULL: every tensor is NHWC. */
     ddpm_status (*arrange)(backend *be, step *const *steps, int n, err *e);
-    /* Creates the primitive of the step and sets *scratch to the bytes of workspace it needs.  Shapes are known,
-     * memory is not bound yet.  DDPM_EBACKEND: the message names the step. */
+    /* Creates the primitive of the step and sets *scratch to the bytes of workspace it needs, and s->partial_bytes to
+     * those of partial sums of gradients (step.partial).  Shapes are known, memory is not bound yet.  DDPM_EBACKEND: the message names the step. */
     ddpm_status (*prepare)(backend *be, step *s, size_t *scratch, err *e);
     void (*unprepare)(backend *be, step *s); /* accepts a step that was never prepared */
     /* Runs the steps in order, the whole list `times` >= 1 times; all memory is bound.  May return before the steps

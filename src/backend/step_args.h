@@ -104,7 +104,7 @@ static inline adamw_args step_adamw(const step *s)
 /* state: the operand of a norm_act or norm_act_bwd step */
 static inline dropout_mask step_dropout(const step *s, const tensor *state)
 {
-    return (dropout_mask){.state = step_data(state), .p = s->a.norm.dropout, .layer = s->a.norm.dropout_layer};
+    return dropout_mask_of(step_data(state), s->a.norm.dropout, s->a.norm.dropout_layer);
 }
 
 static inline time_embed_args step_time_embed(const step *s)

@@ -38,8 +38,19 @@ enum {
     NORM_BWD_RSTD,
     NORM_BWD_STATE
 };
-/* DBIAS [c1], DBIAS2 [c2]: sums of the final DX and DX2 over n, h, w */
-enum { NORM_BWD_DX, NORM_BWD_DX2, NORM_BWD_DGAMMA, NORM_BWD_DBETA, NORM_BWD_DCOND, NORM_BWD_DBIAS, NORM_BWD_DBIAS2 };
+/* DBIAS [c1], DBIAS2 [c2]: sums of the final DX and DX2 over n, h, w; the TWINs have the same values, for the biases of
+ * two convolutions whose outputs are added */
+enum {
+    NORM_BWD_DX,
+    NORM_BWD_DX2,
+    NORM_BWD_DGAMMA,
+    NORM_BWD_DBETA,
+    NORM_BWD_DCOND,
+    NORM_BWD_DBIAS,
+    NORM_BWD_DBIAS2,
+    NORM_BWD_DBIAS_TWIN,
+    NORM_BWD_DBIAS2_TWIN
+};
 
 /* linear: y = act(x W^T + bias); pre = the input of act, kept for the backward pass */
 enum { LINEAR_X, LINEAR_W, LINEAR_BIAS };

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STEP_IN = 9, STEP_OUT = 7, NAME_CAP = 96 };
+enum { STEP_IN = 9, STEP_OUT = 9, NAME_CAP = 96 };
 
 /* The operands of a step on the side stream stay alive for this many steps. */
 enum { SIDE_WINDOW = 6 };
@@ -154,7 +154,11 @@ typedef struct step {
     char path[NAME_CAP]; /* layer path, for messages and timings */
     void *impl;          /* the backend's prepared primitive */
     tensor *scratch;     /* the workspace the backend requested, alive during this step only */
-    bool recomputed;     /* recomputes a forward step (plan.recompute): not counted in the FLOPs of the model */
+    /* Partial sums of gradients of parameters: alive until the steps that read these gradients (OP_UPDATE), or the end
+     * of the list.  The backend completes the gradients by then. */
+    tensor *partial;
+    size_t partial_bytes; /* set by prepare(): bytes of `partial`; 0: none */
+    bool recomputed;      /* recomputes a forward step (plan.recompute): not counted in the FLOPs of the model */
     /* set by prepare(): runs on the side stream, possibly still during the next SIDE_WINDOW - 1 steps */
     bool side;
 } step;

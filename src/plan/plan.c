@@ -236,6 +236,15 @@ ddpm_status plan_fits(plan *p, err *e)
                    bytes_text(needed, need), bytes_text(free_now, there));
 }
 
+static ddpm_status add_workspace(plan *p, const step *s, const char *name, size_t bytes, tensor **out, err *e)
+{
+    if (bytes == 0) return DDPM_OK;
+    memcpy(p->path, s->path, sizeof p->path);
+    *out = plan_act_f32(p, name, (int64_t)(bytes + 3) / 4, 1, 1, 1);
+    p->path[0] = '\0';
+    return *out ? DDPM_OK : err_set(e, p->first.status, "%s", p->first.text);
+}
+
 ddpm_status plan_finish(plan *p, err *e)
 {
     TRY(arrange(p, e));
@@ -243,12 +252,9 @@ ddpm_status plan_finish(plan *p, err *e)
         step *s = p->steps[i];
         size_t scratch = 0;
         TRY(p->be->fn->prepare(p->be, s, &scratch, e));
-        if (scratch == 0) continue;
-        memcpy(p->path, s->path, sizeof p->path);
-        s->scratch = plan_act_f32(p, "scratch", (int64_t)(scratch + 3) / 4, 1, 1, 1);
-        if (!s->scratch) return err_set(e, p->first.status, "%s", p->first.text);
+        TRY(add_workspace(p, s, "scratch", scratch, &s->scratch, e));
+        TRY(add_workspace(p, s, "partial", s->partial_bytes, &s->partial, e));
     }
-    p->path[0] = '\0';
     TRY(plan_layout(p, e));
     p->finished = true;
     return DDPM_OK;

@@ -28,6 +28,14 @@ static void touch(tensor *t, int i)
 }
 
 /* A step on the side stream may overlap the steps after it, so its operands stay alive for SIDE_WINDOW steps. */
+/* The first step after step i that reads gradients of parameters, or the end of the list. */
+static int reader_of_gradients(const plan *p, int i)
+{
+    int reader = i + 1;
+    while (reader < p->n_step && !(op_flag[p->steps[reader]->op] & OP_UPDATE)) reader++;
+    return reader;
+}
+
 static void find_lifetimes(plan *p)
 {
     for (int i = 0; i < p->n_step; i++) {
@@ -37,6 +45,9 @@ static void find_lifetimes(plan *p)
             for (int k = 0; k < STEP_OUT; k++) touch(s->out[k], at);
             touch(s->scratch, at);
         }
+        if (!s->partial) continue;
+        touch(s->partial, i);
+        touch(s->partial, reader_of_gradients(p, i));
     }
     for (int i = 0; i < p->n_tensor; i++)
         if (p->tensors[i]->keep || !p->packed) p->tensors[i]->first = 0, p->tensors[i]->last = INT_MAX;

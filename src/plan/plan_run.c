@@ -79,6 +79,7 @@ static void reveal_operands(const step *s, bool visible)
     for (int k = 0; k < STEP_IN; k++) reveal(s->in[k], visible);
     for (int k = 0; k < STEP_OUT; k++) reveal(s->out[k], visible);
     reveal(s->scratch, visible);
+    reveal(s->partial, visible);
 }
 
 /* Under AddressSanitizer, a step may access only its own operands in the arena. */

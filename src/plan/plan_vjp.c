@@ -37,6 +37,11 @@ static tensor *grad_of(plan *p, tensor *x)
 grad_slot plan_grad(plan *p, tensor *x)
 {
     if (!x || !x->needs_grad || !plan_ok(p)) return (grad_slot){0};
+    if (x->arena == ARENA_PARAM && x->grad &&
+        x->grad_written) { /* gradients of parameters are completed in any order */
+        plan_fail(p, DDPM_EINVAL, "%s is a parameter of two layers; its gradients cannot be added", x->name);
+        return (grad_slot){0};
+    }
     const bool first = !x->grad_written && !(p->add_grads && x->arena == ARENA_PARAM);
     const grad_slot slot = {grad_of(p, x), first ? 0 : 1};
     x->grad_written = true;
@@ -82,9 +87,12 @@ void plan_bias_grad(plan *p, step *s, int i, const tensor *dy, tensor *bias)
 {
     step *norm = p->be->bias_sums ? last_writer(p, dy) : NULL;
     if (norm && (op_flag[norm->op] & OP_SUMS_BIAS)) {
-        const int out = norm->out[NORM_BWD_DX] == dy ? NORM_BWD_DBIAS : NORM_BWD_DBIAS2;
-        if (!norm->out[out]) { /* taken already if the outputs of two convolutions were added */
-            plan_grad_out(p, norm, out, bias);
+        const bool first = norm->out[NORM_BWD_DX] == dy;
+        const int outs[] = {first ? NORM_BWD_DBIAS : NORM_BWD_DBIAS2,
+                            first ? NORM_BWD_DBIAS_TWIN : NORM_BWD_DBIAS2_TWIN};
+        for (int k = 0; k < 2; k++) { /* the first is taken already if the outputs of two convolutions were added */
+            if (norm->out[outs[k]]) continue;
+            plan_grad_out(p, norm, outs[k], bias);
             return;
         }
     }

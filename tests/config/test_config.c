@@ -271,7 +271,7 @@ static const struct {
     {"device: 'cuda:'\n", "a.yaml:1:9: device: 'cuda:' is not one of auto, cpu, cuda, cuda:N"},
     {"cuda: {without: [graph, sid]}\n",
      "a.yaml:1:17: cuda.disable: 'sid' is not one of none, graph, side, upconv, sdpa, epilogue, tuning, loop, "
-     "bias_sums, time_mlp, concat, projections, beta"},
+     "bias_sums, time_mlp, concat, projections, beta, grad_sums"},
     {"diffusion: {predict: x}\n", "a.yaml:1:22: diffusion.predict: 'x' is not one of eps, x0, mu, v"},
     {"diffusion: {predict: }\n", "a.yaml:1:22: diffusion.predict: the value is empty; expected one of eps, x0, mu, v"},
     {"device: ''\n", "a.yaml:1:9: device: the value is empty; expected one of auto, cpu, cuda, cuda:N"},

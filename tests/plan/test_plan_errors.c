@@ -120,6 +120,15 @@ static void bad_not_for_training(plan *p)
     plan_want_grad(p, x);
     plan_differentiate(p, y, image(p, 2, 2, 2));
 }
+static void bad_parameter_of_two_layers(plan *p)
+{
+    p->training = true;
+    tensor *x = image(p, 4, 4, 8), *y;
+    y = nn_conv2d(p, &(nn_conv_args){.x = x, .cout = 8, .name = "conv1"});
+    y = nn_conv2d(p, &(nn_conv_args){.x = y, .cout = 8, .name = "conv2"});
+    p->steps[1]->in[CONV_W] = p->steps[0]->in[CONV_W];
+    plan_differentiate(p, y, image(p, 4, 4, 8));
+}
 static void bad_half_the_columns(plan *p)
 {
     p->training = true;
@@ -170,6 +179,9 @@ static const bad_plan bad[] = {
     {bad_wrong_network, "net.0: the network has 1 input channels, but the images have 3"},
     {bad_differentiated_twice, "net.0.relu: relu_bwd has no backward pass"},
     {bad_not_for_training, "net.0: a plan created without `training` cannot be differentiated"},
+    {bad_parameter_of_two_layers,
+     "net.0.conv1: net.0.conv1.weight is a parameter of two layers; its gradients cannot be "
+     "added"},
     {bad_half_the_columns, "net.0.norm: net.0.linear: only 4 of 8 columns have a gradient"},
     {bad_embed, "net.0: 3 frequencies for a time embedding of 8 channels; half as many are required"},
 };

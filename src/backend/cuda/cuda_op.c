@@ -1,4 +1,5 @@
 #include "backend/cuda/cuda_op.h"
+#include "base/mem.h"
 
 static const cuda_op *const ops[OP_COUNT] = {
 #define OP(name, vjp, flops, flags) [OP_##name] = &cuda_##name,
@@ -23,6 +24,18 @@ ddpm_status cuda_op_run(cuda_backend *be, const step *s, err *e)
 {
     err why = {0};
     return name_step(s, ops[s->op]->run(be, s, &why), &why, e);
+}
+
+ddpm_status cuda_op_sums(cuda_backend *be, step *const *steps, int n, err *e)
+{
+    grad_sum *list;
+    int count = 0;
+    TRY(mem_array(&list, (size_t)n * STEP_SUMS, sizeof *list, "gradients", e));
+    for (int i = 0; i < n; i++)
+        if (ops[steps[i]->op]->sums) count += ops[steps[i]->op]->sums(steps[i], list + count);
+    const ddpm_status st = count ? rt_launched(k_grad_sums(be->stream, list, count), e) : DDPM_OK;
+    mem_free(list);
+    return st;
 }
 
 void cuda_op_release(step *s)

@@ -5,7 +5,10 @@
  *
  * Side steps (gradients of weights, which only the optimizer waits for) run on a second stream.  The plan keeps
  * their operands alive for SIDE_WINDOW steps; the main stream waits for them by then, or earlier where a step
- * touches tensors that they read or write. */
+ * touches tensors that they read or write.
+ *
+ * Steps leave partial sums of the gradients of parameters; before the optimizer reads these gradients, one launch
+ * completes all of them (kernels/grad_sums.h). */
 #include "backend/cuda/cuda_run.h"
 #include "backend/cuda/cuda_op.h"
 #include "base/mem.h"
@@ -100,26 +103,23 @@ static ddpm_status wait_where_needed(cuda_backend *be, pending *p, int i, err *e
     return DDPM_OK;
 }
 
-static ddpm_status run_on_side_stream(cuda_backend *be, pending *p, int i, err *e)
+static ddpm_status run_step(cuda_backend *be, step *s, bool complete, err *e)
+{
+    TRY(cuda_op_run(be, s, e));
+    return complete ? cuda_op_sums(be, &s, 1, e) : DDPM_OK;
+}
+
+static ddpm_status run_on_side_stream(cuda_backend *be, pending *p, int i, bool complete, err *e)
 {
     const int slot = i % SIDE_WINDOW;
     TRY(rt_event_record(be->before, be->main_stream, e));
     TRY(rt_stream_wait(be->side_stream, be->before, e));
     be->stream = be->side_stream;
-    const ddpm_status st = cuda_op_run(be, p->steps[i], e);
+    const ddpm_status st = run_step(be, p->steps[i], complete, e);
     be->stream = be->main_stream;
     TRY(st);
     TRY(rt_event_record(be->after[slot], be->side_stream, e));
     p->index[slot] = i;
-    return DDPM_OK;
-}
-
-static ddpm_status run_each(cuda_backend *be, pending *p, int n, err *e)
-{
-    for (int i = 0; i < n; i++) {
-        TRY(wait_where_needed(be, p, i, e));
-        TRY(p->steps[i]->side ? run_on_side_stream(be, p, i, e) : cuda_op_run(be, p->steps[i], e));
-    }
     return DDPM_OK;
 }
 
@@ -130,12 +130,30 @@ static ddpm_status wait_for_all(cuda_backend *be, pending *p, err *e)
     return DDPM_OK;
 }
 
+/* Runs the steps, and before the first of the update (or at the end) completes the gradients of all. */
+static ddpm_status run_each(cuda_backend *be, pending *p, int n, err *e)
+{
+    const bool at_once = cuda_disabled(be, CUDA_OPT_GRAD_SUMS);
+    int summed = at_once ? n : 0; /* steps whose gradients are complete */
+    for (int i = 0; i < n; i++) {
+        if (summed < i && (op_flag[p->steps[i]->op] & OP_UPDATE)) {
+            TRY(wait_for_all(be, p, e));
+            TRY(cuda_op_sums(be, p->steps + summed, i - summed, e));
+            summed = n;
+        }
+        TRY(wait_where_needed(be, p, i, e));
+        TRY(p->steps[i]->side ? run_on_side_stream(be, p, i, at_once, e) : run_step(be, p->steps[i], at_once, e));
+    }
+    TRY(wait_for_all(be, p, e));
+    return cuda_op_sums(be, p->steps + summed, n - summed, e);
+}
+
 static ddpm_status run_all(cuda_backend *be, step *const *steps, int n, err *e)
 {
     pending p = {.steps = steps};
     for (int k = 0; k < SIDE_WINDOW; k++) p.index[k] = -1;
     const ddpm_status st = run_each(be, &p, n, e);
-    if (st == DDPM_OK) return wait_for_all(be, &p, e);
+    if (st == DDPM_OK) return DDPM_OK;
     err ignored = {0}; /* report the first error; later work must not overlap with these side steps */
     const ddpm_status joined = wait_for_all(be, &p, &ignored);
     (void)joined;
@@ -154,7 +172,7 @@ static uint64_t operands_of(step *const *steps, int n)
     for (int i = 0; i < n; i++) {
         for (int k = 0; k < STEP_IN; k++) hash = mix_tensor(hash, steps[i]->in[k]);
         for (int k = 0; k < STEP_OUT; k++) hash = mix_tensor(hash, steps[i]->out[k]);
-        hash = mix_tensor(hash, steps[i]->scratch) ^ hash >> 29;
+        hash = mix_tensor(mix_tensor(hash, steps[i]->scratch), steps[i]->partial) ^ hash >> 29;
     }
     return hash;
 }

@@ -35,6 +35,7 @@ static rig prepared(unsigned disabled, precision_kind precision)
     tensor *state = plan_input(r.p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
     const network_outputs out = network_build(&net, r.p, &(network_inputs){x, t, state});
     plan_differentiate(r.p, out.y, plan_input(r.p, r.be->act, "dy", 1, 16, 16, 3));
+    (void)plan_emit(r.p, OP_tally); /* in place of the update */
     OK(plan_finish(r.p, &why));
     OK(params_create(r.be, &r.store, &why));
     OK(params_declare(r.store, r.p, &why));
@@ -70,6 +71,52 @@ static int two_sources(const plan *p)
         n += s->op == OP_conv2d && s->in[CONV_X2];
     }
     return n;
+}
+
+static bool is_shortcut(const step *s) { return strstr(s->path, "conv_shortcut") != NULL; }
+
+/* Two convolutions whose outputs are added have biases with the same gradient: the norm's sums serve both. */
+Test(cuda_ablations, the_bias_of_a_shortcut_takes_the_sums_of_conv2)
+{
+    const struct {
+        unsigned disabled;
+        bool taken;
+    } cases[] = {{0, true}, {CUDA_OPT_BIAS_SUMS, false}};
+    for (int c = 0; c < 2; c++) {
+        rig r = prepared(cases[c].disabled, PRECISION_BF16);
+        int shortcuts = 0, twins = 0;
+        for (int i = 0; i < r.p->n_step; i++) {
+            const step *s = r.p->steps[i];
+            if (s->op == OP_norm_act_bwd) twins += s->out[NORM_BWD_DBIAS_TWIN] || s->out[NORM_BWD_DBIAS2_TWIN];
+            if (s->op != OP_conv2d_dw || !is_shortcut(s)) continue;
+            shortcuts++;
+            cr_expect_eq(s->out[CONV_DW_DBIAS] == NULL, cases[c].taken, "%s", s->path);
+        }
+        cr_expect(shortcuts > 0);
+        cr_expect_eq(twins, cases[c].taken ? shortcuts : 0);
+        destroy(&r);
+    }
+}
+
+/* The partial sums of gradients keep their memory until the update, which begins after they are added. */
+Test(cuda_ablations, partial_sums_live_until_the_update)
+{
+    rig r = prepared(0, PRECISION_BF16);
+    int with = 0, update = -1;
+    for (int i = 0; i < r.p->n_step; i++)
+        if (r.p->steps[i]->op == OP_tally) update = i;
+    for (int i = 0; i < r.p->n_step; i++) {
+        const step *s = r.p->steps[i];
+        const bool wanted = s->op == OP_norm_act_bwd || s->op == OP_linear_bwd ||
+                            (s->op == OP_conv2d_dw && (s->a.conv.kernel == 3 || s->out[CONV_DW_DBIAS]));
+        if (wanted) cr_expect_not_null(s->partial, "%s (%s)", s->path, op_name[s->op]);
+        if (!s->partial) continue;
+        with++;
+        cr_expect(s->partial->first == i && s->partial->last == update, "%s lives from step %d to %d", s->path,
+                  s->partial->first, s->partial->last);
+    }
+    cr_expect(with > RESNETS);
+    destroy(&r);
 }
 
 Test(cuda_ablations, nothing_left_out)

@@ -63,9 +63,9 @@ static ddpm_config whole, other;
 
 Test(cuda_training_run, every_word_of_without_leaves_its_optimization_out)
 {
-    static const char *const words[] = {"graph",  "side", "upconv",    "sdpa",    "epilogue",
-                                        "tuning", "loop", "bias_sums", "time_mlp"};
-    for (int i = 0; i < 9; i++) {
+#define WORD_TEXT(NAME, word, bit) #word,
+    static const char *const words[] = {CUDA_OPT_LIST(WORD_TEXT)};
+    for (int i = 0; i < (int)(sizeof words / sizeof *words); i++) {
         char setting[64];
         autotune_files files;
         backend_spec spec;

@@ -10,7 +10,7 @@
  * in f64.  The result does not depend on how the work is split. */
 #include "backend/cpu/cpu_backend.h"
 #include "base/arith.h"
-#include "backend/cpu/lib/cpu_dropout.h"
+#include "backend/cpu/op/cpu_dropout.h"
 #include "backend/cpu/lib/cpu_lanes.h"
 #include "backend/cpu/lib/cpu_layout.h"
 #include "backend/step_args.h"
@@ -523,6 +523,8 @@ static ddpm_status norm_act_bwd_run(cpu_backend *be, const step *s, err *e)
     sum_over_images(g.sums + a.q.c, a.q.n, a.q.c, s->out[NORM_BWD_DGAMMA]->data, step_adds(s, NORM_BWD_DGAMMA));
     sum_over_pixels(s, NORM_BWD_DX, NORM_BWD_DBIAS);
     sum_over_pixels(s, NORM_BWD_DX2, NORM_BWD_DBIAS2);
+    sum_over_pixels(s, NORM_BWD_DX, NORM_BWD_DBIAS_TWIN);
+    sum_over_pixels(s, NORM_BWD_DX2, NORM_BWD_DBIAS2_TWIN);
     return DDPM_OK;
 }
 

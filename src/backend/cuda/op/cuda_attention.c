@@ -259,5 +259,6 @@ static ddpm_status attention_bwd_run(cuda_backend *be, const step *s, err *e)
     return cuda_target_finish(be, s, &impl->dqkv, s->out[ATTN_BWD_DQKV], e);
 }
 
-const cuda_op cuda_attention = {attention_prepare, attention_run, attention_release};
-const cuda_op cuda_attention_bwd = {attention_bwd_prepare, attention_bwd_run, attention_release};
+const cuda_op cuda_attention = {.prepare = attention_prepare, .run = attention_run, .release = attention_release};
+const cuda_op cuda_attention_bwd = {
+    .prepare = attention_bwd_prepare, .run = attention_bwd_run, .release = attention_release};

@@ -31,5 +31,5 @@ static ddpm_status concat_bwd_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_concat_bwd(be->stream, &a), e);
 }
 
-const cuda_op cuda_concat = {NULL, concat_run, NULL};
-const cuda_op cuda_concat_bwd = {NULL, concat_bwd_run, NULL};
+const cuda_op cuda_concat = {.run = concat_run};
+const cuda_op cuda_concat_bwd = {.run = concat_bwd_run};

@@ -1,18 +1,17 @@
 /* cuda_conv.c - 3x3 convolutions by cuDNN, 1x1 convolutions as matrix products by cuBLASLt.
  *
  * Bias and residual are added in the library's epilogue, accumulation uses beta = 1 (cuda_target).  In bf16 the library
- * computes a bf16 gradient of a 3x3 filter, which a kernel then adds to the f32 gradient. */
+ * computes a bf16 gradient of a 3x3 filter, which is converted with the other sums of gradients (cuda_op.sums). */
 #include "backend/cuda/op/cuda_product.h"
 #include "backend/cuda/op/cuda_problems.h"
-#include "column_sum.h"
 #include "base/mem.h"
 
 typedef struct conv_impl {
-    primitive *conv;       /* 3x3 */
-    product source[2];     /* 1x1: one product for each source */
-    target to[2];          /* 1x1 forward: y, for the second source; backward: dx, dx2; dw */
-    size_t workspace, low; /* offsets in the scratch: cuDNN's workspace; a bf16 filter gradient */
-    size_t sums;           /* offset in the scratch: partial sums of the bias gradient */
+    primitive *conv;   /* 3x3 */
+    product source[2]; /* 1x1: one product for each source */
+    target to[2];      /* 1x1 forward: y, for the second source; backward: dx, dx2; dw */
+    size_t workspace;  /* offset of cuDNN's workspace in the scratch */
+    size_t low, sums;  /* offsets in step.partial: a bf16 filter gradient; partial sums of the bias gradient */
 } conv_impl;
 
 static bool is_product(const step *s) { return s->a.conv.kernel == 1; }
@@ -243,11 +242,11 @@ static ddpm_status conv2d_dw_prepare(cuda_backend *be, step *s, size_t *scratch,
     conv_impl *impl;
     TRY(new_impl(s, &impl, e));
     s->side = !cuda_disabled(be, CUDA_OPT_SIDE);
-    if (s->out[CONV_DW_DBIAS]) impl->sums = cuda_piece(scratch, column_sum_scratch(rows_of(dy), dy->c));
+    if (s->out[CONV_DW_DBIAS]) impl->sums = cuda_piece(&s->partial_bytes, cuda_column_sum_bytes(dy));
     if (is_product(s)) return prepare_filter_products(be, s, impl, scratch, e);
     const conv_problem q = filter_problem(s, be->disabled);
     if (q.io != DTYPE_F32)
-        impl->low = cuda_piece(scratch, (size_t)tensor_count(dw) * dtype_size(q.io));
+        impl->low = cuda_piece(&s->partial_bytes, (size_t)tensor_count(dw) * dtype_size(q.io));
     else
         impl->to[0] = cuda_target(be, dw, step_adds(s, CONV_DW_DW), scratch);
     return prepare_conv(be, impl, q, scratch, e);
@@ -257,9 +256,7 @@ static ddpm_status conv2d_dw_run(cuda_backend *be, const step *s, err *e)
 {
     const conv_impl *impl = s->impl;
     const tensor *x = s->in[CONV_DW_X], *dy = s->in[CONV_DW_DY], *dw = s->out[CONV_DW_DW];
-    tensor *dbias = s->out[CONV_DW_DBIAS];
-    if (dbias)
-        TRY(cuda_column_sums(be, dy, dy->data, dbias, step_adds(s, CONV_DW_DBIAS), cuda_scratch(s, impl->sums), e));
+    if (s->out[CONV_DW_DBIAS]) TRY(cuda_column_sums(be, dy, dy->data, cuda_partial(s, impl->sums), e));
     if (is_product(s)) {
         for (int i = 0; i < 2; i++) {
             const tensor *from = s->in[CONV_DW_X + i];
@@ -271,14 +268,25 @@ static ddpm_status conv2d_dw_run(cuda_backend *be, const step *s, err *e)
         return cuda_target_finish(be, s, &impl->to[0], dw, e);
     }
     const bool low = dy->dtype != DTYPE_F32;
-    void *to = low ? cuda_scratch(s, impl->low) : cuda_target_data(s, &impl->to[0], dw);
+    void *to = low ? cuda_partial(s, impl->low) : cuda_target_data(s, &impl->to[0], dw);
     void *const operands[PRIMITIVE_OPERANDS] = {
         [CUDNN_CONV_X] = x->data, [CUDNN_CONV_W] = to, [CUDNN_CONV_Y] = dy->data};
     TRY(cuda_primitive_run(be, impl->conv, operands, cuda_scratch(s, impl->workspace), e));
-    return low ? cuda_copy_as(be, to, STORE_BF16, dw, step_adds(s, CONV_DW_DW), e)
-               : cuda_target_finish(be, s, &impl->to[0], dw, e);
+    return low ? DDPM_OK : cuda_target_finish(be, s, &impl->to[0], dw, e);
 }
 
-const cuda_op cuda_conv2d = {conv2d_prepare, conv2d_run, conv_release};
-const cuda_op cuda_conv2d_dx = {conv2d_dx_prepare, conv2d_dx_run, conv_release};
-const cuda_op cuda_conv2d_dw = {conv2d_dw_prepare, conv2d_dw_run, conv_release};
+static int conv2d_dw_sums(const step *s, grad_sum *list)
+{
+    const conv_impl *impl = s->impl;
+    const tensor *dy = s->in[CONV_DW_DY];
+    int n = 0;
+    n += cuda_column_sum_list(&list[n], s, CONV_DW_DBIAS, dy, cuda_partial(s, impl->sums));
+    if (!is_product(s) && dy->dtype != DTYPE_F32)
+        n += cuda_sum(&list[n], s, CONV_DW_DW, cuda_partial(s, impl->low), STORE_BF16, 1, 0);
+    return n;
+}
+
+const cuda_op cuda_conv2d = {.prepare = conv2d_prepare, .run = conv2d_run, .release = conv_release};
+const cuda_op cuda_conv2d_dx = {.prepare = conv2d_dx_prepare, .run = conv2d_dx_run, .release = conv_release};
+const cuda_op cuda_conv2d_dw = {
+    .prepare = conv2d_dw_prepare, .run = conv2d_dw_run, .release = conv_release, .sums = conv2d_dw_sums};

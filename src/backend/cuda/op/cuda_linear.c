@@ -1,6 +1,5 @@
 /* cuda_linear.c - the layers of the time embedding: in one kernel, or each as a matrix product. */
 #include "backend/cuda/op/cuda_product.h"
-#include "column_sum.h"
 #include "base/mem.h"
 #include "fill_rows.h"
 #include "pointwise.h"
@@ -9,7 +8,8 @@
 typedef struct linear_impl {
     product y, dx, dw;
     target to_dx, to_dw;
-    size_t pre, dz, sums;
+    size_t pre, dz; /* offsets in the scratch */
+    size_t sums;    /* offset in step.partial: partial sums of the bias gradient */
 } linear_impl;
 
 static void linear_release(step *s)
@@ -83,7 +83,7 @@ static ddpm_status linear_bwd_prepare(cuda_backend *be, step *s, size_t *scratch
     linear_impl *impl;
     TRY(new_impl(s, &impl, e));
     if (s->a.linear.silu) impl->dz = cuda_piece(scratch, (size_t)tensor_count(dy) * dtype_size(dy->dtype));
-    if (s->out[LINEAR_BWD_DBIAS]) impl->sums = cuda_piece(scratch, column_sum_scratch(dy->n, dy->c));
+    impl->sums = cuda_piece(&s->partial_bytes, cuda_column_sum_bytes(dy));
     impl->to_dw = cuda_target(be, s->out[LINEAR_BWD_DW], step_adds(s, LINEAR_BWD_DW), scratch);
     impl->dw.q = (gemm_problem){.in = dy->dtype,
                                 .out = DTYPE_F32,
@@ -127,8 +127,7 @@ static ddpm_status linear_bwd_run(cuda_backend *be, const step *s, err *e)
         TRY(rt_launched(k_pointwise(be->stream, &a), e));
         dz = a.y;
     }
-    tensor *dbias = s->out[LINEAR_BWD_DBIAS];
-    TRY(cuda_column_sums(be, dy, dz, dbias, step_adds(s, LINEAR_BWD_DBIAS), cuda_scratch(s, impl->sums), e));
+    TRY(cuda_column_sums(be, dy, dz, cuda_partial(s, impl->sums), e));
     const tensor *dw = s->out[LINEAR_BWD_DW];
     void *to = cuda_target_data(s, &impl->to_dw, dw);
     TRY(cuda_product_run(be, s, &impl->dw, &(product_data){.a = dz, .b = x->data, .c = to, .d = to}, e));
@@ -138,6 +137,12 @@ static ddpm_status linear_bwd_run(cuda_backend *be, const step *s, err *e)
     const product_data at = {.a = dz, .b = s->in[LINEAR_BWD_W]->low, .c = to, .d = to};
     TRY(cuda_product_run(be, s, &impl->dx, &at, e));
     return cuda_target_finish(be, s, &impl->to_dx, dx, e);
+}
+
+static int linear_bwd_sums(const step *s, grad_sum *list)
+{
+    const linear_impl *impl = s->impl;
+    return cuda_column_sum_list(list, s, LINEAR_BWD_DBIAS, s->in[LINEAR_BWD_DY], cuda_partial(s, impl->sums));
 }
 
 static ddpm_status time_mlp_run(cuda_backend *be, const step *s, err *e)
@@ -162,6 +167,7 @@ static ddpm_status time_mlp_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_time_mlp(be->stream, &a), e);
 }
 
-const cuda_op cuda_time_mlp = {NULL, time_mlp_run, NULL};
-const cuda_op cuda_linear = {linear_prepare, linear_run, linear_release};
-const cuda_op cuda_linear_bwd = {linear_bwd_prepare, linear_bwd_run, linear_release};
+const cuda_op cuda_time_mlp = {.run = time_mlp_run};
+const cuda_op cuda_linear = {.prepare = linear_prepare, .run = linear_run, .release = linear_release};
+const cuda_op cuda_linear_bwd = {
+    .prepare = linear_bwd_prepare, .run = linear_bwd_run, .release = linear_release, .sums = linear_bwd_sums};

@@ -44,12 +44,9 @@ static norm_act_bwd_args backward_args(const step *s)
     a.dy = s->in[NORM_BWD_DY]->data;
     a.dx = cuda_data(s->out[NORM_BWD_DX]), a.add = step_adds(s, NORM_BWD_DX);
     a.dx2 = cuda_data(s->out[NORM_BWD_DX2]), a.add2 = step_adds(s, NORM_BWD_DX2);
-    a.dgamma = cuda_data(s->out[NORM_BWD_DGAMMA]), a.add_dgamma = step_adds(s, NORM_BWD_DGAMMA);
-    a.dbeta = cuda_data(s->out[NORM_BWD_DBETA]), a.add_dbeta = step_adds(s, NORM_BWD_DBETA);
     a.dcond = cuda_data(dcond), a.add_dcond = step_adds(s, NORM_BWD_DCOND);
     a.dcond_ld = dcond ? tensor_ld(dcond) : 0;
-    a.dbias = cuda_data(s->out[NORM_BWD_DBIAS]), a.add_dbias = step_adds(s, NORM_BWD_DBIAS);
-    a.dbias2 = cuda_data(s->out[NORM_BWD_DBIAS2]), a.add_dbias2 = step_adds(s, NORM_BWD_DBIAS2);
+    for (int k = NORM_BWD_DBIAS; k <= NORM_BWD_DBIAS2_TWIN; k++) a.sum_dx |= s->out[k] != NULL;
     return a;
 }
 
@@ -57,6 +54,7 @@ static ddpm_status norm_act_bwd_prepare(cuda_backend *be, step *s, size_t *scrat
 {
     const norm_act_bwd_args a = backward_args(s);
     *scratch = norm_act_bwd_scratch(&a);
+    s->partial_bytes = norm_act_bwd_sums(&a);
     return DDPM_OK;
 }
 
@@ -64,8 +62,28 @@ static ddpm_status norm_act_bwd_run(cuda_backend *be, const step *s, err *e)
 {
     norm_act_bwd_args a = backward_args(s);
     a.scratch = cuda_scratch(s, 0);
+    a.sums = cuda_partial(s, 0);
     return rt_launched(k_norm_act_bwd(be->stream, &a), e);
 }
 
-const cuda_op cuda_norm_act = {NULL, norm_act_run, NULL};
-const cuda_op cuda_norm_act_bwd = {norm_act_bwd_prepare, norm_act_bwd_run, NULL};
+static int norm_act_bwd_sum_list(const step *s, grad_sum *list)
+{
+    static const struct {
+        int output, sum;
+        bool second; /* of the second source's channels */
+    } sums[] = {{NORM_BWD_DGAMMA, NORM_SUM_DGAMMA, false}, {NORM_BWD_DBETA, NORM_SUM_DBETA, false},
+                {NORM_BWD_DBIAS, NORM_SUM_DX, false},      {NORM_BWD_DBIAS2, NORM_SUM_DX, true},
+                {NORM_BWD_DBIAS_TWIN, NORM_SUM_DX, false}, {NORM_BWD_DBIAS2_TWIN, NORM_SUM_DX, true}};
+    const tensor *dy = s->in[NORM_BWD_DY];
+    int n = 0;
+    for (int k = 0; k < (int)(sizeof sums / sizeof *sums); k++) {
+        const int64_t at = sums[k].sum * dy->c + (sums[k].second ? s->in[NORM_BWD_X]->c : 0);
+        n += cuda_sum(&list[n], s, sums[k].output, (const float *)cuda_partial(s, 0) + at, STORE_F32, dy->n,
+                      NORM_SUMS * dy->c);
+    }
+    return n;
+}
+
+const cuda_op cuda_norm_act = {.run = norm_act_run};
+const cuda_op cuda_norm_act_bwd = {
+    .prepare = norm_act_bwd_prepare, .run = norm_act_bwd_run, .sums = norm_act_bwd_sum_list};

@@ -67,11 +67,11 @@ static ddpm_status to_u8_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_to_u8(be->stream, &a), e);
 }
 
-const cuda_op cuda_relu = {NULL, relu_run, NULL};
-const cuda_op cuda_relu_bwd = {NULL, relu_bwd_run, NULL};
-const cuda_op cuda_affine = {NULL, affine_run, NULL};
-const cuda_op cuda_copy = {NULL, copy_run, NULL};
-const cuda_op cuda_time_embed = {NULL, time_embed_run, NULL};
-const cuda_op cuda_sampler_next = {NULL, sampler_next_run, NULL};
-const cuda_op cuda_sampler_step = {NULL, sampler_step_run, NULL};
-const cuda_op cuda_to_u8 = {NULL, to_u8_run, NULL};
+const cuda_op cuda_relu = {.run = relu_run};
+const cuda_op cuda_relu_bwd = {.run = relu_bwd_run};
+const cuda_op cuda_affine = {.run = affine_run};
+const cuda_op cuda_copy = {.run = copy_run};
+const cuda_op cuda_time_embed = {.run = time_embed_run};
+const cuda_op cuda_sampler_next = {.run = sampler_next_run};
+const cuda_op cuda_sampler_step = {.run = sampler_step_run};
+const cuda_op cuda_to_u8 = {.run = to_u8_run};

@@ -31,17 +31,20 @@ ddpm_status cuda_product_run(cuda_backend *be, const step *s, const product *g, 
     return cuda_primitive_run(be, g->p, operands, cuda_scratch(s, g->workspace), e);
 }
 
-ddpm_status cuda_column_sums(cuda_backend *be, const tensor *x, const void *data, tensor *sums, bool add, void *partial,
-                             err *e)
+static int64_t rows_of(const tensor *t) { return t->n * tensor_hw(t); }
+
+size_t cuda_column_sum_bytes(const tensor *dy) { return column_sum_bytes(rows_of(dy), dy->c); }
+
+ddpm_status cuda_column_sums(cuda_backend *be, const tensor *dy, const void *data, void *partial, err *e)
 {
-    const column_sum_args a = {.x = data,
-                               .type = cuda_storage(x),
-                               .rows = x->n * tensor_hw(x),
-                               .c = x->c,
-                               .sums = sums->data,
-                               .accumulate = add,
-                               .partial = partial};
+    const column_sum_args a = {
+        .x = data, .type = cuda_storage(dy), .rows = rows_of(dy), .c = dy->c, .partial = partial};
     return rt_launched(k_column_sum(be->stream, &a), e);
+}
+
+bool cuda_column_sum_list(grad_sum *to, const step *s, int output, const tensor *dy, const void *partial)
+{
+    return cuda_sum(to, s, output, partial, STORE_F32, column_sum_panel(rows_of(dy), dy->c).down, dy->c);
 }
 
 ddpm_status cuda_copy_as(cuda_backend *be, const void *from, storage from_type, const tensor *to, bool add, err *e)
@@ -80,7 +83,7 @@ ddpm_status cuda_fill_rows(cuda_backend *be, const tensor *to, const tensor *bia
                               .type = cuda_storage(to),
                               .bias = cuda_data(bias),
                               .residual = residual,
-                              .rows = to->n * tensor_hw(to),
+                              .rows = rows_of(to),
                               .c = to->c};
     return rt_launched(k_fill_rows(be->stream, &a), e);
 }

@@ -3,9 +3,12 @@
 #define DDPM_CUDA_PRODUCT_H
 #include "backend/cuda/op/cuda_primitive.h"
 
-/* sums[c] (=, +=) the column sums of x [rows, c]; partial: column_sum_scratch(rows, c) bytes */
-DDPM_MUST_CHECK ddpm_status cuda_column_sums(cuda_backend *be, const tensor *x, const void *data, tensor *sums,
-                                             bool add, void *partial, err *e);
+/* Sums of the columns of dy [rows, c], whose elements may lie elsewhere, at `data`: column_sum_bytes() of partial sums,
+ * and the sum of these that completes out[output] of s. */
+size_t cuda_column_sum_bytes(const tensor *dy);
+DDPM_MUST_CHECK ddpm_status cuda_column_sums(cuda_backend *be, const tensor *dy, const void *data, void *partial,
+                                             err *e);
+bool cuda_column_sum_list(grad_sum *to, const step *s, int output, const tensor *dy, const void *partial);
 /* to (=, +=) from, converted to the type of `to` */
 DDPM_MUST_CHECK ddpm_status cuda_copy_as(cuda_backend *be, const void *from, storage from_type, const tensor *to,
                                          bool add, err *e);

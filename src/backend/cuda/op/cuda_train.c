@@ -48,8 +48,8 @@ static ddpm_status adamw_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_adamw(be->stream, &a), e);
 }
 
-const cuda_op cuda_q_sample = {NULL, q_sample_run, NULL};
-const cuda_op cuda_mse = {mse_prepare, mse_run, NULL};
-const cuda_op cuda_tally = {NULL, tally_run, NULL};
-const cuda_op cuda_grad_norm = {grad_norm_prepare, grad_norm_run, NULL};
-const cuda_op cuda_adamw = {NULL, adamw_run, NULL};
+const cuda_op cuda_q_sample = {.run = q_sample_run};
+const cuda_op cuda_mse = {.prepare = mse_prepare, .run = mse_run};
+const cuda_op cuda_tally = {.run = tally_run};
+const cuda_op cuda_grad_norm = {.prepare = grad_norm_prepare, .run = grad_norm_run};
+const cuda_op cuda_adamw = {.run = adamw_run};

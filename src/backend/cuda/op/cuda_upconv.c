@@ -6,7 +6,6 @@
  * added last. */
 #include "backend/cuda/op/cuda_product.h"
 #include "backend/cuda/op/cuda_problems.h"
-#include "column_sum.h"
 #include "base/mem.h"
 #include "upconv_fold.h"
 #include "upsample.h"
@@ -14,10 +13,11 @@
 typedef struct upconv_impl {
     primitive *conv;
     size_t workspace;
-    size_t filter; /* offset of the folded filter's gradient; unfolded: of a bf16 gradient */
+    size_t filter; /* offset of the folded filter's gradient */
+    bool low;      /* unfolded, in bf16: a bf16 gradient at `filter` in step.partial */
     size_t image;  /* unfolded: the upsampled image or its gradient; folded: a gradient to add */
     target dw;     /* unfolded, in f32 */
-    size_t sums;
+    size_t sums;   /* offset in step.partial: partial sums of the bias gradient */
 } upconv_impl;
 
 static void upconv_release(step *s)
@@ -165,8 +165,10 @@ static ddpm_status upconv_dw_prepare(cuda_backend *be, step *s, size_t *scratch,
     upconv_impl *impl = s->impl;
     if (plain && x->dtype == DTYPE_F32)
         impl->dw = cuda_target(be, s->out[UPCONV_DW_DW], step_adds(s, UPCONV_DW_DW), scratch);
-    impl->filter = cuda_piece(scratch, (size_t)((plain ? 9 : 16) * x->c * dy->c) * dtype_size(be->base.act));
-    if (s->out[UPCONV_DW_DBIAS]) impl->sums = cuda_piece(scratch, column_sum_scratch(dy->n * tensor_hw(dy), dy->c));
+    impl->low = plain && x->dtype != DTYPE_F32;
+    if (impl->low) impl->filter = cuda_piece(&s->partial_bytes, (size_t)(9 * x->c * dy->c) * dtype_size(x->dtype));
+    if (!plain) impl->filter = cuda_piece(scratch, (size_t)(16 * x->c * dy->c) * dtype_size(be->base.act));
+    if (s->out[UPCONV_DW_DBIAS]) impl->sums = cuda_piece(&s->partial_bytes, cuda_column_sum_bytes(dy));
     return DDPM_OK;
 }
 
@@ -176,21 +178,17 @@ static ddpm_status plain_dw(cuda_backend *be, const step *s, const void *dy, err
     const upconv_impl *impl = s->impl;
     const tensor *x = s->in[UPCONV_DW_X], *dw = s->out[UPCONV_DW_DW];
     const upsample_args a = enlarge(s, x);
-    const bool low = x->dtype != DTYPE_F32;
-    void *gradient = low ? cuda_scratch(s, impl->filter) : cuda_target_data(s, &impl->dw, dw);
+    void *gradient = impl->low ? cuda_partial(s, impl->filter) : cuda_target_data(s, &impl->dw, dw);
     TRY(rt_launched(k_upsample(be->stream, &a), e));
     TRY(conv(be, s, a.y, gradient, dy, e));
-    return low ? cuda_copy_as(be, gradient, STORE_BF16, dw, step_adds(s, UPCONV_DW_DW), e)
-               : cuda_target_finish(be, s, &impl->dw, dw, e);
+    return impl->low ? DDPM_OK : cuda_target_finish(be, s, &impl->dw, dw, e);
 }
 
 static ddpm_status upconv_dw_run(cuda_backend *be, const step *s, err *e)
 {
     const upconv_impl *impl = s->impl;
     const tensor *x = s->in[UPCONV_DW_X], *dy = s->in[UPCONV_DW_DY], *dw = s->out[UPCONV_DW_DW];
-    tensor *dbias = s->out[UPCONV_DW_DBIAS];
-    if (dbias)
-        TRY(cuda_column_sums(be, dy, dy->data, dbias, step_adds(s, UPCONV_DW_DBIAS), cuda_scratch(s, impl->sums), e));
+    if (s->out[UPCONV_DW_DBIAS]) TRY(cuda_column_sums(be, dy, dy->data, cuda_partial(s, impl->sums), e));
     if (cuda_disabled(be, CUDA_OPT_UPCONV)) return plain_dw(be, s, dy->data, e);
     const upconv_unfold_args a = {.dk = cuda_scratch(s, impl->filter),
                                   .type = cuda_storage(x),
@@ -202,7 +200,17 @@ static ddpm_status upconv_dw_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_upconv_unfold(be->stream, &a), e);
 }
 
-const cuda_op cuda_upconv_fold = {NULL, upconv_fold_run, NULL};
-const cuda_op cuda_upconv = {upconv_prepare, upconv_run, upconv_release};
-const cuda_op cuda_upconv_dx = {upconv_dx_prepare, upconv_dx_run, upconv_release};
-const cuda_op cuda_upconv_dw = {upconv_dw_prepare, upconv_dw_run, upconv_release};
+static int upconv_dw_sums(const step *s, grad_sum *list)
+{
+    const upconv_impl *impl = s->impl;
+    int n = 0;
+    n += cuda_column_sum_list(&list[n], s, UPCONV_DW_DBIAS, s->in[UPCONV_DW_DY], cuda_partial(s, impl->sums));
+    if (impl->low) n += cuda_sum(&list[n], s, UPCONV_DW_DW, cuda_partial(s, impl->filter), STORE_BF16, 1, 0);
+    return n;
+}
+
+const cuda_op cuda_upconv_fold = {.run = upconv_fold_run};
+const cuda_op cuda_upconv = {.prepare = upconv_prepare, .run = upconv_run, .release = upconv_release};
+const cuda_op cuda_upconv_dx = {.prepare = upconv_dx_prepare, .run = upconv_dx_run, .release = upconv_release};
+const cuda_op cuda_upconv_dw = {
+    .prepare = upconv_dw_prepare, .run = upconv_dw_run, .release = upconv_release, .sums = upconv_dw_sums};

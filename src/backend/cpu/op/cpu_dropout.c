@@ -1,4 +1,4 @@
-#include "backend/cpu/lib/cpu_dropout.h"
+#include "backend/cpu/op/cpu_dropout.h"
 #include "base/arith.h"
 
 #include <string.h>
@@ -71,8 +71,8 @@ void cpu_dropout(const dropout_mask *mask, const dropout_range *r, const float *
     const mask_source m = {.seed = mask->state->seed,
                            .ordinal = mask->state->sample + (uint64_t)r->image,
                            .layer = mask->layer,
-                           .threshold = dropout_threshold(mask->p),
-                           .scale = dropout_scale(mask->p)};
+                           .threshold = mask->threshold,
+                           .scale = mask->scale};
     if (r->c % OCTET == 0 && r->from % OCTET == 0 && r->width % OCTET == 0) {
         drop_octets(&m, r, x, x_step, y, y_step);
         return;
