@@ -113,6 +113,9 @@ void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const ste
 
 /* ---- sampling ------------------------------------------------------------------------------------ */
 
+/* x [n, h, w, c] = scale xi, the noise of seed and ids that sampling starts from */
+void nn_sampler_init(plan *p, tensor *x, tensor *state, tensor *ids, float scale);
+
 /* state.row += 1 and t[:] = rows[row].t */
 void nn_sampler_next(plan *p, tensor *rows, tensor *state, tensor *t);
 

@@ -62,7 +62,8 @@ __attribute__((format(printf, 2, 3))) void plan_push(plan *p, const char *fmt, .
 void plan_pop(plan *p);
 
 /* All return NULL after an error.  `name` is appended to the path. */
-tensor *plan_input(plan *p, dtype d, const char *name, int64_t n, int64_t h, int64_t w, int64_t c); /* ARENA_IO, kept */
+/* ARENA_IO, kept: steps of other plans on the same backend may use it too, as long as this plan lives. */
+tensor *plan_input(plan *p, dtype d, const char *name, int64_t n, int64_t h, int64_t w, int64_t c);
 tensor *plan_act(plan *p, const char *name, int64_t n, int64_t h, int64_t w, int64_t c); /* of type be->act */
 tensor *plan_act_f32(plan *p, const char *name, int64_t n, int64_t h, int64_t w, int64_t c);
 tensor *plan_like(plan *p, const tensor *t, const char *name); /* an activation of t's shape */

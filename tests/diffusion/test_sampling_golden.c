@@ -1,7 +1,7 @@
 /* Whole sampling loops through plans against diffusers' own loops with the same noise. */
 #include "base/file.h"
 #include "base/mem.h"
-#include "sampler_next.h"
+#include "sampler_init.h"
 #include "support/golden.h"
 #include "support/net_rig.h"
 #include "support/ok.h"

@@ -55,6 +55,12 @@ static ddpm_status time_embed_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_time_embed(be->stream, &a), e);
 }
 
+static ddpm_status sampler_init_run(cuda_backend *be, const step *s, err *e)
+{
+    const sampler_init_args a = step_sampler_init(s);
+    return rt_launched(k_sampler_init(be->stream, &a), e);
+}
+
 static ddpm_status sampler_next_run(cuda_backend *be, const step *s, err *e)
 {
     const sampler_next_args a = step_sampler_next(s);
@@ -79,6 +85,7 @@ const cuda_op cuda_affine = {NULL, affine_run, NULL};
 const cuda_op cuda_copy = {NULL, copy_run, NULL};
 const cuda_op cuda_dropout = {NULL, dropout_run, NULL};
 const cuda_op cuda_time_embed = {NULL, time_embed_run, NULL};
+const cuda_op cuda_sampler_init = {NULL, sampler_init_run, NULL};
 const cuda_op cuda_sampler_next = {NULL, sampler_next_run, NULL};
 const cuda_op cuda_sampler_step = {NULL, sampler_step_run, NULL};
 const cuda_op cuda_to_u8 = {NULL, to_u8_run, NULL};
