@@ -55,12 +55,14 @@ backend *test_backend(int threads)
 {
     err why = {0};
     backend *be = NULL;
+    const char *autotune_cache = getenv("DDPM_TEST_AUTOTUNE");
     OK(backend_create(&(backend_spec){.device = test_device(),
                                       .threads = threads,
                                       .precision = test_precision(),
                                       .conv = test_conv(),
+                                      .autotune_cache = autotune_cache,
                                       /* without it every process would autotune every problem */
-                                      .disabled = CUDA_OPT_TUNING | test_without()},
+                                      .disabled = (autotune_cache ? 0 : CUDA_OPT_TUNING) | test_without()},
                       &be, &why));
     return be;
 }

@@ -2,7 +2,8 @@
  *
  * The cpu backend, unless the program was built for the emulated device (TEST_DEVICE) or the environment selects
  * another: DDPM_TEST_DEVICE=cuda, DDPM_TEST_PRECISION=bf16 (auto, fp32, tf32), DDPM_TEST_WITHOUT=beta (any word of
- * config/cuda_opts.def, or all); on the cpu DDPM_TEST_CONV=direct. */
+ * config/cuda_opts.def, or all), DDPM_TEST_AUTOTUNE=FILE (autotune, with FILE as the cache; without it the first algo of
+ * each problem is used); on the cpu DDPM_TEST_CONV=direct. */
 #ifndef DDPM_TEST_DEVICE_H
 #define DDPM_TEST_DEVICE_H
 #include "backend/backend.h"
