@@ -78,6 +78,7 @@ tensor *nn_relu(plan *p, tensor *x);
 tensor *nn_affine(plan *p, tensor *x, float scale, float shift); /* scale x + shift */
 /* f32 or bf16; returns x if it has that type already */
 tensor *nn_cast(plan *p, tensor *x, dtype to);
+tensor *nn_copy(plan *p, tensor *x);
 /* y = x * mask / (1 - rate), the mask drawn per training sample; `layer` numbers the dropout layers of a network. */
 tensor *nn_dropout(plan *p, tensor *x, tensor *state, float rate, uint32_t layer);
 

@@ -98,7 +98,8 @@ typedef struct grad_slot {
 } grad_slot;
 /* The tensor for the gradient of x.  Call once for each step that writes this gradient. */
 grad_slot plan_grad(plan *p, tensor *x);
-/* Sets out[i] of s to the gradient of x, with the right accumulate bit; false if x needs no gradient. */
+/* Sets out[i] of s to the gradient of x, with the right accumulate bit; false if x needs no gradient.  Two outputs of
+ * one step that are the same gradient are an error: a device writes both at the same time. */
 bool plan_grad_out(plan *p, step *s, int i, tensor *x);
 /* Adds `dy` itself to the gradient of x; if no other step contributes yet, the gradient shares dy's tensor. */
 void plan_grad_pass(plan *p, tensor *x, tensor *dy);

@@ -121,6 +121,13 @@ static void bad_not_for_training(plan *p)
     plan_want_grad(p, x);
     plan_differentiate(p, y, image(p, 2, 2, 2));
 }
+static void bad_one_tensor_as_two_operands(plan *p)
+{
+    tensor *x = image(p, 2, 2, 2);
+    p->training = true;
+    plan_want_grad(p, x);
+    plan_differentiate(p, nn_concat(p, x, x), image(p, 2, 2, 4));
+}
 static void bad_half_the_columns(plan *p)
 {
     p->training = true;
@@ -172,6 +179,7 @@ static const bad_plan bad[] = {
     {bad_wrong_network, "net.0: the network has 1 input channels, but the images have 3"},
     {bad_differentiated_twice, "net.0.relu: relu_bwd has no backward pass"},
     {bad_not_for_training, "net.0: a plan created without `training` cannot be differentiated"},
+    {bad_one_tensor_as_two_operands, "net.0.concat: net.0.x: concat_bwd has it as two operands: copy one"},
     {bad_half_the_columns, "net.0.norm: net.0.linear: only 4 of 8 columns have a gradient"},
     {bad_embed, "net.0: 3 frequencies for a time embedding of 8 channels; half as many are required"},
 };
