@@ -69,6 +69,11 @@ foreach(without beta all)
     ENVIRONMENT DDPM_TEST_WITHOUT=${without})
 endforeach()
 
+# Whole networks against PyTorch and diffusers.
+foreach(name test_simple_golden test_unet_golden)
+  emulated_test(${name}_emulated model/${name}.c)
+endforeach()
+
 # What the backward pass makes again, where the cuda backend does the work.
 emulated_test(test_plan_recompute_emulated plan/test_plan_recompute.c)
 

@@ -79,6 +79,11 @@ double test_bound(double fp32, double low)
     return test_is_low() ? low : fp32;
 }
 
+double test_network_bound(double fp32, double low)
+{
+    return test_precision() == PRECISION_TF32 ? low / 4 : test_is_low() ? low : fp32;
+}
+
 float test_rounded(float v) { return test_is_low() ? bf16_to_f32(bf16_of(v)) : v; }
 
 static void *room(const tensor *t, size_t size)

@@ -17,6 +17,8 @@ backend *test_backend(int threads);
 bool test_is_low(void); /* are activations bf16? */
 /* The error bound for this precision: `fp32` for f32 activations, `low` for bf16 (2^-8 per rounding). */
 double test_bound(double fp32, double low);
+/* The same for results of a whole network.  TF32 rounds factors to 11 bits, where bf16 rounds all values to 8. */
+double test_network_bound(double fp32, double low);
 
 /* Uploads floats into memory of type f32 or bf16; test_copy() does the reverse. */
 void test_upload(backend *be, const tensor *t, const float *from);
