@@ -16,9 +16,9 @@
 #include <string.h>
 
 enum { IMAGES = 20, SIDE = 12, PIXELS = SIDE * SIDE, T = 1000 };
-#define LOSS_TOLERANCE   test_network_bound(1e-5, 5e-2) /* relative */
-#define NORM_TOLERANCE   test_network_bound(1e-5, 0.3)
-#define WEIGHT_TOLERANCE test_network_bound(1e-4, 0.1)
+#define LOSS_TOLERANCE   test_network_bound(1e-5, 1e-2) /* relative */
+#define NORM_TOLERANCE   test_network_bound(1e-5, 3e-2)
+#define WEIGHT_TOLERANCE test_network_bound(1e-4, 1e-2)
 
 static const struct {
     const char *name;
