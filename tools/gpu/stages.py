@@ -302,7 +302,7 @@ SAMPLING = ("--batches", "{batches}", "sample.num_inference_steps={evaluations}"
 
 # The most important first.  The seconds are estimates for an H200 with 16 processors; none was measured on a GPU yet.
 STAGES = (
-    Stage("build", build, 150, 400, "configure and build into --build; describe the device, also as cuDNN does"),
+    Stage("build", build, 90, 400, "configure and build into --build; describe the device, also as cuDNN does"),
     micro_row("conv", "cifar10", 60, 120, "every engine of every convolution, each checked and timed"),
     Stage("tests-autotuned", autotuned(NETWORK_TESTS, "bf16"), 60, 150, "whole networks with the raced winners"),
     Stage("correct", correct, 90, 180, "run twice and resumed, bit for bit; losses, samples as on the processor"),
