@@ -10,6 +10,7 @@
 #include "ir/operands.h"
 #include "ir/step.h"
 #include "q_sample.h"
+#include "sampler_init.h"
 #include "sampler_next.h"
 #include "sampler_step.h"
 #include "tally.h"
@@ -117,6 +118,17 @@ static inline time_embed_args step_time_embed(const step *s)
                              .n = (int)y->n,
                              .dim = (int)y->c,
                              .flip_sin_to_cos = s->a.embed.flip_sin_to_cos};
+}
+
+static inline sampler_init_args step_sampler_init(const step *s)
+{
+    const tensor *x = s->out[SAMPLER_INIT_X];
+    return (sampler_init_args){.x = x->data,
+                               .state = s->in[SAMPLER_INIT_STATE]->data,
+                               .ids = s->in[SAMPLER_INIT_IDS]->data,
+                               .n = (int)x->n,
+                               .d = (int)(tensor_hw(x) * x->c),
+                               .scale = s->a.init.scale};
 }
 
 static inline sampler_next_args step_sampler_next(const step *s)

@@ -96,6 +96,8 @@ enum { UPDATE_STATE_OUT, UPDATE_HISTORY }; /* grad_norm's outputs; HISTORY: trai
 /* adamw's outputs, updated in place.  LOW: low-precision copy of W */
 enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA, UPDATE_LOW };
 
+enum { SAMPLER_INIT_STATE, SAMPLER_INIT_IDS };
+enum { SAMPLER_INIT_X };
 enum { SAMPLER_ROWS, SAMPLER_STATE }; /* of sampler_next */
 enum { SAMPLER_NEXT_STATE, SAMPLER_NEXT_T };
 enum { SAMPLER_STEP_MODEL, SAMPLER_STEP_ROWS, SAMPLER_STEP_STATE, SAMPLER_STEP_IDS };

@@ -144,6 +144,9 @@ typedef union step_attr {
         int schedule; /* enum lr_schedule of kernels/update.h */
         int64_t warmup_steps, total_steps;
     } update;
+    struct {
+        float scale; /* standard deviation of the noise */
+    } init;
 } step_attr;
 
 typedef struct step {

@@ -82,6 +82,7 @@ tensor *nn_relu(plan *p, tensor *x);
 tensor *nn_affine(plan *p, tensor *x, float scale, float shift); /* scale x + shift */
 /* f32 or bf16; returns x if it has that type already */
 tensor *nn_cast(plan *p, tensor *x, dtype to);
+tensor *nn_copy(plan *p, tensor *x);
 
 /* ---- training ------------------------------------------------------------------------------------ */
 
@@ -114,6 +115,9 @@ void nn_tally(plan *p, tensor *loss, tensor *t, tensor *state, int micro_batches
 void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const step_attr *update);
 
 /* ---- sampling ------------------------------------------------------------------------------------ */
+
+/* x [n, h, w, c] = scale xi, the noise of seed and ids that sampling starts from */
+void nn_sampler_init(plan *p, tensor *x, tensor *state, tensor *ids, float scale);
 
 /* state.row += 1 and t[:] = rows[row].t */
 void nn_sampler_next(plan *p, tensor *rows, tensor *state, tensor *t);

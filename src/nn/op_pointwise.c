@@ -45,6 +45,8 @@ tensor *nn_cast(plan *p, tensor *x, dtype to)
     return y;
 }
 
+tensor *nn_copy(plan *p, tensor *x) { return pointwise(p, OP_copy, x, NULL); }
+
 void copy_vjp(plan *p, step *f)
 {
     tensor *x = f->in[POINT_X], *dy = f->out[POINT_Y]->grad;

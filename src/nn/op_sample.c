@@ -11,6 +11,22 @@ static bool check_sampler(plan *p, const tensor *rows, const tensor *state)
     return true;
 }
 
+void nn_sampler_init(plan *p, tensor *x, tensor *state, tensor *ids, float scale)
+{
+    if (!x || !state || !ids || !plan_ok(p)) return;
+    if (tensor_count(state) != (int64_t)sizeof(sampler_state) || tensor_count(ids) != x->n) {
+        plan_fail(p, DDPM_EINVAL, "the initial noise needs %lld ids and a state of %zu bytes, not %lld and %lld",
+                  (long long)x->n, sizeof(sampler_state), (long long)tensor_count(ids), (long long)tensor_count(state));
+        return;
+    }
+    plan_push(p, "sampler_init");
+    step *s = plan_emit(p, OP_sampler_init);
+    plan_pop(p);
+    s->in[SAMPLER_INIT_STATE] = state, s->in[SAMPLER_INIT_IDS] = ids;
+    s->out[SAMPLER_INIT_X] = x;
+    s->a.init.scale = scale;
+}
+
 void nn_sampler_next(plan *p, tensor *rows, tensor *state, tensor *t)
 {
     if (!rows || !state || !t || !plan_ok(p) || !check_sampler(p, rows, state)) return;

@@ -62,7 +62,8 @@ __attribute__((format(printf, 2, 3))) void plan_push(plan *p, const char *fmt, .
 void plan_pop(plan *p);
 
 /* All return NULL after an error.  `name` is appended to the path. */
-tensor *plan_input(plan *p, dtype d, const char *name, int64_t n, int64_t h, int64_t w, int64_t c); /* ARENA_IO, kept */
+/* ARENA_IO, kept: steps of other plans on the same backend may use it too, as long as this plan lives. */
+tensor *plan_input(plan *p, dtype d, const char *name, int64_t n, int64_t h, int64_t w, int64_t c);
 tensor *plan_act(plan *p, const char *name, int64_t n, int64_t h, int64_t w, int64_t c); /* of type be->act */
 tensor *plan_act_f32(plan *p, const char *name, int64_t n, int64_t h, int64_t w, int64_t c);
 tensor *plan_like(plan *p, const tensor *t, const char *name); /* an activation of t's shape */
@@ -97,7 +98,8 @@ typedef struct grad_slot {
 } grad_slot;
 /* The tensor for the gradient of x.  Call once for each step that writes this gradient. */
 grad_slot plan_grad(plan *p, tensor *x);
-/* Sets out[i] of s to the gradient of x, with the right accumulate bit; false if x needs no gradient. */
+/* Sets out[i] of s to the gradient of x, with the right accumulate bit; false if x needs no gradient.  Two outputs of
+ * one step that are the same gradient are an error: a device writes both at the same time. */
 bool plan_grad_out(plan *p, step *s, int i, tensor *x);
 /* Adds `dy` itself to the gradient of x; if no other step contributes yet, the gradient shares dy's tensor. */
 void plan_grad_pass(plan *p, tensor *x, tensor *dy);

@@ -51,6 +51,9 @@ grad_slot plan_grad(plan *p, tensor *x)
 bool plan_grad_out(plan *p, step *s, int i, tensor *x)
 {
     const grad_slot slot = plan_grad(p, x);
+    for (int k = 0; k < STEP_OUT && slot.t; k++)
+        if (s->out[k] == slot.t)
+            plan_fail(p, DDPM_EINVAL, "%s: %s has it as two operands: copy one", x->name, op_name[s->op]);
     s->out[i] = slot.t;
     s->accumulate |= slot.add << i;
     return slot.t != NULL;

@@ -3,7 +3,7 @@
 #include "base/mem.h"
 #include "diffusion/sampler.h"
 #include "nn/nn.h"
-#include "sampler_next.h"
+#include "sampler_step.h"
 #include "to_u8.h"
 #include "sample/memory_fit.h"
 
@@ -14,13 +14,13 @@ struct generator {
     generator_spec spec;
     schedule *schedule;
     sampler_table *table;
-    plan *p, *last; /* one sampling step; conversion of images to bytes */
-    tensor *x, *t, *ids, *rows, *state, *x_last, *bytes;
+    plan *first, *p, *last; /* initial noise; one sampling step; conversion of images to bytes */
+    tensor *x, *t, *ids, *rows, *state, *bytes;
     network_outputs net;
     generator_tick *tick;
     void *tick_context;
     int64_t *all_ids; /* [batch] */
-    float *host;      /* [batch, h, w, c] */
+    float *host;      /* [batch, h, w, c]; NULL if the host may access the backend's memory */
 };
 
 static ddpm_status finish(const generator *g, plan *p, err *e)
@@ -47,18 +47,26 @@ static ddpm_status build(generator *g, err *e)
     return finish(g, p, e);
 }
 
+/* Runs once per batch, where the plan of a sampling step runs once per row. */
+static ddpm_status build_first(generator *g, err *e)
+{
+    TRY(plan_create(g->m->be, &g->first, e));
+    nn_sampler_init(g->first, g->x, g->state, g->ids, 1);
+    return finish(g, g->first, e);
+}
+
 static ddpm_status build_last(generator *g, err *e)
 {
     TRY(plan_create(g->m->be, &g->last, e));
-    g->x_last = plan_input(g->last, DTYPE_F32, "x", g->x->n, g->x->h, g->x->w, g->x->c);
     g->bytes = plan_input(g->last, DTYPE_U8, "bytes", g->x->n, g->x->h, g->x->w, g->x->c);
-    nn_to_u8(g->last, g->x_last, g->bytes);
+    nn_to_u8(g->last, g->x, g->bytes);
     return finish(g, g->last, e);
 }
 
 static ddpm_status take_host_memory(generator *g, err *e)
 {
     TRY(mem_array(&g->all_ids, (size_t)g->spec.batch, sizeof *g->all_ids, "generator", e));
+    if (g->m->be->fn->host_memory) return DDPM_OK;
     return mem_array(&g->host, (size_t)tensor_count(g->x), sizeof *g->host, "generator", e);
 }
 
@@ -76,6 +84,7 @@ ddpm_status generator_create(model *m, const generator_spec *spec, generator **o
     TRY_GOTO(schedule_create(&spec->scheduler, &g->schedule, e));
     TRY_GOTO(sampler_ddpm(g->schedule, spec->steps, &g->table, e));
     TRY_GOTO(build(g, e));
+    TRY_GOTO(build_first(g, e));
     TRY_GOTO(build_last(g, e));
     if (!spec->sketch) TRY_GOTO(take_host_memory(g, e));
     *out = g;
@@ -88,8 +97,9 @@ done:
 void generator_destroy(generator *g)
 {
     if (!g) return;
-    plan_destroy(g->p);
+    plan_destroy(g->first);
     plan_destroy(g->last);
+    plan_destroy(g->p);
     sampler_destroy(g->table);
     schedule_destroy(g->schedule);
     mem_free(g->all_ids);
@@ -105,6 +115,7 @@ size_t generator_bytes(const generator *g)
 double generator_flops(const generator *g) { return plan_flops(g->p, 0, g->p->n_step) / g->spec.batch; }
 void generator_dump(const generator *g, FILE *to) { plan_dump(g->p, to); }
 const plan *generator_plan(const generator *g) { return g->p; }
+const plan *generator_first_plan(const generator *g) { return g->first; }
 
 void generator_watch(generator *g, generator_tick *tick, void *context)
 {
@@ -116,8 +127,7 @@ size_t generator_bytes_left(const generator *g)
 {
     const params *store = g->m->store;
     const size_t weights = store->arena[g->spec.weights] ? 0 : store->count * sizeof(float);
-    const size_t host = g->host || !g->m->be->fn->host_memory ? 0 : (size_t)tensor_count(g->x) * sizeof *g->host;
-    return generator_bytes(g) + params_copy_bytes_left(store, g->spec.weights) + weights + host;
+    return generator_bytes(g) + params_copy_bytes_left(store, g->spec.weights) + weights;
 }
 
 typedef struct sampling {
@@ -186,8 +196,8 @@ ddpm_status generator_allocate(generator *g, err *e)
 {
     TRY(check_memory(g, e));
     TRY(plan_allocate(g->p, e));
+    TRY(plan_allocate(g->first, e));
     TRY(plan_allocate(g->last, e));
-    g->x_last->data = g->x->data; /* the final images of the loop */
     TRY(params_bind(g->m->store, g->p, g->spec.weights, e));
     TRY(network_fill(&g->m->net, g->p, &g->net, e));
     return plan_write(g->p, g->rows, g->table->rows, e);
@@ -198,14 +208,10 @@ ddpm_status generator_allocate(generator *g, err *e)
 static ddpm_status start(generator *g, const int64_t *ids, int n, err *e)
 {
     const sampler_state state = {.seed = g->spec.seed, .row = -1};
-    const int d = (int)(tensor_hw(g->x) * g->x->c);
     for (int b = 0; b < g->spec.batch; b++) g->all_ids[b] = ids[b < n ? b : n - 1];
-    const sampler_init_args init = {
-        .x = g->host, .state = &state, .ids = g->all_ids, .n = g->spec.batch, .d = d, .scale = 1};
-    for (int b = 0; b < g->spec.batch; b++) sampler_init_one(&init, b);
     TRY(plan_write(g->p, g->ids, g->all_ids, e));
     TRY(plan_write(g->p, g->state, &state, e));
-    return plan_write(g->p, g->x, g->host, e);
+    return plan_run(g->first, e);
 }
 
 /* Steps per launch.  Without a tick function a GPU gets all steps at once. */

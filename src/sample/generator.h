@@ -27,6 +27,7 @@ size_t generator_bytes_left(const generator *g); /* bytes it needs in all that a
 double generator_flops(const generator *g);      /* of one network evaluation for one image */
 void generator_dump(const generator *g, FILE *to);
 const plan *generator_plan(const generator *g); /* the plan of one sampling step, to inspect it or time its steps */
+const plan *generator_first_plan(const generator *g); /* the plan that draws the initial noise */
 DDPM_MUST_CHECK ddpm_status generator_allocate(generator *g, err *e);
 
 /* Draw the initial noise and reset the state for images ids[n].  generator_run() does this itself. */

@@ -143,6 +143,7 @@ static ddpm_status compare_sampling(test *s, err *e)
 {
     TRY(generator_begin(s->g, ids, BATCH, e));
     TRY(params_refresh(s->m->store, ARENA_EMA, e));
+    TRY(plan_compare(generator_first_plan(s->g), s->cpu, s->bounds, e));
     for (int i = 0; i < SAMPLING_STEPS; i++) TRY(plan_compare(generator_plan(s->g), s->cpu, s->bounds, e));
     return DDPM_OK;
 }

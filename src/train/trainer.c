@@ -10,7 +10,7 @@ struct trainer {
     schedule *schedule;
     plan *grad;   /* forward and backward pass of a micro-batch; with a single micro-batch also the optimizer */
     plan *update; /* the optimizer after several micro-batches, else NULL */
-    tensor *images, *index, *table, *grad_state, *update_state, *history;
+    tensor *images, *index, *table, *state, *history;
     network_outputs net;
 };
 
@@ -41,23 +41,22 @@ static ddpm_status build_grad(trainer *t, err *e)
     t->images = plan_input(p, DTYPE_U8, "images", images, s->h, s->w, t->m->net.unet.in_channels);
     if (s->resident > 0) t->index = plan_input(p, DTYPE_I64, "index", s->batch, 1, 1, 1);
     t->table = plan_input(p, DTYPE_F32, "table", t->schedule->timesteps, 1, 1, TABLE_COLUMNS);
-    t->grad_state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
+    t->state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
     const nn_noised noised = nn_q_sample(
         p, &(nn_q_sample_args){
-               .images = t->images, .index = t->index, .table = t->table, .state = t->grad_state, .flip = s->flip});
-    t->net = network_build(&t->m->net, p, &(network_inputs){.x = noised.xt, .t = noised.t, .state = t->grad_state});
+               .images = t->images, .index = t->index, .table = t->table, .state = t->state, .flip = s->flip});
+    t->net = network_build(&t->m->net, p, &(network_inputs){.x = noised.xt, .t = noised.t, .state = t->state});
     tensor *loss = nn_mse(p, &(nn_mse_args){.pred = t->net.y,
                                             .images = t->images,
                                             .index = t->index,
                                             .t = noised.t,
                                             .table = t->table,
-                                            .state = t->grad_state,
+                                            .state = t->state,
                                             .flip = s->flip,
                                             .micro_batches = s->micro_batches});
     plan_differentiate(p, loss, NULL);
-    nn_tally(p, loss, noised.t, t->grad_state, s->micro_batches);
-    if (s->micro_batches == 1)
-        nn_update(p, t->grad_state, history_input(t, p), (int64_t)t->m->store->count, &s->update);
+    nn_tally(p, loss, noised.t, t->state, s->micro_batches);
+    if (s->micro_batches == 1) nn_update(p, t->state, history_input(t, p), (int64_t)t->m->store->count, &s->update);
     return finish(t, p, e);
 }
 
@@ -66,9 +65,8 @@ static ddpm_status build_update(trainer *t, err *e)
     TRY(plan_create(t->m->be, &t->update, e));
     step_attr a = t->spec.update;
     a.update.zero_grad = true; /* micro-batches accumulate */
-    t->update_state = plan_input(t->update, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
     const params *store = t->m->store;
-    nn_update(t->update, t->update_state, history_input(t, t->update), (int64_t)store->count, &a);
+    nn_update(t->update, t->state, history_input(t, t->update), (int64_t)store->count, &a);
     return finish(t, t->update, e);
 }
 
@@ -94,8 +92,8 @@ done:
 void trainer_destroy(trainer *t)
 {
     if (!t) return;
-    plan_destroy(t->grad);
     plan_destroy(t->update);
+    plan_destroy(t->grad);
     schedule_destroy(t->schedule);
     mem_free(t);
 }
@@ -139,7 +137,6 @@ ddpm_status trainer_allocate(trainer *t, err *e)
     TRY(params_bind(t->m->store, t->grad, ARENA_PARAM, e));
     if (t->update) {
         TRY(plan_allocate(t->update, e));
-        t->update_state->data = t->grad_state->data; /* both plans share one state */
         TRY(params_bind(t->m->store, t->update, ARENA_PARAM, e));
     }
     TRY(network_fill(&t->m->net, t->grad, &t->net, e));
@@ -180,12 +177,9 @@ ddpm_status trainer_history(trainer *t, train_record history[TRAIN_HISTORY], err
 
 ddpm_status trainer_update(trainer *t, err *e) { return t->update ? plan_run(t->update, e) : DDPM_OK; }
 
-ddpm_status trainer_state(trainer *t, train_state *state, err *e)
-{
-    return plan_read(t->grad, t->grad_state, state, e);
-}
+ddpm_status trainer_state(trainer *t, train_state *state, err *e) { return plan_read(t->grad, t->state, state, e); }
 
 ddpm_status trainer_restore(trainer *t, const train_state *state, err *e)
 {
-    return plan_write(t->grad, t->grad_state, state, e);
+    return plan_write(t->grad, t->state, state, e);
 }

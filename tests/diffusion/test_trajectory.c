@@ -16,9 +16,9 @@
 #include <string.h>
 
 enum { IMAGES = 20, SIDE = 12, PIXELS = SIDE * SIDE, T = 1000 };
-#define LOSS_TOLERANCE   1e-5 /* relative */
-#define NORM_TOLERANCE   1e-5
-#define WEIGHT_TOLERANCE 1e-4
+#define LOSS_TOLERANCE   test_network_bound(1e-5, 1e-2) /* relative */
+#define NORM_TOLERANCE   test_network_bound(1e-5, 3e-2)
+#define WEIGHT_TOLERANCE test_network_bound(1e-4, 1e-2)
 
 static const struct {
     const char *name;
@@ -154,40 +154,44 @@ static void check_first(const run *q, const char *what, const tensor *t, double 
     int64_t n = 0;
     float *theirs = golden_f32(q->io, what, &n);
     cr_assert_eq(n, tensor_count(t));
-    const double error = rel_l2(t->data, theirs, n);
+    float *ours = test_copy(q->r.be, t);
+    const double error = rel_l2(ours, theirs, n);
     cr_log_info("%s: %s off by %.2e", q->name, what, error);
     cr_expect(error <= tolerance, "%s: %s off by %.2e", q->name, what, error);
+    mem_free(ours);
     mem_free(theirs);
 }
 
 static void check_timesteps(const run *q, int64_t first)
 {
     int64_t *t = golden_i64(q->io, "t", NULL);
-    const float *ours = q->r.noised.t->data;
+    float *ours = test_copy(q->r.be, q->r.noised.t);
     for (int64_t b = 0; b < q->r.images->n; b++) cr_assert_eq((int64_t)ours[b], t[first + b], "sample %ld", first + b);
+    mem_free(ours);
     mem_free(t);
 }
 
 static void run_steps(run *q)
 {
     const int64_t n = q->batch / q->micro_batches;
-    const train_state *state = q->r.state->data;
+    train_state state;
     for (int64_t k = 0; k < q->steps; k++) {
         for (int64_t m = 0; m < q->micro_batches; m++) {
             run_micro_batch(q, k * q->batch + m * n);
             check_timesteps(q, k * q->batch + m * n);
         }
         if (k == 0 && q->micro_batches == 1) {
-            check_first(q, "first.x_t", q->r.noised.xt, 1e-6);
-            check_first(q, "first.out", q->r.out.y, 1e-5);
+            check_first(q, "first.x_t", q->r.noised.xt, test_network_bound(1e-6, 4e-3));
+            check_first(q, "first.out", q->r.out.y, test_network_bound(1e-5, 3e-2));
         }
         OK(plan_run(q->r.update, &why));
-        worsen(&q->worst_loss, (double)state->loss, q->losses[k]);
-        worsen(&q->worst_norm, (double)state->grad_norm, q->norms[k]);
-        worsen(&q->worst_lr, (double)state->lr, q->lr[k]);
+        OK(plan_read(q->r.p, q->r.state, &state, &why));
+        worsen(&q->worst_loss, (double)state.loss, q->losses[k]);
+        worsen(&q->worst_norm, (double)state.grad_norm, q->norms[k]);
+        worsen(&q->worst_lr, (double)state.lr, q->lr[k]);
     }
-    cr_expect(state->updates == (uint64_t)q->steps && state->skipped == 0);
-    cr_expect_eq(state->sample, (uint64_t)(q->steps * q->batch));
+    cr_expect(state.updates == (uint64_t)q->steps && state.skipped == 0);
+    cr_expect_eq(state.sample, (uint64_t)(q->steps * q->batch));
 }
 
 /* rel_l2 of a whole arena and the weights of a folder.  The arena is left with the latter. */
@@ -218,6 +222,7 @@ static void check_parts(run *q)
 {
     static const char *const names[] = {"conv_in.weight", "mid_block.attentions.0.to_q.weight", "conv_out.weight"};
     const params *s = q->r.store;
+    float *ours = test_params(s, ARENA_PARAM);
     for (int i = 0; i < 3; i++) {
         char name[NAME_CAP + 8];
         const param *p = params_find(s, names[i]);
@@ -230,12 +235,13 @@ static void check_parts(run *q)
             filter_from_torch(moved, theirs, (int64_t[]){p->n, p->c, p->h, p->w});
         else
             memcpy(moved, theirs, (size_t)n * sizeof *moved);
-        const double error = rel_l2((const float *)s->arena[ARENA_PARAM] + p->offset, moved, n);
+        const double error = rel_l2(ours + p->offset, moved, n);
         cr_log_info("%s: %s off by %.2e", q->name, names[i], error);
         cr_expect(error <= WEIGHT_TOLERANCE, "%s: %s off by %.2e", q->name, names[i], error);
         mem_free(moved);
         mem_free(theirs);
     }
+    mem_free(ours);
 }
 
 ParameterizedTestParameters(trajectory, matches_pytorch)

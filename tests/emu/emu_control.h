@@ -45,6 +45,8 @@ typedef enum emu_timing {
     EMU_ALL_LATE,   /* all work only when the host waits for it: host memory must stay valid until then */
 } emu_timing;
 void emu_set_timing(emu_timing t);
+/* How often, since emu_set_timing(), the host waited for work that had not run yet. */
+long emu_waits(void);
 
 /* The order of the threads in a kernel: 0 forward, 1 reverse, 2 shuffled.  Does not clear errors. */
 void emu_set_threads(int order, unsigned seed);

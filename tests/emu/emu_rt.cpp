@@ -267,6 +267,7 @@ ddpm_status rt_launched(ddpm_status launch, err *e)
 
 emu_device *emu_get_device(void) { return &the_device; }
 void emu_set_timing(emu_timing t) { set_timing(t); }
+long emu_waits(void) { return host_waits(); }
 void emu_fail_at(long n) { fail_at(n); }
 long emu_calls(void) { return calls(); }
 const char *emu_last_error(void) { return last_error(); }

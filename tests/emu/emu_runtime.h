@@ -37,6 +37,7 @@ ddpm_status spoil(const char *call, err *e);
 /* Runs all postponed work. */
 void finish_everything();
 void set_timing(emu_timing t);
+long host_waits();
 void count_streams(emu_counts *c);
 
 /* ---- memory ---- */

@@ -69,6 +69,7 @@ std::map<void *, std::unique_ptr<event>> events;
 std::vector<std::shared_ptr<recording_state>> recordings;
 int graphs_alive;
 emu_timing timing;
+long waits; /* of the host, for work that had not run yet */
 double clock_us;
 
 /* ---- eager work ---- */
@@ -104,6 +105,15 @@ uint64_t put(stream &s, std::function<void()> item)
 }
 
 void reach(const mark &m) { run_until(*m.where, m.place); }
+
+/* The same for the host. */
+void wait_until(stream &s, uint64_t place)
+{
+    waits += s.done < place;
+    run_until(s, place);
+}
+
+void wait_for(const mark &m) { wait_until(*m.where, m.place); }
 
 /* ---- captured work ---- */
 
@@ -345,8 +355,11 @@ void finish_everything()
 void set_timing(emu_timing t)
 {
     timing = t;
+    waits = 0;
     if (!connected) abort(); /* also makes the linker keep `connected` */
 }
+
+long host_waits() { return waits; }
 
 void count_streams(emu_counts *c)
 {
@@ -392,7 +405,7 @@ ddpm_status rt_sync(void *handle, err *e)
     const std::shared_ptr<stream> s = usable(handle, __func__, e);
     if (!s) return DDPM_EBACKEND;
     if (s->to) return spoil_one(*s->to, __func__, not_while_recording, e);
-    run_until(*s, s->put);
+    wait_until(*s, s->put);
     return last_error()[0] ? refuse(__func__, last_error(), e) : DDPM_OK;
 }
 
@@ -439,7 +452,7 @@ ddpm_status rt_event_sync(void *handle, err *e)
     const event *ev = usable_event(handle, __func__, e);
     if (!ev) return DDPM_EBACKEND;
     if (ev->in_recording) return refuse(__func__, captured_event, e);
-    if (ev->at) reach(*ev->at);
+    if (ev->at) wait_for(*ev->at);
     return last_error()[0] ? refuse(__func__, last_error(), e) : DDPM_OK;
 }
 
@@ -466,8 +479,8 @@ ddpm_status rt_event_ms(void *from, void *to, float *ms, err *e)
     if (a->in_recording || b->in_recording) return refuse(__func__, captured_event, e);
     if (!a->timed || !b->timed || !a->at || !b->at)
         return refuse(__func__, "invalid resource handle (an event without a time)", e);
-    reach(*b->at);
-    reach(*a->at);
+    wait_for(*b->at);
+    wait_for(*a->at);
     *ms = (float)((b->at->us - a->at->us) / 1000.0);
     return last_error()[0] ? refuse(__func__, last_error(), e) : DDPM_OK;
 }

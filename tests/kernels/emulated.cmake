@@ -29,6 +29,19 @@ add_library(test_support_emulated STATIC ${TEST_SUPPORT} $<TARGET_OBJECTS:ddpm_b
 target_link_libraries(test_support_emulated PUBLIC test_base ddpm_emulated)
 target_compile_definitions(test_support_emulated PUBLIC TEST_DEVICE="cuda")
 
+# The program and the microbenchmarks on the emulated device, for tools/gpu_check --practise.
+foreach(program ddpm mb)
+  add_executable(emulated_${program} EXCLUDE_FROM_ALL $<TARGET_OBJECTS:ddpm_bench>)
+  set_target_properties(emulated_${program} PROPERTIES OUTPUT_NAME ${program}
+    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/emulated)
+  target_link_libraries(emulated_${program} PRIVATE ddpm_emulated ddpm_strict ${CMAKE_DL_LIBS})
+endforeach()
+target_sources(emulated_ddpm PRIVATE ${DDPM_CLI})
+target_sources(emulated_mb PRIVATE ${MB_ANY_BACKEND})
+add_dependencies(emulated_ddpm commit)
+target_include_directories(emulated_ddpm PRIVATE ${CMAKE_BINARY_DIR}/generated)
+target_compile_definitions(emulated_ddpm PRIVATE DDPM_BUILD_TYPE="emulated")
+
 function(emulated_test name source)
   ddpm_test(${name} ${source} test_support_emulated)
   set_tests_properties(${name} PROPERTIES LABELS emulated TIMEOUT 3600)
@@ -54,6 +67,11 @@ foreach(without beta all)
   add_test(NAME ${name} COMMAND test_ops_emulated --jobs 2 WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS emulated FAIL_REGULAR_EXPRESSION "${LEAKED}"
     ENVIRONMENT DDPM_TEST_WITHOUT=${without})
+endforeach()
+
+# Whole networks against PyTorch and diffusers.
+foreach(name test_simple_golden test_unet_golden)
+  emulated_test(${name}_emulated model/${name}.c)
 endforeach()
 
 # What the backward pass makes again, where the cuda backend does the work.

@@ -1,4 +1,5 @@
 #include "kernels/stored.h"
+#include "sampler_init.h"
 #include "sampler_next.h"
 #include "sampler_step.h"
 

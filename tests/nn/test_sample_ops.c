@@ -2,7 +2,8 @@
 #include "base/mem.h"
 #include "nn/nn.h"
 #include "ref/ref_ops.h"
-#include "sampler_next.h"
+#include "sampler_init.h"
+#include "sampler_step.h"
 #include "support/device.h"
 #include "support/ok.h"
 
@@ -25,13 +26,14 @@ static const sampler_row rows[] = {{999, 1.1f, -0.4f, 0.8f, 0.3f, 0, 0, 0.5f, 1,
                                    {500, 0.9f, 0.7f, 0.1f, 0.6f, -0.2f, 0.4f, 0, 0.5f, 0},
                                    {20, 0, 1, 0.3f, 0.2f, 0, 0.1f, 0.7f, 0, SAMPLER_SAVE_X},
                                    {0, 1, -1, 0, 1, 0.5f, 0.2f, 0.1f, 2, 0}};
+static const float SCALE = 2.5f;
 enum { ROWS = sizeof rows / sizeof *rows, MAX_IMAGES = 3 };
 static const uint64_t SEED = 0xabcdef0123456789u;
 static const int64_t ids[MAX_IMAGES] = {7, 0, 4000000000};
 
 typedef struct rig {
     backend *be;
-    plan *p;
+    plan *first, *p; /* initial noise; one step */
     tensor *x, *x0_prev, *x_saved, *model, *rows, *state, *ids, *t;
 } rig;
 
@@ -60,6 +62,10 @@ static void build(rig *r, const sample_case *c)
                                              .ids = r->ids});
     OK(plan_finish(r->p, &why));
     OK(plan_allocate(r->p, &why));
+    OK(plan_create(r->be, &r->first, &why));
+    nn_sampler_init(r->first, r->x, r->state, r->ids, SCALE);
+    OK(plan_finish(r->first, &why));
+    OK(plan_allocate(r->first, &why));
     OK(plan_write(r->p, r->rows, rows, &why));
     OK(plan_write(r->p, r->ids, ids, &why));
     OK(plan_write(r->p, r->state, &(sampler_state){.seed = SEED, .row = -1}, &why));
@@ -72,6 +78,17 @@ static void expect_close(const rig *r, const tensor *got, const double *want, co
         cr_assert(fabs((double)v[i] - want[i]) <= 1e-6 * (1 + fabs(want[i])), "%s at %lld: %.9g, not %.9g", what,
                   (long long)i, (double)v[i], want[i]);
     mem_free(v);
+}
+
+/* Every backend draws the same bits. */
+static void expect_same_noise(const sample_case *c, const sampler_state *state, const float *got)
+{
+    const int d = c->h * c->w * c->c;
+    float *x;
+    OK(mem_array(&x, (size_t)c->n * (size_t)d, sizeof *x, "test", &why));
+    for (int b = 0; b < c->n; b++) sampler_init_one(&(sampler_init_args){x, state, ids, c->n, d, SCALE}, b);
+    cr_expect_arr_eq(got, x, (size_t)c->n * (size_t)d * sizeof *x);
+    mem_free(x);
 }
 
 static double *new_copy(const tensor *t)
@@ -96,10 +113,11 @@ ParameterizedTest(const sample_case *c, sample_ops, steps_match_double)
     double *model = new_copy(r.x);
     ref_sample exact = {new_copy(r.x), new_copy(r.x), new_copy(r.x), model, ids, SEED, 0, c->n, d};
     ref_sampler_init(c->n, d, SEED, ids, exact.x);
+    for (int64_t i = 0; i < count; i++) exact.x[i] *= (double)SCALE;
+    OK(plan_run(r.first, &why));
+    expect_close(&r, r.x, exact.x, "the initial noise");
     float *values = test_copy(r.be, r.x), *t = test_copy(r.be, r.t);
-    for (int b = 0; b < c->n; b++) sampler_init_one(&(sampler_init_args){values, &state, ids, c->n, d, 1}, b);
-    test_upload(r.be, r.x, values);
-    expect_close(&r, r.x, exact.x, "the first noise");
+    expect_same_noise(c, &state, values);
     for (int64_t i = 0; i < count; i++) values[i] = NAN;
     test_upload(r.be, r.x0_prev, values);
     test_upload(r.be, r.x_saved, values);
@@ -126,6 +144,7 @@ ParameterizedTest(const sample_case *c, sample_ops, steps_match_double)
     mem_free(exact.x0_prev);
     mem_free(exact.x_saved);
     mem_free(model);
+    plan_destroy(r.first);
     plan_destroy(r.p);
     backend_destroy(r.be);
 }

@@ -87,6 +87,11 @@ static void bad_sampler_bytes(plan *p)
 {
     nn_sampler_next(p, bytes(p, 3), bytes(p, sizeof(sampler_state)), plan_input(p, DTYPE_F32, "t", 2, 1, 1, 1));
 }
+static void bad_sampler_ids(plan *p)
+{
+    nn_sampler_init(p, image(p, 4, 4, 3), bytes(p, sizeof(sampler_state)), plan_input(p, DTYPE_I64, "ids", 3, 1, 1, 1),
+                    1);
+}
 static void bad_sampler_channels(plan *p)
 {
     nn_sampler_step(p, &(nn_sampler_args){.x = image(p, 4, 4, 3),
@@ -128,6 +133,13 @@ static void bad_parameter_of_two_layers(plan *p)
     y = nn_conv2d(p, &(nn_conv_args){.x = y, .cout = 8, .name = "conv2"});
     p->steps[1]->in[CONV_W] = p->steps[0]->in[CONV_W];
     plan_differentiate(p, y, image(p, 4, 4, 8));
+}
+static void bad_one_tensor_as_two_operands(plan *p)
+{
+    tensor *x = image(p, 2, 2, 2);
+    p->training = true;
+    plan_want_grad(p, x);
+    plan_differentiate(p, nn_concat(p, x, x), image(p, 2, 2, 4));
 }
 static void bad_half_the_columns(plan *p)
 {
@@ -171,6 +183,7 @@ static const bad_plan bad[] = {
     {bad_state_short, "net.0: the training state has the wrong size of 8 bytes"},
     {bad_loss_channels, "net.0: the network has 6 output channels, but the images have 3"},
     {bad_sampler_bytes, "net.0: the sampler rows and state have wrong sizes of 3 and 16 bytes"},
+    {bad_sampler_ids, "net.0: the initial noise needs 2 ids and a state of 16 bytes, not 3 and 16"},
     {bad_sampler_channels, "net.0: the network has 6 output channels, but the images have 3"},
     {bad_nothing_wide, "net.0: x: invalid shape [2, 4, 0, 3]"},
     {bad_too_large, "net.0: x: invalid shape [2, 1099511627776, 1048576, 3]"},
@@ -182,6 +195,7 @@ static const bad_plan bad[] = {
     {bad_parameter_of_two_layers,
      "net.0.conv1: net.0.conv1.weight is a parameter of two layers; its gradients cannot be "
      "added"},
+    {bad_one_tensor_as_two_operands, "net.0.concat: net.0.x: concat_bwd has it as two operands: copy one"},
     {bad_half_the_columns, "net.0.norm: net.0.linear: only 4 of 8 columns have a gradient"},
     {bad_embed, "net.0: 3 frequencies for a time embedding of 8 channels; half as many are required"},
 };
@@ -245,6 +259,7 @@ Test(plan_errors, a_missing_operand_passes_through)
     cr_expect_null(nn_mse(p, &(nn_mse_args){.pred = NULL}));
     cr_expect_null(plan_columns(p, NULL, 0, 1));
     nn_tally(p, NULL, NULL, NULL, 1);
+    nn_sampler_init(p, NULL, NULL, NULL, 1);
     nn_sampler_next(p, NULL, NULL, NULL);
     nn_sampler_step(p, &(nn_sampler_args){.x = NULL});
     plan_differentiate(p, NULL, NULL);

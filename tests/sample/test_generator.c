@@ -1,14 +1,17 @@
-/* Sampling from weights that are no longer numbers ends with a name, not with a black picture. */
+/* The initial noise; and sampling from weights that are no longer numbers ends with a name, not with a black picture. */
 #include "base/mem.h"
 #include "support/device.h"
 #include "support/ok.h"
+#include "ir/operands.h"
+#include "plan/plan.h"
+#include "sampler_init.h"
 #include "sample/generator.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <string.h>
 
-enum { SIDE = 8, PIXELS = SIDE * SIDE, BATCH = 3, STEPS = 5 };
+enum { SIDE = 8, PIXELS = SIDE * SIDE, BATCH = 3, STEPS = 5, SEED = 11 };
 
 static err why;
 
@@ -35,8 +38,13 @@ static engine create(bool clip)
     OK(model_create(x.be, &net, &scheduler, &x.m, &why));
     OK(params_allocate(x.m->store, false, false, &why));
     OK(params_init(x.m->store, 1, &why));
-    const generator_spec spec = {
-        .batch = BATCH, .h = SIDE, .w = SIDE, .steps = STEPS, .weights = ARENA_PARAM, .scheduler = scheduler};
+    const generator_spec spec = {.batch = BATCH,
+                                 .h = SIDE,
+                                 .w = SIDE,
+                                 .steps = STEPS,
+                                 .seed = SEED,
+                                 .weights = ARENA_PARAM,
+                                 .scheduler = scheduler};
     OK(generator_create(x.m, &spec, &x.g, &why));
     OK(generator_allocate(x.g, &why));
     return x;
@@ -47,6 +55,25 @@ static void destroy(engine *x)
     generator_destroy(x->g);
     model_destroy(x->m);
     backend_destroy(x->be);
+}
+
+/* Entries of the batch beyond the images repeat the last one. */
+Test(generator, every_batch_starts_from_the_noise_of_seed_and_ids)
+{
+    static const int64_t ids[] = {7, 8, 8};
+    static const sampler_state state = {.seed = SEED};
+    float want[BATCH * PIXELS], images[BATCH * PIXELS];
+    engine x = create(true);
+    const tensor *noise = generator_first_plan(x.g)->steps[0]->out[SAMPLER_INIT_X];
+    for (int b = 0; b < BATCH; b++) sampler_init_one(&(sampler_init_args){want, &state, ids, BATCH, PIXELS, 1}, b);
+    for (int again = 0; again < 2; again++) {
+        OK(generator_begin(x.g, ids, 2, &why));
+        float *got = test_copy(x.be, noise);
+        cr_expect_arr_eq(got, want, sizeof want);
+        mem_free(got);
+        OK(generator_run(x.g, ids, 2, images, &why));
+    }
+    destroy(&x);
 }
 
 static void poison(engine *x, const char *name, float value)

@@ -55,12 +55,14 @@ backend *test_backend(int threads)
 {
     err why = {0};
     backend *be = NULL;
+    const char *autotune_cache = getenv("DDPM_TEST_AUTOTUNE");
     OK(backend_create(&(backend_spec){.device = test_device(),
                                       .threads = threads,
                                       .precision = test_precision(),
                                       .conv = test_conv(),
+                                      .autotune_cache = autotune_cache,
                                       /* without it every process would autotune every problem */
-                                      .disabled = CUDA_OPT_TUNING | test_without()},
+                                      .disabled = (autotune_cache ? 0 : CUDA_OPT_TUNING) | test_without()},
                       &be, &why));
     return be;
 }
@@ -75,6 +77,11 @@ double test_bound(double fp32, double low)
 {
     if (test_precision() == PRECISION_TF32) return low < 1e-3 ? low : 1e-3 + fp32;
     return test_is_low() ? low : fp32;
+}
+
+double test_network_bound(double fp32, double low)
+{
+    return test_precision() == PRECISION_TF32 ? low / 4 : test_is_low() ? low : fp32;
 }
 
 float test_rounded(float v) { return test_is_low() ? bf16_to_f32(bf16_of(v)) : v; }

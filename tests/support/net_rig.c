@@ -50,16 +50,13 @@ static void create(net_rig *r, const net_options *o)
     r->p->packed = !o->unpacked;
 }
 
-static tensor *state_input(plan *p) { return plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1); }
-
 static void create_update(net_rig *r, const net_options *o)
 {
     err why = {0};
     step_attr a = *o->updates;
     a.update.zero_grad = o->micro_batches > 1;
     OK(plan_create(r->be, &r->update, &why));
-    r->update_state = state_input(r->update);
-    nn_update(r->update, r->update_state, NULL, (int64_t)r->store->count, &a);
+    nn_update(r->update, r->state, NULL, (int64_t)r->store->count, &a);
     OK(plan_finish(r->update, &why));
 }
 
@@ -74,7 +71,7 @@ void net_train(net_rig *r, const net_options *o)
     p->add_grads = micro_batches > 1;
     r->images = plan_input(p, DTYPE_U8, "images", o->n, o->h, o->w, o->net.unet.in_channels);
     r->table = plan_input(p, DTYPE_F32, "table", o->timesteps, 1, 1, TABLE_COLUMNS);
-    r->state = state_input(p);
+    r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
     r->noised = nn_q_sample(p, &(nn_q_sample_args){r->images, NULL, r->table, r->state, o->flip});
     r->out = network_build(&r->net, p, &(network_inputs){r->noised.xt, r->noised.t, r->state});
     if (o->keep) plan_keep(p, r->noised.xt), plan_keep(p, r->noised.t), plan_keep(p, r->out.y);
@@ -122,7 +119,6 @@ void net_allocate(net_rig *r, arena_kind weights, const char *weights_path)
     OK(params_bind(r->store, r->p, weights, &why));
     if (!r->update) return;
     OK(plan_allocate(r->update, &why));
-    r->update_state->data = r->state->data; /* one state for both plans */
     OK(params_bind(r->store, r->update, ARENA_PARAM, &why));
 }
 
@@ -154,8 +150,8 @@ void net_run(net_rig *r)
 
 void net_destroy(net_rig *r)
 {
-    plan_destroy(r->p);
     plan_destroy(r->update);
+    plan_destroy(r->p);
     params_destroy(r->store);
     backend_destroy(r->be);
 }

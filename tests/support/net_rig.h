@@ -34,7 +34,7 @@ typedef struct net_rig {
     params *store;
     plan *p;
     plan *update; /* grad_norm and adamw, on the same state */
-    tensor *images, *table, *state, *x, *t, *rows, *ids, *loss, *update_state;
+    tensor *images, *table, *state, *x, *t, *rows, *ids, *loss;
     nn_noised noised;
     network_outputs out;
 } net_rig;

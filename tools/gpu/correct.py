@@ -9,7 +9,7 @@ import time
 
 from gpu import machine
 from gpu.picture import difference
-from gpu.steps import DEVICE_TESTS, PRECISIONS, SMALL_TESTS, fresh, last_line, losses, need, program
+from gpu.steps import PRECISIONS, SMALL_TESTS, fresh, last_line, losses, need, program
 
 
 def synthesis(output):
@@ -27,12 +27,12 @@ def device_env(o, precision):
     return {**o.env, "DDPM_TEST_DEVICE": "cuda", "DDPM_TEST_PRECISION": precision, "DDPM_POISON": "1"}
 
 
-def test_program(r, o, name, precision):
-    path = program(o, os.path.join("tests", name))
+def test_program(r, o, name, precision, **more):
+    path = program(o, name)
     if not path:
         r.check(f"{name} {precision}", None, "there is no such program")
         return
-    code, output = r.run([path, "--jobs", "8"], env=device_env(o, precision))
+    code, output = r.run([path, "--jobs", "8"], env={**device_env(o, precision), **more})
     count = synthesis(output)
     note = "time up" if code is None else f"{count[1]} of {count[0]} tests" if count else last_line(output)
     if code not in (0, None):
@@ -51,11 +51,23 @@ def correct(r, o):
     like_cpu(r, o, ddpm)
 
 
-def tests(precision):
+def tests(names, precision, **more):
     def stage(r, o):
         if need(r, o, "ddpm"):
-            for name in DEVICE_TESTS:
-                test_program(r, o, name, precision)
+            for name in names:
+                test_program(r, o, name, precision, **more)
+
+    return stage
+
+
+def autotuned(names, precision):
+    """With the algos that win the autotuning's races, instead of each library's first."""
+
+    def stage(r, o):
+        cache = os.path.join(o.out, "autotune-tests.txt")
+        tests(names, precision, DDPM_TEST_AUTOTUNE=cache)(r, o)
+        count = sum(1 for _ in open(cache)) if os.path.exists(cache) else 0
+        r.check("problems were autotuned", count > 0, f"{count} in {os.path.basename(cache)}")
 
     return stage
 
@@ -64,10 +76,10 @@ def train_command(ddpm, o, out, *options):
     return [
         ddpm,
         "train",
-        "configs/quickstart.yaml",
+        o.rig.configs["quickstart"][0],
         "out=" + out,
-        "ckpt.every=20",
-        "train.steps=40",
+        f"ckpt.every={o.rig.steps // 2}",
+        f"train.steps={o.rig.steps}",
         "log.every=1",
         *options,
     ]
@@ -81,9 +93,13 @@ def precision_option(o, ddpm, precision):
     return ["precision=" + precision] if has_option(o, ddpm, "precision") else []
 
 
-def weights_of(run, step=40):
+def checkpoint(run, step):
+    return os.path.join(run, "ckpt", f"step_{step:08d}")
+
+
+def weights_of(run, step):
     """Digests of what a checkpoint holds, by file."""
-    folder = os.path.join(run, "ckpt", f"step_{step:08d}")
+    folder = checkpoint(run, step)
     digests = {}
     for path in glob.glob(os.path.join(folder, "**", "*.safetensors"), recursive=True):
         with open(path, "rb") as f:
@@ -102,17 +118,17 @@ def same_bits(r, o, ddpm):
         if done != [0, 0]:
             r.check(f"run to run, {precision}", False, f"the runs ended with {done}")
             continue
-        first = weights_of(runs[0])
+        first = weights_of(runs[0], o.rig.steps)
         r.check(
-            f"run to run, {precision}", bool(first) and first == weights_of(runs[1]), f"{len(first)} files, bit for bit"
+            f"run to run, {precision}", bool(first) and first == weights_of(runs[1], o.rig.steps), f"{len(first)} files, bit for bit"
         )
         shutil.copytree(runs[0], runs[2])
-        shutil.rmtree(os.path.join(runs[2], "ckpt", "step_00000040"))
+        shutil.rmtree(checkpoint(runs[2], o.rig.steps))
         code, _ = r.run(train_command(ddpm, o, runs[2], *options, "resume=auto"), env=o.env, most=120)
         r.check(
             f"resumed, {precision}",
-            code == 0 and bool(first) and first == weights_of(runs[2]),
-            "from step 20 of 40, bit for bit",
+            code == 0 and bool(first) and first == weights_of(runs[2], o.rig.steps),
+            f"from step {o.rig.steps // 2} of {o.rig.steps}, bit for bit",
         )
 
 
@@ -142,7 +158,9 @@ def like_cpu(r, o, ddpm):
 def sample(r, o, ddpm, run, name, *options):
     out = fresh(o, "samples_" + name)
     code, _ = r.run(
-        [ddpm, "sample", run, "sample.out=" + out, "count=8", "num_inference_steps=100", *options], env=o.env, most=120
+        [ddpm, "sample", run, "sample.out=" + out, "count=8", f"num_inference_steps={o.rig.evaluations}", *options],
+        env=o.env,
+        most=120,
     )
     return [os.path.join(out, f"{k:06d}.png") for k in range(8)] if code == 0 else None
 
@@ -202,6 +220,9 @@ def sanitizer_errors(output):
 
 def sanitize(r, o):
     tool = shutil.which("compute-sanitizer", path=o.env["PATH"])
+    if not r.found["gpu"]:
+        r.check("compute-sanitizer", None, "no GPU")
+        return
     if not tool:
         r.check("compute-sanitizer", False, "it is not here")
         return
@@ -211,7 +232,7 @@ def sanitize(r, o):
         share = r.left() / (len(tools) - i)  # what one tool leaves over is the next one's
         until = time.monotonic() + share
         for name in SMALL_TESTS:
-            path = program(o, os.path.join("tests", name))
+            path = program(o, name)
             if not path:
                 r.check(f"{kind} {name}", None, "there is no such program")
                 continue

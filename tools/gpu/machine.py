@@ -1,5 +1,6 @@
 """machine.py - where the compilers, libraries and the device are, as found; nothing is changed."""
 
+import functools
 import glob
 import os
 import platform
@@ -36,10 +37,12 @@ def cuda_home():
     return next((p for p in places + CUDA_PLACES if p and os.path.exists(os.path.join(p, "bin", "nvcc"))), None)
 
 
+@functools.lru_cache(None)
 def python_for_torch():
-    """The Python that has PyTorch: this one, python3, or none."""
+    """The Python that has PyTorch: this one, python3, or none.  Found without importing it, which takes seconds."""
+    look = "import importlib.util; print(importlib.util.find_spec('torch') or '')"
     for python in (os.environ.get("DDPM_PYTHON"), sys.executable, shutil.which("python3")):
-        if python and text_of([python, "-c", "import torch; print(torch.__version__)"], most=120):
+        if python and text_of([python, "-c", look]):
             return python
     return None
 
@@ -146,6 +149,7 @@ def plain_environment(deps, scratch):
 GPU_FIELDS = [
     "name",
     "driver_version",
+    "compute_cap",
     "memory.total",
     "memory.used",
     "clocks.sm",

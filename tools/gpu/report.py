@@ -11,6 +11,7 @@ import sys
 import time
 
 TAIL = 4000  # characters of a command's output that are kept
+END = 20  # seconds for ending what does not end when it is asked to
 
 
 class TimeUp(Exception):
@@ -100,16 +101,16 @@ class Report:
     def end(self, status=None):
         if status is None:
             words = [c["status"] for c in self.found["checks"]]
-            status = "failed" if "FAILED" in words or not words else "ok"
+            status = "failed" if "FAILED" in words or not words else "ok" if "ok" in words else "skipped"
         self.found["status"] = status
         self.write()
         counts = {w: sum(c["status"] == w for c in self.found["checks"]) for w in ("ok", "FAILED", "skipped")}
         print(
             f"{self.stage}: {status} in {self.found['seconds']:.0f} s: {counts['ok']} ok, {counts['FAILED']} failed, "
-            f"{counts['skipped']} skipped -> {self.path}",
+            f"{counts['skipped']} skipped",
             flush=True,
         )
-        return status == "ok"
+        return status != "failed"
 
 
 def end_group(p):
@@ -133,7 +134,7 @@ def run_stage(function, report, *args):
         raise TimeUp(signal.Signals(signum).name)
 
     old = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
-    signal.alarm(max(1, int(report.limit) + 20))  # run() keeps the limit; this is for what is not a command
+    signal.alarm(max(1, int(report.limit) + END))  # run() keeps the limit; this is for what is not a command
     try:
         function(report, *args)
         if report.left() <= 0:

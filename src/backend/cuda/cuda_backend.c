@@ -44,7 +44,6 @@ static void destroy(backend *base)
     rt_stream_destroy(be->side_stream);
     rt_stream_destroy(be->main_stream);
     rt_free(be->count);
-    rt_free_host(be->iterations);
     mem_free(be);
 }
 
@@ -280,11 +279,9 @@ static ddpm_status open_streams(cuda_backend *be, err *e)
     TRY(rt_stream_create(false, &be->side_stream, e));
     TRY(rt_event_create(false, &be->before, e));
     for (int i = 0; i < SIDE_WINDOW; i++) TRY(rt_event_create(false, &be->after[i], e));
-    void *count = NULL, *iterations = NULL;
+    void *count = NULL;
     TRY(rt_alloc(sizeof *be->count, &count, e));
     be->count = count;
-    TRY(rt_alloc_host(sizeof *be->iterations, &iterations, e));
-    be->iterations = iterations;
     be->stream = be->main_stream;
     return DDPM_OK;
 }

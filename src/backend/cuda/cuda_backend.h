@@ -32,8 +32,7 @@ typedef struct cuda_backend {
     tuner *tuner;
     struct graph_record *graphs; /* cuda_run.c */
     void *before, *after[SIDE_WINDOW];
-    int *count;      /* device memory: iterations left of a loop */
-    int *iterations; /* pinned host copy of the number of iterations, uploaded to count */
+    int *count; /* device memory: iterations left of a loop */
     cuda_staging staging[CUDA_STAGINGS];
     int next_staging;
     err dead; /* the first device failure: every later call returns this error */

@@ -224,9 +224,7 @@ static ddpm_status launch_times(cuda_backend *be, graph_record *r, int times, er
 
 static ddpm_status launch_loop(cuda_backend *be, graph_record *r, int times, err *e)
 {
-    TRY(rt_sync(be->main_stream, e)); /* the previous upload may still be reading *iterations */
-    *be->iterations = times;
-    TRY(rt_upload(be->count, be->iterations, sizeof *be->iterations, be->main_stream, e));
+    TRY(cuda_stage_upload(be, be->count, &times, sizeof times, e));
     return rt_graph_launch(r->graph, be->main_stream, e);
 }
 

@@ -11,6 +11,14 @@ static ddpm_status time_embed_run(cpu_backend *be, const step *s, err *e)
     return DDPM_OK;
 }
 
+static ddpm_status sampler_init_run(cpu_backend *be, const step *s, err *e)
+{
+    const sampler_init_args a = step_sampler_init(s);
+#pragma omp parallel for schedule(static)
+    for (int b = 0; b < a.n; b++) sampler_init_one(&a, b);
+    return DDPM_OK;
+}
+
 static ddpm_status sampler_next_run(cpu_backend *be, const step *s, err *e)
 {
     const sampler_next_args a = step_sampler_next(s);
@@ -37,6 +45,7 @@ static ddpm_status to_u8_run(cpu_backend *be, const step *s, err *e)
 }
 
 const cpu_op cpu_time_embed = {NULL, time_embed_run, NULL};
+const cpu_op cpu_sampler_init = {NULL, sampler_init_run, NULL};
 const cpu_op cpu_sampler_next = {NULL, sampler_next_run, NULL};
 const cpu_op cpu_sampler_step = {NULL, sampler_step_run, NULL};
 const cpu_op cpu_to_u8 = {NULL, to_u8_run, NULL};

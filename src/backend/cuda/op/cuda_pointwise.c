@@ -49,6 +49,12 @@ static ddpm_status time_embed_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_time_embed(be->stream, &a), e);
 }
 
+static ddpm_status sampler_init_run(cuda_backend *be, const step *s, err *e)
+{
+    const sampler_init_args a = step_sampler_init(s);
+    return rt_launched(k_sampler_init(be->stream, &a), e);
+}
+
 static ddpm_status sampler_next_run(cuda_backend *be, const step *s, err *e)
 {
     const sampler_next_args a = step_sampler_next(s);
@@ -72,6 +78,7 @@ const cuda_op cuda_relu_bwd = {.run = relu_bwd_run};
 const cuda_op cuda_affine = {.run = affine_run};
 const cuda_op cuda_copy = {.run = copy_run};
 const cuda_op cuda_time_embed = {.run = time_embed_run};
+const cuda_op cuda_sampler_init = {.run = sampler_init_run};
 const cuda_op cuda_sampler_next = {.run = sampler_next_run};
 const cuda_op cuda_sampler_step = {.run = sampler_step_run};
 const cuda_op cuda_to_u8 = {.run = to_u8_run};
