@@ -37,6 +37,8 @@ ddpm_status spoil(const char *call, err *e);
 /* Runs all postponed work. */
 void finish_everything();
 void set_timing(emu_timing t);
+void set_count_only(bool on);
+bool counts_only();
 void count_streams(emu_counts *c);
 
 /* ---- memory ---- */
