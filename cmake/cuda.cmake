@@ -134,7 +134,7 @@ endif()
 
 file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.cu)
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/cuda)
-set(NVCC_REPORT ${CMAKE_SOURCE_DIR}/cmake/nvcc_report) # keeps what tools/checks/ptx reads
+set(NVCC_REPORT ${CMAKE_SOURCE_DIR}/cmake/nvcc_report) # keeps what tools/checks/ptx and ptx_budget read
 set(CUDA_OBJECTS)
 foreach(source ${CUDA_KERNELS})
   get_filename_component(name ${source} NAME_WE)
@@ -150,6 +150,8 @@ add_library(kernels_cuda STATIC ${CUDA_OBJECTS})
 set_target_properties(kernels_cuda PROPERTIES LINKER_LANGUAGE CXX)
 if(TESTS AND CUDA_ARCHS STREQUAL CUDA_USUAL_ARCHS) # it wants all it knows
   add_test(NAME ptx_gate COMMAND ${CMAKE_SOURCE_DIR}/tools/checks/ptx ${CMAKE_BINARY_DIR})
+  add_test(NAME ptx_budget COMMAND ${CMAKE_SOURCE_DIR}/tools/checks/ptx_budget ${CMAKE_BINARY_DIR})
+  set_tests_properties(ptx_gate ptx_budget PROPERTIES RESOURCE_LOCK kernels_cuda) # both bring the kernels up to date
 endif()
 if(NOT DDPM_CUDA)
   set_target_properties(kernels_cuda PROPERTIES EXCLUDE_FROM_ALL ON)
