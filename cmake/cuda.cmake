@@ -32,8 +32,8 @@ if(NOT CUDA_WANTED STREQUAL "OFF")
   find_path(CUBLASLT_INCLUDE cublasLt.h ${CUDA_PLACES} PATH_SUFFIXES include)
   find_path(CUDNN_INCLUDE cudnn_graph.h ${CUDNN_PLACES} PATH_SUFFIXES include) # cuDNN 9's, not 8's
   find_library(CUDART cudart_static ${CUDA_PLACES} PATH_SUFFIXES lib64 lib)
-  find_library(CUBLASLT NAMES cublasLt ${CUDA_PLACES} PATH_SUFFIXES lib64 lib)
-  find_library(CUDNN NAMES cudnn libcudnn.so.9 ${CUDNN_PLACES} PATH_SUFFIXES lib64 lib)
+  find_library(CUBLASLT NAMES cublasLt libcublasLt.so.13 libcublasLt.so.12 NAMES_PER_DIR ${CUDA_PLACES} PATH_SUFFIXES lib64 lib)
+  find_library(CUDNN NAMES cudnn libcudnn.so.9 NAMES_PER_DIR ${CUDNN_PLACES} PATH_SUFFIXES lib64 lib) # wheels have no libcudnn.so
   mark_as_advanced(NVCC CUDA_INCLUDE CUBLASLT_INCLUDE CUDNN_INCLUDE CUDART CUBLASLT CUDNN)
 
   # An nvcc takes no compilers and C libraries that are much newer than itself.  Where the system's g++ is too new, an
