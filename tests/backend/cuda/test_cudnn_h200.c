@@ -34,7 +34,7 @@ static cudnn_context *h200(void)
 {
     err why = {0};
     cudnn_context *c;
-    if (cudnnGetVersion() < 90800) cr_skip_test("cuDNN describes devices since 9.8");
+    if (cudnnGetVersion() < CUDNN_FIRST_DEVICEPROP) cr_skip_test("cuDNN describes devices since 9.8");
     char *json = read_json();
     OK(cudnn_context_create(json, &c, &why));
     mem_free(json);

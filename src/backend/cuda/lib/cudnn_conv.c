@@ -9,9 +9,8 @@
 
 static ddpm_status describe_device(cudnn_context *c, const char *json, err *e)
 {
-    enum { OLDEST = 90800 }; /* the first version that builds engines for a description */
     const size_t version = cudnnGetVersion();
-    if (version && version < OLDEST)
+    if (version && version < CUDNN_FIRST_DEVICEPROP)
         return err_set(e, DDPM_EBACKEND,
                        "cuDNN: the JSON description of the device: it needs cuDNN 9.8, this is %zu.%zu",
                        version / 10000, version / 100 % 100);

@@ -10,8 +10,10 @@
 #error "cuDNN 9 is required"
 #endif
 
+enum { CUDNN_FIRST_DEVICEPROP = 90800 }; /* the first version with descriptions of devices */
 #if CUDNN_VERSION < 90800
 #define CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR       ((cudnnBackendDescriptorType_t)38)
+#define CUDNN_ATTR_DEVICEPROP_DEVICE_ID           ((cudnnBackendAttributeName_t)2700)
 #define CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION ((cudnnBackendAttributeName_t)2702)
 #define CUDNN_ATTR_ENGINEHEUR_DEVICEPROP          ((cudnnBackendAttributeName_t)204)
 #define CUDNN_ATTR_ENGINE_DEVICEPROP              ((cudnnBackendAttributeName_t)1307)
