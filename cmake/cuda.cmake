@@ -32,8 +32,8 @@ if(NOT CUDA_WANTED STREQUAL "OFF")
   find_path(CUBLASLT_INCLUDE cublasLt.h ${CUDA_PLACES} PATH_SUFFIXES include)
   find_path(CUDNN_INCLUDE cudnn_graph.h ${CUDNN_PLACES} PATH_SUFFIXES include) # cuDNN 9's, not 8's
   find_library(CUDART cudart_static ${CUDA_PLACES} PATH_SUFFIXES lib64 lib)
-  find_library(CUBLASLT NAMES cublasLt ${CUDA_PLACES} PATH_SUFFIXES lib64 lib)
-  find_library(CUDNN NAMES cudnn libcudnn.so.9 ${CUDNN_PLACES} PATH_SUFFIXES lib64 lib)
+  find_library(CUBLASLT NAMES cublasLt libcublasLt.so.13 libcublasLt.so.12 NAMES_PER_DIR ${CUDA_PLACES} PATH_SUFFIXES lib64 lib)
+  find_library(CUDNN NAMES cudnn libcudnn.so.9 NAMES_PER_DIR ${CUDNN_PLACES} PATH_SUFFIXES lib64 lib) # wheels have no libcudnn.so
   mark_as_advanced(NVCC CUDA_INCLUDE CUBLASLT_INCLUDE CUDNN_INCLUDE CUDART CUBLASLT CUDNN)
 
   # An nvcc takes no compilers and C libraries that are much newer than itself.  Where the system's g++ is too new, an
@@ -134,7 +134,7 @@ endif()
 
 file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.cu)
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/cuda)
-set(NVCC_REPORT ${CMAKE_SOURCE_DIR}/cmake/nvcc_report) # keeps what tools/checks/ptx reads
+set(NVCC_REPORT ${CMAKE_SOURCE_DIR}/cmake/nvcc_report) # keeps what tools/checks/ptx and ptx_budget read
 set(CUDA_OBJECTS)
 foreach(source ${CUDA_KERNELS})
   get_filename_component(name ${source} NAME_WE)
@@ -150,6 +150,8 @@ add_library(kernels_cuda STATIC ${CUDA_OBJECTS})
 set_target_properties(kernels_cuda PROPERTIES LINKER_LANGUAGE CXX)
 if(TESTS AND CUDA_ARCHS STREQUAL CUDA_USUAL_ARCHS) # it wants all it knows
   add_test(NAME ptx_gate COMMAND ${CMAKE_SOURCE_DIR}/tools/checks/ptx ${CMAKE_BINARY_DIR})
+  add_test(NAME ptx_budget COMMAND ${CMAKE_SOURCE_DIR}/tools/checks/ptx_budget ${CMAKE_BINARY_DIR})
+  set_tests_properties(ptx_gate ptx_budget PROPERTIES RESOURCE_LOCK kernels_cuda) # both bring the kernels up to date
 endif()
 if(NOT DDPM_CUDA)
   set_target_properties(kernels_cuda PROPERTIES EXCLUDE_FROM_ALL ON)

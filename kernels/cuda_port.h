@@ -30,9 +30,13 @@ typedef unsigned long long graph_condition;
 #define SHARED_LIMIT(kernel, bytes)                                                                                    \
     ((void)cudaFuncSetAttribute((kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes)))
 /* Unrolls the following loop n times, completely without n.  Only nvcc sees the pragma: other compilers would warn. */
-#define UNROLL_PRAGMA(text)            _Pragma(#text)
-#define UNROLL(n)                      UNROLL_PRAGMA(unroll n)
+#define UNROLL_PRAGMA(text) _Pragma(#text)
+#define UNROLL(n)           UNROLL_PRAGMA(unroll n)
+#if CUDART_VERSION >= 12040
 #define GRAPH_CONDITION(handle, value) cudaGraphSetConditional((handle), (value))
+#else
+#define GRAPH_CONDITION(handle, value) ((void)(handle), (void)(value)) /* older graphs have no WHILE nodes */
+#endif
 static inline ddpm_status launch_status(void) { return cudaPeekAtLastError() == cudaSuccess ? DDPM_OK : DDPM_EBACKEND; }
 /* The maximum for SHARED_LIMIT() on the current device, bytes. */
 static inline size_t shared_most(void)

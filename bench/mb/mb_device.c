@@ -1,8 +1,8 @@
 /* mb_device.c - cuDNN's description of the device. */
+#include "backend/cuda/lib/cudnn_numbers.h"
 #include "base/mem.h"
 #include "mb_cuda.h"
 
-#include <cudnn.h>
 #include <stdio.h>
 
 static ddpm_status refused(const char *what, cudnnStatus_t status, err *e)
@@ -31,6 +31,8 @@ ddpm_status mb_device(mb_run *r, err *e)
     cudnnBackendDescriptor_t d;
     char *text = NULL;
     int64_t size = 0;
+    if (cudnnGetVersion() < CUDNN_FIRST_DEVICEPROP)
+        return err_set(e, DDPM_EBACKEND, "device: cuDNN describes devices since 9.8");
     const cudnnStatus_t made = cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &d);
     if (made != CUDNN_STATUS_SUCCESS) return refused("device descriptor", made, e);
     ddpm_status st = device_json(d, be->device.index, &text, &size, e);

@@ -108,7 +108,7 @@ static ddpm_status report(mb_run *r, const trace *t, const timing *wall, err *e)
     json_out_int(j, "dropped_records", (int64_t)t->dropped);
     json_out_real(j, "predicted_wall_over_sum", GRAPH_WALL_OVER_SUM);
     json_out_real(j, "predicted_gap_us", GRAPH_GAP_US);
-    if (p) json_out_int(j, "predicted_kernels", p->kernels);
+    if (p) json_out_int(j, "predicted_kernels", predicted_kernels(p));
     printf("%.0f kernels a step, sum %.3f ms, wall %.3f ms (%.3f of the sum), gaps %.2f us median, %.3f ms idle\n",
            count, sum, wall->median, wall->median / sum, g.gap.median, g.idle_ms / TRACED);
     return put_names(r, t, e);

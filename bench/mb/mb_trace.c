@@ -12,13 +12,7 @@ void trace_free(trace *t)
     *t = (trace){.n = 0};
 }
 
-#if defined(__has_include)
-#if __has_include(<cupti.h>)
-#define HAVE_CUPTI
-#endif
-#endif
-
-#ifndef HAVE_CUPTI
+#ifndef MB_CUPTI
 ddpm_status trace_begin(err *e) { return err_set(e, DDPM_EDEVICE, "built without cupti.h: no tracing"); }
 
 ddpm_status trace_end(trace *out, err *e)

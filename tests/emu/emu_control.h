@@ -23,7 +23,7 @@ typedef struct emu_device {
     int count, major, minor, sms, driver, runtime;
     size_t total, l2, shared; /* bytes; rt_alloc() fails beyond total */
     bool loops;               /* are WHILE nodes available in graphs? */
-    bool attention;           /* false: cudnn_attention_create() has no algo */
+    int attention;            /* the widest head that cudnn_attention_create() has algos for; 0: it has none */
     const char *refusal;      /* not NULL: rt_open() fails with this text */
     /* Emulated microseconds of a primitive's three algos.  Algo 0 needs no workspace, 1 needs 256 bytes, 2, which is
      * not deterministic, needs EMU_LARGE_WORKSPACE; by default 1 is the fastest. */
@@ -57,6 +57,13 @@ long emu_calls(void);
 
 /* Counts the kernel as launched before: CUDA loads a kernel's code at its first launch, which is refused in a capture. */
 void emu_load_kernel(const char *name);
+
+/* Work that is only counted is not done, apart from the launch of a graph, and device memory is not written: steps of
+ * real sizes take seconds.  Turning it on or off forgets the counts.  Loops need their work done. */
+void emu_count_only(bool on);
+/* Calls `each` for every name of work with the number of its runs: a kernel's name, a primitive's key, or the call that
+ * enqueued a copy or a fill.  In order of the names. */
+void emu_counted(void (*each)(void *context, const char *name, int times), void *context);
 
 /* The sticky error, "" for none. */
 const char *emu_last_error(void);

@@ -167,10 +167,10 @@ static void run_attention_backward(const attention_problem &q, void *const *at)
     put_all(at[SDPA_DQKV], q.io, dqkv, false);
 }
 
-/* Problems that cuDNN's fused attention supports on all GPUs. */
+/* By default the problems that cuDNN's fused attention supports on all GPUs. */
 static bool fusable(const attention_problem &q)
 {
-    return emu_get_device()->attention && q.io == DTYPE_BF16 && q.d % 8 == 0 && q.d <= 128;
+    return q.io == DTYPE_BF16 && q.d % 8 == 0 && q.d <= emu_get_device()->attention;
 }
 
 ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *problem, const primitive_search *how,

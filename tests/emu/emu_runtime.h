@@ -38,6 +38,8 @@ ddpm_status spoil(const char *call, err *e);
 void finish_everything();
 void set_timing(emu_timing t);
 long host_waits();
+void set_count_only(bool on);
+bool counts_only();
 void count_streams(emu_counts *c);
 
 /* ---- memory ---- */

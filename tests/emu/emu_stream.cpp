@@ -71,16 +71,22 @@ int graphs_alive;
 emu_timing timing;
 long waits; /* of the host, for work that had not run yet */
 double clock_us;
+bool only_counted;
+std::map<std::string, int> counts; /* runs of work by name, while it is only counted */
 
 /* ---- eager work ---- */
 
 void run_work(const work &w)
 {
     if (last_error()[0]) return;
+    clock_us += w.us;
+    if (only_counted) {
+        counts[w.what]++;
+        return;
+    }
     open_memory();
     w.run();
     close_memory();
-    clock_us += w.us;
 }
 
 bool postponed(const stream &s) { return timing == EMU_ALL_LATE || (timing == EMU_SIDE_LATE && s.side); }
@@ -197,6 +203,7 @@ std::vector<int> order_of(const std::vector<node> &nodes)
 void replay(const recording_state &r)
 {
     const std::vector<int> order = order_of(r.nodes);
+    if (last_error()[0]) return;
     if (r.count && *r.count < 1) return fail("a loop was launched with %d turns to go", *r.count);
     do {
         for (int i : order) run_work(r.nodes[(size_t)i].w);
@@ -360,6 +367,13 @@ void set_timing(emu_timing t)
 }
 
 long host_waits() { return waits; }
+void set_count_only(bool on)
+{
+    only_counted = on;
+    counts.clear();
+}
+
+bool counts_only() { return only_counted; }
 
 void count_streams(emu_counts *c)
 {
@@ -372,6 +386,11 @@ void count_streams(emu_counts *c)
 using namespace emu;
 
 void emu_load_kernel(const char *name) { loaded.insert(name); }
+
+void emu_counted(void (*each)(void *context, const char *name, int times), void *context)
+{
+    for (const auto &c : counts) each(context, c.first.c_str(), c.second);
+}
 
 struct rt_graph {
     std::shared_ptr<recording_state> recorded;
@@ -542,8 +561,14 @@ ddpm_status rt_graph_launch(rt_graph *graph, void *handle, err *e)
     ENTER(e);
     if (recording(handle)) return spoil(__func__, e);
     const std::shared_ptr<recording_state> r = graph->recorded;
-    return enqueue(
-        handle, __func__, 0.0, [r] { replay(*r); }, e);
+    const std::shared_ptr<stream> s = usable(handle, __func__, e);
+    if (!s) return DDPM_EBACKEND;
+    put(*s, [r] {
+        open_memory();
+        replay(*r);
+        close_memory();
+    });
+    return DDPM_OK;
 }
 
 void rt_graph_destroy(rt_graph *graph)

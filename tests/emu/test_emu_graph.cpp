@@ -353,3 +353,27 @@ Test(emu_graph, host_copies_are_refused_in_a_loop)
         rt_graph_destroy(g);
     }
 }
+
+static void add_run(void *to, const char *name, int times)
+{
+    *static_cast<std::string *>(to) += std::string(name) + " " + std::to_string(times) + ", ";
+}
+
+Test(emu_graph, counted_work_is_not_done)
+{
+    machine m;
+    std::string runs;
+    OK(rt_graph_begin(m.main, &why));
+    put(m.main, m.cell, 1);
+    OK(rt_copy(m.cell + 2, m.cell, sizeof(int), m.main, &why));
+    rt_graph *g = end_graph(m);
+    emu_count_only(true);
+    put(m.main, m.cell, 2);
+    for (int i = 0; i < 2; i++) OK(rt_graph_launch(g, m.main, &why));
+    OK(rt_sync(m.main, &why));
+    emu_counted(add_run, &runs);
+    cr_expect_str_eq(runs.c_str(), "rt_copy 2, set 3, ");
+    emu_count_only(false);
+    cr_expect_eq(m.read(m.main), std::vector<int>({0, 0, 0, 0}));
+    rt_graph_destroy(g);
+}

@@ -304,7 +304,7 @@ Test(emu_primitives, attention_can_be_absent)
     for (int what = 0; what < 4; what++) {
         q.io = what == 0 ? DTYPE_F32 : DTYPE_BF16;
         q.d = what == 1 ? 12 : what == 2 ? 136 : 8;
-        emu_get_device()->attention = what != 3;
+        emu_get_device()->attention = what != 3 ? 128 : 0;
         OK(cudnn_attention_create(r.cudnn, &q, &anything, &r.p, &why));
         cr_assert_null(r.p);
     }

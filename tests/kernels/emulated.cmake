@@ -52,6 +52,8 @@ foreach(source ${EMULATED_TESTS})
   emulated_test(${name} ${source})
 endforeach()
 
+target_include_directories(test_launch_counts PRIVATE ${CMAKE_SOURCE_DIR}/bench) # mb/predictions.h
+
 # The tests of the ops once more, on the emulated device: in f32, and in bf16.
 foreach(name test_ops test_train_ops test_sample_ops)
   emulated_test(${name}_emulated nn/${name}.c)

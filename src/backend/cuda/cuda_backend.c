@@ -85,9 +85,9 @@ static void describe(const backend *base, char *text, size_t cap)
     const cuda_backend *be = (const cuda_backend *)base;
     char with[LIBRARIES_TEXT];
     libraries(be, with);
-    (void)snprintf(text, cap, "cuda:%d %s (%d.%d), %s, %s, %.1f of %.1f GiB free", be->device.index, be->device.name,
+    (void)snprintf(text, cap, "cuda:%d %s (%d.%d), %s, %s, %.1f of %.1f GiB free%s", be->device.index, be->device.name,
                    be->device.major, be->device.minor, with, precision_name(be), bytes_to_gib(rt_memory_free()),
-                   bytes_to_gib(be->device.total));
+                   bytes_to_gib(be->device.total), be->device.loops ? "" : ", no loops in graphs (needs CUDA 12.4)");
 }
 
 static ddpm_status alloc(backend *base, size_t bytes, void **out, err *e)

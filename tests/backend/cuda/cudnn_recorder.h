@@ -9,10 +9,10 @@
 #ifndef CUDNN_RECORDER_H
 #define CUDNN_RECORDER_H
 #include "backend/cuda/lib/cuda_library.h"
+#include "backend/cuda/lib/cudnn_numbers.h"
 #include "math/bf16.h"
 
 #include <criterion/criterion.h>
-#include <cudnn.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -20,7 +20,10 @@ static struct {
     bool capturing, invalid;
     int handle_default, handle_flags, thread_local_mode;
     unsigned long long flags;
+    bool in_body; /* of a loop */
+#if CUDART_VERSION >= 12040
     struct cudaGraphNodeParams node;
+#endif
     cudaGraph_t executable_of;
     void *next_stream;
     loop_next_args next;
@@ -270,7 +273,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
     *out = NULL;
     CALLED("cudaStreamEndCapture");
     if (cuda.invalid) return failure(cudaErrorStreamCaptureInvalidated);
-    *out = cuda.node.type == cudaGraphNodeTypeConditional ? (cudaGraph_t)&body : new_graph(2);
+    *out = cuda.in_body ? (cudaGraph_t)&body : new_graph(2);
     return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long flags)
@@ -328,7 +331,7 @@ cudaError_t cudaStreamBeginCaptureToGraph(cudaStream_t stream, cudaGraph_t graph
     cr_expect(stream && !after && !edges && n == 0);
     cr_expect_eq((int *)graph, &body);
     CALLED("cudaStreamBeginCaptureToGraph");
-    cuda.capturing = true;
+    cuda.capturing = cuda.in_body = true;
     cuda.thread_local_mode = mode == cudaStreamCaptureModeThreadLocal;
     return cudaSuccess;
 }

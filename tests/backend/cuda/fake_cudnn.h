@@ -52,7 +52,7 @@ static const proposal proposals[] = {
     {.engine = 11, .impossible = true},
     {.engine = 12, .n_note = 1, .note = {CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS}, .workspace = 2000},
     {.engine = 13, .compiled = true},
-    {.engine = 0, .n_knob = 1, .knob = {1}, .value = {-1}},
+    {.engine = 0, .n_knob = 1, .knob = {60}, .value = {-1}}, /* a knob that these headers do not know */
 };
 
 /* Mode A proposes four of them, B some of those and others, FALLBACK the rest. */
@@ -61,6 +61,7 @@ static const int mode_a[] = {2, 0, 3, 1}, mode_b[] = {0, 4, 5, 6, 1}, mode_fallb
 static struct {
     int calls, fail_at, live;
     cudnnStatus_t failure;
+    size_t version; /* of the library; 0: 9.19.0 */
     bool nothing;   /* the heuristics propose no engine */
     bool described; /* the context is for a described device */
     int executed;
@@ -237,7 +238,7 @@ cudnnStatus_t cudnnDestroy(cudnnHandle_t handle)
     return CUDNN_STATUS_SUCCESS;
 }
 
-size_t cudnnGetVersion(void) { return 91900; }
+size_t cudnnGetVersion(void) { return cudnn.version ? cudnn.version : 91900; }
 const char *cudnnGetErrorString(cudnnStatus_t s) { return s == CUDNN_STATUS_NOT_SUPPORTED ? "UNSUPPORTED" : "BROKEN"; }
 void cudnnGetLastErrorString(char *text, size_t size) { (void)snprintf(text, size, "what is\nthe matter"); }
 

@@ -367,7 +367,7 @@ Test(cudart_calls, a_recording_that_fails_leaves_the_stream_usable)
     OK(rt_stream_create(true, &stream, &why));
     for (int loop = 0; loop <= (CUDART_VERSION >= 12040); loop++)
         for (int invalid = 0; invalid < 2; invalid++) {
-            cuda.node.type = cudaGraphNodeTypeKernel;
+            cuda.in_body = false;
             cuda.invalid = invalid;
             OK(loop ? rt_loop_begin(stream, &count, &why) : rt_graph_begin(stream, &why));
             OK(rt_graph_end(stream, NULL, &why));

@@ -45,46 +45,46 @@ static void finds(const conv_problem *q, const primitive_search *how, const char
 Test(cudnn_engine, engines_come_in_the_order_of_the_heuristics_each_once)
 {
     const conv_problem q = odd_problem(CONV_PASS_FORWARD);
-    finds(&q, &(primitive_search){.workspace_cap = CAP}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
+    finds(&q, &(primitive_search){.workspace_cap = CAP}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k60=-1");
 }
 
 Test(cudnn_engine, deterministic_engines_only_where_that_is_asked)
 {
     const conv_problem q = odd_problem(CONV_PASS_FORWARD);
     finds(&q, &(primitive_search){.deterministic = true, .workspace_cap = CAP},
-          "eng7:k2=40,k18=3 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
+          "eng7:k2=40,k18=3 eng7:k2=41,k18=3 eng12 eng0:k60=-1");
 }
 
 Test(cudnn_engine, fp32_takes_neither_tensor_cores_nor_rounded_inputs)
 {
     conv_problem q = odd_problem(CONV_PASS_FORWARD);
     q.io = DTYPE_F32;
-    finds(&q, &(primitive_search){.workspace_cap = CAP}, "eng7:k2=40,k18=3 eng9 eng0:k1=-1");
+    finds(&q, &(primitive_search){.workspace_cap = CAP}, "eng7:k2=40,k18=3 eng9 eng0:k60=-1");
     q.tf32 = true;
-    finds(&q, &(primitive_search){.workspace_cap = CAP}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
+    finds(&q, &(primitive_search){.workspace_cap = CAP}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k60=-1");
 }
 
 Test(cudnn_engine, workspace_may_be_as_large_as_the_cap)
 {
     const conv_problem q = odd_problem(CONV_PASS_FORWARD);
-    finds(&q, &(primitive_search){.workspace_cap = 2000}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
-    finds(&q, &(primitive_search){.workspace_cap = 1999}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k1=-1");
-    finds(&q, &(primitive_search){.workspace_cap = 999}, "eng9 eng7:k2=41,k18=3 eng0:k1=-1");
+    finds(&q, &(primitive_search){.workspace_cap = 2000}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k60=-1");
+    finds(&q, &(primitive_search){.workspace_cap = 1999}, "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k60=-1");
+    finds(&q, &(primitive_search){.workspace_cap = 999}, "eng9 eng7:k2=41,k18=3 eng0:k60=-1");
 }
 
 Test(cudnn_engine, the_one_wanted_is_made_alone)
 {
     const conv_problem q = odd_problem(CONV_PASS_FORWARD);
-    const char *all = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k1=-1";
+    const char *all = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng12 eng0:k60=-1";
     finds(&q, &(primitive_search){.workspace_cap = CAP, .cached_algo = "eng7:k2=41,k18=3"}, "eng7:k2=41,k18=3");
     finds(&q, &(primitive_search){.workspace_cap = CAP, .cached_algo = "eng13"},
           "eng13"); /* runtime-compiled, but selected before */
     finds(&q, &(primitive_search){.workspace_cap = CAP, .cached_algo = "eng7:k2=4"}, all);
     finds(&q, &(primitive_search){.workspace_cap = CAP, .cached_algo = "eng11"}, all); /* cannot be created */
     finds(&q, &(primitive_search){.workspace_cap = 1500, .cached_algo = "eng12"},
-          "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k1=-1");
+          "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k60=-1");
     finds(&q, &(primitive_search){.workspace_cap = CAP, .deterministic = true, .cached_algo = "eng9"},
-          "eng7:k2=40,k18=3 eng7:k2=41,k18=3 eng12 eng0:k1=-1");
+          "eng7:k2=40,k18=3 eng7:k2=41,k18=3 eng12 eng0:k60=-1");
 }
 
 /* A graph of one convolution as a primitive; engines are compiled while there are fewer than n. */
@@ -112,9 +112,9 @@ static primitive *compiled_below(cudnn_context *c, int n, size_t extra)
 
 Test(cudnn_engine, engines_are_compiled_where_there_are_few)
 {
-    const char *const expected[] = {[4] = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k1=-1",
-                                    [5] = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k1=-1 eng8",
-                                    [6] = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k1=-1 eng8 eng13"};
+    const char *const expected[] = {[4] = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k60=-1",
+                                    [5] = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k60=-1 eng8",
+                                    [6] = "eng7:k2=40,k18=3 eng9 eng7:k2=41,k18=3 eng0:k60=-1 eng8 eng13"};
     cudnn_context *c = context();
     for (int n = 4; n <= 6; n++) {
         primitive *p = compiled_below(c, n, 0);
@@ -167,7 +167,7 @@ Test(cudnn_engine, a_run_binds_ids_to_memory)
     cudnn_context *c = context();
     primitive *p = compiled_below(c, 0, 600);
     /* the engine's own 1000 bytes come first, rounded up to a multiple of 256 */
-    cr_assert_str_eq(names(p), "eng9 eng7:k2=41,k18=3 eng0:k1=-1", "1000 + 600 bytes are more than 1500");
+    cr_assert_str_eq(names(p), "eng9 eng7:k2=41,k18=3 eng0:k60=-1", "1000 + 600 bytes are more than 1500");
     cr_assert_eq(p->fn->workspace(p, 0), 600);
     const int live = cudnn.live;
     OK(p->fn->run(p, 1, operands, workspace, memory, &why));
@@ -184,7 +184,7 @@ Test(cudnn_engine, a_run_binds_ids_to_memory)
     cr_assert_eq(pointer_of(2), memory + 1024 + 512);
     cr_assert_eq(pointer_of(3), memory + 16);
     OK(p->fn->keep(p, 2, &why));
-    cr_assert_str_eq(names(p), "eng0:k1=-1");
+    cr_assert_str_eq(names(p), "eng0:k60=-1");
     OK(p->fn->run(p, 0, operands, workspace, NULL, &why));
     cr_assert_eq(proposals[cudnn.engine].engine, 0);
     cr_assert_null(cudnn.stream);
@@ -342,4 +342,30 @@ Test(cudnn_engine, a_graph_that_is_too_large_is_refused)
     cudnn_opgraph_release(&h);
     cudnn_context_destroy(c);
     cr_assert_eq(cudnn.live, 0);
+}
+
+/* ---- a library that is older than the backend would like --------------------------------------------- */
+
+Test(cudnn_engine, an_older_cudnn_has_convolutions_and_says_what_it_lacks)
+{
+    err why = {0};
+    primitive *p = NULL;
+    cudnn_context *c = (cudnn_context *)&why;
+    const primitive_search how = {.deterministic = true, .workspace_cap = CAP};
+    const attention_problem attention = {.io = DTYPE_BF16, .n = 2, .s = 16, .heads = 1, .d = 64};
+    const conv_problem q = odd_problem(CONV_PASS_FORWARD);
+    cudnn.version = 90100;
+    cr_expect_eq(cudnn_context_create("{}", &c, &why), DDPM_EBACKEND);
+    cr_expect_str_eq(why.text, "cuDNN: the JSON description of the device: it needs cuDNN 9.8, this is 9.1");
+    cr_expect_null(c);
+    c = context();
+    OK(cudnn_convolution_create(c, &q, &how, &p, &why));
+    primitive_destroy(p);
+    p = NULL;
+    why.text[0] = '\0';
+    OK(cudnn_attention_create(c, &attention, &how, &p, &why));
+    cr_expect_null(p);
+    cr_expect_str_eq(why.text, "it needs cuDNN 9.16, this is 9.1");
+    cudnn_context_destroy(c);
+    cr_expect_eq(cudnn.live, 0);
 }

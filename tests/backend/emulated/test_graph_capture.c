@@ -310,12 +310,15 @@ Test(graph_capture, a_list_that_cannot_be_captured_is_a_failure)
 Test(graph_capture, iterations_are_replayed_one_by_one_where_the_device_has_no_loops)
 {
     list l;
+    char text[200];
     emu_get_device()->loops = false;
     open_list(&l, 0);
     append(&l, 0, 1, 1), append(&l, 1, 0, 1);
     OK(run_list(&l, 5));
     cr_expect_eq(calls_of(&l, 5), 5 * REPLAY_CALLS);
     cr_expect_eq(get(&l, 0), 2 * (5 + 5));
+    l.be->fn->describe(l.be, text, sizeof text);
+    cr_expect(strstr(text, "free, no loops in graphs (needs CUDA 12.4)"), "%s", text);
     close_list(&l);
 }
 

@@ -9,6 +9,11 @@
 
 static ddpm_status describe_device(cudnn_context *c, const char *json, err *e)
 {
+    const size_t version = cudnnGetVersion();
+    if (version && version < CUDNN_FIRST_DEVICEPROP)
+        return err_set(e, DDPM_EBACKEND,
+                       "cuDNN: the JSON description of the device: it needs cuDNN 9.8, this is %zu.%zu",
+                       version / 10000, version / 100 % 100);
     cudnnStatus_t s = cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &c->device);
     if (!s)
         s = cudnnBackendSetAttribute(c->device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,

@@ -9,6 +9,10 @@
 
 typedef cudnnBackendDescriptor_t descriptor;
 
+/* More kinds of knobs than any cuDNN 9 has: 44 in 9.19.  The library may be newer than these headers. */
+enum { KNOB_TYPES = 64 };
+_Static_assert(KNOB_TYPES >= (int)CUDNN_KNOB_TYPE_COUNTS, "cuDNN has more kinds of knobs");
+
 /* An engine configuration (engine and knobs) that the heuristics propose, and the execution plan created from it. */
 typedef struct cudnn_engine {
     descriptor config, engine; /* engine NULL: not created yet */
@@ -46,7 +50,7 @@ static bool get(descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttr
 static bool describe_knobs(const int64_t *value, const bool *there, char *text, size_t cap)
 {
     size_t at = 0;
-    for (int k = 0; k < CUDNN_KNOB_TYPE_COUNTS; k++) {
+    for (int k = 0; k < KNOB_TYPES; k++) {
         if (!there[k]) continue;
         at += (size_t)snprintf(text + at, cap - at, "%ck%d=%lld", at ? ',' : ':', k, (long long)value[k]);
         if (at >= cap) return false; /* a truncated name would not be unique */
@@ -57,20 +61,20 @@ static bool describe_knobs(const int64_t *value, const bool *there, char *text, 
 static bool read_knobs(descriptor config, int64_t *value, bool *there)
 {
     int64_t got = 0;
-    descriptor knob[CUDNN_KNOB_TYPE_COUNTS] = {NULL};
+    descriptor knob[KNOB_TYPES] = {NULL};
     bool good = true;
-    for (int i = 0; good && i < CUDNN_KNOB_TYPE_COUNTS; i++)
+    for (int i = 0; good && i < KNOB_TYPES; i++)
         good = !cudnnBackendCreateDescriptor(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, &knob[i]);
     good = good && !cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-                                             CUDNN_KNOB_TYPE_COUNTS, &got, knob);
+                                             KNOB_TYPES, &got, knob);
     for (int i = 0; good && i < got; i++) {
         cudnnBackendKnobType_t type = CUDNN_KNOB_TYPE_COUNTS;
         int64_t v = 0;
         good = get(knob[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, &type) &&
-               get(knob[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, &v) && type < CUDNN_KNOB_TYPE_COUNTS;
+               get(knob[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, &v) && (int)type < KNOB_TYPES;
         if (good) there[type] = true, value[type] = v;
     }
-    for (int i = 0; i < CUDNN_KNOB_TYPE_COUNTS; i++)
+    for (int i = 0; i < KNOB_TYPES; i++)
         if (knob[i]) (void)cudnnBackendDestroyDescriptor(knob[i]);
     return good;
 }
@@ -97,8 +101,8 @@ static bool describe(cudnn_engine *p, const cudnn_primitive_spec *s)
     enum { NOTES = 32 }; /* more than there are kinds of notes */
     cudnnBackendNumericalNote_t note[NOTES];
     cudnnBackendBehaviorNote_t behavior[NOTES];
-    int64_t number = -1, notes = 0, behaviors = 0, value[CUDNN_KNOB_TYPE_COUNTS];
-    bool there[CUDNN_KNOB_TYPE_COUNTS] = {false};
+    int64_t number = -1, notes = 0, behaviors = 0, value[KNOB_TYPES];
+    bool there[KNOB_TYPES] = {false};
     descriptor engine = NULL;
     if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine)) return false;
     const bool good = get(p->config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, &engine) &&

@@ -11,7 +11,7 @@
 #ifndef DDPM_CUDNN_OPGRAPH_H
 #define DDPM_CUDNN_OPGRAPH_H
 #include "backend/cuda/lib/cudnn_problem.h"
-#include <cudnn_graph.h>
+#include "backend/cuda/lib/cudnn_numbers.h"
 
 struct cudnn_context {
     cudnnHandle_t handle;            /* NULL: engines are built for a described device, which need not exist */

@@ -19,15 +19,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#if CUDNN_VERSION < 91400 /* these headers lack the forward operation: the caller uses matrix products */
-ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *q, const primitive_search *how,
-                                   primitive **out, err *e)
-{
-    *out = NULL;
-    return DDPM_OK;
-}
-#else
-
 typedef cudnnBackendDescriptor_t descriptor;
 
 /* The oldest cuDNN version that is used.  The forward operation came with 9.13.1; until 9.15 the backward pass was
@@ -364,4 +355,3 @@ ddpm_status cudnn_attention_create(cudnn_context *c, const attention_problem *q,
     if (q->backward && !how->deterministic) return make_both(c, q, how, out, e);
     return make(c, q, false, how, out, e);
 }
-#endif
