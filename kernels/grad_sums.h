@@ -1,4 +1,4 @@
-/* grad_sums.h - the final sums of parameter gradients: of all steps of a backward pass in one launch.
+/* grad_sums.h - the final sums of parameter gradients: of all steps of a backward pass in a few launches.
  *
  *   to[i] (=, +=) sum over r of from[r, i]
  *
@@ -24,10 +24,7 @@ enum {
     GRAD_SUMS_ELEMENTS = 4096 /* per block, if there is one row */
 };
 
-/* Number of launches for n sums. */
-static inline int grad_sums_launches(int n) { return (n + GRAD_SUMS_LAUNCH - 1) / GRAD_SUMS_LAUNCH; }
-
-/* Asynchronous.  The sums must not overlap. */
+/* Asynchronous; a launch for every GRAD_SUMS_LAUNCH sums, which must not overlap. */
 C_API ddpm_status k_grad_sums(void *stream, const grad_sum *sums, int n);
 
 #endif

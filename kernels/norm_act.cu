@@ -7,13 +7,13 @@ template <int E> struct norm_map {
 
 /* Calls use(i, v) for every pixel i of the thread and its vector v, with BATCH loads in flight at a time. */
 template <int E, int BATCH, class T, class F>
-__device__ __forceinline__ void each_pixel(const norm_tile &t, const T *from, int64_t ld, F use)
+__device__ __forceinline__ void each_pixel(const norm_tile &t, const norm_run<const T> &from, F use)
 {
     for (int i = t.row; i < t.pixels; i += BATCH * t.rows) {
-        norm_pack<T, E> in[BATCH] = {};
+        norm_words<T, E> in[BATCH] = {};
         UNROLL()
         for (int k = 0; k < BATCH; k++)
-            if (i + k * t.rows < t.pixels) in[k] = norm_get<E>(from + (i + k * t.rows) * ld);
+            if (i + k * t.rows < t.pixels) in[k] = norm_get<E>(from.pixel(i + k * t.rows));
         UNROLL()
         for (int k = 0; k < BATCH; k++)
             if (i + k * t.rows < t.pixels) use(i + k * t.rows, in[k]);
@@ -26,9 +26,11 @@ __device__ __forceinline__ void load_slab(const norm_act_args &a, const norm_til
 {
     const norm_run<const T> x = norm_run_of<const T>(a, t, a.x, a.x2);
     for (int e = 0; e < E; e++) sum[e] = 0.0f;
-    each_pixel<E, E == 1 ? 2 : NORM_BATCH>(t, x.at, x.ld, [&](int i, const norm_pack<T, E> &in) {
+    each_pixel<E, E == 1 ? 2 : NORM_BATCH>(t, x, [&](int i, const norm_words<T, E> &in) {
+        float v[E];
+        norm_floats<E>(v, in);
         norm_put(slab + i * t.width + t.channel, in);
-        for (int e = 0; e < E; e++) sum[e] += norm_widen(in.v[e]);
+        for (int e = 0; e < E; e++) sum[e] += v[e];
     });
 }
 
@@ -55,9 +57,12 @@ __device__ __forceinline__ void slab_statistics(const norm_act_args &a, const no
     for (int e = 0; e < E; e++) map->center[e] = sum[e] = 0.0f;
     if (addend) norm_get_few<E>(map->center, addend + t.channel);
     for (int e = 0; e < E; e++) map->center[e] -= (float)m.group[0][group[e]];
-    each_pixel<E, 1>(t, slab + t.channel, t.width, [&](int, const norm_pack<T, E> &in) {
+    const norm_run<const T> own = {slab + t.channel, t.width};
+    each_pixel<E, E == 1 ? 1 : NORM_BATCH>(t, own, [&](int, const norm_words<T, E> &in) {
+        float x[E];
+        norm_floats<E>(x, in);
         for (int e = 0; e < E; e++) {
-            const float v = norm_widen(in.v[e]) + map->center[e];
+            const float v = x[e] + map->center[e];
             sum[e] = fmaf(v, v, sum[e]);
         }
     });
@@ -66,20 +71,21 @@ __device__ __forceinline__ void slab_statistics(const norm_act_args &a, const no
 }
 
 template <int BATCH, bool DROP, class T, int E>
-__device__ __forceinline__ void write_y(const norm_act_args &a, const norm_tile &t, const T *from, int64_t ld,
+__device__ __forceinline__ void write_y(const norm_act_args &a, const norm_tile &t, const norm_run<const T> &from,
                                         const norm_map<E> &map)
 {
     const norm_run<T> y = norm_run_joined<T>(a, t, a.y);
     const norm_dropout<DROP> drop = norm_dropout_of<DROP>(a, t);
-    each_pixel<E, BATCH>(t, from, ld, [&](int i, const norm_pack<T, E> &in) {
+    each_pixel<E, BATCH>(t, from, [&](int i, const norm_words<T, E> &in) {
         norm_pack<T, E> out;
-        float z[E];
-        for (int e = 0; e < E; e++) z[e] = fmaf(norm_widen(in.v[e]) + map.center[e], map.slope[e], map.shift[e]);
+        float x[E], z[E];
+        norm_floats<E>(x, in);
+        for (int e = 0; e < E; e++) z[e] = fmaf(x[e] + map.center[e], map.slope[e], map.shift[e]);
         if (a.silu)
             for (int e = 0; e < E; e++) z[e] *= norm_sigmoid_as<T>(z[e]);
         norm_drop<E>(drop, i, z);
         for (int e = 0; e < E; e++) norm_narrow(z[e], &out.v[e]);
-        norm_put(y.at + i * y.ld, out);
+        norm_put(y.pixel(i), out);
     });
 }
 
@@ -112,7 +118,8 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
         map.slope[e] = k.gain[e] * (float)m.group[1][group[e]];
         map.shift[e] = k.shift[e];
     }
-    write_y<E == 1 || DROP ? 1 : 2, DROP, T, E>(a, t, reinterpret_cast<const T *>(m.slab) + t.channel, t.width, map);
+    const norm_run<const T> own = {reinterpret_cast<const T *>(m.slab) + t.channel, t.width};
+    write_y<E == 1 || DROP ? 1 : 2, DROP, T, E>(a, t, own, map);
 }
 
 /* ---- images in chunks ---- */
@@ -181,7 +188,7 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
         map.slope[e] = k.gain[e] * rstd[group[e]];
         map.shift[e] = k.shift[e];
     }
-    write_y<DROP ? 1 : 2, DROP, T, E>(a, t, x.at, x.ld, map);
+    write_y<DROP ? 1 : 2, DROP, T, E>(a, t, x, map);
 }
 
 /* ---- launches ---- */

@@ -21,6 +21,7 @@ enum {
     NORM_WARP = 32,
     NORM_THREADS = 512, /* threads of the widest block; NORM_THREADS_SCALAR if accesses are of single elements */
     NORM_THREADS_SCALAR = NORM_ACT_GROUP_MAX,
+    NORM_CHUNK_THREADS = 256,  /* the same without a slab, in the backward pass */
     NORM_BATCH = 4,            /* loads in flight per thread */
     NORM_BLOCK_RESERVE = 1024, /* bytes of shared memory per block reserved by the system */
     NORM_BLOCKS = 256, /* blocks wanted of a launch for few images: two for each of an H200's 132 multiprocessors */
@@ -48,33 +49,34 @@ static __device__ __forceinline__ float norm_widen(bf16 v) { return bf16_to_f32(
 static __device__ __forceinline__ void norm_narrow(float v, float *to) { *to = v; }
 static __device__ __forceinline__ void norm_narrow(float v, bf16 *to) { *to = bf16_of(v); }
 
-template <int E, class T> __device__ __forceinline__ norm_pack<T, E> norm_get(const T *p)
-{
-    return *reinterpret_cast<const norm_pack<T, E> *>(p);
-}
-
-/* A norm_pack as 32-bit words, to be kept from one turn of a loop to the next: nvcc keeps each element of a norm_pack in
- * a register of its own. */
+/* E elements of one vector access as words: nvcc would split them into a register each, at the load. */
 template <class T, int E> struct alignas(norm_pack<T, E>) norm_words {
     typedef typename norm_word<(sizeof(T) * E >= sizeof(uint32_t))>::type word;
     word w[sizeof(T) * E / sizeof(word)];
 };
 
-template <int E, class T> __device__ __forceinline__ norm_words<T, E> norm_get_words(const T *p)
+template <int E, class T> __device__ __forceinline__ norm_words<T, E> norm_get(const T *p)
 {
     return *reinterpret_cast<const norm_words<T, E> *>(p);
 }
 
-template <class T, int E> __device__ __forceinline__ norm_pack<T, E> norm_unpack(const norm_words<T, E> &in)
+template <int E> __device__ __forceinline__ void norm_floats(float *v, const norm_words<float, E> &in)
 {
-    norm_pack<T, E> out;
-    memcpy(&out, &in, sizeof out);
-    return out;
+    memcpy(v, in.w, sizeof in);
 }
 
-template <class T, int E> __device__ __forceinline__ void norm_put(T *p, const norm_pack<T, E> &v)
+/* A bf16 is the high half of a float; the first of two is the low half of their word. */
+template <int E> __device__ __forceinline__ void norm_floats(float *v, const norm_words<bf16, E> &in)
 {
-    *reinterpret_cast<norm_pack<T, E> *>(p) = v;
+    for (int e = 0; e < E; e++) {
+        const uint32_t word = in.w[e / 2], bits = e % 2 ? word & 0xFFFF0000u : word << 16;
+        memcpy(&v[e], &bits, sizeof bits);
+    }
+}
+
+template <class T, class V> __device__ __forceinline__ void norm_put(T *p, const V &v) /* norm_pack or norm_words */
+{
+    *reinterpret_cast<V *>(p) = v;
 }
 
 /* Writes E floats to shared memory, in accesses of at most 16 bytes. */
@@ -167,8 +169,9 @@ static inline void norm_cut_threads(norm_cut *u, size_t limit)
 {
     const int64_t columns = u->range / u->vector, accesses = columns * u->pixels;
     const int most = u->vector == 1 ? NORM_THREADS_SCALAR : NORM_THREADS;
+    const int usual = u->slab || u->vector == 1 ? NORM_THREADS : NORM_CHUNK_THREADS;
     u->threads = accesses < 256 || !u->slab ? 64 : 128;
-    while (u->threads < NORM_THREADS && 2 * u->threads <= accesses &&
+    while (u->threads < usual && 2 * u->threads <= accesses &&
            (u->slab ? 32 * u->threads < accesses || u->threads * (limit / u->slab) < 512 : 64 * u->threads <= accesses))
         u->threads *= 2;
     while (u->threads < columns && u->threads < most) u->threads *= 2;
@@ -279,6 +282,7 @@ template <int E> __device__ __forceinline__ norm_tile norm_tile_of(const norm_ac
 template <class T> struct norm_run {
     T *at; /* NULL if the tensor is */
     int64_t ld;
+    __device__ __forceinline__ T *pixel(int i) const { return at + i * ld; }
 };
 
 template <class T, class V>
@@ -303,12 +307,10 @@ __device__ __forceinline__ norm_run<T> norm_run_joined(const norm_act_args &a, c
 /* v = p[0 .. E - 1], wherever p points: in one access if it is aligned. */
 template <int E, class T> __device__ __forceinline__ void norm_get_few(float *v, const T *p)
 {
-    norm_pack<T, E> in;
-    if (E > 1 && (uintptr_t)p % sizeof in == 0)
-        in = norm_get<E>(p);
+    if (E > 1 && (uintptr_t)p % alignof(norm_words<T, E>) == 0)
+        norm_floats<E>(v, norm_get<E>(p));
     else
-        for (int e = 0; e < E; e++) in.v[e] = p[e];
-    for (int e = 0; e < E; e++) v[e] = norm_widen(in.v[e]);
+        for (int e = 0; e < E; e++) v[e] = norm_widen(p[e]);
 }
 
 /* The affine maps of E channels of an image, and the addend of x before them. */
@@ -349,21 +351,20 @@ template <int E> __device__ __forceinline__ void norm_groups(int channel, int pe
 /* The mask of dropout for the pixels of a thread.  Kernels are compiled with and without (DROP), since the mask needs
  * registers. */
 template <bool DROP> struct norm_dropout {
-    const dropout_mask &mask; /* of the kernel's arguments, which take no registers */
+    const norm_act_args &a; /* the kernel's arguments, which take no registers */
     uint32_t seed[2];
     uint64_t ordinal;
-    uint32_t at, ld; /* the thread's vector at pixel i of the tile begins at element at + i ld of the image */
+    uint32_t at; /* the first element of the thread's vector at the tile's first pixel, in the image */
 };
 
 template <bool DROP>
 __device__ __forceinline__ norm_dropout<DROP> norm_dropout_of(const norm_act_args &a, const norm_tile &t)
 {
-    norm_dropout<DROP> d = {a.dropout, {0, 0}, 0, 0, 0};
+    norm_dropout<DROP> d = {a, {0, 0}, 0, 0};
     if (!DROP) return d;
     d.seed[0] = (uint32_t)a.dropout.state->seed, d.seed[1] = (uint32_t)(a.dropout.state->seed >> 32);
     d.ordinal = a.dropout.state->sample + (uint64_t)t.image;
-    d.ld = (uint32_t)(a.c1 + a.c2);
-    d.at = (uint32_t)t.first * d.ld + (uint32_t)(t.from + t.channel);
+    d.at = (uint32_t)t.first * (uint32_t)(a.c1 + a.c2) + (uint32_t)(t.from + t.channel);
     return d;
 }
 
@@ -371,18 +372,19 @@ __device__ __forceinline__ norm_dropout<DROP> norm_dropout_of(const norm_act_arg
 template <int E, bool DROP> __device__ __forceinline__ void norm_drop(const norm_dropout<DROP> &d, int i, float *v)
 {
     if (!DROP) return;
-    const uint32_t element = d.at + (uint32_t)i * d.ld, least = d.mask.threshold << 16;
+    const dropout_mask &mask = d.a.dropout;
+    const uint32_t element = d.at + (uint32_t)i * (uint32_t)(d.a.c1 + d.a.c2), least = mask.threshold << 16;
     uint32_t low = d.seed[0], high = d.seed[1];
 #ifdef __CUDA_ARCH__
     asm volatile("" : "+r"(low), "+r"(high)); /* or nvcc keeps the 18 further keys of Philox in registers */
 #endif
-    const philox4 r = dropout_draw((uint64_t)high << 32 | low, d.mask.layer, d.ordinal, element / DROPOUT_OCTET);
+    const philox4 r = dropout_draw((uint64_t)high << 32 | low, mask.layer, d.ordinal, element / DROPOUT_OCTET);
     for (int e = 0; e < E; e++) { /* the 16 bits of an element, moved to the high half, are compared with `least` */
         const uint32_t place = E == DROPOUT_OCTET ? (uint32_t)e : element % DROPOUT_OCTET + (uint32_t)e;
         uint32_t word = r.v[e % 4];
         if (E == 1)
             for (uint32_t k = 1; k < 4; k++) word = place % 4 == k ? r.v[k] : word;
-        v[e] = (place < 4 ? word << 16 : word) >= least ? d.mask.scale * v[e] : 0.0f;
+        v[e] = (place < 4 ? word << 16 : word) >= least ? mask.scale * v[e] : 0.0f;
     }
 }
 

@@ -24,13 +24,12 @@ template <int E> struct bwd_map {
 
 /* Computes v and dz from the elements of pixel i of the tile. */
 template <bool DROP, class T, int E>
-__device__ __forceinline__ void find_dz(const norm_pack<T, E> &x, const norm_pack<T, E> &dy, const bwd_map<E> &map,
+__device__ __forceinline__ void find_dz(const norm_words<T, E> &x, const norm_words<T, E> &dy, const bwd_map<E> &map,
                                         const norm_dropout<DROP> &drop, int i, int silu, float *v, float *dz)
 {
-    for (int e = 0; e < E; e++) {
-        v[e] = norm_widen(x.v[e]) + map.center[e];
-        dz[e] = norm_widen(dy.v[e]);
-    }
+    norm_floats<E>(v, x);
+    norm_floats<E>(dz, dy);
+    for (int e = 0; e < E; e++) v[e] += map.center[e];
     norm_drop<E>(drop, i, dz);
     if (silu)
         for (int e = 0; e < E; e++) {
@@ -68,8 +67,8 @@ __device__ __forceinline__ void add_means(const norm_act_args &f, const norm_til
     }
 }
 
-/* A tile's part of the slab: x and dz, since recomputing dz takes an exponential.  In bf16 dz is rounded for the second
- * pass, as where SiLU's gradient is a tensor of its own; the sums of the first pass take it unrounded. */
+/* A tile's part of the slab: x and dz, since recomputing dz takes an exponential.  In bf16 dz is
+ * rounded, for the sums and the second pass alike, as where SiLU's gradient is a tensor of its own. */
 template <class T> struct bwd_slab {
     T *x;  /* [pixels, width]  NULL: no slab */
     T *dz; /* [pixels, width] */
@@ -82,22 +81,21 @@ template <class T> __device__ __forceinline__ bwd_slab<T> slab_of(const norm_cut
     return s;
 }
 
-/* x and dy of a thread's next pixel, which is loaded while other work goes on; with single elements (E = 1) the large
- * blocks leave no registers for that. */
-template <class T, int E> struct bwd_inputs {
+/* x and dy of a thread's next pixel.  AHEAD: it is loaded while other work goes on. */
+template <class T, int E, bool AHEAD> struct bwd_inputs {
     norm_run<const T> x, dy;
     norm_words<T, E> next_x, next_dy;
     __device__ __forceinline__ bwd_inputs(const norm_act_bwd_args &a, const norm_tile &t)
         : x(norm_run_of<const T>(a.f, t, a.f.x, a.f.x2)), dy(norm_run_joined<const T>(a.f, t, a.dy)), next_x(),
           next_dy()
     {
-        if (E > 1) load(t, t.row);
+        if (AHEAD) load(t, t.row);
     }
     __device__ __forceinline__ void load(const norm_tile &t, int pixel)
     {
         if (pixel >= t.pixels) return;
-        next_x = norm_get_words<E>(x.at + pixel * x.ld);
-        next_dy = norm_get_words<E>(dy.at + pixel * dy.ld);
+        next_x = norm_get<E>(x.pixel(pixel));
+        next_dy = norm_get<E>(dy.pixel(pixel));
     }
 };
 
@@ -106,7 +104,7 @@ template <class T, int E, bool SLAB, bool DROP>
 __device__ __forceinline__ void sum_dz(const norm_act_bwd_args &a, const norm_tile &t, const bwd_slab<T> &slab,
                                        float *s1, float *s2)
 {
-    bwd_inputs<T, E> in(a, t);
+    bwd_inputs<T, E, (E > 1)> in(a, t);
     const norm_dropout<DROP> drop = norm_dropout_of<DROP>(a.f, t);
     bwd_map<E> map;
     find_map<T, E>(a.f, t, &map);
@@ -114,17 +112,20 @@ __device__ __forceinline__ void sum_dz(const norm_act_bwd_args &a, const norm_ti
     UNROLL(1)
     for (int pixel = t.row; pixel < t.pixels; pixel += t.rows) {
         if (E == 1) in.load(t, pixel);
-        const norm_pack<T, E> x = norm_unpack(in.next_x), dy = norm_unpack(in.next_dy);
+        const norm_words<T, E> x = in.next_x, dy = in.next_dy;
         float v[E], dz[E];
         if (E > 1) in.load(t, pixel + t.rows);
         find_dz(x, dy, map, drop, pixel, a.f.silu, v, dz);
-        for (int e = 0; e < E; e++) s1[e] += dz[e], s2[e] = fmaf(dz[e], v[e], s2[e]);
         if (SLAB) {
             norm_pack<T, E> out;
-            for (int e = 0; e < E; e++) norm_narrow(dz[e], &out.v[e]);
+            for (int e = 0; e < E; e++) {
+                norm_narrow(dz[e], &out.v[e]);
+                dz[e] = norm_widen(out.v[e]); /* the sums of what the second pass reads */
+            }
             norm_put(slab.x + pixel * t.width + t.channel, x);
             norm_put(slab.dz + pixel * t.width + t.channel, out);
         }
+        for (int e = 0; e < E; e++) s1[e] += dz[e], s2[e] = fmaf(dz[e], v[e], s2[e]);
     }
 }
 
@@ -145,17 +146,19 @@ __device__ __forceinline__ void open_sink(const norm_act_bwd_args &a, const norm
 
 template <class T, int E>
 __device__ __forceinline__ void take_dx(dx_sink<T, E> *s, int pixel, const bwd_map<E> &map, const float *v,
-                                        const float *dz, const norm_pack<T, E> &old)
+                                        const float *dz, const norm_words<T, E> &old_words)
 {
     norm_pack<T, E> out;
+    float old[E];
+    norm_floats<E>(old, old_words);
     for (int e = 0; e < E; e++) {
         const float dx = fmaf(-v[e], map.of_v[e], dz[e] * map.slope[e] - map.at_0[e]);
-        const float total = s->add ? norm_widen(old.v[e]) + dx : dx;
+        const float total = s->add ? old[e] + dx : dx;
         s->dx[e] += dx;
         s->total[e] += total;
         norm_narrow(total, &out.v[e]);
     }
-    if (s->to.at) norm_put(s->to.at + pixel * s->to.ld, out);
+    if (s->to.at) norm_put(s->to.pixel(pixel), out);
 }
 
 /* Second pass, reading the slab. */
@@ -169,40 +172,36 @@ __device__ __forceinline__ void write_dx_from_slab(const norm_tile &t, const bwd
         norm_words<T, E> old[BATCH] = {};
         UNROLL()
         for (int k = 0; k < BATCH; k++)
-            if (s->add && i + k * t.rows < t.pixels) old[k] = norm_get_words<E>(s->to.at + (i + k * t.rows) * s->to.ld);
+            if (s->add && i + k * t.rows < t.pixels) old[k] = norm_get<E>(s->to.pixel(i + k * t.rows));
         UNROLL()
         for (int k = 0; k < BATCH; k++) {
             const int pixel = i + k * t.rows, place = pixel * t.width + t.channel;
             if (pixel >= t.pixels) continue;
-            const norm_pack<T, E> x = norm_get<E>(slab.x + place), in = norm_get<E>(slab.dz + place);
             float v[E], dz[E];
-            for (int e = 0; e < E; e++) {
-                v[e] = norm_widen(x.v[e]) + map.center[e];
-                dz[e] = norm_widen(in.v[e]);
-            }
-            take_dx(s, pixel, map, v, dz, norm_unpack(old[k]));
+            norm_floats<E>(v, norm_get<E>(slab.x + place));
+            norm_floats<E>(dz, norm_get<E>(slab.dz + place));
+            for (int e = 0; e < E; e++) v[e] += map.center[e];
+            take_dx(s, pixel, map, v, dz, old[k]);
         }
     }
 }
 
 /* Second pass, reading global memory. */
-template <bool DROP, class T, int E>
-__device__ __forceinline__ void write_dx_again(const norm_act_bwd_args &a, const norm_tile &t, bwd_inputs<T, E> *in,
-                                               const bwd_map<E> &map, dx_sink<T, E> *s)
+template <bool DROP, bool AHEAD, class T, int E>
+__device__ __forceinline__ void write_dx_again(const norm_act_bwd_args &a, const norm_tile &t,
+                                               bwd_inputs<T, E, AHEAD> *in, const bwd_map<E> &map, dx_sink<T, E> *s)
 {
-    constexpr bool EARLY = E > 1 && !DROP;
     const norm_dropout<DROP> drop = norm_dropout_of<DROP>(a.f, t);
     UNROLL(1)
     for (int pixel = t.row; pixel < t.pixels; pixel += t.rows) {
         norm_words<T, E> old = {};
         float v[E], dz[E];
-        if (E == 1) in->load(t, pixel);
-        /* the mask, and large blocks, need the registers that the earlier load would take */
-        if (s->add && EARLY) old = norm_get_words<E>(s->to.at + pixel * s->to.ld);
-        find_dz(norm_unpack(in->next_x), norm_unpack(in->next_dy), map, drop, pixel, a.f.silu, v, dz);
-        if (s->add && !EARLY) old = norm_get_words<E>(s->to.at + pixel * s->to.ld);
-        take_dx(s, pixel, map, v, dz, norm_unpack(old));
-        if (E > 1) in->load(t, pixel + t.rows); /* not earlier: there are no registers for two pixels */
+        if (!AHEAD) in->load(t, pixel);
+        if (s->add && AHEAD) old = norm_get<E>(s->to.pixel(pixel));
+        find_dz(in->next_x, in->next_dy, map, drop, pixel, a.f.silu, v, dz);
+        if (s->add && !AHEAD) old = norm_get<E>(s->to.pixel(pixel));
+        take_dx(s, pixel, map, v, dz, old);
+        if (AHEAD) in->load(t, pixel + t.rows); /* not earlier: there are no registers for two pixels */
     }
 }
 
@@ -288,7 +287,7 @@ __device__ __forceinline__ void store_chunk_sums(const norm_act_bwd_args &a, con
 
 /* Block (image, chunk, range): S1, and S2 times the standard deviation. */
 template <class T, int E, bool DROP>
-__global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
+__global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_CHUNK_THREADS, E == 1 ? 1 : 2)
     norm_act_bwd_sums_kernel(norm_act_bwd_args a, norm_cut cut)
 {
     SHARED_DYNAMIC(unsigned char, memory);
@@ -301,9 +300,17 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     store_chunk_sums<E>(a, cut, t, m, CHUNK_S2, s2);
 }
 
+/* ptxas for compute capability 12.0 spills registers of the kernel with a mask if two blocks must fit. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+enum { FITS_TWICE = 0 };
+#else
+enum { FITS_TWICE = 1 };
+#endif
+
 /* Block (image, chunk, range): dx and its sums. */
 template <class T, int E, bool DROP>
-__global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1)
+__global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_CHUNK_THREADS,
+                                  E == 1 || (DROP && !FITS_TWICE) ? 1 : 2)
     norm_act_bwd_apply_kernel(norm_act_bwd_args a, norm_cut cut)
 {
     SHARED_DYNAMIC(unsigned char, memory);
@@ -311,7 +318,7 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     const norm_memory m = norm_carve(memory, cut);
     const int per_group = (a.f.c1 + a.f.c2) / a.f.groups;
     const double count = (double)a.f.hw * per_group;
-    bwd_inputs<T, E> in(a, t);
+    bwd_inputs<T, E, (E > 1 && !DROP)> in(a, t); /* the mask, and large blocks, need the registers */
     for (int k = 0; k < 2; k++) {
         const float *sums = image_sum(a, t.image, k == 0 ? NORM_SUM_DBETA : NORM_SUM_DGAMMA, t.from),
                     *gamma = a.f.gamma + t.from;
@@ -324,7 +331,7 @@ __global__ void __launch_bounds__(E == 1 ? NORM_THREADS_SCALAR : NORM_THREADS, 1
     find_map<T, E>(a.f, t, &map);
     add_means<E>(a.f, t, m.group[0], m.group[1], &map);
     open_sink<T, E>(a, t, &sink);
-    write_dx_again<DROP, T, E>(a, t, &in, map, &sink);
+    write_dx_again<DROP>(a, t, &in, map, &sink);
     if (wants_dcond_sums(a)) store_chunk_sums<E>(a, cut, t, m, CHUNK_DX, sink.dx);
     if (a.sum_dx) store_chunk_sums<E>(a, cut, t, m, CHUNK_TOTAL, sink.total);
 }

@@ -66,9 +66,18 @@ static bool same_shape(const tensor *a, const tensor *b)
     return a->n == b->n && a->h == b->h && a->w == b->w && a->c == b->c && a->dtype == b->dtype;
 }
 
+/* Layers of dropout differ in their masks alone. */
+static step_attr without_layer(const step *s)
+{
+    step_attr a = s->a;
+    if (s->op == OP_norm_act || s->op == OP_norm_act_bwd) a.norm.dropout_layer = 0;
+    return a;
+}
+
 bool same_step(const step *a, const step *b)
 {
-    if (a->op != b->op || a->accumulate != b->accumulate || memcmp(&a->a, &b->a, sizeof a->a) != 0) return false;
+    const step_attr of_a = without_layer(a), of_b = without_layer(b);
+    if (a->op != b->op || a->accumulate != b->accumulate || memcmp(&of_a, &of_b, sizeof of_a) != 0) return false;
     for (int k = 0; k < STEP_IN; k++)
         if (!same_shape(a->in[k], b->in[k])) return false;
     for (int k = 0; k < STEP_OUT; k++)

@@ -23,7 +23,7 @@ extern const char *const op_name[OP_COUNT];
 /* Properties of an op that passes over a plan test instead of its name. */
 typedef enum op_flags {
     OP_CHEAP = 1, /* out[0] is cheap to recompute from inputs that are kept anyway */
-    /* can compute NORM_BWD_DBIAS and DBIAS2: sums of its gradients over the pixels, for bias gradients */
+    /* can compute NORM_BWD_DBIAS, DBIAS2 and their TWINs: sums of its gradients over the pixels, for bias gradients */
     OP_SUMS_BIAS = 2,
     OP_STATEFUL = 4,         /* changes its own inputs: running it twice differs from running it once */
     OP_UPDATE = 8,           /* part of the optimizer's update, after the backward pass */

@@ -98,12 +98,12 @@ static tensor *down_block(unet_context *u, tensor *h, int b, skips *kept)
     return h;
 }
 
-/* Without a mid block, h is also the skip of the first resnet above: a copy, because no step may have one tensor as two
- * operands, both of whose gradients it writes. */
+/* Without a mid block, h is also the skip of the first resnet above: in training a copy, because no step may have one tensor
+ * as two operands, both of whose gradients it writes. */
 static tensor *mid_block(unet_context *u, tensor *h)
 {
     const unet_config *c = u->config;
-    if (!c->mid_block) return nn_copy(u->p, h);
+    if (!c->mid_block) return u->p->training ? nn_copy(u->p, h) : h;
     const int channels = c->block[c->n_block - 1].out_channels;
     plan_push(u->p, "mid_block");
     h = resnet(u, h, NULL, channels, 0);

@@ -89,6 +89,7 @@ static ddpm_status open_pair(pair *p, err *e)
     p->copy = *p->s;
     p->copy.impl = NULL;
     p->copy.scratch = p->copy.partial = NULL;
+    p->copy.partial_bytes = 0;
     p->copy.side = false;
     for (int k = 0; k < STEP_IN; k++) TRY(add_operand(p, p->s->in[k], &p->copy.in[k], e));
     for (int k = 0; k < STEP_OUT; k++) TRY(add_operand(p, p->s->out[k], &p->copy.out[k], e));

@@ -27,7 +27,6 @@ static void touch(tensor *t, int i)
     if (i > t->last) t->last = i;
 }
 
-/* A step on the side stream may overlap the steps after it, so its operands stay alive for SIDE_WINDOW steps. */
 /* The first step after step i that reads gradients of parameters, or the end of the list. */
 static int reader_of_gradients(const plan *p, int i)
 {
@@ -36,6 +35,7 @@ static int reader_of_gradients(const plan *p, int i)
     return reader;
 }
 
+/* A step on the side stream may overlap the steps after it, so its operands stay alive for SIDE_WINDOW steps. */
 static void find_lifetimes(plan *p)
 {
     for (int i = 0; i < p->n_step; i++) {

@@ -30,6 +30,7 @@ ddpm_status cuda_op_sums(cuda_backend *be, step *const *steps, int n, err *e)
 {
     grad_sum *list;
     int count = 0;
+    if (n == 0) return DDPM_OK;
     TRY(mem_array(&list, (size_t)n * STEP_SUMS, sizeof *list, "gradients", e));
     for (int i = 0; i < n; i++)
         if (ops[steps[i]->op]->sums) count += ops[steps[i]->op]->sums(steps[i], list + count);

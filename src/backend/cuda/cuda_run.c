@@ -7,8 +7,8 @@
  * their operands alive for SIDE_WINDOW steps; the main stream waits for them by then, or earlier where a step
  * touches tensors that they read or write.
  *
- * Steps leave partial sums of the gradients of parameters; before the optimizer reads these gradients, one launch
- * completes all of them (kernels/grad_sums.h). */
+ * Steps leave partial sums of the gradients of parameters; before the optimizer reads these gradients, a few launches
+ * complete all of them (kernels/grad_sums.h). */
 #include "backend/cuda/cuda_run.h"
 #include "backend/cuda/cuda_op.h"
 #include "base/mem.h"
@@ -139,7 +139,7 @@ static ddpm_status run_each(cuda_backend *be, pending *p, int n, err *e)
         if (summed < i && (op_flag[p->steps[i]->op] & OP_UPDATE)) {
             TRY(wait_for_all(be, p, e));
             TRY(cuda_op_sums(be, p->steps + summed, i - summed, e));
-            summed = n;
+            summed = i;
         }
         TRY(wait_where_needed(be, p, i, e));
         TRY(p->steps[i]->side ? run_on_side_stream(be, p, i, at_once, e) : run_step(be, p->steps[i], at_once, e));

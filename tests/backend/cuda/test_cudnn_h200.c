@@ -26,7 +26,9 @@ static char *read_json(void)
     err why = {0};
     char *json;
     size_t size;
-    if (cudnnGetVersion() < CUDNN_FIRST_DEVICEPROP) cr_skip_test("cuDNN describes devices since 9.8");
+    /* version 0: there is no cuDNN, which fails below */
+    if (cudnnGetVersion() && cudnnGetVersion() < CUDNN_FIRST_DEVICEPROP)
+        cr_skip_test("cuDNN describes devices since 9.8");
     OK(file_read(DDPM_TESTS "/backend/cuda/h200.json", 1 << 16, &json, &size, &why));
     return json;
 }

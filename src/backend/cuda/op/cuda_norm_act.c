@@ -1,4 +1,4 @@
-/* cuda_norm_act.c - group normalization and SiLU (kernels/norm_act.h). */
+/* cuda_norm_act.c - group normalization, SiLU and dropout (kernels/norm_act.h). */
 #include "backend/cuda/cuda_op.h"
 #include "backend/step_args.h"
 #include "norm_act.h"
