@@ -55,7 +55,7 @@ __device__ __forceinline__ void slab_statistics(const norm_act_args &a, const no
     int group[E];
     norm_groups<E>(t.channel, per_group, group);
     for (int e = 0; e < E; e++) map->center[e] = sum[e] = 0.0f;
-    if (addend) norm_get_few<E>(map->center, addend + t.channel);
+    if (addend) norm_get_floats<E>(map->center, addend + t.channel);
     for (int e = 0; e < E; e++) map->center[e] -= (float)m.group[0][group[e]];
     const norm_run<const T> own = {slab + t.channel, t.width};
     each_pixel<E, E == 1 ? 1 : NORM_BATCH>(t, own, [&](int, const norm_words<T, E> &in) {

@@ -93,8 +93,7 @@ template <int E> __device__ __forceinline__ void norm_put_floats(float *to, cons
 /* sigmoid(z) as a kernel of storage type T needs it.  In float it is norm_sigmoid(), with the same bits as on the CPU.  In
  * bf16 the GPU's approximations of 2^x and 1 / x suffice: their errors (CUDA C++ Programming Guide, "Intrinsic Functions":
  * 2 ulp and 1 ulp) and that of the rounded exponent, |z| 2^-24, are less than 2^-18 of the result for |z| < 32, and a bf16
- * is rounded by up to 2^-9.  In the forward pass on sm_90 this
- * saves 35 of 46 instructions per element. */
+ * is rounded by up to 2^-9.  In the forward pass on sm_90 this saves 35 of 46 instructions per element. */
 template <class T> __device__ __forceinline__ float norm_sigmoid_as(float z) { return norm_sigmoid(z); }
 #ifdef __CUDA_ARCH__
 template <> __device__ __forceinline__ float norm_sigmoid_as<bf16>(float z)
@@ -140,6 +139,11 @@ static inline bool norm_shape_is_sound(const norm_act_args *a)
 
 static inline size_t norm_round_up(size_t bytes) { return (bytes + NORM_ACCESS - 1) / NORM_ACCESS * NORM_ACCESS; }
 
+static inline size_t norm_slab(const norm_cut *u, const norm_want *w)
+{
+    return norm_round_up(u->range * w->element * (size_t)u->pixels) + NORM_ACCESS;
+}
+
 /* Bytes of shared memory beside the slab, see norm_memory. */
 static inline size_t norm_overhead(const norm_cut *u)
 {
@@ -180,7 +184,7 @@ static inline void norm_cut_threads(norm_cut *u, size_t limit)
 /* True if a slab of u->pixels pixels fits; sets threads, slab and shared. */
 static inline bool norm_cut_fits(norm_cut *u, const norm_want *w, size_t budget)
 {
-    u->slab = norm_round_up(u->range * w->element * (size_t)u->pixels) + NORM_ACCESS;
+    u->slab = norm_slab(u, w);
     norm_cut_threads(u, w->shared);
     u->shared = u->slab + norm_overhead(u);
     return u->shared <= budget;
@@ -220,7 +224,7 @@ static inline void norm_cut_spread(norm_cut *u, const norm_act_args *a, const no
            (u->pixels <= small || u->range / 2 * norm_storage_bytes(a) >= 32)) {
         u->groups /= 2, u->ranges *= 2, u->threads /= 2;
         u->range = u->groups * per_group;
-        if (u->slab) u->slab = norm_round_up(u->range * w->element * (size_t)u->pixels) + NORM_ACCESS;
+        if (u->slab) u->slab = norm_slab(u, w);
         u->shared = u->slab + norm_overhead(u);
     }
 }
@@ -305,7 +309,7 @@ __device__ __forceinline__ norm_run<T> norm_run_joined(const norm_act_args &a, c
 }
 
 /* v = p[0 .. E - 1], wherever p points: in one access if it is aligned. */
-template <int E, class T> __device__ __forceinline__ void norm_get_few(float *v, const T *p)
+template <int E, class T> __device__ __forceinline__ void norm_get_floats(float *v, const T *p)
 {
     if (E > 1 && (uintptr_t)p % alignof(norm_words<T, E>) == 0)
         norm_floats<E>(v, norm_get<E>(p));
@@ -324,11 +328,11 @@ __device__ __forceinline__ norm_channels<E> norm_channels_of(const norm_act_args
     const T *cond = static_cast<const T *>(a.cond) + (a.cond ? image * a.cond_ld + c : 0);
     norm_channels<E> k;
     float first[E], second[E];
-    norm_get_few<E>(k.gain, a.gamma + c);
-    norm_get_few<E>(k.shift, a.beta + c);
+    norm_get_floats<E>(k.gain, a.gamma + c);
+    norm_get_floats<E>(k.shift, a.beta + c);
     for (int e = 0; e < E; e++) first[e] = second[e] = 0.0f;
-    if (a.kind != NORM_PLAIN) norm_get_few<E>(first, cond);
-    if (a.kind == NORM_SCALE_SHIFT) norm_get_few<E>(second, cond + a.c1 + a.c2);
+    if (a.kind != NORM_PLAIN) norm_get_floats<E>(first, cond);
+    if (a.kind == NORM_SCALE_SHIFT) norm_get_floats<E>(second, cond + a.c1 + a.c2);
     for (int e = 0; e < E; e++) {
         k.addend[e] = a.kind == NORM_ADD ? first[e] : 0.0f;
         k.up[e] = a.kind == NORM_SCALE_SHIFT ? 1.0f + first[e] : 1.0f;

@@ -26,9 +26,10 @@ typedef enum norm_condition { NORM_PLAIN, NORM_ADD, NORM_SCALE_SHIFT } norm_cond
 
 enum {
     NORM_ACT_GROUP_MAX = 1024, /* channels per group */
+    /* if an image is distributed over blocks: pixels per block, and the usual number of blocks */
     NORM_ACT_CHUNK_LEAST = 512,
     NORM_ACT_CHUNK_MOST = 2048,
-    NORM_ACT_CHUNKS = 32 /* usual number of chunks per image */
+    NORM_ACT_CHUNKS = 32
 };
 
 typedef struct norm_act_args {

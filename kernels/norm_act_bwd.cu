@@ -67,8 +67,8 @@ __device__ __forceinline__ void add_means(const norm_act_args &f, const norm_til
     }
 }
 
-/* A tile's part of the slab: x and dz, since recomputing dz takes an exponential.  In bf16 dz is
- * rounded, for the sums and the second pass alike, as where SiLU's gradient is a tensor of its own. */
+/* A tile's part of the slab: x and dz, since recomputing dz takes an exponential.  In bf16 dz is rounded, for the sums
+ * and the second pass alike, as where SiLU's gradient is a tensor of its own. */
 template <class T> struct bwd_slab {
     T *x;  /* [pixels, width]  NULL: no slab */
     T *dz; /* [pixels, width] */

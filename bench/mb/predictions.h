@@ -35,8 +35,8 @@ typedef struct predicted_launches {
     int attention, attention_backward; /* calls of cuDNN's fused attention */
 } predicted_launches;
 
-/* Kernels of a call, assumed: engines that split a sum have a second one.  The backward pass of attention has one before
- * and one after the main kernel. */
+/* Kernels of a call, assumed: engines that split a sum have a second one.  The backward pass of attention has one
+ * before and one after the main kernel. */
 #define CONVOLUTION_KERNELS        1
 #define PRODUCT_KERNELS            1
 #define ATTENTION_KERNELS          1

@@ -60,6 +60,8 @@ def run_stages(rows, o, facts, command):
         if left < s.estimate:
             summary["stages"][s.name] = skip(s, o.out, left, command)
         else:
+            summary["stages"][s.name]["status"] = "running"  # stays there if the run is killed
+            write_json(path, summary)
             r = Report(s.name, o.out, min(s.limit, left), {"estimate_s": s.estimate, **facts})
             try:
                 good &= run_stage(s.run, r, o)

@@ -25,6 +25,7 @@ typedef struct cuda_backend {
     char machine[LIBRARIES_TEXT + 128]; /* text of base.machine */
     bool tf32;
     unsigned disabled;
+    bool loops_refused; /* CUDA refused a library's kernel in a loop */
     void *main_stream, *side_stream;
     void *stream; /* the stream that the running step belongs to */
     cudnn_context *cudnn;

