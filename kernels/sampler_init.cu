@@ -7,7 +7,8 @@ __global__ void __launch_bounds__(THREADS)
 {
     const int b = blockIdx.x / blocks, q = blockIdx.x % blocks * THREADS + threadIdx.x;
     if (q >= quads_of(a.d)) return;
-    const normal4 xi = noise_normal4(a.state->seed, NOISE_SAMPLE_INIT, (uint32_t)a.ids[b], 0, (uint32_t)q);
+    normal4 xi = {{0.0f, 0.0f, 0.0f, 0.0f}};
+    if (a.noise > 0.0f) xi = noise_normal4(a.state->seed, NOISE_SAMPLE_INIT, (uint32_t)a.ids[b], 0, (uint32_t)q);
     sampler_init_quad(&a, b, q, xi.v);
 }
 

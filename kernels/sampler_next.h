@@ -1,7 +1,7 @@
 /* sampler_next.h - advances to the next row of the sampler's table and sets the timestep for the network. */
 #ifndef DDPM_SAMPLER_NEXT_H
 #define DDPM_SAMPLER_NEXT_H
-#include "sampler_step.h"
+#include "sampler_row.h"
 
 typedef struct sampler_next_args {
     const sampler_row *rows;

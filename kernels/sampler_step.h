@@ -1,88 +1,105 @@
-/* sampler_step.h - one step of any sampler: a row of coefficients applied to a batch.
+/* sampler_step.h - one step of any sampler (sampler_row.h) on a batch, and what a step may do beside it:
  *
- *   x0_hat  = clip(c_skip x + c_out F(x, t))
- *   x      <- a x + b x0_hat + c x0_prev + d x_saved + s xi,   xi ~ N(0, I)
- *   x0_prev <- x0_hat;  with SAMPLER_SAVE_X  x_saved <- the x before the step
+ *   dynamic thresholding    x0_hat = clip(x0_hat, limit) / limit, limit an image's own (sampler_limit.h)
+ *   inpainting              where the mask keeps the image, x <- signal image + noise xi'
+ *                           (Lugmayr et al. 2022, arXiv:2201.09865, algorithm 1)
  *
- * The rows of DDPM (Ho et al. 2020, algorithm 2) are computed in src/diffusion/sampler_ddpm.c.  DDIM (Song et al. 2021,
- * eq. 12), Euler, Heun and DPM-Solver++(2M) can be written as such rows too; none of them is there yet.  A term whose
- * coefficient is 0 is not read, so its buffer may be uninitialized.  The noise xi of an image is drawn from (seed, id of
- * the image, row). */
+ * The noise xi of an image is drawn from (seed, id of the image, row), xi' from another stream. */
 #ifndef DDPM_SAMPLER_STEP_H
 #define DDPM_SAMPLER_STEP_H
 #include "noise.h"
-#include "storage.h"
-
-enum { SAMPLER_SAVE_X = 1 };
-
-typedef struct sampler_row {
-    float t;             /* timestep for the network */
-    float c_skip, c_out; /* for x0_hat, from x and the network's output */
-    float a, b, c, d, s; /* coefficients of the update */
-    float clip;          /* x0_hat is clamped to [-clip, clip]; 0: no clamping */
-    uint32_t flags;      /* SAMPLER_SAVE_X */
-} sampler_row;
-
-typedef struct sampler_state {
-    uint64_t seed;
-    int32_t row; /* row of the current step; -1 before the first */
-    int32_t pad_;
-} sampler_state;
+#include "sampler_row.h"
 
 typedef struct sampler_step_args {
-    float *x;                   /* [n, d]  updated in place */
-    const void *model;          /* [n, d]  F(x, t), of model_type */
-    float *x0_prev, *x_saved;   /* [n, d]  NULL if no row needs them (c, d = 0, no flag) */
-    const sampler_row *rows;    /* [rows] */
+    float *x;                /* [n, d]  updated in place; [2n, d] if guided: the second half is a copy of the first */
+    sampler_output model;    /* F(x, t) */
+    float *h[SAMPLER_SLOTS]; /* [n, d]  slots; NULL: no row uses it */
+    float *x0;               /* [n, d]  x0_hat, for those who watch; NULL: not kept */
+    const float *limit;      /* [n]     dynamic thresholds; NULL: the row's clip holds */
+    const float *image;      /* [n, d]  what the mask keeps; NULL: no mask */
+    const uint8_t *mask;     /* [h * w] 0: the image is kept, otherwise it is sampled */
+    const sampler_row *rows; /* [rows] */
     const sampler_state *state; /* seed, row */
     const int64_t *ids;         /* [n]     ids of the images, in [0, 2^32) */
-    int n, d;                   /* d = h * w * c */
-    storage model_type;
 } sampler_step_args;
 
-HD float clip_to(float v, float limit) { return v < -limit ? -limit : v > limit ? limit : v; } /* NaN stays NaN */
-
-/* Updates quad q of image b. xi are its four draws, not read if r->s is 0.  `type` is model_type, a parameter so
- * that compilers can specialize on a constant. */
-HD void sampler_step_quad(const sampler_step_args *a, const sampler_row *r, int b, int q, const float *xi, storage type)
+/* The slots' terms and the new entry of a slot, for a quad at element `at`; loops of a constant count, so that the row
+ * and the pointers stay in registers. */
+HD void sampler_slots_quad(const sampler_step_args *a, const sampler_row *r, int64_t at, int count, float *next)
 {
-    const int count = quad_count(a->d, q);
-    const int64_t at = (int64_t)b * a->d + 4 * (int64_t)q;
-    float x[4], x0[4], next[4], other[4];
-    quad_load(x, a->x + at, count);
-    quad_load_as(x0, a->model, type, at, count);
-    for (int k = 0; k < 4; k++) {
-        x0[k] = r->c_skip * x[k] + r->c_out * x0[k];
-        if (r->clip > 0.0f) x0[k] = clip_to(x0[k], r->clip);
-        next[k] = r->a * x[k] + r->b * x0[k];
+    float h[4];
+    for (int j = 0; j < SAMPLER_SLOTS; j++) {
+        if (r->w[j] == 0.0f) continue;
+        quad_load(h, a->h[j] + at, count);
+        for (int k = 0; k < 4; k++) next[k] += r->w[j] * h[k];
     }
-    if (r->c != 0.0f) {
-        quad_load(other, a->x0_prev + at, count);
-        for (int k = 0; k < 4; k++) next[k] += r->c * other[k];
-    }
-    if (r->d != 0.0f) {
-        quad_load(other, a->x_saved + at, count);
-        for (int k = 0; k < 4; k++) next[k] += r->d * other[k];
-    }
-    if (r->s != 0.0f)
-        for (int k = 0; k < 4; k++) next[k] += r->s * xi[k];
-    quad_store(a->x + at, next, count);
-    if (a->x0_prev) quad_store(a->x0_prev + at, x0, count);
-    if (a->x_saved && (r->flags & SAMPLER_SAVE_X)) quad_store(a->x_saved + at, x, count);
 }
 
-/* Image b on a CPU, where model is float, with noise drawn in vectorized loops. */
+HD void sampler_keep_quad(const sampler_step_args *a, const sampler_row *r, int64_t at, int count, const float *h)
+{
+    for (int j = 0; j < SAMPLER_SLOTS; j++)
+        if (r->slot == j) quad_store(a->h[j] + at, h, count);
+}
+
+/* What the mask keeps is the image at the level after the row; xi is not read at level 0. */
+HD void sampler_paste_quad(const sampler_step_args *a, const sampler_row *r, int64_t at, int q, const float *xi,
+                           float *x)
+{
+    float image[4];
+    const int count = quad_count(a->model.d, q);
+    quad_load(image, a->image + at, count);
+    for (int k = 0; k < count; k++)
+        if (!a->mask[(4 * q + k) / a->model.c])
+            x[k] = r->noise > 0.0f ? r->signal * image[k] + r->noise * xi[k] : r->signal * image[k];
+}
+
+/* Updates quad q of image b.  xi: its four draws, not read if r->s is 0; paste: those of the mask. */
+HD void sampler_step_quad(const sampler_step_args *a, const sampler_row *r, int b, int q, const float *xi,
+                          const float *paste, storage type)
+{
+    const int count = quad_count(a->model.d, q);
+    const int64_t at = (int64_t)b * a->model.d + 4 * (int64_t)q;
+    const float top = a->limit ? a->limit[b] : r->clip;
+    float x[4], F[4], x0[4], next[4], V[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    quad_load(x, a->x + at, count);
+    sampler_model_quad(&a->model, r, b, q, type, F);
+    for (int k = 0; k < 4; k++) {
+        x0[k] = r->c_skip * x[k] + r->c_out * F[k];
+        if (top > 0.0f) x0[k] = clip_to(x0[k], top);
+        if (a->limit) x0[k] /= top;
+        next[k] = r->a * x[k] + r->b * x0[k];
+        if (r->e != 0.0f) next[k] += r->e * F[k];
+    }
+    sampler_slots_quad(a, r, at, count, next);
+    if (r->s != 0.0f) {
+        if (r->v != 0.0f) sampler_output_quad(&a->model, b, q, 1, type, V);
+        for (int k = 0; k < 4; k++) next[k] += r->s * (r->v != 0.0f ? exp_f32(r->v * V[k]) : 1.0f) * xi[k];
+    }
+    if (r->slot >= 0) {
+        float h[4];
+        for (int k = 0; k < 4; k++) h[k] = r->p * x[k] + r->q * x0[k];
+        sampler_keep_quad(a, r, at, count, h);
+    }
+    if (a->mask) sampler_paste_quad(a, r, at, q, paste, next);
+    quad_store(a->x + at, next, count);
+    if (a->model.guided) quad_store(a->x + (int64_t)a->model.n * a->model.d + at, next, count);
+    if (a->x0) quad_store(a->x0 + at, x0, count);
+}
+
+/* Image b on a CPU, where the output is float, with noise drawn in vectorized loops. */
 static inline void sampler_step_one(const sampler_step_args *a, int b)
 {
     enum { BLOCK = 64 };
-    float xi[4 * BLOCK] = {0.0f};
+    float xi[4 * BLOCK] = {0.0f}, paste[4 * BLOCK] = {0.0f};
     const sampler_row r = a->rows[a->state->row];
     const uint32_t draw[2] = {(uint32_t)a->ids[b], (uint32_t)a->state->row};
-    const int quads = (int)quads_of(a->d);
+    const int quads = (int)quads_of(a->model.d);
     for (int first = 0; first < quads; first += BLOCK) {
         const int block = quads - first < BLOCK ? quads - first : BLOCK;
         if (r.s != 0.0f) noise_normals(a->state->seed, NOISE_SAMPLE_STEP, draw, (uint32_t)first, block, xi);
-        for (int q = 0; q < block; q++) sampler_step_quad(a, &r, b, first + q, xi + 4 * q, STORE_F32);
+        if (a->mask && r.noise > 0.0f)
+            noise_normals(a->state->seed, NOISE_SAMPLE_PASTE, draw, (uint32_t)first, block, paste);
+        for (int q = 0; q < block; q++) sampler_step_quad(a, &r, b, first + q, xi + 4 * q, paste + 4 * q, STORE_F32);
     }
 }
 

@@ -11,7 +11,9 @@
 #include "ir/step.h"
 #include "q_sample.h"
 #include "sampler_init.h"
+#include "sampler_limit.h"
 #include "sampler_next.h"
+#include "sampler_rescale.h"
 #include "sampler_step.h"
 #include "tally.h"
 #include "time_embed.h"
@@ -122,13 +124,16 @@ static inline time_embed_args step_time_embed(const step *s)
 
 static inline sampler_init_args step_sampler_init(const step *s)
 {
-    const tensor *x = s->out[SAMPLER_INIT_X];
+    const tensor *x = s->out[SAMPLER_INIT_X], *image = s->in[SAMPLER_INIT_IMAGE];
     return (sampler_init_args){.x = x->data,
                                .state = s->in[SAMPLER_INIT_STATE]->data,
                                .ids = s->in[SAMPLER_INIT_IDS]->data,
                                .n = (int)x->n,
                                .d = (int)(tensor_hw(x) * x->c),
-                               .scale = s->a.init.scale};
+                               .noise = s->a.init.noise,
+                               .image = step_data(image),
+                               .images = image ? (int)image->n : 1,
+                               .signal = s->a.init.signal};
 }
 
 static inline sampler_next_args step_sampler_next(const step *s)
@@ -139,19 +144,54 @@ static inline sampler_next_args step_sampler_next(const step *s)
                                .n = (int)s->out[SAMPLER_NEXT_T]->n};
 }
 
+/* The network's output for the images x. */
+static inline sampler_output step_sampler_output(const step *s, const tensor *x)
+{
+    const tensor *m = s->in[SAMPLER_STEP_MODEL];
+    return (sampler_output){.data = m->data,
+                            .type = step_storage(m),
+                            .guided = s->a.sampler.guided,
+                            .learned = m->c != x->c,
+                            .n = (int)x->n / (s->a.sampler.guided ? 2 : 1),
+                            .d = (int)(tensor_hw(x) * x->c),
+                            .c = (int)x->c,
+                            .rescale = step_data(s->in[SAMPLER_STEP_RESCALE])};
+}
+
+static inline sampler_rescale_args step_sampler_rescale(const step *s)
+{
+    return (sampler_rescale_args){.model = step_sampler_output(s, s->in[SAMPLER_STEP_X_IN]),
+                                  .rows = s->in[SAMPLER_STEP_ROWS]->data,
+                                  .state = s->in[SAMPLER_STEP_STATE]->data,
+                                  .factor = s->out[SAMPLER_STAT_Y]->data,
+                                  .phi = s->a.sampler.phi};
+}
+
+static inline sampler_limit_args step_sampler_limit(const step *s)
+{
+    return (sampler_limit_args){.x = s->in[SAMPLER_STEP_X_IN]->data,
+                                .model = step_sampler_output(s, s->in[SAMPLER_STEP_X_IN]),
+                                .rows = s->in[SAMPLER_STEP_ROWS]->data,
+                                .state = s->in[SAMPLER_STEP_STATE]->data,
+                                .limit = s->out[SAMPLER_STAT_Y]->data,
+                                .k = s->a.sampler.k,
+                                .fraction = s->a.sampler.fraction};
+}
+
 static inline sampler_step_args step_sampler_step(const step *s)
 {
-    const tensor *x = s->out[SAMPLER_STEP_X], *model = s->in[SAMPLER_STEP_MODEL];
-    return (sampler_step_args){.x = x->data,
-                               .model = model->data,
-                               .model_type = step_storage(model),
-                               .x0_prev = step_data(s->out[SAMPLER_STEP_X0_PREV]),
-                               .x_saved = step_data(s->out[SAMPLER_STEP_X_SAVED]),
-                               .rows = s->in[SAMPLER_STEP_ROWS]->data,
-                               .state = s->in[SAMPLER_STEP_STATE]->data,
-                               .ids = s->in[SAMPLER_STEP_IDS]->data,
-                               .n = (int)x->n,
-                               .d = (int)(tensor_hw(x) * x->c)};
+    const tensor *x = s->out[SAMPLER_STEP_X];
+    sampler_step_args a = {.x = x->data,
+                           .model = step_sampler_output(s, x),
+                           .x0 = step_data(s->out[SAMPLER_STEP_X0]),
+                           .limit = step_data(s->in[SAMPLER_STEP_LIMIT]),
+                           .image = step_data(s->in[SAMPLER_STEP_IMAGE]),
+                           .mask = step_data(s->in[SAMPLER_STEP_MASK]),
+                           .rows = s->in[SAMPLER_STEP_ROWS]->data,
+                           .state = s->in[SAMPLER_STEP_STATE]->data,
+                           .ids = s->in[SAMPLER_STEP_IDS]->data};
+    for (int j = 0; j < SAMPLER_SLOTS; j++) a.h[j] = step_data(s->out[SAMPLER_STEP_H + j]);
+    return a;
 }
 
 #endif

@@ -64,7 +64,7 @@ static void describe_scheduler(json_out *o, const scheduler_config *s)
     json_out_text(o, "beta_schedule", scheduler_betas_name(s->beta_schedule));
     json_out_real(o, "beta_start", s->beta_start);
     json_out_real(o, "beta_end", s->beta_end);
-    json_out_text(o, "scheduler", s->class_name);
+    json_out_text(o, "scheduler", scheduler_class_name(s->type));
 }
 
 static void describe_levels(json_out *o, const unet_config *u)

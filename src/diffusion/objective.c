@@ -10,6 +10,7 @@ objective_inverse objective_to_x0(const schedule *s, int t)
     case SCHEDULER_EPSILON: break;
     case SCHEDULER_SAMPLE: return (objective_inverse){0, 1};
     case SCHEDULER_V_PREDICTION: return (objective_inverse){signal, -noise};
+    case SCHEDULER_FLOW: return (objective_inverse){1, -noise}; /* only where signal = 1 - noise: sampler_levels.c */
     case SCHEDULER_MU: {
         const posterior q = schedule_posterior(s, t, t - 1);
         return (objective_inverse){-q.x_weight / q.x0_weight, 1 / q.x0_weight};
@@ -25,6 +26,7 @@ static void target(const schedule *s, int t, double *of_x0, double *of_eps)
     case SCHEDULER_EPSILON: *of_x0 = 0, *of_eps = 1; return;
     case SCHEDULER_SAMPLE: *of_x0 = 1, *of_eps = 0; return;
     case SCHEDULER_V_PREDICTION: *of_x0 = -noise, *of_eps = signal; return;
+    case SCHEDULER_FLOW: *of_x0 = -1, *of_eps = 1; return;
     case SCHEDULER_MU: {
         const posterior q = schedule_posterior(s, t, t - 1);
         *of_x0 = q.x0_weight + q.x_weight * signal;

@@ -1,6 +1,15 @@
 #include "diffusion/sampler.h"
 #include "base/mem.h"
 
+const char *sampler_name(sampler_kind k)
+{
+    static const char *const names[] = {
+#define SAMPLER(id, name) name,
+#include "config/sampler_names.def"
+    };
+    return names[k];
+}
+
 void sampler_destroy(sampler_table *t)
 {
     if (!t) return;

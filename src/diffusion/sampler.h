@@ -1,21 +1,43 @@
-/* sampler.h - samplers as tables: a row of coefficients per step, applied by one kernel.
+/* sampler.h - samplers as tables: a row of coefficients per network evaluation, applied by one kernel.
  *
- *   x <- a x + b x0_hat + c x0_prev + d x_saved + s xi,   x0_hat = clip(c_skip x + c_out F)
- * The rows are computed in double from the schedule; kernels/sampler_step.h applies them. */
+ * The rows (kernels/sampler_row.h) are computed in double from the schedule and its scheduler_config; the kernel, the
+ * plan and the generator know no sampler.  x is kept at the scale that the network is given. */
 #ifndef DDPM_SAMPLER_H
 #define DDPM_SAMPLER_H
 #include "diffusion/schedule.h"
-#include "sampler_step.h"
+#include "sampler_row.h"
+
+typedef enum sampler_kind {
+#define SAMPLER(id, name) SAMPLER_##id,
+#include "config/sampler_names.def"
+    SAMPLER_KINDS
+} sampler_kind;
+
+/* What a sampler needs beside the scheduler's config. */
+typedef struct sampler_spec {
+    sampler_kind kind;
+    int steps;  /* num_inference_steps; 0: all timesteps.  Some samplers evaluate the network more often */
+    int skip;   /* steps left out at the start, for an image with noise; in [0, steps) */
+    double eta; /* of ddim: 0 is deterministic, 1 is ancestral; of tcd: gamma */
+    double churn, churn_min, churn_max, churn_noise; /* of euler, edm_euler and edm: S_churn, S_tmin, S_tmax, S_noise */
+} sampler_spec;
+
+/* The spec with which a folder's scheduler class samples: its sampler, no churn. */
+sampler_spec sampler_spec_of(const scheduler_config *c, int steps);
 
 typedef struct sampler_table {
-    int n;             /* rows: network evaluations */
-    sampler_row *rows; /* [n], in the order of sampling: rows[0] starts from pure noise */
+    int n;                /* rows: network evaluations */
+    int slots;            /* history that the rows use, 0 to SAMPLER_SLOTS */
+    sampler_row *rows;    /* [n], in the order of sampling */
+    double init;          /* x before rows[0] = init xi, pure noise */
+    double signal, noise; /* x before rows[0] = signal image + noise xi, to start from an image */
 } sampler_table;
 
-/* Ancestral sampling, Ho et al. 2020, algorithm 2, over `steps` timesteps of the schedule (0: all), with
- * the schedule's variance_type and clip_sample.  The last step adds no noise. */
-DDPM_MUST_CHECK ddpm_status sampler_ddpm(const schedule *s, int steps, sampler_table **out, err *e);
-
+/* DDPM_EINVAL: a number of steps, an order or a combination of options that the sampler does not have. */
+DDPM_MUST_CHECK ddpm_status sampler_create(const schedule *s, const sampler_spec *spec, sampler_table **out, err *e);
 void sampler_destroy(sampler_table *t);
+
+const char *sampler_name(sampler_kind k);                 /* "dpmpp_2m" */
+sampler_kind sampler_of_class(const scheduler_config *c); /* the sampler of a folder's scheduler */
 
 #endif

@@ -5,10 +5,10 @@
 
 #include <math.h>
 
-/* The posterior variance is 0 at t = 0, where no noise is added; elsewhere it is clamped above 0. */
-static double deviation(const schedule *s, int t, const posterior *q)
+/* The last step, to the clean image, adds no noise; elsewhere the posterior variance is clamped above 0. */
+static double deviation(const schedule *s, int prev, const posterior *q)
 {
-    if (t == 0) return 0;
+    if (prev < 0) return 0;
     return sqrt(s->config.variance_type == SCHEDULER_FIXED_LARGE ? q->beta : fmax(q->variance, 1e-20));
 }
 
@@ -21,13 +21,23 @@ static sampler_row row_of(const schedule *s, int t, int prev)
                          .c_out = (float)x0.c_out,
                          .a = (float)q.x_weight,
                          .b = (float)q.x0_weight,
-                         .s = (float)deviation(s, t, &q),
-                         .clip = s->config.clip_sample ? (float)s->config.clip_sample_range : 0};
+                         .s = (float)deviation(s, prev, &q),
+                         .clip = s->config.clip_sample ? (float)s->config.clip_sample_range : 0,
+                         .slot = -1,
+                         .guidance = 1,
+                         .signal = (float)sqrt(schedule_abar(s, prev)),
+                         .noise = (float)sqrt(1 - schedule_abar(s, prev))};
 }
 
-ddpm_status sampler_ddpm(const schedule *s, int steps, sampler_table **out, err *e)
+sampler_spec sampler_spec_of(const scheduler_config *c, int steps)
 {
-    const int n = steps ? steps : s->timesteps;
+    (void)c;
+    return (sampler_spec){.kind = SAMPLER_DDPM, .steps = steps, .churn_max = INFINITY, .churn_noise = 1};
+}
+
+ddpm_status sampler_create(const schedule *s, const sampler_spec *spec, sampler_table **out, err *e)
+{
+    const int n = spec->steps ? spec->steps : s->timesteps;
     sampler_table *table = NULL;
     int *t = NULL;
     ddpm_status st = DDPM_OK;
@@ -40,6 +50,7 @@ ddpm_status sampler_ddpm(const schedule *s, int steps, sampler_table **out, err 
     TRY_GOTO(schedule_respace(s, n, t, e));
     for (int i = 0; i < n; i++) table->rows[i] = row_of(s, t[i], i + 1 < n ? t[i + 1] : -1);
     table->n = n;
+    table->init = 1;
     *out = table;
     table = NULL;
 done:

@@ -15,6 +15,7 @@ static double cosine(double u)
 static double beta_at(const scheduler_config *c, int i)
 {
     const int T = c->num_train_timesteps;
+    if (c->n_trained_betas > 0) return (double)c->trained_betas[i];
     switch (c->beta_schedule) {
     case SCHEDULER_LINEAR: break;
     case SCHEDULER_SCALED_LINEAR: {
@@ -63,6 +64,25 @@ static ddpm_status fill_abars(schedule *s, err *e)
     return DDPM_OK;
 }
 
+/* Lin et al. 2023 (arXiv:2305.08891), algorithm 1: the last signal becomes 0, the first stays. */
+static ddpm_status rescale_to_zero_snr(schedule *s, err *e)
+{
+    const int T = s->timesteps;
+    const double first = sqrt(s->abar[0]), last = sqrt(s->abar[T - 1]);
+    if (s->config.prediction_type == SCHEDULER_EPSILON)
+        return err_set(
+            e, DDPM_EINVAL,
+            "rescale_betas_zero_snr needs prediction_type v_prediction or sample: at the last timestep x_t is "
+            "noise alone, and its epsilon says nothing of the image");
+    if (T < 2) return err_set(e, DDPM_EINVAL, "rescale_betas_zero_snr needs num_train_timesteps of 2 or more");
+    for (int t = 0; t < T; t++) {
+        const double signal = (sqrt(s->abar[t]) - last) * first / (first - last);
+        s->abar[t] = t + 1 < T ? signal * signal : 0;
+        s->beta[t] = 1 - s->abar[t] / schedule_abar(s, t - 1);
+    }
+    return DDPM_OK;
+}
+
 ddpm_status schedule_create(const scheduler_config *c, schedule **out, err *e)
 {
     const int T = c->num_train_timesteps;
@@ -78,6 +98,7 @@ ddpm_status schedule_create(const scheduler_config *c, schedule **out, err *e)
     TRY_GOTO(mem_array(&s->abar, (size_t)T, sizeof(double), "schedule", e));
     TRY_GOTO(fill_betas(s, e));
     TRY_GOTO(fill_abars(s, e));
+    if (c->rescale_betas_zero_snr) TRY_GOTO(rescale_to_zero_snr(s, e));
     *out = s;
     s = NULL;
 done:
@@ -117,6 +138,36 @@ static double numpy_arange(int T, int n, int i)
     return start + i * delta;
 }
 
+/* tau_i = c i^2 of Song et al. 2021 (arXiv:2010.02502), appendix D.2, as its authors' code has it: from 0 to 0.8 T; with
+ * so many steps that neighbours would be equal, the nearest free one above. */
+static int quadratic(int T, int n, int i)
+{
+    const double end = sqrt(0.8 * T), root = n > 1 ? end * i / (n - 1) : 0;
+    const int t = (int)(root * root);
+    return t > i ? t : i;
+}
+
+/* Timesteps evenly spaced in log(signal / noise): Lu et al. 2022 (arXiv:2206.00927), section 3.4. */
+static double log_snr(const schedule *s, int t)
+{
+    const double abar = fmax(s->abar[t], 0x1p-24);
+    return 0.5 * log(abar / (1 - abar));
+}
+
+static int even_in_logsnr(const schedule *s, int n, int i)
+{
+    const int T = s->timesteps;
+    const double first = log_snr(s, 0), last = log_snr(s, T - 1),
+                 at = n > 1 ? first + (last - first) * i / (n - 1) : first;
+    int low = 0, high = T - 1; /* log_snr(low) >= at >= log_snr(high) */
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        *(log_snr(s, middle) >= at ? &low : &high) = middle;
+    }
+    const int t = log_snr(s, low) - at < at - log_snr(s, high) ? low : high;
+    return t > i ? (t < T - n + i ? t : T - n + i) : i;
+}
+
 ddpm_status schedule_respace(const schedule *s, int n, int *t, err *e)
 {
     const int T = s->timesteps, offset = s->config.steps_offset;
@@ -126,6 +177,8 @@ ddpm_status schedule_respace(const schedule *s, int n, int *t, err *e)
         case SCHEDULER_LEADING: t[i] = (n - 1 - i) * (T / n) + offset; break;
         case SCHEDULER_LINSPACE: t[i] = (int)rint(numpy_linspace(T, n, n - 1 - i)); break;
         case SCHEDULER_TRAILING: t[i] = (int)rint(numpy_arange(T, n, i)) - 1; break;
+        case SCHEDULER_QUADRATIC: t[i] = quadratic(T, n, n - 1 - i); break;
+        case SCHEDULER_LOGSNR: t[i] = even_in_logsnr(s, n, n - 1 - i); break;
         }
     }
     if (t[0] >= T)

@@ -10,11 +10,12 @@ typedef struct schedule {
     scheduler_config config;
     int timesteps; /* T */
     double *beta;  /* [T] in (0, 1) */
-    double *abar;  /* [T] cumulative product of 1 - beta, in [1e-60, 1), decreasing */
+    double *abar;  /* [T] cumulative product of 1 - beta, in [1e-60, 1), decreasing; 0 at the last with zero SNR */
 } schedule;
 
 /* DDPM_EINVAL: betas outside (0, 1) or too small to have an effect in double, an alpha-bar below 1e-60 (for which
- * coefficients of the reverse process are not finite as floats), or T out of range. */
+ * coefficients of the reverse process are not finite as floats), T out of range, or epsilon with
+ * rescale_betas_zero_snr, whose last alpha-bar is 0: eps says nothing of x_0 there. */
 DDPM_MUST_CHECK ddpm_status schedule_create(const scheduler_config *c, schedule **out, err *e);
 void schedule_destroy(schedule *s);
 

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 enum {
-    JSON_IN_MAX_KEYS = 64,
+    JSON_IN_MAX_KEYS = 128,
     JSON_IN_MAX_BYTES = 1 << 20,
     JSON_IN_MAX_VALUES = 1 << 14, /* values and keys: limits jansson's tree to about 3 MB */
 };

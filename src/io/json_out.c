@@ -150,6 +150,16 @@ void json_out_real(json_out *j, const char *key, double v)
     put(j, text);
 }
 
+void json_out_real_or_infinity(json_out *j, const char *key, double v)
+{
+    if (!isinf(v)) {
+        json_out_real(j, key, v);
+        return;
+    }
+    put_place(j, key);
+    put(j, v < 0 ? "-Infinity" : "Infinity");
+}
+
 ddpm_status json_out_finish(json_out *j, char **text, size_t *size)
 {
     *text = j->text;

@@ -26,6 +26,8 @@ void json_out_open(json_out *j, const char *key, char bracket);
 void json_out_close(json_out *j, char bracket);
 void json_out_int(json_out *j, const char *key, int64_t v);
 void json_out_real(json_out *j, const char *key, double v); /* finite; the shortest text that reads back as v */
+/* The same, but infinities as Python's json module writes them, which is not JSON. */
+void json_out_real_or_infinity(json_out *j, const char *key, double v);
 void json_out_bool(json_out *j, const char *key, bool v);
 void json_out_text(json_out *j, const char *key, const char *v); /* UTF-8; NULL is written as null */
 

@@ -26,29 +26,42 @@ static ddpm_status find_scheduler(pipeline *p, err *e)
     return DDPM_OK;
 }
 
-/* The part `key` of an index is ["diffusers", CLASS]: diffusers instantiates this class, whatever the folder's own
- * config says. */
-static void check_part(json_in *j, const char *key, const char *const *classes, int n)
+/* The class of the part `key` of an index, which is ["diffusers", CLASS]; NULL: there is no such part. */
+static const char *class_of_part(json_in *j, const char *key)
 {
     const json_t *part = json_in_get(j, key);
     const char *class = json_string_value(json_array_get(part, 1));
-    if (!part) return;
-    for (int i = 0; class && i < n; i++)
-        if (!strcmp(class, classes[i])) return;
-    json_in_fail(j, "%s = %.60s is not supported; supported: %s", key, class ? class : "(no class)", classes[0]);
+    return part && !class ? "(no class)" : class;
 }
 
-/* Other pipelines may contain the same U-Net but use it differently (in a latent space, for an SDE, with DDIM
- * steps). */
-static ddpm_status check_index(const char *path, notes *n, err *e)
+static void refuse_part(json_in *j, const char *key, const char *class, const char *supported)
 {
-    static const char *const pipelines[] = {"DDPMPipeline"};
-    static const char *const schedulers[] = {"DDPMScheduler", "GaussianDDPMScheduler"};
+    json_in_fail(j, "%s = %.60s is not supported; supported: %s", key, class, supported);
+}
+
+/* diffusers instantiates the index's scheduler class, whatever the scheduler's own config says; two pipelines replace it
+ * by their own. */
+static void take_scheduler(json_in *j, pipeline *p, int pipeline_class)
+{
+    static const char *const implied[] = {NULL, "DDIMScheduler", "PNDMScheduler", NULL};
+    const char *class = class_of_part(j, "scheduler");
+    p->has_class = class != NULL || implied[pipeline_class] != NULL;
+    if (class && !scheduler_class_find(class, &p->class_of))
+        refuse_part(j, "scheduler", class, "DDPMScheduler and the others of docs/usage.md");
+    if (implied[pipeline_class]) (void)scheduler_class_find(implied[pipeline_class], &p->class_of);
+}
+
+/* Other pipelines may contain the same U-Net but use it differently (in a latent space, or for an SDE). */
+static ddpm_status check_index(const char *path, pipeline *p, notes *n, err *e)
+{
+    static const char *const pipelines[] = {"DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "ConsistencyModelPipeline"};
     static const char *const networks[] = {"UNet2DModel", "UNetModel", "UNetUnconditionalModel"};
     json_in j = json_in_file(path, e);
-    (void)json_in_choice(&j, "_class_name", 0, pipelines, 1);
-    check_part(&j, "scheduler", schedulers, 2);
-    check_part(&j, "unet", networks, 3);
+    const int class = json_in_choice(&j, "_class_name", 0, pipelines, 4);
+    take_scheduler(&j, p, class);
+    const char *unet = class_of_part(&j, "unet");
+    if (unet && strcmp(unet, networks[0]) != 0 && strcmp(unet, networks[1]) != 0 && strcmp(unet, networks[2]) != 0)
+        refuse_part(&j, "unet", unet, networks[0]);
     return json_in_close(&j, n);
 }
 
@@ -65,7 +78,7 @@ static ddpm_status find_here(const char *dir, pipeline *p, bool *found, notes *n
         (void)snprintf(p->unet, sizeof p->unet, "%s", dir);
     }
     if (!*found) return DDPM_OK;
-    if (has_index) TRY(check_index(index, n, e));
+    if (has_index) TRY(check_index(index, p, n, e));
     (void)snprintf(p->root, sizeof p->root, "%s", dir);
     return find_scheduler(p, e);
 }
@@ -126,7 +139,7 @@ ddpm_status pipeline_read_configs(const pipeline *p, unet_config *net, scheduler
     char path[PATH_CAP];
     TRY(path_join(path, p->unet, "config.json", e));
     TRY(unet_config_read(path, net, n, e));
-    return scheduler_config_read(p->scheduler, scheduler, n, e);
+    return scheduler_config_read(p->scheduler, p->has_class ? &p->class_of : NULL, scheduler, n, e);
 }
 
 ddpm_status pipeline_read_weights(const pipeline *p, const named_tensor *tensors, int n_tensor, notes *n, err *e)
@@ -144,13 +157,13 @@ static void put_part(json_out *j, const char *key, const char *class_name)
     json_out_close(j, ']');
 }
 
-static ddpm_status write_index(const char *path, err *e)
+static ddpm_status write_index(const char *path, scheduler_class scheduler, err *e)
 {
     json_out j = json_out_begin(false, e);
     json_out_open(&j, NULL, '{');
     json_out_text(&j, "_class_name", "DDPMPipeline");
     json_out_text(&j, "_diffusers_version", DIFFUSERS_VERSION);
-    put_part(&j, "scheduler", "DDPMScheduler");
+    put_part(&j, "scheduler", scheduler_class_name(scheduler));
     put_part(&j, "unet", "UNet2DModel");
     json_out_close(&j, '}');
     return json_out_finish_file(&j, path);
@@ -178,5 +191,5 @@ ddpm_status pipeline_write(const char *dir, const unet_config *net, const schedu
     TRY(path_join(path, dir, "unet/config.json", e));
     TRY(unet_config_write(net, path, e));
     TRY(path_join(path, dir, "model_index.json", e));
-    return write_index(path, e);
+    return write_index(path, scheduler->type, e);
 }

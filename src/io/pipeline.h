@@ -17,13 +17,15 @@ typedef struct pipeline {
     char root[PATH_CAP];      /* the pipeline's own folder */
     char unet[PATH_CAP];      /* the folder with config.json and the weights */
     char scheduler[PATH_CAP]; /* the path of scheduler_config.json */
+    bool has_class;           /* model_index.json names a scheduler class, or its pipeline implies one */
+    scheduler_class class_of; /* which diffusers then uses, whatever scheduler_config.json names */
 } pipeline;
 
 /* Find the pipeline at `path`: a pipeline folder (also a checkpoint), or the newest checkpoint that verifies of a run
  * folder or of its ckpt folder.  Noted: an older checkpoint used instead of a damaged one.
- * DDPM_ENOINPUT: nothing found; the message lists the expected files.  DDPM_EDATA: the pipeline's class is not
- * DDPMPipeline, its parts are not DDPMScheduler and UNet2DModel (the message names them), or every checkpoint is
- * damaged. */
+ * DDPM_ENOINPUT: nothing found; the message lists the expected files.  DDPM_EDATA: a pipeline of another class than
+ * DDPMPipeline, DDIMPipeline, PNDMPipeline or ConsistencyModelPipeline, parts that are not a supported scheduler and
+ * UNet2DModel (the message names them), or every checkpoint is damaged. */
 DDPM_MUST_CHECK ddpm_status pipeline_find(const char *path, pipeline *p, notes *n, err *e);
 
 DDPM_MUST_CHECK ddpm_status pipeline_read_configs(const pipeline *p, unet_config *net, scheduler_config *scheduler,

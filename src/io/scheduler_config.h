@@ -1,23 +1,24 @@
-/* scheduler_config.h - noise schedule and prediction type, as in scheduler_config.json of diffusers'
- * DDPMScheduler.
+/* scheduler_config.h - noise schedule, prediction type and sampler, as in the scheduler_config.json of diffusers.
  *
- * Field names and meanings are those of diffusers (schedulers/scheduling_ddpm.py).  Supported keys:
- *   num_train_timesteps (old name: timesteps) beta_start beta_end beta_schedule variance_type
- *   clip_sample (old name: clip_predicted_image) clip_sample_range prediction_type (old name:
- *   predict_epsilon) timestep_spacing steps_offset, and _class_name.
- * Errors that name the key: other scheduler classes (also DDIMScheduler), trained_betas not null, thresholding true,
- * rescale_betas_zero_snr true, set_alpha_to_one false, the learned and the logarithmic variance types, other
- * schedules and prediction types.
- * dynamic_thresholding_ratio and sample_max_value have no effect without thresholding: they are
- * accepted, and written with their defaults.  Unknown keys are noted and ignored. */
+ * Field names and meanings are those of diffusers' schedulers; scheduler_classes.def lists the supported classes,
+ * scheduler_config.c their keys.  Errors name the key: classes and values that we do not implement (use_dynamic_shifting true, for
+ * instance).  Absent keys have the class's own defaults.  Unknown keys are noted and ignored. */
 #ifndef DDPM_SCHEDULER_CONFIG_H
 #define DDPM_SCHEDULER_CONFIG_H
 #include "base/err.h"
 #include "base/notes.h"
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-enum { SCHEDULER_MAX_TIMESTEPS = 1000000 };
+enum { SCHEDULER_MAX_TIMESTEPS = 1000000, SCHEDULER_MAX_TRAINED = 4096 };
+
+/* DDPMScheduler, ...: SCHEDULER_CLASS_DDPM, ... */
+typedef enum scheduler_class {
+#define CLASS(id, name) SCHEDULER_CLASS_##id,
+#include "io/scheduler_classes.def"
+    SCHEDULER_CLASSES
+} scheduler_class;
 
 typedef enum scheduler_betas {
     SCHEDULER_LINEAR,
@@ -25,44 +26,115 @@ typedef enum scheduler_betas {
     SCHEDULER_SQUAREDCOS_CAP_V2,
     SCHEDULER_SIGMOID
 } scheduler_betas;
-typedef enum scheduler_variance { SCHEDULER_FIXED_SMALL, SCHEDULER_FIXED_LARGE } scheduler_variance;
+typedef enum scheduler_variance {
+    SCHEDULER_FIXED_SMALL,
+    SCHEDULER_FIXED_LARGE,
+    SCHEDULER_LEARNED,      /* the network's second half of channels is the log variance */
+    SCHEDULER_LEARNED_RANGE /* Nichol & Dhariwal 2021, eq. 15: it interpolates between the two fixed ones */
+} scheduler_variance;
 /* mu, the mean of the reverse step, is our extension: diffusers loads such a file but cannot sample from it. */
 typedef enum scheduler_prediction {
     SCHEDULER_EPSILON,
     SCHEDULER_SAMPLE,
     SCHEDULER_V_PREDICTION,
-    SCHEDULER_MU
+    SCHEDULER_MU,
+    SCHEDULER_FLOW /* flow_prediction: eps - x_0, x_t = (1 - sigma) x_0 + sigma eps */
 } scheduler_prediction;
-typedef enum scheduler_spacing { SCHEDULER_LEADING, SCHEDULER_LINSPACE, SCHEDULER_TRAILING } scheduler_spacing;
+/* quadratic (Song et al. 2021, arXiv:2010.02502, appendix D.2) and logsnr (even in log signal to noise, Lu et al. 2022,
+ * arXiv:2206.00927) are in no scheduler of diffusers; they are options of sampling alone. */
+typedef enum scheduler_spacing {
+    SCHEDULER_LEADING,
+    SCHEDULER_LINSPACE,
+    SCHEDULER_TRAILING,
+    SCHEDULER_QUADRATIC,
+    SCHEDULER_LOGSNR
+} scheduler_spacing;
+/* Noise levels in place of those of the timesteps: use_karras_sigmas and so on, at most one of them. */
+typedef enum scheduler_sigmas {
+    SCHEDULER_SIGMAS_NONE,
+    SCHEDULER_SIGMAS_KARRAS,
+    SCHEDULER_SIGMAS_EXPONENTIAL,
+    SCHEDULER_SIGMAS_BETA,
+    SCHEDULER_SIGMAS_LU
+} scheduler_sigmas;
+typedef enum scheduler_final { SCHEDULER_FINAL_ZERO, SCHEDULER_FINAL_SIGMA_MIN } scheduler_final;
+typedef enum scheduler_algorithm {
+    SCHEDULER_DPMSOLVER_PP, /* dpmsolver++ */
+    SCHEDULER_DPMSOLVER,
+    SCHEDULER_SDE_DPMSOLVER_PP,
+    SCHEDULER_SDE_DPMSOLVER,
+    SCHEDULER_DEIS,
+    SCHEDULER_DATA_PREDICTION, /* of SASolver */
+    SCHEDULER_NOISE_PREDICTION
+} scheduler_algorithm;
+typedef enum scheduler_solver {
+    SCHEDULER_MIDPOINT,
+    SCHEDULER_HEUN,
+    SCHEDULER_BH2, /* of UniPC */
+    SCHEDULER_BH1,
+    SCHEDULER_LOGRHO /* of DEIS */
+} scheduler_solver;
 
+/* The union of the keys of all classes; a class reads and writes its own.  The others keep their defaults. */
 typedef struct scheduler_config {
-    char class_name[40];     /* as read; "DDPMScheduler" is written */
+    scheduler_class type;
     int num_train_timesteps; /* T */
     double beta_start, beta_end;
     scheduler_betas beta_schedule;
+    int n_trained_betas; /* 0: null; otherwise T, in place of the beta_schedule */
+    float trained_betas[SCHEDULER_MAX_TRAINED];
+    bool rescale_betas_zero_snr; /* Lin et al. 2023 (arXiv:2305.08891), algorithm 1 */
+    scheduler_prediction prediction_type;
     scheduler_variance variance_type;
     bool clip_sample; /* clip the predicted x0 to +- clip_sample_range */
     double clip_sample_range;
-    scheduler_prediction prediction_type;
+    bool thresholding; /* dynamic: a quantile of each image's |x0|, in [1, sample_max_value], in place of the clip */
+    double dynamic_thresholding_ratio, sample_max_value;
     scheduler_spacing timestep_spacing;
     int steps_offset; /* added to every timestep of the leading spacing, in [0, T) */
+    bool
+        set_alpha_to_one; /* the last step of DDIM, PNDM, TCD and LCM ends at the clean image, not at alpha-bar of t = 0 */
+    bool skip_prk_steps;                                /* of PNDM */
+    int solver_order, predictor_order, corrector_order; /* of the solvers; the last two of SASolver */
+    scheduler_algorithm algorithm_type;
+    scheduler_solver solver_type;
+    bool lower_order_final, euler_at_final;
+    scheduler_sigmas sigmas;
+    scheduler_final final_sigmas_type;
+    double lambda_min_clipped;  /* -infinity: not clipped */
+    bool predict_x0;            /* of UniPC */
+    uint64_t disable_corrector; /* of UniPC: bit i for step i */
+    bool use_flow_sigmas;
+    double flow_shift;                       /* also FlowMatchEuler's shift */
+    bool stochastic_sampling;                /* of FlowMatchEuler */
+    double sigma_min, sigma_max, sigma_data; /* of EDM and consistency models */
+    double rho;
+    double s_noise;               /* of consistency models */
+    int original_inference_steps; /* of LCM and TCD */
+    double timestep_scaling;
 } scheduler_config;
 
 /* The defaults of DDPMScheduler(): the values of the DDPM paper, with fixed_small. */
 scheduler_config scheduler_config_default(void);
+/* The defaults of another class. */
+scheduler_config scheduler_config_of(scheduler_class type);
 
-/* Accepts the class DDPMScheduler and its old name GaussianDDPMScheduler; all other classes sample differently.
+/* `as`: the class to read the file as, whatever it names, as diffusers' from_config() does; NULL: the file's own.
  * DDPM_EDATA names the key, the value and the supported values. */
-DDPM_MUST_CHECK ddpm_status scheduler_config_read(const char *path, scheduler_config *c, notes *n, err *e);
+DDPM_MUST_CHECK ddpm_status scheduler_config_read(const char *path, const scheduler_class *as, scheduler_config *c,
+                                                  notes *n, err *e);
 DDPM_MUST_CHECK ddpm_status scheduler_config_parse(const char *text, size_t size, const char *where,
                                                    scheduler_config *c, notes *n, err *e);
 
-/* Write scheduler_config.json, byte for byte as DDPMScheduler.save_config() does. */
+/* Write scheduler_config.json, byte for byte as the class's save_config() does. */
 DDPM_MUST_CHECK ddpm_status scheduler_config_write(const scheduler_config *c, const char *path, err *e);
 
+const char *scheduler_class_name(scheduler_class v); /* "DDPMScheduler" */
+bool scheduler_class_find(const char *name, scheduler_class *out);
 const char *scheduler_betas_name(scheduler_betas v); /* the value in diffusers' config: "linear" */
 const char *scheduler_variance_name(scheduler_variance v);
 const char *scheduler_prediction_name(scheduler_prediction v);
 const char *scheduler_spacing_name(scheduler_spacing v);
+const char *scheduler_sigmas_name(scheduler_sigmas v); /* "none", "karras", ... */
 
 #endif

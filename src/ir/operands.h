@@ -96,11 +96,23 @@ enum { UPDATE_STATE_OUT, UPDATE_HISTORY }; /* grad_norm's outputs; HISTORY: trai
 /* adamw's outputs, updated in place.  LOW: low-precision copy of W */
 enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA, UPDATE_LOW };
 
-enum { SAMPLER_INIT_STATE, SAMPLER_INIT_IDS };
+enum { SAMPLER_INIT_STATE, SAMPLER_INIT_IDS, SAMPLER_INIT_IMAGE };
 enum { SAMPLER_INIT_X };
 enum { SAMPLER_ROWS, SAMPLER_STATE }; /* of sampler_next */
 enum { SAMPLER_NEXT_STATE, SAMPLER_NEXT_T };
-enum { SAMPLER_STEP_MODEL, SAMPLER_STEP_ROWS, SAMPLER_STEP_STATE, SAMPLER_STEP_IDS };
-enum { SAMPLER_STEP_X, SAMPLER_STEP_X0_PREV, SAMPLER_STEP_X_SAVED };
+/* of sampler_rescale, sampler_limit and sampler_step; the optional operands are absent where nothing needs them */
+enum {
+    SAMPLER_STEP_MODEL,
+    SAMPLER_STEP_ROWS,
+    SAMPLER_STEP_STATE,
+    SAMPLER_STEP_IDS,
+    SAMPLER_STEP_RESCALE, /* [n] */
+    SAMPLER_STEP_LIMIT,   /* [n] */
+    SAMPLER_STEP_IMAGE,   /* [n, h, w, c] */
+    SAMPLER_STEP_MASK,    /* u8 [1, h, w, 1] */
+    SAMPLER_STEP_X_IN     /* of sampler_rescale and sampler_limit, which do not change x */
+};
+enum { SAMPLER_STAT_Y }; /* [n], of sampler_rescale and sampler_limit */
+enum { SAMPLER_STEP_X, SAMPLER_STEP_X0, SAMPLER_STEP_H /* and the other slots */ };
 
 #endif

@@ -145,8 +145,14 @@ typedef union step_attr {
         int64_t warmup_steps, total_steps;
     } update;
     struct {
-        float scale; /* standard deviation of the noise */
+        float noise, signal; /* standard deviation of the noise, factor of the image */
     } init;
+    struct {
+        bool guided; /* the model's batch is twice that of the images */
+        float phi;   /* sampler_rescale */
+        int k;       /* sampler_limit: order statistic, and fraction of the way to the next */
+        float fraction;
+    } sampler;
 } step_attr;
 
 typedef struct step {

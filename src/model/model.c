@@ -65,7 +65,7 @@ static ddpm_status read_configs(const pipeline *p, network *net, scheduler_confi
     TRY(path_join(path, p->unet, "config.json", e));
     TRY(simple_config_read(path, &net->unet, &is_simple, remarks, e));
     net->kind = is_simple ? NETWORK_SIMPLE : NETWORK_UNET;
-    if (is_simple) return scheduler_config_read(p->scheduler, scheduler, remarks, e);
+    if (is_simple) return scheduler_config_read(p->scheduler, NULL, scheduler, remarks, e);
     return pipeline_read_configs(p, &net->unet, scheduler, remarks, e);
 }
 

@@ -6,6 +6,7 @@
 #ifndef DDPM_NN_H
 #define DDPM_NN_H
 #include "plan/plan.h"
+#include "sampler_row.h"
 
 /* ---- networks ----------------------------------------------------------------------------------- */
 
@@ -116,17 +117,27 @@ void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const ste
 
 /* ---- sampling ------------------------------------------------------------------------------------ */
 
-/* x [n, h, w, c] = scale xi, the noise of seed and ids that sampling starts from */
-void nn_sampler_init(plan *p, tensor *x, tensor *state, tensor *ids, float scale);
+typedef struct nn_sampler_init_args {
+    tensor *x;           /* [n, h, w, c] */
+    tensor *state, *ids; /* sampler_state, i64 [n] */
+    tensor *image;       /* optional [m, h, w, c], n a multiple of m */
+    float noise, signal; /* x = signal image + noise xi, xi the noise of seed and ids */
+} nn_sampler_init_args;
+void nn_sampler_init(plan *p, const nn_sampler_init_args *a);
 
 /* state.row += 1 and t[:] = rows[row].t */
 void nn_sampler_next(plan *p, tensor *rows, tensor *state, tensor *t);
 
 typedef struct nn_sampler_args {
-    tensor *x;                  /* [n, h, w, c], updated in place */
-    tensor *x0_prev, *x_saved;  /* optional, of x's shape: for multistep samplers */
-    tensor *model;              /* the network's output */
+    tensor *x;                  /* [n, h, w, c], updated in place; [2n, h, w, c], its halves equal, if guided */
+    tensor *model;              /* the network's output for x; with 2c channels the second half is a learned variance */
     tensor *rows, *state, *ids; /* sampler_row[], sampler_state, i64 [n] */
+    tensor *h[SAMPLER_SLOTS];   /* [n, h, w, c], those that the rows use */
+    tensor *x0;                 /* optional [n, h, w, c]: x0_hat of the last row */
+    tensor *image, *mask;       /* optional [n, h, w, c], u8 [1, h, w, 1]: where the mask is 0 the image is kept */
+    bool guided;                /* the model's first half was told a class label, the second none */
+    double rescale;             /* of guidance (sampler_rescale.h), in [0, 1]; 0: none */
+    double quantile;            /* dynamic thresholding (sampler_limit.h), in (0, 1]; 0: none */
 } nn_sampler_args;
 void nn_sampler_step(plan *p, const nn_sampler_args *a);
 

@@ -11,20 +11,28 @@ static bool check_sampler(plan *p, const tensor *rows, const tensor *state)
     return true;
 }
 
-void nn_sampler_init(plan *p, tensor *x, tensor *state, tensor *ids, float scale)
+void nn_sampler_init(plan *p, const nn_sampler_init_args *a)
 {
-    if (!x || !state || !ids || !plan_ok(p)) return;
-    if (tensor_count(state) != (int64_t)sizeof(sampler_state) || tensor_count(ids) != x->n) {
+    const tensor *image = a->image;
+    if (!a->x || !a->state || !a->ids || !plan_ok(p)) return;
+    if (tensor_count(a->state) != (int64_t)sizeof(sampler_state) || tensor_count(a->ids) != a->x->n) {
         plan_fail(p, DDPM_EINVAL, "the initial noise needs %lld ids and a state of %zu bytes, not %lld and %lld",
-                  (long long)x->n, sizeof(sampler_state), (long long)tensor_count(ids), (long long)tensor_count(state));
+                  (long long)a->x->n, sizeof(sampler_state), (long long)tensor_count(a->ids),
+                  (long long)tensor_count(a->state));
+        return;
+    }
+    if (image && (a->x->n % image->n || tensor_count(image) / image->n != tensor_count(a->x) / a->x->n)) {
+        plan_fail(p, DDPM_EINVAL, "%lld images of %lld values cannot start from %lld of %lld", (long long)a->x->n,
+                  (long long)(tensor_count(a->x) / a->x->n), (long long)image->n,
+                  (long long)(tensor_count(image) / image->n));
         return;
     }
     plan_push(p, "sampler_init");
     step *s = plan_emit(p, OP_sampler_init);
     plan_pop(p);
-    s->in[SAMPLER_INIT_STATE] = state, s->in[SAMPLER_INIT_IDS] = ids;
-    s->out[SAMPLER_INIT_X] = x;
-    s->a.init.scale = scale;
+    s->in[SAMPLER_INIT_STATE] = a->state, s->in[SAMPLER_INIT_IDS] = a->ids, s->in[SAMPLER_INIT_IMAGE] = a->image;
+    s->out[SAMPLER_INIT_X] = a->x;
+    s->a.init.noise = a->noise, s->a.init.signal = a->signal;
 }
 
 void nn_sampler_next(plan *p, tensor *rows, tensor *state, tensor *t)
@@ -37,21 +45,51 @@ void nn_sampler_next(plan *p, tensor *rows, tensor *state, tensor *t)
     s->out[SAMPLER_NEXT_STATE] = state, s->out[SAMPLER_NEXT_T] = t;
 }
 
+static bool check_model(plan *p, const nn_sampler_args *a)
+{
+    const tensor *x = a->x, *m = a->model;
+    if (m->n == x->n && tensor_hw(m) == tensor_hw(x) && (m->c == x->c || m->c == 2 * x->c) &&
+        x->n % (a->guided ? 2 : 1) == 0)
+        return true;
+    return plan_fail(p, DDPM_EINVAL, "the network has %lld output channels, but the images have %lld", (long long)m->c,
+                     (long long)x->c);
+}
+
+/* A statistic of each image's prediction: [n]. */
+static tensor *statistic(plan *p, op_kind op, const nn_sampler_args *a, tensor *rescale, const step_attr *attr)
+{
+    plan_push(p, "%s", op_name[op]);
+    tensor *y = plan_act_f32(p, op_name[op], a->x->n / (attr->sampler.guided ? 2 : 1), 1, 1, 1);
+    step *s = plan_emit(p, op);
+    plan_pop(p);
+    s->in[SAMPLER_STEP_MODEL] = a->model, s->in[SAMPLER_STEP_ROWS] = a->rows, s->in[SAMPLER_STEP_STATE] = a->state;
+    s->in[SAMPLER_STEP_X_IN] = a->x, s->in[SAMPLER_STEP_RESCALE] = rescale;
+    s->out[SAMPLER_STAT_Y] = y;
+    s->a = *attr;
+    return y;
+}
+
 void nn_sampler_step(plan *p, const nn_sampler_args *a)
 {
-    if (!a->x || !a->model || !plan_ok(p) || !check_sampler(p, a->rows, a->state)) return;
-    if (tensor_count(a->x) != tensor_count(a->model)) {
-        plan_fail(p, DDPM_EINVAL, "the network has %lld output channels, but the images have %lld",
-                  (long long)a->model->c, (long long)a->x->c);
-        return;
-    }
+    if (!a->x || !a->model || !plan_ok(p) || !check_sampler(p, a->rows, a->state) || !check_model(p, a)) return;
+    const double place = a->quantile * (double)(tensor_count(a->x) / a->x->n - 1);
+    const step_attr attr = {
+        .sampler = {
+            .guided = a->guided, .phi = (float)a->rescale, .k = (int)place, .fraction = (float)(place - (int)place)}};
+    tensor *rescale = NULL, *limit = NULL;
+    if (a->guided && a->rescale > 0) rescale = statistic(p, OP_sampler_rescale, a, NULL, &attr);
+    if (a->quantile > 0) limit = statistic(p, OP_sampler_limit, a, rescale, &attr);
     plan_push(p, "sampler_step");
     step *s = plan_emit(p, OP_sampler_step);
     plan_pop(p);
     s->in[SAMPLER_STEP_MODEL] = a->model, s->in[SAMPLER_STEP_ROWS] = a->rows;
     s->in[SAMPLER_STEP_STATE] = a->state, s->in[SAMPLER_STEP_IDS] = a->ids;
-    s->out[SAMPLER_STEP_X] = a->x, s->out[SAMPLER_STEP_X0_PREV] = a->x0_prev, s->out[SAMPLER_STEP_X_SAVED] = a->x_saved;
-    s->accumulate = 7;
+    s->in[SAMPLER_STEP_RESCALE] = rescale, s->in[SAMPLER_STEP_LIMIT] = limit;
+    s->in[SAMPLER_STEP_IMAGE] = a->mask ? a->image : NULL, s->in[SAMPLER_STEP_MASK] = a->mask;
+    s->out[SAMPLER_STEP_X] = a->x, s->out[SAMPLER_STEP_X0] = a->x0;
+    for (int j = 0; j < SAMPLER_SLOTS; j++) s->out[SAMPLER_STEP_H + j] = a->h[j];
+    s->accumulate = (1u << (SAMPLER_STEP_H + SAMPLER_SLOTS)) - 1; /* x is updated, and a row writes at most one slot */
+    s->a = attr;
 }
 
 void nn_to_u8(plan *p, tensor *x, tensor *y)

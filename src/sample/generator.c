@@ -51,7 +51,8 @@ static ddpm_status build(generator *g, err *e)
 static ddpm_status build_first(generator *g, err *e)
 {
     TRY(plan_create(g->m->be, &g->first, e));
-    nn_sampler_init(g->first, g->x, g->state, g->ids, 1);
+    nn_sampler_init(
+        g->first, &(nn_sampler_init_args){.x = g->x, .state = g->state, .ids = g->ids, .noise = (float)g->table->init});
     return finish(g, g->first, e);
 }
 
@@ -82,7 +83,8 @@ ddpm_status generator_create(model *m, const generator_spec *spec, generator **o
     g->m = m;
     g->spec = *spec;
     TRY_GOTO(schedule_create(&spec->scheduler, &g->schedule, e));
-    TRY_GOTO(sampler_ddpm(g->schedule, spec->steps, &g->table, e));
+    const sampler_spec sampler = sampler_spec_of(&spec->scheduler, spec->steps);
+    TRY_GOTO(sampler_create(g->schedule, &sampler, &g->table, e));
     TRY_GOTO(build(g, e));
     TRY_GOTO(build_first(g, e));
     TRY_GOTO(build_last(g, e));

@@ -134,6 +134,7 @@ config_diffusion_predict recipe_from_prediction(scheduler_prediction kind)
 {
     switch (kind) {
         PREDICTIONS(TO_WORD)
+    case SCHEDULER_FLOW: break; /* init_from refuses it */
     }
     return DIFFUSION_PREDICT_EPS;
 }
@@ -154,6 +155,8 @@ config_diffusion_variance_type recipe_from_variance(scheduler_variance kind)
 {
     switch (kind) {
         VARIANCES(TO_WORD)
+    case SCHEDULER_LEARNED:
+    case SCHEDULER_LEARNED_RANGE: break; /* init_from refuses them */
     }
     return DIFFUSION_VARIANCE_TYPE_FIXED_SMALL;
 }

@@ -12,6 +12,12 @@
 enum { T = 1000, PREDICTIONS = 4 };
 static err why; /* each test is a process of its own */
 
+static ddpm_status create_ddpm(const schedule *s, int steps, sampler_table **table)
+{
+    const sampler_spec spec = {.kind = SAMPLER_DDPM, .steps = steps};
+    return sampler_create(s, &spec, table, &why);
+}
+
 static schedule *new_schedule(const scheduler_config *c)
 {
     schedule *s = NULL;
@@ -27,6 +33,7 @@ static void target_of(const schedule *s, int t, double *of_x0, double *of_eps)
     case SCHEDULER_EPSILON: *of_x0 = 0, *of_eps = 1; return;
     case SCHEDULER_SAMPLE: *of_x0 = 1, *of_eps = 0; return;
     case SCHEDULER_V_PREDICTION: *of_x0 = -sqrt(1 - abar), *of_eps = sqrt(abar); return;
+    case SCHEDULER_FLOW:
     case SCHEDULER_MU: break;
     }
     /* Ho et al. 2020, eq. 7, with x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps */
@@ -100,11 +107,11 @@ static gaussian run_chain(const scheduler_config *c, int steps, gaussian data, g
     schedule *s = new_schedule(c);
     sampler_table *table = NULL;
     gaussian x = {0, 1};
-    cr_assert_eq(sampler_ddpm(s, steps, &table, &why), DDPM_OK, "%s", why.text);
+    cr_assert_eq(create_ddpm(s, steps, &table), DDPM_OK, "%s", why.text);
     for (int i = 0; i < table->n; i++) {
         const sampler_row *r = &table->rows[i];
         double gain = 0, offset = 0;
-        cr_assert(r->c == 0 && r->d == 0 && r->clip == 0 && r->flags == 0);
+        cr_assert(r->e == 0 && r->slot == -1 && r->clip == 0 && r->v == 0);
         best_prediction(s, (int)r->t, data, &gain, &offset);
         const double a = (double)r->a, b = (double)r->b, out = (double)r->c_out;
         const double slope = a + b * ((double)r->c_skip + out * gain);
@@ -210,7 +217,7 @@ Test(sampler, rows_end_and_clip_as_diffusers_does)
         c.timestep_spacing = (scheduler_spacing)spacing;
         schedule *s = new_schedule(&c);
         sampler_table *table = NULL;
-        cr_assert_eq(sampler_ddpm(s, 50, &table, &why), DDPM_OK, "%s", why.text);
+        cr_assert_eq(create_ddpm(s, 50, &table), DDPM_OK, "%s", why.text);
         const sampler_row *last = &table->rows[49];
         cr_expect_eq(table->n, 50);
         for (int i = 0; i < 50; i++) cr_expect_eq(table->rows[i].clip, 1.5f);
@@ -230,11 +237,11 @@ Test(sampler, too_many_steps_are_refused)
     sampler_table *table = NULL;
     static const int bad[] = {-1, 1001};
     for (int i = 0; i < 2; i++) {
-        cr_expect_eq(sampler_ddpm(s, bad[i], &table, &why), DDPM_EINVAL);
+        cr_expect_eq(create_ddpm(s, bad[i], &table), DDPM_EINVAL);
         cr_expect_null(table);
     }
     cr_expect_str_eq(why.text, "num_inference_steps 1001 is not in [1, 1000]");
-    cr_expect_eq(sampler_ddpm(s, 0, &table, &why), DDPM_OK);
+    cr_expect_eq(create_ddpm(s, 0, &table), DDPM_OK);
     cr_expect_eq(table->n, 1000);
     sampler_destroy(table);
     sampler_destroy(NULL);

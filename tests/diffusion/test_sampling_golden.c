@@ -31,6 +31,12 @@ enum { RUNS = sizeof runs / sizeof *runs };
 
 static err why; /* each test is a process of its own */
 
+static ddpm_status create_ddpm(const schedule *s, int steps, sampler_table **table)
+{
+    const sampler_spec spec = {.kind = SAMPLER_DDPM, .steps = steps};
+    return sampler_create(s, &spec, table, &why);
+}
+
 static sampler_table *new_table(const char *run, int64_t steps)
 {
     char dir[PATH_CAP], path[2 * PATH_CAP];
@@ -38,9 +44,9 @@ static sampler_table *new_table(const char *run, int64_t steps)
     schedule *s = NULL;
     sampler_table *table = NULL;
     (void)snprintf(path, sizeof path, "%s/scheduler_config.json", golden_path(dir, run));
-    OK(scheduler_config_read(path, &c, NULL, &why));
+    OK(scheduler_config_read(path, NULL, &c, NULL, &why));
     OK(schedule_create(&c, &s, &why));
-    OK(sampler_ddpm(s, (int)steps, &table, &why));
+    OK(create_ddpm(s, (int)steps, &table));
     cr_assert_eq(table->n, steps);
     schedule_destroy(s);
     return table;
@@ -63,7 +69,9 @@ static void start(net_rig *r, const safetensors *io, const sampler_table *table)
     int64_t *seed = golden_i64(io, "seed", NULL), *ids = golden_i64(io, "ids", NULL);
     const sampler_state state = {.seed = (uint64_t)seed[0], .row = -1};
     float x[COUNT];
-    for (int b = 0; b < N; b++) sampler_init_one(&(sampler_init_args){x, &state, ids, N, SIDE * SIDE, 1}, b);
+    for (int b = 0; b < N; b++)
+        sampler_init_one(
+            &(sampler_init_args){.x = x, .state = &state, .ids = ids, .n = N, .d = SIDE * SIDE, .noise = 1}, b);
     OK(plan_write(r->p, r->x, x, &why));
     OK(plan_write(r->p, r->ids, ids, &why));
     OK(plan_write(r->p, r->state, &state, &why));

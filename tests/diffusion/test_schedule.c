@@ -12,6 +12,12 @@
 
 static err why; /* each test is a process of its own */
 
+static ddpm_status create_ddpm(const schedule *s, int steps, sampler_table **table)
+{
+    const sampler_spec spec = {.kind = SAMPLER_DDPM, .steps = steps};
+    return sampler_create(s, &spec, table, &why);
+}
+
 static schedule *new_schedule(scheduler_betas betas, scheduler_spacing spacing)
 {
     scheduler_config c = scheduler_config_default();
@@ -246,7 +252,7 @@ Test(schedule, alpha_bars_that_nothing_can_be_computed_with_are_refused)
 static void expect_finite(const schedule *s, int n)
 {
     sampler_table *table = NULL;
-    cr_assert_eq(sampler_ddpm(s, n, &table, &why), DDPM_OK, "%s", why.text);
+    cr_assert_eq(create_ddpm(s, n, &table), DDPM_OK, "%s", why.text);
     for (int i = 0; i < n; i++) {
         const sampler_row *r = &table->rows[i];
         cr_expect(isfinite(r->c_skip) && isfinite(r->c_out) && isfinite(r->a) && isfinite(r->b) && isfinite(r->s),

@@ -58,7 +58,7 @@ static void check_scheduler(const char *text, size_t size)
     FUZZ_CHECK(fuzz_message_is_fine(st, &e) && strlen(n.text) < sizeof n.text);
     if (st != DDPM_OK) return;
     FUZZ_CHECK(scheduler_config_write(&c, own_file(), &e) == DDPM_OK);
-    FUZZ_CHECK(scheduler_config_read(own_file(), &back, NULL, &e) == DDPM_OK);
+    FUZZ_CHECK(scheduler_config_read(own_file(), NULL, &back, NULL, &e) == DDPM_OK);
     FUZZ_CHECK(c.num_train_timesteps == back.num_train_timesteps && c.steps_offset == back.steps_offset);
     FUZZ_CHECK(c.beta_start == back.beta_start && c.beta_end == back.beta_end);
     FUZZ_CHECK(c.beta_schedule == back.beta_schedule && c.variance_type == back.variance_type);

@@ -25,7 +25,7 @@ static void refuse(const char *text, const char *words)
 static ddpm_status rewrite(const char *from, const char *to, notes *n, err *e)
 {
     scheduler_config c;
-    TRY(scheduler_config_read(from, &c, n, e));
+    TRY(scheduler_config_read(from, NULL, &c, n, e));
     return scheduler_config_write(&c, to, e);
 }
 
@@ -81,7 +81,7 @@ Test(scheduler_config, the_first_releases_keys_are_taken)
     scheduler_config c;
     notes n = {""};
     err e = {0};
-    cr_assert_eq(scheduler_config_read(FIXTURES "/first/scheduler_config.json", &c, &n, &e), DDPM_OK, "%s", e.text);
+    cr_assert_eq(scheduler_config_read(FIXTURES "/first/scheduler_config.json", NULL, &c, &n, &e), DDPM_OK, "%s", e.text);
     cr_assert_str_eq(c.class_name, "GaussianDDPMScheduler");
     cr_assert_eq(c.num_train_timesteps, 300);
     cr_assert_not(c.clip_sample);

@@ -82,13 +82,25 @@ void ref_adamw(const ref_weights *a, const ref_optimizer *o);
 /* ---- sampling ---- */
 
 typedef struct ref_sample {
-    double *x, *x0_prev, *x_saved; /* [n, d], updated */
-    const double *model;           /* [n, d] */
-    const int64_t *ids;            /* [n] */
+    double *x;                /* [n, d], updated */
+    double *h[SAMPLER_SLOTS]; /* [n, d], updated */
+    double *x0;               /* [n, d], written */
+    const double *model;      /* [n, d], F */
+    const double *without;    /* [n, d], F without a label; NULL: not guided */
+    const double *variance;   /* [n, d], V; NULL: not learned */
+    const double *limit;      /* [n], dynamic thresholds; NULL */
+    const double *rescale;    /* [n], factors of the guided F; NULL */
+    const double *image;      /* [n, d]; NULL: no mask */
+    const uint8_t *mask;      /* [d / c] */
+    const int64_t *ids;       /* [n] */
     uint64_t seed;
-    int row, n, d;
+    int row, n, d, c;
 } ref_sample;
 void ref_sampler_step(const ref_sample *a, const sampler_row *r);
+/* The q-quantile of |v[n]|, linear between order statistics. */
+double ref_quantile(const double *v, int n, double q);
+/* phi std(with) / std(guided) + 1 - phi */
+double ref_rescale(const double *with, const double *guided, int n, double phi);
 /* x [n, d], the N(0, 1) noise of (seed, id) */
 void ref_sampler_init(int n, int d, uint64_t seed, const int64_t *ids, double *x);
 

@@ -26,11 +26,27 @@ static ddpm_status sampler_next_run(cpu_backend *be, const step *s, err *e)
     return DDPM_OK;
 }
 
+static ddpm_status sampler_rescale_run(cpu_backend *be, const step *s, err *e)
+{
+    const sampler_rescale_args a = step_sampler_rescale(s);
+#pragma omp parallel for schedule(static)
+    for (int b = 0; b < a.model.n; b++) sampler_rescale_one(&a, b);
+    return DDPM_OK;
+}
+
+static ddpm_status sampler_limit_run(cpu_backend *be, const step *s, err *e)
+{
+    const sampler_limit_args a = step_sampler_limit(s);
+#pragma omp parallel for schedule(static)
+    for (int b = 0; b < a.model.n; b++) sampler_limit_one(&a, b);
+    return DDPM_OK;
+}
+
 static ddpm_status sampler_step_run(cpu_backend *be, const step *s, err *e)
 {
     const sampler_step_args a = step_sampler_step(s);
 #pragma omp parallel for schedule(static)
-    for (int b = 0; b < a.n; b++) sampler_step_one(&a, b);
+    for (int b = 0; b < a.model.n; b++) sampler_step_one(&a, b);
     return DDPM_OK;
 }
 
@@ -47,5 +63,7 @@ static ddpm_status to_u8_run(cpu_backend *be, const step *s, err *e)
 const cpu_op cpu_time_embed = {NULL, time_embed_run, NULL};
 const cpu_op cpu_sampler_init = {NULL, sampler_init_run, NULL};
 const cpu_op cpu_sampler_next = {NULL, sampler_next_run, NULL};
+const cpu_op cpu_sampler_rescale = {NULL, sampler_rescale_run, NULL};
+const cpu_op cpu_sampler_limit = {NULL, sampler_limit_run, NULL};
 const cpu_op cpu_sampler_step = {NULL, sampler_step_run, NULL};
 const cpu_op cpu_to_u8 = {NULL, to_u8_run, NULL};

@@ -61,6 +61,18 @@ static ddpm_status sampler_next_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_sampler_next(be->stream, &a), e);
 }
 
+static ddpm_status sampler_rescale_run(cuda_backend *be, const step *s, err *e)
+{
+    const sampler_rescale_args a = step_sampler_rescale(s);
+    return rt_launched(k_sampler_rescale(be->stream, &a), e);
+}
+
+static ddpm_status sampler_limit_run(cuda_backend *be, const step *s, err *e)
+{
+    const sampler_limit_args a = step_sampler_limit(s);
+    return rt_launched(k_sampler_limit(be->stream, &a), e);
+}
+
 static ddpm_status sampler_step_run(cuda_backend *be, const step *s, err *e)
 {
     const sampler_step_args a = step_sampler_step(s);
@@ -80,5 +92,7 @@ const cuda_op cuda_copy = {.run = copy_run};
 const cuda_op cuda_time_embed = {.run = time_embed_run};
 const cuda_op cuda_sampler_init = {.run = sampler_init_run};
 const cuda_op cuda_sampler_next = {.run = sampler_next_run};
+const cuda_op cuda_sampler_rescale = {.run = sampler_rescale_run};
+const cuda_op cuda_sampler_limit = {.run = sampler_limit_run};
 const cuda_op cuda_sampler_step = {.run = sampler_step_run};
 const cuda_op cuda_to_u8 = {.run = to_u8_run};
