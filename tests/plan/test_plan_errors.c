@@ -89,13 +89,14 @@ static void bad_sampler_bytes(plan *p)
 }
 static void bad_sampler_ids(plan *p)
 {
-    nn_sampler_init(p, image(p, 4, 4, 3), bytes(p, sizeof(sampler_state)), plan_input(p, DTYPE_I64, "ids", 3, 1, 1, 1),
-                    1);
+    nn_sampler_init(p, &(nn_sampler_init_args){.x = image(p, 4, 4, 3),
+                                               .state = bytes(p, sizeof(sampler_state)),
+                                               .ids = plan_input(p, DTYPE_I64, "ids", 3, 1, 1, 1)});
 }
 static void bad_sampler_channels(plan *p)
 {
     nn_sampler_step(p, &(nn_sampler_args){.x = image(p, 4, 4, 3),
-                                          .model = image(p, 4, 4, 6),
+                                          .model = image(p, 4, 4, 5),
                                           .rows = bytes(p, sizeof(sampler_row)),
                                           .state = bytes(p, sizeof(sampler_state))});
 }
@@ -184,7 +185,7 @@ static const bad_plan bad[] = {
     {bad_loss_channels, "net.0: the network has 6 output channels, but the images have 3"},
     {bad_sampler_bytes, "net.0: the sampler rows and state have wrong sizes of 3 and 16 bytes"},
     {bad_sampler_ids, "net.0: the initial noise needs 2 ids and a state of 16 bytes, not 3 and 16"},
-    {bad_sampler_channels, "net.0: the network has 6 output channels, but the images have 3"},
+    {bad_sampler_channels, "net.0: the network has 5 output channels, but the images have 3"},
     {bad_nothing_wide, "net.0: x: invalid shape [2, 4, 0, 3]"},
     {bad_too_large, "net.0: x: invalid shape [2, 1099511627776, 1048576, 3]"},
     {bad_too_deep, "net.0.0.1.2.3.4.5: layers nested more than 8 deep"},
@@ -259,7 +260,7 @@ Test(plan_errors, a_missing_operand_passes_through)
     cr_expect_null(nn_mse(p, &(nn_mse_args){.pred = NULL}));
     cr_expect_null(plan_columns(p, NULL, 0, 1));
     nn_tally(p, NULL, NULL, NULL, 1);
-    nn_sampler_init(p, NULL, NULL, NULL, 1);
+    nn_sampler_init(p, &(nn_sampler_init_args){.x = NULL});
     nn_sampler_next(p, NULL, NULL, NULL);
     nn_sampler_step(p, &(nn_sampler_args){.x = NULL});
     plan_differentiate(p, NULL, NULL);
