@@ -23,13 +23,13 @@ static double normal(int k, int64_t i)
     return (double)normals[(i + 77783 * (int64_t)(k + 1)) % PERIOD];
 }
 
-static double as_stored(double v, dtype d)
+static double value_as_stored(double v, dtype d)
 {
     return (double)(d == DTYPE_BF16 ? bf16_to_f32(bf16_of((float)v)) : (float)v);
 }
 
-double mb_value(int k, int64_t i, dtype d) { return as_stored(normal(k, i), d); }
-double mb_filled(fill f, int64_t i, dtype d) { return as_stored(f.scale * normal(f.stream, i) + f.shift, d); }
+double mb_value(int k, int64_t i, dtype d) { return value_as_stored(normal(k, i), d); }
+double mb_filled(fill f, int64_t i, dtype d) { return value_as_stored(f.scale * normal(f.stream, i) + f.shift, d); }
 
 static void put(void *block, dtype d, int64_t at, double v)
 {

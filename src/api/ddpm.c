@@ -236,7 +236,7 @@ ddpm_status ddpm_model_predict(ddpm_model *m, int n, const float *x, const float
 static ddpm_status create_sampler(ddpm_model *m, const ddpm_sampler_options *o, ddpm_sampler *s, err *e)
 {
     generator_spec spec = {.batch = o->batch ? o->batch : DEFAULT_BATCH,
-                           .steps = o->num_inference_steps,
+                           .sampler = sampler_spec_of(&m->m->scheduler, o->num_inference_steps),
                            .seed = o->seed,
                            .weights = ARENA_PARAM,
                            .scheduler = m->m->scheduler};
@@ -292,7 +292,7 @@ static ddpm_status run_sampler(ddpm_sampler *s, int n, const int64_t *ids, float
     err *e = &s->model->ctx->last;
     for (int at = 0, some; at < n; at += some) {
         some = n - at < s->batch ? n - at : s->batch;
-        TRY(generator_run(s->g, ids + at, some, images + (size_t)at * s->values, e));
+        TRY(generator_run(s->g, &(generator_batch){.n = some, .ids = ids + at}, images + (size_t)at * s->values, e));
     }
     return DDPM_OK;
 }

@@ -4,6 +4,7 @@
 #ifndef DDPM_STEP_ARGS_H
 #define DDPM_STEP_ARGS_H
 #include "adamw.h"
+#include "class_embed.h"
 #include "dropout.h"
 #include "grad_norm.h"
 #include "mse.h"
@@ -120,6 +121,18 @@ static inline time_embed_args step_time_embed(const step *s)
                              .n = (int)y->n,
                              .dim = (int)y->c,
                              .flip_sin_to_cos = s->a.embed.flip_sin_to_cos};
+}
+
+static inline class_embed_args step_class_embed(const step *s)
+{
+    const tensor *x = s->in[CLASS_EMBED_X];
+    return (class_embed_args){.x = x->data,
+                              .table = s->in[CLASS_EMBED_TABLE]->data,
+                              .labels = s->in[CLASS_EMBED_LABELS]->data,
+                              .y = s->out[CLASS_EMBED_Y]->data,
+                              .n = (int)x->n,
+                              .width = (int)x->c,
+                              .type = step_storage(x)};
 }
 
 static inline sampler_init_args step_sampler_init(const step *s)

@@ -254,7 +254,8 @@ ddpm_status bench_sample_iterations(void *context, int n, double *ms, double *wa
     const double begin = clock_seconds();
     for (int i = 0; i < n; i++) {
         const double from = clock_seconds();
-        TRY(generator_run(b->g, b->ids, b->batch, b->x, e)); /* ends with a download, so the clock measures it */
+        TRY(generator_run(b->g, &(generator_batch){.n = b->batch, .ids = b->ids}, b->x,
+                          e)); /* ends with a download, so the clock measures it */
         ms[i] = 1e3 * (clock_seconds() - from) / generator_steps(b->g);
     }
     *wall_ms = 1e3 * (clock_seconds() - begin);
@@ -305,7 +306,7 @@ ddpm_status bench_sample_evaluations(bench_sample *b, const bench_limits *limits
     generator_watch(b->g, watch_tick, &w);
     do {
         w.done = 0, w.last = clock_seconds();
-        st = generator_run(b->g, b->ids, b->batch, b->x, e);
+        st = generator_run(b->g, &(generator_batch){.n = b->batch, .ids = b->ids}, b->x, e);
     } while (st == DDPM_OK && !is_over(&w, clock_seconds()));
     generator_watch(b->g, NULL, NULL);
     if (w.st != DDPM_OK)
@@ -320,5 +321,5 @@ ddpm_status bench_sample_evaluations(bench_sample *b, const bench_limits *limits
 ddpm_status bench_sample_begin(void *context, err *e)
 {
     bench_sample *b = context;
-    return generator_begin(b->g, b->ids, b->batch, e);
+    return generator_begin(b->g, &(generator_batch){.n = b->batch, .ids = b->ids}, e);
 }

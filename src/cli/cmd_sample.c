@@ -157,7 +157,7 @@ static int next_batch(job *j)
 static ddpm_status draw_batches(job *j, err *e)
 {
     for (int n; (n = next_batch(j)) > 0; j->drawn += n) {
-        TRY(generator_run_bytes(j->g, j->ids, n, j->pixels, e));
+        TRY(generator_run_bytes(j->g, &(generator_batch){.n = n, .ids = j->ids}, j->pixels, e));
         TRY(picture_writer_push(j->writer, j->ids, n, j->pixels, e));
     }
     return DDPM_OK;

@@ -22,6 +22,10 @@ typedef struct config_ints {
     int count; /* 1 .. CONFIG_INTS */
     int item[CONFIG_INTS];
 } config_ints;
+typedef struct config_reals {
+    int count; /* 1 .. CONFIG_INTS */
+    double item[CONFIG_INTS];
+} config_reals;
 typedef struct config_words {
     int count;              /* 1 .. CONFIG_WORDS */
     int item[CONFIG_WORDS]; /* constants of the option's enum */
@@ -43,6 +47,7 @@ typedef enum config_type {
     CONFIG_TYPE_WORD,
     CONFIG_TYPE_DEVICE,
     CONFIG_TYPE_INTS,
+    CONFIG_TYPE_REALS,
     CONFIG_TYPE_WORDS
 } config_type;
 
@@ -87,6 +92,7 @@ typedef struct config_place {
 #define CONFIG_FIELD_WORD(option, name)   config_##option name;
 #define CONFIG_FIELD_DEVICE(option, name) config_device name;
 #define CONFIG_FIELD_INTS(option, name)   config_ints name;
+#define CONFIG_FIELD_REALS(option, name)  config_reals name;
 #define CONFIG_FIELD_WORDS(option, name)  config_words name;
 typedef struct ddpm_config {
 /* clang-format off */

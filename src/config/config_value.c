@@ -136,7 +136,7 @@ static config_id id_of(const config_option *o) { return (config_id)(o - config_o
 static bool not_one_of(char *why, const config_option *o, const char *text)
 {
     const char *const *words = config_option_words[id_of(o)];
-    char list[256] = "one of ";
+    char list[320] = "one of ";
     for (int i = 0; words[i]; i++) {
         const size_t used = strlen(list);
         (void)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", words[i]);
@@ -164,7 +164,10 @@ static bool read_device(char *out, const config_option *o, const char *text, cha
 
 /* ---- lists --------------------------------------------------------------------------------------- */
 
-static bool is_list(const config_option *o) { return o->type == CONFIG_TYPE_INTS || o->type == CONFIG_TYPE_WORDS; }
+static bool is_list(const config_option *o)
+{
+    return o->type == CONFIG_TYPE_INTS || o->type == CONFIG_TYPE_REALS || o->type == CONFIG_TYPE_WORDS;
+}
 
 static bool too_many(char *why, int cap) { return wrong(why, "has more than %d items", cap); }
 
@@ -191,18 +194,20 @@ static bool split(const char *text, config_items *items, char *why)
 
 bool value_read_items(void *field, const config_option *o, const config_items *items, char *why)
 {
-    config_ints ints = {0};
-    config_words words = {0};
+    config_ints ints = {.count = items->count};
+    config_reals reals = {.count = items->count};
+    config_words words = {.count = items->count};
     if (!is_list(o)) return wrong(why, "takes one value, not a list");
     if (items->count < 1) return wrong(why, "the list is empty");
-    const int cap = o->type == CONFIG_TYPE_INTS ? CONFIG_INTS : CONFIG_WORDS;
+    const int cap = o->type == CONFIG_TYPE_WORDS ? CONFIG_WORDS : CONFIG_INTS;
     if (items->count > cap) return too_many(why, cap);
     for (int i = 0; i < items->count; i++) {
         if (o->type == CONFIG_TYPE_INTS && !read_int(&ints.item[i], o, items->text[i], why)) return false;
+        if (o->type == CONFIG_TYPE_REALS && !read_real(&reals.item[i], o, items->text[i], why)) return false;
         if (o->type == CONFIG_TYPE_WORDS && !read_word(&words.item[i], o, items->text[i], why)) return false;
     }
-    ints.count = words.count = items->count;
     if (o->type == CONFIG_TYPE_INTS) *(config_ints *)field = ints;
+    if (o->type == CONFIG_TYPE_REALS) *(config_reals *)field = reals;
     if (o->type == CONFIG_TYPE_WORDS) *(config_words *)field = words;
     return true;
 }
@@ -213,19 +218,24 @@ static bool read_list(void *field, const config_option *o, const char *text, cha
     return split(text, &items, why) && value_read_items(field, o, &items, why);
 }
 
+/* Item i of a list; returns its text, in `text` or constant. */
+static const char *item_text(const void *field, const config_option *o, int i, char text[VALUE_TEXT])
+{
+    if (o->type == CONFIG_TYPE_WORDS) return config_word_name(id_of(o), ((const config_words *)field)->item[i]);
+    if (o->type == CONFIG_TYPE_REALS)
+        write_real(((const config_reals *)field)->item[i], text);
+    else
+        (void)snprintf(text, VALUE_TEXT, "%d", ((const config_ints *)field)->item[i]);
+    return text;
+}
+
 static void write_list(const void *field, const config_option *o, char *out)
 {
-    const config_ints *ints = field;
-    const config_words *words = field;
-    const int count = o->type == CONFIG_TYPE_INTS ? ints->count : words->count;
+    const int count = *(const int *)field; /* every list begins with it */
+    char text[VALUE_TEXT];
     size_t used = 0;
-    for (int i = 0; i < count; i++) {
-        used += (size_t)snprintf(out + used, VALUE_TEXT - used, "%s", i ? ", " : "[");
-        if (o->type == CONFIG_TYPE_INTS)
-            used += (size_t)snprintf(out + used, VALUE_TEXT - used, "%d", ints->item[i]);
-        else
-            used += (size_t)snprintf(out + used, VALUE_TEXT - used, "%s", config_word_name(id_of(o), words->item[i]));
-    }
+    for (int i = 0; i < count; i++)
+        used += (size_t)snprintf(out + used, VALUE_TEXT - used, "%s%s", i ? ", " : "[", item_text(field, o, i, text));
     (void)snprintf(out + used, VALUE_TEXT - used, "]");
 }
 
@@ -242,6 +252,7 @@ bool value_read(void *field, const config_option *o, const char *text, char *why
     case CONFIG_TYPE_WORD: return read_word(field, o, text, why);
     case CONFIG_TYPE_DEVICE: return read_device(field, o, text, why);
     case CONFIG_TYPE_INTS:
+    case CONFIG_TYPE_REALS:
     case CONFIG_TYPE_WORDS: return read_list(field, o, text, why);
     }
     return false;
@@ -260,6 +271,7 @@ void value_write(const void *field, const config_option *o, char *out)
     case CONFIG_TYPE_PATH:
     case CONFIG_TYPE_DEVICE: (void)snprintf(out, VALUE_TEXT, "%s", (const char *)field); return;
     case CONFIG_TYPE_INTS:
+    case CONFIG_TYPE_REALS:
     case CONFIG_TYPE_WORDS: write_list(field, o, out); return;
     }
 }

@@ -4,7 +4,7 @@
 #include "config/config.h"
 
 enum {
-    VALUE_WHY = 256,           /* bytes of a reason, with the final 0 */
+    VALUE_WHY = 420,           /* bytes of a reason, with the final 0 */
     VALUE_TEXT = PATH_CAP + 64 /* bytes of any value as text, with the final 0 */
 };
 

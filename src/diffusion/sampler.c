@@ -10,6 +10,8 @@ const char *sampler_name(sampler_kind k)
     return names[k];
 }
 
+sampler_kind sampler_of_class(const scheduler_config *c) { return (void)c, SAMPLER_DDPM; }
+
 void sampler_destroy(sampler_table *t)
 {
     if (!t) return;

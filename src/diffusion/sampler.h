@@ -37,6 +37,15 @@ typedef struct sampler_table {
 DDPM_MUST_CHECK ddpm_status sampler_create(const schedule *s, const sampler_spec *spec, sampler_table **out, err *e);
 void sampler_destroy(sampler_table *t);
 
+/* The config with which a chosen sampler runs on a folder: the process is the folder's, the rest the defaults of the
+ * sampler's class, unless the folder has this class. */
+scheduler_config sampler_config(sampler_kind k, const scheduler_config *of_folder);
+/* RePaint's resampling (Lugmayr et al. 2022, section 4.2) of a table without history. */
+DDPM_MUST_CHECK ddpm_status sampler_resample(const schedule *s, sampler_table **t, int jump_length, int jump_n_sample,
+                                             err *e);
+/* A line about a choice that is known to be bad; NULL: none. */
+const char *sampler_advice(const schedule *s, const sampler_spec *spec);
+
 const char *sampler_name(sampler_kind k);                 /* "dpmpp_2m" */
 sampler_kind sampler_of_class(const scheduler_config *c); /* the sampler of a folder's scheduler */
 

@@ -35,6 +35,20 @@ sampler_spec sampler_spec_of(const scheduler_config *c, int steps)
     return (sampler_spec){.kind = SAMPLER_DDPM, .steps = steps, .churn_max = INFINITY, .churn_noise = 1};
 }
 
+scheduler_config sampler_config(sampler_kind k, const scheduler_config *of_folder)
+{
+    (void)k;
+    return *of_folder;
+}
+
+ddpm_status sampler_resample(const schedule *s, sampler_table **t, int jump_length, int jump_n_sample, err *e)
+{
+    (void)s, (void)t, (void)jump_length, (void)jump_n_sample;
+    return err_set(e, DDPM_EINVAL, "not yet");
+}
+
+const char *sampler_advice(const schedule *s, const sampler_spec *spec) { return (void)s, (void)spec, NULL; }
+
 ddpm_status sampler_create(const schedule *s, const sampler_spec *spec, sampler_table **out, err *e)
 {
     const int n = spec->steps ? spec->steps : s->timesteps;
@@ -51,6 +65,7 @@ ddpm_status sampler_create(const schedule *s, const sampler_spec *spec, sampler_
     for (int i = 0; i < n; i++) table->rows[i] = row_of(s, t[i], i + 1 < n ? t[i + 1] : -1);
     table->n = n;
     table->init = 1;
+    table->signal = sqrt(s->abar[t[0]]), table->noise = sqrt(1 - s->abar[t[0]]);
     *out = table;
     table = NULL;
 done:

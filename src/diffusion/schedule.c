@@ -15,7 +15,7 @@ static double cosine(double u)
 static double beta_at(const scheduler_config *c, int i)
 {
     const int T = c->num_train_timesteps;
-    if (c->n_trained_betas > 0) return (double)c->trained_betas[i];
+    if (c->n_trained_betas > 0) return c->trained_betas[i];
     switch (c->beta_schedule) {
     case SCHEDULER_LINEAR: break;
     case SCHEDULER_SCALED_LINEAR: {

@@ -247,7 +247,7 @@ static void read_betas(json_in *j, const key *k, scheduler_config *c)
             json_in_fail(j, "trained_betas: number %zu is not in (0, 1)", i + 1);
             return;
         }
-        c->trained_betas[i] = (float)beta;
+        c->trained_betas[i] = beta;
     }
     c->n_trained_betas = (int)n;
 }
@@ -387,7 +387,7 @@ static void write_betas(json_out *j, const key *k, const scheduler_config *c)
         return;
     }
     json_out_open(j, k->name, '[');
-    for (int i = 0; i < c->n_trained_betas; i++) json_out_real(j, NULL, (double)c->trained_betas[i]);
+    for (int i = 0; i < c->n_trained_betas; i++) json_out_real(j, NULL, c->trained_betas[i]);
     json_out_close(j, ']');
 }
 

@@ -82,7 +82,7 @@ typedef struct scheduler_config {
     double beta_start, beta_end;
     scheduler_betas beta_schedule;
     int n_trained_betas; /* 0: null; otherwise T, in place of the beta_schedule */
-    float trained_betas[SCHEDULER_MAX_TRAINED];
+    double trained_betas[SCHEDULER_MAX_TRAINED];
     bool rescale_betas_zero_snr; /* Lin et al. 2023 (arXiv:2305.08891), algorithm 1 */
     scheduler_prediction prediction_type;
     scheduler_variance variance_type;

@@ -126,6 +126,7 @@ static void read_numbers(json_in *j, unet_config *c)
     c->dropout = json_in_real(j, "dropout", c->dropout, 0.0, 0.999);
     c->center_input_sample = json_in_bool(j, "center_input_sample", c->center_input_sample);
     c->num_train_timesteps = read_nullable(j, "num_train_timesteps", 0, 1000000);
+    c->num_class_embeds = read_nullable(j, "num_class_embeds", 0, UNET_MAX_CLASSES);
     c->add_attention = json_in_bool(j, "add_attention", c->add_attention);
     c->mid_block = !json_is_null(json_in_get(j, "mid_block_type"));
     if (c->mid_block) (void)json_in_choice(j, "mid_block_type", 0, MID_TYPES, 1);
@@ -135,16 +136,15 @@ static void read_numbers(json_in *j, unet_config *c)
 /* Reject settings of UNet2DModel that are not supported, unless their value has no effect. */
 static void refuse_the_rest(json_in *j, const unet_config *c)
 {
-    static const char *const none[] = {"class_embed_type", "num_class_embeds"};
     static const char *const resamplers[] = {"downsample_type", "upsample_type"};
     (void)json_in_choice(j, "act_fn", 0, ACTIVATIONS, 2);
     (void)json_in_choice(j, "time_embedding_type", 0, TIME_EMBEDDINGS, 1);
     for (int i = 0; i < 2; i++) {
-        if (!json_in_null(j, none[i]))
-            json_in_fail(j, "%s: class conditioning is not supported; it must be null", none[i]);
         if (!json_in_null(j, resamplers[i]))
             (void)json_in_choice(j, resamplers[i], 0, RESAMPLERS, 1); /* null means conv */
     }
+    if (!json_in_null(j, "class_embed_type"))
+        json_in_fail(j, "class_embed_type is not supported; it must be null, with num_class_embeds for classes");
     if (json_in_real(j, "mid_block_scale_factor", 1.0, -1e9, 1e9) != 1.0)
         json_in_fail(j, "mid_block_scale_factor is not supported; it must be 1");
     const int usual = 4 * c->block[0].out_channels;
@@ -237,6 +237,7 @@ ddpm_status unet_config_check(const unet_config *c, const char *where, err *e)
         {"freq_shift", c->freq_shift, -1000, 1000},
         {"dropout", c->dropout, 0, 0.999},
         {"num_train_timesteps", c->num_train_timesteps, 0, 1000000},
+        {"num_class_embeds", c->num_class_embeds, 0, UNET_MAX_CLASSES},
     };
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
         if (!(ranges[i].value >= ranges[i].min && ranges[i].value <= ranges[i].max))
@@ -310,7 +311,7 @@ static void put_f_to_u(json_out *j, const unet_config *c)
     json_out_text(j, "mid_block_type", c->mid_block ? MID_TYPES[0] : NULL);
     json_out_real(j, "norm_eps", c->norm_eps);
     json_out_int(j, "norm_num_groups", c->norm_num_groups);
-    json_out_text(j, "num_class_embeds", NULL);
+    put_null_or_int(j, "num_class_embeds", c->num_class_embeds);
     put_null_or_int(j, "num_train_timesteps", c->num_train_timesteps);
     json_out_int(j, "out_channels", c->out_channels);
     json_out_text(j, "resnet_time_scale_shift", SHIFTS[c->time_scale_shift]);

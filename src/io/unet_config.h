@@ -4,10 +4,10 @@
  *   sample_size in_channels out_channels center_input_sample freq_shift flip_sin_to_cos
  *   down_block_types mid_block_type up_block_types block_out_channels layers_per_block
  *   downsample_padding dropout attention_head_dim norm_num_groups attn_norm_num_groups norm_eps
- *   resnet_time_scale_shift add_attention num_train_timesteps, and _class_name.
+ *   resnet_time_scale_shift add_attention num_train_timesteps num_class_embeds, and _class_name.
  * Keys accepted only with these values: act_fn silu or swish, time_embedding_type positional,
  * time_embedding_dim null or 4 block_out_channels[0], downsample_type and upsample_type conv,
- * mid_block_scale_factor 1, class_embed_type null, num_class_embeds null.  Any other value is an error
+ * mid_block_scale_factor 1, class_embed_type null.  Any other value is an error
  * that names the key.  Unknown keys are noted and ignored; absent keys have UNet2DModel's defaults,
  * which differ from the DDPM paper. */
 #ifndef DDPM_UNET_CONFIG_H
@@ -17,7 +17,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { UNET_MAX_BLOCKS = 8, UNET_MAX_CHANNELS = 8192, UNET_MAX_LAYERS = 16, UNET_MAX_SIZE = 4096 };
+enum {
+    UNET_MAX_BLOCKS = 8,
+    UNET_MAX_CHANNELS = 8192,
+    UNET_MAX_LAYERS = 16,
+    UNET_MAX_SIZE = 4096,
+    UNET_MAX_CLASSES = 1000000
+};
 
 typedef enum unet_down_type { UNET_DOWN, UNET_ATTN_DOWN } unet_down_type; /* DownBlock2D, AttnDownBlock2D */
 typedef enum unet_up_type { UNET_UP, UNET_ATTN_UP } unet_up_type;         /* UpBlock2D, AttnUpBlock2D     */
@@ -50,6 +56,7 @@ typedef struct unet_config {
     bool add_attention; /* in the mid block */
     unet_time_shift time_scale_shift;
     bool center_input_sample; /* the network's input is 2 x - 1 */
+    int num_class_embeds;     /* rows of the class embedding; 0 = null: no classes */
     int num_train_timesteps;  /* 0 = null; UNet2DModel ignores it with a positional embedding */
 } unet_config;
 

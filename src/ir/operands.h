@@ -78,6 +78,10 @@ enum { EMBED_Y };
 enum { TIME_MLP_T, TIME_MLP_FREQ, TIME_MLP_W1, TIME_MLP_B1, TIME_MLP_W2, TIME_MLP_B2 };
 enum { TIME_MLP_Y, TIME_MLP_H0, TIME_MLP_PRE1, TIME_MLP_H1, TIME_MLP_PRE2 };
 
+/* class_embed: y = silu(x + table[label]), table [classes, 1, 1, width], labels i64 [n] */
+enum { CLASS_EMBED_X, CLASS_EMBED_TABLE, CLASS_EMBED_LABELS };
+enum { CLASS_EMBED_Y };
+
 enum { POINT_X }; /* relu, affine, copy (which converts types), to_u8 */
 enum { POINT_Y };
 enum { RELU_BWD_DY, RELU_BWD_Y };

@@ -12,6 +12,10 @@ network_outputs network_build(const network *net, plan *p, const network_inputs 
                   (long long)in->x->c);
         return none;
     }
+    if (net->unet.num_class_embeds > 0 && !in->labels) {
+        plan_fail(p, DDPM_EINVAL, "the network has %d classes, but no labels are given", net->unet.num_class_embeds);
+        return none;
+    }
     network_inputs typed = *in;
     typed.x = nn_cast(p, in->x, p->be->act);
     return net->kind == NETWORK_UNET ? unet_build(&net->unet, p, &typed) : simple_build(&net->unet, p, &typed);

@@ -20,9 +20,10 @@ typedef struct network {
 } network;
 
 typedef struct network_inputs {
-    tensor *x;     /* [n, h, w, in_channels] */
-    tensor *t;     /* [n], any real number */
-    tensor *state; /* train_state; needed in training with dropout, else NULL */
+    tensor *x;      /* [n, h, w, in_channels] */
+    tensor *t;      /* [n], any real number */
+    tensor *state;  /* train_state; needed in training with dropout, else NULL */
+    tensor *labels; /* i64 [n], in [0, num_class_embeds) or -1: no embedding; NULL if the network has no classes */
 } network_inputs;
 
 typedef struct network_outputs {

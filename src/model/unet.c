@@ -44,17 +44,19 @@ static void list_projections(const unet_config *c, projections *all)
 }
 
 /* The time projections of all resnets are computed by one matrix product. */
-static tensor *embed_time(plan *p, const unet_config *c, tensor *t, tensor *freq)
+static tensor *embed_time(plan *p, const unet_config *c, const network_inputs *in, tensor *freq)
 {
     const int64_t width = 4 * (int64_t)c->block[0].out_channels;
     projections all;
     list_projections(c, &all);
-    tensor *h = nn_time_mlp(p, &(nn_time_mlp_args){.t = t,
+    tensor *h = nn_time_mlp(p, &(nn_time_mlp_args){.t = in->t,
                                                    .freq = freq,
                                                    .dim = c->block[0].out_channels,
                                                    .width = width,
                                                    .flip_sin_to_cos = c->flip_sin_to_cos,
-                                                   .name = "time_embedding"});
+                                                   .name = "time_embedding",
+                                                   .labels = c->num_class_embeds ? in->labels : NULL,
+                                                   .classes = c->num_class_embeds});
     if (!p->be->projections) return h; /* each resnet computes its own projection */
     return nn_linear(p, &(nn_linear_args){.x = h, .name = "time_emb_proj", .rows = all.rows, .n_rows = all.n});
 }
@@ -149,7 +151,7 @@ network_outputs unet_build(const unet_config *c, plan *p, const network_inputs *
     skips kept = {.n = 0};
     if (!check_sides(p, c, in->x)) return (network_outputs){NULL, NULL};
     tensor *freq = plan_input(p, DTYPE_F32, "frequencies", c->block[0].out_channels / 2, 1, 1, 1);
-    unet_context u = {.p = p, .config = c, .state = in->state, .temb = embed_time(p, c, in->t, freq)};
+    unet_context u = {.p = p, .config = c, .state = in->state, .temb = embed_time(p, c, in, freq)};
     tensor *x = c->center_input_sample ? nn_affine(p, in->x, 2, -1) : in->x;
     tensor *h = nn_conv2d(p, &(nn_conv_args){.x = x, .cout = c->block[0].out_channels, .name = "conv_in"});
     kept.of[kept.n++] = h;

@@ -6,7 +6,6 @@
 #ifndef DDPM_NN_H
 #define DDPM_NN_H
 #include "plan/plan.h"
-#include "sampler_row.h"
 
 /* ---- networks ----------------------------------------------------------------------------------- */
 
@@ -71,9 +70,11 @@ typedef struct nn_time_mlp_args {
     int64_t dim, width;
     bool flip_sin_to_cos;
     const char *name; /* prefix of the layers "<name>.linear_1" and "<name>.linear_2" */
+    tensor *labels;   /* optional i64 [n], in [0, classes) or -1: adds class_embedding.weight [classes, width] */
+    int64_t classes;
 } nn_time_mlp_args;
-/* y [n, 1, 1, width] = silu(linear_2(silu(linear_1(nn_time_embed(t))))): one op, or separate ops if the embedding is
- * too large for the backend's fused op (backend.time_mlp). */
+/* y [n, 1, 1, width] = silu(linear_2(silu(linear_1(nn_time_embed(t)))) + class embedding): one op, or separate ops if the embedding is
+ * too large for the backend's fused op (backend.time_mlp) or there are classes. */
 tensor *nn_time_mlp(plan *p, const nn_time_mlp_args *a);
 
 /* y [n, h, w, c1 + c2] = cat(x, x2), copied: for backends that cannot read two sources (backend.two_sources). */
@@ -128,16 +129,18 @@ void nn_sampler_init(plan *p, const nn_sampler_init_args *a);
 /* state.row += 1 and t[:] = rows[row].t */
 void nn_sampler_next(plan *p, tensor *rows, tensor *state, tensor *t);
 
+enum { NN_SAMPLER_SLOTS = 4 }; /* SAMPLER_SLOTS of kernels/sampler_row.h */
+
 typedef struct nn_sampler_args {
     tensor *x;                  /* [n, h, w, c], updated in place; [2n, h, w, c], its halves equal, if guided */
     tensor *model;              /* the network's output for x; with 2c channels the second half is a learned variance */
     tensor *rows, *state, *ids; /* sampler_row[], sampler_state, i64 [n] */
-    tensor *h[SAMPLER_SLOTS];   /* [n, h, w, c], those that the rows use */
-    tensor *x0;                 /* optional [n, h, w, c]: x0_hat of the last row */
-    tensor *image, *mask;       /* optional [n, h, w, c], u8 [1, h, w, 1]: where the mask is 0 the image is kept */
-    bool guided;                /* the model's first half was told a class label, the second none */
-    double rescale;             /* of guidance (sampler_rescale.h), in [0, 1]; 0: none */
-    double quantile;            /* dynamic thresholding (sampler_limit.h), in (0, 1]; 0: none */
+    tensor *h[NN_SAMPLER_SLOTS]; /* [n, h, w, c], those that the rows use */
+    tensor *x0;                  /* optional [n, h, w, c]: x0_hat of the last row */
+    tensor *image, *mask;        /* optional [n, h, w, c], u8 [1, h, w, 1]: where the mask is 0 the image is kept */
+    bool guided;                 /* the model's first half was told a class label, the second none */
+    double rescale;              /* of guidance (sampler_rescale.h), in [0, 1]; 0: none */
+    double quantile;             /* dynamic thresholding (sampler_limit.h), in (0, 1]; 0: none */
 } nn_sampler_args;
 void nn_sampler_step(plan *p, const nn_sampler_args *a);
 

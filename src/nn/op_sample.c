@@ -1,7 +1,9 @@
 /* op_sample.c - the steps around the network in a sampling loop. */
 #include "nn/nn.h"
 #include "ir/operands.h"
-#include "sampler_step.h"
+#include "sampler_row.h"
+
+_Static_assert((int)NN_SAMPLER_SLOTS == (int)SAMPLER_SLOTS, "the slots of a row are operands of the step");
 
 static bool check_sampler(plan *p, const tensor *rows, const tensor *state)
 {

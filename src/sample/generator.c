@@ -1,12 +1,12 @@
 #include "sample/generator.h"
 #include "base/bytes.h"
 #include "base/mem.h"
-#include "diffusion/sampler.h"
 #include "nn/nn.h"
 #include "sampler_step.h"
 #include "to_u8.h"
 #include "sample/memory_fit.h"
 
+#include <math.h>
 #include <string.h>
 
 struct generator {
@@ -14,13 +14,17 @@ struct generator {
     generator_spec spec;
     schedule *schedule;
     sampler_table *table;
-    plan *first, *p, *last; /* initial noise; one sampling step; conversion of images to bytes */
-    tensor *x, *t, *ids, *rows, *state, *bytes;
+    plan *first, *p, *last; /* initial x; one sampling step; conversion of images to bytes */
+    tensor *x, *t, *ids, *labels, *rows, *state, *bytes, *image, *mask, *x0;
     network_outputs net;
     generator_tick *tick;
     void *tick_context;
-    int64_t *all_ids; /* [batch] */
-    float *host;      /* [batch, h, w, c]; NULL if the host may access the backend's memory */
+    generator_frame *frame;
+    void *frame_context;
+    int moments;
+    int64_t *all_ids, *all_labels; /* [2 batch] */
+    float *host;                   /* [batch, h, w, c]; NULL if the host may access the backend's memory */
+    float *frames;                 /* [2, batch, h, w, c], if watched */
 };
 
 static ddpm_status finish(const generator *g, plan *p, err *e)
@@ -28,34 +32,67 @@ static ddpm_status finish(const generator *g, plan *p, err *e)
     return g->spec.sketch ? plan_sketch(p, e) : plan_finish(p, e);
 }
 
+static bool is_guided(const generator_spec *s) { return s->guidance.scale != 0 && s->guidance.scale != 1; }
+
+static tensor *input_images(generator *g, const char *name)
+{
+    const generator_spec *s = &g->spec;
+    return plan_input(g->p, DTYPE_F32, name, s->batch, s->h, s->w, g->m->net.unet.in_channels);
+}
+
+/* The step's operands that only some samplers and tasks have. */
+static void add_optional(generator *g, nn_sampler_args *a)
+{
+    const generator_spec *s = &g->spec;
+    for (int j = 0; j < g->table->slots; j++) a->h[j] = input_images(g, "history");
+    if (s->from_image || s->masked) g->image = input_images(g, "image");
+    if (s->masked) g->mask = plan_input(g->p, DTYPE_U8, "mask", 1, s->h, s->w, 1);
+    if (s->watched) g->x0 = input_images(g, "x0");
+    a->x0 = g->x0, a->image = g->image, a->mask = g->mask;
+    a->quantile = s->scheduler.thresholding ? s->scheduler.dynamic_thresholding_ratio : 0;
+    a->rescale = s->guidance.rescale;
+}
+
+/* With guidance the batch is twice as large: the second half repeats x, without the class. */
 static ddpm_status build(generator *g, err *e)
 {
     const generator_spec *s = &g->spec;
-    const int c = g->m->net.unet.in_channels;
+    const bool guided = is_guided(s);
+    const int c = g->m->net.unet.in_channels, n = guided ? 2 * s->batch : s->batch;
     TRY(plan_create(g->m->be, &g->p, e));
     plan *p = g->p;
-    g->x = plan_input(p, DTYPE_F32, "x", s->batch, s->h, s->w, c);
-    g->t = plan_input(p, DTYPE_F32, "t", s->batch, 1, 1, 1);
-    g->ids = plan_input(p, DTYPE_I64, "ids", s->batch, 1, 1, 1);
+    g->x = plan_input(p, DTYPE_F32, "x", n, s->h, s->w, c);
+    g->t = plan_input(p, DTYPE_F32, "t", n, 1, 1, 1);
+    g->ids = plan_input(p, DTYPE_I64, "ids", n, 1, 1, 1);
+    if (g->m->net.unet.num_class_embeds) g->labels = plan_input(p, DTYPE_I64, "labels", n, 1, 1, 1);
     g->rows = plan_input(p, DTYPE_U8, "rows", 1, 1, 1, (int64_t)sizeof(sampler_row) * g->table->n);
     g->state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(sampler_state));
     nn_sampler_next(p, g->rows, g->state, g->t);
-    g->net = network_build(&g->m->net, p, &(network_inputs){.x = g->x, .t = g->t});
+    g->net = network_build(&g->m->net, p, &(network_inputs){.x = g->x, .t = g->t, .labels = g->labels});
     if (g->net.y) plan_keep(p, g->net.y); /* check_finite() reads it after each group of steps */
-    nn_sampler_step(
-        p, &(nn_sampler_args){.x = g->x, .model = g->net.y, .rows = g->rows, .state = g->state, .ids = g->ids});
+    nn_sampler_args update = {
+        .x = g->x, .model = g->net.y, .rows = g->rows, .state = g->state, .ids = g->ids, .guided = guided};
+    add_optional(g, &update);
+    nn_sampler_step(p, &update);
     return finish(g, p, e);
 }
 
 /* Runs once per batch, where the plan of a sampling step runs once per row. */
 static ddpm_status build_first(generator *g, err *e)
 {
+    const sampler_table *t = g->table;
+    const bool from = g->spec.from_image;
     TRY(plan_create(g->m->be, &g->first, e));
-    nn_sampler_init(
-        g->first, &(nn_sampler_init_args){.x = g->x, .state = g->state, .ids = g->ids, .noise = (float)g->table->init});
+    nn_sampler_init(g->first, &(nn_sampler_init_args){.x = g->x,
+                                                      .state = g->state,
+                                                      .ids = g->ids,
+                                                      .image = from ? g->image : NULL,
+                                                      .signal = (float)t->signal,
+                                                      .noise = (float)(from ? t->noise : t->init)});
     return finish(g, g->first, e);
 }
 
+/* With guidance, x has a second half, which is not converted. */
 static ddpm_status build_last(generator *g, err *e)
 {
     TRY(plan_create(g->m->be, &g->last, e));
@@ -64,27 +101,86 @@ static ddpm_status build_last(generator *g, err *e)
     return finish(g, g->last, e);
 }
 
+static size_t values_of(const generator *g, int n) { return (size_t)n * (size_t)(tensor_hw(g->x) * g->x->c); }
+
 static ddpm_status take_host_memory(generator *g, err *e)
 {
-    TRY(mem_array(&g->all_ids, (size_t)g->spec.batch, sizeof *g->all_ids, "generator", e));
+    const size_t batch = (size_t)g->spec.batch, values = values_of(g, g->spec.batch);
+    TRY(mem_array(&g->all_ids, 2 * batch, sizeof *g->all_ids, "generator", e));
+    TRY(mem_array(&g->all_labels, 2 * batch, sizeof *g->all_labels, "generator", e));
+    if (g->spec.watched) TRY(mem_array(&g->frames, 2 * values, sizeof *g->frames, "generator", e));
     if (g->m->be->fn->host_memory) return DDPM_OK;
-    return mem_array(&g->host, (size_t)tensor_count(g->x), sizeof *g->host, "generator", e);
+    return mem_array(&g->host, values * (is_guided(&g->spec) ? 2 : 1) * (g->net.y->c > g->x->c ? 2 : 1),
+                     sizeof *g->host, "generator", e);
 }
 
 static ddpm_status check_sketch(model *m, generator_spec spec, err *e);
+
+static ddpm_status check_network(const model *m, const generator_spec *s, err *e)
+{
+    const unet_config *u = &m->net.unet;
+    const bool learned =
+        s->scheduler.variance_type == SCHEDULER_LEARNED || s->scheduler.variance_type == SCHEDULER_LEARNED_RANGE;
+    if (u->out_channels != u->in_channels && u->out_channels != 2 * u->in_channels)
+        return err_set(e, DDPM_EINVAL,
+                       "the network has %d output channels, but the images have %d; only %d, or %d with a learned "
+                       "variance, can be sampled",
+                       u->out_channels, u->in_channels, u->in_channels, 2 * u->in_channels);
+    if (learned && s->sampler.kind == SAMPLER_DDPM && u->out_channels != 2 * u->in_channels)
+        return err_set(e, DDPM_EINVAL,
+                       "variance_type %s needs a network with %d output channels, but this one has %d; set "
+                       "sample.variance_type=fixed_small",
+                       scheduler_variance_name(s->scheduler.variance_type), 2 * u->in_channels, u->out_channels);
+    if (is_guided(s) && u->num_class_embeds == 0)
+        return err_set(e, DDPM_EINVAL,
+                       "guidance %g needs a network with classes, and this one has none; set guidance=1",
+                       s->guidance.scale);
+    if (is_guided(s) && s->guidance.null_class >= u->num_class_embeds)
+        return err_set(e, DDPM_EINVAL, "null_class %d is not below num_class_embeds = %d", s->guidance.null_class,
+                       u->num_class_embeds);
+    if (s->scheduler.thresholding && s->scheduler.sample_max_value < 1)
+        return err_set(e, DDPM_EINVAL, "sample_max_value %g is below 1, the least threshold",
+                       s->scheduler.sample_max_value);
+    return DDPM_OK;
+}
+
+/* A row is guided if the x that the network sees has a level in (low, high]. */
+static void set_guidance(generator *g)
+{
+    const generator_guidance *guide = &g->spec.guidance;
+    double signal = g->table->signal, noise = g->table->noise;
+    if (!is_guided(&g->spec)) return;
+    for (int i = 0; i < g->table->n; i++) {
+        sampler_row *r = &g->table->rows[i];
+        const double sigma = signal > 0 ? noise / signal : INFINITY;
+        const bool inside = (guide->high == 0 || sigma <= guide->high) && sigma > guide->low;
+        r->guidance = inside ? (float)guide->scale : 1;
+        signal = (double)r->signal, noise = (double)r->noise;
+    }
+}
+
+static ddpm_status create_table(generator *g, err *e)
+{
+    const generator_spec *s = &g->spec;
+    TRY(schedule_create(&s->scheduler, &g->schedule, e));
+    TRY(sampler_create(g->schedule, &s->sampler, &g->table, e));
+    if (s->masked && s->jump_n_sample > 1)
+        TRY(sampler_resample(g->schedule, &g->table, s->jump_length, s->jump_n_sample, e));
+    set_guidance(g);
+    return DDPM_OK;
+}
 
 ddpm_status generator_create(model *m, const generator_spec *spec, generator **out, err *e)
 {
     generator *g = NULL;
     ddpm_status st = DDPM_OK;
     *out = NULL;
+    TRY(check_network(m, spec, e));
     if (!spec->sketch) TRY(check_sketch(m, *spec, e));
     TRY_GOTO(mem_array(&g, 1, sizeof *g, "generator", e));
     g->m = m;
     g->spec = *spec;
-    TRY_GOTO(schedule_create(&spec->scheduler, &g->schedule, e));
-    const sampler_spec sampler = sampler_spec_of(&spec->scheduler, spec->steps);
-    TRY_GOTO(sampler_create(g->schedule, &sampler, &g->table, e));
+    TRY_GOTO(create_table(g, e));
     TRY_GOTO(build(g, e));
     TRY_GOTO(build_first(g, e));
     TRY_GOTO(build_last(g, e));
@@ -105,6 +201,8 @@ void generator_destroy(generator *g)
     sampler_destroy(g->table);
     schedule_destroy(g->schedule);
     mem_free(g->all_ids);
+    mem_free(g->all_labels);
+    mem_free(g->frames);
     mem_free(g->host);
     mem_free(g);
 }
@@ -118,11 +216,19 @@ double generator_flops(const generator *g) { return plan_flops(g->p, 0, g->p->n_
 void generator_dump(const generator *g, FILE *to) { plan_dump(g->p, to); }
 const plan *generator_plan(const generator *g) { return g->p; }
 const plan *generator_first_plan(const generator *g) { return g->first; }
+const sampler_table *generator_table(const generator *g) { return g->table; }
 
 void generator_watch(generator *g, generator_tick *tick, void *context)
 {
     g->tick = tick;
     g->tick_context = context;
+}
+
+void generator_film(generator *g, int moments, generator_frame *frame, void *context)
+{
+    g->moments = moments;
+    g->frame = frame;
+    g->frame_context = context;
 }
 
 size_t generator_bytes_left(const generator *g)
@@ -205,31 +311,75 @@ ddpm_status generator_allocate(generator *g, err *e)
     return plan_write(g->p, g->rows, g->table->rows, e);
 }
 
-/* Set x_T and the state before the first row.  Batch entries from n on repeat the last image: the plan's
- * batch is fixed, and images do not depend on one another. */
-static ddpm_status start(generator *g, const int64_t *ids, int n, err *e)
+ddpm_status generator_set_mask(generator *g, const uint8_t *mask, err *e) { return plan_write(g->p, g->mask, mask, e); }
+
+/* Batch entries from n on repeat the last image: the plan's batch is fixed, and images do not depend on one another. */
+static ddpm_status write_images(generator *g, const generator_batch *b, err *e)
 {
+    const size_t d = values_of(g, 1);
+    if (!g->image) return DDPM_OK;
+    if (b->n == g->spec.batch) return plan_write(g->p, g->image, b->images, e);
+    float *all;
+    TRY(mem_array(&all, values_of(g, g->spec.batch), sizeof *all, "images", e));
+    for (int i = 0; i < g->spec.batch; i++)
+        memcpy(all + (size_t)i * d, b->images + (size_t)(i < b->n ? i : b->n - 1) * d, d * sizeof *all);
+    const ddpm_status st = plan_write(g->p, g->image, all, e);
+    mem_free(all);
+    return st;
+}
+
+static ddpm_status write_labels(generator *g, const generator_batch *b, err *e)
+{
+    const int batch = g->spec.batch, classes = g->m->net.unet.num_class_embeds;
+    if (!g->labels) return DDPM_OK;
+    for (int i = 0; i < batch; i++) {
+        const int label = b->labels ? b->labels[i < b->n ? i : b->n - 1] : -1;
+        if (label < -1 || label >= classes)
+            return err_set(e, DDPM_EINVAL, "label %d is not in [0, %d), the classes of the network", label, classes);
+        g->all_labels[i] = label;
+        g->all_labels[batch + i] = g->spec.guidance.null_class;
+    }
+    return plan_write(g->p, g->labels, g->all_labels, e);
+}
+
+static ddpm_status start(generator *g, const generator_batch *b, err *e)
+{
+    const int batch = g->spec.batch;
     const sampler_state state = {.seed = g->spec.seed, .row = -1};
-    for (int b = 0; b < g->spec.batch; b++) g->all_ids[b] = ids[b < n ? b : n - 1];
+    for (int i = 0; i < 2 * batch; i++) g->all_ids[i] = b->ids[i % batch < b->n ? i % batch : b->n - 1];
     TRY(plan_write(g->p, g->ids, g->all_ids, e));
+    TRY(write_labels(g, b, e));
+    TRY(write_images(g, b, e));
     TRY(plan_write(g->p, g->state, &state, e));
     return plan_run(g->first, e);
 }
 
-/* Steps per launch.  Without a tick function a GPU gets all steps at once. */
-static int group_of(const generator *g)
+/* The row before which the loop is interrupted for frame `moment`: the last one is the end. */
+static int frame_row(const generator *g, int moment)
 {
-    enum { WATCHED = 20 };
-    if (g->m->be->fn->host_memory) return 1;
-    return g->tick ? WATCHED : g->table->n;
+    return (int)(((int64_t)g->table->n * (moment + 1) + g->moments - 1) / g->moments);
 }
 
-ddpm_status generator_begin(generator *g, const int64_t *ids, int n, err *e)
+/* Steps until the next look.  Without a tick function and frames a GPU gets all steps at once. */
+static int group_of(const generator *g, int done, int moment)
 {
-    if (n < 1 || n > g->spec.batch)
-        return err_set(e, DDPM_EINVAL, "a batch of %d images; the generator was created for 1 to %d", n, g->spec.batch);
+    enum { WATCHED = 20 };
+    int group = g->table->n - done;
+    if (g->tick && group > WATCHED) group = WATCHED;
+    if (g->m->be->fn->host_memory) group = 1;
+    if (g->frame && group > frame_row(g, moment) - done) group = frame_row(g, moment) - done;
+    return group;
+}
+
+ddpm_status generator_begin(generator *g, const generator_batch *b, err *e)
+{
+    if (b->n < 1 || b->n > g->spec.batch)
+        return err_set(e, DDPM_EINVAL, "a batch of %d images; the generator was created for 1 to %d", b->n,
+                       g->spec.batch);
+    if (g->image && !b->images)
+        return err_set(e, DDPM_EINVAL, "the generator was created to start from images, and none are given");
     TRY(params_refresh(g->m->store, g->spec.weights, e));
-    return start(g, ids, n, e);
+    return start(g, b, e);
 }
 
 /* Tests the exponent bits as integers, which vectorizes: negligible beside a network evaluation. */
@@ -268,48 +418,58 @@ static ddpm_status find_not_finite(generator *g, const tensor *t, int n, int *im
 }
 
 /* NaN would become a black image, infinity a clipped one: report an error instead. */
-static ddpm_status check_finite(generator *g, const int64_t *ids, int n, int done, err *e)
+static ddpm_status check_finite(generator *g, const generator_batch *b, int done, err *e)
 {
+    const int n = b->n, all = is_guided(&g->spec) ? g->spec.batch + n : n;
     static const char advice[] = "the weights are damaged or have diverged; sample from an earlier checkpoint";
     int image;
-    TRY(find_not_finite(g, g->net.y, n, &image, e));
-    if (image < n)
+    TRY(find_not_finite(g, g->net.y, all, &image, e));
+    if (image < all)
         return err_set(e, DDPM_EDIVERGED, "picture %lld: the network's output at step %d of %d is not finite: %s",
-                       (long long)ids[image], done, g->table->n, advice);
+                       (long long)g->all_ids[image], done, g->table->n, advice);
     TRY(find_not_finite(g, g->x, n, &image, e));
     if (image == n) return DDPM_OK;
-    return err_set(e, DDPM_EDIVERGED, "picture %lld is not finite after step %d of %d: %s", (long long)ids[image], done,
-                   g->table->n, advice);
+    return err_set(e, DDPM_EDIVERGED, "picture %lld is not finite after step %d of %d: %s", (long long)b->ids[image],
+                   done, g->table->n, advice);
 }
 
-static ddpm_status run_loop(generator *g, const int64_t *ids, int n, err *e)
+static ddpm_status show_frame(generator *g, int moment, int n, err *e)
 {
-    const int group = group_of(g);
-    TRY(generator_begin(g, ids, n, e));
+    const size_t values = values_of(g, n);
+    float *x = g->frames, *x0 = g->frames + values;
+    TRY(g->m->be->fn->download(g->m->be, x, g->x->data, values * sizeof *x, e));
+    TRY(g->m->be->fn->download(g->m->be, x0, g->x0->data, values * sizeof *x0, e));
+    return g->frame(g->frame_context, moment, x, x0, e);
+}
+
+static ddpm_status run_loop(generator *g, const generator_batch *b, err *e)
+{
+    int moment = 0;
+    TRY(generator_begin(g, b, e));
     for (int i = 0; i < g->table->n;) {
-        const int times = g->table->n - i < group ? g->table->n - i : group;
-        TRY(plan_run_times(g->p, times, e));
+        const int times = group_of(g, i, moment);
+        if (times > 0) TRY(plan_run_times(g->p, times, e));
         i += times;
-        TRY(check_finite(g, ids, n, i, e));
+        TRY(check_finite(g, b, i, e));
+        for (; g->frame && moment < g->moments && frame_row(g, moment) == i; moment++)
+            TRY(show_frame(g, moment, b->n, e));
         if (g->tick && g->tick(g->tick_context, i, g->table->n))
             return err_set(e, DDPM_ESAVED, "sampling was stopped at step %d of %d", i, g->table->n);
     }
     return DDPM_OK;
 }
 
-static size_t values_of(const generator *g, int n) { return (size_t)n * (size_t)(tensor_hw(g->x) * g->x->c); }
-
-ddpm_status generator_run(generator *g, const int64_t *ids, int n, float *x, err *e)
+ddpm_status generator_run(generator *g, const generator_batch *b, float *x, err *e)
 {
-    TRY(run_loop(g, ids, n, e));
-    return g->m->be->fn->download(g->m->be, x, g->x->data, values_of(g, n) * sizeof *x, e);
+    TRY(run_loop(g, b, e));
+    return g->m->be->fn->download(g->m->be, x, g->x->data, values_of(g, b->n) * sizeof *x, e);
 }
 
-ddpm_status generator_run_bytes(generator *g, const int64_t *ids, int n, uint8_t *bytes, err *e)
+ddpm_status generator_run_bytes(generator *g, const generator_batch *b, uint8_t *bytes, err *e)
 {
-    TRY(run_loop(g, ids, n, e));
+    TRY(run_loop(g, b, e));
     TRY(plan_run(g->last, e));
-    return g->m->be->fn->download(g->m->be, bytes, g->bytes->data, values_of(g, n), e);
+    return g->m->be->fn->download(g->m->be, bytes, g->bytes->data, values_of(g, b->n), e);
 }
 
 void generator_to_bytes(const float *x, int64_t count, uint8_t *bytes)

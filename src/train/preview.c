@@ -71,7 +71,7 @@ ddpm_status preview_draw(preview *p, uint64_t after, err *e)
     ddpm_status st = DDPM_OK;
     (void)snprintf(name, sizeof name, "step_%08llu.png", (unsigned long long)after);
     TRY_GOTO(path_join(path, p->folder, name, e));
-    TRY_GOTO(generator_run_bytes(p->g, p->ids, p->n, p->bytes, e));
+    TRY_GOTO(generator_run_bytes(p->g, &(generator_batch){.n = p->n, .ids = p->ids}, p->bytes, e));
     TRY_GOTO(image_grid(p->bytes, p->n, p->shape, p->columns, &grid, e));
     TRY_GOTO(dir_make(p->folder, e));
     TRY_GOTO(image_write_png(path, &grid, e));

@@ -227,22 +227,59 @@ trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t ste
     return s;
 }
 
+static void set_order(scheduler_config *s, int order)
+{
+    if (order > 0) s->solver_order = s->predictor_order = s->corrector_order = order;
+}
+
 scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *of_model)
 {
-    scheduler_config s = *of_model;
+    const sampler_kind own = sampler_of_class(of_model), chosen = recipe_to_sampler(c->sample.sampler, own);
+    scheduler_config s = c->sample.sampler == SAMPLE_SAMPLER_AUTO ? *of_model : sampler_config(chosen, of_model);
     s.variance_type = recipe_to_sample_variance(c->sample.variance_type, s.variance_type);
     s.clip_sample = recipe_to_sample_clip(c->sample.clip, s.clip_sample);
     s.timestep_spacing = recipe_to_sample_spacing(c->sample.timestep_spacing, s.timestep_spacing);
+    s.sigmas = recipe_to_sample_sigmas(c->sample.sigmas, s.sigmas);
+    s.final_sigmas_type = recipe_to_sample_final(c->sample.final, s.final_sigmas_type);
+    s.thresholding = recipe_to_sample_thresholding(c->sample.thresholding, s.thresholding);
+    if (c->sample.dynamic_thresholding_ratio > 0) s.dynamic_thresholding_ratio = c->sample.dynamic_thresholding_ratio;
+    if (c->sample.sample_max_value > 0) s.sample_max_value = c->sample.sample_max_value;
+    set_order(&s, c->sample.order);
     return s;
+}
+
+sampler_spec recipe_sampler(const ddpm_config *c, const scheduler_config *s)
+{
+    sampler_spec spec = sampler_spec_of(s, c->sample.num_inference_steps);
+    spec.kind = recipe_to_sampler(c->sample.sampler, spec.kind);
+    spec.eta = c->sample.eta;
+    spec.churn = c->sample.churn;
+    spec.churn_min = c->sample.churn_min;
+    spec.churn_max = c->sample.churn_max;
+    spec.churn_noise = c->sample.churn_noise;
+    return spec;
+}
+
+/* The null class is the last one unless another is named. */
+static generator_guidance guidance(const ddpm_config *c, const model *m)
+{
+    const config_reals *interval = &c->sample.guidance_interval;
+    const int last = m->net.unet.num_class_embeds - 1;
+    return (generator_guidance){.scale = c->sample.guidance,
+                                .low = interval->item[0],
+                                .high = interval->count > 1 ? interval->item[1] : 0,
+                                .rescale = c->sample.guidance_rescale,
+                                .null_class = c->sample.null_class >= 0 ? c->sample.null_class : last};
 }
 
 generator_spec recipe_generator(const ddpm_config *c, const model *m, arena_kind weights)
 {
     generator_spec s = {.batch = c->sample.count < c->sample.batch ? c->sample.count : c->sample.batch,
-                        .steps = c->sample.num_inference_steps,
                         .seed = (uint64_t)c->sample.seed,
                         .weights = weights,
                         .scheduler = recipe_sampling(c, &m->scheduler)};
+    s.sampler = recipe_sampler(c, &s.scheduler);
+    s.guidance = guidance(c, m);
     model_image_size(m, &s.h, &s.w);
     return s;
 }

@@ -41,8 +41,9 @@ DDPM_MUST_CHECK ddpm_status recipe_model(const ddpm_config *c, backend *be, imag
 DDPM_MUST_CHECK ddpm_status recipe_weights(const ddpm_config *c, model *m, char file[PATH_CAP], notes *remarks, err *e);
 /* `steps`: length of the whole run, which is that of the learning rate schedule. */
 trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t steps);
-/* The model's scheduler, overridden by sample.variance_type, sample.clip and sample.timestep_spacing. */
+/* With what to sample: the model's scheduler or that of the chosen sampler, overridden by the options that are set. */
 scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *of_model);
+sampler_spec recipe_sampler(const ddpm_config *c, const scheduler_config *sampling);
 generator_spec recipe_generator(const ddpm_config *c, const model *m, arena_kind weights);
 
 /* Optimizer steps of the run: train.steps, or train.epochs passes over `images` rounded up. */

@@ -186,12 +186,24 @@ recompute_kind recipe_to_recompute(config_train_gradient_checkpointing word)
 
 /* ---- sampling ------------------------------------------------------------------------------------- */
 
+sampler_kind recipe_to_sampler(config_sample_sampler word, sampler_kind of_model)
+{
+    switch (word) {
+        TO_KIND(SAMPLE_SAMPLER_AUTO, of_model)
+#define SAMPLER(id, name) TO_KIND(SAMPLE_SAMPLER_##id, SAMPLER_##id)
+#include "config/sampler_names.def"
+    }
+    return of_model;
+}
+
 scheduler_variance recipe_to_sample_variance(config_sample_variance_type word, scheduler_variance of_model)
 {
     switch (word) {
         TO_KIND(SAMPLE_VARIANCE_TYPE_INHERIT, of_model)
         TO_KIND(SAMPLE_VARIANCE_TYPE_FIXED_SMALL, SCHEDULER_FIXED_SMALL)
         TO_KIND(SAMPLE_VARIANCE_TYPE_FIXED_LARGE, SCHEDULER_FIXED_LARGE)
+        TO_KIND(SAMPLE_VARIANCE_TYPE_LEARNED, SCHEDULER_LEARNED)
+        TO_KIND(SAMPLE_VARIANCE_TYPE_LEARNED_RANGE, SCHEDULER_LEARNED_RANGE)
     }
     return of_model;
 }
@@ -203,6 +215,31 @@ scheduler_spacing recipe_to_sample_spacing(config_sample_timestep_spacing word, 
         TO_KIND(SAMPLE_TIMESTEP_SPACING_LEADING, SCHEDULER_LEADING)
         TO_KIND(SAMPLE_TIMESTEP_SPACING_TRAILING, SCHEDULER_TRAILING)
         TO_KIND(SAMPLE_TIMESTEP_SPACING_LINSPACE, SCHEDULER_LINSPACE)
+        TO_KIND(SAMPLE_TIMESTEP_SPACING_QUADRATIC, SCHEDULER_QUADRATIC)
+        TO_KIND(SAMPLE_TIMESTEP_SPACING_LOGSNR, SCHEDULER_LOGSNR)
+    }
+    return of_model;
+}
+
+scheduler_sigmas recipe_to_sample_sigmas(config_sample_sigmas word, scheduler_sigmas of_model)
+{
+    switch (word) {
+        TO_KIND(SAMPLE_SIGMAS_INHERIT, of_model)
+        TO_KIND(SAMPLE_SIGMAS_NONE, SCHEDULER_SIGMAS_NONE)
+        TO_KIND(SAMPLE_SIGMAS_KARRAS, SCHEDULER_SIGMAS_KARRAS)
+        TO_KIND(SAMPLE_SIGMAS_EXPONENTIAL, SCHEDULER_SIGMAS_EXPONENTIAL)
+        TO_KIND(SAMPLE_SIGMAS_BETA, SCHEDULER_SIGMAS_BETA)
+        TO_KIND(SAMPLE_SIGMAS_LU, SCHEDULER_SIGMAS_LU)
+    }
+    return of_model;
+}
+
+scheduler_final recipe_to_sample_final(config_sample_final word, scheduler_final of_model)
+{
+    switch (word) {
+        TO_KIND(SAMPLE_FINAL_INHERIT, of_model)
+        TO_KIND(SAMPLE_FINAL_ZERO, SCHEDULER_FINAL_ZERO)
+        TO_KIND(SAMPLE_FINAL_SIGMA_MIN, SCHEDULER_FINAL_SIGMA_MIN)
     }
     return of_model;
 }
@@ -213,6 +250,16 @@ bool recipe_to_sample_clip(config_sample_clip word, bool of_model)
         TO_KIND(SAMPLE_CLIP_INHERIT, of_model)
         TO_KIND(SAMPLE_CLIP_TRUE, true)
         TO_KIND(SAMPLE_CLIP_FALSE, false)
+    }
+    return of_model;
+}
+
+bool recipe_to_sample_thresholding(config_sample_thresholding word, bool of_model)
+{
+    switch (word) {
+        TO_KIND(SAMPLE_THRESHOLDING_INHERIT, of_model)
+        TO_KIND(SAMPLE_THRESHOLDING_TRUE, true)
+        TO_KIND(SAMPLE_THRESHOLDING_FALSE, false)
     }
     return of_model;
 }

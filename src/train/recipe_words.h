@@ -5,6 +5,7 @@
 #include "backend/backend.h"
 #include "config/config.h"
 #include "data/dataset.h"
+#include "diffusion/sampler.h"
 #include "io/scheduler_config.h"
 #include "model/network.h"
 #include "train/trainer.h"
@@ -34,5 +35,9 @@ recompute_kind recipe_to_recompute(config_train_gradient_checkpointing word);
 scheduler_variance recipe_to_sample_variance(config_sample_variance_type word, scheduler_variance of_model);
 scheduler_spacing recipe_to_sample_spacing(config_sample_timestep_spacing word, scheduler_spacing of_model);
 bool recipe_to_sample_clip(config_sample_clip word, bool of_model);
+bool recipe_to_sample_thresholding(config_sample_thresholding word, bool of_model);
+scheduler_sigmas recipe_to_sample_sigmas(config_sample_sigmas word, scheduler_sigmas of_model);
+scheduler_final recipe_to_sample_final(config_sample_final word, scheduler_final of_model);
+sampler_kind recipe_to_sampler(config_sample_sampler word, sampler_kind of_model);
 
 #endif

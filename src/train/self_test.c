@@ -64,7 +64,7 @@ static ddpm_status open_test(test *s, err *e)
     const generator_spec sampling = {.batch = BATCH,
                                      .h = HEIGHT,
                                      .w = WIDTH,
-                                     .steps = SAMPLING_STEPS,
+                                     .sampler = {.steps = SAMPLING_STEPS},
                                      .seed = SEED,
                                      .weights = ARENA_EMA,
                                      .scheduler = scheduler};
@@ -141,7 +141,7 @@ static const int64_t ids[BATCH] = {0, 1, 2};
 
 static ddpm_status compare_sampling(test *s, err *e)
 {
-    TRY(generator_begin(s->g, ids, BATCH, e));
+    TRY(generator_begin(s->g, &(generator_batch){.n = BATCH, .ids = ids}, e));
     TRY(params_refresh(s->m->store, ARENA_EMA, e));
     TRY(plan_compare(generator_first_plan(s->g), s->cpu, s->bounds, e));
     for (int i = 0; i < SAMPLING_STEPS; i++) TRY(plan_compare(generator_plan(s->g), s->cpu, s->bounds, e));
@@ -152,7 +152,7 @@ static ddpm_status repeat_sampling(test *s, err *e)
 {
     float first[PIXELS], again[PIXELS];
     for (int run = 0; run < WHOLE_RUNS; run++) {
-        TRY(generator_run(s->g, ids, BATCH, run ? again : first, e));
+        TRY(generator_run(s->g, &(generator_batch){.n = BATCH, .ids = ids}, run ? again : first, e));
         if (run && memcmp(first, again, sizeof first) != 0)
             return err_set(e, DDPM_EDIVERGED, "%d sampling steps give other images when they are repeated",
                            SAMPLING_STEPS);

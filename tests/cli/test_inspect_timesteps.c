@@ -17,7 +17,7 @@ static void expect_rows(const char *words, const scheduler_config *c, int steps)
     sampler_table *table;
     (void)snprintf(command, sizeof command, "'%s' inspect %s 2>&1", DDPM_PROGRAM, words);
     cr_assert_eq(schedule_create(c, &s, &why), DDPM_OK, "%s", why.text);
-    cr_assert_eq(sampler_ddpm(s, steps, &table, &why), DDPM_OK, "%s", why.text);
+    cr_assert_eq(sampler_create(s, &(sampler_spec){.steps = steps}, &table, &why), DDPM_OK, "%s", why.text);
     FILE *out = popen(command, "r");
     cr_assert_not_null(out);
     int n = 0;

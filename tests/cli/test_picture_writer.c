@@ -88,7 +88,7 @@ static ddpm_status array_or_not(void *out, size_t count, size_t size, const char
 }
 
 /* What the command calls instead of a network. */
-static ddpm_status run_script(generator *g, const int64_t *ids, int n, uint8_t *pixels, err *e);
+static ddpm_status run_script(generator *g, const generator_batch *b, uint8_t *pixels, err *e);
 static void watch_script(generator *g, generator_tick *tick, void *context);
 
 #define image_write_png   write_past_gate
@@ -411,10 +411,10 @@ static void watch_script(generator *g, generator_tick *each, void *context)
     script.context = context;
 }
 
-static ddpm_status run_script(generator *g, const int64_t *ids, int n, uint8_t *pixels, err *e)
+static ddpm_status run_script(generator *g, const generator_batch *b, uint8_t *pixels, err *e)
 {
     job *j = script.context;
-    script.first[script.runs++] = ids[0];
+    script.first[script.runs++] = b->ids[0];
     for (int turn = script.turn = 1; turn <= TURNS; script.turn = ++turn) {
         if (script.runs == script.signal_in && turn == 2) (void)raise(SIGINT);
         if (script.runs == script.fails_in && turn == 3) return err_set(e, DDPM_EBACKEND, "the device is gone");
@@ -422,7 +422,7 @@ static ddpm_status run_script(generator *g, const int64_t *ids, int n, uint8_t *
             while (picture_writer_status(j->writer) == DDPM_OK) (void)sched_yield();
         if (script.tick(script.context, turn, TURNS)) return err_set(e, DDPM_ESAVED, "stopped at turn %d", turn);
     }
-    memcpy(pixels, pictures(ids, n, D), (size_t)n * D);
+    memcpy(pixels, pictures(b->ids, b->n, D), (size_t)b->n * D);
     return DDPM_OK;
 }
 

@@ -45,6 +45,7 @@ static bool equal(ddpm_config *a, ddpm_config *b, int option)
 {
     const void *x = field(a, option), *y = field(b, option);
     const config_ints *ints = x, *ints_too = y;
+    const config_reals *reals = x, *reals_too = y;
     const config_words *words = x, *words_too = y;
     switch (config_options[option].type) {
     case CONFIG_TYPE_BOOL: return *(const bool *)x == *(const bool *)y;
@@ -57,6 +58,9 @@ static bool equal(ddpm_config *a, ddpm_config *b, int option)
     case CONFIG_TYPE_INTS:
         return ints->count == ints_too->count &&
                memcmp(ints->item, ints_too->item, sizeof(int) * (size_t)ints->count) == 0;
+    case CONFIG_TYPE_REALS:
+        return reals->count == reals_too->count &&
+               memcmp(reals->item, reals_too->item, sizeof(double) * (size_t)reals->count) == 0;
     case CONFIG_TYPE_WORDS:
         return words->count == words_too->count &&
                memcmp(words->item, words_too->item, sizeof(int) * (size_t)words->count) == 0;
@@ -69,7 +73,7 @@ static bool equal(ddpm_config *a, ddpm_config *b, int option)
 static bool is_number(const config_option *o)
 {
     return o->type == CONFIG_TYPE_INT || o->type == CONFIG_TYPE_INT64 || o->type == CONFIG_TYPE_REAL ||
-           o->type == CONFIG_TYPE_INTS;
+           o->type == CONFIG_TYPE_INTS || o->type == CONFIG_TYPE_REALS;
 }
 
 Test(options, each_line_is_well_formed)
@@ -622,8 +626,9 @@ static void random_int(const config_option *o, char *out)
 
 static void random_value(const config_option *o, char *out)
 {
-    const bool list = o->type == CONFIG_TYPE_INTS || o->type == CONFIG_TYPE_WORDS;
-    const int items = list ? 1 + random_below(o->type == CONFIG_TYPE_INTS ? CONFIG_INTS : CONFIG_WORDS) : 1;
+    const bool words = o->type == CONFIG_TYPE_WORDS;
+    const bool list = words || o->type == CONFIG_TYPE_INTS || o->type == CONFIG_TYPE_REALS;
+    const int items = list ? 1 + random_below(words ? CONFIG_WORDS : CONFIG_INTS) : 1;
     const double lo = atof(o->min), hi = atof(o->max), u = random_unit();
     for (int i = 0; i < items; i++) {
         if (i) strcat(out, ",");
@@ -633,6 +638,7 @@ static void random_value(const config_option *o, char *out)
         case CONFIG_TYPE_INT:
         case CONFIG_TYPE_INT64:
         case CONFIG_TYPE_INTS: random_int(o, out); break;
+        case CONFIG_TYPE_REALS:
         case CONFIG_TYPE_REAL: /* now evenly, now over all magnitudes */
             (void)sprintf(out, "%.17g", random_below(2) || lo <= 0 ? lo + (hi - lo) * u : lo * pow(hi / lo, u));
             break;

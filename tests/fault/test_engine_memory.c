@@ -82,10 +82,10 @@ static ddpm_status sample_one(engine *x, err *e)
     static float image[64];
     const int64_t id = 3;
     const generator_spec spec = {
-        .batch = 1, .h = 8, .w = 8, .steps = 2, .weights = ARENA_EMA, .scheduler = x->m->scheduler};
+        .batch = 1, .h = 8, .w = 8, .sampler = {.steps = 2}, .weights = ARENA_EMA, .scheduler = x->m->scheduler};
     TRY(generator_create(x->m, &spec, &x->g, e));
     TRY(generator_allocate(x->g, e));
-    return generator_run(x->g, &id, 1, image, e);
+    return generator_run(x->g, &(generator_batch){.n = 1, .ids = &id}, image, e);
 }
 
 static ddpm_status everything(err *e)

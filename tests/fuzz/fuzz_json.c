@@ -46,7 +46,7 @@ static void check_unet(const char *text, size_t size)
     FUZZ_CHECK(c.downsample_padding == back.downsample_padding && c.flip_sin_to_cos == back.flip_sin_to_cos);
     FUZZ_CHECK(c.mid_block == back.mid_block && c.add_attention == back.add_attention);
     FUZZ_CHECK(c.time_scale_shift == back.time_scale_shift && c.center_input_sample == back.center_input_sample);
-    FUZZ_CHECK(c.num_train_timesteps == back.num_train_timesteps);
+    FUZZ_CHECK(c.num_train_timesteps == back.num_train_timesteps && c.num_class_embeds == back.num_class_embeds);
 }
 
 static void check_scheduler(const char *text, size_t size)
@@ -59,6 +59,8 @@ static void check_scheduler(const char *text, size_t size)
     if (st != DDPM_OK) return;
     FUZZ_CHECK(scheduler_config_write(&c, own_file(), &e) == DDPM_OK);
     FUZZ_CHECK(scheduler_config_read(own_file(), NULL, &back, NULL, &e) == DDPM_OK);
+    FUZZ_CHECK(c.type == back.type && c.n_trained_betas == back.n_trained_betas && c.sigmas == back.sigmas);
+    FUZZ_CHECK(c.solver_order == back.solver_order && c.algorithm_type == back.algorithm_type);
     FUZZ_CHECK(c.num_train_timesteps == back.num_train_timesteps && c.steps_offset == back.steps_offset);
     FUZZ_CHECK(c.beta_start == back.beta_start && c.beta_end == back.beta_end);
     FUZZ_CHECK(c.beta_schedule == back.beta_schedule && c.variance_type == back.variance_type);

@@ -4,11 +4,12 @@
   pipeline/         DDPMPipeline.save_pretrained(); value i (of PyTorch's order) of the k-th name is (7 k + i) % 2048
   tensors.txt       the names and shapes of its net, as PyTorch lists them
   first/            the same net as the first releases kept it: flat, old names, 1x1 filters, half precision
-  configs/          UNet2DModel and DDPMScheduler configs, as diffusers writes them
+  configs/          UNet2DModel and scheduler configs, as diffusers writes them
   reals.txt         doubles, as C hexadecimal and as Python prints them
 
 python tests/io/make_io_fixtures.py"""
 
+import inspect
 import json
 import pathlib
 import random
@@ -16,6 +17,7 @@ import shutil
 import struct
 
 import torch
+import diffusers
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import save_file
 
@@ -48,7 +50,22 @@ CONFIGS = {
     "scheduler_other": dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
                             clip_sample_range=2.5, prediction_type="sample", steps_offset=1, timestep_spacing="linspace"),
     "scheduler_sigmoid": dict(beta_schedule="sigmoid", beta_start=1e-7, beta_end=2e-3),
+    "unet_classes": dict(NET, num_class_embeds=11),
 }
+# Every supported class with its defaults, and with as many other values as it has.
+CLASSES = ["DDPM", "DDIM", "DDIMInverse", "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete",
+           "KDPM2AncestralDiscrete", "LMSDiscrete", "PNDM", "DEISMultistep", "DPMSolverMultistep", "DPMSolverSinglestep",
+           "UniPCMultistep", "SASolver", "EDMEuler", "EDMDPMSolverMultistep", "FlowMatchEulerDiscrete",
+           "CMStochasticIterative", "LCM", "TCD"]
+OTHER = dict(
+    num_train_timesteps=7, trained_betas=[0.01, 0.02, 0.03, 0.5, 0.25, 0.125, 0.0078125], rescale_betas_zero_snr=True,
+    prediction_type="v_prediction", variance_type="learned_range", clip_sample=True, clip_sample_range=1.5,
+    thresholding=True, dynamic_thresholding_ratio=0.75, sample_max_value=2.5, timestep_spacing="trailing", steps_offset=1,
+    set_alpha_to_one=True, skip_prk_steps=True, solver_order=3, predictor_order=3, corrector_order=1,
+    lower_order_final=True, euler_at_final=True, use_exponential_sigmas=True, final_sigmas_type="sigma_min",
+    lambda_min_clipped=-5.1, predict_x0=False, disable_corrector=[0, 1, 5], use_flow_sigmas=False, flow_shift=3.0, shift=2.0,
+    stochastic_sampling=True, sigma_min=0.01, sigma_max=40.0, sigma_data=0.75, rho=5.0, s_noise=1.25, clip_denoised=False,
+    sigma_schedule="exponential", original_inference_steps=5, timestep_scaling=8.0)
 
 
 def mix():
@@ -103,6 +120,17 @@ def configs():
         kind = UNet2DModel if name.startswith("unet") else DDPMScheduler
         (OUT / "configs").mkdir(exist_ok=True)
         (OUT / "configs" / f"{name}.json").write_text(kind(**values).to_json_string())
+    (OUT / "schedulers").mkdir(exist_ok=True)
+    for name in CLASSES:
+        kind = getattr(diffusers, name + "Scheduler")
+        keys = inspect.signature(kind.__init__).parameters
+        other = {k: v for k, v in OTHER.items() if k in keys}
+        if name in ("EulerDiscrete", "UniPCMultistep"):
+            del other["sigma_min"], other["sigma_max"]
+        if name in ("DPMSolverMultistep", "DPMSolverSinglestep", "SASolver"):
+            del other["variance_type"]
+        (OUT / "schedulers" / f"{name}.json").write_text(kind().to_json_string())
+        (OUT / "schedulers" / f"{name}.other.json").write_text(kind(**other).to_json_string())
 
 
 def reals():

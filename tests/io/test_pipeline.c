@@ -124,6 +124,18 @@ static void refuse_index(const char *dir, const char *index, const char *words)
     cr_expect_not_null(strstr(e.text, words), "%s: '%s'", index, e.text);
 }
 
+static void expect_class(const char *dir, const char *index, scheduler_class want)
+{
+    pipeline p;
+    unet_config net;
+    scheduler_config s;
+    err e = {0};
+    put_file(in_dir(dir, "model_index.json"), index);
+    cr_assert_eq(pipeline_find(dir, &p, NULL, &e), DDPM_OK, "%s", e.text);
+    cr_assert_eq(pipeline_read_configs(&p, &net, &s, NULL, &e), DDPM_OK, "%s", e.text);
+    cr_expect_eq(s.type, want, "%s: %s", index, scheduler_class_name(s.type));
+}
+
 /* faults F16: DDIMPipeline makes a DDIMScheduler of any, and the index names the class, not the scheduler's own config */
 Test(pipeline, classes_that_sample_otherwise_are_refused_by_name)
 {
@@ -132,9 +144,13 @@ Test(pipeline, classes_that_sample_otherwise_are_refused_by_name)
     err e = {0};
     put_file(in_dir(scratch_make(dir), "config.json"), "{}");
     put_file(in_dir(dir, "scheduler_config.json"), "{\"_class_name\": \"DDPMScheduler\"}");
-    refuse_index(dir, "{\"_class_name\": \"DDIMPipeline\"}", "_class_name = \"DDIMPipeline\" is not supported");
-    refuse_index(dir, "{\"scheduler\": [\"diffusers\", \"DDIMScheduler\"]}",
-                 "scheduler = DDIMScheduler is not supported; supported: DDPMScheduler");
+    expect_class(dir, "{\"_class_name\": \"DDIMPipeline\"}", SCHEDULER_CLASS_DDIM);
+    expect_class(dir, "{\"_class_name\": \"PNDMPipeline\", \"scheduler\": [\"diffusers\", \"DDPMScheduler\"]}",
+                 SCHEDULER_CLASS_PNDM);
+    expect_class(dir, "{\"scheduler\": [\"diffusers\", \"UniPCMultistepScheduler\"]}", SCHEDULER_CLASS_UNIPC);
+    expect_class(dir, "{}", SCHEDULER_CLASS_DDPM);
+    refuse_index(dir, "{\"scheduler\": [\"diffusers\", \"ScoreSdeVeScheduler\"]}",
+                 "scheduler = ScoreSdeVeScheduler is not supported; supported: DDPMScheduler");
     refuse_index(dir, "{\"scheduler\": \"DDPMScheduler\"}", "scheduler = (no class)");
     refuse_index(dir, "{\"unet\": [\"diffusers\", \"UNet2DConditionModel\"]}", "unet = UNet2DConditionModel");
     put_file(in_dir(dir, "model_index.json"),

@@ -1,6 +1,7 @@
 #include "io/scheduler_config.h"
 #include "support/io_support.h"
 
+#include <dirent.h>
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,45 @@ Test(scheduler_config, what_diffusers_writes_is_written_again_to_the_byte)
         (void)snprintf(path, sizeof path, "%s/configs/%s.json", FIXTURES, names[i]);
         expect_rewritten(rewrite, path, path);
     }
+}
+
+/* Every class with its defaults and with other values; no class is missing. */
+Test(scheduler_config, every_class_is_written_again_to_the_byte)
+{
+    struct dirent *entry;
+    bool seen[SCHEDULER_CLASSES] = {false};
+    int n = 0;
+    DIR *d = opendir(FIXTURES "/schedulers");
+    cr_assert_not_null(d);
+    while ((entry = readdir(d)) != NULL) {
+        char path[PATH_CAP];
+        scheduler_config c;
+        err e = {0};
+        if (entry->d_name[0] == '.') continue;
+        (void)snprintf(path, sizeof path, "%s/schedulers/%s", FIXTURES, entry->d_name);
+        expect_rewritten(rewrite, path, path);
+        cr_assert_eq(scheduler_config_read(path, NULL, &c, NULL, &e), DDPM_OK, "%s", e.text);
+        seen[c.type] = true;
+        n++;
+    }
+    closedir(d);
+    cr_assert_eq(n, 2 * SCHEDULER_CLASSES);
+    for (int i = 0; i < SCHEDULER_CLASSES; i++) cr_expect(seen[i], "%s", scheduler_class_name((scheduler_class)i));
+}
+
+/* diffusers' from_config(): keys of the file that the other class has not are without effect. */
+Test(scheduler_config, a_file_can_be_read_as_another_class)
+{
+    const scheduler_class as = SCHEDULER_CLASS_DDIM;
+    scheduler_config c;
+    notes n = {""};
+    err e = {0};
+    cr_assert_eq(scheduler_config_read(FIXTURES "/schedulers/UniPCMultistep.other.json", &as, &c, &n, &e), DDPM_OK,
+                 "%s", e.text);
+    cr_expect_eq(c.type, SCHEDULER_CLASS_DDIM);
+    cr_expect_eq(c.timestep_spacing, SCHEDULER_TRAILING);
+    cr_expect_eq(c.solver_order, 2);
+    cr_expect_str_eq(n.text, "");
 }
 
 Test(scheduler_config, an_empty_object_is_diffusers_default)
@@ -81,8 +121,9 @@ Test(scheduler_config, the_first_releases_keys_are_taken)
     scheduler_config c;
     notes n = {""};
     err e = {0};
-    cr_assert_eq(scheduler_config_read(FIXTURES "/first/scheduler_config.json", NULL, &c, &n, &e), DDPM_OK, "%s", e.text);
-    cr_assert_str_eq(c.class_name, "GaussianDDPMScheduler");
+    cr_assert_eq(scheduler_config_read(FIXTURES "/first/scheduler_config.json", NULL, &c, &n, &e), DDPM_OK, "%s",
+                 e.text);
+    cr_assert_eq(c.type, SCHEDULER_CLASS_DDPM);
     cr_assert_eq(c.num_train_timesteps, 300);
     cr_assert_not(c.clip_sample);
     cr_assert_eq(c.variance_type, SCHEDULER_FIXED_LARGE);
@@ -94,16 +135,20 @@ Test(scheduler_config, the_first_releases_keys_are_taken)
 
 Test(scheduler_config, what_is_not_supported_is_refused_by_name)
 {
-    refuse("{\"_class_name\": \"PNDMScheduler\"}", "PNDMScheduler");
-    refuse("{\"_class_name\": \"DDIMScheduler\"}", /* faults F16 */
-           "_class_name = \"DDIMScheduler\" is not supported; supported: DDPMScheduler, GaussianDDPMScheduler");
-    refuse("{\"_class_name\": \"DDIMScheduler\", \"set_alpha_to_one\": true}", "DDIMScheduler");
+    refuse("{\"_class_name\": \"ScoreSdeVeScheduler\"}", /* faults F16 */
+           "_class_name = \"ScoreSdeVeScheduler\" is not supported; supported: DDPMScheduler, DDIMScheduler");
+    refuse("{\"_class_name\": \"UniPCMultistepScheduler\", \"use_dynamic_shifting\": true}", "use_dynamic_shifting");
+    refuse("{\"_class_name\": \"UniPCMultistepScheduler\", \"solver_p\": [\"x\"]}", "solver_p");
+    refuse("{\"_class_name\": \"UniPCMultistepScheduler\", \"disable_corrector\": [64]}", "disable_corrector");
+    refuse("{\"_class_name\": \"EulerDiscreteScheduler\", \"interpolation_type\": \"log_linear\"}",
+           "interpolation_type");
+    refuse("{\"_class_name\": \"EulerDiscreteScheduler\", \"sigma_min\": 0.1}", "sigma_min");
+    refuse("{\"_class_name\": \"LMSDiscreteScheduler\", \"use_karras_sigmas\": true, \"use_beta_sigmas\": true}",
+           "both true");
     refuse("{\"trained_betas\": [0.1, 0.2]}", "trained_betas");
-    refuse("{\"thresholding\": true}", "thresholding");
-    refuse("{\"rescale_betas_zero_snr\": true}", "rescale_betas_zero_snr");
+    refuse("{\"trained_betas\": [0.1, 1.0], \"num_train_timesteps\": 2}", "number 2 is not in (0, 1)");
     refuse("{\"set_alpha_to_one\": false}", "set_alpha_to_one");
     refuse("{\"variance_type\": \"fixed_small_log\"}", "variance_type = \"fixed_small_log\" is not supported");
-    refuse("{\"variance_type\": \"learned_range\"}", "learned_range");
     refuse("{\"beta_schedule\": \"laplace\"}", "beta_schedule = \"laplace\"");
     refuse("{\"prediction_type\": \"flow\"}", "supported: epsilon, sample, v_prediction, mu");
     refuse("{\"timestep_spacing\": \"karras\"}", "timestep_spacing");
@@ -132,6 +177,7 @@ Test(scheduler_config, a_text_of_many_values_is_refused_before_it_is_parsed)
     for (int i = 0; i < 10000; i++) n += (size_t)sprintf(text + n, "0.01,");
     n += (size_t)sprintf(text + n, "0.01], \"x\": \"[,[,[\\\",[,[\"}");
     cr_expect_eq(scheduler_config_parse(text, n, "s.json", &c, NULL, &e), DDPM_EDATA);
-    cr_expect_not_null(strstr(e.text, "trained_betas is not supported"), "%s", e.text);
+    cr_expect_not_null(strstr(e.text, "trained_betas must be null or a list of num_train_timesteps = 1000 numbers"),
+                       "%s", e.text);
     free(text);
 }

@@ -32,7 +32,8 @@ static ddpm_status rewrite(const char *from, const char *to, notes *n, err *e)
 
 Test(unet_config, what_diffusers_writes_is_written_again_to_the_byte)
 {
-    static const char *const names[] = {"unet_defaults", "unet_tiny", "unet_cifar", "unet_odd", "unet_no_mid"};
+    static const char *const names[] = {"unet_defaults", "unet_tiny",   "unet_cifar",
+                                        "unet_odd",      "unet_no_mid", "unet_classes"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[PATH_CAP];
         (void)snprintf(path, sizeof path, "%s/configs/%s.json", FIXTURES, names[i]);
@@ -114,7 +115,7 @@ Test(unet_config, what_changes_the_function_is_refused_by_name)
     refuse("{\"_class_name\": \"UNet2DConditionModel\"}",
            "\"UNet2DConditionModel\" is not supported; supported: UNet2DModel");
     refuse("{\"class_embed_type\": \"timestep\"}", "class_embed_type");
-    refuse("{\"num_class_embeds\": 10}", "num_class_embeds");
+    refuse("{\"num_class_embeds\": 0}", "num_class_embeds");
     refuse("{\"act_fn\": \"gelu\"}", "act_fn = \"gelu\" is not supported; supported: silu, swish");
     refuse("{\"time_embedding_type\": \"fourier\"}", "time_embedding_type = \"fourier\"");
     refuse("{\"time_embedding_type\": \"learned\"}", "time_embedding_type = \"learned\"");

@@ -296,8 +296,8 @@ Test(plan_errors, carry_the_full_path_of_a_network)
     net.unet.norm_num_groups = 4;
     cr_assert_eq(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why), DDPM_OK, "%s", why.text);
     cr_assert_eq(plan_create(be, &p, &why), DDPM_OK, "%s", why.text);
-    const network_inputs in = {plan_input(p, DTYPE_F32, "x", 1, 24, 24, 3), plan_input(p, DTYPE_F32, "t", 1, 1, 1, 1),
-                               NULL};
+    const network_inputs in = {.x = plan_input(p, DTYPE_F32, "x", 1, 24, 24, 3),
+                               .t = plan_input(p, DTYPE_F32, "t", 1, 1, 1, 1)};
     (void)network_build(&net, p, &in);
     cr_expect_eq(plan_finish(p, &why), DDPM_EINVAL);
     cr_expect_str_eq(why.text, "down_blocks.1.resnets.0: norm2: 66 channels are not divisible into 4 groups");
@@ -327,8 +327,8 @@ Test(plan_errors, sides_that_the_levels_cannot_halve_are_told_the_nearest_that_t
         net.unet.downsample_padding = i % 2;
         cr_assert_eq(plan_create(be, &p, &why), DDPM_OK, "%s", why.text);
         (void)network_build(&net, p,
-                            &(network_inputs){plan_input(p, DTYPE_F32, "x", 1, cases[i / 2].h, cases[i / 2].w, 3),
-                                              plan_input(p, DTYPE_F32, "t", 1, 1, 1, 1), NULL});
+                            &(network_inputs){.x = plan_input(p, DTYPE_F32, "x", 1, cases[i / 2].h, cases[i / 2].w, 3),
+                                              .t = plan_input(p, DTYPE_F32, "t", 1, 1, 1, 1)});
         cr_expect_eq(plan_finish(p, &why), DDPM_EINVAL);
         cr_expect_str_eq(why.text, cases[i / 2].words);
         plan_destroy(p);

@@ -29,7 +29,10 @@ static embedding build(int64_t most, bool training)
     x.t = plan_input(x.p, DTYPE_F32, "t", N, 1, 1, 1);
     x.freq = plan_input(x.p, DTYPE_F32, "freq", DIM / 2, 1, 1, 1);
     plan_want_grad(x.p, x.t);
-    x.y = nn_time_mlp(x.p, &(nn_time_mlp_args){x.t, x.freq, DIM, WIDTH, true, "time_embedding"});
+    x.y = nn_time_mlp(
+        x.p,
+        &(nn_time_mlp_args){
+            .t = x.t, .freq = x.freq, .dim = DIM, .width = WIDTH, .flip_sin_to_cos = true, .name = "time_embedding"});
     plan_keep(x.p, x.y);
     if (training) {
         x.dy = plan_input(x.p, DTYPE_F32, "dy", N, 1, 1, WIDTH);

@@ -41,7 +41,7 @@ static engine create(bool clip)
     const generator_spec spec = {.batch = BATCH,
                                  .h = SIDE,
                                  .w = SIDE,
-                                 .steps = STEPS,
+                                 .sampler = {.steps = STEPS},
                                  .seed = SEED,
                                  .weights = ARENA_PARAM,
                                  .scheduler = scheduler};
@@ -65,13 +65,15 @@ Test(generator, every_batch_starts_from_the_noise_of_seed_and_ids)
     float want[BATCH * PIXELS], images[BATCH * PIXELS];
     engine x = create(true);
     const tensor *noise = generator_first_plan(x.g)->steps[0]->out[SAMPLER_INIT_X];
-    for (int b = 0; b < BATCH; b++) sampler_init_one(&(sampler_init_args){want, &state, ids, BATCH, PIXELS, 1}, b);
+    for (int b = 0; b < BATCH; b++)
+        sampler_init_one(
+            &(sampler_init_args){.x = want, .state = &state, .ids = ids, .n = BATCH, .d = PIXELS, .noise = 1}, b);
     for (int again = 0; again < 2; again++) {
-        OK(generator_begin(x.g, ids, 2, &why));
+        OK(generator_begin(x.g, &(generator_batch){.n = 2, .ids = ids}, &why));
         float *got = test_copy(x.be, noise);
         cr_expect_arr_eq(got, want, sizeof want);
         mem_free(got);
-        OK(generator_run(x.g, ids, 2, images, &why));
+        OK(generator_run(x.g, &(generator_batch){.n = 2, .ids = ids}, images, &why));
     }
     destroy(&x);
 }
@@ -92,10 +94,10 @@ static void expect_named(engine *x, const char *said)
     uint8_t bytes[BATCH * PIXELS];
     float values[BATCH * PIXELS];
     why.text[0] = '\0';
-    cr_expect_eq(generator_run_bytes(x->g, ids, 2, bytes, &why), DDPM_EDIVERGED);
+    cr_expect_eq(generator_run_bytes(x->g, &(generator_batch){.n = 2, .ids = ids}, bytes, &why), DDPM_EDIVERGED);
     cr_expect_not_null(strstr(why.text, said), "%s", why.text);
     why.text[0] = '\0';
-    cr_expect_eq(generator_run(x->g, ids, 2, values, &why), DDPM_EDIVERGED);
+    cr_expect_eq(generator_run(x->g, &(generator_batch){.n = 2, .ids = ids}, values, &why), DDPM_EDIVERGED);
     cr_expect_not_null(strstr(why.text, said), "%s", why.text);
 }
 
@@ -132,6 +134,6 @@ Test(generator, finite_weights_give_pictures)
     static const int64_t ids[] = {7, 8, 9};
     uint8_t bytes[BATCH * PIXELS];
     engine x = create(true);
-    OK(generator_run_bytes(x.g, ids, BATCH, bytes, &why));
+    OK(generator_run_bytes(x.g, &(generator_batch){.n = BATCH, .ids = ids}, bytes, &why));
     destroy(&x);
 }

@@ -73,7 +73,7 @@ void net_train(net_rig *r, const net_options *o)
     r->table = plan_input(p, DTYPE_F32, "table", o->timesteps, 1, 1, TABLE_COLUMNS);
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
     r->noised = nn_q_sample(p, &(nn_q_sample_args){r->images, NULL, r->table, r->state, o->flip});
-    r->out = network_build(&r->net, p, &(network_inputs){r->noised.xt, r->noised.t, r->state});
+    r->out = network_build(&r->net, p, &(network_inputs){.x = r->noised.xt, .t = r->noised.t, .state = r->state});
     if (o->keep) plan_keep(p, r->noised.xt), plan_keep(p, r->noised.t), plan_keep(p, r->out.y);
     r->loss = nn_mse(p, &(nn_mse_args){.pred = r->out.y,
                                        .images = r->images,
@@ -101,7 +101,7 @@ void net_sample(net_rig *r, const net_options *o, int rows)
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(sampler_state), 1, 1, 1);
     r->ids = plan_input(p, DTYPE_I64, "ids", o->n, 1, 1, 1);
     nn_sampler_next(p, r->rows, r->state, r->t);
-    r->out = network_build(&r->net, p, &(network_inputs){r->x, r->t, NULL});
+    r->out = network_build(&r->net, p, &(network_inputs){.x = r->x, .t = r->t});
     nn_sampler_step(
         p, &(nn_sampler_args){.x = r->x, .model = r->out.y, .rows = r->rows, .state = r->state, .ids = r->ids});
     OK(params_declare(r->store, p, &why));

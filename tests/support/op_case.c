@@ -167,7 +167,12 @@ static tensor *build(const op_case *c, op_graph *g)
     }
     case OP_time_mlp: {
         tensor *t = input_f32(g, "t", c->n), *freq = input_f32(g, "freq", c->c / 2);
-        return nn_time_mlp(p, &(nn_time_mlp_args){t, freq, c->c, c->cout, c->flip_sin_to_cos, "mlp"});
+        return nn_time_mlp(p, &(nn_time_mlp_args){.t = t,
+                                                  .freq = freq,
+                                                  .dim = c->c,
+                                                  .width = c->cout,
+                                                  .flip_sin_to_cos = c->flip_sin_to_cos,
+                                                  .name = "mlp"});
     }
     case OP_relu: return nn_relu(p, image(g, c, "x", c->c));
     case OP_affine: return nn_affine(p, image(g, c, "x", c->c), AFFINE_SCALE, AFFINE_SHIFT);

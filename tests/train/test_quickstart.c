@@ -65,7 +65,7 @@ static void sample(const ddpm_config *c, uint8_t *pixels)
     OK(generator_create(m, &spec, &g, &why));
     OK(generator_allocate(g, &why));
     for (int i = 0; i < PICTURES; i++) ids[i] = i;
-    OK(generator_run(g, ids, PICTURES, x, &why));
+    OK(generator_run(g, &(generator_batch){.n = PICTURES, .ids = ids}, x, &why));
     generator_to_bytes(x, PICTURES * SIDE * SIDE, pixels);
     generator_destroy(g);
     model_destroy(m);

@@ -139,7 +139,7 @@ Test(fit, a_sampling_is_refused_before_anything_is_prepared_and_the_suggested_ba
     make(32, 1);
     cr_assert_eq(params_allocate(m->store, false, false, &why), DDPM_OK, "%s", why.text);
     generator_spec spec = {
-        .batch = 4000, .h = 16, .w = 16, .steps = 2, .weights = ARENA_PARAM, .scheduler = m->scheduler};
+        .batch = 4000, .h = 16, .w = 16, .sampler = {.steps = 2}, .weights = ARENA_PARAM, .scheduler = m->scheduler};
     there = (size_t)16 << 20;
     cr_assert_eq(generator_create(m, &spec, &g, &why), DDPM_ENOMEM);
     cr_expect_eq(prepared, 0);

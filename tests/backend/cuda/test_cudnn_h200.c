@@ -150,7 +150,8 @@ static void collect_plans(const ddpm_config *c, dtype act, bool tf32, problems *
         tensor *x = plan_input(p, DTYPE_F32, "x", n, shape.h, shape.w, shape.c);
         tensor *t = plan_input(p, DTYPE_F32, "t", n, 1, 1, 1);
         tensor *state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
-        const network_outputs out = network_build(&net, p, &(network_inputs){x, t, training ? state : NULL});
+        const network_outputs out =
+            network_build(&net, p, &(network_inputs){.x = x, .t = t, .state = training ? state : NULL});
         if (training) plan_differentiate(p, out.y, plan_input(p, act, "seed", n, shape.h, shape.w, out.y->c));
         collect(p, tf32, all);
         plan_destroy(p);

@@ -33,7 +33,7 @@ static rig prepared(unsigned disabled, precision_kind precision)
     r.p->training = r.p->add_grads = true;
     tensor *x = plan_input(r.p, DTYPE_F32, "x", 1, 16, 16, 3), *t = plan_input(r.p, DTYPE_F32, "t", 1, 1, 1, 1);
     tensor *state = plan_input(r.p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
-    const network_outputs out = network_build(&net, r.p, &(network_inputs){x, t, state});
+    const network_outputs out = network_build(&net, r.p, &(network_inputs){.x = x, .t = t, .state = state});
     plan_differentiate(r.p, out.y, plan_input(r.p, r.be->act, "dy", 1, 16, 16, 3));
     (void)plan_emit(r.p, OP_tally); /* in place of the update */
     OK(plan_finish(r.p, &why));

@@ -152,14 +152,14 @@ static ddpm_status sample(engine *x, const setup *s, outcome *o, err *e)
     const generator_spec spec = {.batch = 2,
                                  .h = H,
                                  .w = W,
-                                 .steps = s->tiny ? 3 : ROWS,
+                                 .sampler = {.steps = s->tiny ? 3 : ROWS},
                                  .weights = ARENA_EMA,
                                  .seed = 9,
                                  .scheduler = x->m->scheduler};
     TRY(generator_create(x->m, &spec, &x->g, e));
     TRY(generator_allocate(x->g, e));
     for (int i = 0; i < (s->tiny ? 1 : 2); i++)
-        TRY(generator_run(x->g, ids, 2, o->image[0], e)); /* captured the second time */
+        TRY(generator_run(x->g, &(generator_batch){.n = 2, .ids = ids}, o->image[0], e)); /* captured the second time */
     return DDPM_OK;
 }
 

@@ -63,8 +63,13 @@ static void open_trainer(engine *x, int micro_batches)
 
 static void open_generator(engine *x, arena_kind weights)
 {
-    const generator_spec spec = {
-        .batch = 1, .h = SIDE, .w = SIDE, .steps = 2, .seed = 9, .weights = weights, .scheduler = x->m->scheduler};
+    const generator_spec spec = {.batch = 1,
+                                 .h = SIDE,
+                                 .w = SIDE,
+                                 .sampler = {.steps = 2},
+                                 .seed = 9,
+                                 .weights = weights,
+                                 .scheduler = x->m->scheduler};
     OK(generator_create(x->m, &spec, &x->g[weights == ARENA_EMA], &why));
 }
 
@@ -103,7 +108,7 @@ static void train(engine *x, int steps, int micro_batches)
 static void sample(engine *x, arena_kind weights, float picture[PIXELS])
 {
     const int64_t id = 3;
-    OK(generator_run(x->g[weights == ARENA_EMA], &id, 1, picture, &why));
+    OK(generator_run(x->g[weights == ARENA_EMA], &(generator_batch){.n = 1, .ids = &id}, picture, &why));
 }
 
 /* ---- do the copies match the weights? ---- */
@@ -235,7 +240,7 @@ Test(emu_copies, pictures_that_are_not_finite_are_named)
         w[bias->offset] = NAN;
         OK(params_set(x.store, ARENA_PARAM, w, &why));
         mem_free(w);
-        cr_expect_eq(generator_run(x.g[0], &id, 1, picture, &why), DDPM_EDIVERGED);
+        cr_expect_eq(generator_run(x.g[0], &(generator_batch){.n = 1, .ids = &id}, picture, &why), DDPM_EDIVERGED);
         cr_expect_not_null(strstr(why.text, "picture 3: the network's output at step 2 of 2"), "%s", why.text);
         destroy(&x);
     }

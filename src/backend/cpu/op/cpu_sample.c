@@ -1,4 +1,4 @@
-/* cpu_sample.c - the time embedding, and the steps around the network in a sampling loop. */
+/* cpu_sample.c - the embeddings of time and class, and the steps around the network in a sampling loop. */
 #include "backend/cpu/cpu_backend.h"
 #include "backend/step_args.h"
 #include "to_u8.h"
@@ -8,6 +8,14 @@ static ddpm_status time_embed_run(cpu_backend *be, const step *s, err *e)
     const time_embed_args a = step_time_embed(s);
     for (int b = 0; b < a.n; b++)
         for (int i = 0; i < a.dim / 2; i++) time_embed_pair(&a, b, i);
+    return DDPM_OK;
+}
+
+static ddpm_status class_embed_run(cpu_backend *be, const step *s, err *e)
+{
+    const class_embed_args a = step_class_embed(s);
+    for (int b = 0; b < a.n; b++)
+        for (int q = 0; q < quads_of(a.width); q++) class_embed_quad(&a, b, q, STORE_F32);
     return DDPM_OK;
 }
 
@@ -61,6 +69,7 @@ static ddpm_status to_u8_run(cpu_backend *be, const step *s, err *e)
 }
 
 const cpu_op cpu_time_embed = {NULL, time_embed_run, NULL};
+const cpu_op cpu_class_embed = {NULL, class_embed_run, NULL};
 const cpu_op cpu_sampler_init = {NULL, sampler_init_run, NULL};
 const cpu_op cpu_sampler_next = {NULL, sampler_next_run, NULL};
 const cpu_op cpu_sampler_rescale = {NULL, sampler_rescale_run, NULL};
