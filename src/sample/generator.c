@@ -45,7 +45,7 @@ static void add_optional(generator *g, nn_sampler_args *a)
 {
     const generator_spec *s = &g->spec;
     for (int j = 0; j < g->table->slots; j++) a->h[j] = input_images(g, "history");
-    if (s->from_image || s->masked) g->image = input_images(g, "image");
+    if (s->start != GENERATOR_FROM_NOISE || s->masked) g->image = input_images(g, "image");
     if (s->masked) g->mask = plan_input(g->p, DTYPE_U8, "mask", 1, s->h, s->w, 1);
     if (s->watched) g->x0 = input_images(g, "x0");
     a->x0 = g->x0, a->image = g->image, a->mask = g->mask;
@@ -81,14 +81,14 @@ static ddpm_status build(generator *g, err *e)
 static ddpm_status build_first(generator *g, err *e)
 {
     const sampler_table *t = g->table;
-    const bool from = g->spec.from_image;
+    nn_sampler_init_args a = {.x = g->x, .state = g->state, .ids = g->ids};
+    switch (g->spec.start) {
+    case GENERATOR_FROM_NOISE: a.noise = (float)t->init; break;
+    case GENERATOR_FROM_IMAGE: a.image = g->image, a.signal = (float)t->signal, a.noise = (float)t->noise; break;
+    case GENERATOR_FROM_X: a.image = g->image, a.signal = 1; break;
+    }
     TRY(plan_create(g->m->be, &g->first, e));
-    nn_sampler_init(g->first, &(nn_sampler_init_args){.x = g->x,
-                                                      .state = g->state,
-                                                      .ids = g->ids,
-                                                      .image = from ? g->image : NULL,
-                                                      .signal = (float)t->signal,
-                                                      .noise = (float)(from ? t->noise : t->init)});
+    nn_sampler_init(g->first, &a);
     return finish(g, g->first, e);
 }
 
@@ -439,7 +439,7 @@ static ddpm_status show_frame(generator *g, int moment, int n, err *e)
     float *x = g->frames, *x0 = g->frames + values;
     TRY(g->m->be->fn->download(g->m->be, x, g->x->data, values * sizeof *x, e));
     TRY(g->m->be->fn->download(g->m->be, x0, g->x0->data, values * sizeof *x0, e));
-    return g->frame(g->frame_context, moment, x, x0, e);
+    return g->frame(g->frame_context, moment, n, x, x0, e);
 }
 
 static ddpm_status run_loop(generator *g, const generator_batch *b, err *e)

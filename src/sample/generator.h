@@ -16,6 +16,12 @@ typedef struct generator_guidance {
     int null_class;   /* label of the evaluation without a class; -1: no embedding is added */
 } generator_guidance;
 
+typedef enum generator_start {
+    GENERATOR_FROM_NOISE,
+    GENERATOR_FROM_IMAGE, /* the images of each batch with noise, at the level of step sampler.skip */
+    GENERATOR_FROM_X      /* the images of each batch are x itself */
+} generator_start;
+
 typedef struct generator_spec {
     int batch, h, w;
     bool sketch; /* only compute the memory need: prepares and autotunes nothing, omits workspaces */
@@ -24,7 +30,7 @@ typedef struct generator_spec {
     scheduler_config scheduler; /* with which to sample: the model's, or sampler_config() of another sampler */
     sampler_spec sampler;
     generator_guidance guidance;
-    bool from_image;                /* start from the images of each batch with noise, after sampler.skip steps */
+    generator_start start;          /* what x is before the first row */
     bool masked;                    /* keep what generator_set_mask() says of the images of each batch */
     int jump_length, jump_n_sample; /* of RePaint, if masked; 0: no jumps */
     bool watched;                   /* keep x0_hat, for generator_film() */
@@ -35,7 +41,7 @@ typedef struct generator_batch {
     int n;               /* 1 <= n <= spec.batch */
     const int64_t *ids;  /* [n] in [0, 2^32) */
     const int *labels;   /* [n] in [0, num_class_embeds), or -1: no embedding; NULL if the network has no classes */
-    const float *images; /* [n, h, w, c], about [-1, 1]; NULL unless from_image or masked */
+    const float *images; /* [n, h, w, c], about [-1, 1]; NULL unless start or masked say so */
 } generator_batch;
 
 typedef struct generator generator;
@@ -66,7 +72,7 @@ void generator_watch(generator *g, generator_tick *tick, void *context);
 
 /* Called at `moments` moments of every batch, evenly spaced over the rows and the last of them at the end, with x and
  * x0_hat [n, h, w, c] of the last row; needs spec.watched.  A failure ends the run with its status. */
-typedef ddpm_status generator_frame(void *context, int moment, const float *x, const float *x0, err *e);
+typedef ddpm_status generator_frame(void *context, int moment, int n, const float *x, const float *x0, err *e);
 void generator_film(generator *g, int moments, generator_frame *frame, void *context);
 
 /* Sample a batch into x [n, h, w, c], about [-1, 1].

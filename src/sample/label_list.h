@@ -1,0 +1,27 @@
+/* label_list.h - the class label of each picture of a set. */
+#ifndef DDPM_LABEL_LIST_H
+#define DDPM_LABEL_LIST_H
+#include "base/err.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct label_range {
+    int first, last; /* inclusive */
+} label_range;
+
+typedef struct label_list {
+    int classes; /* of the network, without the null class; 0: it has none */
+    int64_t n;   /* labels in the ranges; 0: balanced */
+    int n_range;
+    label_range *range; /* owned */
+} label_list;
+
+/* text: "balanced" or "", or labels and ranges in the order of the pictures, "3,7,10-19" or "[3, 7, 10-19]".
+ * DDPM_EINVAL: not of this form, or a label that is not in [0, classes). */
+DDPM_MUST_CHECK ddpm_status label_list_parse(const char *text, int classes, label_list *out, err *e);
+void label_list_free(label_list *l); /* accepts a zeroed list */
+
+/* balanced: id mod classes; otherwise label id mod n of the list; -1: the network has no classes. */
+int label_of(const label_list *l, int64_t id);
+
+#endif
