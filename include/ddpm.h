@@ -83,26 +83,56 @@ DDPM_API ddpm_status ddpm_model_get_info(const ddpm_model *model, ddpm_model_inf
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_model_predict(ddpm_model *model, int n, const float *x, const float *t,
                                                         float *out);
 
+/* The same for a network with classes: labels [n], each in [0, ddpm_model_classes()), or -1 for no class; NULL: all -1. */
+DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_model_predict_labels(ddpm_model *model, int n, const float *x, const float *t,
+                                                               const int *labels, float *out);
+/* The rows of the class embedding (num_class_embeds); 0: the network has no classes. */
+DDPM_API int ddpm_model_classes(const ddpm_model *model);
+
 /* ---- sampler: images from noise ------------------------------------------------------------------- */
 
 typedef struct ddpm_sampler ddpm_sampler;
 
+/* All 0 is ancestral sampling from noise with the model's own scheduler.  A caller that was compiled with an earlier
+ * version of this header passes a smaller struct_size; the fields behind it count as 0. */
 typedef struct ddpm_sampler_options {
     size_t struct_size;      /* sizeof(ddpm_sampler_options) */
     int batch;               /* images per batch, up to 65536; 0 = 16 */
-    int num_inference_steps; /* network evaluations per image; 0 = all T */
+    int num_inference_steps; /* steps per image; 0 = all T, or the sampler's own number */
     uint64_t seed;           /* seed and image id alone decide an image */
+    const char *sampler;     /* "unipc", "ddim", ... (`ddpm sample --help`); NULL = that of the model's scheduler */
+    double guidance;         /* classifier-free guidance scale; 0 or 1 = none */
+    double strength;         /* in (0, 1]: the images of ddpm_sampler_input are the start, with noise (SDEdit) */
+    const uint8_t *mask;     /* [h, w]: where it is 0 the images of ddpm_sampler_input stay (RePaint); NULL = no mask */
+    int n_settings;          /* further options of `ddpm sample`: "eta=0.5", "timestep_spacing=trailing", ... */
+    const char *const *settings;
 } ddpm_sampler_options;
 
-/* Ancestral sampling with the model's own schedule, variance and clipping.  NULL options: all 0.  DDPM_EINVAL: wrong
- * struct_size, a batch not in [0, 65536], num_inference_steps not in [0, T], or a schedule whose coefficients are not
- * finite. */
+/* NULL options: all 0.  The texts and the mask are read during the call alone.  DDPM_EINVAL: a struct_size of no version,
+ * a value out of range, an unknown sampler or setting, or a combination that the sampler or the network does not have;
+ * also settings that name files (labels, from, mask, between, out). */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_create(ddpm_model *model, const ddpm_sampler_options *options,
                                                          ddpm_sampler **sampler);
 DDPM_API void ddpm_sampler_destroy(ddpm_sampler *sampler); /* once; accepts NULL */
 
-/* Sample the images ids[n], each in [0, 2^32), into images [n, h, w, c]; any n >= 1. */
+/* Network evaluations per image; 0 for a NULL sampler. */
+DDPM_API int ddpm_sampler_evaluations(const ddpm_sampler *sampler);
+
+/* Sample the images ids[n], each in [0, 2^32), into images [n, h, w, c]; any n >= 1.  A network with classes gets no class
+ * (its null class, if there is guidance). */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_run(ddpm_sampler *sampler, int n, const int64_t *ids, float *images);
+
+typedef struct ddpm_sampler_input {
+    size_t struct_size;  /* sizeof(ddpm_sampler_input) */
+    int n;               /* 1 or more */
+    const int64_t *ids;  /* [n] in [0, 2^32) */
+    const int *labels;   /* [n] in [0, ddpm_model_classes()), or -1; NULL = all -1 */
+    const float *images; /* [n, h, w, c] of about [-1, 1]; needed with strength or mask, else NULL */
+} ddpm_sampler_input;
+
+/* As ddpm_sampler_run(), with class labels and images to start from; images and input->images may be the same array. */
+DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_run_input(ddpm_sampler *sampler, const ddpm_sampler_input *input,
+                                                            float *images);
 
 /* ---- training -------------------------------------------------------------------------------------- */
 

@@ -1,43 +1,12 @@
 /* ddpm.c - the public interface (ddpm.h), a thin layer over the modules. */
-#include "ddpm.h"
+#include "api/api.h"
 #include "base/mem.h"
-#include "nn/nn.h"
-#include "sample/generator.h"
 #include "train/self_test.h"
 #include "train/training_run.h"
 
-#include <locale.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { DEFAULT_BATCH = 16, MOST_BATCH = 65536 };
-
-/* A handle is freed once it and everything created from it is destroyed: `users` counts both. */
-struct ddpm_ctx {
-    int users;
-    err last;
-    backend *be;
-    config_device device; /* as requested; "" if that is not a valid device */
-    int threads;          /* as requested; 0: all */
-    char description[200];
-};
-
-struct ddpm_model {
-    int users;
-    ddpm_ctx *ctx; /* counted in ctx->users */
-    model *m;
-    plan *p; /* for the batch size of the last prediction */
-    tensor *x, *t;
-    network_outputs net;
-};
-
-struct ddpm_sampler {
-    ddpm_model *model; /* counted in model->users */
-    generator *g;
-    int batch;
-    size_t values; /* per image */
-};
 
 int ddpm_abi_version(void) { return DDPM_ABI_VERSION; }
 const char *ddpm_version(void) { return DDPM_VERSION; }
@@ -45,15 +14,13 @@ const char *ddpm_status_text(ddpm_status status) { return err_meaning(status); }
 
 /* ---- the caller's locale ---- */
 
-/* The library reads and writes numbers with a decimal point, also if the caller's locale uses a comma: the calling
- * thread is in the C locale from enter() to leave(), except during callbacks. */
-static locale_t enter(void)
+locale_t api_enter(void)
 {
     const locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     return uselocale(c); /* if newlocale() failed, c is 0 and the locale stays unchanged */
 }
 
-static ddpm_status leave(locale_t caller, ddpm_status st)
+ddpm_status api_leave(locale_t caller, ddpm_status st)
 {
     const locale_t ours = uselocale(caller);
     if (ours != caller) freelocale(ours);
@@ -85,17 +52,17 @@ ddpm_status ddpm_ctx_create(ddpm_ctx **ctx, const char *device)
     *ctx = NULL;
     TRY(mem_array(ctx, 1, sizeof **ctx, "context", NULL));
     (*ctx)->users = 1;
-    const locale_t caller = enter();
-    return leave(caller, create_context(*ctx, device));
+    const locale_t caller = api_enter();
+    return api_leave(caller, create_context(*ctx, device));
 }
 
 void ddpm_ctx_destroy(ddpm_ctx *ctx)
 {
     if (!ctx || --ctx->users > 0) return;
-    const locale_t caller = enter();
+    const locale_t caller = api_enter();
     backend_destroy(ctx->be);
     mem_free(ctx);
-    (void)leave(caller, DDPM_OK);
+    (void)api_leave(caller, DDPM_OK);
 }
 
 const char *ddpm_last_error(const ddpm_ctx *ctx) { return ctx ? ctx->last.text : err_meaning(DDPM_ENOMEM); }
@@ -132,8 +99,8 @@ ddpm_status ddpm_model_load(ddpm_ctx *ctx, const char *pipeline_dir, ddpm_model 
     TRY(check_ctx(ctx));
     if (!pipeline_dir) return err_set(&ctx->last, DDPM_EINVAL, "pipeline_dir is NULL");
     if (!out) return err_set(&ctx->last, DDPM_EINVAL, "model is NULL");
-    const locale_t caller = enter();
-    return leave(caller, load_model(ctx, pipeline_dir, out));
+    const locale_t caller = api_enter();
+    return api_leave(caller, load_model(ctx, pipeline_dir, out));
 }
 
 void ddpm_model_destroy(ddpm_model *m)
@@ -167,7 +134,8 @@ static ddpm_status plan_prediction(ddpm_model *m, int n, err *e)
     TRY(plan_create(m->ctx->be, &m->p, e));
     m->x = plan_input(m->p, DTYPE_F32, "x", n, h, w, m->m->net.unet.in_channels);
     m->t = plan_input(m->p, DTYPE_F32, "t", n, 1, 1, 1);
-    m->net = network_build(&m->m->net, m->p, &(network_inputs){.x = m->x, .t = m->t});
+    m->labels = m->m->net.unet.num_class_embeds ? plan_input(m->p, DTYPE_I64, "labels", n, 1, 1, 1) : NULL;
+    m->net = network_build(&m->m->net, m->p, &(network_inputs){.x = m->x, .t = m->t, .labels = m->labels});
     m->net.y = nn_cast(m->p, m->net.y, DTYPE_F32);
     plan_keep(m->p, m->net.y);
     TRY(plan_fits(m->p, e));
@@ -201,7 +169,26 @@ static ddpm_status check_output(const ddpm_model *m, const float *out, err *e)
     return DDPM_OK;
 }
 
-static ddpm_status predict(ddpm_model *m, int n, const float *x, const float *t, float *out)
+static ddpm_status write_labels(ddpm_model *m, int n, const int *labels, err *e)
+{
+    const int classes = m->m->net.unet.num_class_embeds;
+    int64_t *wide;
+    if (!m->labels) return DDPM_OK;
+    TRY(mem_array(&wide, (size_t)n, sizeof *wide, "labels", e));
+    ddpm_status st = DDPM_OK;
+    for (int i = 0; i < n; i++) {
+        wide[i] = labels ? labels[i] : -1;
+        if (wide[i] < -1 || wide[i] >= classes)
+            TRY_GOTO(err_set(e, DDPM_EINVAL, "predict: labels[%d] = %d is not in [0, %d), and not -1", i, labels[i],
+                             classes));
+    }
+    TRY_GOTO(plan_write(m->p, m->labels, wide, e));
+done:
+    mem_free(wide);
+    return st;
+}
+
+static ddpm_status predict(ddpm_model *m, int n, const float *x, const float *t, const int *labels, float *out)
 {
     err *e = &m->ctx->last;
     if (!m->p || m->x->n != n) {
@@ -215,100 +202,32 @@ static ddpm_status predict(ddpm_model *m, int n, const float *x, const float *t,
     TRY(check_inputs(m, n, x, t, e)); /* after planning, which rejects an invalid n */
     TRY(plan_write(m->p, m->x, x, e));
     TRY(plan_write(m->p, m->t, t, e));
+    TRY(write_labels(m, n, labels, e));
     TRY(params_refresh(m->m->store, ARENA_PARAM, e));
     TRY(plan_run(m->p, e));
     TRY(plan_read(m->p, m->net.y, out, e));
     return check_output(m, out, e);
 }
 
-ddpm_status ddpm_model_predict(ddpm_model *m, int n, const float *x, const float *t, float *out)
+ddpm_status ddpm_model_predict_labels(ddpm_model *m, int n, const float *x, const float *t, const int *labels,
+                                      float *out)
 {
     if (!m) return DDPM_EINVAL;
     if (n < 1 || !x || !t || !out)
         return err_set(&m->ctx->last, DDPM_EINVAL, "predict: n = %d must be at least 1, and x, t, out must not be NULL",
                        n);
-    const locale_t caller = enter();
-    return leave(caller, predict(m, n, x, t, out));
+    if (labels && m->m->net.unet.num_class_embeds == 0)
+        return err_set(&m->ctx->last, DDPM_EINVAL, "predict: the network has no classes; labels must be NULL");
+    const locale_t caller = api_enter();
+    return api_leave(caller, predict(m, n, x, t, labels, out));
 }
 
-/* ---- sampler ---- */
-
-static ddpm_status create_sampler(ddpm_model *m, const ddpm_sampler_options *o, ddpm_sampler *s, err *e)
+ddpm_status ddpm_model_predict(ddpm_model *m, int n, const float *x, const float *t, float *out)
 {
-    generator_spec spec = {.batch = o->batch ? o->batch : DEFAULT_BATCH,
-                           .sampler = sampler_spec_of(&m->m->scheduler, o->num_inference_steps),
-                           .seed = o->seed,
-                           .weights = ARENA_PARAM,
-                           .scheduler = m->m->scheduler};
-    model_image_size(m->m, &spec.h, &spec.w);
-    if (spec.batch < 1 || spec.batch > MOST_BATCH)
-        return err_set(e, DDPM_EINVAL, "batch %d: must be 1 to %d, or 0 for %d", spec.batch, MOST_BATCH, DEFAULT_BATCH);
-    s->model = m;
-    m->users++;
-    s->batch = spec.batch;
-    s->values = (size_t)spec.h * (size_t)spec.w * (size_t)m->m->net.unet.in_channels;
-    TRY(generator_create(m->m, &spec, &s->g, e));
-    return generator_allocate(s->g, e);
+    return ddpm_model_predict_labels(m, n, x, t, NULL, out);
 }
 
-static ddpm_status new_sampler(ddpm_model *m, const ddpm_sampler_options *o, ddpm_sampler **out)
-{
-    ddpm_sampler *s;
-    TRY(mem_array(&s, 1, sizeof *s, "sampler", &m->ctx->last));
-    const ddpm_status st = create_sampler(m, o, s, &m->ctx->last);
-    if (st != DDPM_OK) {
-        ddpm_sampler_destroy(s);
-        return st;
-    }
-    *out = s;
-    return DDPM_OK;
-}
-
-ddpm_status ddpm_sampler_create(ddpm_model *m, const ddpm_sampler_options *options, ddpm_sampler **sampler)
-{
-    const ddpm_sampler_options all_0 = {.struct_size = sizeof all_0};
-    const ddpm_sampler_options *o = options ? options : &all_0;
-    if (sampler) *sampler = NULL;
-    if (!m) return DDPM_EINVAL;
-    if (!sampler) return err_set(&m->ctx->last, DDPM_EINVAL, "sampler is NULL");
-    if (o->struct_size != sizeof *o)
-        return err_set(&m->ctx->last, DDPM_EINVAL,
-                       "struct_size is %zu, but ddpm_sampler_options of this library has %zu bytes", o->struct_size,
-                       sizeof *o);
-    const locale_t caller = enter();
-    return leave(caller, new_sampler(m, o, sampler));
-}
-
-void ddpm_sampler_destroy(ddpm_sampler *s)
-{
-    if (!s) return;
-    generator_destroy(s->g);
-    ddpm_model_destroy(s->model);
-    mem_free(s);
-}
-
-static ddpm_status run_sampler(ddpm_sampler *s, int n, const int64_t *ids, float *images)
-{
-    err *e = &s->model->ctx->last;
-    for (int at = 0, some; at < n; at += some) {
-        some = n - at < s->batch ? n - at : s->batch;
-        TRY(generator_run(s->g, &(generator_batch){.n = some, .ids = ids + at}, images + (size_t)at * s->values, e));
-    }
-    return DDPM_OK;
-}
-
-ddpm_status ddpm_sampler_run(ddpm_sampler *s, int n, const int64_t *ids, float *images)
-{
-    if (!s) return DDPM_EINVAL;
-    err *e = &s->model->ctx->last;
-    if (n < 1 || !ids || !images)
-        return err_set(e, DDPM_EINVAL, "sample: n = %d must be at least 1, and ids, images must not be NULL", n);
-    for (int i = 0; i < n; i++)
-        if (ids[i] < 0 || ids[i] > UINT32_MAX)
-            return err_set(e, DDPM_EINVAL, "sample: ids[%d] = %lld is not in [0, 2^32)", i, (long long)ids[i]);
-    const locale_t caller = enter();
-    return leave(caller, run_sampler(s, n, ids, images));
-}
+int ddpm_model_classes(const ddpm_model *m) { return m ? m->m->net.unet.num_class_embeds : 0; }
 
 /* ---- training ---- */
 
@@ -387,6 +306,6 @@ done:
 ddpm_status ddpm_train(ddpm_ctx *ctx, int n, const char *const *settings, ddpm_step_function *on_step, void *user)
 {
     TRY(check_ctx(ctx));
-    watcher w = {.step = on_step, .user = user, .caller = enter()};
-    return leave(w.caller, train(ctx, n, settings, &w));
+    watcher w = {.step = on_step, .user = user, .caller = api_enter()};
+    return api_leave(w.caller, train(ctx, n, settings, &w));
 }

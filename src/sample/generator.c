@@ -40,6 +40,14 @@ static tensor *input_images(generator *g, const char *name)
     return plan_input(g->p, DTYPE_F32, name, s->batch, s->h, s->w, g->m->net.unet.in_channels);
 }
 
+void generator_spec_start(generator_spec *s, double strength)
+{
+    const int steps = s->sampler.steps ? s->sampler.steps : s->scheduler.num_train_timesteps;
+    const int taken = (int)(steps * strength);
+    s->start = GENERATOR_FROM_IMAGE;
+    s->sampler.skip = steps - (taken < steps ? taken : steps);
+}
+
 /* The step's operands that only some samplers and tasks have. */
 static void add_optional(generator *g, nn_sampler_args *a)
 {

@@ -36,6 +36,9 @@ typedef struct generator_spec {
     bool watched;                   /* keep x0_hat, for generator_film() */
 } generator_spec;
 
+/* Start from images with noise, so strong that int(strength steps) steps are taken, as img2img pipelines of diffusers. */
+void generator_spec_start(generator_spec *s, double strength);
+
 /* The images to sample. */
 typedef struct generator_batch {
     int n;               /* 1 <= n <= spec.batch */

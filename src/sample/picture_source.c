@@ -89,8 +89,13 @@ static ddpm_status list_ends(picture_source *s, const char *text, err *e)
 
 /* ---- opening --------------------------------------------------------------------------------------- */
 
-static ddpm_status check(const picture_source_spec *spec, err *e)
+static ddpm_status check(const picture_source_spec *spec, const generator_spec *to, err *e)
 {
+    const int steps = to->sampler.steps ? to->sampler.steps : to->scheduler.num_train_timesteps;
+    if (to->start == GENERATOR_FROM_IMAGE && to->sampler.skip >= steps)
+        return err_set(e, DDPM_EINVAL, "strength: so small that none of the %d steps is left; raise it", steps);
+    if (spec->between[0] && (to->sampler.kind != SAMPLER_DDIM || to->sampler.eta > 0))
+        return err_set(e, DDPM_EINVAL, "between: needs sampler=ddim with eta=0, which can be inverted");
     if (spec->between[0] && (spec->from[0] || spec->mask[0]))
         return err_set(e, DDPM_EINVAL, "between: cannot be combined with from or mask");
     if (spec->mask[0] && !spec->from[0])
@@ -121,7 +126,7 @@ ddpm_status picture_source_open(picture_source *s, const picture_source_spec *sp
 {
     *s = (picture_source){
         .h = to->h, .w = to->w, .c = m->net.unet.in_channels, .batch = to->batch, .count = spec->count};
-    TRY(check(spec, e));
+    TRY(check(spec, to, e));
     const ddpm_status st = open_all(s, spec, m, to, e);
     if (st != DDPM_OK) picture_source_close(s);
     return st;

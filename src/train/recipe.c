@@ -232,12 +232,20 @@ static void set_order(scheduler_config *s, int order)
     if (order > 0) s->solver_order = s->predictor_order = s->corrector_order = order;
 }
 
+/* The way between two images is found by DDIM, unless another sampler is named, which picture_source_open() refuses. */
+static sampler_kind chosen_sampler(const ddpm_config *c, sampler_kind of_model)
+{
+    const bool between = c->sample.between[0] && c->sample.sampler == SAMPLE_SAMPLER_AUTO;
+    return between ? SAMPLER_DDIM : recipe_to_sampler(c->sample.sampler, of_model);
+}
+
 scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *of_model)
 {
-    const sampler_kind own = sampler_of_class(of_model), chosen = recipe_to_sampler(c->sample.sampler, own);
-    scheduler_config s = c->sample.sampler == SAMPLE_SAMPLER_AUTO ? *of_model : sampler_config(chosen, of_model);
+    const sampler_kind own = sampler_of_class(of_model), chosen = chosen_sampler(c, own);
+    const bool keep = c->sample.sampler == SAMPLE_SAMPLER_AUTO && chosen == own;
+    scheduler_config s = keep ? *of_model : sampler_config(chosen, of_model);
     s.variance_type = recipe_to_sample_variance(c->sample.variance_type, s.variance_type);
-    s.clip_sample = recipe_to_sample_clip(c->sample.clip, s.clip_sample);
+    s.clip_sample = recipe_to_sample_clip(c->sample.clip, s.clip_sample && !c->sample.between[0]);
     s.timestep_spacing = recipe_to_sample_spacing(c->sample.timestep_spacing, s.timestep_spacing);
     s.sigmas = recipe_to_sample_sigmas(c->sample.sigmas, s.sigmas);
     s.final_sigmas_type = recipe_to_sample_final(c->sample.final, s.final_sigmas_type);
@@ -251,7 +259,7 @@ scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *o
 sampler_spec recipe_sampler(const ddpm_config *c, const scheduler_config *s)
 {
     sampler_spec spec = sampler_spec_of(s, c->sample.num_inference_steps);
-    spec.kind = recipe_to_sampler(c->sample.sampler, spec.kind);
+    spec.kind = chosen_sampler(c, spec.kind);
     spec.eta = c->sample.eta;
     spec.churn = c->sample.churn;
     spec.churn_min = c->sample.churn_min;
@@ -272,6 +280,18 @@ static generator_guidance guidance(const ddpm_config *c, const model *m)
                                 .null_class = c->sample.null_class >= 0 ? c->sample.null_class : last};
 }
 
+/* RePaint starts from noise alone unless a strength is given. */
+static void set_editing(const ddpm_config *c, generator_spec *s)
+{
+    s->masked = c->sample.mask[0] != '\0';
+    s->jump_length = c->sample.jump_length;
+    s->jump_n_sample = c->sample.jump_n_sample;
+    if (c->sample.between[0])
+        s->start = GENERATOR_FROM_X;
+    else if (c->sample.from[0] && (!s->masked || config_is_chosen(c, OPTION_sample_strength)))
+        generator_spec_start(s, c->sample.strength);
+}
+
 generator_spec recipe_generator(const ddpm_config *c, const model *m, arena_kind weights)
 {
     generator_spec s = {.batch = c->sample.count < c->sample.batch ? c->sample.count : c->sample.batch,
@@ -280,6 +300,8 @@ generator_spec recipe_generator(const ddpm_config *c, const model *m, arena_kind
                         .scheduler = recipe_sampling(c, &m->scheduler)};
     s.sampler = recipe_sampler(c, &s.scheduler);
     s.guidance = guidance(c, m);
+    s.watched = c->sample.trajectory > 0;
+    set_editing(c, &s);
     model_image_size(m, &s.h, &s.w);
     return s;
 }

@@ -186,11 +186,18 @@ Test(api, values_out_of_range_are_refused)
     cr_expect_not_null(strstr(ddpm_last_error(ctx), "output is not finite"), "%s", ddpm_last_error(ctx));
     memset(x, 0, 2 * d * sizeof *x);
     cr_expect_eq(ddpm_model_predict(m, 2, x, t, out), DDPM_OK, "a refusal leaves the model usable");
-    expect_refused(ctx, ddpm_sampler_create(m, &(ddpm_sampler_options){sizeof(ddpm_sampler_options), -1, 0, 0}, &s),
-                   "batch -1");
-    expect_refused(ctx, ddpm_sampler_create(m, &(ddpm_sampler_options){sizeof(ddpm_sampler_options), 1, -1, 0}, &s),
-                   "num_inference_steps -1");
-    expect_refused(ctx, ddpm_sampler_create(m, &(ddpm_sampler_options){sizeof(ddpm_sampler_options), 65537, 0, 0}, &s),
+    expect_refused(
+        ctx,
+        ddpm_sampler_create(m, &(ddpm_sampler_options){.struct_size = sizeof(ddpm_sampler_options), .batch = -1}, &s),
+        "batch -1");
+    expect_refused(
+        ctx,
+        ddpm_sampler_create(
+            m, &(ddpm_sampler_options){.struct_size = sizeof(ddpm_sampler_options), .num_inference_steps = -1}, &s),
+        "num_inference_steps -1");
+    expect_refused(ctx,
+                   ddpm_sampler_create(
+                       m, &(ddpm_sampler_options){.struct_size = sizeof(ddpm_sampler_options), .batch = 65537}, &s),
                    "batch 65537: must be 1 to 65536");
     cr_assert_eq(ddpm_sampler_create(m, NULL, &s), DDPM_OK);
     expect_refused(ctx, ddpm_sampler_run(s, 0, (const int64_t[]){0}, out), "n = 0");
