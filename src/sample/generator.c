@@ -170,10 +170,11 @@ static void set_guidance(generator *g)
 static ddpm_status create_table(generator *g, err *e)
 {
     const generator_spec *s = &g->spec;
+    TRY(sampler_accepts(s->sampler.kind, &g->m->scheduler, e));
     TRY(schedule_create(&s->scheduler, &g->schedule, e));
     TRY(sampler_create(g->schedule, &s->sampler, &g->table, e));
     if (s->masked && s->jump_n_sample > 1)
-        TRY(sampler_resample(g->schedule, &g->table, s->jump_length, s->jump_n_sample, e));
+        TRY(sampler_resample(&g->table, s->jump_length, s->jump_n_sample, e));
     set_guidance(g);
     return DDPM_OK;
 }

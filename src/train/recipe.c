@@ -227,11 +227,6 @@ trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t ste
     return s;
 }
 
-static void set_order(scheduler_config *s, int order)
-{
-    if (order > 0) s->solver_order = s->predictor_order = s->corrector_order = order;
-}
-
 /* The way between two images is found by DDIM, unless another sampler is named, which picture_source_open() refuses. */
 static sampler_kind chosen_sampler(const ddpm_config *c, sampler_kind of_model)
 {
@@ -252,15 +247,17 @@ scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *o
     s.thresholding = recipe_to_sample_thresholding(c->sample.thresholding, s.thresholding);
     if (c->sample.dynamic_thresholding_ratio > 0) s.dynamic_thresholding_ratio = c->sample.dynamic_thresholding_ratio;
     if (c->sample.sample_max_value > 0) s.sample_max_value = c->sample.sample_max_value;
-    set_order(&s, c->sample.order);
+    if (c->sample.order > 0) sampler_set_order(chosen, &s, c->sample.order);
     return s;
 }
 
 sampler_spec recipe_sampler(const ddpm_config *c, const scheduler_config *s)
 {
-    sampler_spec spec = sampler_spec_of(s, c->sample.num_inference_steps);
-    spec.kind = chosen_sampler(c, spec.kind);
-    spec.eta = c->sample.eta;
+    const int steps = c->sample.num_inference_steps;
+    const sampler_kind own = sampler_of_class(s), chosen = chosen_sampler(c, own);
+    const bool by_name = c->sample.sampler != SAMPLE_SAMPLER_AUTO || chosen != own;
+    sampler_spec spec = by_name ? sampler_spec_default(chosen, steps) : sampler_spec_of(s, steps);
+    if (c->sample.eta >= 0) spec.eta = c->sample.eta;
     spec.churn = c->sample.churn;
     spec.churn_min = c->sample.churn_min;
     spec.churn_max = c->sample.churn_max;
