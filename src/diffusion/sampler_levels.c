@@ -286,8 +286,8 @@ void draft_levels_edm(sampler_draft *d)
     d->n = d->steps;
     for (int i = 0; i < d->n; i++)
         d->levels[i] = level_edm(d, sigma_spaced(c->sigmas, c->sigma_max, c->sigma_min, c->rho, i, d->n));
-    d->levels[d->n] = LEVEL_CLEAN;
-    if (c->final_sigmas_type == SCHEDULER_FINAL_SIGMA_MIN) d->levels[d->n] = d->levels[d->n - 1];
+    d->levels[d->n] = LEVEL_CLEAN; /* or in the image's scale, its signal 1, the lowest sigma again */
+    if (c->final_sigmas_type == SCHEDULER_FINAL_SIGMA_MIN) d->levels[d->n].sg = level_sigma(&d->levels[d->n - 1]);
     d->init = d->levels[0].al * hypot(1, c->sigma_max);
     drop_first(d);
 }

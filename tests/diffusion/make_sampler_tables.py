@@ -49,7 +49,7 @@ def sigmas_of(beta_schedule, zero_snr, T=1000):
     if zero_snr:
         r = np.sqrt(abar)
         abar = ((r - r[-1]) * r[0] / (r[0] - r[-1])) ** 2
-    abar = np.where(abar < 2.0**-24, 2.0**-24, abar)
+    abar = np.where(abar < 1e-12, 2.0**-24, abar)
     return np.sqrt((1 - abar) / abar)
 
 
@@ -82,9 +82,9 @@ def vp_level(sigma):
     return level
 
 
-def edm_level(time_scale, negative=False):
+def edm_level(rate, negative=False):
     def level(t):
-        s, data = math.exp(t / time_scale), 0.5
+        s, data = math.exp(t * rate), 0.5
         c_in = 1 / math.hypot(s, data)
         return c_in, s * c_in, data**2 * c_in, (-1 if negative else 1) * s * data * c_in
 
@@ -97,7 +97,7 @@ def flow_level(t):
 
 def level_of(name, config, prediction):
     if name == "CMStochasticIterative":
-        return edm_level(250), "edm"
+        return edm_level(1 / 250), "edm"
     if name.startswith("EDM"):
         return edm_level(4, config.get("prediction_type") == "v_prediction"), "edm"
     if name.startswith("FlowMatch"):
