@@ -1,5 +1,6 @@
 /* sampler_levels.c - the levels of noise that samplers visit, spaced as diffusers spaces them. */
 #include "base/mem.h"
+#include "diffusion/objective.h"
 #include "diffusion/sampler_draft.h"
 
 /* ---- one level ---- */
@@ -15,8 +16,8 @@ static pair from_mu(sampler_draft *d, double t, double sg)
                    t);
         return (pair){0, 1};
     }
-    const posterior q = schedule_posterior(d->s, at, at - 1);
-    return (pair){-q.x_weight / q.x0_weight, 1 / q.x0_weight};
+    const objective_inverse x0 = objective_to_x0(d->s, at);
+    return (pair){x0.c_skip, x0.c_out};
 }
 
 level level_at(sampler_draft *d, double t, double al, double sg)
@@ -171,6 +172,7 @@ void draft_levels_k(sampler_draft *d)
     if (d->st || !allocate(d, n)) goto done;
     d->n = space_as_configured(d, 0, d->s->timesteps, t);
     if (!in_range(d, t, d->n)) goto done;
+    for (int i = 0; i < n && d->c->prediction_type == SCHEDULER_MU; i++) t[i] = rint(t[i]); /* from_mu() needs it */
     const double high = draft_sigma_at(d, t[0]), low = draft_sigma_at(d, t[n - 1]);
     for (int i = 0; i < n; i++) {
         double sigma = draft_sigma_at(d, t[i]), at = t[i];

@@ -49,6 +49,7 @@ static pair raw_eps(const sampler_draft *d, const level *L)
 {
     if (d->c->prediction_type == SCHEDULER_EPSILON) return (pair){0, 1};
     if (d->c->prediction_type == SCHEDULER_V_PREDICTION) return (pair){L->sg, L->al};
+    if (d->c->prediction_type == SCHEDULER_FLOW) return (pair){1 / (L->al + L->sg), L->al / (L->al + L->sg)};
     return (pair){(1 - L->al * L->c_skip) / L->sg, -L->al * L->c_out / L->sg};
 }
 

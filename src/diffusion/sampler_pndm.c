@@ -54,7 +54,8 @@ static int next_timestep(const sampler_draft *d, int i)
 static void runge_kutta(sampler_draft *d, int i)
 {
     const int t = d->timesteps[i], to = d->timesteps[i + 1];
-    const int half = (d->spec->as_diffusers ? d->s->timesteps / d->steps : t - to) / 2;
+    const int between = (t - to) / 2 > 0 ? (t - to) / 2 : 1;
+    const int half = d->spec->as_diffusers ? d->s->timesteps / d->steps / 2 : between;
     const int middle = d->spec->as_diffusers ? to + half : t - half;
     const pair first = transfer(d, t, t - half), second = transfer(d, t, middle), whole = transfer(d, t, to);
     /* the last row's x' = g x + (p x_3 + q m_3) + f/6 (m_1 + m_4) */
