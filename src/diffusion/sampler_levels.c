@@ -104,6 +104,14 @@ static bool own_spacing(const sampler_draft *d)
     return d->c->timestep_spacing == SCHEDULER_QUADRATIC || d->c->timestep_spacing == SCHEDULER_LOGSNR;
 }
 
+bool draft_steps_evenly(const sampler_draft *d) { return d->spec->as_diffusers && !own_spacing(d); }
+
+int draft_next_timestep(const sampler_draft *d, int i)
+{
+    if (draft_steps_evenly(d)) return d->timesteps[i] - d->s->timesteps / d->steps;
+    return i + 1 < d->n ? d->timesteps[i + 1] : -1;
+}
+
 /* The n + more timesteps below `last`, without the `more` lowest, into t[n]: numpy's expressions of diffusers'
  * set_timesteps(), with its roundings.  Returns their number: fewer for the trailing spacing with last < T. */
 static int space(sampler_draft *d, int n, int more, int last, double *t)

@@ -300,9 +300,9 @@ def write():
                 continue
             add(dict(_class_name=name + "Scheduler") | config, spec, n, result)
     for n in (1, 5, 18):
-        for churn in (0.0, 40.0):
-            spec = dict(sampler="edm", s_churn=churn, s_tmin=0.05, s_tmax=50.0, s_noise=1.003)
-            add(dict(_class_name="EDMEulerScheduler"), spec, n, algorithm_2(n, churn, 0.05, 50.0, 1.003))
+        for churn, low, high in ((0.0, 0.05, 50.0), (40.0, 0.05, 50.0), (10.0, 0.0, math.inf)):
+            spec = dict(sampler="edm", s_churn=churn, s_tmin=low, s_tmax=high, s_noise=1.003)
+            add(dict(_class_name="EDMEulerScheduler"), spec, n, algorithm_2(n, churn, low, high, 1.003))
     here = pathlib.Path(__file__).parent
     (here / "sampler_tables.txt").write_text("\n".join(lines) + "\n")
     p = [1e-9, 1e-6, 0.001, 0.01, 0.1, 0.25, 0.5, 0.6, 0.75, 0.9, 0.99, 0.999, 1 - 1e-6]
