@@ -10,7 +10,7 @@ objective_inverse objective_to_x0(const schedule *s, int t)
     case SCHEDULER_EPSILON: break;
     case SCHEDULER_SAMPLE: return (objective_inverse){0, 1};
     case SCHEDULER_V_PREDICTION: return (objective_inverse){signal, -noise};
-    case SCHEDULER_FLOW: return (objective_inverse){1, -noise}; /* only where signal = 1 - noise: sampler_levels.c */
+    case SCHEDULER_FLOW: return (objective_inverse){1 / (signal + noise), -noise / (signal + noise)};
     case SCHEDULER_MU: {
         const posterior q = schedule_posterior(s, t, t - 1);
         return (objective_inverse){-q.x_weight / q.x0_weight, 1 / q.x0_weight};

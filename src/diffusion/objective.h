@@ -7,7 +7,8 @@
  *   v_prediction  target signal eps - noise x_0        x0_hat = signal x_t - noise F
  *                 (Salimans & Ho 2022, arXiv:2202.00512, eq. 8 ff.)
  *   mu            target the posterior mean, eq. 7     x0_hat = (F - x_weight x_t) / x0_weight
- *                 (Ho et al. 2020, eq. 8) */
+ *                 (Ho et al. 2020, eq. 8)
+ *   flow_prediction  target eps - x_0                  x0_hat = (x_t - noise F) / (signal + noise) */
 #ifndef DDPM_OBJECTIVE_H
 #define DDPM_OBJECTIVE_H
 #include "diffusion/schedule.h"

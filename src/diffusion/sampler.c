@@ -17,7 +17,7 @@ static const sampler_info INFO[SAMPLER_KINDS] = {
     [SAMPLER_DDIM_INVERSE] = {"ddim_inverse", SCHEDULER_CLASS_DDIM_INVERSE, .reads = GRID, .min_steps = 1, .per_step = 1, .fill = fill_ddim_inverse},
     [SAMPLER_EULER] = {"euler", SCHEDULER_CLASS_EULER, .reads = K | SAMPLER_READS_CHURN | SAMPLER_READS_FINAL,
                        .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_euler},
-    [SAMPLER_EULER_A] = {"euler_a", SCHEDULER_CLASS_EULER_A, .reads = GRID, .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_euler_ancestral},
+    [SAMPLER_EULER_A] = {"euler_a", SCHEDULER_CLASS_EULER_A, .reads = K, .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_euler_ancestral},
     [SAMPLER_HEUN] = {"heun", SCHEDULER_CLASS_HEUN, .reads = K | SAMPLER_READS_CHURN, .per_step = 2, .more = -1,
                       .min_steps = 1, .can_skip = true, .fill = fill_heun},
     [SAMPLER_EDM] = {"edm", SCHEDULER_CLASS_EDM_EULER, .reads = SAMPLER_READS_SIGMAS | SAMPLER_READS_CHURN,

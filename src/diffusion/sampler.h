@@ -82,7 +82,7 @@ typedef struct sampler_table {
     int n;                /* rows: network evaluations */
     int slots;            /* history that the rows use, 0 to SAMPLER_SLOTS */
     sampler_row *rows;    /* [n], in the order of sampling */
-    double init;          /* x before rows[0] = init xi, pure noise */
+    double init;          /* x before rows[0] = init xi, pure noise; of no use with spec.skip */
     double signal, noise; /* x before rows[0] = signal image + noise xi, to start from an image */
 } sampler_table;
 

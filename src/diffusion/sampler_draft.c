@@ -74,7 +74,7 @@ static void check_finite(sampler_draft *d, int row)
             draft_fail(d,
                        "coefficient %s of evaluation %d of %d (timestep %g, signal %.3g, noise %.3g) is %g; use other "
                        "sigmas, another order or another final noise level",
-                       all[i].name, row + 1, d->n_rows, r->t, r->al, r->sg, all[i].value);
+                       all[i].name, row + 1, d->n_rows, r->t, r->al, r->sg, fabs(all[i].value));
 }
 
 /* ---- before them ---- */

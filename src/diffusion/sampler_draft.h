@@ -84,6 +84,10 @@ void draft_levels_k(sampler_draft *d);   /* of k-diffusion's samplers: t may be 
 void draft_levels_dpm(sampler_draft *d); /* of DPM-Solver, UniPC, DEIS and SA-Solver: t is whole */
 void draft_levels_edm(sampler_draft *d);
 void draft_levels_flow(sampler_draft *d);
+/* Of ddim and pndm, the timestep that step i goes to, negative for the image: the next one, or as diffusers has it T /
+ * steps below. */
+int draft_next_timestep(const sampler_draft *d, int i);
+bool draft_steps_evenly(const sampler_draft *d);
 int draft_max_steps(const sampler_draft *d);
 double draft_churned(const sampler_draft *d, double sigma); /* Karras et al. 2022, algorithm 2: sigma_hat */
 

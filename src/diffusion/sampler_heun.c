@@ -4,12 +4,12 @@
 /* Karras et al. 2022 (arXiv:2206.00364), algorithm 1, and with churn algorithm 2, in which a step begins with noise: the
  * row before adds it.  d->levels are those without that noise; `lift` gives the level with it.  What is kept is
  * h = x + dt/2 d in the scale x / al, so that the second row is h + dt/2 d'. */
-static void heun(sampler_draft *d, level (*lift)(sampler_draft *d, const level *L, double sigma_hat))
+static void heun(sampler_draft *d, level (*lift)(sampler_draft *d, double sigma_hat))
 {
     for (int i = 0; i < d->n && !d->st; i++) {
         const level *from = &d->levels[i], *M = from + 1;
         const double sigma_hat = draft_churned(d, level_sigma(from));
-        const level L = sigma_hat > level_sigma(from) ? lift(d, from, sigma_hat) : *from;
+        const level L = sigma_hat > level_sigma(from) ? lift(d, sigma_hat) : *from;
         const double half = (level_sigma(M) - level_sigma(&L)) / 2;
         const pair step = level_move(&L, M), eps = level_eps(&L);
         if (i == 0 && L.sg != from->sg) { /* the noise of the first step is a part of x_T's */
@@ -23,7 +23,7 @@ static void heun(sampler_draft *d, level (*lift)(sampler_draft *d, const level *
         r->p = 1 / L.al + half * eps.a, r->q = half * eps.b, r->slot = 0;
 
         const double next_hat = draft_churned(d, level_sigma(M)), sigma = level_sigma(M);
-        const level U = next_hat > sigma ? lift(d, M, next_hat) : *M;
+        const level U = next_hat > sigma ? lift(d, next_hat) : *M;
         const pair eps_there = level_eps(M);
         r = draft_add(d, M);
         r->a = U.al * half * eps_there.a, r->b = U.al * half * eps_there.b, r->w[0] = U.al;
@@ -31,17 +31,7 @@ static void heun(sampler_draft *d, level (*lift)(sampler_draft *d, const level *
     }
 }
 
-static level lift_vp(sampler_draft *d, const level *L, double sigma_hat)
-{
-    (void)L;
-    return level_vp(d, sigma_hat, draft_time_at(d, sigma_hat));
-}
-
-static level lift_edm(sampler_draft *d, const level *L, double sigma_hat)
-{
-    (void)L;
-    return level_edm(d, sigma_hat);
-}
+static level lift_vp(sampler_draft *d, double sigma_hat) { return level_vp(d, sigma_hat, draft_time_at(d, sigma_hat)); }
 
 void fill_heun(sampler_draft *d)
 {
@@ -56,7 +46,7 @@ void fill_edm(sampler_draft *d)
     if (d->st) return;
     d->levels[d->n] = LEVEL_CLEAN;
     d->init = d->levels[0].sg;
-    heun(d, lift_edm);
+    heun(d, level_edm);
 }
 
 /* k-diffusion's DPM-Solver-2: the midpoint in log sigma, and in its ancestral variant noise up from sigma_down. */

@@ -1,5 +1,6 @@
 /* sampler_levels.c - the levels of noise that samplers visit, spaced as diffusers spaces them. */
 #include "base/mem.h"
+#include "diffusion/objective.h"
 #include "diffusion/sampler_draft.h"
 
 /* ---- one level ---- */
@@ -15,8 +16,8 @@ static pair from_mu(sampler_draft *d, double t, double sg)
                    t);
         return (pair){0, 1};
     }
-    const posterior q = schedule_posterior(d->s, at, at - 1);
-    return (pair){-q.x_weight / q.x0_weight, 1 / q.x0_weight};
+    const objective_inverse x0 = objective_to_x0(d->s, at);
+    return (pair){x0.c_skip, x0.c_out};
 }
 
 level level_at(sampler_draft *d, double t, double al, double sg)
@@ -103,6 +104,14 @@ static bool own_spacing(const sampler_draft *d)
     return d->c->timestep_spacing == SCHEDULER_QUADRATIC || d->c->timestep_spacing == SCHEDULER_LOGSNR;
 }
 
+bool draft_steps_evenly(const sampler_draft *d) { return d->spec->as_diffusers && !own_spacing(d); }
+
+int draft_next_timestep(const sampler_draft *d, int i)
+{
+    if (draft_steps_evenly(d)) return d->timesteps[i] - d->s->timesteps / d->steps;
+    return i + 1 < d->n ? d->timesteps[i + 1] : -1;
+}
+
 /* The n + more timesteps below `last`, without the `more` lowest, into t[n]: numpy's expressions of diffusers'
  * set_timesteps(), with its roundings.  Returns their number: fewer for the trailing spacing with last < T. */
 static int space(sampler_draft *d, int n, int more, int last, double *t)
@@ -171,6 +180,7 @@ void draft_levels_k(sampler_draft *d)
     if (d->st || !allocate(d, n)) goto done;
     d->n = space_as_configured(d, 0, d->s->timesteps, t);
     if (!in_range(d, t, d->n)) goto done;
+    for (int i = 0; i < n && d->c->prediction_type == SCHEDULER_MU; i++) t[i] = rint(t[i]); /* from_mu() needs it */
     const double high = draft_sigma_at(d, t[0]), low = draft_sigma_at(d, t[n - 1]);
     for (int i = 0; i < n; i++) {
         double sigma = draft_sigma_at(d, t[i]), at = t[i];
@@ -286,8 +296,8 @@ void draft_levels_edm(sampler_draft *d)
     d->n = d->steps;
     for (int i = 0; i < d->n; i++)
         d->levels[i] = level_edm(d, sigma_spaced(c->sigmas, c->sigma_max, c->sigma_min, c->rho, i, d->n));
-    d->levels[d->n] = LEVEL_CLEAN;
-    if (c->final_sigmas_type == SCHEDULER_FINAL_SIGMA_MIN) d->levels[d->n] = d->levels[d->n - 1];
+    d->levels[d->n] = LEVEL_CLEAN; /* or in the image's scale, its signal 1, the lowest sigma again */
+    if (c->final_sigmas_type == SCHEDULER_FINAL_SIGMA_MIN) d->levels[d->n].sg = level_sigma(&d->levels[d->n - 1]);
     d->init = d->levels[0].al * hypot(1, c->sigma_max);
     drop_first(d);
 }

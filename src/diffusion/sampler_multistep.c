@@ -75,27 +75,34 @@ static int apart(const sampler_draft *d, int newest, int n)
     return k;
 }
 
-/* Weights c[0..n-1] of the m at levels newest, newest - 1, ... in the step from level i to i + 1: the polynomial of m in
- * lambda through them, against the exponential of the exact solution.
+/* The step from level `step` to the next, by the m at levels newest, newest - 1, ... */
+typedef struct integral {
+    int step, newest, nodes;
+    bool data; /* m = x0_hat; otherwise eps */
+    double tau2;
+} integral;
+
+/* Weights c[nodes] of the m: their polynomial in lambda, against the exponential of the exact solution.
  *   data    al' k int exp(-k (lambda' - lambda)) m dlambda,  k = 1 + tau^2
- *   noise  -al' (sg / al) k int exp(-(lambda - lambda_i)) m dlambda
+ *   noise  -al' (sg / al) k int exp(-(lambda - lambda_step)) m dlambda
  * The integrals of Zhang & Chen 2023 (arXiv:2204.13902), Zhao et al. 2023 (arXiv:2302.04867) and Xue et al. 2023
  * (arXiv:2309.05019). */
-static void integrate(const sampler_draft *d, int i, int newest, int n, double tau2, bool data, double *c)
+static void integrate(const sampler_draft *d, const integral *q, double *c)
 {
-    const level *L = &d->levels[i], *M = L + 1;
-    const double k = 1 + tau2, from = level_lambda(L), h = level_lambda(M) - from;
-    const double scale = data ? M->al * k : -M->al * level_sigma(L) * k, z = (data ? k : 1) * h;
+    const level *L = &d->levels[q->step], *M = L + 1;
+    const double k = 1 + q->tau2, decay = q->data ? k : 1, from = level_lambda(L), h = level_lambda(M) - from;
+    const double scale = q->data ? M->al * k : -M->al * level_sigma(L) * k;
+    const int n = q->nodes;
     double u[NODES], moments[NODES], poly[NODES];
-    if (n == 1) {
-        c[0] = scale * -expm1(-z) / (data ? k : 1);
+    if (n == 1) { /* of an infinite step, too */
+        c[0] = scale * -expm1(-decay * h) / decay;
         return;
     }
     for (int j = 0; j < n; j++) {
-        const double at = (level_lambda(&d->levels[newest - j]) - from) / h;
-        u[j] = data ? 1 - at : at;
+        const double at = (level_lambda(&d->levels[q->newest - j]) - from) / h;
+        u[j] = q->data ? 1 - at : at;
     }
-    exponential_moments(z, moments);
+    exponential_moments(decay * h, moments);
     for (int j = 0; j < n; j++) {
         double sum = 0;
         lagrange(u, n, j, poly);
@@ -150,7 +157,7 @@ void fill_deis(sampler_draft *d)
     for (int i = 0; i < d->n && !d->st; i++) {
         const int order = step_length(d, i) < LAMBDA_APART ? 1 : apart(d, i, falling_order(d, i, d->c->solver_order));
         steps[i].a = d->levels[i + 1].al / d->levels[i].al;
-        integrate(d, i, i, order, 0, false, steps[i].c);
+        integrate(d, &(integral){.step = i, .newest = i, .nodes = order}, steps[i].c);
     }
     if (!d->st) draft_multistep(d, steps, false);
     mem_free(steps);
@@ -206,12 +213,12 @@ static multistep unipc_step(const sampler_draft *d, int i, int order, bool corre
 {
     const level *L = &d->levels[i], *M = L + 1;
     const bool data = d->c->predict_x0;
-    const int nodes = order + correct, newest = i + correct;
+    const int nodes = order + correct;
     const double h = step_length(d, i), z = data ? -h : h, g = data ? -M->al : -M->sg;
     multistep step = {.a = data ? M->sg / L->sg : M->al / L->al};
     double *c = step.c + !correct;
     if (nodes != 2) {
-        integrate(d, i, newest, nodes, 0, data, c);
+        integrate(d, &(integral){.step = i, .newest = i + correct, .nodes = nodes, .data = data}, c);
         return step;
     }
     const double whole = g * expm1(z), half = 0.5 * g * (d->c->solver_type == SCHEDULER_BH1 ? z : expm1(z));
@@ -253,7 +260,7 @@ static multistep sa_step(const sampler_draft *d, int i, int order, bool correct)
     multistep step = {.a = data ? exp(-tau2 * h) * M->sg / L->sg : M->al / L->al,
                       .s = M->sg * sqrt(fmax(data ? -expm1(-2 * tau2 * h) : tau2 * expm1(2 * h), 0))};
     double *c = step.c + !correct;
-    integrate(d, i, i + correct, order, tau2, data, c);
+    integrate(d, &(integral){i, i + correct, order, data, tau2}, c);
     if (data && order == 2) {
         const double rest = (h * k + expm1(-k * h)) / (k * k);
         const double apart_by = correct ? h : level_lambda(L) - level_lambda(L - 1);

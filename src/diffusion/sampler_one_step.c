@@ -34,14 +34,6 @@ void fill_ddpm(sampler_draft *d)
 
 /* ---- DDIM ---- */
 
-/* The timestep below that of step i; negative for the image. */
-static int below(const sampler_draft *d, int i)
-{
-    const bool listed = !d->spec->as_diffusers;
-    if (listed) return i + 1 < d->n ? d->timesteps[i + 1] : -1;
-    return d->timesteps[i] - d->s->timesteps / d->steps;
-}
-
 static double abar_of_image(const sampler_draft *d) { return d->c->set_alpha_to_one ? 1 : d->s->abar[0]; }
 
 /* eps of the network's own output, unclipped: eps = a x + b F */
@@ -49,6 +41,7 @@ static pair raw_eps(const sampler_draft *d, const level *L)
 {
     if (d->c->prediction_type == SCHEDULER_EPSILON) return (pair){0, 1};
     if (d->c->prediction_type == SCHEDULER_V_PREDICTION) return (pair){L->sg, L->al};
+    if (d->c->prediction_type == SCHEDULER_FLOW) return (pair){1 / (L->al + L->sg), L->al / (L->al + L->sg)};
     return (pair){(1 - L->al * L->c_skip) / L->sg, -L->al * L->c_out / L->sg};
 }
 
@@ -73,7 +66,7 @@ void fill_ddim(sampler_draft *d)
     draft_timesteps(d);
     for (int i = 0; i < d->n && !d->st; i++) {
         const level L = level_of_timestep(d, d->timesteps[i], 1),
-                    M = level_of_timestep(d, below(d, i), abar_of_image(d));
+                    M = level_of_timestep(d, draft_next_timestep(d, i), abar_of_image(d));
         const double s = M.al > 0 ? eta * M.sg / L.sg * sqrt(fmax(1 - L.al * L.al / (M.al * M.al), 0)) : 0;
         ddim_step(d, draft_add(d, &L), &L, &M, s);
     }
@@ -87,7 +80,7 @@ void fill_ddim_inverse(sampler_draft *d)
     const scheduler_prediction p = d->c->prediction_type;
     const bool of_eps = p == SCHEDULER_EPSILON || p == SCHEDULER_V_PREDICTION || p == SCHEDULER_FLOW;
     for (int i = d->n - 1; i >= 0 && !d->st; i--) {
-        const int from = below(d, i);
+        const int from = draft_next_timestep(d, i);
         const double first = of_eps ? abar_of_image(d) : d->s->abar[0];
         const level M = level_of_timestep(d, d->timesteps[i], 1);
         const level at = from >= 0 ? level_of_timestep(d, from, 1) : level_at(d, 0, sqrt(first), sqrt(1 - first));

@@ -7,7 +7,7 @@
 static double abar_at(const sampler_draft *d, int t)
 {
     if (t < 0) return d->c->set_alpha_to_one ? 1 : d->s->abar[0];
-    return fmax(d->s->abar[t], 0x1p-24);
+    return d->s->abar[t] > 0 ? d->s->abar[t] : 0x1p-24; /* as sampler_draft.sigma */
 }
 
 /* eq. 9: x' = a x + b m, from t to another timestep */
@@ -44,18 +44,13 @@ static void keep(sampler_draft *d, draft_row *r, int slot, double p, double q)
     r->slot = slot, r->p = p + q * m.a, r->q = q * m.b;
 }
 
-static int next_timestep(const sampler_draft *d, int i)
-{
-    if (d->spec->as_diffusers) return d->timesteps[i] - d->s->timesteps / d->steps;
-    return i + 1 < d->n ? d->timesteps[i + 1] : -1;
-}
-
 /* eq. 13: four evaluations from step i to the next, the first of which stays in slot i for the multistep part. */
 static void runge_kutta(sampler_draft *d, int i)
 {
     const int t = d->timesteps[i], to = d->timesteps[i + 1];
-    const int half = (d->spec->as_diffusers ? d->s->timesteps / d->steps : t - to) / 2;
-    const int middle = d->spec->as_diffusers ? to + half : t - half;
+    const int even = d->s->timesteps / d->steps, between = (t - to) / 2 > 0 ? (t - to) / 2 : 1;
+    const int half = draft_steps_evenly(d) ? even / 2 : between;
+    const int middle = draft_steps_evenly(d) ? to + half : t - half;
     const pair first = transfer(d, t, t - half), second = transfer(d, t, middle), whole = transfer(d, t, to);
     /* the last row's x' = g x + (p x_3 + q m_3) + f/6 (m_1 + m_4) */
     const double p = whole.b / second.b / 3, g = 1 - p * second.a / whole.a, q = whole.b / 3 - g * whole.b;
@@ -77,7 +72,7 @@ static void linear_multistep(sampler_draft *d, int i, int kept)
     static const double weights[4][4] = {
         {1}, {1.5, -0.5}, {23.0 / 12, -16.0 / 12, 5.0 / 12}, {55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24}};
     const double *c = weights[kept < 3 ? kept : 3];
-    const pair step = transfer(d, d->timesteps[i], next_timestep(d, i));
+    const pair step = transfer(d, d->timesteps[i], draft_next_timestep(d, i));
     draft_row *r = add_row(d, d->timesteps[i], step.a, step.b * c[0]);
     for (int j = 1; j < 4 && c[j] != 0; j++) r->w[(kept - j) % 3] = step.b * c[j];
     keep(d, r, kept % 3, 0, 1);
@@ -86,11 +81,11 @@ static void linear_multistep(sampler_draft *d, int i, int kept)
 /* PLMS: the first step is made twice, the second time with the mean of the outputs at both of its ends. */
 static void begin_plms(sampler_draft *d)
 {
-    const pair step = transfer(d, d->timesteps[0], next_timestep(d, 0));
+    const pair step = transfer(d, d->timesteps[0], draft_next_timestep(d, 0));
     linear_multistep(d, 0, 0);
     if (d->n < 2) return;
     const int t = d->timesteps[1];
-    const pair again = transfer(d, d->spec->as_diffusers ? t + d->s->timesteps / d->steps : d->timesteps[0], t);
+    const pair again = transfer(d, draft_steps_evenly(d) ? t + d->s->timesteps / d->steps : d->timesteps[0], t);
     draft_row *r = add_row(d, t, again.a / step.a, again.b / 2);
     r->w[0] = again.b / 2 - again.a * step.b / step.a;
 }

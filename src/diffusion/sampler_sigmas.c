@@ -19,7 +19,7 @@ static double beta_fraction(double x, double a, double b)
 static double incomplete_beta(double x, double a, double b)
 {
     if (x <= 0 || x >= 1) return x > 0;
-    const double front = exp(a * log(x) + b * log1p(-x) + lgamma(a + b) - lgamma(a) - lgamma(b));
+    const double front = exp(a * log(x) + b * log1p(-x)) * tgamma(a + b) / (tgamma(a) * tgamma(b));
     if (x < (a + 1) / (a + b + 2)) return front * beta_fraction(x, a, b) / a;
     return 1 - front * beta_fraction(1 - x, b, a) / b;
 }

@@ -49,7 +49,7 @@ def sigmas_of(beta_schedule, zero_snr, T=1000):
     if zero_snr:
         r = np.sqrt(abar)
         abar = ((r - r[-1]) * r[0] / (r[0] - r[-1])) ** 2
-    abar = np.where(abar < 2.0**-24, 2.0**-24, abar)
+    abar = np.where(abar < 1e-12, 2.0**-24, abar)
     return np.sqrt((1 - abar) / abar)
 
 
@@ -82,9 +82,9 @@ def vp_level(sigma):
     return level
 
 
-def edm_level(time_scale, negative=False):
+def edm_level(rate, negative=False):
     def level(t):
-        s, data = math.exp(t / time_scale), 0.5
+        s, data = math.exp(t * rate), 0.5
         c_in = 1 / math.hypot(s, data)
         return c_in, s * c_in, data**2 * c_in, (-1 if negative else 1) * s * data * c_in
 
@@ -97,7 +97,7 @@ def flow_level(t):
 
 def level_of(name, config, prediction):
     if name == "CMStochasticIterative":
-        return edm_level(250), "edm"
+        return edm_level(1 / 250), "edm"
     if name.startswith("EDM"):
         return edm_level(4, config.get("prediction_type") == "v_prediction"), "edm"
     if name.startswith("FlowMatch"):
@@ -300,9 +300,9 @@ def write():
                 continue
             add(dict(_class_name=name + "Scheduler") | config, spec, n, result)
     for n in (1, 5, 18):
-        for churn in (0.0, 40.0):
-            spec = dict(sampler="edm", s_churn=churn, s_tmin=0.05, s_tmax=50.0, s_noise=1.003)
-            add(dict(_class_name="EDMEulerScheduler"), spec, n, algorithm_2(n, churn, 0.05, 50.0, 1.003))
+        for churn, low, high in ((0.0, 0.05, 50.0), (40.0, 0.05, 50.0), (10.0, 0.0, math.inf)):
+            spec = dict(sampler="edm", s_churn=churn, s_tmin=low, s_tmax=high, s_noise=1.003)
+            add(dict(_class_name="EDMEulerScheduler"), spec, n, algorithm_2(n, churn, low, high, 1.003))
     here = pathlib.Path(__file__).parent
     (here / "sampler_tables.txt").write_text("\n".join(lines) + "\n")
     p = [1e-9, 1e-6, 0.001, 0.01, 0.1, 0.25, 0.5, 0.6, 0.75, 0.9, 0.99, 0.999, 1 - 1e-6]

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { T = 1000, PREDICTIONS = 4 };
+enum { T = 1000, PREDICTIONS = 5 };
 static err why; /* each test is a process of its own */
 
 static ddpm_status create_ddpm(const schedule *s, int steps, sampler_table **table)
@@ -33,7 +33,7 @@ static void target_of(const schedule *s, int t, double *of_x0, double *of_eps)
     case SCHEDULER_EPSILON: *of_x0 = 0, *of_eps = 1; return;
     case SCHEDULER_SAMPLE: *of_x0 = 1, *of_eps = 0; return;
     case SCHEDULER_V_PREDICTION: *of_x0 = -sqrt(1 - abar), *of_eps = sqrt(abar); return;
-    case SCHEDULER_FLOW:
+    case SCHEDULER_FLOW: *of_x0 = -1, *of_eps = 1; return;
     case SCHEDULER_MU: break;
     }
     /* Ho et al. 2020, eq. 7, with x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps */
