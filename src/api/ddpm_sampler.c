@@ -31,6 +31,15 @@ static bool names_a_file(config_id option)
     return false;
 }
 
+/* The caller knows of no command line. */
+static ddpm_status without_prefix(ddpm_status st, err *e)
+{
+    static const char prefix[] = "command line: ";
+    const size_t n = sizeof prefix - 1;
+    if (st != DDPM_OK && !strncmp(e->text, prefix, n)) memmove(e->text, e->text + n, strlen(e->text + n) + 1);
+    return st;
+}
+
 static ddpm_status assign(ddpm_config *c, const char *setting, err *e)
 {
     static const config_scope scope = {.command = "sample", .options = "sample"};
@@ -40,7 +49,7 @@ static ddpm_status assign(ddpm_config *c, const char *setting, err *e)
     const int option = config_find(strncmp(setting, "sample.", 7) ? key : key + 7);
     if (option >= 0 && names_a_file((config_id)option))
         return err_set(e, DDPM_EINVAL, "setting %.60s: images, labels and masks are passed as arrays", setting);
-    return config_assign(c, &scope, setting, e);
+    return without_prefix(config_assign(c, &scope, setting, e), e);
 }
 
 static ddpm_status assign_number(ddpm_config *c, const char *key, double v, err *e)

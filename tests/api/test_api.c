@@ -194,7 +194,7 @@ Test(api, values_out_of_range_are_refused)
         ctx,
         ddpm_sampler_create(
             m, &(ddpm_sampler_options){.struct_size = sizeof(ddpm_sampler_options), .num_inference_steps = -1}, &s),
-        "num_inference_steps -1");
+        "num_inference_steps: -1 is out of range (0 to 10000)");
     expect_refused(ctx,
                    ddpm_sampler_create(
                        m, &(ddpm_sampler_options){.struct_size = sizeof(ddpm_sampler_options), .batch = 65537}, &s),

@@ -180,6 +180,12 @@ static void try_limits_int(int i)
     if (o->type == CONFIG_TYPE_INTS) cr_assert_eq(((config_ints *)field(&c, i))->item[0], atoll(o->max));
 }
 
+static double real_at(ddpm_config *c, int i)
+{
+    const config_reals *list = field(c, i);
+    return config_options[i].type == CONFIG_TYPE_REALS ? list->item[0] : *(double *)field(c, i);
+}
+
 static void try_limits_real(int i)
 {
     ddpm_config c;
@@ -190,16 +196,16 @@ static void try_limits_real(int i)
     (void)snprintf(past, sizeof past, "%.17g", nextafter(atof(o->max), INFINITY));
     cr_assert_eq(try_text(i, past, &c), DDPM_EINVAL, "%s=%s", o->key, past);
     cr_assert_eq(try_text(i, o->min, &c), DDPM_OK);
-    cr_assert_eq(*(double *)field(&c, i), atof(o->min));
+    cr_assert_eq(real_at(&c, i), atof(o->min));
     cr_assert_eq(try_text(i, o->max, &c), DDPM_OK);
-    cr_assert_eq(*(double *)field(&c, i), atof(o->max));
+    cr_assert_eq(real_at(&c, i), atof(o->max));
 }
 
 Test(limits, both_ends_are_in_and_the_next_number_is_out)
 {
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
         if (!is_number(&config_options[i])) continue;
-        if (config_options[i].type == CONFIG_TYPE_REAL)
+        if (config_options[i].type == CONFIG_TYPE_REAL || config_options[i].type == CONFIG_TYPE_REALS)
             try_limits_real(i);
         else
             try_limits_int(i);
@@ -237,7 +243,7 @@ Test(limits, of_files)
     cr_assert_eq(config_read(&c, "big.yaml", text, CONFIG_BYTES, &e), DDPM_OK, "%s", e.text);
     cr_assert_eq(c.seed, 7);
     cr_assert_eq(config_read(&c, "big.yaml", text, CONFIG_BYTES + 1, &e), DDPM_EINVAL);
-    cr_assert_str_eq(e.text, "big.yaml: 86017 bytes; at most 86016 are allowed");
+    cr_assert_str_eq(e.text, "big.yaml: 131073 bytes; at most 131072 are allowed");
     for (int i = 1; i < CONFIG_FILES; i++) must_read(&c, "");
     cr_assert_eq(read_text(&c, "", &e), DDPM_EINVAL);
     cr_assert_str_eq(e.text, "a.yaml: more than 4 configuration files");
@@ -369,14 +375,14 @@ static const struct {
      "command line: train.lr: not an option of 'ddpm sample'; 'ddpm sample --help' lists those"},
     {&sample_scope, "resume=auto",
      "command line: resume: not an option of 'ddpm sample'; 'ddpm sample --help' lists those"},
-    {&sample_scope, "cuont=4", "command line: cuont: no such option; nearest: sample.count, sample.out, sample.clip"},
+    {&sample_scope, "cuont=4", "command line: cuont: no such option; nearest: sample.count, sample.out, sample.churn"},
     {&sample_scope, "device=cuda:", "command line: device: 'cuda:' is not one of auto, cpu, cuda, cuda:N"},
     {&sample_scope, "device=cuda:N", "command line: device: 'cuda:N' is not one of auto, cpu, cuda, cuda:N"},
     {&sample_scope, "device=cuda:1000", "command line: device: 'cuda:1000' is not one of auto, cpu, cuda, cuda:N"},
     {&sample_scope, "device=gpu", "command line: device: 'gpu' is not one of auto, cpu, cuda, cuda:N"},
     {&sample_scope, "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx=4",
      "command line: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: no such option; nearest: "
-     "device, threads, sample.out"},
+     "sample.churn_max, sample.sample_max_value, device"},
 };
 
 Test(wrong, arguments_are_refused_in_one_line)
@@ -762,7 +768,7 @@ Test(writing, what_could_not_be_read_again_is_refused)
     cr_assert_eq(config_read(&c, name, all, size, &e), DDPM_OK, "%s", e.text);
     text = NULL;
     cr_assert_eq(config_write(&c, NULL, true, &text, &size, &e), DDPM_EINVAL);
-    cr_assert_str_eq(e.text, "the configuration is longer than 86016 bytes: shorten its paths");
+    cr_assert_str_eq(e.text, "the configuration is longer than 131072 bytes: shorten its paths");
     cr_assert_null(text);
 }
 
