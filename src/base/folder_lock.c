@@ -113,9 +113,11 @@ static ddpm_status join(folder_lock *l, const char *folder, const char *what, er
     return DDPM_OK;
 }
 
-bool folder_lock_part(const folder_lock *l, int64_t first, int64_t count, bool shared)
+ddpm_status folder_lock_part(const folder_lock *l, int64_t first, int64_t count, bool shared, err *e)
 {
-    return l->alone || !lock_bytes(l->file, shared ? F_RDLCK : F_WRLCK, first, count);
+    const int error = l->alone ? 0 : lock_bytes(l->file, shared ? F_RDLCK : F_WRLCK, first, count);
+    if (!error) return DDPM_OK;
+    return is_held(error) ? DDPM_ELOCKED : err_errno(e, DDPM_EIO, error, FOLDER_LOCK_FILE ": cannot lock a part of it");
 }
 
 void folder_lock_leave(const folder_lock *l, int64_t first, int64_t count)

@@ -30,9 +30,9 @@ bool folder_lock_is_ours(const char *folder);
  * such locks only one process can join; its parts are free. */
 DDPM_MUST_CHECK ddpm_status folder_lock_join(folder_lock *l, const char *folder, const char *what, err *e);
 #define FOLDER_LOCK_PARTS ((int64_t)1 << 61)
-/* Lock `count` parts from `first` on, shared with other readers or for this process alone; false: another process has
- * one of them.  A lock that this process holds is replaced. */
-bool folder_lock_part(const folder_lock *l, int64_t first, int64_t count, bool shared);
+/* Lock `count` parts from `first` on, shared with other readers or for this process alone; a lock that this process holds
+ * is replaced.  DDPM_ELOCKED, without a message: another process has one of them; DDPM_EIO. */
+DDPM_MUST_CHECK ddpm_status folder_lock_part(const folder_lock *l, int64_t first, int64_t count, bool shared, err *e);
 void folder_lock_leave(const folder_lock *l, int64_t first, int64_t count);
 /* The holder named in LOCK, "" if none is; of several writers the one that began last. */
 enum { FOLDER_LOCK_HOLDER = 160 };

@@ -303,17 +303,25 @@ static ddpm_status refuse_locked(const sample_folder *f, const char *what, err *
                    f->path, what, what[0] ? "" : part, holder[0] ? holder : "unknown");
 }
 
+/* Lock a byte; `what` says whom it may exclude, for the message. */
+static ddpm_status lock_byte(const sample_folder *f, int64_t byte, bool shared, const char *what, err *e)
+{
+    const ddpm_status st = folder_lock_part(&f->lock, byte, 1, shared, e);
+    return st == DDPM_ELOCKED ? refuse_locked(f, what, e) : st;
+}
+
 /* Wait until no other process looks at the folder or changes it: moments, or as long as it takes to remove a set. */
 static ddpm_status enter_setup(const sample_folder *f, err *e)
 {
     static const struct timespec pause = {0, 10000000};
-    while (!folder_lock_part(&f->lock, SETUP, 1, false)) {
+    for (;;) {
+        const ddpm_status st = folder_lock_part(&f->lock, SETUP, 1, false, e);
+        if (st != DDPM_ELOCKED) return st;
         if (interrupt_stop() != 0)
             return err_set(e, DDPM_ESAVED, "%s: stopped before anything was drawn; the same command continues",
                            f->path);
         (void)nanosleep(&pause, NULL);
     }
-    return DDPM_OK;
 }
 
 static void leave_setup(const sample_folder *f) { folder_lock_leave(&f->lock, SETUP, 1); }
@@ -321,7 +329,7 @@ static void leave_setup(const sample_folder *f) { folder_lock_leave(&f->lock, SE
 /* Become one of the writers of the described set. */
 static ddpm_status join(sample_folder *f, err *e)
 {
-    if (!folder_lock_part(&f->lock, WRITERS, 1, true)) return refuse_locked(f, "other pictures ", e);
+    TRY(lock_byte(f, WRITERS, true, "other pictures ", e));
     f->joined = true;
     return DDPM_OK;
 }
@@ -341,14 +349,14 @@ static ddpm_status check_place(const sample_folder *f, err *e)
 
 static ddpm_status open_locked(sample_folder *f, err *e)
 {
-    if (!folder_lock_part(&f->lock, rank_byte(f), 1, false)) return refuse_locked(f, "", e);
+    TRY(lock_byte(f, rank_byte(f), false, "", e));
     TRY(look(f, e));
     if (access(f->path, W_OK | X_OK)) return err_errno(e, DDPM_EIO, errno, "%s: cannot be written to", f->path);
     dir_sweep_temporaries(f->path);
     folder_lock_name(&f->lock);
     if (f->described && f->same_set) return join(f, e);
     /* found early: the description will have to be changed */
-    if (!folder_lock_part(&f->lock, WRITERS, 1, false)) return refuse_locked(f, "other pictures ", e);
+    TRY(lock_byte(f, WRITERS, false, "other pictures ", e));
     folder_lock_leave(&f->lock, WRITERS, 1);
     return DDPM_OK;
 }
@@ -400,16 +408,17 @@ static ddpm_status remove_pictures(sample_folder *f, const char *description, er
     return dir_sync(f->path, e);
 }
 
-/* The journals are those of another set. */
+/* What is unfinished is of another set. */
 static ddpm_status change_set(sample_folder *f, err *e)
 {
-    char description[PATH_CAP], set[PATH_CAP];
+    const sample_folder_spec *s = &f->spec;
+    char description[PATH_CAP];
     TRY(path_join(description, f->path, SAMPLE_DESCRIPTION, e));
-    TRY(path_join(set, f->path, SAMPLE_SET, e));
     if (!f->described) TRY(remove_pictures(f, description, e));
     picture_work_remove(f->path);
-    TRY(file_replace(set, f->spec.set, f->spec.set_size, e));
-    if (!f->described) TRY(file_replace(description, f->spec.description, f->spec.description_size, e));
+    TRY(picture_work_make(f->path, e));
+    TRY(picture_work_replace(f->path, SAMPLE_SET, s->set, s->set_size, e));
+    if (!f->described) TRY(picture_work_replace(f->path, SAMPLE_DESCRIPTION, s->description, s->description_size, e));
     TRY(dir_sync(f->path, e));
     f->described = f->same_set = true;
     return DDPM_OK;
@@ -419,7 +428,7 @@ static ddpm_status begin_locked(sample_folder *f, err *e)
 {
     TRY(look(f, e)); /* again: another rank may have begun */
     if (!f->described || !f->same_set) {
-        if (!folder_lock_part(&f->lock, WRITERS, 1, false)) return refuse_locked(f, "other pictures ", e);
+        TRY(lock_byte(f, WRITERS, false, "other pictures ", e));
         TRY(change_set(f, e));
     }
     return join(f, e);

@@ -166,7 +166,7 @@ static void report(void *context, set_fault fault, const char *name)
         printf("%s: and more\n", words[fault]);
 }
 
-static bool stop(void) { return interrupt_stop() != 0; }
+static bool is_stopped(void) { return interrupt_stop() != 0; }
 
 ddpm_status sample_set_verify(const char *folder, err *e)
 {
@@ -175,7 +175,7 @@ ddpm_status sample_set_verify(const char *folder, err *e)
     int said[SET_FAULTS] = {0};
     TRY(interrupt_install(e));
     TRY(sample_set_read(folder, &set, e));
-    TRY(set_check(&set, report, stop, said, &r, e));
+    TRY(set_check(&set, report, is_stopped, said, &r, e));
     if (r.fault[SET_MISSING] + r.fault[SET_DAMAGED] + r.fault[SET_UNKNOWN] > 0)
         return err_set(e, DDPM_EDATA, "%s: of %lld pictures %lld are missing and %lld damaged; %lld unknown files",
                        folder, (long long)r.pictures, (long long)r.fault[SET_MISSING], (long long)r.fault[SET_DAMAGED],

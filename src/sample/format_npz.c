@@ -69,7 +69,7 @@ static ddpm_status open_either(picture_store *s, err *e)
     s->fd = open(final, flags);
     if (s->fd >= 0 || (s->reading && errno == ENOENT)) return DDPM_OK;
     if (errno != ENOENT) return fail(s, "be opened", e);
-    TRY(picture_work_make(s->set, e));
+    TRY(picture_work_make(s->set->folder, e));
     s->fd = open(work, flags | O_CREAT, 0666);
     if (s->fd < 0) return fail(s, "be created", e);
     if (!path_exists(final)) return DDPM_OK;
@@ -186,8 +186,9 @@ static ddpm_status npz_check_end(picture_store *s, bool *whole, err *e)
     uint8_t there[NPZ_FRAME];
     uint32_t labels;
     struct stat info;
-    (void)e;
-    *whole = s->fd >= 0 && !fstat(s->fd, &info) && (uint64_t)info.st_size == f->size &&
+    char final[PATH_CAP], work[PATH_CAP];
+    TRY(npz_paths(s->set, final, work, e));
+    *whole = s->fd >= 0 && path_exists(final) && !fstat(s->fd, &info) && (uint64_t)info.st_size == f->size &&
              each_label(s, compare_labels, &labels);
     if (!*whole) return DDPM_OK;
     npz_seal(f, s->crc, labels);

@@ -159,7 +159,7 @@ static ddpm_status tar_reopen(picture_store *s, picture_unit *u, err *e)
 {
     char final[PATH_CAP], work[PATH_CAP];
     TRY(shard_paths(s->set, u->number, final, work, e));
-    TRY(picture_work_make(s->set, e));
+    TRY(picture_work_make(s->set->folder, e));
     if (path_exists(final) && rename(final, work))
         return err_errno(e, DDPM_EIO, errno, "%s: is damaged and cannot be renamed", final);
     return DDPM_OK;

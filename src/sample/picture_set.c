@@ -46,22 +46,35 @@ ddpm_status picture_work_path(const picture_set *set, const char *name, char *ou
     return path_join(out, set->folder, inside, e);
 }
 
-ddpm_status picture_work_make(const picture_set *set, err *e)
+ddpm_status picture_work_make(const char *folder, err *e)
 {
     char path[PATH_CAP];
-    TRY(path_join(path, set->folder, PICTURE_WORK, e));
+    TRY(path_join(path, folder, PICTURE_WORK, e));
     if (mkdir(path, 0777) && errno != EEXIST) return err_errno(e, DDPM_EIO, errno, "%s: cannot create", path);
     return DDPM_OK;
 }
 
-/* Digits and one of the endings that unfinished files have, or one of the two other names. */
+ddpm_status picture_work_replace(const char *folder, const char *name, const void *bytes, size_t size, err *e)
+{
+    char path[PATH_CAP], inside[PATH_CAP], work[PATH_CAP];
+    TRY(path_join(path, folder, name, e));
+    TRY(path_join(inside, PICTURE_WORK, name, e));
+    TRY(path_join(work, folder, inside, e));
+    TRY(file_write(work, bytes, size, true, e));
+    return rename(work, path) ? err_errno(e, DDPM_EIO, errno, "%s: cannot write", path) : DDPM_OK;
+}
+
+/* Digits and one of the endings that unfinished files have, or one of the other names. */
 static bool is_unfinished(const char *name)
 {
     static const char *const ends[] = {".journal", ".journal.new", ".tar", ".png"};
     const size_t digits = strspn(name, "0123456789");
     for (size_t i = 0; digits > 0 && i < sizeof ends / sizeof *ends; i++)
         if (!strcmp(name + digits, ends[i])) return true;
-    return !strcmp(name, "pictures.npz") || !strcmp(name, "manifest");
+    static const char *const others[] = {"pictures.npz", "manifest", "grid.png", "set.json", "sampling.json"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (!strcmp(name, others[i])) return true;
+    return false;
 }
 
 void picture_work_remove(const char *folder)

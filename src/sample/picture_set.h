@@ -58,7 +58,10 @@ int64_t picture_id(const char *name);                  /* the inverse; -1: not a
 /* SET/name and SET/PICTURE_WORK/name into out[PATH_CAP]. */
 DDPM_MUST_CHECK ddpm_status picture_set_path(const picture_set *set, const char *name, char *out, err *e);
 DDPM_MUST_CHECK ddpm_status picture_work_path(const picture_set *set, const char *name, char *out, err *e);
-DDPM_MUST_CHECK ddpm_status picture_work_make(const picture_set *set, err *e); /* the folder */
+DDPM_MUST_CHECK ddpm_status picture_work_make(const char *folder, err *e);
+/* Write folder/name by way of the folder of unfinished files, which must exist; fsynced.  Nothing else may be writing it. */
+DDPM_MUST_CHECK ddpm_status picture_work_replace(const char *folder, const char *name, const void *bytes, size_t size,
+                                                 err *e);
 /* Remove the folder of unfinished files as far as it is of this program. */
 void picture_work_remove(const char *folder);
 

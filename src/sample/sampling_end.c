@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "data/image.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- is the set complete? ---- */
@@ -44,8 +45,8 @@ static ddpm_status write_overview(picture_store *s, int columns, int *n_tiles, e
     const int shape[3] = {set->h, set->w, set->c};
     const int n = set->ids.count < OVERVIEW_MAX ? (int)set->ids.count : OVERVIEW_MAX;
     const size_t d = (size_t)set->h * (size_t)set->w * (size_t)set->c;
-    char path[PATH_CAP];
-    uint8_t *tiles = NULL;
+    uint8_t *tiles = NULL, *png = NULL;
+    size_t size;
     image grid = {0};
     ddpm_status st = DDPM_OK;
     *n_tiles = image_grid_tiles(n, shape, &columns);
@@ -53,9 +54,10 @@ static ddpm_status write_overview(picture_store *s, int columns, int *n_tiles, e
     TRY_GOTO(mem_array(&tiles, (size_t)*n_tiles, d, "overview", e));
     for (int i = 0; i < *n_tiles; i++) TRY_GOTO(set->format->read(s, i, tiles + (size_t)i * d, e));
     TRY_GOTO(image_grid(tiles, *n_tiles, shape, columns, &grid, e));
-    TRY_GOTO(picture_set_path(set, OVERVIEW, path, e));
-    TRY_GOTO(image_write_png(path, &grid, e));
+    TRY_GOTO(image_encode_png(&grid, &png, &size, e));
+    TRY_GOTO(picture_work_replace(set->folder, OVERVIEW, png, size, e));
 done:
+    free(png);
     mem_free(tiles);
     image_free(&grid);
     return st;
@@ -131,6 +133,7 @@ static ddpm_status end_locked(picture_store *s, int columns, sampling_tally *t, 
     const picture_set *set = s->set;
     TRY(all_complete(s, &t->complete, e)); /* again: nobody changes it now */
     if (!t->complete) return DDPM_OK;
+    TRY(picture_work_make(set->folder, e));
     TRY(write_overview(s, columns, &t->tiles, e));
     TRY(dir_sync_all(set->folder, e));
     TRY(write_manifest(s, e));
@@ -143,11 +146,12 @@ ddpm_status sampling_end(picture_store *s, const folder_lock *lock, int columns,
     const int64_t units = picture_set_units(s->set);
     TRY(all_complete(s, &t->complete, e));
     if (!t->complete) return DDPM_OK;
-    if (!folder_lock_part(lock, SAMPLING_UNIT_LOCKS, units, false)) {
+    ddpm_status st = folder_lock_part(lock, SAMPLING_UNIT_LOCKS, units, false, e);
+    if (st != DDPM_OK) {
         t->complete = false; /* another process works on a unit, or ends the set at this moment */
-        return DDPM_OK;
+        return st == DDPM_ELOCKED ? DDPM_OK : st;
     }
-    const ddpm_status st = end_locked(s, columns, t, e);
+    st = end_locked(s, columns, t, e);
     folder_lock_leave(lock, SAMPLING_UNIT_LOCKS, units);
     return st;
 }

@@ -169,7 +169,7 @@ static ddpm_status take_stock(sampling_job *j, picture_unit *u, err *e)
     const int done = u->n - u->missing;
     if (known != done || !tidy || (!exists && !whole && known > 0)) TRY(unit_journal_replace(set, u, e));
     if (whole) return DDPM_OK;
-    TRY(picture_work_make(set, e));
+    TRY(picture_work_make(set->folder, e));
     if (set->format->reopen) TRY(set->format->reopen(&j->store, u, e));
     return u->missing == 0 ? finish_unit(j, u, e) : DDPM_OK;
 }
@@ -179,7 +179,9 @@ static ddpm_status open_one(sampling_job *j, int64_t number, err *e)
 {
     open_unit *o;
     const picture_set *set = j->spec.set;
-    if (!folder_lock_part(j->spec.lock, SAMPLING_UNIT_LOCKS + number, 1, false)) {
+    const ddpm_status locked = folder_lock_part(j->spec.lock, SAMPLING_UNIT_LOCKS + number, 1, false, e);
+    if (locked != DDPM_OK && locked != DDPM_ELOCKED) return locked;
+    if (locked == DDPM_ELOCKED) {
         TRY(mem_grow(&j->skipped, &j->skipped_cap, j->n_skipped + 1, sizeof *j->skipped, "units", e));
         j->skipped[j->n_skipped++] = number;
         return DDPM_OK;

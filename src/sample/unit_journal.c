@@ -77,7 +77,7 @@ ddpm_status unit_journal_replace(const picture_set *set, const picture_unit *uni
     ddpm_status st = DDPM_OK;
     line *lines = NULL;
     size_t n = 0;
-    TRY(picture_work_make(set, e));
+    TRY(picture_work_make(set->folder, e));
     TRY(journal_path(set, unit->number, "", path, e));
     TRY(journal_path(set, unit->number, ".new", next, e));
     TRY(mem_array(&lines, (size_t)unit->n, sizeof *lines, "journal", e));
