@@ -270,6 +270,7 @@ static ddpm_status next_batch(sampling_job *j, int *n, err *e)
     *n = 0;
     for (bool more = true; *n < j->spec.batch;) {
         if (!j->current) {
+            if (*n > 0 && j->next >= picture_set_units(j->spec.set)) return DDPM_OK; /* what follows may be to wait */
             TRY(open_next(j, &more, e));
             if (!more) return DDPM_OK;
             continue;
