@@ -262,6 +262,7 @@ static ddpm_status open_folder(const cli_args *args, job *j, const char *out, co
     picture_set *set = &j->set;
     spec.overwrite = cli_may_overwrite(args);
     set->h = j->h, set->w = j->w, set->c = j->c;
+    TRY(sample_set_fits(set, out, e));
     TRY(describe(j, s, &spec.description, &spec.description_size, e));
     j->folder.spec = spec; /* owned by the folder also if it cannot be opened */
     TRY(sample_set_describe(set, &spec.set, &spec.set_size, e));

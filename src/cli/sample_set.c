@@ -1,15 +1,18 @@
 #include "cli/sample_set.h"
 #include "cli/interrupt.h"
 #include "cli/sample_folder.h"
+#include "base/bytes.h"
 #include "base/mem.h"
 #include "io/json_out.h"
 #include "sample/picture_format.h"
 #include "sample/set_check.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 enum { SUBFOLDERS_FROM = 10000 }; /* pictures */
 
@@ -42,6 +45,34 @@ ddpm_status sample_set_of(const ddpm_config *c, picture_set *set, err *e)
     set->shard = set->format->shard ? set->format->shard : c->sample.shard;
     set->subfolders = set->format == &format_png && set->ids.count >= SUBFOLDERS_FROM;
     return DDPM_OK;
+}
+
+/* The file system of a folder that may not exist yet. */
+static bool examine_disk(const char *folder, struct statvfs *disk)
+{
+    char at[PATH_CAP];
+    (void)snprintf(at, sizeof at, "%s", folder);
+    while (statvfs(at, disk)) {
+        char *slash = strrchr(at, '/');
+        if (errno != ENOENT || !strcmp(at, ".")) return false;
+        strcpy(slash == at ? at + 1 : slash ? slash : at, slash ? "" : ".");
+    }
+    return true;
+}
+
+ddpm_status sample_set_fits(const picture_set *set, const char *folder, err *e)
+{
+    char path[PATH_CAP], need[BYTES_CAP], left[BYTES_CAP];
+    struct statvfs disk;
+    npz_frame frame;
+    if (set->format != &format_npz) return DDPM_OK;
+    TRY(path_join(path, folder, SAMPLE_SET, e));
+    npz_lay_out(&frame, set->ids.count, (const int[3]){set->h, set->w, set->c}, set->label != NULL);
+    if (path_exists(path) || !examine_disk(folder, &disk)) return DDPM_OK;
+    const uint64_t there = (uint64_t)disk.f_bavail * disk.f_frsize;
+    if (frame.size <= there) return DDPM_OK;
+    return err_set(e, DDPM_EIO, "%s: the npz file needs %s, %s are free on this disk", folder,
+                   bytes_text(need, (size_t)frame.size), bytes_text(left, (size_t)there));
 }
 
 ddpm_status sample_set_describe(const picture_set *set, char **text, size_t *size, err *e)
