@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { HOLDER_CAP = FOLDER_LOCK_HOLDER };
@@ -99,17 +100,51 @@ static int lock_bytes(int file, short type, int64_t first, int64_t count)
 
 static bool is_held(int error) { return error == EAGAIN || error == EACCES; }
 
-/* A byte behind all parts tells whether another process holds the whole folder, and whether bytes can be locked. */
+/* Open LOCK, and create it only while no other process is in the folder: a LOCK that was removed must not let in a second
+ * writer, whose locks would be those of another file.  errno of the lock on the folder, 0: LOCK is open. */
+static ddpm_status open_shared(folder_lock *l, const char *folder, int *by_folder, err *e)
+{
+    char path[PATH_CAP];
+    *by_folder = 0;
+    TRY(path_join(path, folder, FOLDER_LOCK_FILE, e));
+    if (!path_exists(path) && flock(l->folder, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
+        *by_folder = errno;
+        return DDPM_OK;
+    }
+    return open_file(&l->file, folder, e);
+}
+
+/* A byte behind all parts tells whether another process holds the whole folder, and whether bytes can be locked.
+ * *by_file and *by_folder: errno of the two locks. */
+static ddpm_status try_join(folder_lock *l, const char *folder, int *by_file, int *by_folder, err *e)
+{
+    *by_file = *by_folder = 0;
+    if (l->file < 0) TRY(open_shared(l, folder, by_folder, e));
+    if (*by_folder) return DDPM_OK;
+    *by_file = lock_bytes(l->file, F_RDLCK, FOLDER_LOCK_PARTS, 1);
+    l->alone = *by_file && !is_held(*by_file);
+    *by_folder = flock(l->folder, (l->alone ? LOCK_EX : LOCK_SH) | LOCK_NB) ? errno : 0;
+    return DDPM_OK;
+}
+
+/* Who creates LOCK has the folder for a moment, so a folder that is in use is tried again for a second. */
 static ddpm_status join(folder_lock *l, const char *folder, const char *what, err *e)
 {
-    char holder[HOLDER_CAP];
-    TRY(open_both(l, folder, e));
-    const int by_file = lock_bytes(l->file, F_RDLCK, FOLDER_LOCK_PARTS, 1);
-    l->alone = by_file && !is_held(by_file);
-    const int by_folder = flock(l->folder, (l->alone ? LOCK_EX : LOCK_SH) | LOCK_NB) ? errno : 0;
-    read_holder(l->file, holder);
+    enum { TRIES = 200 };
+    static const struct timespec pause = {0, 5000000};
+    char holder[HOLDER_CAP] = "";
+    int by_file, by_folder;
+    l->folder = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (l->folder < 0) return err_errno(e, DDPM_EIO, errno, "%s: cannot open the folder", folder);
+    TRY(try_join(l, folder, &by_file, &by_folder, e));
+    for (int i = 0; i < TRIES && by_folder == EWOULDBLOCK && !is_held(by_file) && !l->alone; i++) {
+        (void)nanosleep(&pause, NULL);
+        TRY(try_join(l, folder, &by_file, &by_folder, e));
+    }
+    if (l->file >= 0) read_holder(l->file, holder);
     if (is_held(by_file) || by_folder == EWOULDBLOCK || (l->alone && by_folder && is_alive(holder)))
         return refuse(folder, what, holder, e);
+    if (l->alone) folder_lock_name(l); /* where flock() fails, too, the name alone excludes others */
     return DDPM_OK;
 }
 

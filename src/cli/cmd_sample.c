@@ -128,6 +128,23 @@ static ddpm_status describe(const job *j, const generator_spec *s, char **text, 
 
 /* ---- drawing ---- */
 
+/* Show a line if it is time, with `part` of the batch in work done. */
+static void show(job *j, const sampling_tally *t, double now, double part)
+{
+    const double steps = progress_rate_get(&j->bar.rate), per_batch = generator_steps(j->g);
+    progress_line line = progress_unknown;
+    line.noun = "picture";
+    line.done = t->done + (int64_t)(part * j->n);
+    line.total = t->total;
+    line.bytes_written = (double)t->bytes;
+    line.share_waited = now > j->bar.begun ? t->waited / (now - j->bar.begun) : 0;
+    if (steps > 0) {
+        line.images_per_second = steps / per_batch * j->batch;
+        line.seconds_left = (double)(line.total - line.done) / line.images_per_second;
+    }
+    progress_show(&j->bar, now, line);
+}
+
 /* Abort the current batch if a stop is requested or writing has failed. */
 static bool tick(void *context, int done, int total)
 {
@@ -135,16 +152,7 @@ static bool tick(void *context, int done, int total)
     const double now = clock_seconds();
     if (progress_step(&j->bar, now, j->steps + done)) {
         const sampling_tally t = sampling_job_tally(j->at);
-        const double share = (double)done / total, rate = progress_rate_get(&j->bar.rate) / total * j->batch;
-        progress_line line = progress_unknown;
-        line.noun = "picture";
-        line.done = t.done + (int64_t)(share * j->n);
-        line.total = t.total;
-        line.images_per_second = rate;
-        line.seconds_left = rate > 0 ? (double)(t.total - line.done) / rate : -1;
-        line.bytes_written = (double)t.bytes;
-        line.share_waited = now > j->bar.begun ? t.waited / (now - j->bar.begun) : 0;
-        progress_show(&j->bar, now, line);
+        show(j, &t, now, (double)done / total);
     }
     return sampling_job_stops(j->at);
 }
@@ -180,17 +188,12 @@ static ddpm_status draw(void *context, sampling_job *at, const int64_t *ids, int
 
 static bool stop(void *context) { return (void)context, interrupt_stop() != 0; }
 
-/* Shown while the pictures that are there are being compared with their records. */
+/* The line is also shown while the pictures that are there are being compared with their records. */
 static void tell(void *context, const sampling_tally *t)
 {
     job *j = context;
     const double now = clock_seconds();
-    if (!j->bar.out || now - j->bar.last < j->bar.interval) return;
-    progress_line line = progress_unknown;
-    line.noun = "picture";
-    line.done = t->done;
-    line.total = t->total;
-    progress_show(&j->bar, now, line);
+    if (j->bar.out && now - j->bar.last >= j->bar.interval) show(j, t, now, 0);
 }
 
 static ddpm_status draw_all(job *j, err *e)

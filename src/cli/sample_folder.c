@@ -100,12 +100,13 @@ static ddpm_status walk(sample_folder *f, const char *subfolder, visitor *visit,
 {
     ddpm_status st = DDPM_OK;
     char path[PATH_CAP], name[PATH_CAP];
+    struct stat info;
     if (subfolder)
         TRY(path_join(path, f->path, subfolder, e));
     else
         strcpy(path, f->path);
+    if (subfolder && (lstat(path, &info) || !S_ISDIR(info.st_mode))) return DDPM_OK; /* a link may lead elsewhere */
     DIR *d = opendir(path);
-    if (!d && subfolder && errno == ENOTDIR) return DDPM_OK;
     if (!d) return err_errno(e, DDPM_EIO, errno, "%s: cannot open the folder", path);
     for (const struct dirent *entry = readdir(d); entry && st == DDPM_OK; entry = readdir(d)) {
         const kind k = kind_of(entry->d_name);

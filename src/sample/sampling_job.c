@@ -171,7 +171,11 @@ static ddpm_status take_stock(sampling_job *j, picture_unit *u, err *e)
     if (whole) return DDPM_OK;
     TRY(picture_work_make(set->folder, e));
     if (set->format->reopen) TRY(set->format->reopen(&j->store, u, e));
-    return u->missing == 0 ? finish_unit(j, u, e) : DDPM_OK;
+    if (u->missing > 0) return DDPM_OK;
+    pthread_mutex_lock(&j->lock);
+    const ddpm_status st = finish_unit(j, u, e);
+    pthread_mutex_unlock(&j->lock);
+    return st;
 }
 
 /* Open a unit as the current one; none is, if nothing of it is missing or another process works on it. */
@@ -191,12 +195,11 @@ static ddpm_status open_one(sampling_job *j, int64_t number, err *e)
     o->next = j->units;
     j->units = o;
     TRY(mem_array(&o->unit.record, (size_t)o->unit.n, sizeof *o->unit.record, "unit", e));
+    TRY(take_stock(j, &o->unit, e));
     pthread_mutex_lock(&j->lock);
-    const ddpm_status st = take_stock(j, &o->unit, e);
     j->tally.done += o->unit.n - o->unit.missing;
     o->finished = o->unit.missing == 0;
     pthread_mutex_unlock(&j->lock);
-    TRY(st);
     if (o->finished) folder_lock_leave(j->spec.lock, SAMPLING_UNIT_LOCKS + number, 1);
     j->current = o->finished ? NULL : o;
     j->index = 0;
