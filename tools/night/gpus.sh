@@ -10,7 +10,7 @@ set -u
 run=$1 out=$2
 shift 2
 gpus=${GPUS-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | tr '\n' ' ')}
-ranks=$(echo $gpus | wc -w)
+ranks=$(echo "$gpus" | wc -w)
 [ "$ranks" -gt 0 ] || gpus=- ranks=1
 
 # A signal or a fault that another try may not meet is tried again, a few times; what is wrong with the command is not.
@@ -29,7 +29,7 @@ part() {
         echo "rank $rank: exit code $code, try $try of 5" >&2
         sleep "${PAUSE:-10}"
     done
-    exit $code
+    exit "$code"
 }
 
 rank=0 parts=""

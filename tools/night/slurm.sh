@@ -18,7 +18,7 @@ run=$1 out=$2
 shift 2
 
 "${DDPM:-ddpm}" sample "$run" out="$out" \
-    rank=$((SLURM_ARRAY_TASK_ID - ${SLURM_ARRAY_TASK_MIN:-0})) ranks="$SLURM_ARRAY_TASK_COUNT" "$@" &
+    rank=$(((SLURM_ARRAY_TASK_ID - ${SLURM_ARRAY_TASK_MIN:-0}) / ${SLURM_ARRAY_TASK_STEP:-1})) ranks="$SLURM_ARRAY_TASK_COUNT" "$@" &
 process=$!
 trap 'kill -USR1 $process' USR1
 trap 'kill -TERM $process' TERM
