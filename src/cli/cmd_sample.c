@@ -1,18 +1,16 @@
-/* cmd_sample.c - ddpm sample: sampling pictures from a model, one file each, and an overview.
- *
- * Every picture is written to a temporary file and renamed, so that existing files are complete; a separate
- * thread does this while the next batch is computed.  Repeating an interrupted command continues it
- * (sample_folder.h). */
+/* cmd_sample.c - ddpm sample: sampling a set of pictures from a model (sample/sampling_job.h), or checking one. */
 #include "cli/cli.h"
-#include "base/arith.h"
 #include "cli/interrupt.h"
-#include "cli/picture_writer.h"
 #include "cli/progress.h"
 #include "cli/sample_folder.h"
+#include "cli/sample_set.h"
+#include "base/arith.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "data/image.h"
+#include "base/threads.h"
 #include "io/json_out.h"
+#include "sample/picture_format.h"
+#include "sample/sampling_end.h"
 #include "train/recipe.h"
 #include "train/self_test.h"
 
@@ -25,18 +23,18 @@ enum { FORMAT = 2 }; /* of sampling.json; incremented when the same description 
 typedef struct job {
     const ddpm_config *config;
     sample_folder folder;
+    sample_part part;
+    picture_set set;
     backend *be;
     model *m;
     generator *g;
     int h, w, c, batch;
-    int64_t next;    /* pictures with smaller ids are done or sampled */
-    int64_t n_todo;  /* pictures missing at the start */
-    int64_t drawn;   /* pictures of n_todo that were passed to the writer */
-    int64_t *ids;    /* [batch] */
-    uint8_t *pixels; /* [batch, h, w, c] */
-    picture_writer *writer;
+    bool allocated;   /* the generator is */
+    sampling_job *at; /* while a batch is drawn */
+    int n;            /* pictures of that batch */
+    int64_t steps;    /* network evaluations of earlier batches */
     progress bar;
-    int tiles; /* on the overview */
+    sampling_tally tally;
 } job;
 
 /* ---- description of the pictures ---- */
@@ -130,81 +128,95 @@ static ddpm_status describe(const job *j, const generator_spec *s, char **text, 
 
 /* ---- drawing ---- */
 
-/* Abort the current batch if a stop is requested or the writer has failed. */
+/* Show a line if it is time, with `part` of the batch in work done. */
+static void show(job *j, const sampling_tally *t, double now, double part)
+{
+    const double steps = progress_rate_get(&j->bar.rate), per_batch = generator_steps(j->g);
+    progress_line line = progress_unknown;
+    line.noun = "picture";
+    line.done = t->done + (int64_t)(part * j->n);
+    line.total = t->total;
+    line.bytes_written = (double)t->bytes;
+    line.share_waited = now > j->bar.begun ? t->waited / (now - j->bar.begun) : 0;
+    if (steps > 0) {
+        line.images_per_second = steps / per_batch * j->batch;
+        line.seconds_left = (double)(line.total - line.done) / line.images_per_second;
+    }
+    progress_show(&j->bar, now, line);
+}
+
+/* Abort the current batch if a stop is requested or writing has failed. */
 static bool tick(void *context, int done, int total)
 {
     job *j = context;
-    const int64_t batches = ceil_div(j->n_todo, j->batch), all = j->drawn / j->batch * total + done;
     const double now = clock_seconds();
-    if (progress_step(&j->bar, now, all)) {
-        progress_line line = progress_unknown;
-        line.done = all;
-        line.total = batches * total;
-        progress_show(&j->bar, now, line);
+    if (progress_step(&j->bar, now, j->steps + done)) {
+        const sampling_tally t = sampling_job_tally(j->at);
+        show(j, &t, now, (double)done / total);
     }
-    return interrupt_stop() != 0 || picture_writer_status(j->writer) != DDPM_OK;
+    return sampling_job_stops(j->at);
 }
 
-/* Choose the ids of the next batch; returns their number, 0: all are sampled. */
-static int next_batch(job *j)
+static void print_remark(backend *be)
 {
-    int n = 0;
-    for (; n < j->batch && j->next < j->config->sample.count; j->next++)
-        if (!sample_folder_has(&j->folder, j->next)) j->ids[n++] = j->next;
-    return n;
+    const char *remark = backend_take_remark(be);
+    if (remark) printf("device: %s\n", remark);
 }
 
-static ddpm_status draw_batches(job *j, err *e)
+/* Large memory is allocated for the first picture that is missing. */
+static ddpm_status allocate(job *j, err *e)
 {
-    for (int n; (n = next_batch(j)) > 0; j->drawn += n) {
-        TRY(generator_run_bytes(j->g, &(generator_batch){.n = n, .ids = j->ids}, j->pixels, e));
-        TRY(picture_writer_push(j->writer, j->ids, n, j->pixels, e));
-    }
+    if (j->allocated) return DDPM_OK;
+    interrupt_at_once(true); /* nothing is being written; autotuning may take long */
+    TRY(generator_allocate(j->g, e));
+    interrupt_at_once(false);
+    print_remark(j->be); /* of autotuning */
+    j->allocated = true;
     return DDPM_OK;
 }
 
-/* On return everything sampled is written, unless writing failed. */
-static ddpm_status draw_all(job *j, err *e)
+static ddpm_status draw(void *context, sampling_job *at, const int64_t *ids, int n, uint8_t *pixels, err *e)
 {
-    err unwritten = {0};
-    generator_watch(j->g, tick, j);
-    progress_begin(&j->bar, stdout, j->config->log.seconds, 0, clock_seconds(), 0);
-    const ddpm_status st = draw_batches(j, e);
-    const ddpm_status written = picture_writer_finish(j->writer, &unwritten);
-    if (st != DDPM_OK && st != DDPM_ESAVED) return st;
-    if (written != DDPM_OK) return err_set(e, written, "%s", unwritten.text);
-    if (st == DDPM_OK) return DDPM_OK;
-    return err_set(e, DDPM_ESAVED, "stopped: %lld pictures are left; the same command continues with them",
-                   (long long)(j->n_todo - j->drawn));
+    job *j = context;
+    TRY(allocate(j, e));
+    j->at = at;
+    j->n = n;
+    TRY(generator_run_bytes(j->g, &(generator_batch){.n = n, .ids = ids}, pixels, e));
+    j->steps += generator_steps(j->g);
+    return DDPM_OK;
 }
 
-/* Write the overview: as many of the first pictures as fit. */
-static ddpm_status write_grid(job *j, err *e)
+static bool stop(void *context) { return (void)context, interrupt_stop() != 0; }
+
+/* The line is also shown while the pictures that are there are being compared with their records. */
+static void tell(void *context, const sampling_tally *t)
 {
-    const int shape[3] = {j->h, j->w, j->c};
-    const int n = j->config->sample.count < OVERVIEW_MAX ? j->config->sample.count : OVERVIEW_MAX;
-    const size_t d = (size_t)j->h * (size_t)j->w * (size_t)j->c;
-    int columns = j->config->sample.grid;
-    char path[PATH_CAP];
-    uint8_t *tiles = NULL;
-    image grid = {0};
-    ddpm_status st = DDPM_OK;
-    j->tiles = image_grid_tiles(n, shape, &columns);
-    if (j->tiles == 0) return DDPM_OK;
-    TRY_GOTO(mem_array(&tiles, (size_t)j->tiles, d, "overview", e));
-    for (int i = 0; i < j->tiles; i++) {
-        image one = {0};
-        TRY_GOTO(picture_path(j->folder.path, i, path, e));
-        TRY_GOTO(image_load(path, &one, e));
-        if (one.h == j->h && one.w == j->w && one.c == j->c) memcpy(tiles + (size_t)i * d, one.pixel, d);
-        image_free(&one);
-    }
-    TRY_GOTO(image_grid(tiles, j->tiles, shape, columns, &grid, e));
-    TRY_GOTO(path_join(path, j->folder.path, "grid.png", e));
-    TRY_GOTO(image_write_png(path, &grid, e));
-done:
-    mem_free(tiles);
-    image_free(&grid);
+    job *j = context;
+    const double now = clock_seconds();
+    if (j->bar.out && now - j->bar.last >= j->bar.interval) show(j, t, now, 0);
+}
+
+static ddpm_status draw_all(job *j, err *e)
+{
+    enum { MOST = 8 };
+    const int processors = threads_processors();
+    const sampling_job_spec spec = {.set = &j->set,
+                                    .lock = &j->folder.lock,
+                                    .rank = j->part.rank,
+                                    .ranks = j->part.ranks,
+                                    .batch = j->batch,
+                                    .threads = processors / 2 < 1      ? 1
+                                               : processors / 2 < MOST ? processors / 2
+                                                                       : MOST,
+                                    .columns = j->config->sample.grid,
+                                    .draw = draw,
+                                    .stop = stop,
+                                    .tell = tell,
+                                    .context = j};
+    generator_watch(j->g, tick, j);
+    progress_begin(&j->bar, stdout, j->config->log.seconds, 0, clock_seconds(), 0);
+    const ddpm_status st = sampling_job_run(&spec, &j->tally, e);
+    progress_end(&j->bar);
     return st;
 }
 
@@ -246,32 +258,39 @@ static ddpm_status load_model(const char *path, job *j, err *e)
     return st;
 }
 
-static ddpm_status open_folder(const cli_args *args, job *j, const generator_spec *s, err *e)
+/* The set's folder and its part of it, and the stamp of both descriptions for the journals. */
+static ddpm_status open_folder(const cli_args *args, job *j, const char *out, const generator_spec *s, err *e)
 {
-    sample_folder_spec spec = {.path = j->config->sample.out, .h = j->h, .w = j->w, .c = j->c};
-    char out[PATH_CAP], *description;
-    size_t size;
-    if (!spec.path[0]) TRY(sample_folder_default(args->argument[0], out, e));
-    if (!spec.path[0]) spec.path = out;
-    spec.count = j->config->sample.count;
+    sample_folder_spec spec = {.path = out, .rank = j->part.rank, .ranks = j->part.ranks};
+    picture_set *set = &j->set;
     spec.overwrite = cli_may_overwrite(args);
-    TRY(describe(j, s, &description, &size, e));
-    TRY(sample_folder_open(&j->folder, &spec, description, size, e));
-    j->n_todo = j->config->sample.count - j->folder.n_done;
+    set->h = j->h, set->w = j->w, set->c = j->c;
+    TRY(sample_set_fits(set, out, e));
+    TRY(describe(j, s, &spec.description, &spec.description_size, e));
+    j->folder.spec = spec; /* owned by the folder also if it cannot be opened */
+    TRY(sample_set_describe(set, &spec.set, &spec.set_size, e));
+    set->stamp = XXH3_64bits_withSeed(spec.set, spec.set_size, XXH3_64bits(spec.description, spec.description_size));
+    TRY(sample_folder_open(&j->folder, &spec, e));
+    strcpy(set->folder, j->folder.path);
+    return DDPM_OK;
+}
+
+/* What the options alone decide: nothing is loaded for what cannot be done. */
+static ddpm_status read_options(job *j, err *e)
+{
+    TRY(sample_set_of(j->config, &j->set, e));
+    TRY(sample_part_of(j->config, &j->part, e));
+    if (j->part.from && j->part.ranks > 1)
+        printf("rank %d of %d, by %s; rank= and ranks= decide otherwise\n", j->part.rank, j->part.ranks, j->part.from);
     return DDPM_OK;
 }
 
 /* Everything that can fail is done before any existing picture is changed. */
-static void print_remark(backend *be)
-{
-    const char *remark = backend_take_remark(be);
-    if (remark) printf("device: %s\n", remark);
-}
-
-static ddpm_status prepare(const cli_args *args, job *j, err *e)
+static ddpm_status prepare(const cli_args *args, job *j, const char *out, err *e)
 {
     backend_spec device;
     autotune_files files;
+    TRY(read_options(j, e));
     TRY(interrupt_install(e));
     interrupt_at_once(true); /* planning and autotuning may take long */
     TRY(recipe_backend(&args->config, NULL, &files, &device, e));
@@ -280,48 +299,57 @@ static ddpm_status prepare(const cli_args *args, job *j, err *e)
     TRY(load_model(args->argument[0], j, e));
     const generator_spec spec = recipe_generator(j->config, j->m, ARENA_PARAM);
     j->h = spec.h, j->w = spec.w, j->c = j->m->net.unet.in_channels, j->batch = spec.batch;
+    if (j->c != 1 && j->c != 3)
+        return err_set(e, DDPM_EINVAL, "pictures of %d channels cannot be written, only of 1 or 3", j->c);
     TRY(generator_create(j->m, &spec, &j->g, e));
-    TRY(open_folder(args, j, &spec, e));
-    if (j->n_todo) TRY(generator_allocate(j->g, e));
-    print_remark(j->be); /* of autotuning */
-    const picture_writer_spec writing = {.folder = j->folder.path, .batch = j->batch, .h = j->h, .w = j->w, .c = j->c};
-    TRY(picture_writer_create(&writing, &j->writer, e));
-    TRY(mem_array(&j->ids, (size_t)j->batch, sizeof *j->ids, "pictures", e));
-    TRY(mem_array(&j->pixels, (size_t)j->batch * (size_t)j->h * (size_t)j->w, (size_t)j->c, "pictures", e));
+    TRY(open_folder(args, j, out, &spec, e));
+    if (!j->folder.joined) TRY(allocate(j, e)); /* what is there may have to be removed */
     interrupt_at_once(false);
     return sample_folder_begin(&j->folder, e);
 }
 
 static void say_done(const job *j)
 {
-    const int count = j->config->sample.count;
-    printf("%s: %d pictures (%lld new)", j->folder.path, count, (long long)j->n_todo);
-    if (j->tiles == 0)
+    const sampling_tally *t = &j->tally;
+    printf("%s: %lld pictures (%lld new)", j->folder.path, (long long)t->total, (long long)t->drawn);
+    if (!t->complete)
+        printf(" of rank %d of %d; the set is not complete yet\n", j->part.rank, j->part.ranks);
+    else if (t->tiles == 0)
         printf("; they are too large for an overview\n");
-    else if (j->tiles < count && j->tiles < OVERVIEW_MAX)
-        printf(" and grid.png, which shows the first %d\n", j->tiles);
+    else if (t->tiles < j->set.ids.count && t->tiles < OVERVIEW_MAX)
+        printf(" and grid.png, which shows the first %d\n", t->tiles);
     else
         printf(" and grid.png\n");
 }
 
+static ddpm_status sample(const cli_args *args, job *j, const char *out, err *e)
+{
+    ddpm_status st = DDPM_OK;
+    TRY_GOTO(prepare(args, j, out, e));
+    TRY_GOTO(draw_all(j, e));
+    say_done(j);
+done:
+    generator_destroy(j->g);
+    model_destroy(j->m);
+    backend_destroy(j->be);
+    sample_folder_close(&j->folder);
+    return st;
+}
+
 ddpm_status cmd_sample(const cli_args *args, err *e)
 {
-    job j = {.config = &args->config, .folder = {.lock = FOLDER_LOCK_NONE}};
-    ddpm_status st = DDPM_OK;
-    TRY_GOTO(prepare(args, &j, e));
-    TRY_GOTO(draw_all(&j, e));
-    TRY_GOTO(write_grid(&j, e));
-    TRY_GOTO(dir_sync_all(j.folder.path, e)); /* pictures are not fsynced individually */
-    if (j.bar.out) progress_end(&j.bar);
-    say_done(&j);
-done:
-    if (st != DDPM_OK && j.bar.out) progress_end(&j.bar);
-    picture_writer_destroy(j.writer);
-    generator_destroy(j.g);
-    model_destroy(j.m);
-    backend_destroy(j.be);
-    mem_free(j.ids);
-    mem_free(j.pixels);
-    sample_folder_close(&j.folder);
+    char folder[PATH_CAP];
+    const char *out = args->config.sample.out;
+    job *j;
+    if (!out[0]) {
+        TRY(sample_folder_default(args->argument[0], folder, e));
+        out = folder;
+    }
+    if (args->config.sample.verify) return sample_set_verify(out, e);
+    TRY(mem_array(&j, 1, sizeof *j, "sampling", e));
+    j->config = &args->config;
+    j->folder.lock = FOLDER_LOCK_NONE;
+    const ddpm_status st = sample(args, j, out, e);
+    mem_free(j);
     return st;
 }

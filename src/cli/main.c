@@ -8,10 +8,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* Options of `ddpm sample` that no other command takes. */
+#define NOT_OF_A_RUN "-sample.ids -sample.format -sample.shard -sample.rank -sample.ranks -sample.verify"
+
 static const cli_command commands[] = {
     {"train", "Train a model", "[CONFIG.yaml ...]", 0, CLI_ARGUMENTS, CLI_CONFIG_ARGUMENTS,
      "out seed resume rewind device precision threads autotune_cache cpu cuda data model diffusion train ema ckpt log "
-     "sample",
+     "sample " NOT_OF_A_RUN,
      cmd_train,
      "A later file overrides an earlier one, and key=value overrides every file.  The signals INT, TERM, HUP,\n"
      "XCPU and USR1 save a checkpoint and end the run (exit code 85: the same command continues with\n"
@@ -20,19 +23,26 @@ static const cli_command commands[] = {
      "  ddpm train configs/cifar10.yaml out=runs/cifar batch=64 model.dropout=0 resume=auto\n"},
     {"sample", "Sample pictures from a model", "RUN", 1, 1, CLI_CONFIG_OF_RUN,
      "sample -sample.every overwrite device precision threads autotune_cache cpu cuda", cmd_sample,
-     "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.\n\n"
-     "  ddpm sample runs/cifar count=1000 seed=0 batch=64 out=pictures\n"},
+     "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.  Killed at any moment, the same command\n"
+     "draws what is missing; started for every rank, on any number of machines, each draws its part, and the last\n"
+     "one to end writes manifest.xxh128 and grid.png.  The files are the same in each case.\n\n"
+     "  ddpm sample runs/cifar count=1000 seed=0 batch=64 out=pictures\n"
+     "  ddpm sample runs/cifar ids=0-49999 format=npz batch=512 out=fid\n"
+     "  ddpm sample runs/cifar ids=0-49999 format=tar shard=1000 rank=0 ranks=8 out=shards\n"
+     "  ddpm sample runs/cifar verify=true out=shards    # compare with the manifest; draws nothing\n"},
     {"noise", "Show the forward process on a picture", "IMAGE.png", 1, 1, CLI_NO_CONFIG,
      "noise overwrite diffusion.num_train_timesteps diffusion.beta_start diffusion.beta_end diffusion.beta_schedule",
      cmd_noise, "  ddpm noise cat.png out=strip.png t=0,200,400\n"},
     {"inspect", "Show a model's layers, parameters and memory", "RUN|CONFIG.yaml", 1, 1, CLI_CONFIG_OF_RUN,
-     "inspect device precision threads autotune_cache cpu cuda data model diffusion train ema sample", cmd_inspect,
+     "inspect device precision threads autotune_cache cpu cuda data model diffusion train ema sample " NOT_OF_A_RUN,
+     cmd_inspect,
      "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.\n\n"
      "  ddpm inspect configs/cifar10.yaml batch=64\n"
      "  ddpm inspect runs/cifar timesteps=true sample.num_inference_steps=50\n"},
     {"bench", "Measure the speed of training, sampling and reading images",
      "train|sample|ops|data|weights CONFIG.yaml|RUN", 2, 2, CLI_CONFIG_OF_RUN,
-     "bench overwrite seed device precision threads autotune_cache cpu cuda data model diffusion train ema sample",
+     "bench overwrite seed device precision threads autotune_cache cpu cuda data model diffusion train ema "
+     "sample " NOT_OF_A_RUN,
      cmd_bench,
      "train    training steps: images/s, memory, and the share of the machine's measured peak\n"
      "sample   network evaluations, and the whole sampling loop if the time limit allows it\n"

@@ -18,6 +18,8 @@ const progress_line progress_unknown = {
     .steps_per_second = -1,
     .memory_used = -1,
     .memory_total = -1,
+    .bytes_written = -1,
+    .share_waited = -1,
     .seconds_left = -1,
 };
 
@@ -62,6 +64,8 @@ void progress_format(char *out, const progress_line *line)
     if (line->steps_per_second >= 0)
         append(out, "  %.*f it/s", decimals(line->steps_per_second), line->steps_per_second);
     if (line->memory_used >= 0) append_memory(out, line->memory_used, line->memory_total);
+    if (line->bytes_written >= 0) append(out, "  %.1f MiB written", line->bytes_written / (1024.0 * 1024));
+    if (line->share_waited >= 0) append(out, "  %.1f%% waiting for the disk", 100 * line->share_waited);
     if (line->seconds_left < 0) return;
     progress_duration(left, sizeof left, line->seconds_left);
     append(out, "  ETA %s", left);
@@ -126,7 +130,7 @@ static void wipe(progress *p)
 void progress_begin(progress *p, FILE *out, double seconds, int images_per_step, double now, int64_t done)
 {
     const bool terminal = out && isatty(fileno(out));
-    *p = (progress){.out = out, .terminal = terminal, .last = now, .images_per_step = images_per_step};
+    *p = (progress){.out = out, .terminal = terminal, .begun = now, .last = now, .images_per_step = images_per_step};
     p->interval = terminal ? redraw_seconds : seconds;
     progress_rate_begin(&p->rate, done);
 }
@@ -142,7 +146,7 @@ void progress_show(progress *p, double now, progress_line line)
     char text[PROGRESS_LINE];
     if (!p->out) return;
     const double rate = progress_rate_get(&p->rate);
-    if (rate >= 0) {
+    if (rate >= 0 && line.images_per_second < 0) {
         line.steps_per_second = rate;
         if (p->images_per_step) line.images_per_second = rate * p->images_per_step;
         if (rate > 0 && line.total >= line.done) line.seconds_left = (double)(line.total - line.done) / rate;

@@ -2,6 +2,8 @@
  *
  *   step 12000/500000  2.4%  loss 0.0312  grad 0.41  lr 2.0e-04  1834 img/s  14.3 it/s  mem 11.2/80.0 GiB  ETA 9:28:40
  *
+ *   picture 12416/50000  24.8%  102 img/s  33.1 MiB written  0.3% waiting for the disk  ETA 6:08   (ddpm sample)
+ *
  * On a terminal the line is redrawn in place, at most four times a second; otherwise a new line is printed
  * at a fixed interval.  No colours or escape sequences are used.  If the reader closes the pipe
  * (`ddpm train | head`), the output stops and the run continues. */
@@ -18,7 +20,8 @@ typedef struct progress_line {
     int64_t done, total;
     double loss, grad_norm, lr;
     double images_per_second, steps_per_second;
-    double memory_used, memory_total; /* bytes */
+    double memory_used, memory_total;   /* bytes */
+    double bytes_written, share_waited; /* share of the time that was spent waiting for the disk */
     double seconds_left;
 } progress_line;
 
@@ -48,6 +51,7 @@ typedef struct progress {
     FILE *out; /* borrowed; NULL = silent */
     bool terminal;
     double interval; /* seconds between two lines */
+    double begun;    /* time of progress_begin() */
     double last;     /* time of the last line */
     int width;       /* characters of the last line that are still on the terminal's current line */
     int images_per_step;
@@ -61,7 +65,7 @@ void progress_begin(progress *p, FILE *out, double seconds, int images_per_step,
 /* Record that `done` steps are finished; returns true if a line is due, so that the loss is fetched only then. */
 bool progress_step(progress *p, double now, int64_t done);
 
-/* Print the line, after filling in rates and remaining time. */
+/* Print the line, after filling in rates and remaining time unless images_per_second is known. */
 void progress_show(progress *p, double now, progress_line line);
 
 /* Print a message on a separate line. */

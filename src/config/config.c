@@ -59,15 +59,17 @@ int config_find_renamed(const char *key, const char **renamed)
     static const struct {
         const char *key;
         config_id option;
-    } old[] = {
-#define RENAMED(key, option) {key, OPTION_##option},
+        bool old;
+    } others[] = {
+#define RENAMED(key, option) {key, OPTION_##option, true},
+#define ALSO(key, option)    {key, OPTION_##option, false},
 #include "config/options.def"
     };
     *renamed = NULL;
-    for (size_t i = 0; i < sizeof old / sizeof *old; i++) {
-        if (strcmp(old[i].key, key) != 0) continue;
-        *renamed = old[i].key;
-        return (int)old[i].option;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (strcmp(others[i].key, key) != 0) continue;
+        if (others[i].old) *renamed = others[i].key;
+        return (int)others[i].option;
     }
     return config_find(key);
 }

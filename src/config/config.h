@@ -118,7 +118,8 @@ extern const config_option config_options[CONFIG_OPTIONS];
 extern const config_section config_sections[CONFIG_SECTIONS];
 
 int config_find(const char *key); /* a config_id, or -1 */
-/* As config_find(), but also accepts a key of earlier versions, and then sets *renamed to it; else to NULL. */
+/* As config_find(), but also accepts another name of an option, and a key of earlier versions, which sets *renamed to
+ * it; else to NULL. */
 int config_find_renamed(const char *key, const char **renamed);
 int config_find_section(const char *name); /* an index into config_sections, or -1 */
 int config_section_of(config_id option);   /* index of an option's section; -1 for an option outside of any */

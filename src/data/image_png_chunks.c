@@ -38,26 +38,38 @@ static bool is_header(const chunk *c, int h, int w, int channels)
     return is_a(c, "IHDR") && c->size == HEADER && !memcmp(c->data, expected, HEADER);
 }
 
+static bool is_png(const void *bytes, size_t size)
+{
+    const char *format = image_format(bytes, size);
+    return format && format[0] == 'P';
+}
+
 static ddpm_status read_png(const char *path, char **bytes, size_t *size)
 {
     TRY(file_read(path, IMAGE_MAX_BYTES, bytes, size, NULL));
-    const char *format = image_format(*bytes, *size);
-    if (format && format[0] == 'P') return DDPM_OK;
+    if (is_png(*bytes, *size)) return DDPM_OK;
     mem_free(*bytes);
     *bytes = NULL;
     return DDPM_EDATA;
 }
 
+bool image_png_bytes_are_whole(const void *bytes, size_t size, int h, int w, int c)
+{
+    size_t at = SIGNATURE;
+    chunk one = {0};
+    bool good = is_png(bytes, size) && next_chunk(bytes, size, &at, &one) && is_header(&one, h, w, c);
+    while (good && !is_a(&one, "IEND")) good = next_chunk(bytes, size, &at, &one);
+    return good && at == size;
+}
+
 bool image_png_is_whole(const char *path, int h, int w, int c)
 {
     char *bytes;
-    size_t size, at = SIGNATURE;
-    chunk one = {0};
+    size_t size;
     if (read_png(path, &bytes, &size) != DDPM_OK) return false;
-    bool good = next_chunk((const uint8_t *)bytes, size, &at, &one) && is_header(&one, h, w, c);
-    while (good && !is_a(&one, "IEND")) good = next_chunk((const uint8_t *)bytes, size, &at, &one);
+    const bool good = image_png_bytes_are_whole(bytes, size, h, w, c);
     mem_free(bytes);
-    return good && at == size;
+    return good;
 }
 
 bool image_png_is_by(const char *path, const char *software)

@@ -112,6 +112,73 @@ Test(folder_lock, of_a_process_that_died_is_free)
     scratch_remove(folder);
 }
 
+/* ---- parts ---- */
+
+/* What a process of its own is told that joins and locks a part: 0 where it gets it. */
+static int other_joins(int64_t part, bool shared)
+{
+    int status;
+    const pid_t child = fork();
+    if (child == 0) {
+        folder_lock other;
+        ddpm_status st = folder_lock_join(&other, folder, "sampling", &why);
+        if (st == DDPM_ELOCKED && !strstr(why.text, "another sampling is writing")) _exit(99);
+        if (st == DDPM_OK) st = folder_lock_part(&other, part, 1, shared, &why);
+        _exit((int)st);
+    }
+    cr_assert(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+Test(folder_lock, those_who_join_exclude_each_other_from_parts)
+{
+    folder_lock mine, all;
+    OK(folder_lock_join(&mine, scratch_make(folder), "sampling", &why));
+    OK(folder_lock_part(&mine, 5, 2, false, &why));
+    OK(folder_lock_part(&mine, 9, 1, true, &why));
+    cr_expect_eq(other_joins(4, false), DDPM_OK);
+    cr_expect_eq(other_joins(5, false), DDPM_ELOCKED);
+    cr_expect_eq(other_joins(6, true), DDPM_ELOCKED);
+    cr_expect_eq(other_joins(9, true), DDPM_OK);
+    cr_expect_eq(other_joins(9, false), DDPM_ELOCKED);
+    folder_lock_leave(&mine, 5, 2);
+    cr_expect_eq(other_joins(5, false), DDPM_OK);
+    cr_expect_eq(folder_lock_take(&all, folder, "training", &why), DDPM_ELOCKED);
+    folder_lock_release(&mine);
+    OK(folder_lock_take(&all, folder, "training", &why));
+    cr_expect_eq(other_joins(1, true), DDPM_ELOCKED);
+    folder_lock_release(&all);
+    cr_expect_eq(other_joins(5, false), DDPM_OK);
+    scratch_remove(folder);
+}
+
+/* Without locks of bytes one process at a time may join, and all parts are its own. */
+Test(folder_lock, without_locks_of_parts_one_joins)
+{
+    for (int which = 0; which < 2; which++) {
+        folder_lock mine;
+        no_fcntl = true, no_flock = which == 1;
+        OK(folder_lock_join(&mine, scratch_make(folder), "sampling", &why));
+        OK(folder_lock_part(&mine, 5, 1, false, &why));
+        cr_expect_eq(other_joins(6, false), DDPM_ELOCKED);
+        folder_lock_release(&mine);
+        cr_expect_eq(other_joins(5, false), DDPM_OK);
+        scratch_remove(folder);
+    }
+}
+
+/* A LOCK that was removed does not let in another, whose locks would be of another file. */
+Test(folder_lock, none_joins_where_its_file_was_removed)
+{
+    folder_lock mine;
+    OK(folder_lock_join(&mine, scratch_make(folder), "sampling", &why));
+    cr_assert_eq(unlink(in_dir(folder, "LOCK")), 0);
+    cr_expect_eq(other_joins(5, false), DDPM_ELOCKED);
+    folder_lock_release(&mine);
+    cr_expect_eq(other_joins(5, false), DDPM_OK);
+    scratch_remove(folder);
+}
+
 /* faults C5: a FIFO where a file was expected hung. */
 Test(folder_lock, refuses_what_is_no_file, .timeout = 20)
 {

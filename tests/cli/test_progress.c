@@ -20,6 +20,8 @@ static progress_line full_line(void)
                            .steps_per_second = 14.33,
                            .memory_used = 11.2 * 1024 * 1024 * 1024,
                            .memory_total = 80.0 * 1024 * 1024 * 1024,
+                           .bytes_written = 33.1 * 1024 * 1024,
+                           .share_waited = 0.0034,
                            .seconds_left = 68050};
 }
 
@@ -29,7 +31,7 @@ Test(line, says_it_all)
     const progress_line line = full_line();
     progress_format(text, &line);
     cr_assert_str_eq(text, "step 12000/500000  2.4%  loss 0.0312  grad 0.41  lr 2.0e-04  1834 img/s  14.3 it/s  "
-                           "mem 11.2/80.0 GiB  ETA 18:54:10");
+                           "mem 11.2/80.0 GiB  33.1 MiB written  0.3% waiting for the disk  ETA 18:54:10");
 }
 
 Test(line, leaves_out_what_is_not_known)

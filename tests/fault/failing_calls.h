@@ -52,6 +52,15 @@ int open(const char *path, int flags, ...)
     return counted ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 ssize_t write(int fd, const void *from, size_t n) { return fails() ? -1 : syscall(SYS_write, fd, from, n); }
+ssize_t pwrite(int fd, const void *from, size_t n, off_t at)
+{
+    return fails() ? -1 : syscall(SYS_pwrite64, fd, from, n, at);
+}
+int fallocate(int fd, int mode, off_t at, off_t n)
+{
+    return fails() ? -1 : (int)syscall(SYS_fallocate, fd, mode, at, n);
+}
+int fdatasync(int fd) { return fails() ? -1 : (int)syscall(SYS_fdatasync, fd); }
 int fsync(int fd) { return fails() ? -1 : (int)syscall(SYS_fsync, fd); }
 int syncfs(int fd) { return fails() ? -1 : fd - fd; } /* the whole machine's disk is not a test's business */
 int rename(const char *from, const char *to) { return fails() ? -1 : (int)syscall(SYS_rename, from, to); }

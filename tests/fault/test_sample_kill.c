@@ -1,14 +1,15 @@
 /* What is left of a folder of pictures when `ddpm sample` is killed, or a system call of it fails, while it replaces the
- * pictures of another description (faults B1, F1).  The command runs in processes of its own, the parent computes
+ * pictures of another description (faults B1, F1), or draws a set in any format.  The command runs in processes of its own, the parent computes
  * nothing. */
 #include "fault/failing_calls.h"
 
 #include "cli/interrupt.c"
-#include "cli/picture_writer.c"
 #include "cli/progress.c"
 #include "cli/sample_folder.c"
+#include "cli/sample_set.c"
 
 #include "cli/cmd_sample.c"
+#include "data/image.h"
 #include "support/io_support.h"
 #include "support/ok.h"
 
@@ -36,6 +37,8 @@ enum { SEEDS = 2, PICTURES = 5, MORE = 8 }; /* the folder that is replaced has M
 static char root[PATH_CAP];
 static err why;
 
+static const char *more = ""; /* options */
+
 /* `ddpm sample run out=FOLDER seed=... count=... overwrite=true`: its exit code. */
 static int sample_as(const char *out, int seed, int count)
 {
@@ -46,8 +49,8 @@ static int sample_as(const char *out, int seed, int count)
     args.argument[0] = in_dir(root, "run");
     config_defaults(&args.config);
     (void)snprintf(words, sizeof words,
-                   "seed=%d count=%d batch=2 threads=1 cpu.conv=direct overwrite=true num_inference_steps=1 out=%s",
-                   seed, count, out);
+                   "seed=%d count=%d batch=2 threads=1 cpu.conv=direct overwrite=true num_inference_steps=1 out=%s %s",
+                   seed, count, out, more);
     for (const char *word; (word = strtok_r(rest, " ", &rest)) != NULL;)
         if (config_assign(&args.config, &scope, word, &e) != DDPM_OK) return DDPM_EINVAL;
     const ddpm_status st = cmd_sample(&args, &e);
@@ -205,3 +208,42 @@ Test(sample_kill, killed_at_random_moments_leaves_no_mixture)
     cr_assert_eq(failing_end(begin(folder, 0, MORE, -1, 0)), 0);
     expect_all(0, kills);
 }
+
+/* ---- a set in each format ---- */
+
+static bool same_sets(const char *a, const char *b)
+{
+    char command[4 * PATH_CAP];
+    (void)snprintf(command, sizeof command, "diff -r -x LOCK %s %s > %s/difference", a, b, root);
+    return system(command) == 0;
+}
+
+/* Begin a set anew while the n-th call goes wrong; the same command then makes it what it should be.  True once there are
+ * fewer calls. */
+static bool continues(const char *whole, long n, int error)
+{
+    cr_assert_eq(dir_remove(folder, &why), DDPM_OK, "%s", why.text);
+    const int code = failing_end(begin(folder, 0, PICTURES, n, error));
+    const bool fewer = atomic_exchange(countdown, -1) > 0;
+    cr_assert(code == -1 || code == 0 || code == DDPM_EIO, "%s, call %ld: exit %d", more, n, code);
+    cr_assert_eq(failing_end(begin(folder, 0, PICTURES, -1, 0)), 0, "%s, call %ld: it does not go on", more, n);
+    cr_assert(same_sets(whole, folder), "%s, call %ld: another set: %s", more, n, get_text(in_dir(root, "difference")));
+    return fewer;
+}
+
+static void every_call(const char *options, int error)
+{
+    char whole[PATH_CAP];
+    long n = 1;
+    more = options;
+    (void)snprintf(whole, sizeof whole, "%.4000s/whole", root);
+    cr_assert_eq(failing_end(begin(whole, 0, PICTURES, -1, 0)), 0);
+    while (!continues(whole, n, error)) n++;
+    cr_assert_gt(n, 30, "the calls of the command were not seen");
+}
+
+Test(sample_kill, a_set_of_files_is_the_same_wherever_it_was_killed) { every_call("format=png", 0); }
+Test(sample_kill, shards_are_the_same_wherever_they_were_killed) { every_call("format=tar shard=2", 0); }
+Test(sample_kill, one_file_is_the_same_wherever_it_was_killed) { every_call("format=npz", 0); }
+Test(sample_kill, shards_survive_any_failing_call) { every_call("format=tar shard=2", ENOSPC); }
+Test(sample_kill, one_file_survives_any_failing_call) { every_call("format=npz", EIO); }
