@@ -2,23 +2,22 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
+#include "cli/sample_description.h"
 #include "cli/sample_folder.h"
 #include "cli/sample_set.h"
 #include "base/arith.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/threads.h"
-#include "io/json_out.h"
+#include "sample/film.h"
 #include "sample/picture_format.h"
 #include "sample/sampling_end.h"
 #include "train/recipe.h"
 #include "train/self_test.h"
 
-#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
-
-enum { FORMAT = 2 }; /* of sampling.json; incremented when the same description yields other pixels */
 
 typedef struct job {
     const ddpm_config *config;
@@ -28,6 +27,11 @@ typedef struct job {
     backend *be;
     model *m;
     generator *g;
+    generator_spec spec;
+    picture_source source;
+    film film;     /* of the first pictures, if a strip is requested */
+    bool filmed;   /* it is complete */
+    int64_t first; /* the first id of the set */
     int h, w, c, batch;
     bool allocated;   /* the generator is */
     sampling_job *at; /* while a batch is drawn */
@@ -36,95 +40,6 @@ typedef struct job {
     progress bar;
     sampling_tally tally;
 } job;
-
-/* ---- description of the pictures ---- */
-
-/* A hash of the weights, which identifies the model: a run that was trained further is another model. */
-static ddpm_status hash_weights(const model *m, char out[20], err *e)
-{
-    float *host, *copy;
-    const ddpm_status st = params_view(m->store, ARENA_PARAM, &host, &copy, e);
-    if (st == DDPM_OK)
-        (void)snprintf(out, 20, "%016" PRIx64, (uint64_t)XXH3_64bits(host, m->store->count * sizeof *host));
-    mem_free(copy);
-    return st;
-}
-
-static void describe_scheduler(json_out *o, const scheduler_config *s)
-{
-    json_out_text(o, "timestep_spacing", scheduler_spacing_name(s->timestep_spacing));
-    json_out_int(o, "steps_offset", s->steps_offset);
-    json_out_text(o, "variance_type", scheduler_variance_name(s->variance_type));
-    json_out_bool(o, "clip_sample", s->clip_sample);
-    json_out_real(o, "clip_sample_range", s->clip_sample_range);
-    json_out_text(o, "prediction_type", scheduler_prediction_name(s->prediction_type));
-    json_out_int(o, "num_train_timesteps", s->num_train_timesteps);
-    json_out_text(o, "beta_schedule", scheduler_betas_name(s->beta_schedule));
-    json_out_real(o, "beta_start", s->beta_start);
-    json_out_real(o, "beta_end", s->beta_end);
-    json_out_text(o, "scheduler", scheduler_class_name(s->type));
-}
-
-static void describe_levels(json_out *o, const unet_config *u)
-{
-    json_out_open(o, "block_out_channels", '[');
-    for (int i = 0; i < u->n_block; i++) json_out_int(o, NULL, u->block[i].out_channels);
-    json_out_close(o, ']');
-    json_out_open(o, "down_attention", '[');
-    for (int i = 0; i < u->n_block; i++) json_out_bool(o, NULL, u->block[i].down == UNET_ATTN_DOWN);
-    json_out_close(o, ']');
-    json_out_open(o, "up_attention", '[');
-    for (int i = 0; i < u->n_block; i++) json_out_bool(o, NULL, u->block[i].up == UNET_ATTN_UP);
-    json_out_close(o, ']');
-}
-
-/* The network options that affect sampling; dropout, for instance, does not. */
-static void describe_network(json_out *o, const network *net)
-{
-    const unet_config *u = &net->unet;
-    json_out_open(o, "network", '{');
-    json_out_text(o, "kind", net->kind == NETWORK_SIMPLE ? "simple" : "unet");
-    if (net->kind == NETWORK_UNET) {
-        describe_levels(o, u);
-        json_out_int(o, "layers_per_block", u->layers_per_block);
-        json_out_int(o, "attention_head_dim", u->attention_head_dim);
-        json_out_int(o, "norm_num_groups", u->norm_num_groups);
-        json_out_int(o, "attn_norm_num_groups", u->attn_norm_num_groups);
-        json_out_real(o, "norm_eps", u->norm_eps);
-        json_out_int(o, "downsample_padding", u->downsample_padding);
-        json_out_bool(o, "flip_sin_to_cos", u->flip_sin_to_cos);
-        json_out_real(o, "freq_shift", u->freq_shift);
-        json_out_bool(o, "mid_block", u->mid_block);
-        json_out_bool(o, "add_attention", u->add_attention);
-        json_out_bool(o, "scale_shift", u->time_scale_shift == UNET_SHIFT_SCALE);
-        json_out_bool(o, "center_input_sample", u->center_input_sample);
-    }
-    json_out_close(o, '}');
-}
-
-/* Describe everything that decides the pixels: not the batch, nor the count, nor the number of threads (with which
- * oneDNN 3 may change a last bit).  The most common options come first, because an error message names the first
- * differences. */
-static ddpm_status describe(const job *j, const generator_spec *s, char **text, size_t *size, err *e)
-{
-    char weights[20];
-    TRY(hash_weights(j->m, weights, e));
-    json_out o = json_out_begin(false, e);
-    json_out_open(&o, NULL, '{');
-    json_out_int(&o, "format", FORMAT);
-    json_out_int(&o, "seed", (int64_t)s->seed);
-    json_out_text(&o, "weights", weights);
-    json_out_int(&o, "num_inference_steps", generator_steps(j->g));
-    describe_scheduler(&o, &s->scheduler);
-    json_out_int(&o, "height", j->h);
-    json_out_int(&o, "width", j->w);
-    json_out_int(&o, "channels", j->c);
-    json_out_text(&o, "backend", j->be->fn->name);
-    json_out_text(&o, "precision", recipe_precision(j->config, j->be));
-    describe_network(&o, &j->m->net);
-    json_out_close(&o, '}');
-    return json_out_finish(&o, text, size);
-}
 
 /* ---- drawing ---- */
 
@@ -169,6 +84,7 @@ static ddpm_status allocate(job *j, err *e)
     if (j->allocated) return DDPM_OK;
     interrupt_at_once(true); /* nothing is being written; autotuning may take long */
     TRY(generator_allocate(j->g, e));
+    if (j->source.mask) TRY(generator_set_mask(j->g, j->source.mask, e));
     interrupt_at_once(false);
     print_remark(j->be); /* of autotuning */
     j->allocated = true;
@@ -181,9 +97,43 @@ static ddpm_status draw(void *context, sampling_job *at, const int64_t *ids, int
     TRY(allocate(j, e));
     j->at = at;
     j->n = n;
-    TRY(generator_run_bytes(j->g, &(generator_batch){.n = n, .ids = ids}, pixels, e));
+    generator_batch batch;
+    const bool first = j->film.tiles && ids[0] == j->first && n >= j->film.pictures;
+    TRY(picture_source_batch(&j->source, ids, n, &batch, e));
+    if (first) film_record(&j->film, j->g);
+    TRY(generator_run_bytes(j->g, &batch, pixels, e));
+    if (first) generator_film(j->g, 0, NULL, NULL);
+    j->filmed |= first;
     j->steps += generator_steps(j->g);
     return DDPM_OK;
+}
+
+/* The strip of the first pictures, drawn once more where they were there already. */
+static ddpm_status write_film(job *j, err *e)
+{
+    int64_t ids[FILM_PICTURES];
+    generator_batch batch;
+    uint8_t *pixels = NULL, *png = NULL;
+    size_t size;
+    ddpm_status st = DDPM_OK;
+    if (!j->film.tiles) return DDPM_OK;
+    const int n = j->film.pictures;
+    if (!j->filmed) {
+        for (int i = 0; i < n; i++) ids[i] = id_ranges_id(&j->set.ids, i);
+        TRY_GOTO(allocate(j, e));
+        TRY_GOTO(picture_source_batch(&j->source, ids, n, &batch, e));
+        TRY_GOTO(mem_array(&pixels, (size_t)n * (size_t)j->h * (size_t)j->w, (size_t)j->c, "pictures", e));
+        film_record(&j->film, j->g);
+        TRY_GOTO(generator_run_bytes(j->g, &batch, pixels, e));
+    }
+    TRY_GOTO(film_encode(&j->film, &png, &size, e));
+    TRY_GOTO(picture_work_make(j->folder.path, e));
+    TRY_GOTO(picture_work_replace(j->folder.path, FILM_STRIP, png, size, e));
+    if (j->tally.complete) picture_work_remove(j->folder.path);
+done:
+    mem_free(pixels);
+    free(png);
+    return st;
 }
 
 static bool stop(void *context) { return (void)context, interrupt_stop() != 0; }
@@ -259,14 +209,15 @@ static ddpm_status load_model(const char *path, job *j, err *e)
 }
 
 /* The set's folder and its part of it, and the stamp of both descriptions for the journals. */
-static ddpm_status open_folder(const cli_args *args, job *j, const char *out, const generator_spec *s, err *e)
+static ddpm_status open_folder(const cli_args *args, job *j, const char *out, err *e)
 {
     sample_folder_spec spec = {.path = out, .rank = j->part.rank, .ranks = j->part.ranks};
     picture_set *set = &j->set;
     spec.overwrite = cli_may_overwrite(args);
     set->h = j->h, set->w = j->w, set->c = j->c;
     TRY(sample_set_fits(set, out, e));
-    TRY(describe(j, s, &spec.description, &spec.description_size, e));
+    const sample_description d = {.config = j->config, .m = j->m, .g = j->g, .spec = &j->spec, .source = &j->source};
+    TRY(sample_describe(&d, &spec.description, &spec.description_size, e));
     j->folder.spec = spec; /* owned by the folder also if it cannot be opened */
     TRY(sample_set_describe(set, &spec.set, &spec.set_size, e));
     set->stamp = XXH3_64bits_withSeed(spec.set, spec.set_size, XXH3_64bits(spec.description, spec.description_size));
@@ -278,11 +229,41 @@ static ddpm_status open_folder(const cli_args *args, job *j, const char *out, co
 /* What the options alone decide: nothing is loaded for what cannot be done. */
 static ddpm_status read_options(job *j, err *e)
 {
-    TRY(sample_set_of(j->config, &j->set, e));
+    int images = 0;
+    if (j->config->sample.from[0]) TRY(picture_source_count(j->config->sample.from, &images, e));
+    TRY(sample_set_of(j->config, images, &j->set, e));
     TRY(sample_part_of(j->config, &j->part, e));
     if (j->part.from && j->part.ranks > 1)
         printf("rank %d of %d, by %s; rank= and ranks= decide otherwise\n", j->part.rank, j->part.ranks, j->part.from);
     return DDPM_OK;
+}
+
+static int64_t label(const void *source, int64_t id) { return label_of(&((const picture_source *)source)->labels, id); }
+
+/* Labels, images, mask and film; `between` needs the inversion, which is done before the generator takes memory. */
+static ddpm_status open_source(job *j, err *e)
+{
+    const picture_source_spec from = {.labels = j->config->sample.labels,
+                                      .from = j->config->sample.from,
+                                      .mask = j->config->sample.mask,
+                                      .between = j->config->sample.between,
+                                      .count = j->set.ids.count};
+    TRY(picture_source_open(&j->source, &from, j->m, &j->spec, e));
+    if (j->source.labels.classes > 0) j->set.label = label, j->set.label_context = &j->source;
+    j->first = id_ranges_id(&j->set.ids, 0);
+    const int pictures = j->set.ids.count < j->batch ? (int)j->set.ids.count : j->batch;
+    if (j->config->sample.trajectory > 0)
+        TRY(film_create(&j->film, &j->spec, j->c, pictures, j->config->sample.trajectory, e));
+    return from.between[0] ? picture_source_invert(&j->source, j->m, &j->spec, e) : DDPM_OK;
+}
+
+static void print_notes(const job *j)
+{
+    notes remarks = {.text = ""};
+    const char *advice = generator_advice(j->g);
+    recipe_note_sampling(j->config, j->m, &j->spec, &remarks);
+    if (remarks.text[0]) printf("note: %s\n", remarks.text);
+    if (advice) printf("note: %s\n", advice);
 }
 
 /* Everything that can fail is done before any existing picture is changed. */
@@ -297,12 +278,15 @@ static ddpm_status prepare(const cli_args *args, job *j, const char *out, err *e
     TRY(self_test_open(&device, &j->be, e));
     print_remark(j->be);
     TRY(load_model(args->argument[0], j, e));
-    const generator_spec spec = recipe_generator(j->config, j->m, ARENA_PARAM);
-    j->h = spec.h, j->w = spec.w, j->c = j->m->net.unet.in_channels, j->batch = spec.batch;
+    j->spec = recipe_generator(j->config, j->m, ARENA_PARAM);
+    if (j->set.ids.count < j->spec.batch) j->spec.batch = (int)j->set.ids.count;
+    j->h = j->spec.h, j->w = j->spec.w, j->c = j->m->net.unet.in_channels, j->batch = j->spec.batch;
     if (j->c != 1 && j->c != 3)
         return err_set(e, DDPM_EINVAL, "pictures of %d channels cannot be written, only of 1 or 3", j->c);
-    TRY(generator_create(j->m, &spec, &j->g, e));
-    TRY(open_folder(args, j, out, &spec, e));
+    TRY(open_source(j, e));
+    TRY(generator_create(j->m, &j->spec, &j->g, e));
+    print_notes(j);
+    TRY(open_folder(args, j, out, e));
     if (!j->folder.joined) TRY(allocate(j, e)); /* what is there may have to be removed */
     interrupt_at_once(false);
     return sample_folder_begin(&j->folder, e);
@@ -327,8 +311,11 @@ static ddpm_status sample(const cli_args *args, job *j, const char *out, err *e)
     ddpm_status st = DDPM_OK;
     TRY_GOTO(prepare(args, j, out, e));
     TRY_GOTO(draw_all(j, e));
+    TRY_GOTO(write_film(j, e));
     say_done(j);
 done:
+    picture_source_close(&j->source);
+    film_free(&j->film);
     generator_destroy(j->g);
     model_destroy(j->m);
     backend_destroy(j->be);

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 /* Options of `ddpm sample` that no other command takes. */
-#define NOT_OF_A_RUN "-sample.ids -sample.format -sample.shard -sample.rank -sample.ranks -sample.verify"
+#define NOT_OF_A_RUN                                                                                                   \
+    "-sample.ids -sample.format -sample.shard -sample.rank -sample.ranks -sample.verify "                              \
+    "-sample.from -sample.strength -sample.mask -sample.jump_length -sample.jump_n_sample -sample.between"
 
 static const cli_command commands[] = {
     {"train", "Train a model", "[CONFIG.yaml ...]", 0, CLI_ARGUMENTS, CLI_CONFIG_ARGUMENTS,

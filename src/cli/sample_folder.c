@@ -3,6 +3,7 @@
 #include "cli/interrupt.h"
 #include "base/mem.h"
 #include "io/checkpoint_place.h"
+#include "sample/film.h"
 #include "sample/manifest.h"
 #include "sample/picture_format.h"
 #include "sample/sampling_end.h"
@@ -64,7 +65,7 @@ typedef enum kind {
     A_SUBFOLDER, /* may hold pictures */
     A_DESCRIPTION,
     A_SET,
-    ANOTHER /* manifest, overview */
+    ANOTHER /* manifest, overview, film strip */
 } kind;
 
 static kind kind_of(const char *name)
@@ -74,7 +75,7 @@ static kind kind_of(const char *name)
     if (picture_name_is(name, 3, "")) return A_SUBFOLDER;
     if (!strcmp(name, SAMPLE_DESCRIPTION)) return A_DESCRIPTION;
     if (!strcmp(name, SAMPLE_SET)) return A_SET;
-    return !strcmp(name, OVERVIEW) || !strcmp(name, MANIFEST) ? ANOTHER : NOT_OURS;
+    return !strcmp(name, OVERVIEW) || !strcmp(name, MANIFEST) || !strcmp(name, FILM_STRIP) ? ANOTHER : NOT_OURS;
 }
 
 typedef struct survey {
@@ -131,7 +132,7 @@ static ddpm_status note_one(sample_folder *f, const char *name, kind k, void *co
     if (k == A_PICTURE && (!s->first[0] || strcmp(name, s->first) < 0)) strcpy(s->first, name);
     s->description |= k == A_DESCRIPTION;
     s->set |= k == A_SET;
-    if (k == ANOTHER) s->other = strcmp(name, OVERVIEW) ? MANIFEST : OVERVIEW;
+    if (k == ANOTHER) s->other = !strcmp(name, OVERVIEW) ? OVERVIEW : !strcmp(name, MANIFEST) ? MANIFEST : FILM_STRIP;
     return DDPM_OK;
 }
 

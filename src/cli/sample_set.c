@@ -28,20 +28,20 @@ static const picture_format *format_named(const char *name)
 static bool is_typed(const ddpm_config *c, config_id option) { return c->origin[option].source == CONFIG_ARGUMENT; }
 
 /* ids= of the command line wins over count= of a file, and the other way round. */
-static ddpm_status read_ids(const ddpm_config *c, id_ranges *ids, err *e)
+static ddpm_status read_ids(const ddpm_config *c, int images, id_ranges *ids, err *e)
 {
     const bool typed = is_typed(c, OPTION_sample_ids), counted = is_typed(c, OPTION_sample_count);
     if (typed && counted && c->sample.ids[0])
         return err_set(e, DDPM_EINVAL, "ids=%.40s and count=%d: give one of them", c->sample.ids, c->sample.count);
     if (c->sample.ids[0] && (typed || !counted)) return id_ranges_parse(ids, c->sample.ids, e);
-    id_ranges_first(ids, c->sample.count);
+    id_ranges_first(ids, images > 0 && !config_is_chosen(c, OPTION_sample_count) ? images : c->sample.count);
     return DDPM_OK;
 }
 
-ddpm_status sample_set_of(const ddpm_config *c, picture_set *set, err *e)
+ddpm_status sample_set_of(const ddpm_config *c, int images, picture_set *set, err *e)
 {
     *set = (picture_set){.format = format_named(config_word_name(OPTION_sample_format, (int)c->sample.format))};
-    TRY(read_ids(c, &set->ids, e));
+    TRY(read_ids(c, images, &set->ids, e));
     set->shard = set->format->shard ? set->format->shard : c->sample.shard;
     set->subfolders = set->format == &format_png && set->ids.count >= SUBFOLDERS_FROM;
     return DDPM_OK;

@@ -5,7 +5,7 @@
 #include "sample/picture_set.h"
 
 /* Ids, format and cut from the options; no folder and no sizes.  DDPM_EINVAL: ids= with count=, or impossible ids. */
-DDPM_MUST_CHECK ddpm_status sample_set_of(const ddpm_config *c, picture_set *set, err *e);
+DDPM_MUST_CHECK ddpm_status sample_set_of(const ddpm_config *c, int images, picture_set *set, err *e);
 /* DDPM_EIO: the set is one file, which is not there yet and larger than what is free on the disk of `folder`. */
 DDPM_MUST_CHECK ddpm_status sample_set_fits(const picture_set *set, const char *folder, err *e);
 /* The contents of set.json; free with free(). */

@@ -16,8 +16,8 @@ static const char *const CLASSES[] = {
 static const char *const SCHEDULES[] = {"linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", NULL};
 static const char *const VARIANCES[] = {"fixed_small", "fixed_large", "learned", "learned_range", NULL};
 static const char *const PREDICTIONS[] = {"epsilon", "sample", "v_prediction", "mu", "flow_prediction", NULL};
-static const char *const SPACINGS[] = {"leading", "linspace", "trailing", NULL};
-static const char *const OWN_SPACINGS[] = {"quadratic", "logsnr"};
+static const char *const SPACINGS[] = {"leading", "linspace",  "trailing",
+                                       NULL,      "quadratic", "logsnr"}; /* the last two ours */
 static const char *const SIGMAS[] = {"none", "karras", "exponential", "beta", "lu", NULL};
 static const char *const FINALS[] = {"zero", "sigma_min", NULL};
 static const char *const ALGORITHMS[] = {"dpmsolver++", "dpmsolver",       "sde-dpmsolver++",  "sde-dpmsolver",
@@ -37,10 +37,7 @@ bool scheduler_class_find(const char *name, scheduler_class *out)
 const char *scheduler_betas_name(scheduler_betas v) { return SCHEDULES[v]; }
 const char *scheduler_variance_name(scheduler_variance v) { return VARIANCES[v]; }
 const char *scheduler_prediction_name(scheduler_prediction v) { return PREDICTIONS[v]; }
-const char *scheduler_spacing_name(scheduler_spacing v)
-{
-    return v < SCHEDULER_QUADRATIC ? SPACINGS[v] : OWN_SPACINGS[v - SCHEDULER_QUADRATIC];
-}
+const char *scheduler_spacing_name(scheduler_spacing v) { return SPACINGS[v]; }
 const char *scheduler_sigmas_name(scheduler_sigmas v) { return SIGMAS[v]; }
 
 /* ---- which class has which key ------------------------------------------------------------------ */
@@ -422,6 +419,18 @@ static void write_key(json_out *j, const key *k, const scheduler_config *c)
     case KEY_NULL: json_out_text(j, k->name, NULL); return;
     case KEY_FALSE: json_out_bool(j, k->name, false); return;
     case KEY_FIXED: k->fixed ? json_out_text(j, k->name, k->fixed) : write_number(j, k->name, k->value); return;
+    }
+}
+
+void scheduler_config_put(json_out *o, const scheduler_config *c)
+{
+    json_out_text(o, "scheduler", CLASSES[c->type]);
+    for (int i = 0; i < N_KEYS; i++) {
+        if (!has(c, KEYS[i].classes)) continue;
+        if (KEYS[i].type == KEY_INFINITE && isinf(c->lambda_min_clipped))
+            json_out_text(o, KEYS[i].name, NULL);
+        else
+            write_key(o, &KEYS[i], c);
     }
 }
 

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct json_out;
+
 enum { SCHEDULER_MAX_TIMESTEPS = 1000000, SCHEDULER_MAX_TRAINED = 4096 };
 
 /* DDPMScheduler, ...: SCHEDULER_CLASS_DDPM, ... */
@@ -46,7 +48,7 @@ typedef enum scheduler_spacing {
     SCHEDULER_LEADING,
     SCHEDULER_LINSPACE,
     SCHEDULER_TRAILING,
-    SCHEDULER_QUADRATIC,
+    SCHEDULER_QUADRATIC = 4,
     SCHEDULER_LOGSNR
 } scheduler_spacing;
 /* Noise levels in place of those of the timesteps: use_karras_sigmas and so on, at most one of them. */
@@ -128,6 +130,9 @@ DDPM_MUST_CHECK ddpm_status scheduler_config_parse(const char *text, size_t size
 
 /* Write scheduler_config.json, byte for byte as the class's save_config() does. */
 DDPM_MUST_CHECK ddpm_status scheduler_config_write(const scheduler_config *c, const char *path, err *e);
+
+/* The keys of a class as members of a JSON object; an infinite number is written as null. */
+void scheduler_config_put(struct json_out *o, const scheduler_config *c);
 
 const char *scheduler_class_name(scheduler_class v); /* "DDPMScheduler" */
 bool scheduler_class_find(const char *name, scheduler_class *out);

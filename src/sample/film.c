@@ -39,11 +39,11 @@ static ddpm_status frame(void *context, int moment, int n, const float *x, const
 
 void film_record(film *f, generator *g) { generator_film(g, f->moments, frame, f); }
 
-ddpm_status film_write(const film *f, const char *path, err *e)
+ddpm_status film_encode(const film *f, uint8_t **png, size_t *size, err *e)
 {
     image strip = {0};
     TRY(image_grid(f->tiles, 2 * f->pictures * f->moments, f->shape, f->moments, &strip, e));
-    const ddpm_status st = image_write_png(path, &strip, e);
+    const ddpm_status st = image_encode_png(&strip, png, size, e);
     image_free(&strip);
     return st;
 }

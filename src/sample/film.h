@@ -3,7 +3,8 @@
 #define DDPM_FILM_H
 #include "sample/generator.h"
 
-enum { FILM_PICTURES = 8 }; /* most pictures on a strip */
+enum { FILM_PICTURES = 8 };         /* most pictures on a strip */
+#define FILM_STRIP "trajectory.png" /* its file, beside sampled pictures */
 
 typedef struct film {
     int pictures, moments, shape[3];
@@ -17,7 +18,7 @@ void film_free(film *f); /* accepts a zeroed struct */
 
 /* Record the batches that g runs from now on (of each, the first pictures); g's spec is `watched`. */
 void film_record(film *f, generator *g);
-/* Write the strip of the last batch, two rows a picture, as a PNG file. */
-DDPM_MUST_CHECK ddpm_status film_write(const film *f, const char *path, err *e);
+/* The strip of the last batch, two rows a picture, as a PNG file; free() the bytes. */
+DDPM_MUST_CHECK ddpm_status film_encode(const film *f, uint8_t **png, size_t *size, err *e);
 
 #endif

@@ -173,8 +173,7 @@ static ddpm_status create_table(generator *g, err *e)
     TRY(sampler_accepts(s->sampler.kind, &g->m->scheduler, e));
     TRY(schedule_create(&s->scheduler, &g->schedule, e));
     TRY(sampler_create(g->schedule, &s->sampler, &g->table, e));
-    if (s->masked && s->jump_n_sample > 1)
-        TRY(sampler_resample(&g->table, s->jump_length, s->jump_n_sample, e));
+    if (s->masked && s->jump_n_sample > 1) TRY(sampler_resample(&g->table, s->jump_length, s->jump_n_sample, e));
     set_guidance(g);
     return DDPM_OK;
 }
@@ -226,6 +225,7 @@ void generator_dump(const generator *g, FILE *to) { plan_dump(g->p, to); }
 const plan *generator_plan(const generator *g) { return g->p; }
 const plan *generator_first_plan(const generator *g) { return g->first; }
 const sampler_table *generator_table(const generator *g) { return g->table; }
+const char *generator_advice(const generator *g) { return sampler_advice(g->schedule, &g->spec.sampler); }
 
 void generator_watch(generator *g, generator_tick *tick, void *context)
 {

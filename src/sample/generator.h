@@ -62,6 +62,7 @@ void generator_dump(const generator *g, FILE *to);
 const plan *generator_plan(const generator *g); /* the plan of one sampling step, to inspect it or time its steps */
 const plan *generator_first_plan(const generator *g); /* the plan that draws the initial noise */
 const sampler_table *generator_table(const generator *g);
+const char *generator_advice(const generator *g); /* sampler_advice() */
 DDPM_MUST_CHECK ddpm_status generator_allocate(generator *g, err *e);
 /* mask [h, w]: 0 keeps the image, anything else is sampled.  After generator_allocate(), with spec.masked. */
 DDPM_MUST_CHECK ddpm_status generator_set_mask(generator *g, const uint8_t *mask, err *e);

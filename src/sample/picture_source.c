@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <xxhash.h>
 
 static size_t values_of(const picture_source *s) { return (size_t)s->h * (size_t)s->w * (size_t)s->c; }
 
@@ -37,19 +38,41 @@ static ddpm_status load_floats(const picture_source *s, const char *path, float 
     return DDPM_OK;
 }
 
-static ddpm_status list_files(picture_source *s, const char *from, err *e)
+static ddpm_status list_files(file_list *files, const char *from, err *e)
 {
     folder_walk walk = {0};
     ddpm_status st = DDPM_OK;
     if (!path_exists(from)) return err_set(e, DDPM_ENOINPUT, "from=%s: no such file or folder", from);
-    if (!path_is_dir(from)) return file_list_add(&s->files, from, e);
+    if (!path_is_dir(from)) return file_list_add(files, from, e);
     TRY_GOTO(folder_walk_all(from, NULL, &walk, e));
     if (walk.images.n == 0) TRY_GOTO(err_set(e, DDPM_ENOINPUT, "from=%s: no PNG or JPEG image in this folder", from));
-    s->files = walk.images;
+    *files = walk.images;
     walk.images = (file_list){0};
 done:
     folder_walk_free(&walk);
     return st;
+}
+
+ddpm_status picture_source_count(const char *from, int *n, err *e)
+{
+    file_list files = {0};
+    const ddpm_status st = list_files(&files, from, e);
+    *n = files.n;
+    file_list_free(&files);
+    return st;
+}
+
+ddpm_status picture_source_hash(const picture_source *s, uint64_t *hash, err *e)
+{
+    *hash = 0;
+    for (int i = 0; i < s->files.n; i++) {
+        char *bytes;
+        size_t size;
+        TRY(file_read(s->files.path[i], IMAGE_MAX_BYTES, &bytes, &size, e));
+        *hash = XXH3_64bits_withSeed(bytes, size, *hash);
+        mem_free(bytes);
+    }
+    return DDPM_OK;
 }
 
 static ddpm_status load_mask(picture_source *s, const char *path, err *e)
@@ -113,7 +136,7 @@ static ddpm_status open_all(picture_source *s, const picture_source_spec *spec, 
     TRY(label_list_parse(spec->labels, null && to->guidance.null_class == embeds - 1 ? embeds - 1 : embeds, &s->labels,
                          e));
     TRY(mem_array(&s->label, (size_t)s->batch, sizeof *s->label, "labels", e));
-    if (spec->from[0]) TRY(list_files(s, spec->from, e));
+    if (spec->from[0]) TRY(list_files(&s->files, spec->from, e));
     if (spec->between[0]) TRY(list_ends(s, spec->between, e));
     if (spec->mask[0]) TRY(load_mask(s, spec->mask, e));
     if (s->files.n > 0) TRY(mem_array(&s->images, (size_t)s->batch * values_of(s), sizeof *s->images, "images", e));
@@ -150,6 +173,9 @@ static generator_spec inversion(const generator_spec *to)
 {
     generator_spec spec = *to;
     spec.batch = 2;
+    spec.scheduler = sampler_config(SAMPLER_DDIM_INVERSE, &to->scheduler);
+    spec.scheduler.timestep_spacing = to->scheduler.timestep_spacing;
+    spec.scheduler.steps_offset = to->scheduler.steps_offset;
     spec.scheduler.clip_sample = false;
     spec.scheduler.thresholding = false;
     spec.sampler = (sampler_spec){.kind = SAMPLER_DDIM_INVERSE, .steps = to->sampler.steps};

@@ -27,6 +27,9 @@ typedef struct picture_source {
     float *images; /* [batch, h, w, c], or NULL */
 } picture_source;
 
+/* The images that `from` names. */
+DDPM_MUST_CHECK ddpm_status picture_source_count(const char *from, int *n, err *e);
+
 /* Read what the spec names; `to` is the spec of the generator that will sample, whose size the images must have.
  * DDPM_EINVAL: labels; a combination without sense; a mask that hides or keeps everything.  DDPM_EDATA: an image of
  * another size, or a damaged one.  DDPM_ENOINPUT. */
@@ -34,6 +37,8 @@ DDPM_MUST_CHECK ddpm_status picture_source_open(picture_source *s, const picture
                                                 const generator_spec *to, err *e);
 /* With `between`: find the x_T of both images by DDIM inversion (Song et al. 2021, section 4.3) with the steps of `to`. */
 DDPM_MUST_CHECK ddpm_status picture_source_invert(picture_source *s, model *m, const generator_spec *to, err *e);
+/* A hash of the contents of the image files. */
+DDPM_MUST_CHECK ddpm_status picture_source_hash(const picture_source *s, uint64_t *hash, err *e);
 void picture_source_close(picture_source *s); /* accepts a zeroed struct */
 
 /* The batch for pictures ids[n], 1 <= n <= to.batch; its arrays belong to the source until the next call. */

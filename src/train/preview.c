@@ -2,14 +2,17 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "data/image.h"
+#include "sample/film.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 struct preview {
     generator *g;
+    film film; /* if sample.trajectory is set */
     char folder[PATH_CAP];
     int n, shape[3], columns;
     int64_t *ids;   /* [n] */
@@ -45,6 +48,10 @@ ddpm_status preview_create(const preview_spec *spec, preview **out, err *e)
     for (int i = 0; i < p->n; i++) p->ids[i] = i;
     TRY_GOTO(generator_create(spec->m, &drawn, &p->g, e));
     generator_watch(p->g, spec->tick, spec->context);
+    if (drawn.watched) {
+        TRY_GOTO(film_create(&p->film, &drawn, p->shape[2], p->n, spec->config->sample.trajectory, e));
+        film_record(&p->film, p->g);
+    }
     *out = p;
     p = NULL;
 done:
@@ -56,6 +63,7 @@ void preview_destroy(preview *p)
 {
     if (!p) return;
     generator_destroy(p->g);
+    film_free(&p->film);
     mem_free(p->bytes);
     mem_free(p->ids);
     mem_free(p);
@@ -63,6 +71,19 @@ void preview_destroy(preview *p)
 
 size_t preview_bytes(const preview *p) { return generator_bytes(p->g); }
 ddpm_status preview_allocate(preview *p, err *e) { return generator_allocate(p->g, e); }
+
+static ddpm_status write_film(const preview *p, uint64_t after, err *e)
+{
+    char name[64], path[PATH_CAP];
+    uint8_t *png;
+    size_t size;
+    (void)snprintf(name, sizeof name, "trajectory_%08llu.png", (unsigned long long)after);
+    TRY(path_join(path, p->folder, name, e));
+    TRY(film_encode(&p->film, &png, &size, e));
+    const ddpm_status st = file_replace_lazily(path, png, size, e);
+    free(png);
+    return st;
+}
 
 ddpm_status preview_draw(preview *p, uint64_t after, err *e)
 {
@@ -75,6 +96,7 @@ ddpm_status preview_draw(preview *p, uint64_t after, err *e)
     TRY_GOTO(image_grid(p->bytes, p->n, p->shape, p->columns, &grid, e));
     TRY_GOTO(dir_make(p->folder, e));
     TRY_GOTO(image_write_png(path, &grid, e));
+    if (p->film.tiles) TRY_GOTO(write_film(p, after, e));
 done:
     image_free(&grid);
     return st;

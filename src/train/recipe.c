@@ -303,6 +303,64 @@ generator_spec recipe_generator(const ddpm_config *c, const model *m, arena_kind
     return s;
 }
 
+/* Does an option of sampling have an effect? */
+static bool acts(config_id option, const ddpm_config *c, const model *m, const generator_spec *s)
+{
+    const bool classes = m->net.unet.num_class_embeds > 0, guided = classes && c->sample.guidance != 1;
+    const struct {
+        config_id option;
+        bool acts;
+    } needs[] = {{OPTION_sample_labels, classes},
+                 {OPTION_sample_null_class, guided},
+                 {OPTION_sample_guidance_interval, guided},
+                 {OPTION_sample_guidance_rescale, guided},
+                 {OPTION_sample_strength, c->sample.from[0] != '\0'},
+                 {OPTION_sample_jump_length, s->masked && s->jump_n_sample > 1},
+                 {OPTION_sample_jump_n_sample, s->masked},
+                 {OPTION_sample_dynamic_thresholding_ratio, s->scheduler.thresholding},
+                 {OPTION_sample_sample_max_value, s->scheduler.thresholding},
+                 {OPTION_sample_churn_min, c->sample.churn > 0},
+                 {OPTION_sample_churn_max, c->sample.churn > 0},
+                 {OPTION_sample_churn_noise, c->sample.churn > 0}};
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
+        if (needs[i].option == option && !needs[i].acts) return false;
+    return true;
+}
+
+/* What the sampler's table must read for an option to have an effect; 0: it always has. */
+static unsigned read_of(config_id option)
+{
+    switch (option) {
+    case OPTION_sample_eta: return SAMPLER_READS_ETA;
+    case OPTION_sample_order: return SAMPLER_READS_ORDER;
+    case OPTION_sample_sigmas: return SAMPLER_READS_SIGMAS;
+    case OPTION_sample_final: return SAMPLER_READS_FINAL;
+    case OPTION_sample_timestep_spacing: return SAMPLER_READS_SPACING;
+    case OPTION_sample_variance_type: return SAMPLER_READS_VARIANCE;
+    case OPTION_sample_churn:
+    case OPTION_sample_churn_min:
+    case OPTION_sample_churn_max:
+    case OPTION_sample_churn_noise: return SAMPLER_READS_CHURN;
+    default: return 0;
+    }
+}
+
+void recipe_note_sampling(const ddpm_config *c, const model *m, const generator_spec *s, notes *remarks)
+{
+    const unsigned reads = sampler_info_of(s->sampler.kind)->reads;
+    char list[400] = "";
+    for (int i = 0; i < CONFIG_OPTIONS; i++) {
+        const config_id option = (config_id)i;
+        const size_t used = strlen(list);
+        const unsigned needed = read_of(option);
+        if (!config_is_chosen(c, option) || (acts(option, c, m, s) && (!needed || reads & needed))) continue;
+        (void)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", config_options[i].key);
+    }
+    if (list[0])
+        notes_add(remarks, "options that have no effect with sampler=%s on this model: %s",
+                  sampler_name(s->sampler.kind), list);
+}
+
 int64_t recipe_steps(const ddpm_config *c, int64_t images)
 {
     const int64_t per_step = (int64_t)c->train.batch * c->train.gradient_accumulation_steps;

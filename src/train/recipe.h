@@ -45,6 +45,8 @@ trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t ste
 scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *of_model);
 sampler_spec recipe_sampler(const ddpm_config *c, const scheduler_config *sampling);
 generator_spec recipe_generator(const ddpm_config *c, const model *m, arena_kind weights);
+/* Note the options of sampling that are set but have no effect with this sampler, network and task. */
+void recipe_note_sampling(const ddpm_config *c, const model *m, const generator_spec *s, notes *remarks);
 
 /* Optimizer steps of the run: train.steps, or train.epochs passes over `images` rounded up. */
 int64_t recipe_steps(const ddpm_config *c, int64_t images);

@@ -5,6 +5,7 @@
 
 #include "cli/interrupt.c"
 #include "cli/progress.c"
+#include "cli/sample_description.c"
 #include "cli/sample_folder.c"
 #include "cli/sample_set.c"
 
