@@ -310,6 +310,15 @@ Test(sampler_options, a_name_stands_for_its_class_order_and_algorithm)
     }
 }
 
+Test(sampler_options, names_are_those_of_the_option)
+{
+    static const char *const names[] = {
+#define SAMPLER(id, name) name,
+#include "config/sampler_names.def"
+    };
+    for (int k = 0; k < SAMPLER_KINDS; k++) cr_expect_str_eq(sampler_name((sampler_kind)k), names[k]);
+}
+
 Test(sampler_options, the_process_is_the_folders_and_the_rest_the_classs)
 {
     scheduler_config folder = scheduler_config_default();
