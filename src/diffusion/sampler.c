@@ -5,57 +5,60 @@
 /* ---- the registry ---- */
 
 enum {
+    SIGMAS = SAMPLER_READS_SIGMAS,
+    FINAL = SAMPLER_READS_FINAL,
     GRID = SAMPLER_READS_SPACING | SAMPLER_READS_STEPS_OFFSET, /* timesteps of a spacing */
-    K = GRID | SAMPLER_READS_SIGMAS,
-    DPM = K | SAMPLER_READS_ORDER
+    K = GRID | SIGMAS,                                         /* k-diffusion's */
+    SOLVER = K | SAMPLER_READS_ORDER,
+    SINGLE = SOLVER & ~SAMPLER_READS_STEPS_OFFSET
 };
+
+#define EVERY(name_, class_, per_, more_, reads_, fill_)                                                               \
+    .name = name_, .scheduler = SCHEDULER_CLASS_##class_, .per_step = per_, .more = more_, .reads = reads_,            \
+    .fill = fill_
+#define ONE(id, name_, class_, min_, per_, more_, reads_, fill_)                                                       \
+    [SAMPLER_##id] = {EVERY(name_, class_, per_, more_, reads_, fill_), .min_steps = min_, .can_skip = true}
+#define ORDERED(id, name_, class_, order_, max_, algorithm_, reads_, fill_)                                            \
+    [SAMPLER_##id] = {EVERY(name_, class_, 1, 0, reads_, fill_),                                                       \
+                      .min_steps = 1,                                                                                  \
+                      .can_skip = true,                                                                                \
+                      .order = order_,                                                                                 \
+                      .min_order = 1,                                                                                  \
+                      .max_order = max_,                                                                               \
+                      .algorithm = SCHEDULER_##algorithm_}
 
 /* clang-format off */
 static const sampler_info INFO[SAMPLER_KINDS] = {
-    [SAMPLER_DDPM] = {"ddpm", SCHEDULER_CLASS_DDPM, .reads = GRID | SAMPLER_READS_VARIANCE, .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_ddpm},
-    [SAMPLER_DDIM] = {"ddim", SCHEDULER_CLASS_DDIM, .reads = GRID | SAMPLER_READS_ETA, .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_ddim},
-    [SAMPLER_DDIM_INVERSE] = {"ddim_inverse", SCHEDULER_CLASS_DDIM_INVERSE, .reads = GRID, .min_steps = 1, .per_step = 1, .fill = fill_ddim_inverse},
-    [SAMPLER_EULER] = {"euler", SCHEDULER_CLASS_EULER, .reads = K | SAMPLER_READS_CHURN | SAMPLER_READS_FINAL,
-                       .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_euler},
-    [SAMPLER_EULER_A] = {"euler_a", SCHEDULER_CLASS_EULER_A, .reads = K, .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_euler_ancestral},
-    [SAMPLER_HEUN] = {"heun", SCHEDULER_CLASS_HEUN, .reads = K | SAMPLER_READS_CHURN, .per_step = 2, .more = -1,
-                      .min_steps = 1, .can_skip = true, .fill = fill_heun},
-    [SAMPLER_EDM] = {"edm", SCHEDULER_CLASS_EDM_EULER, .reads = SAMPLER_READS_SIGMAS | SAMPLER_READS_CHURN,
-                     .per_step = 2, .more = -1, .min_steps = 1, .can_skip = true, .fill = fill_edm},
-    [SAMPLER_DPM2] = {"dpm2", SCHEDULER_CLASS_DPM2, .reads = K, .per_step = 2, .more = -1, .min_steps = 1, .can_skip = true, .fill = fill_dpm2},
-    [SAMPLER_DPM2_A] = {"dpm2_a", SCHEDULER_CLASS_DPM2_A, .reads = K, .per_step = 2, .more = -1, .min_steps = 1, .can_skip = true, .fill = fill_dpm2},
-    [SAMPLER_LMS] = {"lms", SCHEDULER_CLASS_LMS, .reads = K, .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_lms},
-    [SAMPLER_PNDM] = {"pndm", SCHEDULER_CLASS_PNDM, .reads = GRID, .min_steps = 4, .more = 9, .per_step = 1, .can_skip = true, .fill = fill_pndm},
-    [SAMPLER_PLMS] = {"plms", SCHEDULER_CLASS_PNDM, .reads = GRID, .more = 1, .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_pndm},
-    [SAMPLER_DEIS] = {"deis", SCHEDULER_CLASS_DEIS, .reads = DPM, .order = 3, .max_order = 3,
-                      .algorithm = SCHEDULER_DEIS, .min_steps = 1, .per_step = 1, .min_order = 1, .can_skip = true, .fill = fill_deis},
-    [SAMPLER_DPMPP_2M] = {"dpmpp_2m", SCHEDULER_CLASS_DPM_MULTISTEP, .reads = DPM | SAMPLER_READS_FINAL, .order = 2,
-                          .max_order = 3, .algorithm = SCHEDULER_DPMSOLVER_PP, .min_steps = 1, .per_step = 1, .min_order = 1, .can_skip = true, .fill = fill_dpm_multistep},
-    [SAMPLER_DPMPP_3M] = {"dpmpp_3m", SCHEDULER_CLASS_DPM_MULTISTEP, .reads = DPM | SAMPLER_READS_FINAL, .order = 3,
-                          .max_order = 3, .algorithm = SCHEDULER_DPMSOLVER_PP, .min_steps = 1, .per_step = 1, .min_order = 1, .can_skip = true, .fill = fill_dpm_multistep},
-    [SAMPLER_DPMPP_2M_SDE] = {"dpmpp_2m_sde", SCHEDULER_CLASS_DPM_MULTISTEP, .reads = DPM | SAMPLER_READS_FINAL,
-                              .order = 2, .max_order = 3, .algorithm = SCHEDULER_SDE_DPMSOLVER_PP,
-                              .min_steps = 1, .per_step = 1, .min_order = 1, .can_skip = true, .fill = fill_dpm_multistep},
-    [SAMPLER_DPMPP_2S] = {"dpmpp_2s", SCHEDULER_CLASS_DPM_SINGLESTEP,
-                          .reads = (DPM | SAMPLER_READS_FINAL) & ~SAMPLER_READS_STEPS_OFFSET, .order = 2,
-                          .max_order = 3, .algorithm = SCHEDULER_DPMSOLVER_PP, .min_steps = 1, .per_step = 1, .min_order = 1, .can_skip = true, .fill = fill_dpm_singlestep},
-    [SAMPLER_DPM_3S] = {"dpm_3s", SCHEDULER_CLASS_DPM_SINGLESTEP,
-                        .reads = (DPM | SAMPLER_READS_FINAL) & ~SAMPLER_READS_STEPS_OFFSET, .order = 3, .max_order = 3,
-                        .algorithm = SCHEDULER_DPMSOLVER, .min_steps = 1, .per_step = 1, .min_order = 1, .can_skip = true, .fill = fill_dpm_singlestep},
-    [SAMPLER_UNIPC] = {"unipc", SCHEDULER_CLASS_UNIPC, .reads = DPM | SAMPLER_READS_FINAL, .order = 3, .max_order = 4,
-                       .min_steps = 1, .per_step = 1, .min_order = 1, .can_skip = true, .fill = fill_unipc},
-    [SAMPLER_SA] = {"sa", SCHEDULER_CLASS_SA, .reads = DPM, .order = 2, .max_order = 4,
-                    .algorithm = SCHEDULER_DATA_PREDICTION, .min_steps = 1, .per_step = 1, .min_order = 1, .can_skip = true, .fill = fill_sa},
-    [SAMPLER_EDM_EULER] = {"edm_euler", SCHEDULER_CLASS_EDM_EULER,
-                           .reads = SAMPLER_READS_SIGMAS | SAMPLER_READS_CHURN | SAMPLER_READS_FINAL,
-                           .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_edm_euler},
-    [SAMPLER_EDM_DPMPP] = {"edm_dpmpp", SCHEDULER_CLASS_EDM_DPM,
-                           .reads = SAMPLER_READS_SIGMAS | SAMPLER_READS_ORDER | SAMPLER_READS_FINAL, .order = 2,
-                           .max_order = 3, .algorithm = SCHEDULER_DPMSOLVER_PP, .min_steps = 1, .per_step = 1, .min_order = 1, .can_skip = true, .fill = fill_edm_dpm},
-    [SAMPLER_FLOW_EULER] = {"flow_euler", SCHEDULER_CLASS_FLOW_EULER, .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_flow_euler},
-    [SAMPLER_CM] = {"cm", SCHEDULER_CLASS_CM, .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_consistency},
-    [SAMPLER_LCM] = {"lcm", SCHEDULER_CLASS_LCM, .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_lcm},
-    [SAMPLER_TCD] = {"tcd", SCHEDULER_CLASS_TCD, .reads = SAMPLER_READS_ETA, .eta = 0.3, .min_steps = 1, .per_step = 1, .can_skip = true, .fill = fill_tcd},
+    [SAMPLER_DDIM_INVERSE] = {EVERY("ddim_inverse", DDIM_INVERSE, 1, 0, GRID, fill_ddim_inverse), .min_steps = 1},
+    [SAMPLER_TCD] = {EVERY("tcd", TCD, 1, 0, SAMPLER_READS_ETA, fill_tcd), .min_steps = 1, .can_skip = true, .eta = 0.3},
+
+    /*  kind        name          class       min  evaluations  reads */
+    ONE(DDPM,       "ddpm",       DDPM,       1,   1,  0,   GRID | SAMPLER_READS_VARIANCE,             fill_ddpm),
+    ONE(DDIM,       "ddim",       DDIM,       1,   1,  0,   GRID | SAMPLER_READS_ETA,                  fill_ddim),
+    ONE(EULER,      "euler",      EULER,      1,   1,  0,   K | FINAL | SAMPLER_READS_CHURN,           fill_euler),
+    ONE(EULER_A,    "euler_a",    EULER_A,    1,   1,  0,   K,                                         fill_euler_ancestral),
+    ONE(HEUN,       "heun",       HEUN,       1,   2, -1,   K | SAMPLER_READS_CHURN,                   fill_heun),
+    ONE(EDM,        "edm",        EDM_EULER,  1,   2, -1,   SIGMAS | SAMPLER_READS_CHURN,              fill_edm),
+    ONE(DPM2,       "dpm2",       DPM2,       1,   2, -1,   K,                                         fill_dpm2),
+    ONE(DPM2_A,     "dpm2_a",     DPM2_A,     1,   2, -1,   K,                                         fill_dpm2),
+    ONE(LMS,        "lms",        LMS,        1,   1,  0,   K,                                         fill_lms),
+    ONE(PNDM,       "pndm",       PNDM,       4,   1,  9,   GRID,                                      fill_pndm),
+    ONE(PLMS,       "plms",       PNDM,       1,   1,  1,   GRID,                                      fill_pndm),
+    ONE(EDM_EULER,  "edm_euler",  EDM_EULER,  1,   1,  0,   SIGMAS | FINAL | SAMPLER_READS_CHURN,      fill_edm_euler),
+    ONE(FLOW_EULER, "flow_euler", FLOW_EULER, 1,   1,  0,   0,                                         fill_flow_euler),
+    ONE(CM,         "cm",         CM,         1,   1,  0,   0,                                         fill_consistency),
+    ONE(LCM,        "lcm",        LCM,        1,   1,  0,   0,                                         fill_lcm),
+
+    /*      kind          name            class         order  max  algorithm         reads */
+    ORDERED(DEIS,         "deis",         DEIS,           3,   3,   DEIS,             SOLVER,                                 fill_deis),
+    ORDERED(DPMPP_2M,     "dpmpp_2m",     DPM_MULTISTEP,  2,   3,   DPMSOLVER_PP,     SOLVER | FINAL,                         fill_dpm_multistep),
+    ORDERED(DPMPP_3M,     "dpmpp_3m",     DPM_MULTISTEP,  3,   3,   DPMSOLVER_PP,     SOLVER | FINAL,                         fill_dpm_multistep),
+    ORDERED(DPMPP_2M_SDE, "dpmpp_2m_sde", DPM_MULTISTEP,  2,   3,   SDE_DPMSOLVER_PP, SOLVER | FINAL,                         fill_dpm_multistep),
+    ORDERED(DPMPP_2S,     "dpmpp_2s",     DPM_SINGLESTEP, 2,   3,   DPMSOLVER_PP,     SINGLE | FINAL,                         fill_dpm_singlestep),
+    ORDERED(DPM_3S,       "dpm_3s",       DPM_SINGLESTEP, 3,   3,   DPMSOLVER,        SINGLE | FINAL,                         fill_dpm_singlestep),
+    ORDERED(UNIPC,        "unipc",        UNIPC,          3,   4,   DPMSOLVER_PP,     SOLVER | FINAL,                         fill_unipc),
+    ORDERED(SA,           "sa",           SA,             2,   4,   DATA_PREDICTION,  SOLVER,                                 fill_sa),
+    ORDERED(EDM_DPMPP,    "edm_dpmpp",    EDM_DPM,        2,   3,   DPMSOLVER_PP,     SIGMAS | FINAL | SAMPLER_READS_ORDER,   fill_edm_dpm),
 };
 /* clang-format on */
 

@@ -188,21 +188,27 @@ static void three_rows(sampler_draft *d, const level *L)
     r->a = f[2] * m2.a, r->b = f[2] * m2.b, r->w[0] = f[0] - all.a * one.k0 / one.a, r->w[1] = 1;
 }
 
-/* Groups of `order` evaluations; the last steps have lower orders, so that their number comes out and the image is
- * reached by a step of first order. */
+/* The evaluations of the step from level i: the last ones have lower orders, so that the number of evaluations comes out
+ * and the image is reached by a step of first order.  Levels that are one cannot tell a derivative. */
+static int group_size(const sampler_draft *d, int i)
+{
+    const int left = d->n - i, order = d->c->solver_order;
+    const bool to_image = d->levels[d->n].sg == 0;
+    int size = order < left ? order : left;
+    if (size == left && size > 1 && (size == order || to_image)) size--;
+    for (int k = 0; k < size; k++)
+        if (level_lambda(&d->levels[i + k + 1]) - level_lambda(&d->levels[i + k]) < LAMBDA_APART) return k > 1 ? k : 1;
+    return size;
+}
+
 void fill_dpm_singlestep(sampler_draft *d)
 {
-    const int order = d->c->solver_order;
     check_algorithm(d);
-    if (order == 3 && is_sde(d)) draft_fail(d, "the SDE has no order 3 here; use order 2, or dpmpp_3m");
+    if (d->c->solver_order == 3 && is_sde(d)) draft_fail(d, "the SDE has no order 3 here; use order 2, or dpmpp_3m");
     draft_levels_dpm(d);
-    for (int i = 0, left = d->n; left > 0 && !d->st;) {
-        const bool to_image = d->levels[d->n].sg == 0;
-        int size = order < left ? order : left;
-        if (size == left && size > 1 && (size == order || to_image)) size--;
-        const level *L = &d->levels[i];
-        if (level_lambda(L + size) - level_lambda(L) < LAMBDA_APART) size = 1;
-        (size == 3 ? three_rows : size == 2 ? two_rows : first_row)(d, L);
-        i += size, left -= size;
+    for (int i = 0; i < d->n && !d->st;) {
+        const int size = group_size(d, i);
+        (size == 3 ? three_rows : size == 2 ? two_rows : first_row)(d, &d->levels[i]);
+        i += size;
     }
 }

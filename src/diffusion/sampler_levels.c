@@ -219,6 +219,7 @@ static void flow_levels(sampler_draft *d)
 {
     const int n = d->n, T = d->s->timesteps;
     const bool unipc = d->c->type == SCHEDULER_CLASS_UNIPC;
+    if (T < 2) draft_fail(d, "use_flow_sigmas needs num_train_timesteps of 2 or more");
     for (int i = 0; i < n; i++) {
         const double down = (1 - 1.0 / T) * i / n; /* from 1, or to 0 */
         double sigma = shifted(unipc ? 1 - down : (1 - 1.0 / T) - down, d->c->flow_shift);

@@ -7,7 +7,7 @@
 static double abar_at(const sampler_draft *d, int t)
 {
     if (t < 0) return d->c->set_alpha_to_one ? 1 : d->s->abar[0];
-    return d->s->abar[t] > 0 ? d->s->abar[t] : 0x1p-24; /* as sampler_draft.sigma */
+    return d->s->abar[t] > 0 ? d->s->abar[t] : 1 / (1 + d->sigma[t] * d->sigma[t]); /* zero SNR */
 }
 
 /* eq. 9: x' = a x + b m, from t to another timestep */

@@ -43,7 +43,7 @@ double sigma_spaced(scheduler_sigmas kind, double high, double low, double rho, 
     case SCHEDULER_SIGMAS_NONE:
     case SCHEDULER_SIGMAS_KARRAS: { /* Karras et al. 2022 (arXiv:2206.00364), eq. 5 */
         const double from = pow(high, 1 / rho), to = pow(low, 1 / rho);
-        return pow(from + u * (to - from), rho);
+        return pow((1 - u) * from + u * to, rho);
     }
     case SCHEDULER_SIGMAS_BETA: /* Lee et al. 2024 (arXiv:2407.12173), in sigma as diffusers has it */
         return low + (high - low) * beta_quantile(1 - u, 0.6, 0.6);

@@ -138,13 +138,11 @@ static double numpy_arange(int T, int n, int i)
     return start + i * delta;
 }
 
-/* tau_i = c i^2 of Song et al. 2021 (arXiv:2010.02502), appendix D.2, as its authors' code has it: from 0 to 0.8 T; with
- * so many steps that neighbours would be equal, the nearest free one above. */
+/* tau_i = c i^2 of Song et al. 2021 (arXiv:2010.02502), appendix D.2, as its authors' code has it: from 0 to 0.8 T. */
 static int quadratic(int T, int n, int i)
 {
     const double end = sqrt(0.8 * T), root = n > 1 ? end * i / (n - 1) : 0;
-    const int t = (int)(root * root);
-    return t > i ? t : i;
+    return (int)(root * root);
 }
 
 /* Timesteps evenly spaced in log(signal / noise): Lu et al. 2022 (arXiv:2206.00927), section 3.4. */
@@ -164,8 +162,14 @@ static int even_in_logsnr(const schedule *s, int n, int i)
         const int middle = (low + high) / 2;
         *(log_snr(s, middle) >= at ? &low : &high) = middle;
     }
-    const int t = log_snr(s, low) - at < at - log_snr(s, high) ? low : high;
-    return t > i ? (t < T - n + i ? t : T - n + i) : i;
+    return log_snr(s, low) - at < at - log_snr(s, high) ? low : high;
+}
+
+/* Neighbours that fell on one timestep take the nearest free one above, or at the end of the range below. */
+static void move_apart(int T, int n, int *t)
+{
+    for (int i = n - 2; i >= 0; i--) t[i] = t[i] > t[i + 1] ? t[i] : t[i + 1] + 1;
+    for (int i = 0; i < n; i++) t[i] = t[i] < T - 1 - i ? t[i] : T - 1 - i;
 }
 
 ddpm_status schedule_respace(const schedule *s, int n, int *t, err *e)
@@ -181,6 +185,7 @@ ddpm_status schedule_respace(const schedule *s, int n, int *t, err *e)
         case SCHEDULER_LOGSNR: t[i] = even_in_logsnr(s, n, n - 1 - i); break;
         }
     }
+    if (s->config.timestep_spacing > SCHEDULER_TRAILING) move_apart(T, n, t);
     if (t[0] >= T)
         return err_set(e, DDPM_EINVAL, "steps_offset %d: timestep %d is not below num_train_timesteps = %d", offset,
                        t[0], T);

@@ -239,7 +239,7 @@ def solvers():
     for name in ("DPMSolverMultistep", "DPMSolverSinglestep", "SASolver"):
         yield name, dict(lambda_min_clipped=-5.1), (10,), {}
     yield "DPMSolverMultistep", dict(use_lu_lambdas=True), (10,), {}
-    yield "DPMSolverMultistep", dict(solver_order=3), (10, 50), {}
+    yield "DPMSolverMultistep", dict(solver_order=3), (10, 14, 15, 50), {}
     for kind in ("karras", "exponential", "beta"):
         yield "DPMSolverMultistep", {f"use_{kind}_sigmas": True, "final_sigmas_type": "sigma_min"}, (10,), {}
     for order, bh, data in itertools.product((1, 2, 3, 4), ("bh1", "bh2"), (True, False)):
@@ -252,7 +252,7 @@ def solvers():
     yield "UniPCMultistep", dict(solver_order=3), (5, 10, 50), {}
     yield "UniPCMultistep", dict(solver_order=2, lower_order_final=False, final_sigmas_type="sigma_min"), (10,), {}
     for order in orders:
-        yield "DEISMultistep", dict(solver_order=order), (5, 10, 20), {}
+        yield "DEISMultistep", dict(solver_order=order), (5, 10, 14, 15), {}
         yield "DEISMultistep", dict(solver_order=order, thresholding=True), (10,), {}
     flow = dict(use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction")
     for name in (*SOLVERS, "DPMSolverSinglestep"):

@@ -53,6 +53,12 @@ static void check_table(const sampler_table *t, const char *what)
         if (r->slot >= 0) written |= 1 << r->slot;
         cr_assert(r->slot >= -1 && r->slot < t->slots && r->guidance == 1, "%s: row %d", what, i);
     }
+    for (int i = 0; i < t->n; i++) { /* what is kept is read */
+        const int slot = t->rows[i].slot;
+        int k = i + 1;
+        while (slot >= 0 && k < t->n && t->rows[k].w[slot] == 0 && t->rows[k].slot != slot) k++;
+        cr_assert(slot < 0 || (k < t->n && t->rows[k].w[slot] != 0), "%s: nobody reads what row %d keeps", what, i);
+    }
     cr_assert(t->slots <= SAMPLER_SLOTS && written == (1 << t->slots) - 1, "%s: slots", what);
     cr_assert(isfinite(t->init) && isfinite(t->signal) && isfinite(t->noise), "%s", what);
 }
@@ -164,6 +170,24 @@ Test(sampler_options, combinations_are_finite_or_refused)
         for (int pick = 0; pick < 4800; pick += 7) combine((sampler_kind)k, pick);
 }
 
+/* The depths of memory, which the generator allocates. */
+Test(sampler_options, slots_are_as_many_as_the_order_needs)
+{
+    static const int slots[SAMPLER_KINDS] = {
+        [SAMPLER_HEUN] = 1,     [SAMPLER_EDM] = 1,      [SAMPLER_DPM2] = 1,         [SAMPLER_DPM2_A] = 1,
+        [SAMPLER_LMS] = 3,      [SAMPLER_PNDM] = 4,     [SAMPLER_PLMS] = 3,         [SAMPLER_DEIS] = 2,
+        [SAMPLER_DPMPP_2M] = 1, [SAMPLER_DPMPP_3M] = 2, [SAMPLER_DPMPP_2M_SDE] = 1, [SAMPLER_DPMPP_2S] = 1,
+        [SAMPLER_DPM_3S] = 2,   [SAMPLER_UNIPC] = 3,    [SAMPLER_SA] = 2,           [SAMPLER_EDM_DPMPP] = 1};
+    for (int k = 0; k < SAMPLER_KINDS; k++) {
+        const scheduler_config folder = folder_for((sampler_kind)k), c = sampler_config((sampler_kind)k, &folder);
+        const sampler_spec spec = sampler_spec_default((sampler_kind)k, 20);
+        sampler_table *t = NULL;
+        cr_assert_eq(create(&c, &spec, &t), DDPM_OK, "%s", why.text);
+        cr_expect_eq(t->slots, slots[k], "%s: %d slots", sampler_name((sampler_kind)k), t->slots);
+        sampler_destroy(t);
+    }
+}
+
 /* ---- starting from an image ---- */
 
 Test(sampler_options, skipped_steps_leave_the_rows_of_the_rest)
@@ -195,6 +219,28 @@ Test(sampler_options, skipped_steps_leave_the_rows_of_the_rest)
         cr_assert_eq(create(&c, &spec, &rest), DDPM_OK, "%s", why.text);
         check_table(rest, sampler_name((sampler_kind)k));
         cr_expect_eq(rest->n, sampler_evaluations((sampler_kind)k, 12));
+        sampler_destroy(rest);
+    }
+}
+
+/* Only the first rows know that steps are missing: whether the orders fall at the end depends on the whole way. */
+Test(sampler_options, multistep_samplers_take_their_stride_after_skipped_steps)
+{
+    static const sampler_kind kinds[] = {SAMPLER_LMS,          SAMPLER_DEIS,  SAMPLER_DPMPP_2M, SAMPLER_DPMPP_3M,
+                                         SAMPLER_DPMPP_2M_SDE, SAMPLER_UNIPC, SAMPLER_SA};
+    for (int k = 0; k < 7; k++) {
+        const scheduler_config folder = folder_for(kinds[k]), c = sampler_config(kinds[k], &folder);
+        sampler_spec spec = sampler_spec_default(kinds[k], 20);
+        sampler_table *all = NULL, *rest = NULL;
+        cr_assert_eq(create(&c, &spec, &all), DDPM_OK, "%s", why.text);
+        spec.skip = 8;
+        cr_assert_eq(create(&c, &spec, &rest), DDPM_OK, "%s", why.text);
+        for (int i = 5; i < 12; i++) {
+            const sampler_row *r = &rest->rows[i], *same = &all->rows[i + 8];
+            cr_expect(r->t == same->t && r->a == same->a && r->b == same->b && r->s == same->s, "%s: row %d",
+                      sampler_name(kinds[k]), i);
+        }
+        sampler_destroy(all);
         sampler_destroy(rest);
     }
 }
@@ -264,6 +310,15 @@ Test(sampler_options, a_name_stands_for_its_class_order_and_algorithm)
     }
 }
 
+Test(sampler_options, names_are_those_of_the_option)
+{
+    static const char *const names[] = {
+#define SAMPLER(id, name) name,
+#include "config/sampler_names.def"
+    };
+    for (int k = 0; k < SAMPLER_KINDS; k++) cr_expect_str_eq(sampler_name((sampler_kind)k), names[k]);
+}
+
 Test(sampler_options, the_process_is_the_folders_and_the_rest_the_classs)
 {
     scheduler_config folder = scheduler_config_default();
@@ -272,7 +327,7 @@ Test(sampler_options, the_process_is_the_folders_and_the_rest_the_classs)
     scheduler_config c = sampler_config(SAMPLER_DPM_3S, &folder);
     cr_expect(c.num_train_timesteps == 500 && c.beta_end == 0.03 && c.clip_sample && c.clip_sample_range == 2);
     cr_expect(c.timestep_spacing == SCHEDULER_LINSPACE && c.solver_order == 3 &&
-              c.algorithm_type == SCHEDULER_DPMSOLVER);
+              c.algorithm_type == SCHEDULER_DPMSOLVER && c.final_sigmas_type == SCHEDULER_FINAL_SIGMA_MIN);
     c = sampler_config(SAMPLER_DDPM, &folder);
     cr_expect_eq(c.timestep_spacing, SCHEDULER_TRAILING);
     folder = scheduler_config_of(SCHEDULER_CLASS_DPM_MULTISTEP);

@@ -300,3 +300,27 @@ Test(schedule, impossible_respacings_are_refused)
     cr_expect(t[0] == 39 * 25 + 20 && t[39] == 20);
     schedule_destroy(s);
 }
+
+/* Strictly decreasing timesteps of the range, whatever the number of steps: also where the logarithm of the SNR falls so
+ * steeply that all of the steps would lie at a few timesteps. */
+Test(schedule, own_spacings_use_a_timestep_once)
+{
+    static int t[1000];
+    for (int spacing = SCHEDULER_QUADRATIC; spacing <= SCHEDULER_LOGSNR; spacing++)
+        for (int betas = 0; betas < 3; betas++)
+            for (int n = 1; n <= 1000; n += n < 30 ? 1 : 97) {
+                scheduler_config c = scheduler_config_default();
+                schedule *s = NULL;
+                c.timestep_spacing = (scheduler_spacing)spacing;
+                c.beta_schedule = betas == 1 ? SCHEDULER_SQUAREDCOS_CAP_V2 : SCHEDULER_LINEAR;
+                c.rescale_betas_zero_snr = betas == 2;
+                c.prediction_type = SCHEDULER_V_PREDICTION;
+                cr_assert_eq(schedule_create(&c, &s, &why), DDPM_OK, "%s", why.text);
+                cr_assert_eq(schedule_respace(s, n, t, &why), DDPM_OK, "%s", why.text);
+                cr_assert(t[0] < 1000 && t[n - 1] >= 0);
+                for (int i = 1; i < n; i++)
+                    cr_assert(t[i] < t[i - 1], "%s, %d steps: %d after %d", scheduler_spacing_name(c.timestep_spacing),
+                              n, t[i], t[i - 1]);
+                schedule_destroy(s);
+            }
+}
