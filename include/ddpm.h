@@ -126,7 +126,7 @@ typedef struct ddpm_sampler_input {
     size_t struct_size;  /* sizeof(ddpm_sampler_input) */
     int n;               /* 1 or more */
     const int64_t *ids;  /* [n] in [0, 2^32) */
-    const int *labels;   /* [n] in [0, ddpm_model_classes()), or -1; NULL = all -1 */
+    const int *labels;   /* [n] in [0, ddpm_model_classes()), or -1; NULL = as ddpm_sampler_run() */
     const float *images; /* [n, h, w, c] of about [-1, 1]; needed with strength or mask, else NULL */
 } ddpm_sampler_input;
 

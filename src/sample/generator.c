@@ -340,9 +340,10 @@ static ddpm_status write_images(generator *g, const generator_batch *b, err *e)
 static ddpm_status write_labels(generator *g, const generator_batch *b, err *e)
 {
     const int batch = g->spec.batch, classes = g->m->net.unet.num_class_embeds;
+    const int none = is_guided(&g->spec) ? g->spec.guidance.null_class : -1;
     if (!g->labels) return DDPM_OK;
     for (int i = 0; i < batch; i++) {
-        const int label = b->labels ? b->labels[i < b->n ? i : b->n - 1] : -1;
+        const int label = b->labels ? b->labels[i < b->n ? i : b->n - 1] : none;
         if (label < -1 || label >= classes)
             return err_set(e, DDPM_EINVAL, "label %d is not in [0, %d), the classes of the network", label, classes);
         g->all_labels[i] = label;

@@ -41,9 +41,10 @@ void generator_spec_start(generator_spec *s, double strength);
 
 /* The images to sample. */
 typedef struct generator_batch {
-    int n;               /* 1 <= n <= spec.batch */
-    const int64_t *ids;  /* [n] in [0, 2^32) */
-    const int *labels;   /* [n] in [0, num_class_embeds), or -1: no embedding; NULL if the network has no classes */
+    int n;              /* 1 <= n <= spec.batch */
+    const int64_t *ids; /* [n] in [0, 2^32) */
+    const int
+        *labels; /* [n] in [0, num_class_embeds), or -1: no embedding; NULL: all -1, or if guided the null class */
     const float *images; /* [n, h, w, c], about [-1, 1]; NULL unless start or masked say so */
 } generator_batch;
 

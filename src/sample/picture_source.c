@@ -92,7 +92,7 @@ done:
     return st;
 }
 
-/* "A,B" or "[A, B]": the comma is the first one behind which a file exists. */
+/* "A,B" or "[A, B]": the comma is the first one with files before and behind it. */
 static ddpm_status list_ends(picture_source *s, const char *text, err *e)
 {
     char both[PATH_CAP];
@@ -101,11 +101,12 @@ static ddpm_status list_ends(picture_source *s, const char *text, err *e)
     (void)snprintf(both, sizeof both, "%.*s", (int)(size - 2 * brackets), text + brackets);
     for (char *comma = strchr(both, ','); comma; comma = strchr(comma + 1, ',')) {
         const char *second = comma + 1 + strspn(comma + 1, " ");
-        if (!path_exists(second)) continue;
         *comma = '\0';
-        if (!path_exists(both)) return err_set(e, DDPM_ENOINPUT, "between: %s: no such file", both);
-        TRY(file_list_add(&s->files, both, e));
-        return file_list_add(&s->files, second, e);
+        if (path_exists(both) && path_exists(second)) {
+            TRY(file_list_add(&s->files, both, e));
+            return file_list_add(&s->files, second, e);
+        }
+        *comma = ',';
     }
     return err_set(e, DDPM_ENOINPUT, "between=%.200s: must name two images that exist, as between=A.png,B.png", text);
 }

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SIDE = 8, C = 3, D = SIDE * SIDE * C, BATCH = 4 };
 #define CLASSES DDPM_TESTS "/sample/loops/classes" /* a network of 8x8 pixels, 3 channels and 5 classes */
@@ -291,6 +292,10 @@ Test(picture_source, commas_may_be_a_part_of_the_names_of_both_ends)
     expect_ends(text, last, odd);
     (void)snprintf(text, sizeof text, "%s,%s", plain, plain);
     expect_ends(text, plain, plain);
+    /* "b.png,c.png" is a file, too, but "a" is none */
+    put_image("b.png,c.png", SIDE, SIDE, C, white);
+    cr_assert_eq(chdir(root), 0);
+    expect_ends("a,b.png,c.png", "a,b.png", "c.png");
 }
 
 Test(picture_source, bad_ends_are_refused)
