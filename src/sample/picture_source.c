@@ -177,9 +177,11 @@ static generator_spec inversion(const generator_spec *to)
     spec.scheduler = sampler_config(SAMPLER_DDIM_INVERSE, &to->scheduler);
     spec.scheduler.timestep_spacing = to->scheduler.timestep_spacing;
     spec.scheduler.steps_offset = to->scheduler.steps_offset;
+    spec.scheduler.set_alpha_to_one = to->scheduler.set_alpha_to_one;
     spec.scheduler.clip_sample = false;
     spec.scheduler.thresholding = false;
-    spec.sampler = (sampler_spec){.kind = SAMPLER_DDIM_INVERSE, .steps = to->sampler.steps};
+    spec.sampler = (sampler_spec){
+        .kind = SAMPLER_DDIM_INVERSE, .steps = to->sampler.steps, .as_diffusers = to->sampler.as_diffusers};
     spec.guidance = (generator_guidance){.null_class = -1};
     spec.start = GENERATOR_FROM_X;
     spec.masked = spec.watched = false;

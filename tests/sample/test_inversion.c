@@ -48,13 +48,9 @@ static const char *put_image(const char *name, int which)
     return in_dir(root, name);
 }
 
-/* The pictures on the way between images 3 and 8, as floats [COUNT, D]. */
-static void way(int steps, float *x, picture_source *s)
+/* The DDIM that leads back, in two versions: ours, and one that a folder may ask for. */
+static generator_spec ddim(int steps, bool of_folder)
 {
-    static const int64_t ids[COUNT] = {0, 1, 2, 3, 4};
-    char ends[2 * PATH_CAP];
-    generator *g;
-    generator_batch b;
     generator_spec to = {.batch = COUNT,
                          .h = SIDE,
                          .w = SIDE,
@@ -63,6 +59,20 @@ static void way(int steps, float *x, picture_source *s)
                          .sampler = sampler_spec_default(SAMPLER_DDIM, steps),
                          .start = GENERATOR_FROM_X};
     to.scheduler.clip_sample = false;
+    if (!of_folder) return to;
+    to.scheduler.set_alpha_to_one = false;
+    to.scheduler.timestep_spacing = SCHEDULER_LINSPACE;
+    to.sampler = sampler_spec_of(&to.scheduler, steps);
+    return to;
+}
+
+/* The pictures on the way between images 3 and 8, as floats [COUNT, D]. */
+static void way(generator_spec to, float *x, picture_source *s)
+{
+    static const int64_t ids[COUNT] = {0, 1, 2, 3, 4};
+    char ends[2 * PATH_CAP];
+    generator *g;
+    generator_batch b;
     (void)snprintf(ends, sizeof ends, "%s,%s", put_image("a.png", 3), put_image("b.png", 8));
     const picture_source_spec spec = {.labels = "", .from = "", .mask = "", .between = ends, .count = COUNT};
     OK(picture_source_open(s, &spec, m, &to, &why));
@@ -104,7 +114,7 @@ Test(inversion, both_images_come_back)
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         float x[COUNT * D];
         picture_source s;
-        way(ways[i].steps, x, &s);
+        way(ddim(ways[i].steps, false), x, &s);
         const double a = distance(x, 3), b = distance(x + (COUNT - 1) * D, 8);
         cr_expect(a < ways[i].bound && b < ways[i].bound, "%d steps: off by %.2e and %.2e", ways[i].steps, a, b);
         *(i ? &few : &many) = a + b;
@@ -113,12 +123,22 @@ Test(inversion, both_images_come_back)
     cr_expect(few > 5 * many && few < 20 * many, "%g and %g", few, many);
 }
 
+Test(inversion, both_images_come_back_by_the_ddim_of_a_folder)
+{
+    float x[COUNT * D];
+    picture_source s;
+    way(ddim(300, true), x, &s);
+    const double a = distance(x, 3), b = distance(x + (COUNT - 1) * D, 8);
+    cr_expect(a < 0.1 && b < 0.1, "off by %.2e and %.2e", a, b);
+    picture_source_close(&s);
+}
+
 /* On the way x_T keeps the norm of noise. */
 Test(inversion, the_way_leads_from_one_to_the_other)
 {
     float x[COUNT * D];
     picture_source s;
-    way(20, x, &s);
+    way(ddim(20, false), x, &s);
     const double a = norm(s.images), b = norm(s.images + (COUNT - 1) * D);
     cr_expect(a > 0.5 * sqrt(D) && a < 2 * sqrt(D), "the x_T of an image has a norm of %.3f", a);
     for (int k = 0; k < COUNT; k++) {
