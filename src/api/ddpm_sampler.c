@@ -93,7 +93,7 @@ static ddpm_status read_options(ddpm_config *c, const ddpm_sampler_options *o, e
         return err_set(e, DDPM_EINVAL, "n_settings is %d, and settings is %s", o->n_settings,
                        o->settings ? "given" : "NULL");
     for (int i = 0; i < o->n_settings; i++) TRY(assign_setting(c, o->settings[i], e));
-    return DDPM_OK;
+    return config_check(c, e);
 }
 
 static ddpm_status make_spec(const ddpm_model *m, const ddpm_sampler_options *o, const ddpm_config *c,

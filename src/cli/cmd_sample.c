@@ -108,6 +108,11 @@ static ddpm_status draw(void *context, sampling_job *at, const int64_t *ids, int
     return DDPM_OK;
 }
 
+static bool film_tick(void *context, int done, int total)
+{
+    return (void)context, (void)done, (void)total, interrupt_stop() != 0;
+}
+
 /* The strip of the first pictures, drawn once more where they were there already. */
 static ddpm_status write_film(job *j, err *e)
 {
@@ -124,6 +129,7 @@ static ddpm_status write_film(job *j, err *e)
         TRY_GOTO(picture_source_batch(&j->source, ids, n, &batch, e));
         TRY_GOTO(mem_array(&pixels, (size_t)n * (size_t)j->h * (size_t)j->w, (size_t)j->c, "pictures", e));
         film_record(&j->film, j->g);
+        generator_watch(j->g, film_tick, NULL); /* there is no sampling job any more */
         TRY_GOTO(generator_run_bytes(j->g, &batch, pixels, e));
     }
     TRY_GOTO(film_encode(&j->film, &png, &size, e));

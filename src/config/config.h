@@ -10,11 +10,11 @@
 
 enum {
     CONFIG_BYTES = 128 * 1024, /* largest file read or written */
-    CONFIG_FILES = 4,         /* most YAML files of one run */
-    CONFIG_INTS = 16,         /* longest list of numbers */
-    CONFIG_WORDS = 8,         /* longest list of words */
-    CONFIG_DEVICE = 32,       /* bytes of a device's name, with the final 0 */
-    CONFIG_KEY = 64,          /* bytes of a key, with the final 0 */
+    CONFIG_FILES = 4,          /* most YAML files of one run */
+    CONFIG_INTS = 16,          /* longest list of numbers */
+    CONFIG_WORDS = 8,          /* longest list of words */
+    CONFIG_DEVICE = 32,        /* bytes of a device's name, with the final 0 */
+    CONFIG_KEY = 64,           /* bytes of a key, with the final 0 */
 };
 
 typedef char config_device[CONFIG_DEVICE]; /* as device_name_parse() accepts it */
@@ -158,7 +158,8 @@ DDPM_MUST_CHECK ddpm_status config_assign(ddpm_config *c, const config_scope *sc
 bool config_is_assignment(const char *text);
 
 /* Check the rules between options: valid sides and channels of images, levels of the U-Net that fit each other and the
- * resolution, groups that divide the channels, beta_start <= beta_end.  DDPM_EINVAL names the options. */
+ * resolution, groups that divide the channels, beta_start <= beta_end, a guidance_interval that is one.  DDPM_EINVAL names
+ * the options. */
 DDPM_MUST_CHECK ddpm_status config_check(const ddpm_config *c, err *e);
 
 /* All options as YAML that config_read() turns into the same values; with `origins` each line has a

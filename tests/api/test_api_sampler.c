@@ -195,6 +195,8 @@ Test(api_sampler, settings_that_mean_nothing_here_are_refused)
         {"eta=2", "eta: 2 is out of range"},
         {"order=9", "order: 9 is out of range"},
         {"clip=perhaps", "clip"},
+        {"guidance_interval=[5,1]", "guidance_interval: must be two noise levels [LOW, HIGH], the lower one first"},
+        {"guidance_interval=5", "guidance_interval: must be two noise levels"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) refused_setting(bad[i][0], bad[i][1]);
     refused_setting(NULL, "a setting is NULL");
