@@ -29,9 +29,8 @@ typedef struct job {
     generator *g;
     generator_spec spec;
     picture_source source;
-    film film;     /* of the first pictures, if a strip is requested */
-    bool filmed;   /* it is complete */
-    int64_t first; /* the first id of the set */
+    film film;   /* of the first pictures, if a strip is requested */
+    bool filmed; /* it is complete */
     int h, w, c, batch;
     bool allocated;   /* the generator is */
     sampling_job *at; /* while a batch is drawn */
@@ -91,6 +90,15 @@ static ddpm_status allocate(job *j, err *e)
     return DDPM_OK;
 }
 
+/* Does a batch begin with the pictures of the strip? */
+static bool shows_film(const job *j, const int64_t *ids, int n)
+{
+    if (!j->film.tiles || n < j->film.pictures) return false;
+    for (int i = 0; i < j->film.pictures; i++)
+        if (ids[i] != id_ranges_id(&j->set.ids, i)) return false;
+    return true;
+}
+
 static ddpm_status draw(void *context, sampling_job *at, const int64_t *ids, int n, uint8_t *pixels, err *e)
 {
     job *j = context;
@@ -98,7 +106,7 @@ static ddpm_status draw(void *context, sampling_job *at, const int64_t *ids, int
     j->at = at;
     j->n = n;
     generator_batch batch;
-    const bool first = j->film.tiles && ids[0] == j->first && n >= j->film.pictures;
+    const bool first = shows_film(j, ids, n);
     TRY(picture_source_batch(&j->source, ids, n, &batch, e));
     if (first) film_record(&j->film, j->g);
     TRY(generator_run_bytes(j->g, &batch, pixels, e));
@@ -256,7 +264,6 @@ static ddpm_status open_source(job *j, err *e)
                                       .count = j->set.ids.count};
     TRY(picture_source_open(&j->source, &from, j->m, &j->spec, e));
     if (j->source.labels.classes > 0) j->set.label = label, j->set.label_context = &j->source;
-    j->first = id_ranges_id(&j->set.ids, 0);
     const int pictures = j->set.ids.count < j->batch ? (int)j->set.ids.count : j->batch;
     if (j->config->sample.trajectory > 0)
         TRY(film_create(&j->film, &j->spec, j->c, pictures, j->config->sample.trajectory, e));
@@ -285,7 +292,7 @@ static ddpm_status prepare(const cli_args *args, job *j, const char *out, err *e
     print_remark(j->be);
     TRY(load_model(args->argument[0], j, e));
     j->spec = recipe_generator(j->config, j->m, ARENA_PARAM);
-    if (j->set.ids.count < j->spec.batch) j->spec.batch = (int)j->set.ids.count;
+    j->spec.batch = j->set.ids.count < j->config->sample.batch ? (int)j->set.ids.count : j->config->sample.batch;
     j->h = j->spec.h, j->w = j->spec.w, j->c = j->m->net.unet.in_channels, j->batch = j->spec.batch;
     if (j->c != 1 && j->c != 3)
         return err_set(e, DDPM_EINVAL, "pictures of %d channels cannot be written, only of 1 or 3", j->c);

@@ -131,9 +131,23 @@ Test(sample_tasks, the_strip_is_the_same_with_the_pictures_and_afterwards)
     works("cmp s/trajectory.png t/trajectory.png && cmp s/000002.png t/000002.png && cmp s/grid.png t/grid.png");
     works("draw num_inference_steps=5 count=3 trajectory=4 batch=3 out=t && test $(ls -A t | wc -l) = $(ls -A s | wc "
           "-l)");
+    works("draw num_inference_steps=5 count=7 batch=3 trajectory=4 out=u && cmp s/trajectory.png u/trajectory.png");
+    works(
+        "rm u/trajectory.png u/000000.png u/000004.png u/000006.png"); /* the batch begins with picture 0, but then... */
+    works("draw num_inference_steps=5 count=7 batch=3 trajectory=4 out=u && cmp s/trajectory.png u/trajectory.png");
     works("draw num_inference_steps=5 count=3 trajectory=64 out=t && ! cmp -s s/trajectory.png t/trajectory.png");
     works("draw num_inference_steps=5 ids=7,9 trajectory=2 format=npz out=n && test -s n/trajectory.png");
     works("draw out=t verify=true");
+}
+
+/* The batch was at most `count`, whose default is 16, also where ids= or a folder of images says how many there are. */
+Test(sample_tasks, the_batch_is_that_of_the_option)
+{
+#ifdef __SANITIZE_ADDRESS__
+    cr_skip_test("the sanitizer maps more memory than the limit");
+#endif
+    fails("ulimit -d 400000; draw num_inference_steps=1 ids=0-99999 batch=60000 out=s", 71, "sample.batch=60000: ");
+    works("ulimit -d 400000; draw num_inference_steps=1 ids=0-9 batch=60000 out=s");
 }
 
 /* ---- from images, masks, between ---- */
