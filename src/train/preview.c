@@ -27,11 +27,20 @@ static ddpm_status prepare_folder(preview *p, const char *folder, err *e)
     return DDPM_OK;
 }
 
-ddpm_status preview_create(const preview_spec *spec, preview **out, err *e)
+/* A preview starts from noise: the images of sample.from, mask and between are for `ddpm sample`. */
+static generator_spec preview_generator(const preview_spec *spec)
 {
     const bool raw = spec->config->ema.decay == 0 || spec->config->sample.weights == SAMPLE_WEIGHTS_RAW;
-    const arena_kind weights = raw ? ARENA_PARAM : ARENA_EMA;
-    const generator_spec drawn = recipe_generator(spec->config, spec->m, weights);
+    generator_spec s = recipe_generator(spec->config, spec->m, raw ? ARENA_PARAM : ARENA_EMA);
+    s.start = GENERATOR_FROM_NOISE;
+    s.sampler.skip = 0;
+    s.masked = false;
+    return s;
+}
+
+ddpm_status preview_create(const preview_spec *spec, preview **out, err *e)
+{
+    const generator_spec drawn = preview_generator(spec);
     preview *p;
     ddpm_status st = DDPM_OK;
     *out = NULL;
