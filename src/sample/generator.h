@@ -52,7 +52,8 @@ typedef struct generator generator;
 
 /* Plan the sampling loop without allocating large memory.  DDPM_ENOMEM (never for a sketch): less memory is free than
  * a sketch needs; the message names the batch that fits.  This is checked before any step is prepared.
- * DDPM_EINVAL: a sampler that cannot do what is asked, or guidance for a network without classes. */
+ * DDPM_EINVAL: a sampler that cannot do what is asked, a start that leaves no step, or guidance for a network without
+ * classes. */
 DDPM_MUST_CHECK ddpm_status generator_create(model *m, const generator_spec *spec, generator **out, err *e);
 void generator_destroy(generator *g);
 int generator_steps(const generator *g);         /* network evaluations per batch */

@@ -115,9 +115,6 @@ static ddpm_status list_ends(picture_source *s, const char *text, err *e)
 
 static ddpm_status check(const picture_source_spec *spec, const generator_spec *to, err *e)
 {
-    const int steps = to->sampler.steps ? to->sampler.steps : to->scheduler.num_train_timesteps;
-    if (to->start == GENERATOR_FROM_IMAGE && to->sampler.skip >= steps)
-        return err_set(e, DDPM_EINVAL, "strength: so small that none of the %d steps is left; raise it", steps);
     if (spec->between[0] && (to->sampler.kind != SAMPLER_DDIM || to->sampler.eta > 0))
         return err_set(e, DDPM_EINVAL, "between: needs sampler=ddim with eta=0, which can be inverted");
     if (spec->between[0] && (spec->from[0] || spec->mask[0]))
@@ -132,10 +129,9 @@ static ddpm_status check(const picture_source_spec *spec, const generator_spec *
 static ddpm_status open_all(picture_source *s, const picture_source_spec *spec, const model *m,
                             const generator_spec *to, err *e)
 {
-    const int embeds = m->net.unet.num_class_embeds;
-    const bool null = embeds > 0 && to->guidance.scale != 1 && to->guidance.scale != 0;
-    TRY(label_list_parse(spec->labels, null && to->guidance.null_class == embeds - 1 ? embeds - 1 : embeds, &s->labels,
-                         e));
+    const bool guided = to->guidance.scale != 1 && to->guidance.scale != 0;
+    const int classes = label_classes(m->net.unet.num_class_embeds, guided, to->guidance.null_class);
+    TRY(label_list_parse(spec->labels, classes, &s->labels, e));
     TRY(mem_array(&s->label, (size_t)s->batch, sizeof *s->label, "labels", e));
     if (spec->from[0]) TRY(list_files(&s->files, spec->from, e));
     if (spec->between[0]) TRY(list_ends(s, spec->between, e));

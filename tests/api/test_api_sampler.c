@@ -335,8 +335,8 @@ Test(api_sampler, strength_starts_from_images)
         o.strength = bad[i];
         refused(o, "strength");
     }
-    o.strength = 0.05; /* none of 10 steps */
-    refused(o, "");
+    o.strength = 0.05;
+    refused(o, "strength: so small that none of the 10 steps is left");
 }
 
 Test(api_sampler, images_are_given_if_and_only_if_they_are_needed)

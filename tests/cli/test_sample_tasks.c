@@ -220,6 +220,19 @@ Test(sample_tasks, labels_and_guidance_decide_the_pictures)
     expect_said("(0 new)", true);
     works("draw num_inference_steps=5 sampler=ddim count=6 labels=1,3 guidance=3 out=g && ! cmp -s g/000000.png "
           "s/000000.png");
+    works("draw num_inference_steps=2 ids=5-10 labels=1,3 format=npz out=n && draw out=n verify=true");
+    static const int64_t labels[6] = {3, 1, 3, 1, 3, 1}; /* of ids 5 to 10, as the file has them */
+    char *npz;
+    size_t size;
+    cr_assert_eq(file_read(in_dir(root, "n/samples_6x8x8x3.npz"), 1 << 20, &npz, &size, &why), DDPM_OK, "%s", why.text);
+    cr_expect_not_null(memmem(npz, size, labels, sizeof labels));
+    mem_free(npz);
+    works(
+        "draw num_inference_steps=2 count=9 guidance=2 format=npz out=m && draw out=m verify=true"); /* of 4 classes */
+    works("draw num_inference_steps=2 count=9 guidance=2 null_class=0 format=npz out=o && draw out=o verify=true");
+    works("draw num_inference_steps=2 count=9 labels=4 format=tar out=p && draw out=p verify=true");
+    works("cp -r n q && printf 9 | dd of=$(ls q/*.npz) conv=notrunc bs=1 seek=$(($(stat -c %%s q/*.npz) - 300))");
+    fails("draw out=q verify=true", 65, "damaged"); /* behind the pictures */
     works("draw num_inference_steps=5 count=12 out=b && draw num_inference_steps=5 count=12 labels=0-4 out=l"
           " && cmp b/000011.png l/000011.png"); /* balanced */
 }

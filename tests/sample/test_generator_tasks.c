@@ -494,7 +494,7 @@ Test(generator_tasks, repaint_evaluates_as_often_as_its_jumps_say)
     }
     generator_spec s = spec_of(SAMPLER_UNIPC, 1, STEPS);
     s.masked = true, s.jump_length = 2, s.jump_n_sample = 2;
-    refused(&s, "resampling needs a sampler without memory of earlier steps");
+    refused(&s, "(ddpm, ddim, euler, euler_a); use one of them, or jump_n_sample=1");
 }
 
 /* ---- strength ---- */
@@ -514,8 +514,15 @@ Test(generator_tasks, strength_decides_how_many_steps_are_taken)
         generator_destroy(g);
     }
     generator_spec s = spec_of(SAMPLER_DDIM, 1, 10);
-    generator_spec_start(&s, 0.05);
-    refused(&s, "");
+    generator_spec_start(&s, 0.0999);
+    refused(&s, "strength: so small that none of the 10 steps is left; raise it");
+    s = spec_of(SAMPLER_DDIM, 1, 0); /* all timesteps */
+    generator_spec_start(&s, 0.0009);
+    refused(&s, "none of the 1000 steps is left");
+    generator_spec_start(&s, 0.001);
+    generator *g = create(&s);
+    cr_expect_eq(generator_steps(g), 1);
+    generator_destroy(g);
 }
 
 /* The weaker, the nearer to the image. */

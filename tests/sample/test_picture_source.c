@@ -328,18 +328,3 @@ Test(picture_source, what_cannot_be_combined_is_refused)
     to.sampler = sampler_spec_default(SAMPLER_EULER, 10);
     refused_by(spec_with("", "", ends), &to, DDPM_EINVAL, "between: needs sampler=ddim with eta=0");
 }
-
-Test(picture_source, a_strength_that_leaves_no_step_is_refused)
-{
-    const char *a = put_image("a.png", SIDE, SIDE, C, ascending);
-    generator_spec to = to_spec();
-    generator_spec_start(&to, 0.0999);
-    refused_by(spec_with(a, "", ""), &to, DDPM_EINVAL, "strength: so small that none of the 10 steps is left");
-    to = to_spec();
-    to.sampler.steps = 0; /* all timesteps */
-    generator_spec_start(&to, 0.0009);
-    refused_by(spec_with(a, "", ""), &to, DDPM_EINVAL, "none of the 1000 steps is left");
-    generator_spec_start(&to, 0.001);
-    const picture_source_spec spec = spec_with(a, "", "");
-    OK(picture_source_open(&s, &spec, m, &to, &why));
-}
