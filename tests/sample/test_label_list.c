@@ -42,6 +42,15 @@ Test(label_list, balanced_gives_every_class_as_often)
     for (int i = 0; i < 2; i++) expect_labels(words[i], all, CLASSES);
 }
 
+Test(label_list, the_null_class_of_guidance_is_no_class_if_it_is_the_last)
+{
+    cr_expect_eq(label_classes(5, true, 4), 4);
+    cr_expect_eq(label_classes(5, false, 4), 5);
+    cr_expect_eq(label_classes(5, true, 0), 5);
+    cr_expect_eq(label_classes(5, true, -1), 5);
+    cr_expect_eq(label_classes(0, true, -1), 0);
+}
+
 Test(label_list, a_network_without_classes_has_no_label)
 {
     label_list l;
