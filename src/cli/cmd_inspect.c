@@ -68,9 +68,9 @@ static ddpm_status print_timesteps(const cli_args *args, err *e)
     TRY_GOTO(read_scheduler(args, &of_model, e));
     const scheduler_config sampling = recipe_sampling(&args->config, &of_model);
     TRY_GOTO(schedule_create(&sampling, &s, e));
-    const sampler_spec sampler = sampler_spec_of(&sampling, args->config.sample.num_inference_steps);
+    const sampler_spec sampler = recipe_sampler(&args->config, &sampling);
     TRY_GOTO(sampler_create(s, &sampler, &table, e));
-    for (int i = 0; i < table->n; i++) printf("%.0f %.9g\n", (double)table->rows[i].t, (double)table->rows[i].s);
+    for (int i = 0; i < table->n; i++) printf("%.9g %.9g\n", (double)table->rows[i].t, (double)table->rows[i].s);
 done:
     sampler_destroy(table);
     schedule_destroy(s);

@@ -147,6 +147,28 @@ static ddpm_status take_folder(ddpm_config *c, image_shape shape, network *net, 
     return DDPM_OK;
 }
 
+/* The scheduler to save, such that diffusers samples from the folder as the run's options say. */
+static scheduler_config saved_scheduler(const ddpm_config *c, const scheduler_config *process, notes *remarks)
+{
+    if (c->sample.sampler == SAMPLE_SAMPLER_AUTO) return *process;
+    scheduler_config s = recipe_sampling(c, process);
+    const char *class = scheduler_class_name(s.type);
+    if (s.timestep_spacing >= SCHEDULER_QUADRATIC) {
+        notes_add(remarks, "diffusers has no spacing %s: the checkpoints have the default of %s",
+                  scheduler_spacing_name(s.timestep_spacing), class);
+        s.timestep_spacing = scheduler_config_of(s.type).timestep_spacing;
+    }
+    if (!s.clip_sample || scheduler_config_has(&s, "clip_sample")) return s;
+    if (scheduler_config_has(&s, "euler_at_final") || scheduler_config_has(&s, "predict_x0")) {
+        if (!s.thresholding) s.sample_max_value = s.clip_sample_range; /* a threshold held in [1, 1] is a clip to 1 */
+        s.thresholding = true;
+        if (s.sample_max_value <= 1) return s;
+    }
+    notes_add(remarks, "%s of diffusers does not clip the predicted x0 to [-%g, %g], as sampling here does", class,
+              s.clip_sample_range, s.clip_sample_range);
+    return s;
+}
+
 /* Note properties of the model that diffusers cannot load: the README promises that it can load our models. */
 static void note_incompatible(const network *net, const scheduler_config *s, notes *remarks)
 {
@@ -190,6 +212,7 @@ ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, m
     if (c->model.init_from[0]) TRY(take_folder(&adopted, shape, &net, &scheduler, remarks, e));
     if (!c->model.init_from[0]) note_idle(c, &net, &scheduler, remarks);
     note_incompatible(&net, &scheduler, remarks);
+    scheduler = saved_scheduler(c, &scheduler, remarks);
     return model_create(be, &net, &scheduler, out, e);
 }
 
@@ -253,8 +276,9 @@ scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *o
 
 sampler_spec recipe_sampler(const ddpm_config *c, const scheduler_config *s)
 {
-    const int steps = c->sample.num_inference_steps;
     const sampler_kind own = sampler_of_class(s), chosen = chosen_sampler(c, own);
+    const int usual = chosen == SAMPLER_DDPM ? 0 : sampler_usual_steps(chosen, s->num_train_timesteps);
+    const int steps = c->sample.num_inference_steps ? c->sample.num_inference_steps : usual;
     const bool by_name = c->sample.sampler != SAMPLE_SAMPLER_AUTO || chosen != own;
     sampler_spec spec = by_name ? sampler_spec_default(chosen, steps) : sampler_spec_of(s, steps);
     if (c->sample.eta >= 0) spec.eta = c->sample.eta;
