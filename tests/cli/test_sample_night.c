@@ -62,22 +62,23 @@ TestSuite(night, .init = make_root, .fini = remove_root, .timeout = 7000);
 
 /* ---- kills ---- */
 
-#define SAME "num_inference_steps=2 threads=1 cpu.conv=direct shard=300"
+#define SAME   "num_inference_steps=2 threads=1 cpu.conv=direct shard=300"
+#define LONGER "num_inference_steps=20 threads=1 cpu.conv=direct"
 enum { PICTURES = 2000, RANKS = 3 };
 
 static pid_t begin(const char *format, int rank, int ranks)
 {
-    char words[200], count[40], part[60];
+    char words[40], count[40], part[40], of[40];
     (void)snprintf(words, sizeof words, "format=%s", format);
     (void)snprintf(count, sizeof count, "count=%d", PICTURES);
     (void)snprintf(part, sizeof part, "rank=%d", rank);
-    char of[40];
     (void)snprintf(of, sizeof of, "ranks=%d", ranks);
     const pid_t child = fork();
     cr_assert_geq(child, 0);
     if (child > 0) return child;
+    if (chdir(root)) _exit(99);
     const int nothing = open("/dev/null", O_WRONLY), said = open("said", O_WRONLY | O_CREAT | O_APPEND, 0666);
-    if (chdir(root) || dup2(nothing, 1) < 0 || dup2(said, 2) < 0) _exit(99);
+    if (dup2(nothing, 1) < 0 || dup2(said, 2) < 0) _exit(99);
     execl(DDPM_PROGRAM, "ddpm", "sample", "run", "out=s", words, count, part, of, "num_inference_steps=2", "threads=1",
           "cpu.conv=direct", "shard=300", "batch=16", (char *)NULL);
     _exit(99);
@@ -347,7 +348,6 @@ Test(night, the_script_for_gpus)
 }
 
 /* Slurm's array as the script sees it; what requeues a task is a script here. */
-#define LONGER "num_inference_steps=20 threads=1 cpu.conv=direct"
 Test(night, the_script_for_slurm)
 {
     cr_assert_eq(shell("ddpm sample run out=whole count=%d format=npz " LONGER, PICTURES), 0);
