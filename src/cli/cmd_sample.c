@@ -4,6 +4,7 @@
 #include "cli/progress.h"
 #include "cli/sample_folder.h"
 #include "cli/sample_set.h"
+#include "cli/tuning_lock.h"
 #include "base/arith.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -285,23 +286,38 @@ static ddpm_status read_options(job *j, err *e)
     return DDPM_OK;
 }
 
+/* Load the model and plan; of several processes one after another, as what is chosen by timing must be the same. */
+static ddpm_status plan_model(const char *model_path, job *j, const backend_spec *device, generator_spec *spec, err *e)
+{
+    static const int64_t any = 0;
+    TRY(self_test_open(device, &j->be, e));
+    print_remark(j->be);
+    TRY(load_model(model_path, j, e));
+    *spec = recipe_generator(j->config, j->m, ARENA_PARAM);
+    j->h = spec->h, j->w = spec->w, j->c = j->m->net.unet.in_channels, j->batch = spec->batch;
+    if (j->c != 1 && j->c != 3)
+        return err_set(e, DDPM_EINVAL, "pictures of %d channels cannot be written, only of 1 or 3", j->c);
+    TRY(generator_create(j->m, spec, &j->g, e));
+    if (j->part.ranks == 1) return DDPM_OK;
+    TRY(allocate(j, e));
+    interrupt_at_once(true);
+    return generator_begin(j->g, &any, 1, e); /* before it first runs, a backend saves its choices */
+}
+
 /* Everything that can fail is done before any existing picture is changed. */
 static ddpm_status prepare(const cli_args *args, job *j, const char *out, err *e)
 {
     backend_spec device;
     autotune_files files;
+    generator_spec spec;
     TRY(read_options(j, e));
     TRY(interrupt_install(e));
     interrupt_at_once(true); /* planning and autotuning may take long */
     TRY(recipe_backend(&args->config, NULL, &files, &device, e));
-    TRY(self_test_open(&device, &j->be, e));
-    print_remark(j->be);
-    TRY(load_model(args->argument[0], j, e));
-    const generator_spec spec = recipe_generator(j->config, j->m, ARENA_PARAM);
-    j->h = spec.h, j->w = spec.w, j->c = j->m->net.unet.in_channels, j->batch = spec.batch;
-    if (j->c != 1 && j->c != 3)
-        return err_set(e, DDPM_EINVAL, "pictures of %d channels cannot be written, only of 1 or 3", j->c);
-    TRY(generator_create(j->m, &spec, &j->g, e));
+    const int lock = j->part.ranks > 1 ? tuning_lock_take(device.autotune_cache) : -1;
+    const ddpm_status st = plan_model(args->argument[0], j, &device, &spec, e);
+    tuning_lock_release(lock);
+    TRY(st);
     TRY(open_folder(args, j, out, &spec, e));
     if (!j->folder.joined) TRY(allocate(j, e)); /* what is there may have to be removed */
     interrupt_at_once(false);

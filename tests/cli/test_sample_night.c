@@ -327,6 +327,26 @@ Test(night, ranks_by_the_environment)
     }
 }
 
+/* Algorithms that are chosen by timing: the first process's choices are those of all, and of the next. */
+Test(night, ranks_choose_the_same_algorithms)
+{
+    (void)setenv("XDG_CACHE_HOME", in_dir(root, "cache"), 1);
+    cr_assert_eq(shell("ddpm train out=wide train.steps=1 train.batch=1 data.kind=digits data.resolution=8 data.count=4"
+                       " data.channels=1 model.block_out_channels=16,32"
+                       " model.down_block_types=DownBlock2D,DownBlock2D model.up_block_types=UpBlock2D,UpBlock2D"
+                       " model.layers_per_block=1 model.norm_num_groups=2 threads=1 cpu.conv=direct && rm -rf cache"),
+                 0);
+    cr_assert_eq(shell("for r in 0 1 2; do ddpm sample wide out=s count=90 shard=10 format=tar threads=1 cpu.conv=auto"
+                       " num_inference_steps=2 rank=$r ranks=3 & done; wait; test -s cache/ddpm/autotune.txt &&"
+                       " cp cache/ddpm/autotune.txt first"),
+                 0);
+    cr_assert_eq(
+        shell("ddpm sample wide out=whole count=90 shard=10 format=tar threads=1 cpu.conv=auto num_inference_steps=2 &&"
+              " cmp first cache/ddpm/autotune.txt"),
+        0);
+    cr_expect_eq(shell("diff -r -x LOCK whole s"), 0);
+}
+
 /* ---- tools/night ---- */
 
 #define NIGHT "export DDPM='" DDPM_PROGRAM "' PAUSE=0; tools='" DDPM_SOURCE "/tools/night'; "

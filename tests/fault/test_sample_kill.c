@@ -7,6 +7,7 @@
 #include "cli/progress.c"
 #include "cli/sample_folder.c"
 #include "cli/sample_set.c"
+#include "cli/tuning_lock.c"
 
 #include "cli/cmd_sample.c"
 #include "data/image.h"
