@@ -196,6 +196,20 @@ Test(night, a_full_disk)
     (void)umount(disk);
 }
 
+/* A limit on the size of files, by which a write fails half-way. */
+Test(night, files_that_may_not_grow)
+{
+    static const char *const formats[] = {"png", "tar", "npz"};
+    for (int f = 0; f < 3; f++) {
+        char line[400];
+        cr_expect_eq(shell("rm -rf whole s; ddpm sample run out=whole format=%s count=900 " SAME, formats[f]), 0);
+        (void)snprintf(line, sizeof line, "ulimit -f 40; ddpm sample run out=s format=%s count=900 " SAME, formats[f]);
+        expect(DDPM_EIO, "File too large", line); /* the journal of a unit of PNG files, too, has more */
+        cr_expect_eq(shell("ddpm sample run out=s format=%s count=900 " SAME " && diff -r -x LOCK whole s", formats[f]),
+                     0, "%s", formats[f]);
+    }
+}
+
 /* ---- what is refused ---- */
 
 Test(night, bad_options_are_refused_in_one_line)
