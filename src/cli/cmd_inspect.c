@@ -6,6 +6,7 @@
 #include "train/recipe.h"
 #include "train/self_test.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The shape of the images: from the options if they set it, else from the data. */
@@ -70,7 +71,12 @@ static ddpm_status print_timesteps(const cli_args *args, err *e)
     TRY_GOTO(schedule_create(&sampling, &s, e));
     const sampler_spec sampler = recipe_sampler(&args->config, &sampling);
     TRY_GOTO(sampler_create(s, &sampler, &table, e));
-    for (int i = 0; i < table->n; i++) printf("%.9g %.9g\n", (double)table->rows[i].t, (double)table->rows[i].s);
+    double level = table->signal > 0 ? table->noise / table->signal : INFINITY;
+    for (int i = 0; i < table->n; i++) {
+        const sampler_row *r = &table->rows[i];
+        printf("%.9g %.9g %.9g\n", (double)r->t, (double)r->s, level);
+        level = (double)r->noise / (double)r->signal;
+    }
 done:
     sampler_destroy(table);
     schedule_destroy(s);
