@@ -147,12 +147,22 @@ static ddpm_status take_folder(ddpm_config *c, image_shape shape, network *net, 
     return DDPM_OK;
 }
 
+/* Does DDPMPipeline of diffusers sample with this class?  It neither scales the input nor runs steps without a generator. */
+static bool has_pipeline(scheduler_class type)
+{
+    return type == SCHEDULER_CLASS_DDPM || type == SCHEDULER_CLASS_DDIM || type == SCHEDULER_CLASS_DPM_MULTISTEP ||
+           type == SCHEDULER_CLASS_DPM_SINGLESTEP || type == SCHEDULER_CLASS_SA;
+}
+
 /* The scheduler to save, such that diffusers samples from the folder as the run's options say. */
 static scheduler_config saved_scheduler(const ddpm_config *c, const scheduler_config *process, notes *remarks)
 {
     if (c->sample.sampler == SAMPLE_SAMPLER_AUTO) return *process;
     scheduler_config s = recipe_sampling(c, process);
     const char *class = scheduler_class_name(s.type);
+    if (!has_pipeline(s.type))
+        notes_add(remarks, "DDPMPipeline of diffusers cannot sample with %s; a loop over the scheduler's steps can",
+                  class);
     if (s.timestep_spacing >= SCHEDULER_QUADRATIC) {
         notes_add(remarks, "diffusers has no spacing %s: the checkpoints have the default of %s",
                   scheduler_spacing_name(s.timestep_spacing), class);
