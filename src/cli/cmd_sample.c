@@ -239,8 +239,6 @@ static ddpm_status read_options(job *j, err *e)
     return DDPM_OK;
 }
 
-static int64_t label(const void *source, int64_t id) { return label_of(&((const picture_source *)source)->labels, id); }
-
 /* Labels, images, mask and film; `between` needs the inversion, which is done before the generator takes memory. */
 static ddpm_status open_source(job *j, err *e)
 {
@@ -250,7 +248,7 @@ static ddpm_status open_source(job *j, err *e)
                                       .between = j->config->sample.between,
                                       .count = j->set.ids.count};
     TRY(picture_source_open(&j->source, &from, j->m, &j->spec, e));
-    if (j->source.labels.classes > 0) j->set.label = label, j->set.label_context = &j->source;
+    if (j->source.labels.classes > 0) j->set.label = label_of_picture, j->set.label_context = &j->source.labels;
     j->first = id_ranges_id(&j->set.ids, 0);
     const int pictures = j->set.ids.count < j->batch ? (int)j->set.ids.count : j->batch;
     if (j->config->sample.trajectory > 0)

@@ -85,6 +85,11 @@ ddpm_status sample_set_describe(const picture_set *set, char **text, size_t *siz
     json_out_text(&o, "ids", ids);
     json_out_int(&o, "shard", set->shard);
     json_out_bool(&o, "subfolders", set->subfolders);
+    if (set->label) {
+        const label_list *labels = set->label_context;
+        json_out_text(&o, "labels", labels->text);
+        json_out_int(&o, "classes", labels->classes);
+    }
     json_out_close(&o, '}');
     return json_out_finish(&o, text, size);
 }
@@ -168,16 +173,29 @@ static ddpm_status fill(const json_t *pixels, const json_t *files, picture_set *
     return DDPM_OK;
 }
 
-ddpm_status sample_set_read(const char *folder, picture_set *set, err *e)
+/* The labels of a set that has some. */
+static ddpm_status read_labels(const json_t *files, picture_set *set, label_list *labels, err *e)
+{
+    const char *text = json_string_value(json_object_get(files, "labels"));
+    *labels = (label_list){.classes = 0};
+    if (!text) return DDPM_OK;
+    TRY(label_list_parse(text, integer(files, "classes", 1 << 20), labels, e));
+    set->label = label_of_picture, set->label_context = labels;
+    return DDPM_OK;
+}
+
+ddpm_status sample_set_read(const char *folder, picture_set *set, label_list *labels, err *e)
 {
     json_t *pixels = NULL, *files = NULL;
     ddpm_status st = DDPM_OK;
     *set = (picture_set){.shard = 0};
+    *labels = (label_list){.classes = 0};
     if (strlen(folder) >= PATH_CAP - PICTURE_NAME) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", folder);
     strcpy(set->folder, folder);
     TRY_GOTO(read_json(folder, SAMPLE_DESCRIPTION, &pixels, e));
     TRY_GOTO(read_json(folder, SAMPLE_SET, &files, e));
     TRY_GOTO(fill(pixels, files, set, e));
+    TRY_GOTO(read_labels(files, set, labels, e));
 done:
     json_decref(pixels);
     json_decref(files);
@@ -202,11 +220,14 @@ static bool is_stopped(void) { return interrupt_stop() != 0; }
 ddpm_status sample_set_verify(const char *folder, err *e)
 {
     static picture_set set; /* large */
+    label_list labels;
     set_result r;
     int said[SET_FAULTS] = {0};
     TRY(interrupt_install(e));
-    TRY(sample_set_read(folder, &set, e));
-    TRY(set_check(&set, report, is_stopped, said, &r, e));
+    TRY(sample_set_read(folder, &set, &labels, e));
+    const ddpm_status st = set_check(&set, report, is_stopped, said, &r, e);
+    label_list_free(&labels);
+    TRY(st);
     if (r.fault[SET_MISSING] + r.fault[SET_DAMAGED] + r.fault[SET_UNKNOWN] > 0)
         return err_set(e, DDPM_EDATA, "%s: of %lld pictures %lld are missing and %lld damaged; %lld unknown files",
                        folder, (long long)r.pictures, (long long)r.fault[SET_MISSING], (long long)r.fault[SET_DAMAGED],

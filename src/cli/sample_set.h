@@ -2,6 +2,7 @@
 #ifndef DDPM_SAMPLE_SET_H
 #define DDPM_SAMPLE_SET_H
 #include "config/config.h"
+#include "sample/label_list.h"
 #include "sample/picture_set.h"
 
 /* Ids, format and cut from the options; no folder and no sizes.  DDPM_EINVAL: ids= with count=, or impossible ids. */
@@ -10,8 +11,9 @@ DDPM_MUST_CHECK ddpm_status sample_set_of(const ddpm_config *c, int images, pict
 DDPM_MUST_CHECK ddpm_status sample_set_fits(const picture_set *set, const char *folder, err *e);
 /* The contents of set.json; free with free(). */
 DDPM_MUST_CHECK ddpm_status sample_set_describe(const picture_set *set, char **text, size_t *size, err *e);
-/* Read a set from the sampling.json and set.json of a folder.  DDPM_ENOINPUT, DDPM_EDATA. */
-DDPM_MUST_CHECK ddpm_status sample_set_read(const char *folder, picture_set *set, err *e);
+/* Read a set from the sampling.json and set.json of a folder, with the labels to which it then points; free them.
+ * DDPM_ENOINPUT, DDPM_EDATA. */
+DDPM_MUST_CHECK ddpm_status sample_set_read(const char *folder, picture_set *set, label_list *labels, err *e);
 
 typedef struct sample_part {
     int rank, ranks;
