@@ -147,6 +147,13 @@ static ddpm_status take_folder(ddpm_config *c, image_shape shape, network *net, 
     return DDPM_OK;
 }
 
+/* The way between two images is found by DDIM, unless another sampler is named, which picture_source_open() refuses. */
+static sampler_kind chosen_sampler(const ddpm_config *c, sampler_kind of_model)
+{
+    const bool between = c->sample.between[0] && c->sample.sampler == SAMPLE_SAMPLER_AUTO;
+    return between ? SAMPLER_DDIM : recipe_to_sampler(c->sample.sampler, of_model);
+}
+
 /* Does DDPMPipeline of diffusers sample with this class?  It neither scales the input nor runs steps without a generator. */
 static bool has_pipeline(scheduler_class type)
 {
@@ -222,6 +229,7 @@ ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, m
     if (c->model.init_from[0]) TRY(take_folder(&adopted, shape, &net, &scheduler, remarks, e));
     if (!c->model.init_from[0]) note_idle(c, &net, &scheduler, remarks);
     note_incompatible(&net, &scheduler, remarks);
+    TRY(sampler_accepts(chosen_sampler(c, sampler_of_class(&scheduler)), &scheduler, e));
     scheduler = saved_scheduler(c, &scheduler, remarks);
     return model_create(be, &net, &scheduler, out, e);
 }
@@ -258,13 +266,6 @@ trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t ste
     s.update.update.warmup_steps = c->train.lr_warmup_steps;
     s.update.update.total_steps = steps;
     return s;
-}
-
-/* The way between two images is found by DDIM, unless another sampler is named, which picture_source_open() refuses. */
-static sampler_kind chosen_sampler(const ddpm_config *c, sampler_kind of_model)
-{
-    const bool between = c->sample.between[0] && c->sample.sampler == SAMPLE_SAMPLER_AUTO;
-    return between ? SAMPLER_DDIM : recipe_to_sampler(c->sample.sampler, of_model);
 }
 
 scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *of_model)
