@@ -23,7 +23,7 @@ enum noise_stream {
     NOISE_PARAM_INIT,
     NOISE_SHUFFLE,
     NOISE_DIGITS,
-    NOISE_DROPOUT, /* plus the number of the layer: all numbers from here to NOISE_SAMPLE_PASTE */
+    NOISE_DROPOUT,                  /* plus the number of the layer: all numbers from here to NOISE_SAMPLE_PASTE */
     NOISE_SAMPLE_PASTE = 0x40000000 /* the noise of what a mask keeps */
 };
 

@@ -10,11 +10,11 @@
 
 enum {
     CONFIG_BYTES = 128 * 1024, /* largest file read or written */
-    CONFIG_FILES = 4,         /* most YAML files of one run */
-    CONFIG_INTS = 16,         /* longest list of numbers */
-    CONFIG_WORDS = 8,         /* longest list of words */
-    CONFIG_DEVICE = 32,       /* bytes of a device's name, with the final 0 */
-    CONFIG_KEY = 64,          /* bytes of a key, with the final 0 */
+    CONFIG_FILES = 4,          /* most YAML files of one run */
+    CONFIG_INTS = 16,          /* longest list of numbers */
+    CONFIG_WORDS = 8,          /* longest list of words */
+    CONFIG_DEVICE = 32,        /* bytes of a device's name, with the final 0 */
+    CONFIG_KEY = 64,           /* bytes of a key, with the final 0 */
 };
 
 typedef char config_device[CONFIG_DEVICE]; /* as device_name_parse() accepts it */
