@@ -70,6 +70,7 @@ static ddpm_status print_timesteps(const cli_args *args, err *e)
     const scheduler_config sampling = recipe_sampling(&args->config, &of_model);
     TRY_GOTO(schedule_create(&sampling, &s, e));
     const sampler_spec sampler = recipe_sampler(&args->config, &sampling);
+    TRY_GOTO(sampler_accepts(sampler.kind, &of_model, e));
     TRY_GOTO(sampler_create(s, &sampler, &table, e));
     double level = table->signal > 0 ? table->noise / table->signal : INFINITY;
     for (int i = 0; i < table->n; i++) {

@@ -47,7 +47,8 @@ static ddpm_status check(const sampler_table *t, int jump_length, int jump_n_sam
                        jump_n_sample);
     if (t->slots > 0)
         return err_set(e, DDPM_EINVAL,
-                       "resampling needs a sampler without memory of earlier steps (ddpm, ddim, euler, euler_a)");
+                       "resampling needs a sampler without memory of earlier steps (ddpm, ddim, euler, euler_a); "
+                       "jump_n_sample=1 leaves it out");
     for (int i = 0; i < t->n; i++)
         if (t->rows[i].v != 0)
             return err_set(e, DDPM_EINVAL, "resampling needs a fixed variance, not a learned one; use ddim or euler_a");
