@@ -61,7 +61,7 @@ DDPM_API const char *ddpm_ctx_describe(const ddpm_ctx *ctx);
 
 typedef struct ddpm_model ddpm_model;
 
-/* Load a diffusers pipeline folder (UNet2DModel with DDPMScheduler), a checkpoint, or the newest undamaged checkpoint
+/* Load a diffusers pipeline folder (UNet2DModel with any scheduler that `ddpm sample` has), a checkpoint, or the newest undamaged checkpoint
  * of a run folder.  The weights are the EMA weights if the checkpoint has them.
  * DDPM_ENOINPUT: nothing is there.  DDPM_EDATA: damaged files, non-finite weights, or an unsupported model (the message
  * names it). */
@@ -93,7 +93,7 @@ DDPM_API int ddpm_model_classes(const ddpm_model *model);
 
 typedef struct ddpm_sampler ddpm_sampler;
 
-/* All 0 is ancestral sampling from noise with the model's own scheduler.  A caller that was compiled with an earlier
+/* All 0 is sampling from noise with the model's own scheduler and all its steps.  A caller that was compiled with an earlier
  * version of this header passes a smaller struct_size; the fields behind it count as 0. */
 typedef struct ddpm_sampler_options {
     size_t struct_size;      /* sizeof(ddpm_sampler_options) */

@@ -1,4 +1,4 @@
-/* folder_lock.h - a lock that allows one writer per folder.
+/* folder_lock.h - a lock that allows one writer per folder, or several that exclude each other from parts of it.
  *
  * Two locks are taken, either of which excludes a second writer: flock(2) on the folder itself, which removing a file
  * cannot undo, and an open-file-description lock on folder/LOCK, which network file systems honour across machines.

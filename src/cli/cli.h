@@ -45,7 +45,8 @@ struct cli_command {
     cli_config configs;
     const char *options; /* the options it accepts: see config_scope */
     cli_function *run;
-    const char *more; /* further lines of --help, with examples */
+    const char *more;    /* further lines of --help, with examples */
+    const char *closing; /* its last lines, after the options; NULL: none */
 };
 
 /* The commands, each in cmd_<name>.c. */

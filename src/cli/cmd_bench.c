@@ -180,6 +180,22 @@ static void sample_more(void *context, json_out *j)
     json_out_real(j, "gflop_per_image_and_evaluation", 1e-9 * generator_flops(rig->g));
 }
 
+/* Pictures a second with the files, and as a share of what the loops alone would give. */
+static ddpm_status say_files(bench_job *b, bench_sample *rig, double loop_s, err *e)
+{
+    enum { FEWEST = 3, MOST = 50 };
+    const double fit = b->limits.seconds / loop_s;
+    double per_second;
+    TRY(bench_sample_files(rig, fit < FEWEST ? FEWEST : fit > MOST ? MOST : (int)fit, &per_second, e));
+    if (per_second == 0) return DDPM_OK;
+    const double share = per_second * loop_s / rig->batch;
+    json_out_real(&b->json, "pictures_per_second_end_to_end", per_second);
+    json_out_real(&b->json, "share_of_loops", share);
+    bench_say(b, "%-14s %10.1f pictures/s end to end, PNG files included: %.0f %% of the loops alone\n", "", per_second,
+              100 * share);
+    return DDPM_OK;
+}
+
 /* Time the whole loop if the time limit allows; else extrapolate from one evaluation. */
 static ddpm_status say_loop(bench_job *b, bench_sample *rig, const timing *evaluation, err *e)
 {
@@ -194,7 +210,7 @@ static ddpm_status say_loop(bench_job *b, bench_sample *rig, const timing *evalu
     bench_say_timing(b, whole ? "loop" : "loop, estimate", "loop_ms", &ms);
     if (!whole) bench_say(b, "%-14s %10s %d evaluations, extrapolated from those that were timed\n", "", "", steps);
     say_rate(b, rig->batch, &ms);
-    return DDPM_OK;
+    return whole ? say_files(b, rig, 1e-3 * ms.median, e) : DDPM_OK;
 }
 
 static ddpm_status report_sample(bench_job *b, bench_sample *rig, err *e)

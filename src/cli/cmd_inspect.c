@@ -6,6 +6,7 @@
 #include "train/recipe.h"
 #include "train/self_test.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The shape of the images: from the options if they set it, else from the data. */
@@ -68,9 +69,15 @@ static ddpm_status print_timesteps(const cli_args *args, err *e)
     TRY_GOTO(read_scheduler(args, &of_model, e));
     const scheduler_config sampling = recipe_sampling(&args->config, &of_model);
     TRY_GOTO(schedule_create(&sampling, &s, e));
-    const sampler_spec sampler = sampler_spec_of(&sampling, args->config.sample.num_inference_steps);
+    const sampler_spec sampler = recipe_sampler(&args->config, &sampling);
+    TRY_GOTO(sampler_accepts(sampler.kind, &of_model, e));
     TRY_GOTO(sampler_create(s, &sampler, &table, e));
-    for (int i = 0; i < table->n; i++) printf("%.0f %.9g\n", (double)table->rows[i].t, (double)table->rows[i].s);
+    double level = table->signal > 0 ? table->noise / table->signal : INFINITY;
+    for (int i = 0; i < table->n; i++) {
+        const sampler_row *r = &table->rows[i];
+        printf("%.9g %.9g %.9g\n", (double)r->t, (double)r->s, level);
+        level = (double)r->noise / (double)r->signal;
+    }
 done:
     sampler_destroy(table);
     schedule_destroy(s);

@@ -5,6 +5,7 @@
 #include "cli/sample_description.h"
 #include "cli/sample_folder.h"
 #include "cli/sample_set.h"
+#include "cli/tuning_lock.h"
 #include "base/arith.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -121,7 +122,7 @@ static bool film_tick(void *context, int done, int total)
     return (void)context, (void)done, (void)total, interrupt_stop() != 0;
 }
 
-/* The strip of the first pictures, drawn once more where they were there already. */
+/* The strip of the first pictures, by rank 0; drawn once more where they were there already. */
 static ddpm_status write_film(job *j, err *e)
 {
     int64_t ids[FILM_PICTURES];
@@ -129,7 +130,7 @@ static ddpm_status write_film(job *j, err *e)
     uint8_t *pixels = NULL, *png = NULL;
     size_t size;
     ddpm_status st = DDPM_OK;
-    if (!j->film.tiles) return DDPM_OK;
+    if (!j->film.tiles || j->part.rank > 0) return DDPM_OK;
     const int n = j->film.pictures;
     if (!j->filmed) {
         for (int i = 0; i < n; i++) ids[i] = id_ranges_id(&j->set.ids, i);
@@ -252,8 +253,6 @@ static ddpm_status read_options(job *j, err *e)
     return DDPM_OK;
 }
 
-static int64_t label(const void *source, int64_t id) { return label_of(&((const picture_source *)source)->labels, id); }
-
 /* Labels, images, mask and film; `between` needs the inversion, which is done before the generator takes memory. */
 static ddpm_status open_source(job *j, err *e)
 {
@@ -263,7 +262,7 @@ static ddpm_status open_source(job *j, err *e)
                                       .between = j->config->sample.between,
                                       .count = j->set.ids.count};
     TRY(picture_source_open(&j->source, &from, j->m, &j->spec, e));
-    if (j->source.labels.classes > 0) j->set.label = label, j->set.label_context = &j->source;
+    if (j->source.labels.classes > 0) j->set.label = label_of_picture, j->set.label_context = &j->source.labels;
     const int pictures = j->set.ids.count < j->batch ? (int)j->set.ids.count : j->batch;
     if (j->config->sample.trajectory > 0)
         TRY(film_create(&j->film, &j->spec, j->c, pictures, j->config->sample.trajectory, e));
@@ -279,6 +278,29 @@ static void print_notes(const job *j)
     if (advice) printf("note: %s\n", advice);
 }
 
+/* Load the model and plan; of several processes one after another, as what is chosen by timing must be the same. */
+static ddpm_status plan_model(const char *model_path, job *j, const backend_spec *device, err *e)
+{
+    const int64_t first = id_ranges_id(&j->set.ids, 0);
+    generator_batch batch;
+    TRY(self_test_open(device, &j->be, e));
+    print_remark(j->be);
+    TRY(load_model(model_path, j, e));
+    j->spec = recipe_generator(j->config, j->m, ARENA_PARAM);
+    j->spec.batch = j->set.ids.count < j->config->sample.batch ? (int)j->set.ids.count : j->config->sample.batch;
+    j->h = j->spec.h, j->w = j->spec.w, j->c = j->m->net.unet.in_channels, j->batch = j->spec.batch;
+    if (j->c != 1 && j->c != 3)
+        return err_set(e, DDPM_EINVAL, "pictures of %d channels cannot be written, only of 1 or 3", j->c);
+    TRY(open_source(j, e));
+    TRY(generator_create(j->m, &j->spec, &j->g, e));
+    print_notes(j);
+    if (j->part.ranks == 1) return DDPM_OK;
+    TRY(allocate(j, e));
+    interrupt_at_once(true);
+    TRY(picture_source_batch(&j->source, &first, 1, &batch, e));
+    return generator_begin(j->g, &batch, e); /* before it first runs, a backend saves its choices */
+}
+
 /* Everything that can fail is done before any existing picture is changed. */
 static ddpm_status prepare(const cli_args *args, job *j, const char *out, err *e)
 {
@@ -288,17 +310,10 @@ static ddpm_status prepare(const cli_args *args, job *j, const char *out, err *e
     TRY(interrupt_install(e));
     interrupt_at_once(true); /* planning and autotuning may take long */
     TRY(recipe_backend(&args->config, NULL, &files, &device, e));
-    TRY(self_test_open(&device, &j->be, e));
-    print_remark(j->be);
-    TRY(load_model(args->argument[0], j, e));
-    j->spec = recipe_generator(j->config, j->m, ARENA_PARAM);
-    j->spec.batch = j->set.ids.count < j->config->sample.batch ? (int)j->set.ids.count : j->config->sample.batch;
-    j->h = j->spec.h, j->w = j->spec.w, j->c = j->m->net.unet.in_channels, j->batch = j->spec.batch;
-    if (j->c != 1 && j->c != 3)
-        return err_set(e, DDPM_EINVAL, "pictures of %d channels cannot be written, only of 1 or 3", j->c);
-    TRY(open_source(j, e));
-    TRY(generator_create(j->m, &j->spec, &j->g, e));
-    print_notes(j);
+    const int lock = j->part.ranks > 1 ? tuning_lock_take(device.autotune_cache) : -1;
+    const ddpm_status st = plan_model(args->argument[0], j, &device, e);
+    tuning_lock_release(lock);
+    TRY(st);
     TRY(open_folder(args, j, out, e));
     if (!j->folder.joined) TRY(allocate(j, e)); /* what is there may have to be removed */
     interrupt_at_once(false);

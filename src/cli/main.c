@@ -13,6 +13,16 @@
     "-sample.ids -sample.format -sample.shard -sample.rank -sample.ranks -sample.verify "                              \
     "-sample.from -sample.strength -sample.mask -sample.jump_length -sample.jump_n_sample -sample.between"
 
+/* The last lines of `ddpm sample --help`: the table of docs/usage.md, which has the sources. */
+#define WHICH_SAMPLER                                                                                                  \
+    "Which sampler (docs/usage.md says why, and describes all of them):\n"                                             \
+    "  evaluations   use\n"                                                                                            \
+    "           10   sampler=unipc num_inference_steps=10\n"                                                           \
+    "           20   sampler=unipc num_inference_steps=20\n"                                                           \
+    "           50   sampler=dpm_3s num_inference_steps=48 timestep_spacing=logsnr\n"                                  \
+    "          100   as for 50, or sampler=ddim num_inference_steps=100 timestep_spacing=quadratic\n"                  \
+    "         1000   sampler=ddpm variance_type=fixed_large\n"
+
 static const cli_command commands[] = {
     {"train", "Train a model", "[CONFIG.yaml ...]", 0, CLI_ARGUMENTS, CLI_CONFIG_ARGUMENTS,
      "out seed resume rewind device precision threads autotune_cache cpu cuda data model diffusion train ema ckpt log "
@@ -22,7 +32,8 @@ static const cli_command commands[] = {
      "XCPU and USR1 save a checkpoint and end the run (exit code 85: the same command continues with\n"
      "resume=auto), or end it at once before the first step; USR2 saves a checkpoint.\n\n"
      "  ddpm train configs/quickstart.yaml\n"
-     "  ddpm train configs/cifar10.yaml out=runs/cifar batch=64 model.dropout=0 resume=auto\n"},
+     "  ddpm train configs/cifar10.yaml out=runs/cifar batch=64 model.dropout=0 resume=auto\n",
+     NULL},
     {"sample", "Sample pictures from a model", "RUN", 1, 1, CLI_CONFIG_OF_RUN,
      "sample -sample.every overwrite device precision threads autotune_cache cpu cuda", cmd_sample,
      "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.  Killed at any moment, the same command\n"
@@ -31,16 +42,22 @@ static const cli_command commands[] = {
      "  ddpm sample runs/cifar count=1000 seed=0 batch=64 out=pictures\n"
      "  ddpm sample runs/cifar ids=0-49999 format=npz batch=512 out=fid\n"
      "  ddpm sample runs/cifar ids=0-49999 format=tar shard=1000 rank=0 ranks=8 out=shards\n"
-     "  ddpm sample runs/cifar verify=true out=shards    # compare with the manifest; draws nothing\n"},
+     "  ddpm sample runs/cifar verify=true out=shards    # compare with the manifest; draws nothing\n"
+     "  ddpm sample runs/cifar sampler=unipc num_inference_steps=10\n"
+     "  ddpm sample runs/cifar sampler=ddim num_inference_steps=100 timestep_spacing=quadratic\n"
+     "  ddpm sample runs/cifar sampler=unipc num_inference_steps=20 from=cat.png strength=0.5    # SDEdit\n"
+     "  ddpm sample PIPELINE sampler=unipc num_inference_steps=20 guidance=2 labels=3,7    # a network with classes\n",
+     WHICH_SAMPLER},
     {"noise", "Show the forward process on a picture", "IMAGE.png", 1, 1, CLI_NO_CONFIG,
      "noise overwrite diffusion.num_train_timesteps diffusion.beta_start diffusion.beta_end diffusion.beta_schedule",
-     cmd_noise, "  ddpm noise cat.png out=strip.png t=0,200,400\n"},
+     cmd_noise, "  ddpm noise cat.png out=strip.png t=0,200,400\n", NULL},
     {"inspect", "Show a model's layers, parameters and memory", "RUN|CONFIG.yaml", 1, 1, CLI_CONFIG_OF_RUN,
      "inspect device precision threads autotune_cache cpu cuda data model diffusion train ema sample " NOT_OF_A_RUN,
      cmd_inspect,
      "RUN is the folder of a run, a checkpoint, or a diffusers pipeline.\n\n"
      "  ddpm inspect configs/cifar10.yaml batch=64\n"
-     "  ddpm inspect runs/cifar timesteps=true sample.num_inference_steps=50\n"},
+     "  ddpm inspect runs/cifar timesteps=true sample.num_inference_steps=50\n",
+     NULL},
     {"bench", "Measure the speed of training, sampling and reading images",
      "train|sample|ops|data|weights CONFIG.yaml|RUN", 2, 2, CLI_CONFIG_OF_RUN,
      "bench overwrite seed device precision threads autotune_cache cpu cuda data model diffusion train ema "
@@ -56,12 +73,14 @@ static const cli_command commands[] = {
      "  ddpm bench train configs/quickstart.yaml threads=2\n"
      "  ddpm bench sample runs/cifar sample.batch=16 sample.num_inference_steps=100\n"
      "  ddpm bench ops configs/cifar10.yaml train.batch=16 top=40 --json ops.json\n"
-     "  ddpm bench data configs/mnist.yaml data=real data.path=DIR data.cache_mb=0\n"},
+     "  ddpm bench data configs/mnist.yaml data=real data.path=DIR data.cache_mb=0\n",
+     NULL},
     {"doctor", "Show processor, memory and GPUs, and what is missing to use a GPU", "", 0, 0, CLI_NO_CONFIG,
      "device precision threads autotune_cache cuda", cmd_doctor,
      "The exit code is 0 if training can run here, and 69 if the requested device cannot be used.\n\n"
      "  ddpm doctor\n"
-     "  ddpm doctor device=cuda\n"},
+     "  ddpm doctor device=cuda\n",
+     NULL},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +86,11 @@ ddpm_status sample_set_describe(const picture_set *set, char **text, size_t *siz
     json_out_text(&o, "ids", ids);
     json_out_int(&o, "shard", set->shard);
     json_out_bool(&o, "subfolders", set->subfolders);
+    if (set->label) {
+        const label_list *labels = set->label_context;
+        json_out_text(&o, "labels", labels->text);
+        json_out_int(&o, "classes", labels->classes);
+    }
     json_out_close(&o, '}');
     return json_out_finish(&o, text, size);
 }
@@ -170,21 +174,15 @@ static ddpm_status fill(const json_t *pixels, const json_t *files, picture_set *
     return DDPM_OK;
 }
 
-static int64_t label(const void *labels, int64_t id) { return label_of(labels, id); }
-
-/* The labels of the pictures, which an npz file contains; the description of a network without classes has none. */
-static ddpm_status fill_labels(const json_t *pixels, picture_set *set, label_list *labels, err *e)
+/* The labels of a set that has some. */
+static ddpm_status read_labels(const json_t *files, picture_set *set, label_list *labels, err *e)
 {
-    const char *text = json_string_value(json_object_get(pixels, "labels"));
-    const json_t *null = json_object_get(pixels, "null_class"); /* if there is guidance */
-    const int embeds = integer(json_object_get(pixels, "network"), "num_class_embeds", INT_MAX);
+    const char *text = json_string_value(json_object_get(files, "labels"));
+    *labels = (label_list){.classes = 0};
     if (!text) return DDPM_OK;
-    const int classes = label_classes(embeds, null != NULL, (int)json_integer_value(null));
-    const ddpm_status st = label_list_parse(text, classes, labels, e);
-    if (st == DDPM_EINVAL)
-        return err_set(e, DDPM_EDATA, "%s/" SAMPLE_DESCRIPTION ": was not written by ddpm sample", set->folder);
-    set->label = label, set->label_context = labels;
-    return st;
+    TRY(label_list_parse(text, integer(files, "classes", 1 << 20), labels, e));
+    set->label = label_of_picture, set->label_context = labels;
+    return DDPM_OK;
 }
 
 ddpm_status sample_set_read(const char *folder, picture_set *set, label_list *labels, err *e)
@@ -192,13 +190,13 @@ ddpm_status sample_set_read(const char *folder, picture_set *set, label_list *la
     json_t *pixels = NULL, *files = NULL;
     ddpm_status st = DDPM_OK;
     *set = (picture_set){.shard = 0};
-    *labels = (label_list){.n = 0};
+    *labels = (label_list){.classes = 0};
     if (strlen(folder) >= PATH_CAP - PICTURE_NAME) return err_set(e, DDPM_EINVAL, "path too long: %.80s...", folder);
     strcpy(set->folder, folder);
     TRY_GOTO(read_json(folder, SAMPLE_DESCRIPTION, &pixels, e));
     TRY_GOTO(read_json(folder, SAMPLE_SET, &files, e));
     TRY_GOTO(fill(pixels, files, set, e));
-    TRY_GOTO(fill_labels(pixels, set, labels, e));
+    TRY_GOTO(read_labels(files, set, labels, e));
 done:
     json_decref(pixels);
     json_decref(files);
@@ -220,26 +218,21 @@ static void report(void *context, set_fault fault, const char *name)
 
 static bool is_stopped(void) { return interrupt_stop() != 0; }
 
-static ddpm_status verify(const picture_set *set, err *e)
-{
-    set_result r;
-    int said[SET_FAULTS] = {0};
-    TRY(set_check(set, report, is_stopped, said, &r, e));
-    if (r.fault[SET_MISSING] + r.fault[SET_DAMAGED] + r.fault[SET_UNKNOWN] > 0)
-        return err_set(e, DDPM_EDATA, "%s: of %lld pictures %lld are missing and %lld damaged; %lld unknown files",
-                       set->folder, (long long)r.pictures, (long long)r.fault[SET_MISSING],
-                       (long long)r.fault[SET_DAMAGED], (long long)r.fault[SET_UNKNOWN]);
-    printf("%s: all %lld pictures are as the manifest says\n", set->folder, (long long)r.pictures);
-    return DDPM_OK;
-}
-
 ddpm_status sample_set_verify(const char *folder, err *e)
 {
     static picture_set set; /* large */
     label_list labels;
+    set_result r;
+    int said[SET_FAULTS] = {0};
     TRY(interrupt_install(e));
     TRY(sample_set_read(folder, &set, &labels, e));
-    const ddpm_status st = verify(&set, e);
+    const ddpm_status st = set_check(&set, report, is_stopped, said, &r, e);
     label_list_free(&labels);
-    return st;
+    TRY(st);
+    if (r.fault[SET_MISSING] + r.fault[SET_DAMAGED] + r.fault[SET_UNKNOWN] > 0)
+        return err_set(e, DDPM_EDATA, "%s: of %lld pictures %lld are missing and %lld damaged; %lld unknown files",
+                       folder, (long long)r.pictures, (long long)r.fault[SET_MISSING], (long long)r.fault[SET_DAMAGED],
+                       (long long)r.fault[SET_UNKNOWN]);
+    printf("%s: all %lld pictures are as the manifest says\n", folder, (long long)r.pictures);
+    return DDPM_OK;
 }

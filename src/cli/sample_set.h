@@ -11,7 +11,7 @@ DDPM_MUST_CHECK ddpm_status sample_set_of(const ddpm_config *c, int images, pict
 DDPM_MUST_CHECK ddpm_status sample_set_fits(const picture_set *set, const char *folder, err *e);
 /* The contents of set.json; free with free(). */
 DDPM_MUST_CHECK ddpm_status sample_set_describe(const picture_set *set, char **text, size_t *size, err *e);
-/* Read a set from the sampling.json and set.json of a folder; *set borrows *labels, label_list_free() them.
+/* Read a set from the sampling.json and set.json of a folder, with the labels to which it then points; free them.
  * DDPM_ENOINPUT, DDPM_EDATA. */
 DDPM_MUST_CHECK ddpm_status sample_set_read(const char *folder, picture_set *set, label_list *labels, err *e);
 

@@ -63,6 +63,7 @@ void usage_command(FILE *out, const cli_command *command)
         if (its != section) fprintf(out, "\n%s\n", config_sections[section = its].title);
         print_option(out, command, &config_options[i]);
     }
+    if (command->closing) fprintf(out, "\n%s", command->closing);
 }
 
 ddpm_status usage_config(FILE *out, const cli_args *args, err *e)

@@ -71,6 +71,21 @@ int sampler_evaluations(sampler_kind k, int steps)
     return INFO[k].per_step * steps + INFO[k].more;
 }
 
+/* Those of diffusers' pipelines, and of Karras et al. 2022 for CIFAR-10. */
+int sampler_usual_steps(sampler_kind k, int T)
+{
+    int steps = 50;
+    switch (k) {
+    case SAMPLER_DDPM: return T;
+    case SAMPLER_EDM: steps = 18; break;
+    case SAMPLER_CM: steps = 1; break;
+    case SAMPLER_LCM:
+    case SAMPLER_TCD: steps = 4; break;
+    default: break;
+    }
+    return steps < T ? steps : T;
+}
+
 /* ---- specs and configs ---- */
 
 sampler_spec sampler_spec_default(sampler_kind k, int steps)

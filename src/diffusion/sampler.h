@@ -43,6 +43,8 @@ typedef struct sampler_info {
 const sampler_info *sampler_info_of(sampler_kind k);
 const char *sampler_name(sampler_kind k);
 int sampler_evaluations(sampler_kind k, int steps);
+/* The steps that users expect if they name none, of T timesteps: T for ddpm, otherwise 50 or fewer. */
+int sampler_usual_steps(sampler_kind k, int T);
 
 /* What a sampler needs beside the scheduler's config. */
 typedef struct sampler_spec {

@@ -46,10 +46,9 @@ static ddpm_status check(const sampler_table *t, int jump_length, int jump_n_sam
         return err_set(e, DDPM_EINVAL, "resampling: jump_length %d and jump_n_sample %d must be 1 or more", jump_length,
                        jump_n_sample);
     if (t->slots > 0)
-        return err_set(
-            e, DDPM_EINVAL,
-            "resampling needs a sampler without memory of earlier steps (ddpm, ddim, euler, euler_a); use one of "
-            "them, or jump_n_sample=1");
+        return err_set(e, DDPM_EINVAL,
+                       "resampling needs a sampler without memory of earlier steps (ddpm, ddim, euler, euler_a); "
+                       "jump_n_sample=1 leaves it out");
     for (int i = 0; i < t->n; i++)
         if (t->rows[i].v != 0)
             return err_set(e, DDPM_EINVAL, "resampling needs a fixed variance, not a learned one; use ddim or euler_a");

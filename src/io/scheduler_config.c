@@ -160,6 +160,13 @@ enum { N_KEYS = sizeof KEYS / sizeof *KEYS };
 
 static bool has(const scheduler_config *c, unsigned classes) { return classes >> c->type & 1; }
 
+bool scheduler_config_has(const scheduler_config *c, const char *name)
+{
+    for (int i = 0; i < N_KEYS; i++)
+        if (has(c, KEYS[i].classes) && !strcmp(KEYS[i].name, name)) return true;
+    return false;
+}
+
 /* ---- defaults ----------------------------------------------------------------------------------- */
 
 static scheduler_config common_defaults(scheduler_class type)

@@ -134,6 +134,8 @@ DDPM_MUST_CHECK ddpm_status scheduler_config_write(const scheduler_config *c, co
 /* The keys of a class as members of a JSON object; an infinite number is written as null. */
 void scheduler_config_put(struct json_out *o, const scheduler_config *c);
 
+bool scheduler_config_has(const scheduler_config *c, const char *key); /* has its class this key? */
+
 const char *scheduler_class_name(scheduler_class v); /* "DDPMScheduler" */
 bool scheduler_class_find(const char *name, scheduler_class *out);
 const char *scheduler_betas_name(scheduler_betas v); /* the value in diffusers' config: "linear" */

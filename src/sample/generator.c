@@ -62,7 +62,9 @@ static void add_optional(generator *g, nn_sampler_args *a)
     if (s->masked) g->mask = plan_input(g->p, DTYPE_U8, "mask", 1, s->h, s->w, 1);
     if (s->watched) g->x0 = input_images(g, "x0");
     a->x0 = g->x0, a->image = g->image, a->mask = g->mask;
-    a->quantile = s->scheduler.thresholding ? s->scheduler.dynamic_thresholding_ratio : 0;
+    /* a threshold held in [1, 1] is the row's clip */
+    a->quantile =
+        s->scheduler.thresholding && s->scheduler.sample_max_value > 1 ? s->scheduler.dynamic_thresholding_ratio : 0;
     a->rescale = s->guidance.rescale;
 }
 

@@ -68,11 +68,15 @@ static ddpm_status read_all(const char *text, label_list *l, err *e)
 
 ddpm_status label_list_parse(const char *text, int classes, label_list *out, err *e)
 {
+    const bool balanced = text[0] == '\0' || !strcmp(text, "balanced");
+    ddpm_status st = DDPM_OK;
     *out = (label_list){.classes = classes};
-    if (text[0] == '\0' || !strcmp(text, "balanced")) return DDPM_OK;
-    if (classes == 0)
+    if (classes == 0 && !balanced)
         return err_set(e, DDPM_EINVAL, "labels=%.60s: the network has no classes (num_class_embeds is null)", text);
-    const ddpm_status st = read_all(text, out, e);
+    TRY_GOTO(mem_array(&out->text, strlen(text) + 1, 1, "labels", e));
+    strcpy(out->text, text);
+    if (!balanced) TRY_GOTO(read_all(text, out, e));
+done:
     if (st != DDPM_OK) label_list_free(out);
     return st;
 }
@@ -80,6 +84,7 @@ ddpm_status label_list_parse(const char *text, int classes, label_list *out, err
 void label_list_free(label_list *l)
 {
     mem_free(l->range);
+    mem_free(l->text);
     *l = (label_list){0};
 }
 
@@ -94,3 +99,5 @@ int label_of(const label_list *l, int64_t id)
         place -= size;
     }
 }
+
+int64_t label_of_picture(const void *list, int64_t id) { return label_of(list, id); }

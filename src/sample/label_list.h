@@ -14,6 +14,7 @@ typedef struct label_list {
     int64_t n;   /* labels in the ranges; 0: balanced */
     int n_range;
     label_range *range; /* owned */
+    char *text;         /* as it was parsed; owned */
 } label_list;
 
 /* The classes that pictures may have: the rows of the embedding, of which the last may be the null class of guidance. */
@@ -26,5 +27,7 @@ void label_list_free(label_list *l); /* accepts a zeroed list */
 
 /* balanced: id mod classes; otherwise label id mod n of the list; -1: the network has no classes. */
 int label_of(const label_list *l, int64_t id);
+/* The same, as picture_set.label wants it. */
+int64_t label_of_picture(const void *list, int64_t id);
 
 #endif

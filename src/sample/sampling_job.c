@@ -31,9 +31,10 @@ struct sampling_job {
     int64_t next;     /* number of the next unit */
     int64_t *skipped; /* [n_skipped] units that another process had locked */
     int n_skipped, skipped_cap, retried;
-    pthread_mutex_t lock; /* for what follows, and for the store while units are written */
+    pthread_mutex_t storing; /* for the store and the journal, while pictures are written; may be held for an fsync */
     int64_t journal_unit;
-    int journal; /* its descriptor; -1: none */
+    int journal;          /* its descriptor; -1: none */
+    pthread_mutex_t lock; /* for the tally and the units' .finished; held for moments */
     sampling_tally tally;
 };
 
@@ -85,7 +86,8 @@ static ddpm_status finish_unit(sampling_job *j, picture_unit *u, err *e)
     return DDPM_OK;
 }
 
-static ddpm_status commit_locked(sampling_job *j, picture_item *item, err *e)
+/* Store the picture and its record, and complete its unit if it was the last one missing. */
+static ddpm_status store(sampling_job *j, picture_item *item, err *e)
 {
     const picture_set *set = j->spec.set;
     picture_unit *u = item->unit;
@@ -98,22 +100,23 @@ static ddpm_status commit_locked(sampling_job *j, picture_item *item, err *e)
     TRY(unit_journal_append(set, j->journal, item->id, &item->record, e));
     u->record[item->index] = item->record;
     u->record[item->index].done = true;
-    j->tally.done++;
-    j->tally.drawn++;
-    j->tally.bytes += item->record.size;
-    if (--u->missing > 0) return DDPM_OK;
-    TRY(finish_unit(j, u, e));
-    ((open_unit *)u)->finished = true; /* the unit is its first member */
-    return DDPM_OK;
+    return --u->missing > 0 ? DDPM_OK : finish_unit(j, u, e);
 }
 
 static ddpm_status commit(void *context, picture_item *item, err *e)
 {
     sampling_job *j = context;
+    pthread_mutex_lock(&j->storing);
+    const ddpm_status st = store(j, item, e);
+    pthread_mutex_unlock(&j->storing);
+    TRY(st);
     pthread_mutex_lock(&j->lock);
-    const ddpm_status st = commit_locked(j, item, e);
+    j->tally.done++;
+    j->tally.drawn++;
+    j->tally.bytes += item->record.size;
+    if (item->unit->missing == 0) ((open_unit *)item->unit)->finished = true; /* the unit is its first member */
     pthread_mutex_unlock(&j->lock);
-    return st;
+    return DDPM_OK;
 }
 
 /* ---- units ---- */
@@ -172,9 +175,9 @@ static ddpm_status take_stock(sampling_job *j, picture_unit *u, err *e)
     TRY(picture_work_make(set->folder, e));
     if (set->format->reopen) TRY(set->format->reopen(&j->store, u, e));
     if (u->missing > 0) return DDPM_OK;
-    pthread_mutex_lock(&j->lock);
+    pthread_mutex_lock(&j->storing);
     const ddpm_status st = finish_unit(j, u, e);
-    pthread_mutex_unlock(&j->lock);
+    pthread_mutex_unlock(&j->storing);
     return st;
 }
 
@@ -345,6 +348,7 @@ ddpm_status sampling_job_run(const sampling_job_spec *spec, sampling_tally *t, e
 {
     sampling_job j = {.spec = *spec, .next = spec->rank, .journal = -1};
     ddpm_status st = DDPM_OK;
+    pthread_mutex_init(&j.storing, NULL);
     pthread_mutex_init(&j.lock, NULL);
     TRY_GOTO(begin(&j, spec, e));
     TRY_GOTO(draw_all(&j, e));
@@ -361,5 +365,6 @@ done:
     mem_free(j.pixels);
     free(j.skipped);
     pthread_mutex_destroy(&j.lock);
+    pthread_mutex_destroy(&j.storing);
     return st;
 }

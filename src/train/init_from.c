@@ -125,12 +125,29 @@ static void list_idle(const ddpm_config *c, const network *there, lists *l)
         if (is_set(c, options[i].option) && !options[i].same) add(l->idle, "%s", config_options[options[i].option].key);
 }
 
+/* Models that can be sampled but not trained. */
+static ddpm_status check_trainable(const network *net, const scheduler_config *s, const char *folder, err *e)
+{
+    if (net->unet.num_class_embeds > 0)
+        return err_set(e, DDPM_EINVAL, "%.300s: the network has %d classes; training with classes is not supported",
+                       folder, net->unet.num_class_embeds);
+    if (!scheduler_config_has(s, "beta_start") || s->use_flow_sigmas)
+        return err_set(e, DDPM_EINVAL,
+                       "%.300s: a model with %s is not a diffusion process with betas, which training needs", folder,
+                       scheduler_class_name(s->type));
+    if (s->rescale_betas_zero_snr || s->n_trained_betas > 0)
+        return err_set(e, DDPM_EINVAL, "%.300s: training with %s is not supported", folder,
+                       s->n_trained_betas > 0 ? "trained_betas" : "rescale_betas_zero_snr");
+    return DDPM_OK;
+}
+
 ddpm_status init_from_take(ddpm_config *c, network *net, scheduler_config *scheduler, notes *remarks, err *e)
 {
     const char *folder = c->model.init_from;
     said there[SAID];
     lists l = {"", "", ""};
     TRY(model_read_configs(folder, net, scheduler, remarks, e));
+    TRY(check_trainable(net, scheduler, folder, e));
     read_folder(net, scheduler, there);
     for (int i = 0; i < SAID; i++) TRY(take_option(c, &there[i], &l, e));
     list_idle(c, net, &l);

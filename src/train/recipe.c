@@ -147,6 +147,45 @@ static ddpm_status take_folder(ddpm_config *c, image_shape shape, network *net, 
     return DDPM_OK;
 }
 
+/* The way between two images is found by DDIM, unless another sampler is named, which picture_source_open() refuses. */
+static sampler_kind chosen_sampler(const ddpm_config *c, sampler_kind of_model)
+{
+    const bool between = c->sample.between[0] && c->sample.sampler == SAMPLE_SAMPLER_AUTO;
+    return between ? SAMPLER_DDIM : recipe_to_sampler(c->sample.sampler, of_model);
+}
+
+/* Does DDPMPipeline of diffusers sample with this class?  It neither scales the input nor runs steps without a generator. */
+static bool has_pipeline(scheduler_class type)
+{
+    return type == SCHEDULER_CLASS_DDPM || type == SCHEDULER_CLASS_DDIM || type == SCHEDULER_CLASS_DPM_MULTISTEP ||
+           type == SCHEDULER_CLASS_DPM_SINGLESTEP || type == SCHEDULER_CLASS_SA;
+}
+
+/* The scheduler to save, such that diffusers samples from the folder as the run's options say. */
+static scheduler_config saved_scheduler(const ddpm_config *c, const scheduler_config *process, notes *remarks)
+{
+    if (c->sample.sampler == SAMPLE_SAMPLER_AUTO) return *process;
+    scheduler_config s = recipe_sampling(c, process);
+    const char *class = scheduler_class_name(s.type);
+    if (!has_pipeline(s.type))
+        notes_add(remarks, "DDPMPipeline of diffusers cannot sample with %s; a loop over the scheduler's steps can",
+                  class);
+    if (s.timestep_spacing >= SCHEDULER_QUADRATIC) {
+        notes_add(remarks, "diffusers has no spacing %s: the checkpoints have the default of %s",
+                  scheduler_spacing_name(s.timestep_spacing), class);
+        s.timestep_spacing = scheduler_config_of(s.type).timestep_spacing;
+    }
+    if (!s.clip_sample || scheduler_config_has(&s, "clip_sample")) return s;
+    if (scheduler_config_has(&s, "euler_at_final") || scheduler_config_has(&s, "predict_x0")) {
+        if (!s.thresholding) s.sample_max_value = s.clip_sample_range; /* a threshold held in [1, 1] is a clip to 1 */
+        s.thresholding = true;
+        if (s.sample_max_value <= 1) return s;
+    }
+    notes_add(remarks, "%s of diffusers does not clip the predicted x0 to [-%g, %g], as sampling here does", class,
+              s.clip_sample_range, s.clip_sample_range);
+    return s;
+}
+
 /* Note properties of the model that diffusers cannot load: the README promises that it can load our models. */
 static void note_incompatible(const network *net, const scheduler_config *s, notes *remarks)
 {
@@ -190,6 +229,8 @@ ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, m
     if (c->model.init_from[0]) TRY(take_folder(&adopted, shape, &net, &scheduler, remarks, e));
     if (!c->model.init_from[0]) note_idle(c, &net, &scheduler, remarks);
     note_incompatible(&net, &scheduler, remarks);
+    TRY(sampler_accepts(chosen_sampler(c, sampler_of_class(&scheduler)), &scheduler, e));
+    scheduler = saved_scheduler(c, &scheduler, remarks);
     return model_create(be, &net, &scheduler, out, e);
 }
 
@@ -227,13 +268,6 @@ trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t ste
     return s;
 }
 
-/* The way between two images is found by DDIM, unless another sampler is named, which picture_source_open() refuses. */
-static sampler_kind chosen_sampler(const ddpm_config *c, sampler_kind of_model)
-{
-    const bool between = c->sample.between[0] && c->sample.sampler == SAMPLE_SAMPLER_AUTO;
-    return between ? SAMPLER_DDIM : recipe_to_sampler(c->sample.sampler, of_model);
-}
-
 scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *of_model)
 {
     const sampler_kind own = sampler_of_class(of_model), chosen = chosen_sampler(c, own);
@@ -253,8 +287,9 @@ scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *o
 
 sampler_spec recipe_sampler(const ddpm_config *c, const scheduler_config *s)
 {
-    const int steps = c->sample.num_inference_steps;
     const sampler_kind own = sampler_of_class(s), chosen = chosen_sampler(c, own);
+    const int usual = chosen == SAMPLER_DDPM ? 0 : sampler_usual_steps(chosen, s->num_train_timesteps);
+    const int steps = c->sample.num_inference_steps ? c->sample.num_inference_steps : usual;
     const bool by_name = c->sample.sampler != SAMPLE_SAMPLER_AUTO || chosen != own;
     sampler_spec spec = by_name ? sampler_spec_default(chosen, steps) : sampler_spec_of(s, steps);
     if (c->sample.eta >= 0) spec.eta = c->sample.eta;

@@ -12,10 +12,11 @@ static ddpm_status nothing(const cli_args *args, err *e) { return (void)args, (v
 
 static const cli_command table[] = {
     {"train", "Train", "[CONFIG.yaml ...]", 0, CLI_ARGUMENTS, CLI_CONFIG_ARGUMENTS, "out seed data model train sample",
-     nothing, "train's examples\n"},
-    {"sample", "Sample", "RUN", 1, 1, CLI_CONFIG_OF_RUN, "sample device threads", nothing, "sample's examples\n"},
-    {"noise", "Noise", "IMAGE.png", 1, 1, CLI_NO_CONFIG, "noise diffusion", nothing, "noise's examples\n"},
-    {"bench", "Bench", "WHAT RUN", 2, 2, CLI_CONFIG_OF_RUN, "bench data", nothing, "bench's examples\n"},
+     nothing, "train's examples\n", NULL},
+    {"sample", "Sample", "RUN", 1, 1, CLI_CONFIG_OF_RUN, "sample device threads", nothing, "sample's examples\n",
+     "which sampler\n"},
+    {"noise", "Noise", "IMAGE.png", 1, 1, CLI_NO_CONFIG, "noise diffusion", nothing, "noise's examples\n", NULL},
+    {"bench", "Bench", "WHAT RUN", 2, 2, CLI_CONFIG_OF_RUN, "bench data", nothing, "bench's examples\n", NULL},
 };
 enum { WORDS = 16 };
 
@@ -261,6 +262,17 @@ Test(help, lists_every_option_of_a_command_and_no_other)
                            "[auto, cpu, cuda, cuda:N]\n"),
               "%s", text);
     free(text), free(train);
+}
+
+Test(help, ends_with_the_closing_lines_of_a_command)
+{
+    char *train = help_of(&table[0]), *sample = help_of(&table[1]);
+    const char *end = strstr(sample, "\n\nwhich sampler\n");
+    cr_expect(end && strcmp(end, "\n\nwhich sampler\n") == 0, "%s", sample);
+    cr_expect(strstr(sample, "\n  grid=0 ") < end, "after the options");
+    cr_expect_not(strstr(train, "which sampler") || strstr(train, "(null)"));
+    free(train);
+    free(sample);
 }
 
 Test(help, print_config_can_be_used_as_a_config)

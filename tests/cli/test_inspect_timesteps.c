@@ -3,6 +3,7 @@
 #include "support/io_support.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,11 +24,12 @@ static void expect_rows(const char *words, const scheduler_config *c, int steps)
     int n = 0;
     for (; fgets(line, sizeof line, out); n++) {
         char *rest;
-        const long t = strtol(line, &rest, 10);
-        const float sigma = strtof(rest, &rest);
+        const float t = strtof(line, &rest), added = strtof(rest, &rest);
+        const double level = strtod(rest, &rest), abar = s->abar[(int)t];
         cr_assert_str_eq(rest, "\n", "%s: '%s'", words, line);
         cr_assert_lt(n, table->n);
-        cr_expect(t == (long)table->rows[n].t && sigma == table->rows[n].s, "%s: %d: '%s'", words, n, line);
+        cr_expect(t == table->rows[n].t && added == table->rows[n].s, "%s: %d: '%s'", words, n, line);
+        cr_expect_float_eq(level / sqrt((1 - abar) / abar), 1, 1e-5, "%s: %d: '%s'", words, n, line);
     }
     cr_expect_eq(pclose(out), 0);
     cr_expect_eq(n, table->n, "%s: %d lines", words, n);
@@ -38,10 +40,10 @@ static void expect_rows(const char *words, const scheduler_config *c, int steps)
 Test(inspect_timesteps, of_options_with_spacing_and_variance)
 {
     scheduler_config c = scheduler_config_default();
-    expect_rows("'" DDPM_SOURCE "/configs/quickstart.yaml' timesteps=true", &c, 0);
+    expect_rows("'" DDPM_SOURCE "/configs/mnist.yaml' timesteps=true", &c, 0);
     c.timestep_spacing = SCHEDULER_LINSPACE;
     c.variance_type = SCHEDULER_FIXED_LARGE;
-    expect_rows("'" DDPM_SOURCE "/configs/quickstart.yaml' inspect.timesteps=true sample.num_inference_steps=53 "
+    expect_rows("'" DDPM_SOURCE "/configs/mnist.yaml' inspect.timesteps=true sample.num_inference_steps=53 "
                 "sample.timestep_spacing=linspace sample.variance_type=fixed_large",
                 &c, 53);
 }

@@ -62,22 +62,23 @@ TestSuite(night, .init = make_root, .fini = remove_root, .timeout = 7000);
 
 /* ---- kills ---- */
 
-#define SAME "num_inference_steps=2 threads=1 cpu.conv=direct shard=300"
+#define SAME   "num_inference_steps=2 threads=1 cpu.conv=direct shard=300"
+#define LONGER "num_inference_steps=20 threads=1 cpu.conv=direct"
 enum { PICTURES = 2000, RANKS = 3 };
 
 static pid_t begin(const char *format, int rank, int ranks)
 {
-    char words[200], count[40], part[60];
+    char words[40], count[40], part[40], of[40];
     (void)snprintf(words, sizeof words, "format=%s", format);
     (void)snprintf(count, sizeof count, "count=%d", PICTURES);
     (void)snprintf(part, sizeof part, "rank=%d", rank);
-    char of[40];
     (void)snprintf(of, sizeof of, "ranks=%d", ranks);
     const pid_t child = fork();
     cr_assert_geq(child, 0);
     if (child > 0) return child;
+    if (chdir(root)) _exit(99);
     const int nothing = open("/dev/null", O_WRONLY), said = open("said", O_WRONLY | O_CREAT | O_APPEND, 0666);
-    if (chdir(root) || dup2(nothing, 1) < 0 || dup2(said, 2) < 0) _exit(99);
+    if (dup2(nothing, 1) < 0 || dup2(said, 2) < 0) _exit(99);
     execl(DDPM_PROGRAM, "ddpm", "sample", "run", "out=s", words, count, part, of, "num_inference_steps=2", "threads=1",
           "cpu.conv=direct", "shard=300", "batch=16", (char *)NULL);
     _exit(99);
@@ -193,6 +194,20 @@ Test(night, a_full_disk)
         cr_expect_eq(mount("tmpfs", disk, "tmpfs", MS_REMOUNT, "size=128k"), 0);
     }
     (void)umount(disk);
+}
+
+/* A limit on the size of files, by which a write fails half-way. */
+Test(night, files_that_may_not_grow)
+{
+    static const char *const formats[] = {"png", "tar", "npz"};
+    for (int f = 0; f < 3; f++) {
+        char line[400];
+        cr_expect_eq(shell("rm -rf whole s; ddpm sample run out=whole format=%s count=900 " SAME, formats[f]), 0);
+        (void)snprintf(line, sizeof line, "ulimit -f 40; ddpm sample run out=s format=%s count=900 " SAME, formats[f]);
+        expect(DDPM_EIO, "File too large", line); /* the journal of a unit of PNG files, too, has more */
+        cr_expect_eq(shell("ddpm sample run out=s format=%s count=900 " SAME " && diff -r -x LOCK whole s", formats[f]),
+                     0, "%s", formats[f]);
+    }
 }
 
 /* ---- what is refused ---- */
@@ -326,6 +341,26 @@ Test(night, ranks_by_the_environment)
     }
 }
 
+/* Algorithms that are chosen by timing: the first process's choices are those of all, and of the next. */
+Test(night, ranks_choose_the_same_algorithms)
+{
+    (void)setenv("XDG_CACHE_HOME", in_dir(root, "cache"), 1);
+    cr_assert_eq(shell("ddpm train out=wide train.steps=1 train.batch=1 data.kind=digits data.resolution=8 data.count=4"
+                       " data.channels=1 model.block_out_channels=16,32"
+                       " model.down_block_types=DownBlock2D,DownBlock2D model.up_block_types=UpBlock2D,UpBlock2D"
+                       " model.layers_per_block=1 model.norm_num_groups=2 threads=1 cpu.conv=direct && rm -rf cache"),
+                 0);
+    cr_assert_eq(shell("for r in 0 1 2; do ddpm sample wide out=s count=90 shard=10 format=tar threads=1 cpu.conv=auto"
+                       " num_inference_steps=2 rank=$r ranks=3 & done; wait; test -s cache/ddpm/autotune.txt &&"
+                       " cp cache/ddpm/autotune.txt first"),
+                 0);
+    cr_assert_eq(
+        shell("ddpm sample wide out=whole count=90 shard=10 format=tar threads=1 cpu.conv=auto num_inference_steps=2 &&"
+              " cmp first cache/ddpm/autotune.txt"),
+        0);
+    cr_expect_eq(shell("diff -r -x LOCK whole s"), 0);
+}
+
 /* ---- tools/night ---- */
 
 #define NIGHT "export DDPM='" DDPM_PROGRAM "' PAUSE=0; tools='" DDPM_SOURCE "/tools/night'; "
@@ -347,7 +382,6 @@ Test(night, the_script_for_gpus)
 }
 
 /* Slurm's array as the script sees it; what requeues a task is a script here. */
-#define LONGER "num_inference_steps=20 threads=1 cpu.conv=direct"
 Test(night, the_script_for_slurm)
 {
     cr_assert_eq(shell("ddpm sample run out=whole count=%d format=npz " LONGER, PICTURES), 0);

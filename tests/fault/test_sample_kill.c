@@ -8,6 +8,7 @@
 #include "cli/sample_description.c"
 #include "cli/sample_folder.c"
 #include "cli/sample_set.c"
+#include "cli/tuning_lock.c"
 
 #include "cli/cmd_sample.c"
 #include "data/image.h"
@@ -208,6 +209,24 @@ Test(sample_kill, killed_at_random_moments_leaves_no_mixture)
     cr_assert_gt(hit, 0, "no kill ever met the command");
     cr_assert_eq(failing_end(begin(folder, 0, MORE, -1, 0)), 0);
     expect_all(0, kills);
+}
+
+/* faults C5: a signal waited until a list of all pictures had been made. */
+Test(sample_kill, a_signal_is_answered_while_the_folder_is_looked_through)
+{
+    sample_folder f;
+    const sample_folder_spec other = {.path = fresh[0],
+                                      .description = strdup("{}"),
+                                      .description_size = 2,
+                                      .set = strdup("{}"),
+                                      .set_size = 2,
+                                      .ranks = 1,
+                                      .overwrite = true};
+    OK(interrupt_install(&why));
+    cr_assert_eq(raise(SIGTERM), 0);
+    cr_expect_eq(sample_folder_open(&f, &other, &why), DDPM_ESAVED);
+    cr_expect_not_null(strstr(why.text, "the same command continues"), "%s", why.text);
+    sample_folder_close(&f);
 }
 
 /* ---- a set in each format ---- */

@@ -73,6 +73,12 @@ foreach(name test_simple_golden test_unet_golden)
   emulated_test(${name}_emulated model/${name}.c)
 endforeach()
 
+# Whole sampling loops against diffusers: a share of the cases, in f32, and in bf16.
+emulated_test(test_loops_emulated sample/test_loops.c)
+add_test(NAME test_loops_emulated_bf16 COMMAND test_loops_emulated --jobs 2 WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(test_loops_emulated_bf16 PROPERTIES LABELS emulated
+  ENVIRONMENT DDPM_TEST_PRECISION=bf16 FAIL_REGULAR_EXPRESSION "${LEAKED}")
+
 # What the backward pass makes again, where the cuda backend does the work.
 emulated_test(test_plan_recompute_emulated plan/test_plan_recompute.c)
 

@@ -494,7 +494,7 @@ Test(generator_tasks, repaint_evaluates_as_often_as_its_jumps_say)
     }
     generator_spec s = spec_of(SAMPLER_UNIPC, 1, STEPS);
     s.masked = true, s.jump_length = 2, s.jump_n_sample = 2;
-    refused(&s, "(ddpm, ddim, euler, euler_a); use one of them, or jump_n_sample=1");
+    refused(&s, "(ddpm, ddim, euler, euler_a); jump_n_sample=1 leaves it out");
 }
 
 /* ---- strength ---- */

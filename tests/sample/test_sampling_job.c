@@ -345,6 +345,34 @@ Test(sampling_job, stopped_it_has_every_finished_batch_and_goes_on_from_there)
     }
 }
 
+/* A unit that a dead process began is not complete, whatever the others find. */
+Test(sampling_job, what_the_dead_began_is_not_complete)
+{
+    for (int f = 0; f < FORMATS; f++) {
+        sampling_tally t;
+        make_set("s", formats[f], "0-1999");
+        script.stops_in = 2;
+        cr_assert_eq(run(0, 2, 100, &t), DDPM_ESAVED);
+        script.stops_in = 0;
+        cr_assert_eq(run(1, 2, 100, &t), DDPM_OK, "%s", why.text);
+        cr_expect_not(t.complete);
+        draw_set(formats[f] == &format_tar ? 1000 : 900);
+        cr_assert_eq(dir_remove(set.folder, &why), DDPM_OK);
+    }
+}
+
+/* The journals of another description are not read. */
+Test(sampling_job, records_bear_the_stamp_of_the_description)
+{
+    sampling_tally t;
+    make_set("s", &format_npz, "0-999");
+    script.stops_in = 4;
+    cr_assert_eq(run(0, 1, 100, &t), DDPM_ESAVED);
+    script.stops_in = 0;
+    set.stamp++;
+    draw_set(1000);
+}
+
 Test(sampling_job, a_picture_that_cannot_be_written_ends_it)
 {
     sampling_tally t;
@@ -376,13 +404,15 @@ static int64_t faults(set_fault fault)
     return r.fault[fault];
 }
 
+enum { MORE = 3000, BEHIND = 1000000 }; /* bytes that are appended where .at is BEHIND */
+
 /* One bit of a picture, of a header, or the end of the file: it is seen, and put right. */
 Test(sampling_job, damage_is_found_and_drawn_again)
 {
     static const struct {
         int format;
         const char *file;
-        long at;            /* the byte to flip; below 0: cut so many bytes off */
+        long at;            /* the byte to flip; below 0: cut so many bytes off; MORE: BEHIND: append MORE */
         int damaged, drawn; /* pictures that verify names; that are drawn again */
     } cases[] = {
         {0, "000/000700.png", 70, 1, 1},
@@ -390,6 +420,7 @@ Test(sampling_job, damage_is_found_and_drawn_again)
         {1, "00001.tar", 100000, 1, 0},
         {1, "00003.tar", 3, 300, 300},
         {1, "00004.tar", -1, 1, 0},
+        {1, "00005.tar", BEHIND, 1, 0},
         {2, "samples_2000x5x7x3.npz", 90000, 1, 1},
         {2, "samples_2000x5x7x3.npz", 16, 1, 0},
         {2, "samples_2000x5x7x3.npz", -3, 1, 0},
@@ -400,7 +431,12 @@ Test(sampling_job, damage_is_found_and_drawn_again)
         make_set("s", formats[cases[i].format], "0-1999");
         draw_set(2000);
         cr_expect_eq(faults(SET_DAMAGED) + faults(SET_MISSING) + faults(SET_UNKNOWN), 0);
-        if (cases[i].at >= 0) {
+        if (cases[i].at == BEHIND) {
+            struct stat info;
+            char path[PATH_CAP];
+            cr_assert_eq(path_join(path, set.folder, cases[i].file, &why), DDPM_OK);
+            cr_assert(!stat(path, &info) && !truncate(path, info.st_size + MORE));
+        } else if (cases[i].at >= 0) {
             flip(cases[i].file, cases[i].at);
         } else {
             struct stat info;

@@ -16,6 +16,7 @@ NETWORK_TESTS = (
     "test_unet_golden",
     "test_trajectory",
     "test_sampling_golden",
+    "test_loops",
 )
 OP_TESTS = ("test_ops",)  # more than a thousand processes
 SMALL_TESTS = ("test_train_ops", "test_sample_ops", "test_ops")
