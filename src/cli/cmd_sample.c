@@ -66,11 +66,11 @@ static bool tick(void *context, int done, int total)
 {
     job *j = context;
     const double now = clock_seconds();
-    if (progress_step(&j->bar, now, j->steps + done)) {
+    if (j->at && progress_step(&j->bar, now, j->steps + done)) {
         const sampling_tally t = sampling_job_tally(j->at);
         show(j, &t, now, (double)done / total);
     }
-    return sampling_job_stops(j->at);
+    return j->at ? sampling_job_stops(j->at) : interrupt_stop() != 0;
 }
 
 static void print_remark(backend *be)
@@ -105,6 +105,7 @@ static ddpm_status draw(void *context, sampling_job *at, const int64_t *ids, int
     TRY(generator_run_bytes(j->g, &batch, pixels, e));
     if (first) generator_film(j->g, 0, NULL, NULL);
     j->filmed |= first;
+    j->at = NULL; /* the job belongs to this call */
     j->steps += generator_steps(j->g);
     return DDPM_OK;
 }
@@ -114,6 +115,7 @@ static ddpm_status write_film(job *j, err *e)
 {
     int64_t ids[FILM_PICTURES];
     generator_batch batch;
+    char path[PATH_CAP];
     uint8_t *pixels = NULL, *png = NULL;
     size_t size;
     ddpm_status st = DDPM_OK;
@@ -128,9 +130,8 @@ static ddpm_status write_film(job *j, err *e)
         TRY_GOTO(generator_run_bytes(j->g, &batch, pixels, e));
     }
     TRY_GOTO(film_encode(&j->film, &png, &size, e));
-    TRY_GOTO(picture_work_make(j->folder.path, e));
-    TRY_GOTO(picture_work_replace(j->folder.path, FILM_STRIP, png, size, e));
-    if (j->tally.complete) picture_work_remove(j->folder.path);
+    TRY_GOTO(path_join(path, j->folder.path, FILM_STRIP, e));
+    TRY_GOTO(file_replace(path, png, size, e));
 done:
     mem_free(pixels);
     free(png);
@@ -217,7 +218,7 @@ static ddpm_status open_folder(const cli_args *args, job *j, const char *out, er
     spec.overwrite = cli_may_overwrite(args);
     set->h = j->h, set->w = j->w, set->c = j->c;
     TRY(sample_set_fits(set, out, e));
-    const sample_description d = {.config = j->config, .m = j->m, .g = j->g, .spec = &j->spec, .source = &j->source};
+    const sample_description d = {.config = j->config, .m = j->m, .spec = &j->spec, .source = &j->source};
     TRY(sample_describe(&d, &spec.description, &spec.description_size, e));
     j->folder.spec = spec; /* owned by the folder also if it cannot be opened */
     TRY(sample_set_describe(set, &spec.set, &spec.set_size, e));
@@ -247,6 +248,8 @@ static ddpm_status open_source(job *j, err *e)
                                       .mask = j->config->sample.mask,
                                       .between = j->config->sample.between,
                                       .count = j->set.ids.count};
+    if (from.between[0] && id_ranges_id(&j->set.ids, from.count - 1) != from.count - 1)
+        return err_set(e, DDPM_EINVAL, "between: its pictures are 0 to count - 1; give count=, not ids=");
     TRY(picture_source_open(&j->source, &from, j->m, &j->spec, e));
     if (j->source.labels.classes > 0) j->set.label = label_of_picture, j->set.label_context = &j->source.labels;
     j->first = id_ranges_id(&j->set.ids, 0);

@@ -31,10 +31,11 @@ ddpm_status preview_create(const preview_spec *spec, preview **out, err *e)
 {
     const bool raw = spec->config->ema.decay == 0 || spec->config->sample.weights == SAMPLE_WEIGHTS_RAW;
     const arena_kind weights = raw ? ARENA_PARAM : ARENA_EMA;
-    const generator_spec drawn = recipe_generator(spec->config, spec->m, weights);
+    generator_spec drawn = recipe_generator(spec->config, spec->m, weights);
     preview *p;
     ddpm_status st = DDPM_OK;
     *out = NULL;
+    if (spec->config->sample.count < drawn.batch) drawn.batch = spec->config->sample.count;
     TRY(mem_array(&p, 1, sizeof *p, "preview", e));
     p->shape[0] = drawn.h, p->shape[1] = drawn.w, p->shape[2] = spec->m->net.unet.in_channels;
     p->columns = spec->config->sample.grid;
