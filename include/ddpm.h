@@ -61,10 +61,9 @@ DDPM_API const char *ddpm_ctx_describe(const ddpm_ctx *ctx);
 
 typedef struct ddpm_model ddpm_model;
 
-/* Load a diffusers pipeline folder (UNet2DModel with any scheduler that `ddpm sample` has), a checkpoint, or the newest undamaged checkpoint
- * of a run folder.  The weights are the EMA weights if the checkpoint has them.
- * DDPM_ENOINPUT: nothing is there.  DDPM_EDATA: damaged files, non-finite weights, or an unsupported model (the message
- * names it). */
+/* Load a diffusers pipeline folder (UNet2DModel with any scheduler that `ddpm sample` has), a checkpoint, or the newest
+ * undamaged checkpoint of a run folder.  The weights are the EMA weights if the checkpoint has them. DDPM_ENOINPUT:
+ * nothing is there.  DDPM_EDATA: damaged files, non-finite weights, or an unsupported model (the message names it). */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_model_load(ddpm_ctx *ctx, const char *pipeline_dir, ddpm_model **model);
 DDPM_API void ddpm_model_destroy(ddpm_model *model); /* once; accepts NULL */
 
@@ -93,8 +92,8 @@ DDPM_API int ddpm_model_classes(const ddpm_model *model);
 
 typedef struct ddpm_sampler ddpm_sampler;
 
-/* All 0 is sampling from noise with the model's own scheduler and all its steps.  A caller that was compiled with an earlier
- * version of this header passes a smaller struct_size; the fields behind it count as 0. */
+/* All 0 is sampling from noise with the model's own scheduler and all its steps.  A caller that was compiled with an
+ * earlier version of this header passes a smaller struct_size; the fields behind it count as 0. */
 typedef struct ddpm_sampler_options {
     size_t struct_size;      /* sizeof(ddpm_sampler_options) */
     int batch;               /* images per batch, up to 65536; 0 = 16 */
@@ -108,10 +107,10 @@ typedef struct ddpm_sampler_options {
     const char *const *settings;
 } ddpm_sampler_options;
 
-/* NULL options: all 0.  The texts and the mask are read during the call alone.  DDPM_EINVAL: a struct_size of no version,
- * a value out of range, an unknown sampler or setting, or a combination that the sampler or the network does not have;
- * also settings for which there are arrays or fields (labels, from, mask, between, batch, seed, strength), and those of the
- * files that `ddpm sample` writes. */
+/* NULL options: all 0.  The texts and the mask are read during the call alone.  DDPM_EINVAL: a struct_size of no
+ * version, a value out of range, an unknown sampler or setting, or a combination that the sampler or the network does
+ * not have; also settings for which there are arrays or fields (labels, from, mask, between, batch, seed, strength), and
+ * those of the files that `ddpm sample` writes. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_create(ddpm_model *model, const ddpm_sampler_options *options,
                                                          ddpm_sampler **sampler);
 DDPM_API void ddpm_sampler_destroy(ddpm_sampler *sampler); /* once; accepts NULL */
@@ -119,8 +118,8 @@ DDPM_API void ddpm_sampler_destroy(ddpm_sampler *sampler); /* once; accepts NULL
 /* Network evaluations per image; 0 for a NULL sampler. */
 DDPM_API int ddpm_sampler_evaluations(const ddpm_sampler *sampler);
 
-/* Sample the images ids[n], each in [0, 2^32), into images [n, h, w, c]; any n >= 1.  A network with classes gets no class
- * (its null class, if there is guidance). */
+/* Sample the images ids[n], each in [0, 2^32), into images [n, h, w, c]; any n >= 1.  A network with classes gets no
+ * class (its null class, if there is guidance). */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_run(ddpm_sampler *sampler, int n, const int64_t *ids, float *images);
 
 typedef struct ddpm_sampler_input {

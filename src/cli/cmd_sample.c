@@ -65,11 +65,11 @@ static bool tick(void *context, int done, int total)
 {
     job *j = context;
     const double now = clock_seconds();
-    if (progress_step(&j->bar, now, j->steps + done)) {
+    if (j->at && progress_step(&j->bar, now, j->steps + done)) {
         const sampling_tally t = sampling_job_tally(j->at);
         show(j, &t, now, (double)done / total);
     }
-    return sampling_job_stops(j->at);
+    return j->at ? sampling_job_stops(j->at) : interrupt_stop() != 0;
 }
 
 static void print_remark(backend *be)
@@ -113,13 +113,9 @@ static ddpm_status draw(void *context, sampling_job *at, const int64_t *ids, int
     TRY(generator_run_bytes(j->g, &batch, pixels, e));
     if (first) generator_film(j->g, 0, NULL, NULL);
     j->filmed |= first;
+    j->at = NULL; /* the job belongs to this call */
     j->steps += generator_steps(j->g);
     return DDPM_OK;
-}
-
-static bool film_tick(void *context, int done, int total)
-{
-    return (void)context, (void)done, (void)total, interrupt_stop() != 0;
 }
 
 /* The strip of the first pictures, by rank 0; drawn once more where they were there already. */
@@ -127,6 +123,7 @@ static ddpm_status write_film(job *j, err *e)
 {
     int64_t ids[FILM_PICTURES];
     generator_batch batch;
+    char path[PATH_CAP];
     uint8_t *pixels = NULL, *png = NULL;
     size_t size;
     ddpm_status st = DDPM_OK;
@@ -138,13 +135,11 @@ static ddpm_status write_film(job *j, err *e)
         TRY_GOTO(picture_source_batch(&j->source, ids, n, &batch, e));
         TRY_GOTO(mem_array(&pixels, (size_t)n * (size_t)j->h * (size_t)j->w, (size_t)j->c, "pictures", e));
         film_record(&j->film, j->g);
-        generator_watch(j->g, film_tick, NULL); /* there is no sampling job any more */
         TRY_GOTO(generator_run_bytes(j->g, &batch, pixels, e));
     }
     TRY_GOTO(film_encode(&j->film, &png, &size, e));
-    TRY_GOTO(picture_work_make(j->folder.path, e));
-    TRY_GOTO(picture_work_replace(j->folder.path, FILM_STRIP, png, size, e));
-    if (j->tally.complete) picture_work_remove(j->folder.path);
+    TRY_GOTO(path_join(path, j->folder.path, FILM_STRIP, e));
+    TRY_GOTO(file_replace(path, png, size, e));
 done:
     mem_free(pixels);
     free(png);
@@ -231,7 +226,7 @@ static ddpm_status open_folder(const cli_args *args, job *j, const char *out, er
     spec.overwrite = cli_may_overwrite(args);
     set->h = j->h, set->w = j->w, set->c = j->c;
     TRY(sample_set_fits(set, out, e));
-    const sample_description d = {.config = j->config, .m = j->m, .g = j->g, .spec = &j->spec, .source = &j->source};
+    const sample_description d = {.config = j->config, .m = j->m, .spec = &j->spec, .source = &j->source};
     TRY(sample_describe(&d, &spec.description, &spec.description_size, e));
     j->folder.spec = spec; /* owned by the folder also if it cannot be opened */
     TRY(sample_set_describe(set, &spec.set, &spec.set_size, e));
@@ -261,6 +256,8 @@ static ddpm_status open_source(job *j, err *e)
                                       .mask = j->config->sample.mask,
                                       .between = j->config->sample.between,
                                       .count = j->set.ids.count};
+    if (from.between[0] && id_ranges_id(&j->set.ids, from.count - 1) != from.count - 1)
+        return err_set(e, DDPM_EINVAL, "between: its pictures are 0 to count - 1; give count=, not ids=");
     TRY(picture_source_open(&j->source, &from, j->m, &j->spec, e));
     if (j->source.labels.classes > 0) j->set.label = label_of_picture, j->set.label_context = &j->source.labels;
     const int pictures = j->set.ids.count < j->batch ? (int)j->set.ids.count : j->batch;
@@ -287,7 +284,7 @@ static ddpm_status plan_model(const char *model_path, job *j, const backend_spec
     print_remark(j->be);
     TRY(load_model(model_path, j, e));
     j->spec = recipe_generator(j->config, j->m, ARENA_PARAM);
-    j->spec.batch = j->set.ids.count < j->config->sample.batch ? (int)j->set.ids.count : j->config->sample.batch;
+    if (j->set.ids.count < j->spec.batch) j->spec.batch = (int)j->set.ids.count;
     j->h = j->spec.h, j->w = j->spec.w, j->c = j->m->net.unet.in_channels, j->batch = j->spec.batch;
     if (j->c != 1 && j->c != 3)
         return err_set(e, DDPM_EINVAL, "pictures of %d channels cannot be written, only of 1 or 3", j->c);

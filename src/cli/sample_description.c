@@ -29,7 +29,7 @@ static void describe_sampler(json_out *o, const generator_spec *s)
     const unsigned reads = sampler_info_of(p->kind)->reads;
     json_out_text(o, "sampler", sampler_name(p->kind));
     json_out_int(o, "skipped_steps", p->skip);
-    json_out_bool(o, "as_diffusers", p->as_diffusers);
+    if (p->as_diffusers && sampler_departs(p->kind)) json_out_bool(o, "as_diffusers", true);
     if (reads & SAMPLER_READS_ETA) json_out_real(o, "eta", p->eta);
     if (!(reads & SAMPLER_READS_CHURN) || p->churn == 0) return;
     json_out_real(o, "churn", p->churn);
@@ -62,7 +62,9 @@ static void describe_hash(json_out *o, const char *key, uint64_t hash)
 static ddpm_status describe_editing(json_out *o, const sample_description *d, err *e)
 {
     uint64_t images;
+    static const char *const starts[] = {"noise", "image", "x"};
     if (d->source->files.n == 0) return DDPM_OK;
+    json_out_text(o, "start", starts[d->spec->start]);
     TRY(picture_source_hash(d->source, &images, e));
     describe_hash(o, d->spec->start == GENERATOR_FROM_X ? "between" : "from", images);
     if (d->spec->start == GENERATOR_FROM_X) json_out_int(o, "count", d->source->count);

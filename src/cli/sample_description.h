@@ -8,7 +8,6 @@
 typedef struct sample_description {
     const ddpm_config *config;
     const model *m;
-    const generator *g;
     const generator_spec *spec;
     const picture_source *source;
 } sample_description;

@@ -71,6 +71,21 @@ int sampler_evaluations(sampler_kind k, int steps)
     return INFO[k].per_step * steps + INFO[k].more;
 }
 
+bool sampler_departs(sampler_kind k)
+{
+    switch (k) {
+    case SAMPLER_DDIM:
+    case SAMPLER_DDIM_INVERSE:
+    case SAMPLER_PNDM:
+    case SAMPLER_PLMS:
+    case SAMPLER_DPMPP_2M: /* of another order */
+    case SAMPLER_DPMPP_3M:
+    case SAMPLER_DPMPP_2M_SDE:
+    case SAMPLER_EDM_DPMPP: return true;
+    default: return false;
+    }
+}
+
 /* Those of diffusers' pipelines, and of Karras et al. 2022 for CIFAR-10. */
 int sampler_usual_steps(sampler_kind k, int T)
 {
@@ -83,7 +98,7 @@ int sampler_usual_steps(sampler_kind k, int T)
     case SAMPLER_TCD: steps = 4; break;
     default: break;
     }
-    return steps < T ? steps : T;
+    return steps < T ? steps : T > 1 ? T - 1 : 1; /* the solvers take at most T - 1 */
 }
 
 /* ---- specs and configs ---- */

@@ -43,13 +43,14 @@ typedef struct sampler_info {
 const sampler_info *sampler_info_of(sampler_kind k);
 const char *sampler_name(sampler_kind k);
 int sampler_evaluations(sampler_kind k, int steps);
+bool sampler_departs(sampler_kind k); /* does sampler_spec.as_diffusers make a difference? */
 /* The steps that users expect if they name none, of T timesteps: T for ddpm, otherwise 50 or fewer. */
 int sampler_usual_steps(sampler_kind k, int T);
 
 /* What a sampler needs beside the scheduler's config. */
 typedef struct sampler_spec {
     sampler_kind kind;
-    int steps;  /* num_inference_steps; 0: all timesteps.  Some samplers evaluate the network more often */
+    int steps;  /* num_inference_steps; 0: as many as there are.  Some samplers evaluate the network more often */
     int skip;   /* steps left out at the start, for an image with noise; in [0, steps) */
     double eta; /* of ddim: 0 is deterministic, 1 is ancestral; of tcd: gamma */
     double churn, churn_min, churn_max, churn_noise; /* of euler, heun, edm_euler and edm: S_churn, S_tmin, S_tmax,

@@ -1,8 +1,8 @@
 /* sampler_draft.h - a sampler's table in double, while its file fills it; private to src/diffusion/sampler*.c.
  *
- * A family's fill function makes the levels of noise that it visits (sampler_levels.c), then adds a row for each network
- * evaluation.  Errors are sticky: after the first, levels and rows are still there to be written, and the draft is thrown
- * away at the end. */
+ * A family's fill function makes the levels of noise that it visits (sampler_levels.c), then adds a row for each
+ * network evaluation.  Errors are sticky: after the first, levels and rows are still there to be written, and the draft
+ * is thrown away at the end. */
 #ifndef DDPM_SAMPLER_DRAFT_H
 #define DDPM_SAMPLER_DRAFT_H
 #include "diffusion/sampler.h"

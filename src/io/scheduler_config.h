@@ -1,8 +1,9 @@
 /* scheduler_config.h - noise schedule, prediction type and sampler, as in the scheduler_config.json of diffusers.
  *
  * Field names and meanings are those of diffusers' schedulers; scheduler_classes.def lists the supported classes,
- * scheduler_config.c their keys.  Errors name the key: classes and values that we do not implement (use_dynamic_shifting true, for
- * instance).  Absent keys have the class's own defaults.  Unknown keys are noted and ignored. */
+ * scheduler_config.c their keys.  Errors name the key: classes and values that we do not implement
+ * (use_dynamic_shifting true, for instance).  Absent keys have the class's own defaults.  Unknown keys are noted and
+ * ignored. */
 #ifndef DDPM_SCHEDULER_CONFIG_H
 #define DDPM_SCHEDULER_CONFIG_H
 #include "base/err.h"
@@ -93,10 +94,9 @@ typedef struct scheduler_config {
     bool thresholding; /* dynamic: a quantile of each image's |x0|, in [1, sample_max_value], in place of the clip */
     double dynamic_thresholding_ratio, sample_max_value;
     scheduler_spacing timestep_spacing;
-    int steps_offset; /* added to every timestep of the leading spacing, in [0, T) */
-    bool
-        set_alpha_to_one; /* the last step of DDIM, PNDM, TCD and LCM ends at the clean image, not at alpha-bar of t = 0 */
-    bool skip_prk_steps;                                /* of PNDM */
+    int steps_offset;      /* added to every timestep of the leading spacing, in [0, T) */
+    bool set_alpha_to_one; /* DDIM, PNDM, TCD and LCM end at the clean image, not at alpha-bar of t = 0 */
+    bool skip_prk_steps;   /* of PNDM */
     int solver_order, predictor_order, corrector_order; /* of the solvers; the last two of SASolver */
     scheduler_algorithm algorithm_type;
     scheduler_solver solver_type;

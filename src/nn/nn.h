@@ -73,8 +73,8 @@ typedef struct nn_time_mlp_args {
     tensor *labels;   /* optional i64 [n], in [0, classes) or -1: adds class_embedding.weight [classes, width] */
     int64_t classes;
 } nn_time_mlp_args;
-/* y [n, 1, 1, width] = silu(linear_2(silu(linear_1(nn_time_embed(t)))) + class embedding): one op, or separate ops if the embedding is
- * too large for the backend's fused op (backend.time_mlp) or there are classes. */
+/* y [n, 1, 1, width] = silu(linear_2(silu(linear_1(nn_time_embed(t)))) + class embedding): one op, or separate ops if
+ * the embedding is too large for the backend's fused op (backend.time_mlp) or there are classes. */
 tensor *nn_time_mlp(plan *p, const nn_time_mlp_args *a);
 
 /* y [n, h, w, c1 + c2] = cat(x, x2), copied: for backends that cannot read two sources (backend.two_sources). */

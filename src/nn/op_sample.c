@@ -50,11 +50,14 @@ void nn_sampler_next(plan *p, tensor *rows, tensor *state, tensor *t)
 static bool check_model(plan *p, const nn_sampler_args *a)
 {
     const tensor *x = a->x, *m = a->model;
-    if (m->n == x->n && tensor_hw(m) == tensor_hw(x) && (m->c == x->c || m->c == 2 * x->c) &&
-        x->n % (a->guided ? 2 : 1) == 0)
-        return true;
-    return plan_fail(p, DDPM_EINVAL, "the network has %lld output channels, but the images have %lld", (long long)m->c,
-                     (long long)x->c);
+    if (m->c != x->c && m->c != 2 * x->c)
+        return plan_fail(p, DDPM_EINVAL, "the network has %lld output channels, but the images have %lld",
+                         (long long)m->c, (long long)x->c);
+    if (m->n != x->n || tensor_hw(m) != tensor_hw(x) || x->n % (a->guided ? 2 : 1) || (a->mask && !a->image) ||
+        a->quantile > 1)
+        return plan_fail(p, DDPM_EINVAL, "a sampler step of %lld images of %lld pixels and an output of %lld of %lld",
+                         (long long)x->n, (long long)tensor_hw(x), (long long)m->n, (long long)tensor_hw(m));
+    return true;
 }
 
 /* A statistic of each image's prediction: [n]. */

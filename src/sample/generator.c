@@ -25,6 +25,7 @@ struct generator {
     int64_t *all_ids, *all_labels; /* [2 batch] */
     float *host;                   /* [batch, h, w, c]; NULL if the host may access the backend's memory */
     float *frames;                 /* [2, batch, h, w, c], if watched */
+    float *padded;                 /* [batch, h, w, c], if there are images: those of a smaller batch */
 };
 
 static ddpm_status finish(const generator *g, plan *p, err *e)
@@ -107,7 +108,6 @@ static ddpm_status build_first(generator *g, err *e)
     return finish(g, g->first, e);
 }
 
-/* With guidance, x has a second half, which is not converted. */
 static ddpm_status build_last(generator *g, err *e)
 {
     TRY(plan_create(g->m->be, &g->last, e));
@@ -124,6 +124,7 @@ static ddpm_status take_host_memory(generator *g, err *e)
     TRY(mem_array(&g->all_ids, 2 * batch, sizeof *g->all_ids, "generator", e));
     TRY(mem_array(&g->all_labels, 2 * batch, sizeof *g->all_labels, "generator", e));
     if (g->spec.watched) TRY(mem_array(&g->frames, 2 * values, sizeof *g->frames, "generator", e));
+    if (g->image) TRY(mem_array(&g->padded, values, sizeof *g->padded, "generator", e));
     if (g->m->be->fn->host_memory) return DDPM_OK;
     return mem_array(&g->host, values * (is_guided(&g->spec) ? 2 : 1) * (g->net.y->c > g->x->c ? 2 : 1),
                      sizeof *g->host, "generator", e);
@@ -221,6 +222,7 @@ void generator_destroy(generator *g)
     mem_free(g->all_ids);
     mem_free(g->all_labels);
     mem_free(g->frames);
+    mem_free(g->padded);
     mem_free(g->host);
     mem_free(g);
 }
@@ -338,13 +340,9 @@ static ddpm_status write_images(generator *g, const generator_batch *b, err *e)
     const size_t d = values_of(g, 1);
     if (!g->image) return DDPM_OK;
     if (b->n == g->spec.batch) return plan_write(g->p, g->image, b->images, e);
-    float *all;
-    TRY(mem_array(&all, values_of(g, g->spec.batch), sizeof *all, "images", e));
     for (int i = 0; i < g->spec.batch; i++)
-        memcpy(all + (size_t)i * d, b->images + (size_t)(i < b->n ? i : b->n - 1) * d, d * sizeof *all);
-    const ddpm_status st = plan_write(g->p, g->image, all, e);
-    mem_free(all);
-    return st;
+        memcpy(g->padded + (size_t)i * d, b->images + (size_t)(i < b->n ? i : b->n - 1) * d, d * sizeof *g->padded);
+    return plan_write(g->p, g->image, g->padded, e);
 }
 
 static ddpm_status write_labels(generator *g, const generator_batch *b, err *e)
@@ -468,7 +466,7 @@ static ddpm_status run_loop(generator *g, const generator_batch *b, err *e)
     TRY(generator_begin(g, b, e));
     for (int i = 0; i < g->table->n;) {
         const int times = group_of(g, i, moment);
-        if (times > 0) TRY(plan_run_times(g->p, times, e));
+        TRY(plan_run_times(g->p, times, e));
         i += times;
         TRY(check_finite(g, b, i, e));
         for (; g->frame && moment < g->moments && frame_row(g, moment) == i; moment++)

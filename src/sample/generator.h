@@ -10,10 +10,12 @@
 
 /* Classifier-free guidance (Ho & Salimans 2022); all 0: none. */
 typedef struct generator_guidance {
-    double scale;     /* 0 or 1: none, and no evaluation more */
-    double low, high; /* noise levels sigma in (low, high] have it (Kynkaanniemi et al. 2024, arXiv:2404.07724) */
-    double rescale;   /* Lin et al. 2023, section 3.4, phi in [0, 1] */
-    int null_class;   /* label of the evaluation without a class; -1: no embedding is added */
+    double scale; /* 0 or 1: none, and no evaluation more */
+    /* noise levels sigma in (low, high] have it (Kynkaanniemi et al. 2024, arXiv:2404.07724); high 0: no limit.  The
+     * others are evaluated with and without the class, too. */
+    double low, high;
+    double rescale; /* Lin et al. 2023, section 3.4, phi in [0, 1] */
+    int null_class; /* label of the evaluation without a class; -1: no embedding is added */
 } generator_guidance;
 
 typedef enum generator_start {
@@ -83,7 +85,7 @@ void generator_film(generator *g, int moments, generator_frame *frame, void *con
 
 /* Sample a batch into x [n, h, w, c], about [-1, 1].
  * DDPM_EDIVERGED names the first image with a non-finite pixel or network output, and the step.  Checked after every
- * step on the CPU; on a GPU before every tick and at the end. */
+ * step on the CPU; on a GPU before every tick and frame and at the end. */
 DDPM_MUST_CHECK ddpm_status generator_run(generator *g, const generator_batch *batch, float *x, err *e);
 /* As generator_run(), into bytes u8 [n, h, w, c]. */
 DDPM_MUST_CHECK ddpm_status generator_run_bytes(generator *g, const generator_batch *batch, uint8_t *bytes, err *e);

@@ -1,7 +1,7 @@
 /* picture_source.h - what pictures are made from, beside noise: class labels, images to start from, a mask.
  *
- * Image k of the source belongs to pictures k, k + images, k + 2 images, ...  They are read when their batch is, so that
- * a folder may be of any size. */
+ * Image k of the source belongs to pictures k, k + images, k + 2 images, ...  They are read when their batch is, so
+ * that a folder may be of any size. */
 #ifndef DDPM_PICTURE_SOURCE_H
 #define DDPM_PICTURE_SOURCE_H
 #include "data/file_list.h"

@@ -35,6 +35,7 @@ static generator_spec preview_generator(const preview_spec *spec)
     s.start = GENERATOR_FROM_NOISE;
     s.sampler.skip = 0;
     s.masked = false;
+    if (spec->config->sample.count < s.batch) s.batch = spec->config->sample.count;
     return s;
 }
 

@@ -161,28 +161,37 @@ static bool has_pipeline(scheduler_class type)
            type == SCHEDULER_CLASS_DPM_SINGLESTEP || type == SCHEDULER_CLASS_SA;
 }
 
-/* The scheduler to save, such that diffusers samples from the folder as the run's options say. */
+/* Can a class say that the predicted x0 is clipped?  Either by the key, or by a threshold held in [1, 1]; diffusers'
+ * singlestep and SA solvers fail with thresholds. */
+static bool says_clip(scheduler_config *s)
+{
+    if (!s->clip_sample || scheduler_config_has(s, "clip_sample")) return true;
+    if (s->clip_sample_range != 1 || s->thresholding || !scheduler_config_has(s, "thresholding")) return false;
+    if (s->type == SCHEDULER_CLASS_DPM_SINGLESTEP || s->type == SCHEDULER_CLASS_SA) return false;
+    s->thresholding = true;
+    s->sample_max_value = 1;
+    return true;
+}
+
+/* The scheduler to save, such that diffusers samples from the folder as the run's options say; the process itself where a
+ * class cannot say all of it. */
 static scheduler_config saved_scheduler(const ddpm_config *c, const scheduler_config *process, notes *remarks)
 {
     if (c->sample.sampler == SAMPLE_SAMPLER_AUTO) return *process;
     scheduler_config s = recipe_sampling(c, process);
     const char *class = scheduler_class_name(s.type);
+    const bool spacing = s.timestep_spacing < SCHEDULER_QUADRATIC;
+    if (!spacing || !says_clip(&s) || (process->variance_type != SCHEDULER_FIXED_SMALL && s.type != process->type)) {
+        notes_add(remarks, "the checkpoints name %s, because %s of diffusers cannot say %s",
+                  scheduler_class_name(process->type), class,
+                  !spacing                                          ? "timestep_spacing"
+                  : process->variance_type != SCHEDULER_FIXED_SMALL ? "variance_type"
+                                                                    : "clip_sample");
+        return *process;
+    }
     if (!has_pipeline(s.type))
         notes_add(remarks, "DDPMPipeline of diffusers cannot sample with %s; a loop over the scheduler's steps can",
                   class);
-    if (s.timestep_spacing >= SCHEDULER_QUADRATIC) {
-        notes_add(remarks, "diffusers has no spacing %s: the checkpoints have the default of %s",
-                  scheduler_spacing_name(s.timestep_spacing), class);
-        s.timestep_spacing = scheduler_config_of(s.type).timestep_spacing;
-    }
-    if (!s.clip_sample || scheduler_config_has(&s, "clip_sample")) return s;
-    if (scheduler_config_has(&s, "euler_at_final") || scheduler_config_has(&s, "predict_x0")) {
-        if (!s.thresholding) s.sample_max_value = s.clip_sample_range; /* a threshold held in [1, 1] is a clip to 1 */
-        s.thresholding = true;
-        if (s.sample_max_value <= 1) return s;
-    }
-    notes_add(remarks, "%s of diffusers does not clip the predicted x0 to [-%g, %g], as sampling here does", class,
-              s.clip_sample_range, s.clip_sample_range);
     return s;
 }
 
@@ -278,7 +287,7 @@ scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *o
     s.timestep_spacing = recipe_to_sample_spacing(c->sample.timestep_spacing, s.timestep_spacing);
     s.sigmas = recipe_to_sample_sigmas(c->sample.sigmas, s.sigmas);
     s.final_sigmas_type = recipe_to_sample_final(c->sample.final, s.final_sigmas_type);
-    s.thresholding = recipe_to_sample_thresholding(c->sample.thresholding, s.thresholding);
+    s.thresholding = recipe_to_sample_thresholding(c->sample.thresholding, s.thresholding && !c->sample.between[0]);
     if (c->sample.dynamic_thresholding_ratio > 0) s.dynamic_thresholding_ratio = c->sample.dynamic_thresholding_ratio;
     if (c->sample.sample_max_value > 0) s.sample_max_value = c->sample.sample_max_value;
     if (c->sample.order > 0) sampler_set_order(chosen, &s, c->sample.order);
@@ -305,9 +314,10 @@ static generator_guidance guidance(const ddpm_config *c, const model *m)
 {
     const config_reals *interval = &c->sample.guidance_interval;
     const int last = m->net.unet.num_class_embeds - 1;
+    const double no_limit = strtod(config_options[OPTION_sample_guidance_interval].max, NULL);
     return (generator_guidance){.scale = c->sample.guidance,
                                 .low = interval->item[0],
-                                .high = interval->count > 1 ? interval->item[1] : 0,
+                                .high = interval->count > 1 && interval->item[1] < no_limit ? interval->item[1] : 0,
                                 .rescale = c->sample.guidance_rescale,
                                 .null_class = c->sample.null_class >= 0 ? c->sample.null_class : last};
 }
@@ -332,7 +342,7 @@ static void set_editing(const ddpm_config *c, generator_spec *s)
 
 generator_spec recipe_generator(const ddpm_config *c, const model *m, arena_kind weights)
 {
-    generator_spec s = {.batch = c->sample.count < c->sample.batch ? c->sample.count : c->sample.batch,
+    generator_spec s = {.batch = c->sample.batch,
                         .seed = (uint64_t)c->sample.seed,
                         .weights = weights,
                         .scheduler = recipe_sampling(c, &m->scheduler)};
