@@ -109,7 +109,8 @@ typedef struct ddpm_sampler_options {
 
 /* NULL options: all 0.  The texts and the mask are read during the call alone.  DDPM_EINVAL: a struct_size of no
  * version, a value out of range, an unknown sampler or setting, or a combination that the sampler or the network does
- * not have; also settings that name files (labels, from, mask, between, out). */
+ * not have; also settings for which there are arrays or fields (labels, from, mask, between, batch, seed, strength),
+ * and those of the files that `ddpm sample` writes. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_create(ddpm_model *model, const ddpm_sampler_options *options,
                                                          ddpm_sampler **sampler);
 DDPM_API void ddpm_sampler_destroy(ddpm_sampler *sampler); /* once; accepts NULL */
@@ -125,7 +126,7 @@ typedef struct ddpm_sampler_input {
     size_t struct_size;  /* sizeof(ddpm_sampler_input) */
     int n;               /* 1 or more */
     const int64_t *ids;  /* [n] in [0, 2^32) */
-    const int *labels;   /* [n] in [0, ddpm_model_classes()), or -1; NULL = all -1 */
+    const int *labels;   /* [n] in [0, ddpm_model_classes()), or -1; NULL = as ddpm_sampler_run() */
     const float *images; /* [n, h, w, c] of about [-1, 1]; needed with strength or mask, else NULL */
 } ddpm_sampler_input;
 

@@ -22,13 +22,30 @@ struct ddpm_sampler {
 
 /* ---- options ---- */
 
-static bool names_a_file(config_id option)
+static bool is_one_of(int option, const config_id *list, size_t n)
 {
-    static const config_id files[] = {OPTION_sample_out, OPTION_sample_from, OPTION_sample_mask, OPTION_sample_between,
-                                      OPTION_sample_labels};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        if (option == files[i]) return true;
+    for (size_t i = 0; i < n; i++)
+        if (option == (int)list[i]) return true;
     return false;
+}
+
+/* Options of `ddpm sample` for which this interface has arrays or fields, or that concern its files. */
+static ddpm_status check_setting(int option, const char *setting, err *e)
+{
+    static const config_id arrays[] = {OPTION_sample_from, OPTION_sample_mask, OPTION_sample_between,
+                                       OPTION_sample_labels};
+    static const config_id fields[] = {OPTION_sample_batch, OPTION_sample_seed, OPTION_sample_strength};
+    static const config_id others[] = {OPTION_sample_out,    OPTION_sample_count,  OPTION_sample_ids,
+                                       OPTION_sample_format, OPTION_sample_shard,  OPTION_sample_rank,
+                                       OPTION_sample_ranks,  OPTION_sample_verify, OPTION_sample_weights,
+                                       OPTION_sample_grid,   OPTION_sample_every,  OPTION_sample_trajectory};
+    if (is_one_of(option, arrays, sizeof arrays / sizeof *arrays))
+        return err_set(e, DDPM_EINVAL, "setting %.60s: images, labels and masks are passed as arrays", setting);
+    if (is_one_of(option, fields, sizeof fields / sizeof *fields))
+        return err_set(e, DDPM_EINVAL, "setting %.60s: this is a field of ddpm_sampler_options", setting);
+    if (is_one_of(option, others, sizeof others / sizeof *others))
+        return err_set(e, DDPM_EINVAL, "setting %.60s: concerns the files of `ddpm sample`, not a sampler", setting);
+    return DDPM_OK;
 }
 
 /* The caller knows of no command line. */
@@ -43,13 +60,17 @@ static ddpm_status without_prefix(ddpm_status st, err *e)
 static ddpm_status assign(ddpm_config *c, const char *setting, err *e)
 {
     static const config_scope scope = {.command = "sample", .options = "sample"};
+    return without_prefix(config_assign(c, &scope, setting, e), e);
+}
+
+static ddpm_status assign_setting(ddpm_config *c, const char *setting, err *e)
+{
     char key[CONFIG_KEY + 8];
+    const char *renamed;
     if (!setting) return err_set(e, DDPM_EINVAL, "a setting is NULL");
     (void)snprintf(key, sizeof key, "sample.%.*s", (int)strcspn(setting, "="), setting);
-    const int option = config_find(strncmp(setting, "sample.", 7) ? key : key + 7);
-    if (option >= 0 && names_a_file((config_id)option))
-        return err_set(e, DDPM_EINVAL, "setting %.60s: images, labels and masks are passed as arrays", setting);
-    return without_prefix(config_assign(c, &scope, setting, e), e);
+    TRY(check_setting(config_find_renamed(strncmp(setting, "sample.", 7) ? key : key + 7, &renamed), setting, e));
+    return assign(c, setting, e);
 }
 
 static ddpm_status assign_number(ddpm_config *c, const char *key, double v, err *e)
@@ -71,8 +92,8 @@ static ddpm_status read_options(ddpm_config *c, const ddpm_sampler_options *o, e
     if (o->n_settings < 0 || (o->n_settings > 0 && !o->settings))
         return err_set(e, DDPM_EINVAL, "n_settings is %d, and settings is %s", o->n_settings,
                        o->settings ? "given" : "NULL");
-    for (int i = 0; i < o->n_settings; i++) TRY(assign(c, o->settings[i], e));
-    return DDPM_OK;
+    for (int i = 0; i < o->n_settings; i++) TRY(assign_setting(c, o->settings[i], e));
+    return config_check(c, e);
 }
 
 static ddpm_status make_spec(const ddpm_model *m, const ddpm_sampler_options *o, const ddpm_config *c,

@@ -30,9 +30,8 @@ typedef struct job {
     generator *g;
     generator_spec spec;
     picture_source source;
-    film film;     /* of the first pictures, if a strip is requested */
-    bool filmed;   /* it is complete */
-    int64_t first; /* the first id of the set */
+    film film;   /* of the first pictures, if a strip is requested */
+    bool filmed; /* it is complete */
     int h, w, c, batch;
     bool allocated;   /* the generator is */
     sampling_job *at; /* while a batch is drawn */
@@ -92,6 +91,15 @@ static ddpm_status allocate(job *j, err *e)
     return DDPM_OK;
 }
 
+/* Does a batch begin with the pictures of the strip? */
+static bool shows_film(const job *j, const int64_t *ids, int n)
+{
+    if (!j->film.tiles || n < j->film.pictures) return false;
+    for (int i = 0; i < j->film.pictures; i++)
+        if (ids[i] != id_ranges_id(&j->set.ids, i)) return false;
+    return true;
+}
+
 static ddpm_status draw(void *context, sampling_job *at, const int64_t *ids, int n, uint8_t *pixels, err *e)
 {
     job *j = context;
@@ -99,7 +107,7 @@ static ddpm_status draw(void *context, sampling_job *at, const int64_t *ids, int
     j->at = at;
     j->n = n;
     generator_batch batch;
-    const bool first = j->film.tiles && ids[0] == j->first && n >= j->film.pictures;
+    const bool first = shows_film(j, ids, n);
     TRY(picture_source_batch(&j->source, ids, n, &batch, e));
     if (first) film_record(&j->film, j->g);
     TRY(generator_run_bytes(j->g, &batch, pixels, e));
@@ -108,6 +116,11 @@ static ddpm_status draw(void *context, sampling_job *at, const int64_t *ids, int
     j->at = NULL; /* the job belongs to this call */
     j->steps += generator_steps(j->g);
     return DDPM_OK;
+}
+
+static bool film_tick(void *context, int done, int total)
+{
+    return (void)context, (void)done, (void)total, interrupt_stop() != 0;
 }
 
 /* The strip of the first pictures, by rank 0; drawn once more where they were there already. */
@@ -127,6 +140,7 @@ static ddpm_status write_film(job *j, err *e)
         TRY_GOTO(picture_source_batch(&j->source, ids, n, &batch, e));
         TRY_GOTO(mem_array(&pixels, (size_t)n * (size_t)j->h * (size_t)j->w, (size_t)j->c, "pictures", e));
         film_record(&j->film, j->g);
+        generator_watch(j->g, film_tick, NULL); /* there is no sampling job any more */
         TRY_GOTO(generator_run_bytes(j->g, &batch, pixels, e));
     }
     TRY_GOTO(film_encode(&j->film, &png, &size, e));
@@ -252,7 +266,6 @@ static ddpm_status open_source(job *j, err *e)
         return err_set(e, DDPM_EINVAL, "between: its pictures are 0 to count - 1; give count=, not ids=");
     TRY(picture_source_open(&j->source, &from, j->m, &j->spec, e));
     if (j->source.labels.classes > 0) j->set.label = label_of_picture, j->set.label_context = &j->source.labels;
-    j->first = id_ranges_id(&j->set.ids, 0);
     const int pictures = j->set.ids.count < j->batch ? (int)j->set.ids.count : j->batch;
     if (j->config->sample.trajectory > 0)
         TRY(film_create(&j->film, &j->spec, j->c, pictures, j->config->sample.trajectory, e));
@@ -277,7 +290,7 @@ static ddpm_status plan_model(const char *model_path, job *j, const backend_spec
     print_remark(j->be);
     TRY(load_model(model_path, j, e));
     j->spec = recipe_generator(j->config, j->m, ARENA_PARAM);
-    if (j->set.ids.count < j->spec.batch) j->spec.batch = (int)j->set.ids.count;
+    j->spec.batch = j->set.ids.count < j->config->sample.batch ? (int)j->set.ids.count : j->config->sample.batch;
     j->h = j->spec.h, j->w = j->spec.w, j->c = j->m->net.unet.in_channels, j->batch = j->spec.batch;
     if (j->c != 1 && j->c != 3)
         return err_set(e, DDPM_EINVAL, "pictures of %d channels cannot be written, only of 1 or 3", j->c);

@@ -34,7 +34,8 @@ static ddpm_status read_ids(const ddpm_config *c, int images, id_ranges *ids, er
     if (typed && counted && c->sample.ids[0])
         return err_set(e, DDPM_EINVAL, "ids=%.40s and count=%d: give one of them", c->sample.ids, c->sample.count);
     if (c->sample.ids[0] && (typed || !counted)) return id_ranges_parse(ids, c->sample.ids, e);
-    id_ranges_first(ids, images > 0 && !config_is_chosen(c, OPTION_sample_count) ? images : c->sample.count);
+    const bool chosen = counted || config_is_chosen(c, OPTION_sample_count);
+    id_ranges_first(ids, images > 0 && !chosen ? images : c->sample.count);
     return DDPM_OK;
 }
 

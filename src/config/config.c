@@ -298,8 +298,16 @@ static ddpm_status check_unet(const ddpm_config *c, err *e)
     return DDPM_OK;
 }
 
+static ddpm_status check_interval(const config_reals *r, err *e)
+{
+    if (r->count == 2 && r->item[0] < r->item[1]) return DDPM_OK;
+    return err_set(e, DDPM_EINVAL,
+                   "sample.guidance_interval: must be two noise levels [LOW, HIGH], the lower one first");
+}
+
 ddpm_status config_check(const ddpm_config *c, err *e)
 {
+    TRY(check_interval(&c->sample.guidance_interval, e));
     TRY(check_images(c, e));
     if (c->model.kind == MODEL_KIND_UNET && !c->model.init_from[0]) TRY(check_unet(c, e));
     if (c->diffusion.beta_start > c->diffusion.beta_end)

@@ -158,7 +158,8 @@ DDPM_MUST_CHECK ddpm_status config_assign(ddpm_config *c, const config_scope *sc
 bool config_is_assignment(const char *text);
 
 /* Check the rules between options: valid sides and channels of images, levels of the U-Net that fit each other and the
- * resolution, groups that divide the channels, beta_start <= beta_end.  DDPM_EINVAL names the options. */
+ * resolution, groups that divide the channels, beta_start <= beta_end, a guidance_interval that is one.  DDPM_EINVAL names
+ * the options. */
 DDPM_MUST_CHECK ddpm_status config_check(const ddpm_config *c, err *e);
 
 /* All options as YAML that config_read() turns into the same values; with `origins` each line has a

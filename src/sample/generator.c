@@ -41,9 +41,14 @@ static tensor *input_images(generator *g, const char *name)
     return plan_input(g->p, DTYPE_F32, name, s->batch, s->h, s->w, g->m->net.unet.in_channels);
 }
 
+static int steps_of(const generator_spec *s)
+{
+    return s->sampler.steps ? s->sampler.steps : s->scheduler.num_train_timesteps;
+}
+
 void generator_spec_start(generator_spec *s, double strength)
 {
-    const int steps = s->sampler.steps ? s->sampler.steps : s->scheduler.num_train_timesteps;
+    const int steps = steps_of(s);
     const int taken = (int)(steps * strength);
     s->start = GENERATOR_FROM_IMAGE;
     s->sampler.skip = steps - (taken < steps ? taken : steps);
@@ -127,9 +132,10 @@ static ddpm_status take_host_memory(generator *g, err *e)
 
 static ddpm_status check_sketch(model *m, generator_spec spec, err *e);
 
-static ddpm_status check_network(const model *m, const generator_spec *s, err *e)
+static ddpm_status check_spec(const model *m, const generator_spec *s, err *e)
 {
     const unet_config *u = &m->net.unet;
+    const int steps = steps_of(s);
     const bool learned =
         s->scheduler.variance_type == SCHEDULER_LEARNED || s->scheduler.variance_type == SCHEDULER_LEARNED_RANGE;
     if (u->out_channels != u->in_channels && u->out_channels != 2 * u->in_channels)
@@ -149,6 +155,8 @@ static ddpm_status check_network(const model *m, const generator_spec *s, err *e
     if (is_guided(s) && s->guidance.null_class >= u->num_class_embeds)
         return err_set(e, DDPM_EINVAL, "null_class %d is not below num_class_embeds = %d", s->guidance.null_class,
                        u->num_class_embeds);
+    if (s->start == GENERATOR_FROM_IMAGE && s->sampler.skip >= steps)
+        return err_set(e, DDPM_EINVAL, "strength: so small that none of the %d steps is left; raise it", steps);
     if (s->scheduler.thresholding && s->scheduler.sample_max_value < 1)
         return err_set(e, DDPM_EINVAL, "sample_max_value %g is below 1, the least threshold",
                        s->scheduler.sample_max_value);
@@ -186,7 +194,7 @@ ddpm_status generator_create(model *m, const generator_spec *spec, generator **o
     generator *g = NULL;
     ddpm_status st = DDPM_OK;
     *out = NULL;
-    TRY(check_network(m, spec, e));
+    TRY(check_spec(m, spec, e));
     if (!spec->sketch) TRY(check_sketch(m, *spec, e));
     TRY_GOTO(mem_array(&g, 1, sizeof *g, "generator", e));
     g->m = m;
@@ -340,9 +348,10 @@ static ddpm_status write_images(generator *g, const generator_batch *b, err *e)
 static ddpm_status write_labels(generator *g, const generator_batch *b, err *e)
 {
     const int batch = g->spec.batch, classes = g->m->net.unet.num_class_embeds;
+    const int none = is_guided(&g->spec) ? g->spec.guidance.null_class : -1;
     if (!g->labels) return DDPM_OK;
     for (int i = 0; i < batch; i++) {
-        const int label = b->labels ? b->labels[i < b->n ? i : b->n - 1] : -1;
+        const int label = b->labels ? b->labels[i < b->n ? i : b->n - 1] : none;
         if (label < -1 || label >= classes)
             return err_set(e, DDPM_EINVAL, "label %d is not in [0, %d), the classes of the network", label, classes);
         g->all_labels[i] = label;

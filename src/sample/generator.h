@@ -43,9 +43,10 @@ void generator_spec_start(generator_spec *s, double strength);
 
 /* The images to sample. */
 typedef struct generator_batch {
-    int n;               /* 1 <= n <= spec.batch */
-    const int64_t *ids;  /* [n] in [0, 2^32) */
-    const int *labels;   /* [n] in [0, num_class_embeds), or -1: no embedding; NULL if the network has no classes */
+    int n;              /* 1 <= n <= spec.batch */
+    const int64_t *ids; /* [n] in [0, 2^32) */
+    const int
+        *labels; /* [n] in [0, num_class_embeds), or -1: no embedding; NULL: all -1, or if guided the null class */
     const float *images; /* [n, h, w, c], about [-1, 1]; NULL unless start or masked say so */
 } generator_batch;
 
@@ -53,7 +54,8 @@ typedef struct generator generator;
 
 /* Plan the sampling loop without allocating large memory.  DDPM_ENOMEM (never for a sketch): less memory is free than
  * a sketch needs; the message names the batch that fits.  This is checked before any step is prepared.
- * DDPM_EINVAL: a sampler that cannot do what is asked, or guidance for a network without classes. */
+ * DDPM_EINVAL: a sampler that cannot do what is asked, a start that leaves no step, or guidance for a network without
+ * classes. */
 DDPM_MUST_CHECK ddpm_status generator_create(model *m, const generator_spec *spec, generator **out, err *e);
 void generator_destroy(generator *g);
 int generator_steps(const generator *g);         /* network evaluations per batch */

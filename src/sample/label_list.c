@@ -5,6 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+int label_classes(int embeds, bool guided, int null_class)
+{
+    return embeds > 0 && guided && null_class == embeds - 1 ? embeds - 1 : embeds;
+}
+
 static ddpm_status bad_form(const char *text, err *e)
 {
     return err_set(e, DDPM_EINVAL, "labels=%.60s: must be balanced, or labels and ranges such as 3,7,10-19", text);

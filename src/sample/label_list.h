@@ -17,6 +17,9 @@ typedef struct label_list {
     char *text;         /* as it was parsed; owned */
 } label_list;
 
+/* The classes that pictures may have: the rows of the embedding, of which the last may be the null class of guidance. */
+int label_classes(int embeds, bool guided, int null_class);
+
 /* text: "balanced" or "", or labels and ranges in the order of the pictures, "3,7,10-19" or "[3, 7, 10-19]".
  * DDPM_EINVAL: not of this form, or a label that is not in [0, classes). */
 DDPM_MUST_CHECK ddpm_status label_list_parse(const char *text, int classes, label_list *out, err *e);

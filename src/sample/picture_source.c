@@ -92,7 +92,7 @@ done:
     return st;
 }
 
-/* "A,B" or "[A, B]": the comma is the first one behind which a file exists. */
+/* "A,B" or "[A, B]": the comma is the first one with files before and behind it. */
 static ddpm_status list_ends(picture_source *s, const char *text, err *e)
 {
     char both[PATH_CAP];
@@ -101,11 +101,12 @@ static ddpm_status list_ends(picture_source *s, const char *text, err *e)
     (void)snprintf(both, sizeof both, "%.*s", (int)(size - 2 * brackets), text + brackets);
     for (char *comma = strchr(both, ','); comma; comma = strchr(comma + 1, ',')) {
         const char *second = comma + 1 + strspn(comma + 1, " ");
-        if (!path_exists(second)) continue;
         *comma = '\0';
-        if (!path_exists(both)) return err_set(e, DDPM_ENOINPUT, "between: %s: no such file", both);
-        TRY(file_list_add(&s->files, both, e));
-        return file_list_add(&s->files, second, e);
+        if (path_exists(both) && path_exists(second)) {
+            TRY(file_list_add(&s->files, both, e));
+            return file_list_add(&s->files, second, e);
+        }
+        *comma = ',';
     }
     return err_set(e, DDPM_ENOINPUT, "between=%.200s: must name two images that exist, as between=A.png,B.png", text);
 }
@@ -114,9 +115,6 @@ static ddpm_status list_ends(picture_source *s, const char *text, err *e)
 
 static ddpm_status check(const picture_source_spec *spec, const generator_spec *to, err *e)
 {
-    const int steps = to->sampler.steps ? to->sampler.steps : to->scheduler.num_train_timesteps;
-    if (to->start == GENERATOR_FROM_IMAGE && to->sampler.skip >= steps)
-        return err_set(e, DDPM_EINVAL, "strength: so small that none of the %d steps is left; raise it", steps);
     if (spec->between[0] && (to->sampler.kind != SAMPLER_DDIM || to->sampler.eta > 0))
         return err_set(e, DDPM_EINVAL, "between: needs sampler=ddim with eta=0, which can be inverted");
     if (spec->between[0] && (spec->from[0] || spec->mask[0]))
@@ -131,10 +129,9 @@ static ddpm_status check(const picture_source_spec *spec, const generator_spec *
 static ddpm_status open_all(picture_source *s, const picture_source_spec *spec, const model *m,
                             const generator_spec *to, err *e)
 {
-    const int embeds = m->net.unet.num_class_embeds;
-    const bool null = embeds > 0 && to->guidance.scale != 1 && to->guidance.scale != 0;
-    TRY(label_list_parse(spec->labels, null && to->guidance.null_class == embeds - 1 ? embeds - 1 : embeds, &s->labels,
-                         e));
+    const bool guided = to->guidance.scale != 1 && to->guidance.scale != 0;
+    const int classes = label_classes(m->net.unet.num_class_embeds, guided, to->guidance.null_class);
+    TRY(label_list_parse(spec->labels, classes, &s->labels, e));
     TRY(mem_array(&s->label, (size_t)s->batch, sizeof *s->label, "labels", e));
     if (spec->from[0]) TRY(list_files(&s->files, spec->from, e));
     if (spec->between[0]) TRY(list_ends(s, spec->between, e));
@@ -176,9 +173,11 @@ static generator_spec inversion(const generator_spec *to)
     spec.scheduler = sampler_config(SAMPLER_DDIM_INVERSE, &to->scheduler);
     spec.scheduler.timestep_spacing = to->scheduler.timestep_spacing;
     spec.scheduler.steps_offset = to->scheduler.steps_offset;
+    spec.scheduler.set_alpha_to_one = to->scheduler.set_alpha_to_one;
     spec.scheduler.clip_sample = false;
     spec.scheduler.thresholding = false;
-    spec.sampler = (sampler_spec){.kind = SAMPLER_DDIM_INVERSE, .steps = to->sampler.steps};
+    spec.sampler = (sampler_spec){
+        .kind = SAMPLER_DDIM_INVERSE, .steps = to->sampler.steps, .as_diffusers = to->sampler.as_diffusers};
     spec.guidance = (generator_guidance){.null_class = -1};
     spec.start = GENERATOR_FROM_X;
     spec.masked = spec.watched = false;

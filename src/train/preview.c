@@ -27,15 +27,24 @@ static ddpm_status prepare_folder(preview *p, const char *folder, err *e)
     return DDPM_OK;
 }
 
-ddpm_status preview_create(const preview_spec *spec, preview **out, err *e)
+/* A preview starts from noise: the images of sample.from, mask and between are for `ddpm sample`. */
+static generator_spec preview_generator(const preview_spec *spec)
 {
     const bool raw = spec->config->ema.decay == 0 || spec->config->sample.weights == SAMPLE_WEIGHTS_RAW;
-    const arena_kind weights = raw ? ARENA_PARAM : ARENA_EMA;
-    generator_spec drawn = recipe_generator(spec->config, spec->m, weights);
+    generator_spec s = recipe_generator(spec->config, spec->m, raw ? ARENA_PARAM : ARENA_EMA);
+    s.start = GENERATOR_FROM_NOISE;
+    s.sampler.skip = 0;
+    s.masked = false;
+    if (spec->config->sample.count < s.batch) s.batch = spec->config->sample.count;
+    return s;
+}
+
+ddpm_status preview_create(const preview_spec *spec, preview **out, err *e)
+{
+    const generator_spec drawn = preview_generator(spec);
     preview *p;
     ddpm_status st = DDPM_OK;
     *out = NULL;
-    if (spec->config->sample.count < drawn.batch) drawn.batch = spec->config->sample.count;
     TRY(mem_array(&p, 1, sizeof *p, "preview", e));
     p->shape[0] = drawn.h, p->shape[1] = drawn.w, p->shape[2] = spec->m->net.unet.in_channels;
     p->columns = spec->config->sample.grid;

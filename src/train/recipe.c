@@ -322,6 +322,12 @@ static generator_guidance guidance(const ddpm_config *c, const model *m)
                                 .null_class = c->sample.null_class >= 0 ? c->sample.null_class : last};
 }
 
+/* Also if it is the default that was typed. */
+static bool is_strength_given(const ddpm_config *c)
+{
+    return c->origin[OPTION_sample_strength].source == CONFIG_ARGUMENT || config_is_chosen(c, OPTION_sample_strength);
+}
+
 /* RePaint starts from noise alone unless a strength is given. */
 static void set_editing(const ddpm_config *c, generator_spec *s)
 {
@@ -330,7 +336,7 @@ static void set_editing(const ddpm_config *c, generator_spec *s)
     s->jump_n_sample = c->sample.jump_n_sample;
     if (c->sample.between[0])
         s->start = GENERATOR_FROM_X;
-    else if (c->sample.from[0] && (!s->masked || config_is_chosen(c, OPTION_sample_strength)))
+    else if (c->sample.from[0] && (!s->masked || is_strength_given(c)))
         generator_spec_start(s, c->sample.strength);
 }
 
@@ -362,6 +368,8 @@ static bool acts(config_id option, const ddpm_config *c, const model *m, const g
                  {OPTION_sample_strength, c->sample.from[0] != '\0'},
                  {OPTION_sample_jump_length, s->masked && s->jump_n_sample > 1},
                  {OPTION_sample_jump_n_sample, s->masked},
+                 {OPTION_sample_timestep_spacing, !s->scheduler.use_flow_sigmas},
+                 {OPTION_sample_clip, !s->scheduler.thresholding},
                  {OPTION_sample_dynamic_thresholding_ratio, s->scheduler.thresholding},
                  {OPTION_sample_sample_max_value, s->scheduler.thresholding},
                  {OPTION_sample_churn_min, c->sample.churn > 0},

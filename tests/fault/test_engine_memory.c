@@ -1,39 +1,14 @@
 /* A model, a training step and a sampling run while the n-th allocation fails, for every n until none
  * does: DDPM_ENOMEM with a message each time, and nothing leaked (the sanitizer build sees that). */
+#include "fault/failing_allocations.h"
+
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "sample/generator.h"
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-
-static long countdown; /* the allocation that brings it to 0 fails; 0: none does */
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define NOT_IN_FRONT /* clang's sanitizer sits in the program itself */
-#endif
-#endif
-#ifndef NOT_IN_FRONT
-static bool fails(void) { return countdown > 0 && --countdown == 0; }
-
-void *aligned_alloc(size_t alignment, size_t size)
-{
-    void *p = NULL;
-    return fails() || posix_memalign(&p, alignment, size) ? NULL : p;
-}
-
-void *realloc(void *p, size_t size)
-{
-    static void *(*next)(void *, size_t);
-    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "realloc");
-    return fails() ? (errno = ENOMEM, NULL) : next(p, size);
-}
-#endif
 
 typedef struct engine {
     backend *be;
@@ -93,7 +68,7 @@ static ddpm_status everything(err *e)
     engine x = {0};
     ddpm_status st = train_one(&x, e);
     if (st == DDPM_OK) st = sample_one(&x, e);
-    countdown = 0;
+    allocations_left = 0;
     generator_destroy(x.g);
     trainer_destroy(x.t);
     model_destroy(x.m);
@@ -107,13 +82,13 @@ Test(engine_memory, every_allocation_may_fail, .timeout = 600)
 {
     err e = {0};
     cr_assert_eq(everything(&e), DDPM_OK, "%s", e.text);
-#ifdef NOT_IN_FRONT
+#ifdef ALLOCATIONS_NOT_IN_FRONT
     cr_skip_test("no way to get in front of this sanitizer's allocator");
 #endif
     long n = 1;
     for (;; n++) {
         e.text[0] = '\0';
-        countdown = n;
+        allocations_left = n;
         const ddpm_status st = everything(&e);
         if (st == DDPM_OK) break;
         cr_assert_eq(st, DDPM_ENOMEM, "allocation %ld: %s %s", n, err_name(st), e.text);

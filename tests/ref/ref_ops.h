@@ -81,6 +81,9 @@ void ref_adamw(const ref_weights *a, const ref_optimizer *o);
 
 /* ---- sampling ---- */
 
+/* y [n, width] = silu(x + table[label]), table [classes, width]; label -1: silu(x) */
+void ref_class_embed(int n, int width, const int64_t *labels, const double *x, const double *table, double *y);
+
 typedef struct ref_sample {
     double *x;                /* [n, d], updated */
     double *h[SAMPLER_SLOTS]; /* [n, d], updated */

@@ -5,6 +5,15 @@
 #include <math.h>
 #include <stdlib.h>
 
+void ref_class_embed(int n, int width, const int64_t *labels, const double *x, const double *table, double *y)
+{
+    for (int b = 0; b < n; b++)
+        for (int i = 0; i < width; i++) {
+            const double z = x[b * width + i] + (labels[b] < 0 ? 0 : table[labels[b] * width + i]);
+            y[b * width + i] = z / (1 + exp(-z));
+        }
+}
+
 static double normal(uint64_t seed, uint32_t stream, int64_t id, int row, int i)
 {
     return (double)noise_normal4(seed, stream, (uint32_t)id, (uint32_t)row, (uint32_t)(i / 4)).v[i % 4];

@@ -1,6 +1,6 @@
 """Write tests/sample/loops: whole sampling loops of diffusers 0.42.1 with small UNet2DModels, in double.
 
-  classes/           a random UNet2DModel with 5 classes (config.json and weights)
+  classes/           a random UNet2DModel with 5 classes and a DDPMScheduler, as a pipeline folder of the flat layout
   cases.txt          a case a line: name, network, class name, steps, options of the generator, the scheduler's config
   images.safetensors the result of each case, [3, h, w, c]; and the images that editing starts from
 
@@ -177,6 +177,7 @@ def cases():
 def write_network():
     options = config(8, 3, (D, A), (AU, U), (8, 12), 1, 4, 4, **PAPER, num_class_embeds=5)
     oracle.random_unet(options, seed=41).save_pretrained(OUT / "classes")
+    diffusers.DDPMScheduler().save_pretrained(OUT / "classes")
 
 
 @torch.no_grad()
