@@ -109,8 +109,8 @@ typedef struct ddpm_sampler_options {
 
 /* NULL options: all 0.  The texts and the mask are read during the call alone.  DDPM_EINVAL: a struct_size of no
  * version, a value out of range, an unknown sampler or setting, or a combination that the sampler or the network does
- * not have; also settings for which there are arrays or fields (labels, from, mask, between, batch, seed, strength), and
- * those of the files that `ddpm sample` writes. */
+ * not have; also settings for which there are arrays or fields (labels, from, mask, between, batch, seed, strength),
+ * and those of the files that `ddpm sample` writes. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_create(ddpm_model *model, const ddpm_sampler_options *options,
                                                          ddpm_sampler **sampler);
 DDPM_API void ddpm_sampler_destroy(ddpm_sampler *sampler); /* once; accepts NULL */
