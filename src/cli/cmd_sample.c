@@ -61,10 +61,11 @@ static void show(job *j, const sampling_tally *t, double now, double part)
     progress_show(&j->bar, now, line);
 }
 
-/* Abort the current batch if a stop is requested or writing has failed. */
+/* Abort the current batch if a stop is requested or writing has failed.  No job: the film strip alone is drawn. */
 static bool tick(void *context, int done, int total)
 {
     job *j = context;
+    if (!j->at) return interrupt_stop() != 0;
     const double now = clock_seconds();
     if (progress_step(&j->bar, now, j->steps + done)) {
         const sampling_tally t = sampling_job_tally(j->at);
@@ -167,6 +168,7 @@ static ddpm_status draw_all(job *j, err *e)
     generator_watch(j->g, tick, j);
     progress_begin(&j->bar, stdout, j->config->log.seconds, 0, clock_seconds(), 0);
     const ddpm_status st = sampling_job_run(&spec, &j->tally, e);
+    j->at = NULL; /* it has ended */
     progress_end(&j->bar);
     return st;
 }

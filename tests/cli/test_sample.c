@@ -358,6 +358,19 @@ Test(sample, the_overview_has_as_many_as_fit)
     image_free(&grid);
 }
 
+/* The program was killed by a signal while it drew the strip of pictures that were there. */
+Test(sample, a_film_strip_of_pictures_that_are_there)
+{
+    works("ddpm sample run count=12 batch=4 out=at_once trajectory=3");
+    works("ddpm sample run count=12 batch=4 out=later");
+    works("ddpm sample run count=12 batch=4 out=later trajectory=3");
+    expect_said("12 pictures (0 new)");
+    works("cmp at_once/trajectory.png later/trajectory.png");
+    works("rm later/trajectory.png later/000011.png && ddpm sample run count=12 batch=4 out=later trajectory=3");
+    expect_said("12 pictures (1 new)");
+    works("cmp at_once/trajectory.png later/trajectory.png");
+}
+
 /* ---- which weights ---- */
 
 /* faults F18: the average may not have left its start. */
