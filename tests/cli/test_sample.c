@@ -382,6 +382,19 @@ Test(sample, settings_beyond_the_samplers_class_are_described)
           "rescale_betas_zero_snr false, not true");
 }
 
+/* They were removed before they were read. */
+Test(sample, overwrite_spares_what_sampling_begins_with)
+{
+    works("ddpm sample run count=2 out=mine && rm mine/sampling.json && cp -r mine kept");
+    fails("ddpm sample run count=2 out=mine from=mine overwrite=true", DDPM_EINVAL, "from=mine: is the folder");
+    fails("ddpm sample run count=2 out=mine/ from=./mine/000000.png overwrite=true", DDPM_EINVAL,
+          "./mine/000000.png: is in the folder whose pictures overwrite=true removes");
+    fails("cd mine && ddpm sample ../run count=2 out=. between=000000.png,000001.png overwrite=true sampler=ddim",
+          DDPM_EINVAL, "000000.png: is in the folder");
+    works("diff -r kept mine");
+    works("ddpm sample run count=2 out=other from=mine overwrite=true && cmp kept/000000.png mine/000000.png");
+}
+
 /* The program was killed by a signal while it drew the strip of pictures that were there. */
 Test(sample, a_film_strip_of_pictures_that_are_there)
 {
