@@ -60,10 +60,11 @@ static void show(job *j, const sampling_tally *t, double now, double part)
     progress_show(&j->bar, now, line);
 }
 
-/* Abort the current batch if a stop is requested or writing has failed. */
+/* Abort the current batch if a stop is requested or writing has failed.  No job: the film strip alone is drawn. */
 static bool tick(void *context, int done, int total)
 {
     job *j = context;
+    if (!j->at) return interrupt_stop() != 0;
     const double now = clock_seconds();
     if (j->at && progress_step(&j->bar, now, j->steps + done)) {
         const sampling_tally t = sampling_job_tally(j->at);
@@ -176,6 +177,7 @@ static ddpm_status draw_all(job *j, err *e)
     generator_watch(j->g, tick, j);
     progress_begin(&j->bar, stdout, j->config->log.seconds, 0, clock_seconds(), 0);
     const ddpm_status st = sampling_job_run(&spec, &j->tally, e);
+    j->at = NULL; /* it has ended */
     progress_end(&j->bar);
     return st;
 }
@@ -219,11 +221,32 @@ static ddpm_status load_model(const char *path, job *j, err *e)
 }
 
 /* The set's folder and its part of it, and the stamp of both descriptions for the journals. */
+/* overwrite=true removes every picture in `out`: those that sampling begins with must not be there. */
+static ddpm_status spare_source(const job *j, const char *out, bool overwrite, err *e)
+{
+    const char *from = j->config->sample.from, *mask = j->config->sample.mask;
+    if (from[0] && path_same(from, out))
+        return err_set(e, DDPM_EINVAL, "from=%s: is the folder of the pictures to sample; give another out=", from);
+    for (int i = -1; overwrite && i < j->source.files.n; i++) {
+        char folder[PATH_CAP];
+        const char *path = i < 0 ? mask : j->source.files.path[i];
+        const char *slash = strrchr(path, '/');
+        const int length = slash ? (int)(slash - path) + 1 : 2;
+        if (!path[0]) continue;
+        (void)snprintf(folder, sizeof folder, "%.*s", length, slash ? path : "./");
+        if (path_same(folder, out))
+            return err_set(e, DDPM_EINVAL,
+                           "%s: is in the folder whose pictures overwrite=true removes; give another out=", path);
+    }
+    return DDPM_OK;
+}
+
 static ddpm_status open_folder(const cli_args *args, job *j, const char *out, err *e)
 {
     sample_folder_spec spec = {.path = out, .rank = j->part.rank, .ranks = j->part.ranks};
     picture_set *set = &j->set;
     spec.overwrite = cli_may_overwrite(args);
+    TRY(spare_source(j, out, spec.overwrite, e));
     set->h = j->h, set->w = j->w, set->c = j->c;
     TRY(sample_set_fits(set, out, e));
     const sample_description d = {.config = j->config, .m = j->m, .spec = &j->spec, .source = &j->source};

@@ -38,6 +38,26 @@ static void describe_sampler(json_out *o, const generator_spec *s)
     json_out_real(o, "churn_noise", p->churn_noise);
 }
 
+/* What the options, or the model's scheduler, may set though the sampler's class has no key for it. */
+static void describe_beyond_class(json_out *o, const scheduler_config *c)
+{
+    if (!scheduler_config_has(c, "rescale_betas_zero_snr"))
+        json_out_bool(o, "rescale_betas_zero_snr", c->rescale_betas_zero_snr);
+    if (!scheduler_config_has(c, "clip_sample") && !scheduler_config_has(c, "clip_denoised"))
+        json_out_bool(o, "clip_sample", c->clip_sample);
+    if (!scheduler_config_has(c, "clip_sample_range")) json_out_real(o, "clip_sample_range", c->clip_sample_range);
+    if (!scheduler_config_has(c, "thresholding")) {
+        json_out_bool(o, "thresholding", c->thresholding);
+        json_out_real(o, "dynamic_thresholding_ratio", c->dynamic_thresholding_ratio);
+        json_out_real(o, "sample_max_value", c->sample_max_value);
+    }
+    if (!scheduler_config_has(c, "timestep_spacing"))
+        json_out_text(o, "timestep_spacing", scheduler_spacing_name(c->timestep_spacing));
+    if (!scheduler_config_has(c, "sigma_schedule")) json_out_text(o, "sigmas", scheduler_sigmas_name(c->sigmas));
+    if (!scheduler_config_has(c, "final_sigmas_type"))
+        json_out_text(o, "final_sigmas_type", c->final_sigmas_type == SCHEDULER_FINAL_ZERO ? "zero" : "sigma_min");
+}
+
 static void describe_guidance(json_out *o, const sample_description *d)
 {
     const generator_guidance *g = &d->spec->guidance;
@@ -126,6 +146,7 @@ ddpm_status sample_describe(const sample_description *d, char **text, size_t *si
     json_out_int(&o, "num_inference_steps", s->sampler.steps ? s->sampler.steps : s->scheduler.num_train_timesteps);
     describe_sampler(&o, s);
     scheduler_config_put(&o, &s->scheduler);
+    describe_beyond_class(&o, &s->scheduler);
     describe_guidance(&o, d);
     const ddpm_status st = describe_editing(&o, d, e);
     json_out_int(&o, "height", s->h);

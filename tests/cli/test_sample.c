@@ -358,6 +358,56 @@ Test(sample, the_overview_has_as_many_as_fit)
     image_free(&grid);
 }
 
+/* They were mixed with those of the other setting: diffusers' class of the sampler has no such key. */
+Test(sample, settings_beyond_the_samplers_class_are_described)
+{
+    static const struct {
+        const char *sampler, *option, *said;
+    } cases[] = {{"euler", "clip=false", "clip_sample true, not false"},
+                 {"euler", "sigmas=lu", "sigmas \"none\", not \"lu\""},
+                 {"heun", "thresholding=true sample_max_value=2", "thresholding false, not true"},
+                 {"euler_a", "sigmas=karras", "sigmas \"none\", not \"karras\""},
+                 {"dpm_3s", "timestep_spacing=logsnr", "timestep_spacing \"linspace\", not \"logsnr\""}};
+    char line[1024];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        works("rm -rf s && ddpm sample run count=2 num_inference_steps=4 out=s sampler=%s", cases[i].sampler);
+        (void)snprintf(line, sizeof line, "ddpm sample run count=2 num_inference_steps=4 out=s sampler=%s %s",
+                       cases[i].sampler, cases[i].option);
+        fails(line, DDPM_EINVAL, cases[i].said);
+    }
+    works("cp -r run/ckpt/step_00000020 pl && sed -i 's/\"epsilon\"/\"v_prediction\"/' pl/scheduler/*.json");
+    works("rm -rf s && ddpm sample pl count=2 num_inference_steps=4 out=s sampler=heun");
+    works("sed -i 's/\"rescale_betas_zero_snr\": false/\"rescale_betas_zero_snr\": true/' pl/scheduler/*.json");
+    fails("ddpm sample pl count=2 num_inference_steps=4 out=s sampler=heun", DDPM_EINVAL,
+          "rescale_betas_zero_snr false, not true");
+}
+
+/* They were removed before they were read. */
+Test(sample, overwrite_spares_what_sampling_begins_with)
+{
+    works("ddpm sample run count=2 out=mine && rm mine/sampling.json && cp -r mine kept");
+    fails("ddpm sample run count=2 out=mine from=mine overwrite=true", DDPM_EINVAL, "from=mine: is the folder");
+    fails("ddpm sample run count=2 out=mine/ from=./mine/000000.png overwrite=true", DDPM_EINVAL,
+          "./mine/000000.png: is in the folder whose pictures overwrite=true removes");
+    fails("cd mine && ddpm sample ../run count=2 out=. between=000000.png,000001.png overwrite=true sampler=ddim",
+          DDPM_EINVAL, "000000.png: is in the folder");
+    works("diff -r kept mine");
+    works("ddpm sample run count=2 out=other from=mine overwrite=true && cmp kept/000000.png mine/000000.png");
+}
+
+/* The program was killed by a signal while it drew the strip of pictures that were there. */
+Test(sample, a_film_strip_of_pictures_that_are_there)
+{
+    works("ddpm sample run count=12 batch=4 out=at_once trajectory=3");
+    works("ddpm sample run count=12 batch=4 out=later");
+    works("ddpm sample run count=12 batch=4 out=later trajectory=3");
+    expect_said("12 pictures (0 new)");
+    works("cmp at_once/trajectory.png later/trajectory.png");
+    works("rm later/trajectory.png later/000011.png && ddpm sample run count=12 batch=4 out=later trajectory=3");
+    expect_said("12 pictures (1 new)");
+    works("cmp at_once/trajectory.png later/trajectory.png");
+}
+
 /* ---- which weights ---- */
 
 /* faults F18: the average may not have left its start. */
