@@ -4,6 +4,7 @@
 #include "sample/generator.h"
 #include "train/recipe.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -205,6 +206,9 @@ ddpm_status ddpm_sampler_run_input(ddpm_sampler *s, const ddpm_sampler_input *in
     if (!in->images != !s->images)
         return err_set(e, DDPM_EINVAL, "sample: the sampler %s; input->images must %sbe NULL",
                        s->images ? "starts from images or has a mask" : "starts from noise", s->images ? "not " : "");
+    for (size_t i = 0; in->images && i < (size_t)in->n * s->values; i++)
+        if (!isfinite(in->images[i]))
+            return err_set(e, DDPM_EINVAL, "sample: value %zu of images is %g, not finite", i, (double)in->images[i]);
     const locale_t caller = api_enter();
     return api_leave(caller, run_sampler(s, in, images));
 }

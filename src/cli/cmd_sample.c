@@ -66,11 +66,11 @@ static bool tick(void *context, int done, int total)
     job *j = context;
     if (!j->at) return interrupt_stop() != 0;
     const double now = clock_seconds();
-    if (j->at && progress_step(&j->bar, now, j->steps + done)) {
+    if (progress_step(&j->bar, now, j->steps + done)) {
         const sampling_tally t = sampling_job_tally(j->at);
         show(j, &t, now, (double)done / total);
     }
-    return j->at ? sampling_job_stops(j->at) : interrupt_stop() != 0;
+    return sampling_job_stops(j->at);
 }
 
 static void print_remark(backend *be)
@@ -220,7 +220,6 @@ static ddpm_status load_model(const char *path, job *j, err *e)
     return st;
 }
 
-/* The set's folder and its part of it, and the stamp of both descriptions for the journals. */
 /* overwrite=true removes every picture in `out`: those that sampling begins with must not be there. */
 static ddpm_status spare_source(const job *j, const char *out, bool overwrite, err *e)
 {
@@ -241,6 +240,7 @@ static ddpm_status spare_source(const job *j, const char *out, bool overwrite, e
     return DDPM_OK;
 }
 
+/* The set's folder and its part of it, and the stamp of both descriptions for the journals. */
 static ddpm_status open_folder(const cli_args *args, job *j, const char *out, err *e)
 {
     sample_folder_spec spec = {.path = out, .rank = j->part.rank, .ranks = j->part.ranks};

@@ -31,6 +31,6 @@ const char *sampler_advice(const schedule *s, const sampler_spec *spec)
                "leading, or clip";
     if (steps == 1 && T > 1 && info->reads & SAMPLER_READS_SPACING && c->timestep_spacing != SCHEDULER_TRAILING &&
         info->max_order == 0 && spec->kind != SAMPLER_DDIM_INVERSE)
-        return "one step begins at timestep 0, where images have next to no noise; use spacing trailing";
+        return "one step begins at timestep 0, where images have next to no noise; use timestep_spacing=trailing";
     return NULL;
 }

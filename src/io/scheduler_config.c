@@ -16,8 +16,8 @@ static const char *const CLASSES[] = {
 static const char *const SCHEDULES[] = {"linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", NULL};
 static const char *const VARIANCES[] = {"fixed_small", "fixed_large", "learned", "learned_range", NULL};
 static const char *const PREDICTIONS[] = {"epsilon", "sample", "v_prediction", "mu", "flow_prediction", NULL};
-static const char *const SPACINGS[] = {"leading", "linspace",  "trailing",
-                                       NULL,      "quadratic", "logsnr"}; /* the last two ours */
+static const char *const SPACINGS[] = {"leading", "linspace", "trailing", NULL};
+static const char *const OWN_SPACINGS[] = {"quadratic", "logsnr"};
 static const char *const SIGMAS[] = {"none", "karras", "exponential", "beta", "lu", NULL};
 static const char *const FINALS[] = {"zero", "sigma_min", NULL};
 static const char *const ALGORITHMS[] = {"dpmsolver++", "dpmsolver",       "sde-dpmsolver++",  "sde-dpmsolver",
@@ -37,7 +37,10 @@ bool scheduler_class_find(const char *name, scheduler_class *out)
 const char *scheduler_betas_name(scheduler_betas v) { return SCHEDULES[v]; }
 const char *scheduler_variance_name(scheduler_variance v) { return VARIANCES[v]; }
 const char *scheduler_prediction_name(scheduler_prediction v) { return PREDICTIONS[v]; }
-const char *scheduler_spacing_name(scheduler_spacing v) { return SPACINGS[v]; }
+const char *scheduler_spacing_name(scheduler_spacing v)
+{
+    return v < SCHEDULER_QUADRATIC ? SPACINGS[v] : OWN_SPACINGS[v - SCHEDULER_QUADRATIC];
+}
 const char *scheduler_sigmas_name(scheduler_sigmas v) { return SIGMAS[v]; }
 
 /* ---- which class has which key ------------------------------------------------------------------ */
@@ -411,6 +414,11 @@ static void write_number(json_out *j, const char *name, double v)
         json_out_real(j, name, v);
 }
 
+static const char *word_of(const key *k, int v)
+{
+    return k->words == SPACINGS ? scheduler_spacing_name((scheduler_spacing)v) : k->words[v];
+}
+
 static void write_key(json_out *j, const key *k, const scheduler_config *c)
 {
     const void *at = (const char *)c + k->offset;
@@ -418,7 +426,7 @@ static void write_key(json_out *j, const key *k, const scheduler_config *c)
     case KEY_INT: json_out_int(j, k->name, *(const int *)at); return;
     case KEY_REAL: json_out_real(j, k->name, *(const double *)at); return;
     case KEY_BOOL: json_out_bool(j, k->name, *(const bool *)at); return;
-    case KEY_WORD: json_out_text(j, k->name, k->words[*(const int *)at]); return;
+    case KEY_WORD: json_out_text(j, k->name, word_of(k, *(const int *)at)); return;
     case KEY_BETAS: write_betas(j, k, c); return;
     case KEY_SIGMAS: json_out_bool(j, k->name, c->sigmas == (scheduler_sigmas)k->value); return;
     case KEY_INFINITE: json_out_real_or_infinity(j, k->name, *(const double *)at); return;

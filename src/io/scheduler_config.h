@@ -49,7 +49,7 @@ typedef enum scheduler_spacing {
     SCHEDULER_LEADING,
     SCHEDULER_LINSPACE,
     SCHEDULER_TRAILING,
-    SCHEDULER_QUADRATIC = 4,
+    SCHEDULER_QUADRATIC,
     SCHEDULER_LOGSNR
 } scheduler_spacing;
 /* Noise levels in place of those of the timesteps: use_karras_sigmas and so on, at most one of them. */

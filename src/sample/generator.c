@@ -148,6 +148,8 @@ static ddpm_status check_spec(const model *m, const generator_spec *s, err *e)
                        "variance_type %s needs a network with %d output channels, but this one has %d; set "
                        "sample.variance_type=fixed_small",
                        scheduler_variance_name(s->scheduler.variance_type), 2 * u->in_channels, u->out_channels);
+    if (s->sampler.kind == SAMPLER_DDIM_INVERSE && s->start != GENERATOR_FROM_X)
+        return err_set(e, DDPM_EINVAL, "ddim_inverse leads from images to noise; give from=, the images");
     if (is_guided(s) && u->num_class_embeds == 0)
         return err_set(e, DDPM_EINVAL,
                        "guidance %g needs a network with classes, and this one has none; set guidance=1",

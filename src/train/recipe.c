@@ -334,7 +334,7 @@ static void set_editing(const ddpm_config *c, generator_spec *s)
     s->masked = c->sample.mask[0] != '\0';
     s->jump_length = c->sample.jump_length;
     s->jump_n_sample = c->sample.jump_n_sample;
-    if (c->sample.between[0])
+    if (c->sample.between[0] || (c->sample.from[0] && s->sampler.kind == SAMPLER_DDIM_INVERSE))
         s->start = GENERATOR_FROM_X;
     else if (c->sample.from[0] && (!s->masked || is_strength_given(c)))
         generator_spec_start(s, c->sample.strength);
@@ -365,7 +365,7 @@ static bool acts(config_id option, const ddpm_config *c, const model *m, const g
                  {OPTION_sample_null_class, guided},
                  {OPTION_sample_guidance_interval, guided},
                  {OPTION_sample_guidance_rescale, guided},
-                 {OPTION_sample_strength, c->sample.from[0] != '\0'},
+                 {OPTION_sample_strength, s->start == GENERATOR_FROM_IMAGE},
                  {OPTION_sample_jump_length, s->masked && s->jump_n_sample > 1},
                  {OPTION_sample_jump_n_sample, s->masked},
                  {OPTION_sample_timestep_spacing, !s->scheduler.use_flow_sigmas},
