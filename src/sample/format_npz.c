@@ -60,24 +60,28 @@ static ddpm_status give_size(picture_store *s, err *e)
     return DDPM_OK;
 }
 
-/* Open the finished file, or else the unfinished one. */
+/* Open the finished file, or else the unfinished one; again if another process finishes the set meanwhile: it renames the
+ * file and removes the folder, and a file that is created there after that is new and empty. */
 static ddpm_status open_either(picture_store *s, err *e)
 {
+    enum { TRIES = 100 };
     char final[PATH_CAP], work[PATH_CAP];
     const int flags = (s->reading ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
     TRY(npz_paths(s->set, final, work, e));
-    s->fd = open(final, flags);
-    if (s->fd >= 0 || (s->reading && errno == ENOENT)) return DDPM_OK;
-    if (errno != ENOENT) return fail(s, "be opened", e);
-    TRY(picture_work_make(s->set->folder, e));
-    s->fd = open(work, flags | O_CREAT, 0666);
-    if (s->fd < 0) return fail(s, "be created", e);
-    if (!path_exists(final)) return DDPM_OK;
-    close(
-        s->fd); /* another process has finished the set meanwhile: this one is new and empty, if not the finished one */
-    (void)unlink(work);
-    s->fd = open(final, flags);
-    return s->fd >= 0 ? DDPM_OK : fail(s, "be opened", e);
+    for (int i = 0; i < TRIES; i++) {
+        s->fd = open(final, flags);
+        if (s->fd >= 0 || (s->reading && errno == ENOENT)) return DDPM_OK;
+        if (errno != ENOENT) return fail(s, "be opened", e);
+        TRY(picture_work_make(s->set->folder, e));
+        s->fd = open(work, flags | O_CREAT, 0666);
+        if (s->fd < 0 && errno == ENOENT) continue; /* the folder was removed */
+        if (s->fd < 0) return fail(s, "be created", e);
+        if (!path_exists(final)) return DDPM_OK;
+        close(s->fd);
+        (void)unlink(work);
+    }
+    errno = ENOENT;
+    return fail(s, "be opened", e);
 }
 
 static ddpm_status npz_begin(picture_store *s, err *e)
@@ -163,6 +167,13 @@ static bool compare_labels(const picture_store *s, const int64_t *labels, size_t
     return picture_pread(s->fd, there, bytes, at) && !memcmp(there, labels, bytes);
 }
 
+/* The unfinished file may be another one beside the finished one, empty, of a process that was killed in open_either(). */
+static bool is_open_file(const picture_store *s, const char *path)
+{
+    struct stat here, there;
+    return !fstat(s->fd, &here) && !lstat(path, &there) && here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+}
+
 static ddpm_status npz_end(picture_store *s, err *e)
 {
     npz_frame *f = &s->frame;
@@ -176,7 +187,7 @@ static ddpm_status npz_end(picture_store *s, err *e)
         if (!picture_pwrite(s->fd, pieces[i]->bytes, pieces[i]->size, (int64_t)pieces[i]->at))
             return fail(s, "be written", e);
     if (fsync(s->fd)) return fail(s, "be synced to disk", e);
-    if (path_exists(work) && rename(work, final)) return fail(s, "be renamed into place", e);
+    if (is_open_file(s, work) && rename(work, final)) return fail(s, "be renamed into place", e);
     return DDPM_OK;
 }
 

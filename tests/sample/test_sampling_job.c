@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -453,6 +454,48 @@ Test(sampling_job, damage_is_found_and_drawn_again)
         remove_root();
         cr_assert_eq(dir_make(root, &why), DDPM_OK);
     }
+}
+
+/* A process that was killed as it began leaves an empty file in the folder of unfinished ones: a repair of the finished
+ * one replaced it by that. */
+Test(sampling_job, an_npz_file_is_repaired_beside_an_empty_one)
+{
+    make_set("whole", &format_npz, "0-99");
+    draw_set(100);
+    make_set("s", &format_npz, "0-99");
+    draw_set(100);
+    flip("samples_100x5x7x3.npz", 9000); /* a picture */
+    flip("samples_100x5x7x3.npz", 16);   /* the frame, which the last process writes */
+    cr_assert_eq(dir_make(in_dir(set.folder, PICTURE_WORK), &why), DDPM_OK);
+    put_file(in_dir(set.folder, PICTURE_WORK "/pictures.npz"), "");
+    draw_set(1);
+    cr_expect(same_folders("whole", "s"));
+}
+
+/* ---- what another process does meanwhile ---- */
+
+/* mkdir(2) is defined here, in front of the C library's: the set is ended by another process just after. */
+static char finished[PATH_CAP], ended[PATH_CAP];
+
+int mkdir(const char *path, mode_t mode)
+{
+    const int failed = (int)syscall(SYS_mkdir, path, mode);
+    if (!finished[0] || !strstr(path, PICTURE_WORK)) return failed;
+    cr_assert(!rename(finished, ended) && !rmdir(path));
+    finished[0] = '\0';
+    return failed;
+}
+
+/* The folder of unfinished files was removed between its making and the opening of the file in it. */
+Test(sampling_job, an_npz_file_is_found_that_another_process_finishes)
+{
+    make_set("s", &format_npz, "0-99");
+    draw_set(100);
+    strcpy(ended, in_dir(set.folder, "samples_100x5x7x3.npz"));
+    strcpy(finished, in_dir(root, "finished"));
+    cr_assert(!rename(ended, finished));
+    draw_set(0);
+    cr_expect_eq(faults(SET_DAMAGED) + faults(SET_MISSING) + faults(SET_UNKNOWN), 0);
 }
 
 Test(sampling_job, what_is_missing_or_unknown_is_found)
