@@ -127,12 +127,25 @@ static ddpm_status npz_put(picture_store *s, const picture_item *item, err *e)
     return picture_pwrite(s->fd, item->bytes, bytes_of(s->set), at) ? DDPM_OK : fail(s, "be written", e);
 }
 
+/* Only the unit's own process looks at it and draws pictures again. */
+static ddpm_status refuse_damaged(const picture_store *s, const picture_unit *u, err *e)
+{
+    int i = 0;
+    while (u->record[i].done) i++;
+    return err_set(e, DDPM_EDATA, "%s: picture %lld is damaged; the same command with rank=%lld ranks=%d repairs it",
+                   s->set->folder, (long long)id_ranges_id(&s->set->ids, u->first + i), (long long)u->number % s->ranks,
+                   s->ranks);
+}
+
 static ddpm_status npz_gather(picture_store *s, picture_unit *u, err *e)
 {
     const size_t d = bytes_of(s->set);
     bool measured = true, whole;
     for (int i = 0; i < u->n; i++) measured &= u->record[i].size > 0;
-    if (!measured) TRY(npz_check(s, u, &whole, e)); /* the manifest has no checksums */
+    if (!measured) { /* the manifest has no checksums */
+        TRY(npz_check(s, u, &whole, e));
+        if (!whole && !s->reading) return refuse_damaged(s, u, e);
+    }
     for (int i = 0; i < u->n; i++) s->crc = (uint32_t)crc32_combine(s->crc, u->record[i].crc, (z_off_t)d);
     return DDPM_OK;
 }

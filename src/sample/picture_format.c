@@ -8,7 +8,7 @@ const picture_format *const picture_formats[] = {&format_png, &format_tar, &form
 
 ddpm_status picture_store_open(picture_store *s, const picture_set *set, bool reading, err *e)
 {
-    *s = (picture_store){.set = set, .reading = reading, .fd = -1, .unit = -1};
+    *s = (picture_store){.set = set, .reading = reading, .ranks = 1, .fd = -1, .unit = -1};
     return set->format->begin ? set->format->begin(s, e) : DDPM_OK;
 }
 

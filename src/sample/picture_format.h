@@ -9,6 +9,7 @@
 typedef struct picture_store {
     const picture_set *set;
     bool reading;    /* only compare: nothing is written */
+    int ranks;       /* processes that draw the set, for messages */
     int fd;          /* npz: the file; tar: the shard that is being written; -1: none */
     int64_t unit;    /* tar: number of that shard */
     npz_frame frame; /* npz */

@@ -341,6 +341,7 @@ static ddpm_status begin(sampling_job *j, const sampling_job_spec *spec, err *e)
     TRY(mem_array(&j->items, batch, sizeof *j->items, "pictures", e));
     TRY(mem_array(&j->pixels, batch, d, "pictures", e));
     TRY(picture_store_open(&j->store, set, false, e));
+    j->store.ranks = spec->ranks;
     return picture_writer_create(&writing, &j->writer, e);
 }
 

@@ -472,6 +472,21 @@ Test(sampling_job, an_npz_file_is_repaired_beside_an_empty_one)
     cr_expect(same_folders("whole", "s"));
 }
 
+/* A process that ends the set reads what others drew: it does not end one with a damaged picture. */
+Test(sampling_job, an_npz_file_with_damage_in_another_part_is_not_complete)
+{
+    sampling_tally t;
+    make_set("whole", &format_npz, "0-1099");
+    draw_set(1100);
+    make_set("s", &format_npz, "0-1099");
+    draw_set(1100);
+    flip("samples_1100x5x7x3.npz", 1050 * D);
+    cr_expect_eq(run(0, 2, 64, &t), DDPM_EDATA);
+    cr_expect_not_null(strstr(why.text, "is damaged; the same command with rank=1 ranks=2 repairs it"), "%s", why.text);
+    cr_assert_eq(run(1, 2, 64, &t), DDPM_OK, "%s", why.text);
+    cr_expect(t.complete && t.drawn == 1 && same_folders("whole", "s"));
+}
+
 /* ---- what another process does meanwhile ---- */
 
 /* mkdir(2) is defined here, in front of the C library's: the set is ended by another process just after. */
