@@ -56,8 +56,11 @@ static ddpm_status give_size(picture_store *s, err *e)
     const off_t size = (off_t)s->frame.size;
     if (fstat(s->fd, &info)) return fail(s, "be examined", e);
     if (info.st_size != size && ftruncate(s->fd, size)) return fail(s, "be given its size", e);
-    if (fallocate(s->fd, 0, 0, size) && errno != EOPNOTSUPP && errno != ENOSYS) return fail(s, "be given its size", e);
-    return DDPM_OK;
+    int failed;
+    do failed = fallocate(s->fd, 0, 0, size) ? errno : 0;
+    while (failed == EINTR);
+    errno = failed;
+    return !failed || failed == EOPNOTSUPP || failed == ENOSYS ? DDPM_OK : fail(s, "be given its size", e);
 }
 
 /* Open the finished file, or else the unfinished one; again if another process finishes the set meanwhile: it renames the

@@ -7,6 +7,8 @@
 #include "support/io_support.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -511,6 +513,26 @@ Test(sampling_job, an_npz_file_is_found_that_another_process_finishes)
     cr_assert(!rename(ended, finished));
     draw_set(0);
     cr_expect_eq(faults(SET_DAMAGED) + faults(SET_MISSING) + faults(SET_UNKNOWN), 0);
+}
+
+/* ---- what the system does ---- */
+
+/* fallocate(2) of a large file is interrupted by a signal. */
+static int interruptions;
+
+int fallocate(int fd, int mode, off_t at, off_t size)
+{
+    if (interruptions > 0) return interruptions--, errno = EINTR, -1;
+    return (int)syscall(SYS_fallocate, fd, mode, at, size);
+}
+
+Test(sampling_job, a_signal_while_an_npz_file_is_given_its_size)
+{
+    make_set("s", &format_npz, "0-9");
+    interruptions = 2;
+    draw_set(10);
+    cr_expect_eq(interruptions, 0);
+    expect_npz("samples_10x5x7x3.npz");
 }
 
 Test(sampling_job, what_is_missing_or_unknown_is_found)
