@@ -160,6 +160,12 @@ void folder_lock_leave(const folder_lock *l, int64_t first, int64_t count)
     if (!l->alone) (void)lock_bytes(l->file, F_UNLCK, first, count);
 }
 
+bool folder_lock_is_held(const folder_lock *l, int64_t first, int64_t count)
+{
+    struct flock part = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = count};
+    return !l->alone && !fcntl(l->file, F_OFD_GETLK, &part) && part.l_type != F_UNLCK;
+}
+
 void folder_lock_holder(const folder_lock *l, char holder[FOLDER_LOCK_HOLDER]) { read_holder(l->file, holder); }
 
 void folder_lock_name(folder_lock *l)

@@ -34,6 +34,8 @@ DDPM_MUST_CHECK ddpm_status folder_lock_join(folder_lock *l, const char *folder,
  * is replaced.  DDPM_ELOCKED, without a message: another process has one of them; DDPM_EIO. */
 DDPM_MUST_CHECK ddpm_status folder_lock_part(const folder_lock *l, int64_t first, int64_t count, bool shared, err *e);
 void folder_lock_leave(const folder_lock *l, int64_t first, int64_t count);
+/* Does another process hold one of these parts?  Nothing is locked. */
+bool folder_lock_is_held(const folder_lock *l, int64_t first, int64_t count);
 /* The holder named in LOCK, "" if none is; of several writers the one that began last. */
 enum { FOLDER_LOCK_HOLDER = 160 };
 void folder_lock_holder(const folder_lock *l, char holder[FOLDER_LOCK_HOLDER]);

@@ -228,7 +228,8 @@ static ddpm_status refuse_held(const sampling_job *j, int64_t number, err *e)
                    (long long)id_ranges_id(&j->spec.set->ids, u.first + u.n - 1), holder[0] ? holder : "unknown");
 }
 
-/* Units that were locked are tried again at the end, for a while: a process that ends looks at all units. */
+/* Units that were locked are tried again at the end, for a while, and for as long as another process ends the set: it
+ * holds all units while it reads the pictures and waits for the disk. */
 static ddpm_status open_skipped(sampling_job *j, err *e)
 {
     enum { TRIES = 150, PAUSE = 20000000 /* ns */ };
@@ -236,7 +237,7 @@ static ddpm_status open_skipped(sampling_job *j, err *e)
     const int64_t number = j->skipped[j->retried];
     manifest_close(&j->manifest); /* it is read in ascending order */
     j->manifest_opened = false;
-    for (int i = 0; i < TRIES; i++) {
+    for (int i = 0; i < TRIES; i += !folder_lock_is_held(j->spec.lock, SAMPLING_END_LOCK, 1)) {
         const int before = j->n_skipped;
         TRY(open_one(j, number, e));
         if (j->n_skipped == before) return j->retried++, DDPM_OK;

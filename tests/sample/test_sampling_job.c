@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -31,6 +32,7 @@ TestSuite(sampling_job, .init = make_root, .fini = remove_root, .timeout = 120);
 static struct {
     int64_t drawn;
     int calls, fails_in, stops_in; /* call number from 1; 0: never */
+    int stops_at;                  /* pauses; 0: never */
     bool stop;
 } script;
 
@@ -49,7 +51,12 @@ static ddpm_status draw(void *context, sampling_job *job, const int64_t *ids, in
     return DDPM_OK;
 }
 
-static bool stop(void *context) { return (void)context, script.stop; }
+static int pauses; /* see nanosleep() */
+static bool stop(void *context)
+{
+    (void)context;
+    return script.stop || (script.stops_at && pauses >= script.stops_at);
+}
 static int64_t label(const void *context, int64_t id) { return (void)context, id * id % 1000; }
 
 static picture_set set;
@@ -307,11 +314,23 @@ Test(sampling_job, the_set_is_the_same_for_every_cut_and_batch)
     }
 }
 
+/* Waiting is counted, not done; the other process leaves what it holds after `leaves_at` pauses, 0: never. */
+static folder_lock other;
+static int leaves_at;
+
+int nanosleep(const struct timespec *request, struct timespec *left)
+{
+    (void)request, (void)left;
+    if (++pauses != leaves_at) return 0;
+    folder_lock_leave(&other, SAMPLING_UNIT_LOCKS, 10);
+    folder_lock_leave(&other, SAMPLING_END_LOCK, 1);
+    return 0;
+}
+
 /* A process that works on a unit: the others finish theirs and leave the set to it. */
 Test(sampling_job, units_of_another_process_are_left_alone)
 {
     sampling_tally t;
-    folder_lock other;
     make_set("s", &format_tar, "0-899");
     cr_assert_eq(folder_lock_join(&other, set.folder, "sampling", &why), DDPM_OK);
     cr_assert_eq(folder_lock_part(&other, SAMPLING_UNIT_LOCKS + 1, 1, false, &why), DDPM_OK);
@@ -320,6 +339,24 @@ Test(sampling_job, units_of_another_process_are_left_alone)
     cr_expect(t.drawn == 600 && !t.complete);
     folder_lock_leave(&other, SAMPLING_UNIT_LOCKS + 1, 1);
     draw_set(300);
+    folder_lock_release(&other);
+}
+
+/* One that ends the set is waited for, however long it takes. */
+Test(sampling_job, the_end_of_the_set_is_waited_for)
+{
+    sampling_tally t;
+    make_set("s", &format_tar, "0-899");
+    cr_assert_eq(folder_lock_join(&other, set.folder, "sampling", &why), DDPM_OK);
+    for (int round = 0; round < 2; round++) {
+        cr_assert_eq(folder_lock_part(&other, SAMPLING_UNIT_LOCKS, 3, false, &why), DDPM_OK);
+        cr_assert_eq(folder_lock_part(&other, SAMPLING_END_LOCK, 1, false, &why), DDPM_OK);
+        pauses = 0;
+        leaves_at = round ? 5000 : 0;
+        script.stops_at = round ? 0 : 1000;
+        cr_expect_eq(run(0, 1, 64, &t), round ? DDPM_OK : DDPM_ESAVED, "%s", why.text);
+        cr_expect(round ? t.complete && t.drawn == 900 : !t.complete && pauses >= 999, "%d pauses", pauses);
+    }
     folder_lock_release(&other);
 }
 
