@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { HEX = 2 * PICTURE_HASH };
@@ -66,6 +67,15 @@ ddpm_status manifest_find(manifest_reader *r, int64_t id, picture_record *record
     *record = (picture_record){.known = true};
     memcpy(record->hash, r->hash, PICTURE_HASH);
     return DDPM_OK;
+}
+
+ddpm_status manifest_refresh(manifest_reader *r, const picture_set *set, err *e)
+{
+    struct stat here, there;
+    const bool open = r->file && !fstat(fileno(r->file), &here), exists = !stat(r->path, &there);
+    if (open == exists && (!open || (here.st_dev == there.st_dev && here.st_ino == there.st_ino))) return DDPM_OK;
+    manifest_close(r);
+    return manifest_open(r, set, e);
 }
 
 void manifest_close(manifest_reader *r)

@@ -7,10 +7,12 @@
 
 /* ---- is the set complete? ---- */
 
-/* *complete: the manifest has all pictures of the unit. */
+/* *complete: the manifest has all pictures of the unit.  Called after its journal was looked for, as the journals are
+ * removed once the manifest is there. */
 static ddpm_status ask_manifest(manifest_reader *r, const picture_set *set, const picture_unit *u, bool *complete,
                                 err *e)
 {
+    TRY(manifest_refresh(r, set, e));
     for (int i = 0; i < u->n && *complete; i++) {
         picture_record record = {0};
         TRY(manifest_find(r, id_ranges_id(&set->ids, u->first + i), &record, e));

@@ -143,10 +143,14 @@ static void reap(sampling_job *j, bool all)
     pthread_mutex_unlock(&j->lock);
 }
 
-/* The manifest is opened after the unit's journal was looked for: journals are removed once it is there. */
+/* Called after the unit's journal was looked for: another process may have written a new manifest, and then removed the
+ * journals. */
 static ddpm_status ask_manifest(sampling_job *j, picture_unit *u, err *e)
 {
-    if (!j->manifest_opened) TRY(manifest_open(&j->manifest, j->spec.set, e));
+    if (j->manifest_opened)
+        TRY(manifest_refresh(&j->manifest, j->spec.set, e));
+    else
+        TRY(manifest_open(&j->manifest, j->spec.set, e));
     j->manifest_opened = true;
     for (int i = 0; i < u->n; i++)
         TRY(manifest_find(&j->manifest, id_ranges_id(&j->spec.set->ids, u->first + i), &u->record[i], e));

@@ -38,10 +38,13 @@ static struct {
 
 static uint8_t value(int64_t id, int i) { return (uint8_t)((id * 7919 + i * 104729 + (id * i) % 31) % 1009); }
 
+static void (*meanwhile)(void); /* called with the first batch; NULL: not called */
+
 static ddpm_status draw(void *context, sampling_job *job, const int64_t *ids, int n, uint8_t *pixels, err *e)
 {
     (void)context;
     script.calls++;
+    if (meanwhile && script.calls == 1) meanwhile();
     if (script.calls == script.fails_in) return err_set(e, DDPM_EBACKEND, "the device is gone");
     script.stop |= script.calls == script.stops_in;
     if (sampling_job_stops(job)) return err_set(e, DDPM_ESAVED, "stopped");
@@ -550,6 +553,35 @@ Test(sampling_job, an_npz_file_is_found_that_another_process_finishes)
     cr_assert(!rename(ended, finished));
     draw_set(0);
     cr_expect_eq(faults(SET_DAMAGED) + faults(SET_MISSING) + faults(SET_UNKNOWN), 0);
+}
+
+static void end_by_another(void)
+{
+    char *text = get_text(in_dir(root, "whole/" MANIFEST));
+    put_file(in_dir(root, "new"), text);
+    mem_free(text);
+    cr_assert_eq(rename(in_dir(root, "new"), in_dir(set.folder, MANIFEST)), 0);
+    cr_assert_eq(unlink(in_dir(set.folder, PICTURE_WORK "/0000001.journal")), 0);
+}
+
+/* Another process ends the set, and removes the journals, while this one is at an earlier unit: what is not in a journal
+ * any more is in the new manifest. */
+Test(sampling_job, a_manifest_of_another_process_is_read)
+{
+    for (int old = 0; old < 2; old++) { /* without and with an old manifest */
+        sampling_tally t;
+        make_set("whole", &format_npz, "0-1999");
+        draw_set(2000);
+        make_set("s", &format_npz, "0-1999");
+        cr_assert_eq(run(1, 2, 100, &t), DDPM_OK, "%s", why.text);
+        if (old) put_file(in_dir(set.folder, MANIFEST), "");
+        meanwhile = end_by_another;
+        draw_set(1000);
+        meanwhile = NULL;
+        cr_expect(same_folders("whole", "s"));
+        remove_root();
+        cr_assert_eq(dir_make(root, &why), DDPM_OK);
+    }
 }
 
 /* ---- what the system does ---- */
