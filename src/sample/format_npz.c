@@ -46,6 +46,7 @@ static ddpm_status fail(const picture_store *s, const char *what, err *e)
     char final[PATH_CAP], work[PATH_CAP];
     const int errnum = errno;
     TRY(npz_paths(s->set, final, work, e));
+    if (!errnum) return err_set(e, DDPM_EIO, "%s: cannot %s: the file ends before", final, what);
     return err_errno(e, DDPM_EIO, errnum, "%s: cannot %s", final, what);
 }
 

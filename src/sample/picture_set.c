@@ -120,7 +120,8 @@ bool picture_pwrite(int fd, const void *from, size_t size, int64_t at)
     for (size_t done = 0; done < size;) {
         const ssize_t n = pwrite(fd, (const char *)from + done, size - done, (off_t)at + (off_t)done);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return false;
+        if (n == 0) errno = ENOSPC;
+        if (n <= 0) return false;
         done += (size_t)n;
     }
     return true;

@@ -68,7 +68,8 @@ void picture_work_remove(const char *folder);
 void picture_hash(const void *bytes, size_t size, picture_record *r); /* size, crc, hash, known */
 bool picture_hash_is(const void *bytes, size_t size, const picture_record *r);
 
-/* Read or write exactly `size` bytes at an offset; false, with errno (0: the file ends before) where it fails. */
+/* Read or write exactly `size` bytes at an offset; false, with errno, where it fails.  Reading sets it to 0 where the file
+ * ends before. */
 bool picture_pread(int fd, void *to, size_t size, int64_t at);
 bool picture_pwrite(int fd, const void *from, size_t size, int64_t at);
 

@@ -604,6 +604,40 @@ Test(sampling_job, a_signal_while_an_npz_file_is_given_its_size)
     expect_npz("samples_10x5x7x3.npz");
 }
 
+/* pwrite(2) of some file systems writes nothing, and says so, where the disk is full. */
+static bool full;
+
+ssize_t pwrite(int fd, const void *bytes, size_t size, off_t at)
+{
+    return full ? 0 : syscall(SYS_pwrite64, fd, bytes, size, at);
+}
+
+Test(sampling_job, nothing_written_is_a_full_disk)
+{
+    sampling_tally t;
+    for (int f = 1; f < FORMATS; f++) {
+        make_set(formats[f]->name, formats[f], "0-9");
+        full = true;
+        cr_expect_eq(run(0, 1, 3, &t), DDPM_EIO);
+        cr_expect_not_null(strstr(why.text, strerror(ENOSPC)), "%s", why.text);
+        full = false;
+        draw_set(10);
+    }
+}
+
+Test(sampling_job, a_file_that_ends_too_early_is_named)
+{
+    uint8_t pixels[D];
+    picture_store s;
+    make_set("s", &format_npz, "0-9");
+    draw_set(10);
+    cr_assert_eq(truncate(in_dir(set.folder, "samples_10x5x7x3.npz"), 1000), 0);
+    cr_assert_eq(picture_store_open(&s, &set, true, &why), DDPM_OK);
+    cr_expect_eq(format_npz.read(&s, 9, pixels, &why), DDPM_EIO);
+    cr_expect_not_null(strstr(why.text, "cannot be read: the file ends before"), "%s", why.text);
+    picture_store_close(&s);
+}
+
 Test(sampling_job, what_is_missing_or_unknown_is_found)
 {
     make_set("s", &format_png, "0-1999");
