@@ -94,7 +94,7 @@ ddpm_status manifest_begin(manifest_writer *w, const picture_set *set, err *e)
     TRY(manifest_open(&w->old, set, e));
     TRY(picture_set_path(set, MANIFEST, w->path, e));
     TRY(picture_work_make(set->folder, e));
-    TRY(picture_work_path(set, "manifest", w->tmp, e));
+    TRY(picture_work_path(set, MANIFEST, w->tmp, e));
     w->file = fopen(w->tmp, "we");
     return w->file ? DDPM_OK : err_errno(e, DDPM_EIO, errno, "%s: cannot create", w->tmp);
 }

@@ -10,8 +10,6 @@
 #include "sample/picture_set.h"
 #include <stdio.h>
 
-#define MANIFEST "manifest.xxh128"
-
 /* Reads the lines in ascending order of their ids. */
 typedef struct manifest_reader {
     char path[PATH_CAP];

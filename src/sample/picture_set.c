@@ -71,7 +71,7 @@ static bool is_unfinished(const char *name)
     const size_t digits = strspn(name, "0123456789");
     for (size_t i = 0; digits > 0 && i < sizeof ends / sizeof *ends; i++)
         if (!strcmp(name + digits, ends[i])) return true;
-    static const char *const others[] = {"pictures.npz", "manifest", "grid.png", "set.json", "sampling.json"};
+    static const char *const others[] = {PICTURE_NPZ, MANIFEST, OVERVIEW, SAMPLE_SET, SAMPLE_DESCRIPTION};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (!strcmp(name, others[i])) return true;
     return false;

@@ -529,6 +529,26 @@ Test(sampling_job, an_npz_file_with_damage_in_another_part_is_not_complete)
     cr_expect(t.complete && t.drawn == 1 && same_folders("whole", "s"));
 }
 
+/* What killed processes left unfinished is removed with its folder, unless something else is in it. */
+Test(sampling_job, the_folder_of_unfinished_files_is_removed)
+{
+    static const char *const names[] = {
+        "0000012.journal", "0000012.journal.new", "00012.tar", "000123.png", PICTURE_NPZ, MANIFEST, OVERVIEW,
+        SAMPLE_SET,        SAMPLE_DESCRIPTION};
+    for (int foreign = 0; foreign < 2; foreign++) {
+        char work[PATH_CAP];
+        make_set(foreign ? "a" : "b", &format_png, "0-9");
+        strcpy(work, in_dir(set.folder, PICTURE_WORK));
+        cr_assert_eq(dir_make(work, &why), DDPM_OK);
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) put_file(in_dir(work, names[i]), "left");
+        if (foreign) put_file(in_dir(work, "notes.txt"), "mine");
+        draw_set(10);
+        cr_expect_eq(path_exists(work), foreign);
+        cr_expect_eq(path_exists(in_dir(work, "notes.txt")), foreign);
+        cr_expect_not(path_exists(in_dir(work, MANIFEST)));
+    }
+}
+
 /* ---- what another process does meanwhile ---- */
 
 /* mkdir(2) is defined here, in front of the C library's: the set is ended by another process just after. */
