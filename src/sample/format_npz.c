@@ -27,6 +27,18 @@ static bool npz_owns(const char *name)
     return !strcmp(name, again);
 }
 
+static void npz_name(const picture_set *set, char name[PICTURE_NAME])
+{
+    (void)snprintf(name, PICTURE_NAME, "samples_%" PRId64 "x%dx%dx%d.npz", set->ids.count, set->h, set->w, set->c);
+}
+
+static bool npz_expects(const picture_set *set, const char *name)
+{
+    char expected[PICTURE_NAME];
+    npz_name(set, expected);
+    return !strcmp(name, expected);
+}
+
 static void npz_name_picture(const picture_set *set, int64_t id, char out[PICTURE_NAME])
 {
     (void)set;
@@ -36,9 +48,9 @@ static void npz_name_picture(const picture_set *set, int64_t id, char out[PICTUR
 static ddpm_status npz_paths(const picture_set *set, char final[PATH_CAP], char work[PATH_CAP], err *e)
 {
     char name[PICTURE_NAME];
-    (void)snprintf(name, sizeof name, "samples_%" PRId64 "x%dx%dx%d.npz", set->ids.count, set->h, set->w, set->c);
+    npz_name(set, name);
     TRY(picture_set_path(set, name, final, e));
-    return picture_work_path(set, "pictures.npz", work, e);
+    return picture_work_path(set, PICTURE_NPZ, work, e);
 }
 
 static ddpm_status fail(const picture_store *s, const char *what, err *e)
@@ -236,6 +248,7 @@ const picture_format format_npz = {
     .name = "npz",
     .shard = UNIT,
     .owns = npz_owns,
+    .expects = npz_expects,
     .name_picture = npz_name_picture,
     .begin = npz_begin,
     .check = npz_check,
