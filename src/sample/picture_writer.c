@@ -27,9 +27,9 @@ typedef struct place {
 
 int picture_writer_threads(void)
 {
-    enum { MOST = 8 };
+    enum { MOST_THREADS = 8 };
     const int half = threads_processors() / 2;
-    return half < 1 ? 1 : half < MOST ? half : MOST;
+    return half < 1 ? 1 : half < MOST_THREADS ? half : MOST_THREADS;
 }
 
 struct picture_writer {
