@@ -1,8 +1,8 @@
 /* format_npz.c - one file, samples_50000x32x32x3.npz, for the evaluator of guided-diffusion (npz_write.h).
  *
- * Its size is known, so every picture is written at its place in a file of that size; the checksums of the arrays, which
- * stand before them, are put together of those of the pictures when all are there.  A finished file in which a picture
- * was damaged is repaired in place. */
+ * Its size is known, so every picture is written at its place in a file of that size; the checksums of the arrays,
+ * which stand before them, are put together of those of the pictures when all are there.  A finished file in which a
+ * picture was damaged is repaired in place. */
 #include "sample/picture_format.h"
 #include "base/mem.h"
 
@@ -62,7 +62,8 @@ static ddpm_status fail(const picture_store *s, const char *what, err *e)
     return err_errno(e, DDPM_EIO, errnum, "%s: cannot %s", final, what);
 }
 
-/* Give the file its size, and the disk's blocks where the file system can do so: a disk that is too small is found now. */
+/* Give the file its size, and the disk's blocks where the file system can do so: a disk that is too small is found
+ * now. */
 static ddpm_status give_size(picture_store *s, err *e)
 {
     struct stat info;
@@ -76,8 +77,8 @@ static ddpm_status give_size(picture_store *s, err *e)
     return !failed || failed == EOPNOTSUPP || failed == ENOSYS ? DDPM_OK : fail(s, "be given its size", e);
 }
 
-/* Open the finished file, or else the unfinished one; again if another process finishes the set meanwhile: it renames the
- * file and removes the folder, and a file that is created there after that is new and empty. */
+/* Open the finished file, or else the unfinished one; again if another process finishes the set meanwhile: it renames
+ * the file and removes the folder, and a file that is created there after that is new and empty. */
 static ddpm_status open_either(picture_store *s, err *e)
 {
     enum { TRIES = 100 };
@@ -196,7 +197,7 @@ static bool compare_labels(const picture_store *s, const int64_t *labels, size_t
     return picture_pread(s->fd, there, bytes, at) && !memcmp(there, labels, bytes);
 }
 
-/* The unfinished file may be another one beside the finished one, empty, of a process that was killed in open_either(). */
+/* The unfinished file may be another one, empty, beside the finished one: a process was killed in open_either(). */
 static bool is_open_file(const picture_store *s, const char *path)
 {
     struct stat here, there;

@@ -5,110 +5,17 @@
 #include "sample/sampling_end.h"
 #include "sample/set_check.h"
 #include "support/io_support.h"
+#include "support/sampling_script.h"
 
 #include <criterion/criterion.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 #include <zlib.h>
 
-enum { H = 5, W = 7, C = 3, D = H * W * C };
-
-static char root[PATH_CAP];
-static err why;
-
-static void make_root(void) { scratch_make(root); }
-static void remove_root(void) { scratch_remove(root); }
-TestSuite(sampling_job, .init = make_root, .fini = remove_root, .timeout = 120);
-
-/* ---- the script ---- */
-
-static struct {
-    int64_t drawn;
-    int calls, fails_in, stops_in; /* call number from 1; 0: never */
-    int stops_at;                  /* pauses; 0: never */
-    bool stop;
-} script;
-
-static uint8_t value(int64_t id, int i) { return (uint8_t)((id * 7919 + i * 104729 + (id * i) % 31) % 1009); }
-
-static void (*meanwhile)(void); /* called with the first batch; NULL: not called */
-
-static ddpm_status draw(void *context, sampling_job *job, const int64_t *ids, int n, uint8_t *pixels, err *e)
-{
-    (void)context;
-    script.calls++;
-    if (meanwhile && script.calls == 1) meanwhile();
-    if (script.calls == script.fails_in) return err_set(e, DDPM_EBACKEND, "the device is gone");
-    script.stop |= script.calls == script.stops_in;
-    if (sampling_job_stops(job)) return err_set(e, DDPM_ESAVED, "stopped");
-    for (int b = 0; b < n; b++)
-        for (int i = 0; i < D; i++) pixels[b * D + i] = value(ids[b], i);
-    script.drawn += n;
-    return DDPM_OK;
-}
-
-static int pauses; /* see nanosleep() */
-static bool stop(void *context)
-{
-    (void)context;
-    return script.stop || (script.stops_at && pauses >= script.stops_at);
-}
-static int64_t label(const void *context, int64_t id) { return (void)context, id * id % 1000; }
-
-static picture_set set;
-
-static void make_set(const char *name, const picture_format *format, const char *ids)
-{
-    set = (picture_set){.format = format, .h = H, .w = W, .c = C, .stamp = 7};
-    set.shard = format->shard ? format->shard : 300;
-    (void)snprintf(set.folder, sizeof set.folder, "%s", in_dir(root, name));
-    cr_assert_eq(id_ranges_parse(&set.ids, ids, &why), DDPM_OK, "%s", why.text);
-    set.subfolders = format == &format_png && set.ids.count >= 1500;
-    cr_assert_eq(dir_make(set.folder, &why), DDPM_OK, "%s", why.text);
-}
-
-/* Run rank `rank` of `ranks`. */
-static ddpm_status run(int rank, int ranks, int batch, sampling_tally *t)
-{
-    folder_lock lock;
-    const sampling_job_spec spec = {.set = &set,
-                                    .lock = &lock,
-                                    .rank = rank,
-                                    .ranks = ranks,
-                                    .batch = batch,
-                                    .threads = 3,
-                                    .draw = draw,
-                                    .stop = stop};
-    script.drawn = script.calls = 0;
-    script.stop = false;
-    cr_assert_eq(folder_lock_join(&lock, set.folder, "sampling", &why), DDPM_OK, "%s", why.text);
-    const ddpm_status st = sampling_job_run(&spec, t, &why);
-    folder_lock_release(&lock);
-    return st;
-}
-
-static void draw_set(int64_t expected)
-{
-    sampling_tally t;
-    cr_assert_eq(run(0, 1, 64, &t), DDPM_OK, "%s", why.text);
-    cr_assert(t.complete && t.seen && t.drawn == expected && script.drawn == expected, "%lld drawn, %lld expected",
-              (long long)t.drawn, (long long)expected);
-    cr_assert_eq(t.done, t.total);
-}
-
-static bool same_folders(const char *a, const char *b)
-{
-    char command[4 * PATH_CAP];
-    (void)snprintf(command, sizeof command, "diff -r -x LOCK %s %s", in_dir(root, a), in_dir(root, b));
-    return system(command) == 0;
-}
+TestSuite(sampling_job, .init = script_begin, .fini = script_end, .timeout = 120);
 
 /* ---- readers of their own ---- */
 
@@ -317,52 +224,6 @@ Test(sampling_job, the_set_is_the_same_for_every_cut_and_batch)
     }
 }
 
-/* Waiting is counted, not done; the other process leaves what it holds after `leaves_at` pauses, 0: never. */
-static folder_lock other;
-static int leaves_at;
-
-int nanosleep(const struct timespec *request, struct timespec *left)
-{
-    (void)request, (void)left;
-    if (++pauses != leaves_at) return 0;
-    folder_lock_leave(&other, SAMPLING_UNIT_LOCKS, 10);
-    folder_lock_leave(&other, SAMPLING_END_LOCK, 1);
-    return 0;
-}
-
-/* A process that works on a unit: the others finish theirs and leave the set to it. */
-Test(sampling_job, units_of_another_process_are_left_alone)
-{
-    sampling_tally t;
-    make_set("s", &format_tar, "0-899");
-    cr_assert_eq(folder_lock_join(&other, set.folder, "sampling", &why), DDPM_OK);
-    cr_assert_eq(folder_lock_part(&other, SAMPLING_UNIT_LOCKS + 1, 1, false, &why), DDPM_OK);
-    cr_assert_eq(run(0, 1, 64, &t), DDPM_ELOCKED);
-    cr_expect_not_null(strstr(why.text, "is drawing pictures 300 to 599"), "%s", why.text);
-    cr_expect(t.drawn == 600 && !t.complete);
-    folder_lock_leave(&other, SAMPLING_UNIT_LOCKS + 1, 1);
-    draw_set(300);
-    folder_lock_release(&other);
-}
-
-/* One that ends the set is waited for, however long it takes. */
-Test(sampling_job, the_end_of_the_set_is_waited_for)
-{
-    sampling_tally t;
-    make_set("s", &format_tar, "0-899");
-    cr_assert_eq(folder_lock_join(&other, set.folder, "sampling", &why), DDPM_OK);
-    for (int round = 0; round < 2; round++) {
-        cr_assert_eq(folder_lock_part(&other, SAMPLING_UNIT_LOCKS, 3, false, &why), DDPM_OK);
-        cr_assert_eq(folder_lock_part(&other, SAMPLING_END_LOCK, 1, false, &why), DDPM_OK);
-        pauses = 0;
-        leaves_at = round ? 5000 : 0;
-        script.stops_at = round ? 0 : 1000;
-        cr_expect_eq(run(0, 1, 64, &t), round ? DDPM_OK : DDPM_ESAVED, "%s", why.text);
-        cr_expect(round ? t.complete && t.drawn == 900 : !t.complete && pauses >= 999, "%d pauses", pauses);
-    }
-    folder_lock_release(&other);
-}
-
 /* ---- what ends it, and what is done again ---- */
 
 Test(sampling_job, stopped_it_has_every_finished_batch_and_goes_on_from_there)
@@ -383,8 +244,7 @@ Test(sampling_job, stopped_it_has_every_finished_batch_and_goes_on_from_there)
         script.fails_in = 0;
         draw_set(500);
         cr_expect(same_folders("whole", "s"));
-        remove_root();
-        cr_assert_eq(dir_make(root, &why), DDPM_OK);
+        script_clear();
     }
 }
 
@@ -428,23 +288,6 @@ Test(sampling_job, a_picture_that_cannot_be_written_ends_it)
     sampling_tally again;
     cr_assert_eq(run(0, 1, 3, &again), DDPM_OK, "%s", why.text);
     cr_expect(again.complete && again.done == 10 && again.drawn <= 6);
-}
-
-static void flip(const char *name, long at)
-{
-    char path[PATH_CAP];
-    cr_assert_eq(path_join(path, set.folder, name, &why), DDPM_OK);
-    FILE *f = fopen(path, "r+");
-    cr_assert(f && fseek(f, at, SEEK_SET) == 0, "%s", name);
-    const int c = fgetc(f);
-    cr_assert(fseek(f, at, SEEK_SET) == 0 && fputc(c ^ 4, f) != EOF && fclose(f) == 0);
-}
-
-static int64_t faults(set_fault fault)
-{
-    set_result r;
-    cr_assert_eq(set_check(&set, NULL, NULL, NULL, &r, &why), DDPM_OK, "%s", why.text);
-    return r.fault[fault];
 }
 
 enum { MORE = 3000, BEHIND = 1000000 }; /* bytes that are appended where .at is BEHIND */
@@ -493,169 +336,8 @@ Test(sampling_job, damage_is_found_and_drawn_again)
         cr_expect(t.complete && (cases[i].drawn ? t.drawn == cases[i].drawn : true), "case %zu: %lld", i,
                   (long long)t.drawn);
         cr_expect(same_folders("whole", "s"), "case %zu", i);
-        remove_root();
-        cr_assert_eq(dir_make(root, &why), DDPM_OK);
+        script_clear();
     }
-}
-
-/* A process that was killed as it began leaves an empty file in the folder of unfinished ones: a repair of the finished
- * one replaced it by that. */
-Test(sampling_job, an_npz_file_is_repaired_beside_an_empty_one)
-{
-    make_set("whole", &format_npz, "0-99");
-    draw_set(100);
-    make_set("s", &format_npz, "0-99");
-    draw_set(100);
-    flip("samples_100x5x7x3.npz", 9000); /* a picture */
-    flip("samples_100x5x7x3.npz", 16);   /* the frame, which the last process writes */
-    cr_assert_eq(dir_make(in_dir(set.folder, PICTURE_WORK), &why), DDPM_OK);
-    put_file(in_dir(set.folder, PICTURE_WORK "/pictures.npz"), "");
-    draw_set(1);
-    cr_expect(same_folders("whole", "s"));
-}
-
-/* A process that ends the set reads what others drew: it does not end one with a damaged picture. */
-Test(sampling_job, an_npz_file_with_damage_in_another_part_is_not_complete)
-{
-    sampling_tally t;
-    make_set("whole", &format_npz, "0-1099");
-    draw_set(1100);
-    make_set("s", &format_npz, "0-1099");
-    draw_set(1100);
-    flip("samples_1100x5x7x3.npz", 1050 * D);
-    cr_expect_eq(run(0, 2, 64, &t), DDPM_EDATA);
-    cr_expect_not_null(strstr(why.text, "is damaged; the same command with rank=1 ranks=2 repairs it"), "%s", why.text);
-    cr_assert_eq(run(1, 2, 64, &t), DDPM_OK, "%s", why.text);
-    cr_expect(t.complete && t.drawn == 1 && same_folders("whole", "s"));
-}
-
-/* What killed processes left unfinished is removed with its folder, unless something else is in it. */
-Test(sampling_job, the_folder_of_unfinished_files_is_removed)
-{
-    static const char *const names[] = {
-        "0000012.journal", "0000012.journal.new", "00012.tar", "000123.png", PICTURE_NPZ, MANIFEST, OVERVIEW,
-        SAMPLE_SET,        SAMPLE_DESCRIPTION};
-    for (int foreign = 0; foreign < 2; foreign++) {
-        char work[PATH_CAP];
-        make_set(foreign ? "a" : "b", &format_png, "0-9");
-        strcpy(work, in_dir(set.folder, PICTURE_WORK));
-        cr_assert_eq(dir_make(work, &why), DDPM_OK);
-        for (size_t i = 0; i < sizeof names / sizeof *names; i++) put_file(in_dir(work, names[i]), "left");
-        if (foreign) put_file(in_dir(work, "notes.txt"), "mine");
-        draw_set(10);
-        cr_expect_eq(path_exists(work), foreign);
-        cr_expect_eq(path_exists(in_dir(work, "notes.txt")), foreign);
-        cr_expect_not(path_exists(in_dir(work, MANIFEST)));
-    }
-}
-
-/* ---- what another process does meanwhile ---- */
-
-/* mkdir(2) is defined here, in front of the C library's: the set is ended by another process just after. */
-static char finished[PATH_CAP], ended[PATH_CAP];
-
-int mkdir(const char *path, mode_t mode)
-{
-    const int failed = (int)syscall(SYS_mkdir, path, mode);
-    if (!finished[0] || !strstr(path, PICTURE_WORK)) return failed;
-    cr_assert(!rename(finished, ended) && !rmdir(path));
-    finished[0] = '\0';
-    return failed;
-}
-
-/* The folder of unfinished files was removed between its making and the opening of the file in it. */
-Test(sampling_job, an_npz_file_is_found_that_another_process_finishes)
-{
-    make_set("s", &format_npz, "0-99");
-    draw_set(100);
-    strcpy(ended, in_dir(set.folder, "samples_100x5x7x3.npz"));
-    strcpy(finished, in_dir(root, "finished"));
-    cr_assert(!rename(ended, finished));
-    draw_set(0);
-    cr_expect_eq(faults(SET_DAMAGED) + faults(SET_MISSING) + faults(SET_UNKNOWN), 0);
-}
-
-static void end_by_another(void)
-{
-    char *text = get_text(in_dir(root, "whole/" MANIFEST));
-    put_file(in_dir(root, "new"), text);
-    mem_free(text);
-    cr_assert_eq(rename(in_dir(root, "new"), in_dir(set.folder, MANIFEST)), 0);
-    cr_assert_eq(unlink(in_dir(set.folder, PICTURE_WORK "/0000001.journal")), 0);
-}
-
-/* Another process ends the set, and removes the journals, while this one is at an earlier unit: what is not in a journal
- * any more is in the new manifest. */
-Test(sampling_job, a_manifest_of_another_process_is_read)
-{
-    for (int old = 0; old < 2; old++) { /* without and with an old manifest */
-        sampling_tally t;
-        make_set("whole", &format_npz, "0-1999");
-        draw_set(2000);
-        make_set("s", &format_npz, "0-1999");
-        cr_assert_eq(run(1, 2, 100, &t), DDPM_OK, "%s", why.text);
-        if (old) put_file(in_dir(set.folder, MANIFEST), "");
-        meanwhile = end_by_another;
-        draw_set(1000);
-        meanwhile = NULL;
-        cr_expect(same_folders("whole", "s"));
-        remove_root();
-        cr_assert_eq(dir_make(root, &why), DDPM_OK);
-    }
-}
-
-/* ---- what the system does ---- */
-
-/* fallocate(2) of a large file is interrupted by a signal. */
-static int interruptions;
-
-int fallocate(int fd, int mode, off_t at, off_t size)
-{
-    if (interruptions > 0) return interruptions--, errno = EINTR, -1;
-    return (int)syscall(SYS_fallocate, fd, mode, at, size);
-}
-
-Test(sampling_job, a_signal_while_an_npz_file_is_given_its_size)
-{
-    make_set("s", &format_npz, "0-9");
-    interruptions = 2;
-    draw_set(10);
-    cr_expect_eq(interruptions, 0);
-    expect_npz("samples_10x5x7x3.npz");
-}
-
-/* pwrite(2) of some file systems writes nothing, and says so, where the disk is full. */
-static bool full;
-
-ssize_t pwrite(int fd, const void *bytes, size_t size, off_t at)
-{
-    return full ? 0 : syscall(SYS_pwrite64, fd, bytes, size, at);
-}
-
-Test(sampling_job, nothing_written_is_a_full_disk)
-{
-    sampling_tally t;
-    for (int f = 1; f < FORMATS; f++) {
-        make_set(formats[f]->name, formats[f], "0-9");
-        full = true;
-        cr_expect_eq(run(0, 1, 3, &t), DDPM_EIO);
-        cr_expect_not_null(strstr(why.text, strerror(ENOSPC)), "%s", why.text);
-        full = false;
-        draw_set(10);
-    }
-}
-
-Test(sampling_job, a_file_that_ends_too_early_is_named)
-{
-    uint8_t pixels[D];
-    picture_store s;
-    make_set("s", &format_npz, "0-9");
-    draw_set(10);
-    cr_assert_eq(truncate(in_dir(set.folder, "samples_10x5x7x3.npz"), 1000), 0);
-    cr_assert_eq(picture_store_open(&s, &set, true, &why), DDPM_OK);
-    cr_expect_eq(format_npz.read(&s, 9, pixels, &why), DDPM_EIO);
-    cr_expect_not_null(strstr(why.text, "cannot be read: the file ends before"), "%s", why.text);
-    picture_store_close(&s);
 }
 
 Test(sampling_job, what_is_missing_or_unknown_is_found)
