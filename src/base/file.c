@@ -64,7 +64,8 @@ bool file_write_fd(int fd, const void *bytes, size_t size)
     for (size_t done = 0; done < size;) {
         const ssize_t n = write(fd, (const char *)bytes + done, size - done);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return false;
+        if (n == 0) errno = ENOSPC;
+        if (n <= 0) return false;
         done += (size_t)n;
     }
     return true;

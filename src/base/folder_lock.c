@@ -38,14 +38,30 @@ static bool is_alive(const char *holder)
     return process > 0 && process != (long)getpid() && (!kill((pid_t)process, 0) || errno == EPERM);
 }
 
+/* This process's name, without a newline. */
+static int own_name(char name[HOLDER_CAP])
+{
+    char host[64];
+    host_name(host);
+    return snprintf(name, HOLDER_CAP, HOLDER, (long)getpid(), host);
+}
+
 /* Write this process's name, for the message of a second process; failures are harmless. */
 static void write_holder(int file)
 {
-    char holder[HOLDER_CAP], host[64];
-    host_name(host);
-    const int n = snprintf(holder, sizeof holder - 1, HOLDER, (long)getpid(), host);
+    char holder[HOLDER_CAP];
+    const int n = own_name(holder);
     holder[n] = '\n';
     if (ftruncate(file, 0) || pwrite(file, holder, (size_t)n + 1, 0) != n + 1) return;
+}
+
+/* Remove this process's name, unless another one that shares the folder is named now. */
+static void remove_holder(int file)
+{
+    char holder[HOLDER_CAP], own[HOLDER_CAP];
+    read_holder(file, holder);
+    (void)own_name(own);
+    if (!strcmp(holder, own) && ftruncate(file, 0)) return;
 }
 
 static ddpm_status open_file(int *file, const char *folder, err *e)
@@ -100,8 +116,8 @@ static int lock_bytes(int file, short type, int64_t first, int64_t count)
 
 static bool is_held(int error) { return error == EAGAIN || error == EACCES; }
 
-/* Open LOCK, and create it only while no other process is in the folder: a LOCK that was removed must not let in a second
- * writer, whose locks would be those of another file.  errno of the lock on the folder, 0: LOCK is open. */
+/* Open LOCK, and create it only while no other process is in the folder: a LOCK that was removed must not let in a
+ * second writer, whose locks would be those of another file.  errno of the lock on the folder, 0: LOCK is open. */
 static ddpm_status open_shared(folder_lock *l, const char *folder, int *by_folder, err *e)
 {
     char path[PATH_CAP];
@@ -160,6 +176,12 @@ void folder_lock_leave(const folder_lock *l, int64_t first, int64_t count)
     if (!l->alone) (void)lock_bytes(l->file, F_UNLCK, first, count);
 }
 
+bool folder_lock_is_held(const folder_lock *l, int64_t first, int64_t count)
+{
+    struct flock part = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = first, .l_len = count};
+    return !l->alone && !fcntl(l->file, F_OFD_GETLK, &part) && part.l_type != F_UNLCK;
+}
+
 void folder_lock_holder(const folder_lock *l, char holder[FOLDER_LOCK_HOLDER]) { read_holder(l->file, holder); }
 
 void folder_lock_name(folder_lock *l)
@@ -205,8 +227,7 @@ ddpm_status folder_lock_join(folder_lock *l, const char *folder, const char *wha
 void folder_lock_release(folder_lock *l)
 {
     if (l->file >= 0) {
-        const int unnamed = l->named && ftruncate(l->file, 0); /* no holder any more */
-        (void)unnamed;
+        if (l->named) remove_holder(l->file);
         close(l->file);
     }
     if (l->folder >= 0) close(l->folder);

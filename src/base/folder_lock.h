@@ -15,7 +15,7 @@
 typedef struct folder_lock {
     int folder, file; /* descriptors; -1: none */
     bool alone;       /* no other process can hold a lock of this folder */
-    bool named;       /* LOCK names this process */
+    bool named;       /* LOCK named this process; of several writers, it may name another one now */
 } folder_lock;
 
 #define FOLDER_LOCK_NONE ((folder_lock){-1, -1, false, false})
@@ -30,10 +30,12 @@ bool folder_lock_is_ours(const char *folder);
  * such locks only one process can join; its parts are free. */
 DDPM_MUST_CHECK ddpm_status folder_lock_join(folder_lock *l, const char *folder, const char *what, err *e);
 #define FOLDER_LOCK_PARTS ((int64_t)1 << 61)
-/* Lock `count` parts from `first` on, shared with other readers or for this process alone; a lock that this process holds
- * is replaced.  DDPM_ELOCKED, without a message: another process has one of them; DDPM_EIO. */
+/* Lock `count` parts from `first` on, shared with other readers or for this process alone; a lock that this process
+ * holds is replaced.  DDPM_ELOCKED, without a message: another process has one of them; DDPM_EIO. */
 DDPM_MUST_CHECK ddpm_status folder_lock_part(const folder_lock *l, int64_t first, int64_t count, bool shared, err *e);
 void folder_lock_leave(const folder_lock *l, int64_t first, int64_t count);
+/* Does another process hold one of these parts?  Nothing is locked. */
+bool folder_lock_is_held(const folder_lock *l, int64_t first, int64_t count);
 /* The holder named in LOCK, "" if none is; of several writers the one that began last. */
 enum { FOLDER_LOCK_HOLDER = 160 };
 void folder_lock_holder(const folder_lock *l, char holder[FOLDER_LOCK_HOLDER]);

@@ -1,9 +1,8 @@
 /* bench_files.c - pictures a second from noise to files, as `ddpm sample` makes them. */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/threads.h"
 #include "bench/bench.h"
-#include "sample/picture_format.h"
+#include "sample/picture_writer.h"
 #include "sample/sampling_job.h"
 
 #include <stdlib.h>
@@ -30,12 +29,11 @@ static ddpm_status run_job(bench_sample *b, picture_set *set, folder_lock *lock,
 {
     drawer d = {.b = b};
     sampling_tally t;
-    const int processors = threads_processors();
     const sampling_job_spec spec = {.set = set,
                                     .lock = lock,
                                     .ranks = 1,
                                     .batch = b->batch,
-                                    .threads = processors / 2 > 1 ? processors / 2 : 1,
+                                    .threads = picture_writer_threads(),
                                     .draw = draw,
                                     .stop = never,
                                     .context = &d};

@@ -9,9 +9,8 @@
 #include "base/arith.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/threads.h"
 #include "sample/film.h"
-#include "sample/picture_format.h"
+#include "sample/picture_writer.h"
 #include "sample/sampling_end.h"
 #include "train/recipe.h"
 #include "train/self_test.h"
@@ -159,16 +158,12 @@ static void tell(void *context, const sampling_tally *t)
 
 static ddpm_status draw_all(job *j, err *e)
 {
-    enum { MOST = 8 };
-    const int processors = threads_processors();
     const sampling_job_spec spec = {.set = &j->set,
                                     .lock = &j->folder.lock,
                                     .rank = j->part.rank,
                                     .ranks = j->part.ranks,
                                     .batch = j->batch,
-                                    .threads = processors / 2 < 1      ? 1
-                                               : processors / 2 < MOST ? processors / 2
-                                                                       : MOST,
+                                    .threads = picture_writer_threads(),
                                     .columns = j->config->sample.grid,
                                     .draw = draw,
                                     .stop = stop,

@@ -211,10 +211,11 @@ static ddpm_status compare(const sample_folder *f, bool *same, char *why, size_t
     return DDPM_OK;
 }
 
-static bool is_png(const json_t *set)
+/* Does set.json describe a file for each picture? */
+static bool has_files(const json_t *set)
 {
-    const char *format = json_string_value(json_object_get(set, "format"));
-    return format && !strcmp(format, format_png.name);
+    const picture_format *format = picture_format_named(json_string_value(json_object_get(set, "format")));
+    return format && format->files;
 }
 
 /* Does set.json equal the requested one?  *why: a difference that excludes the files from being of one set. */
@@ -224,7 +225,7 @@ static ddpm_status compare_sets(const sample_folder *f, bool *same, char *why, s
     *why = '\0';
     TRY(load(f, SAMPLE_SET, f->spec.set, &p, e));
     *same = p.was && json_equal(p.was, p.now);
-    if (!*same && is_png(p.was) && is_png(p.now)) json_object_del(p.was, "ids"), json_object_del(p.now, "ids");
+    if (!*same && has_files(p.was) && has_files(p.now)) json_object_del(p.was, "ids"), json_object_del(p.now, "ids");
     if (!json_is_string(json_object_get(p.was, "format")))
         (void)snprintf(why, cap, "was not written by ddpm sample");
     else
@@ -238,7 +239,7 @@ static ddpm_status compare_old(sample_folder *f, char *why, size_t cap, err *e)
 {
     survey s = {0};
     json_t *now = json_loads(f->spec.set, 0, NULL);
-    const bool fits = is_png(now) && json_is_false(json_object_get(now, "subfolders"));
+    const bool fits = has_files(now) && json_is_false(json_object_get(now, "subfolders"));
     json_decref(now);
     if (fits) return DDPM_OK;
     TRY(walk(f, NULL, note_one, &s, e));

@@ -15,10 +15,8 @@
 #define DDPM_SAMPLE_FOLDER_H
 #include "base/file.h"
 #include "base/folder_lock.h"
+#include "sample/picture_set.h"
 #include <stdint.h>
-
-#define SAMPLE_DESCRIPTION "sampling.json"
-#define SAMPLE_SET         "set.json"
 
 typedef struct sample_folder_spec {
     const char *path;

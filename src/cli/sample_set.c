@@ -16,13 +16,6 @@
 
 enum { SUBFOLDERS_FROM = 10000 }; /* pictures */
 
-static const picture_format *format_named(const char *name)
-{
-    for (int i = 0; picture_formats[i]; i++)
-        if (name && !strcmp(picture_formats[i]->name, name)) return picture_formats[i];
-    return NULL;
-}
-
 /* ---- from the options ---- */
 
 static bool is_typed(const ddpm_config *c, config_id option) { return c->origin[option].source == CONFIG_ARGUMENT; }
@@ -41,10 +34,10 @@ static ddpm_status read_ids(const ddpm_config *c, int images, id_ranges *ids, er
 
 ddpm_status sample_set_of(const ddpm_config *c, int images, picture_set *set, err *e)
 {
-    *set = (picture_set){.format = format_named(config_word_name(OPTION_sample_format, (int)c->sample.format))};
+    *set = (picture_set){.format = picture_format_named(config_word_name(OPTION_sample_format, (int)c->sample.format))};
     TRY(read_ids(c, images, &set->ids, e));
     set->shard = set->format->shard ? set->format->shard : c->sample.shard;
-    set->subfolders = set->format == &format_png && set->ids.count >= SUBFOLDERS_FROM;
+    set->subfolders = set->format->files && set->ids.count >= SUBFOLDERS_FROM;
     return DDPM_OK;
 }
 
@@ -162,7 +155,7 @@ static ddpm_status fill(const json_t *pixels, const json_t *files, picture_set *
 {
     enum { SIDE = 1 << 16, SHARD = 1000000 };
     const char *ids = json_string_value(json_object_get(files, "ids"));
-    set->format = format_named(json_string_value(json_object_get(files, "format")));
+    set->format = picture_format_named(json_string_value(json_object_get(files, "format")));
     set->shard = integer(files, "shard", SHARD);
     set->subfolders = json_is_true(json_object_get(files, "subfolders"));
     set->h = integer(pixels, "height", SIDE);

@@ -69,10 +69,9 @@ DDPM_MUST_CHECK ddpm_status image_write_png(const char *path, const image *img, 
 DDPM_MUST_CHECK ddpm_status image_write_png_by(const char *path, const image *img, const char *software, err *e);
 DDPM_MUST_CHECK ddpm_status image_encode_png(const image *img, uint8_t **bytes, size_t *size, err *e);
 
-/* Is it a complete PNG file of h x w pixels with c channels (1 or 3) of 8 bits, not interlaced?  Compares the checksum
- * of every chunk without decompressing: about 10 us for a small image. */
-bool image_png_is_whole(const char *path, int h, int w, int c);
-bool image_png_bytes_are_whole(const void *bytes, size_t size, int h, int w, int c); /* the same of a file in memory */
+/* Is it, in memory, a complete PNG file of h x w pixels with c channels (1 or 3) of 8 bits, not interlaced?  Compares
+ * the checksum of every chunk without decompressing: about 10 us for a small image. */
+bool image_png_bytes_are_whole(const void *bytes, size_t size, int h, int w, int c);
 /* Is it a PNG file that image_write_png_by() wrote with this `software`? */
 bool image_png_is_by(const char *path, const char *software);
 

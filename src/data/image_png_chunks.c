@@ -62,16 +62,6 @@ bool image_png_bytes_are_whole(const void *bytes, size_t size, int h, int w, int
     return good && at == size;
 }
 
-bool image_png_is_whole(const char *path, int h, int w, int c)
-{
-    char *bytes;
-    size_t size;
-    if (read_png(path, &bytes, &size) != DDPM_OK) return false;
-    const bool good = image_png_bytes_are_whole(bytes, size, h, w, c);
-    mem_free(bytes);
-    return good;
-}
-
 bool image_png_is_by(const char *path, const char *software)
 {
     static const char key[] = "Software"; /* with its final 0 */

@@ -1,8 +1,8 @@
 /* format_npz.c - one file, samples_50000x32x32x3.npz, for the evaluator of guided-diffusion (npz_write.h).
  *
- * Its size is known, so every picture is written at its place in a file of that size; the checksums of the arrays, which
- * stand before them, are put together of those of the pictures when all are there.  A finished file in which a picture
- * was damaged is repaired in place. */
+ * Its size is known, so every picture is written at its place in a file of that size; the checksums of the arrays,
+ * which stand before them, are put together of those of the pictures when all are there.  A finished file in which a
+ * picture was damaged is repaired in place. */
 #include "sample/picture_format.h"
 #include "base/mem.h"
 
@@ -27,6 +27,18 @@ static bool npz_owns(const char *name)
     return !strcmp(name, again);
 }
 
+static void npz_name(const picture_set *set, char name[PICTURE_NAME])
+{
+    (void)snprintf(name, PICTURE_NAME, "samples_%" PRId64 "x%dx%dx%d.npz", set->ids.count, set->h, set->w, set->c);
+}
+
+static bool npz_expects(const picture_set *set, const char *name)
+{
+    char expected[PICTURE_NAME];
+    npz_name(set, expected);
+    return !strcmp(name, expected);
+}
+
 static void npz_name_picture(const picture_set *set, int64_t id, char out[PICTURE_NAME])
 {
     (void)set;
@@ -36,9 +48,9 @@ static void npz_name_picture(const picture_set *set, int64_t id, char out[PICTUR
 static ddpm_status npz_paths(const picture_set *set, char final[PATH_CAP], char work[PATH_CAP], err *e)
 {
     char name[PICTURE_NAME];
-    (void)snprintf(name, sizeof name, "samples_%" PRId64 "x%dx%dx%d.npz", set->ids.count, set->h, set->w, set->c);
+    npz_name(set, name);
     TRY(picture_set_path(set, name, final, e));
-    return picture_work_path(set, "pictures.npz", work, e);
+    return picture_work_path(set, PICTURE_NPZ, work, e);
 }
 
 static ddpm_status fail(const picture_store *s, const char *what, err *e)
@@ -46,38 +58,47 @@ static ddpm_status fail(const picture_store *s, const char *what, err *e)
     char final[PATH_CAP], work[PATH_CAP];
     const int errnum = errno;
     TRY(npz_paths(s->set, final, work, e));
+    if (!errnum) return err_set(e, DDPM_EIO, "%s: cannot %s: the file ends before", final, what);
     return err_errno(e, DDPM_EIO, errnum, "%s: cannot %s", final, what);
 }
 
-/* Give the file its size, and the disk's blocks where the file system can do so: a disk that is too small is found now. */
+/* Give the file its size, and the disk's blocks where the file system can do so: a disk that is too small is found
+ * now. */
 static ddpm_status give_size(picture_store *s, err *e)
 {
     struct stat info;
     const off_t size = (off_t)s->frame.size;
     if (fstat(s->fd, &info)) return fail(s, "be examined", e);
     if (info.st_size != size && ftruncate(s->fd, size)) return fail(s, "be given its size", e);
-    if (fallocate(s->fd, 0, 0, size) && errno != EOPNOTSUPP && errno != ENOSYS) return fail(s, "be given its size", e);
-    return DDPM_OK;
+    int failed;
+    do failed = fallocate(s->fd, 0, 0, size) ? errno : 0;
+    while (failed == EINTR);
+    errno = failed;
+    return !failed || failed == EOPNOTSUPP || failed == ENOSYS ? DDPM_OK : fail(s, "be given its size", e);
 }
 
-/* Open the finished file, or else the unfinished one. */
+/* Open the finished file, or else the unfinished one; again if another process finishes the set meanwhile: it renames
+ * the file and removes the folder, and a file that is created there after that is new and empty. */
 static ddpm_status open_either(picture_store *s, err *e)
 {
+    enum { TRIES = 100 };
     char final[PATH_CAP], work[PATH_CAP];
     const int flags = (s->reading ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
     TRY(npz_paths(s->set, final, work, e));
-    s->fd = open(final, flags);
-    if (s->fd >= 0 || (s->reading && errno == ENOENT)) return DDPM_OK;
-    if (errno != ENOENT) return fail(s, "be opened", e);
-    TRY(picture_work_make(s->set->folder, e));
-    s->fd = open(work, flags | O_CREAT, 0666);
-    if (s->fd < 0) return fail(s, "be created", e);
-    if (!path_exists(final)) return DDPM_OK;
-    close(
-        s->fd); /* another process has finished the set meanwhile: this one is new and empty, if not the finished one */
-    (void)unlink(work);
-    s->fd = open(final, flags);
-    return s->fd >= 0 ? DDPM_OK : fail(s, "be opened", e);
+    for (int i = 0; i < TRIES; i++) {
+        s->fd = open(final, flags);
+        if (s->fd >= 0 || (s->reading && errno == ENOENT)) return DDPM_OK;
+        if (errno != ENOENT) return fail(s, "be opened", e);
+        TRY(picture_work_make(s->set->folder, e));
+        s->fd = open(work, flags | O_CREAT, 0666);
+        if (s->fd < 0 && errno == ENOENT) continue; /* the folder was removed */
+        if (s->fd < 0) return fail(s, "be created", e);
+        if (!path_exists(final)) return DDPM_OK;
+        close(s->fd);
+        (void)unlink(work);
+    }
+    errno = ENOENT;
+    return fail(s, "be opened", e);
 }
 
 static ddpm_status npz_begin(picture_store *s, err *e)
@@ -123,12 +144,25 @@ static ddpm_status npz_put(picture_store *s, const picture_item *item, err *e)
     return picture_pwrite(s->fd, item->bytes, bytes_of(s->set), at) ? DDPM_OK : fail(s, "be written", e);
 }
 
+/* Only the unit's own process looks at it and draws pictures again. */
+static ddpm_status refuse_damaged(const picture_store *s, const picture_unit *u, err *e)
+{
+    int i = 0;
+    while (u->record[i].done) i++;
+    return err_set(e, DDPM_EDATA, "%s: picture %lld is damaged; the same command with rank=%lld ranks=%d repairs it",
+                   s->set->folder, (long long)id_ranges_id(&s->set->ids, u->first + i), (long long)u->number % s->ranks,
+                   s->ranks);
+}
+
 static ddpm_status npz_gather(picture_store *s, picture_unit *u, err *e)
 {
     const size_t d = bytes_of(s->set);
     bool measured = true, whole;
     for (int i = 0; i < u->n; i++) measured &= u->record[i].size > 0;
-    if (!measured) TRY(npz_check(s, u, &whole, e)); /* the manifest has no checksums */
+    if (!measured) { /* the manifest has no checksums */
+        TRY(npz_check(s, u, &whole, e));
+        if (!whole && !s->reading) return refuse_damaged(s, u, e);
+    }
     for (int i = 0; i < u->n; i++) s->crc = (uint32_t)crc32_combine(s->crc, u->record[i].crc, (z_off_t)d);
     return DDPM_OK;
 }
@@ -163,6 +197,13 @@ static bool compare_labels(const picture_store *s, const int64_t *labels, size_t
     return picture_pread(s->fd, there, bytes, at) && !memcmp(there, labels, bytes);
 }
 
+/* The unfinished file may be another one, empty, beside the finished one: a process was killed in open_either(). */
+static bool is_open_file(const picture_store *s, const char *path)
+{
+    struct stat here, there;
+    return !fstat(s->fd, &here) && !lstat(path, &there) && here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+}
+
 static ddpm_status npz_end(picture_store *s, err *e)
 {
     npz_frame *f = &s->frame;
@@ -176,7 +217,7 @@ static ddpm_status npz_end(picture_store *s, err *e)
         if (!picture_pwrite(s->fd, pieces[i]->bytes, pieces[i]->size, (int64_t)pieces[i]->at))
             return fail(s, "be written", e);
     if (fsync(s->fd)) return fail(s, "be synced to disk", e);
-    if (path_exists(work) && rename(work, final)) return fail(s, "be renamed into place", e);
+    if (is_open_file(s, work) && rename(work, final)) return fail(s, "be renamed into place", e);
     return DDPM_OK;
 }
 
@@ -208,6 +249,7 @@ const picture_format format_npz = {
     .name = "npz",
     .shard = UNIT,
     .owns = npz_owns,
+    .expects = npz_expects,
     .name_picture = npz_name_picture,
     .begin = npz_begin,
     .check = npz_check,

@@ -98,6 +98,7 @@ static ddpm_status png_read(picture_store *s, int64_t position, uint8_t *pixels,
 const picture_format format_png = {
     .name = "png",
     .png = true,
+    .files = true,
     .shard = PICTURE_SUBFOLDER,
     .owns = png_owns,
     .name_picture = png_name,

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +19,11 @@
 enum { SHARD_DIGITS = 5, LABEL_CAP = 24 };
 
 static bool tar_owns(const char *name) { return picture_name_is(name, SHARD_DIGITS, ".tar"); }
+
+static bool tar_expects(const picture_set *set, const char *name)
+{
+    return tar_owns(name) && strtoll(name, NULL, 10) < picture_set_units(set);
+}
 
 static void tar_name_picture(const picture_set *set, int64_t id, char out[PICTURE_NAME])
 {
@@ -236,6 +242,7 @@ const picture_format format_tar = {
     .name = "tar",
     .png = true,
     .owns = tar_owns,
+    .expects = tar_expects,
     .name_picture = tar_name_picture,
     .check = tar_check,
     .reopen = tar_reopen,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { HEX = 2 * PICTURE_HASH };
@@ -68,6 +69,15 @@ ddpm_status manifest_find(manifest_reader *r, int64_t id, picture_record *record
     return DDPM_OK;
 }
 
+ddpm_status manifest_refresh(manifest_reader *r, const picture_set *set, err *e)
+{
+    struct stat here, there;
+    const bool open = r->file && !fstat(fileno(r->file), &here), exists = !stat(r->path, &there);
+    if (open == exists && (!open || (here.st_dev == there.st_dev && here.st_ino == there.st_ino))) return DDPM_OK;
+    manifest_close(r);
+    return manifest_open(r, set, e);
+}
+
 void manifest_close(manifest_reader *r)
 {
     if (r->file) (void)fclose(r->file);
@@ -84,7 +94,7 @@ ddpm_status manifest_begin(manifest_writer *w, const picture_set *set, err *e)
     TRY(manifest_open(&w->old, set, e));
     TRY(picture_set_path(set, MANIFEST, w->path, e));
     TRY(picture_work_make(set->folder, e));
-    TRY(picture_work_path(set, "manifest", w->tmp, e));
+    TRY(picture_work_path(set, MANIFEST, w->tmp, e));
     w->file = fopen(w->tmp, "we");
     return w->file ? DDPM_OK : err_errno(e, DDPM_EIO, errno, "%s: cannot create", w->tmp);
 }

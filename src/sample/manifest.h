@@ -10,8 +10,6 @@
 #include "sample/picture_set.h"
 #include <stdio.h>
 
-#define MANIFEST "manifest.xxh128"
-
 /* Reads the lines in ascending order of their ids. */
 typedef struct manifest_reader {
     char path[PATH_CAP];
@@ -28,6 +26,8 @@ DDPM_MUST_CHECK ddpm_status manifest_open(manifest_reader *r, const picture_set 
 DDPM_MUST_CHECK ddpm_status manifest_next(manifest_reader *r, err *e);
 /* Go on to picture `id`, which is at least the last one asked for; *record is filled if it is there. */
 DDPM_MUST_CHECK ddpm_status manifest_find(manifest_reader *r, int64_t id, picture_record *record, err *e);
+/* Open it again, from the beginning, if there is another manifest now. */
+DDPM_MUST_CHECK ddpm_status manifest_refresh(manifest_reader *r, const picture_set *set, err *e);
 void manifest_close(manifest_reader *r); /* accepts a zeroed one */
 
 /* Writes a new manifest, which takes over the old one's lines of pictures that are not of the set. */

@@ -6,9 +6,16 @@
 
 const picture_format *const picture_formats[] = {&format_png, &format_tar, &format_npz, NULL};
 
+const picture_format *picture_format_named(const char *name)
+{
+    for (int i = 0; picture_formats[i]; i++)
+        if (name && !strcmp(picture_formats[i]->name, name)) return picture_formats[i];
+    return NULL;
+}
+
 ddpm_status picture_store_open(picture_store *s, const picture_set *set, bool reading, err *e)
 {
-    *s = (picture_store){.set = set, .reading = reading, .fd = -1, .unit = -1};
+    *s = (picture_store){.set = set, .reading = reading, .ranks = 1, .fd = -1, .unit = -1};
     return set->format->begin ? set->format->begin(s, e) : DDPM_OK;
 }
 

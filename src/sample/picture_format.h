@@ -9,6 +9,7 @@
 typedef struct picture_store {
     const picture_set *set;
     bool reading;    /* only compare: nothing is written */
+    int ranks;       /* processes that draw the set, for messages */
     int fd;          /* npz: the file; tar: the shard that is being written; -1: none */
     int64_t unit;    /* tar: number of that shard */
     npz_frame frame; /* npz */
@@ -29,10 +30,13 @@ typedef struct picture_item {
 /* An operation may be NULL if there is nothing to do. */
 struct picture_format {
     const char *name;
-    bool png;  /* pictures are encoded */
-    int shard; /* pictures of a unit; 0: as requested */
+    bool png;   /* pictures are encoded */
+    bool files; /* each picture is a file of the name in the manifest: others may be added to the set later */
+    int shard;  /* pictures of a unit; 0: as requested */
     /* Is the file of this name, in the set's folder, one that a set of this format has? */
     bool (*owns)(const char *name);
+    /* Has this set a file of this name?  NULL for a file for each picture. */
+    bool (*expects)(const picture_set *set, const char *name);
     /* The name in the manifest. */
     void (*name_picture)(const picture_set *set, int64_t id, char out[PICTURE_NAME]);
     /* Open the store. */
@@ -58,7 +62,8 @@ struct picture_format {
 };
 
 extern const picture_format format_png, format_tar, format_npz;
-extern const picture_format *const picture_formats[]; /* ends with NULL */
+extern const picture_format *const picture_formats[];         /* ends with NULL */
+const picture_format *picture_format_named(const char *name); /* NULL: none, also for a NULL name */
 
 DDPM_MUST_CHECK ddpm_status picture_store_open(picture_store *s, const picture_set *set, bool reading, err *e);
 void picture_store_close(picture_store *s);

@@ -71,7 +71,7 @@ static bool is_unfinished(const char *name)
     const size_t digits = strspn(name, "0123456789");
     for (size_t i = 0; digits > 0 && i < sizeof ends / sizeof *ends; i++)
         if (!strcmp(name + digits, ends[i])) return true;
-    static const char *const others[] = {"pictures.npz", "manifest", "grid.png", "set.json", "sampling.json"};
+    static const char *const others[] = {PICTURE_NPZ, MANIFEST, OVERVIEW, SAMPLE_SET, SAMPLE_DESCRIPTION};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (!strcmp(name, others[i])) return true;
     return false;
@@ -120,7 +120,8 @@ bool picture_pwrite(int fd, const void *from, size_t size, int64_t at)
     for (size_t done = 0; done < size;) {
         const ssize_t n = pwrite(fd, (const char *)from + done, size - done, (off_t)at + (off_t)done);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return false;
+        if (n == 0) errno = ENOSPC;
+        if (n <= 0) return false;
         done += (size_t)n;
     }
     return true;

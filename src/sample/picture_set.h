@@ -4,7 +4,7 @@
  * unfinished lies in the folder PICTURE_WORK of the set's folder, which is removed when the set is complete:
  *
  *   0000012.journal   records of the unit's pictures (unit_journal.h)
- *   00012.tar         a shard that is being written; pictures.npz: the file that is being filled
+ *   00012.tar         a shard that is being written; PICTURE_NPZ: the file that is being filled
  *   000123.png        a picture before it is renamed into place */
 #ifndef DDPM_PICTURE_SET_H
 #define DDPM_PICTURE_SET_H
@@ -12,6 +12,12 @@
 #include "sample/id_ranges.h"
 
 #define PICTURE_WORK ".ddpm-sampling"
+#define PICTURE_NPZ  "pictures.npz" /* in it */
+/* The files beside the pictures; they are written by way of that folder. */
+#define SAMPLE_DESCRIPTION "sampling.json"
+#define SAMPLE_SET         "set.json"
+#define MANIFEST           "manifest.xxh128"
+#define OVERVIEW           "grid.png"
 enum {
     PICTURE_NAME = 64,        /* bytes of a file's name within the set's folder, with the final 0 */
     PICTURE_HASH = 16,        /* bytes of XXH3's 128-bit hash, most significant first, as xxhsum prints it */
@@ -68,7 +74,8 @@ void picture_work_remove(const char *folder);
 void picture_hash(const void *bytes, size_t size, picture_record *r); /* size, crc, hash, known */
 bool picture_hash_is(const void *bytes, size_t size, const picture_record *r);
 
-/* Read or write exactly `size` bytes at an offset; false, with errno (0: the file ends before) where it fails. */
+/* Read or write exactly `size` bytes at an offset; false, with errno, where it fails.  Reading sets it to 0 where the file
+ * ends before. */
 bool picture_pread(int fd, void *to, size_t size, int64_t at);
 bool picture_pwrite(int fd, const void *from, size_t size, int64_t at);
 

@@ -1,6 +1,7 @@
 #include "sample/picture_writer.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/threads.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -23,6 +24,13 @@ typedef struct place {
     uint64_t b;
     int i;
 } place;
+
+int picture_writer_threads(void)
+{
+    enum { MOST_THREADS = 8 };
+    const int half = threads_processors() / 2;
+    return half < 1 ? 1 : half < MOST_THREADS ? half : MOST_THREADS;
+}
 
 struct picture_writer {
     picture_writer_spec spec;

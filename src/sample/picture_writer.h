@@ -21,6 +21,9 @@ typedef struct picture_writer_spec {
 
 typedef struct picture_writer picture_writer;
 
+/* Threads that suit this process: half of its processors, 1 to 8. */
+int picture_writer_threads(void);
+
 DDPM_MUST_CHECK ddpm_status picture_writer_create(const picture_writer_spec *spec, picture_writer **out, err *e);
 
 /* Finish, ignoring errors, and free; accepts NULL. */

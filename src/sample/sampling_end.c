@@ -7,10 +7,12 @@
 
 /* ---- is the set complete? ---- */
 
-/* *complete: the manifest has all pictures of the unit. */
+/* *complete: the manifest has all pictures of the unit.  Called after its journal was looked for, as the journals are
+ * removed once the manifest is there. */
 static ddpm_status ask_manifest(manifest_reader *r, const picture_set *set, const picture_unit *u, bool *complete,
                                 err *e)
 {
+    TRY(manifest_refresh(r, set, e));
     for (int i = 0; i < u->n && *complete; i++) {
         picture_record record = {0};
         TRY(manifest_find(r, id_ranges_id(&set->ids, u->first + i), &record, e));
@@ -141,17 +143,31 @@ static ddpm_status end_locked(picture_store *s, int columns, sampling_tally *t, 
     return dir_sync(set->folder, e);
 }
 
+/* Nobody works on a unit while this process ends the set; *ours: none does now. */
+static ddpm_status lock_all(const folder_lock *lock, int64_t units, bool *ours, err *e)
+{
+    *ours = false;
+    ddpm_status st = folder_lock_part(lock, SAMPLING_END_LOCK, 1, false, e);
+    if (st == DDPM_ELOCKED) return DDPM_OK;
+    TRY(st);
+    st = folder_lock_part(lock, SAMPLING_UNIT_LOCKS, units, false, e);
+    *ours = st == DDPM_OK;
+    if (!*ours) folder_lock_leave(lock, SAMPLING_END_LOCK, 1);
+    return st == DDPM_ELOCKED ? DDPM_OK : st;
+}
+
 ddpm_status sampling_end(picture_store *s, const folder_lock *lock, int columns, sampling_tally *t, err *e)
 {
     const int64_t units = picture_set_units(s->set);
-    TRY(all_complete(s, &t->complete, e));
-    if (!t->complete) return DDPM_OK;
-    ddpm_status st = folder_lock_part(lock, SAMPLING_UNIT_LOCKS, units, false, e);
-    if (st != DDPM_OK) {
-        t->complete = false; /* another process works on a unit, or ends the set at this moment */
-        return st == DDPM_ELOCKED ? DDPM_OK : st;
-    }
-    st = end_locked(s, columns, t, e);
+    bool complete, ours;
+    t->complete = false;
+    TRY(all_complete(s, &complete, e));
+    if (!complete) return DDPM_OK;
+    TRY(lock_all(lock, units, &ours, e));
+    if (!ours) return DDPM_OK; /* another process works on a unit, or ends the set at this moment */
+    const ddpm_status st = end_locked(s, columns, t, e);
+    if (st != DDPM_OK) t->complete = false;
     folder_lock_leave(lock, SAMPLING_UNIT_LOCKS, units);
+    folder_lock_leave(lock, SAMPLING_END_LOCK, 1);
     return st;
 }

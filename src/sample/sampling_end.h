@@ -7,7 +7,6 @@
 #include "sample/unit_journal.h"
 
 enum { OVERVIEW_MAX = 256 }; /* most pictures on grid.png, which shows the first ones */
-#define OVERVIEW "grid.png"
 
 /* If all units are complete and no process works on one, end the set; sets t->complete and t->tiles. */
 DDPM_MUST_CHECK ddpm_status sampling_end(picture_store *s, const folder_lock *lock, int columns, sampling_tally *t,

@@ -143,10 +143,14 @@ static void reap(sampling_job *j, bool all)
     pthread_mutex_unlock(&j->lock);
 }
 
-/* The manifest is opened after the unit's journal was looked for: journals are removed once it is there. */
+/* Called after the unit's journal was looked for: another process may have written a new manifest, and then removed the
+ * journals. */
 static ddpm_status ask_manifest(sampling_job *j, picture_unit *u, err *e)
 {
-    if (!j->manifest_opened) TRY(manifest_open(&j->manifest, j->spec.set, e));
+    if (j->manifest_opened)
+        TRY(manifest_refresh(&j->manifest, j->spec.set, e));
+    else
+        TRY(manifest_open(&j->manifest, j->spec.set, e));
     j->manifest_opened = true;
     for (int i = 0; i < u->n; i++)
         TRY(manifest_find(&j->manifest, id_ranges_id(&j->spec.set->ids, u->first + i), &u->record[i], e));
@@ -228,7 +232,8 @@ static ddpm_status refuse_held(const sampling_job *j, int64_t number, err *e)
                    (long long)id_ranges_id(&j->spec.set->ids, u.first + u.n - 1), holder[0] ? holder : "unknown");
 }
 
-/* Units that were locked are tried again at the end, for a while: a process that ends looks at all units. */
+/* Units that were locked are tried again at the end, for a while, and for as long as another process ends the set: it
+ * holds all units while it reads the pictures and waits for the disk. */
 static ddpm_status open_skipped(sampling_job *j, err *e)
 {
     enum { TRIES = 150, PAUSE = 20000000 /* ns */ };
@@ -236,7 +241,7 @@ static ddpm_status open_skipped(sampling_job *j, err *e)
     const int64_t number = j->skipped[j->retried];
     manifest_close(&j->manifest); /* it is read in ascending order */
     j->manifest_opened = false;
-    for (int i = 0; i < TRIES; i++) {
+    for (int i = 0; i < TRIES; i += !folder_lock_is_held(j->spec.lock, SAMPLING_END_LOCK, 1)) {
         const int before = j->n_skipped;
         TRY(open_one(j, number, e));
         if (j->n_skipped == before) return j->retried++, DDPM_OK;
@@ -341,6 +346,7 @@ static ddpm_status begin(sampling_job *j, const sampling_job_spec *spec, err *e)
     TRY(mem_array(&j->items, batch, sizeof *j->items, "pictures", e));
     TRY(mem_array(&j->pixels, batch, d, "pictures", e));
     TRY(picture_store_open(&j->store, set, false, e));
+    j->store.ranks = spec->ranks;
     return picture_writer_create(&writing, &j->writer, e);
 }
 

@@ -12,6 +12,8 @@
 
 /* Parts of the folder's lock: units of a set begin here. */
 #define SAMPLING_UNIT_LOCKS ((int64_t)1 << 50)
+/* The part that the process holds which ends the set; it has all units meanwhile, however long that takes. */
+#define SAMPLING_END_LOCK (SAMPLING_UNIT_LOCKS - 1)
 
 typedef struct sampling_job sampling_job;
 

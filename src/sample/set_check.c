@@ -38,8 +38,7 @@ static bool has_file(const checker *c, const picture_unit *u, const char *name)
 {
     char path[PATH_CAP];
     if (c->set->format->is_closed) return c->set->format->is_closed(&c->store, u);
-    if (c->set->format == &format_png)
-        return picture_set_path(c->set, name, path, NULL) == DDPM_OK && path_exists(path);
+    if (c->set->format->files) return picture_set_path(c->set, name, path, NULL) == DDPM_OK && path_exists(path);
     return c->store.fd >= 0;
 }
 
@@ -118,18 +117,12 @@ static bool belongs(const checker *c, const char *name)
     const picture_set *set = c->set;
     char expected[PICTURE_NAME];
     const char *slash = strrchr(name, '/');
-    if (set->format == &format_png) {
-        const int64_t id = picture_id(slash ? slash + 1 : name);
-        if (id < 0) return false;
-        set->format->name_picture(set, id, expected);
-        return !strcmp(name, expected) &&
-               (id_ranges_position(&set->ids, id) >= 0 ||
-                (c->n_extra && bsearch(&id, c->extra, (size_t)c->n_extra, sizeof id, by_id)));
-    }
-    if (set->format == &format_tar) return set->format->owns(name) && strtoll(name, NULL, 10) < picture_set_units(set);
-    (void)snprintf(expected, sizeof expected, "samples_%lldx%dx%dx%d.npz", (long long)set->ids.count, set->h, set->w,
-                   set->c);
-    return !strcmp(name, expected);
+    if (!set->format->files) return set->format->expects(set, name);
+    const int64_t id = picture_id(slash ? slash + 1 : name);
+    if (id < 0) return false;
+    set->format->name_picture(set, id, expected);
+    return !strcmp(name, expected) && (id_ranges_position(&set->ids, id) >= 0 ||
+                                       (c->n_extra && bsearch(&id, c->extra, (size_t)c->n_extra, sizeof id, by_id)));
 }
 
 static ddpm_status find_unknown(checker *c, const char *subfolder, err *e)

@@ -152,6 +152,50 @@ Test(folder_lock, those_who_join_exclude_each_other_from_parts)
     scratch_remove(folder);
 }
 
+/* The first of several writers to end left the others without a name in messages. */
+Test(folder_lock, names_who_joined_last_after_another_has_ended)
+{
+    folder_lock mine, other;
+    char holder[FOLDER_LOCK_HOLDER], expected[32];
+    int status;
+    OK(folder_lock_join(&mine, scratch_make(folder), "sampling", &why));
+    folder_lock_name(&mine);
+    const pid_t child = fork();
+    if (child == 0) {
+        if (folder_lock_join(&other, folder, "sampling", &why) != DDPM_OK) _exit(1);
+        folder_lock_name(&other);
+        _exit(0);
+    }
+    cr_assert(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+    folder_lock_release(&mine);
+    OK(folder_lock_join(&mine, folder, "sampling", &why));
+    folder_lock_holder(&mine, holder);
+    (void)snprintf(expected, sizeof expected, "process %ld on ", (long)child);
+    cr_expect(!strncmp(holder, expected, strlen(expected)), "%s", holder);
+    folder_lock_name(&mine);
+    folder_lock_release(&mine);
+    OK(folder_lock_join(&mine, folder, "sampling", &why));
+    folder_lock_holder(&mine, holder);
+    cr_expect_str_eq(holder, "", "who ends is not named any more");
+    folder_lock_release(&mine);
+    scratch_remove(folder);
+}
+
+/* folder_lock_is_held() tells what others hold, and locks nothing. */
+Test(folder_lock, tells_which_parts_others_hold)
+{
+    folder_lock mine, other;
+    OK(folder_lock_join(&mine, scratch_make(folder), "sampling", &why));
+    OK(folder_lock_join(&other, folder, "sampling", &why));
+    OK(folder_lock_part(&other, 5, 1, false, &why));
+    cr_expect(folder_lock_is_held(&mine, 5, 1) && folder_lock_is_held(&mine, 4, 3));
+    cr_expect(!folder_lock_is_held(&mine, 6, 1) && !folder_lock_is_held(&other, 5, 1));
+    cr_expect_eq(other_joins(6, false), DDPM_OK);
+    folder_lock_release(&mine);
+    folder_lock_release(&other);
+    scratch_remove(folder);
+}
+
 /* Without locks of bytes one process at a time may join, and all parts are its own. */
 Test(folder_lock, without_locks_of_parts_one_joins)
 {

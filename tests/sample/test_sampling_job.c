@@ -5,6 +5,7 @@
 #include "sample/sampling_end.h"
 #include "sample/set_check.h"
 #include "support/io_support.h"
+#include "support/sampling_script.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -14,88 +15,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
-enum { H = 5, W = 7, C = 3, D = H * W * C };
-
-static char root[PATH_CAP];
-static err why;
-
-static void make_root(void) { scratch_make(root); }
-static void remove_root(void) { scratch_remove(root); }
-TestSuite(sampling_job, .init = make_root, .fini = remove_root, .timeout = 120);
-
-/* ---- the script ---- */
-
-static struct {
-    int64_t drawn;
-    int calls, fails_in, stops_in; /* call number from 1; 0: never */
-    bool stop;
-} script;
-
-static uint8_t value(int64_t id, int i) { return (uint8_t)((id * 7919 + i * 104729 + (id * i) % 31) % 1009); }
-
-static ddpm_status draw(void *context, sampling_job *job, const int64_t *ids, int n, uint8_t *pixels, err *e)
-{
-    (void)context;
-    script.calls++;
-    if (script.calls == script.fails_in) return err_set(e, DDPM_EBACKEND, "the device is gone");
-    script.stop |= script.calls == script.stops_in;
-    if (sampling_job_stops(job)) return err_set(e, DDPM_ESAVED, "stopped");
-    for (int b = 0; b < n; b++)
-        for (int i = 0; i < D; i++) pixels[b * D + i] = value(ids[b], i);
-    script.drawn += n;
-    return DDPM_OK;
-}
-
-static bool stop(void *context) { return (void)context, script.stop; }
-static int64_t label(const void *context, int64_t id) { return (void)context, id * id % 1000; }
-
-static picture_set set;
-
-static void make_set(const char *name, const picture_format *format, const char *ids)
-{
-    set = (picture_set){.format = format, .h = H, .w = W, .c = C, .stamp = 7};
-    set.shard = format->shard ? format->shard : 300;
-    (void)snprintf(set.folder, sizeof set.folder, "%s", in_dir(root, name));
-    cr_assert_eq(id_ranges_parse(&set.ids, ids, &why), DDPM_OK, "%s", why.text);
-    set.subfolders = format == &format_png && set.ids.count >= 1500;
-    cr_assert_eq(dir_make(set.folder, &why), DDPM_OK, "%s", why.text);
-}
-
-/* Run rank `rank` of `ranks`. */
-static ddpm_status run(int rank, int ranks, int batch, sampling_tally *t)
-{
-    folder_lock lock;
-    const sampling_job_spec spec = {.set = &set,
-                                    .lock = &lock,
-                                    .rank = rank,
-                                    .ranks = ranks,
-                                    .batch = batch,
-                                    .threads = 3,
-                                    .draw = draw,
-                                    .stop = stop};
-    script.drawn = script.calls = 0;
-    script.stop = false;
-    cr_assert_eq(folder_lock_join(&lock, set.folder, "sampling", &why), DDPM_OK, "%s", why.text);
-    const ddpm_status st = sampling_job_run(&spec, t, &why);
-    folder_lock_release(&lock);
-    return st;
-}
-
-static void draw_set(int64_t expected)
-{
-    sampling_tally t;
-    cr_assert_eq(run(0, 1, 64, &t), DDPM_OK, "%s", why.text);
-    cr_assert(t.complete && t.seen && t.drawn == expected && script.drawn == expected, "%lld drawn, %lld expected",
-              (long long)t.drawn, (long long)expected);
-    cr_assert_eq(t.done, t.total);
-}
-
-static bool same_folders(const char *a, const char *b)
-{
-    char command[4 * PATH_CAP];
-    (void)snprintf(command, sizeof command, "diff -r -x LOCK %s %s", in_dir(root, a), in_dir(root, b));
-    return system(command) == 0;
-}
+TestSuite(sampling_job, .init = script_begin, .fini = script_end, .timeout = 120);
 
 /* ---- readers of their own ---- */
 
@@ -304,22 +224,6 @@ Test(sampling_job, the_set_is_the_same_for_every_cut_and_batch)
     }
 }
 
-/* A process that works on a unit: the others finish theirs and leave the set to it. */
-Test(sampling_job, units_of_another_process_are_left_alone)
-{
-    sampling_tally t;
-    folder_lock other;
-    make_set("s", &format_tar, "0-899");
-    cr_assert_eq(folder_lock_join(&other, set.folder, "sampling", &why), DDPM_OK);
-    cr_assert_eq(folder_lock_part(&other, SAMPLING_UNIT_LOCKS + 1, 1, false, &why), DDPM_OK);
-    cr_assert_eq(run(0, 1, 64, &t), DDPM_ELOCKED);
-    cr_expect_not_null(strstr(why.text, "is drawing pictures 300 to 599"), "%s", why.text);
-    cr_expect(t.drawn == 600 && !t.complete);
-    folder_lock_leave(&other, SAMPLING_UNIT_LOCKS + 1, 1);
-    draw_set(300);
-    folder_lock_release(&other);
-}
-
 /* ---- what ends it, and what is done again ---- */
 
 Test(sampling_job, stopped_it_has_every_finished_batch_and_goes_on_from_there)
@@ -340,8 +244,7 @@ Test(sampling_job, stopped_it_has_every_finished_batch_and_goes_on_from_there)
         script.fails_in = 0;
         draw_set(500);
         cr_expect(same_folders("whole", "s"));
-        remove_root();
-        cr_assert_eq(dir_make(root, &why), DDPM_OK);
+        script_clear();
     }
 }
 
@@ -385,23 +288,6 @@ Test(sampling_job, a_picture_that_cannot_be_written_ends_it)
     sampling_tally again;
     cr_assert_eq(run(0, 1, 3, &again), DDPM_OK, "%s", why.text);
     cr_expect(again.complete && again.done == 10 && again.drawn <= 6);
-}
-
-static void flip(const char *name, long at)
-{
-    char path[PATH_CAP];
-    cr_assert_eq(path_join(path, set.folder, name, &why), DDPM_OK);
-    FILE *f = fopen(path, "r+");
-    cr_assert(f && fseek(f, at, SEEK_SET) == 0, "%s", name);
-    const int c = fgetc(f);
-    cr_assert(fseek(f, at, SEEK_SET) == 0 && fputc(c ^ 4, f) != EOF && fclose(f) == 0);
-}
-
-static int64_t faults(set_fault fault)
-{
-    set_result r;
-    cr_assert_eq(set_check(&set, NULL, NULL, NULL, &r, &why), DDPM_OK, "%s", why.text);
-    return r.fault[fault];
 }
 
 enum { MORE = 3000, BEHIND = 1000000 }; /* bytes that are appended where .at is BEHIND */
@@ -450,8 +336,7 @@ Test(sampling_job, damage_is_found_and_drawn_again)
         cr_expect(t.complete && (cases[i].drawn ? t.drawn == cases[i].drawn : true), "case %zu: %lld", i,
                   (long long)t.drawn);
         cr_expect(same_folders("whole", "s"), "case %zu", i);
-        remove_root();
-        cr_assert_eq(dir_make(root, &why), DDPM_OK);
+        script_clear();
     }
 }
 
