@@ -29,7 +29,7 @@ enum {
 
 /* clang-format off */
 static const sampler_info INFO[SAMPLER_KINDS] = {
-    [SAMPLER_DDIM_INVERSE] = {EVERY("ddim_inverse", DDIM_INVERSE, 1, 0, GRID, fill_ddim_inverse), .min_steps = 1},
+    [SAMPLER_DDIM_INVERSE] = {EVERY("ddim_inverse", DDIM_INVERSE, 1, 0, GRID, fill_ddim_inverse), .min_steps = 1, .from_images = true},
     [SAMPLER_TCD] = {EVERY("tcd", TCD, 1, 0, SAMPLER_READS_ETA, fill_tcd), .min_steps = 1, .can_skip = true, .eta = 0.3},
 
     /*  kind        name          class       min  evaluations  reads */

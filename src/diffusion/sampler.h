@@ -38,6 +38,7 @@ typedef struct sampler_info {
     int per_step, more; /* network evaluations of n steps: per_step n + more */
     double eta;         /* default of sampler_spec.eta */
     bool can_skip;      /* it can start from an image with noise */
+    bool from_images;   /* its x before the first row is an image: it leads to noise */
     void (*fill)(struct sampler_draft *d);
 } sampler_info;
 const sampler_info *sampler_info_of(sampler_kind k);

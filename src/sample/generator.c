@@ -135,6 +135,7 @@ static ddpm_status check_sketch(model *m, generator_spec spec, err *e);
 static ddpm_status check_spec(const model *m, const generator_spec *s, err *e)
 {
     const unet_config *u = &m->net.unet;
+    const sampler_info *info = sampler_info_of(s->sampler.kind);
     const int steps = steps_of(s);
     const bool learned =
         s->scheduler.variance_type == SCHEDULER_LEARNED || s->scheduler.variance_type == SCHEDULER_LEARNED_RANGE;
@@ -143,13 +144,13 @@ static ddpm_status check_spec(const model *m, const generator_spec *s, err *e)
                        "the network has %d output channels, but the images have %d; only %d, or %d with a learned "
                        "variance, can be sampled",
                        u->out_channels, u->in_channels, u->in_channels, 2 * u->in_channels);
-    if (learned && s->sampler.kind == SAMPLER_DDPM && u->out_channels != 2 * u->in_channels)
+    if (learned && info->reads & SAMPLER_READS_VARIANCE && u->out_channels != 2 * u->in_channels)
         return err_set(e, DDPM_EINVAL,
                        "variance_type %s needs a network with %d output channels, but this one has %d; set "
                        "sample.variance_type=fixed_small",
                        scheduler_variance_name(s->scheduler.variance_type), 2 * u->in_channels, u->out_channels);
-    if (s->sampler.kind == SAMPLER_DDIM_INVERSE && s->start != GENERATOR_FROM_X)
-        return err_set(e, DDPM_EINVAL, "ddim_inverse leads from images to noise; give from=, the images");
+    if (info->from_images && s->start != GENERATOR_FROM_X)
+        return err_set(e, DDPM_EINVAL, "%s leads from images to noise; give from=, the images", info->name);
     if (is_guided(s) && u->num_class_embeds == 0)
         return err_set(e, DDPM_EINVAL,
                        "guidance %g needs a network with classes, and this one has none; set guidance=1",

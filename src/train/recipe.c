@@ -334,7 +334,7 @@ static void set_editing(const ddpm_config *c, generator_spec *s)
     s->masked = c->sample.mask[0] != '\0';
     s->jump_length = c->sample.jump_length;
     s->jump_n_sample = c->sample.jump_n_sample;
-    if (c->sample.between[0] || (c->sample.from[0] && s->sampler.kind == SAMPLER_DDIM_INVERSE))
+    if (c->sample.between[0] || (c->sample.from[0] && sampler_info_of(s->sampler.kind)->from_images))
         s->start = GENERATOR_FROM_X;
     else if (c->sample.from[0] && (!s->masked || is_strength_given(c)))
         generator_spec_start(s, c->sample.strength);
