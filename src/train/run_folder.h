@@ -18,7 +18,7 @@ typedef struct run_folder {
     line_file log, metrics;
 } run_folder;
 
-#define RUN_FOLDER_NONE ((run_folder){.lock = {-1, -1}, .log = {.fd = -1}, .metrics = {.fd = -1}})
+#define RUN_FOLDER_NONE ((run_folder){.lock = FOLDER_LOCK_NONE, .log = {.fd = -1}, .metrics = {.fd = -1}})
 
 /* Create the folder config->out if it is missing, and lock it.
  * DDPM_EINVAL: the folder holds files that are neither of a run nor one of the configuration files (the message names
