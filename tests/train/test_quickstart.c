@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SIDE = 16, PICTURES = 64, ENOUGH = 58 };
+enum { SIDE = 16, PICTURES = 64, ENOUGH = 60 };
 
 static err why;
 
