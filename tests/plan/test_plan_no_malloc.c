@@ -125,6 +125,7 @@ Test(plan_no_malloc, a_sampling_step_allocates_nothing)
     net_sample(&r, &o, 2);
     net_allocate(&r, ARENA_PARAM, NULL);
     cr_assert_eq(params_init(r.store, 3, &why), DDPM_OK, "%s", why.text);
+    for (int i = 0; i < 2; i++) ((sampler_row *)r.rows->data)[i] = (sampler_row){.slot = -1, .guidance = 1};
     ((sampler_state *)r.state->data)->row = -1;
     run_counted(&r);
     net_destroy(&r);
