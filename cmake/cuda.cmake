@@ -151,7 +151,7 @@ set_target_properties(kernels_cuda PROPERTIES LINKER_LANGUAGE CXX)
 if(TESTS AND CUDA_ARCHS STREQUAL CUDA_USUAL_ARCHS) # it wants all it knows
   add_test(NAME ptx_gate COMMAND ${CMAKE_SOURCE_DIR}/tools/checks/ptx ${CMAKE_BINARY_DIR})
   add_test(NAME ptx_budget COMMAND ${CMAKE_SOURCE_DIR}/tools/checks/ptx_budget ${CMAKE_BINARY_DIR})
-  set_tests_properties(ptx_gate ptx_budget PROPERTIES RESOURCE_LOCK kernels_cuda) # both bring the kernels up to date
+  set_tests_properties(ptx_gate ptx_budget PROPERTIES LABELS release RESOURCE_LOCK kernels_cuda) # both bring the kernels up to date
 endif()
 if(NOT DDPM_CUDA)
   set_target_properties(kernels_cuda PROPERTIES EXCLUDE_FROM_ALL ON)

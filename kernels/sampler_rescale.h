@@ -15,41 +15,41 @@ typedef struct sampler_rescale_args {
     float phi;     /* in [0, 1] */
 } sampler_rescale_args;
 
-/* Sums of a lane: of F_c, F_c^2, F and F^2. */
+/* A lane's sums, to which a quad adds: of F_c, F_c^2, F and F^2. */
 enum { RESCALE_SUMS = 4 };
 
 HD void sampler_rescale_quad(const sampler_rescale_args *a, const sampler_row *r, int b, int q, storage type,
                              double *sum)
 {
-    const int count = quad_count(a->model.d, q);
     float with[4], without[4];
     sampler_output_quad(&a->model, b, q, 0, type, with);
     sampler_output_quad(&a->model, a->model.n + b, q, 0, type, without);
-    for (int k = 0; k < count; k++) {
+    for (int k = 0; k < 4; k++) { /* quads are padded with 0 */
         const double c = (double)with[k], f = (double)guided(r, with[k], without[k]);
         sum[0] += c, sum[1] += c * c;
         sum[2] += f, sum[3] += f * f;
     }
 }
 
-/* From the sums over an image.  Without any deviation there is nothing to rescale. */
+/* From the sums over an image; the variances times d^2, in which no division loses digits.  Without any deviation there is
+ * nothing to rescale. */
 HD float sampler_rescale_factor(const sampler_rescale_args *a, const double *sum)
 {
-    const double d = a->model.d, of_c = sum[1] - sum[0] * sum[0] / d, of_f = sum[3] - sum[2] * sum[2] / d;
-    if (!(of_c > 0.0) || of_f == 0.0) return 1.0f;
-    return (float)((double)a->phi * sqrt(of_c / of_f) + 1.0 - (double)a->phi);
+    const double d = a->model.d;
+    const float of_c = (float)(d * sum[1] - sum[0] * sum[0]), of_f = (float)(d * sum[3] - sum[2] * sum[2]);
+    if (!(of_c > 0.0f) || of_f == 0.0f) return 1.0f;
+    return a->phi * sqrtf(of_c / of_f) + (1.0f - a->phi);
 }
 
 static inline void sampler_rescale_one(const sampler_rescale_args *a, int b) /* image b on a CPU */
 {
-    double lane[RESCALE_SUMS][REDUCE_LANES] = {{0.0}}, sum[RESCALE_SUMS];
+    double lane[REDUCE_LANES][RESCALE_SUMS] = {{0.0}}, of_lane[REDUCE_LANES], sum[RESCALE_SUMS];
     const sampler_row r = a->rows[a->state->row];
-    for (int q = 0; q < quads_of(a->model.d); q++) {
-        double of_quad[RESCALE_SUMS] = {0.0};
-        sampler_rescale_quad(a, &r, b, q, STORE_F32, of_quad);
-        for (int i = 0; i < RESCALE_SUMS; i++) lane[i][q % REDUCE_LANES] += of_quad[i];
+    for (int q = 0; q < quads_of(a->model.d); q++) sampler_rescale_quad(a, &r, b, q, STORE_F32, lane[q % REDUCE_LANES]);
+    for (int i = 0; i < RESCALE_SUMS; i++) {
+        for (int l = 0; l < REDUCE_LANES; l++) of_lane[l] = lane[l][i];
+        sum[i] = reduce_lanes(of_lane);
     }
-    for (int i = 0; i < RESCALE_SUMS; i++) sum[i] = reduce_lanes(lane[i]);
     a->factor[b] = sampler_rescale_factor(a, sum);
 }
 

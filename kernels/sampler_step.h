@@ -48,8 +48,8 @@ HD void sampler_paste_quad(const sampler_step_args *a, const sampler_row *r, int
     float image[4];
     const int count = quad_count(a->model.d, q);
     quad_load(image, a->image + at, count);
-    for (int k = 0; k < count; k++)
-        if (!a->mask[(4 * q + k) / a->model.c])
+    for (int k = 0; k < 4; k++)
+        if (k < count && !a->mask[(4 * q + k) / a->model.c])
             x[k] = r->noise > 0.0f ? r->signal * image[k] + r->noise * xi[k] : r->signal * image[k];
 }
 
