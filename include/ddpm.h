@@ -82,7 +82,8 @@ DDPM_API ddpm_status ddpm_model_get_info(const ddpm_model *model, ddpm_model_inf
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_model_predict(ddpm_model *model, int n, const float *x, const float *t,
                                                         float *out);
 
-/* The same for a network with classes: labels [n], each in [0, ddpm_model_classes()), or -1 for no class; NULL: all -1. */
+/* The same for a network with classes: labels [n], each in [0, ddpm_model_classes()), or -1 for no class.
+ * NULL: all are -1. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_model_predict_labels(ddpm_model *model, int n, const float *x, const float *t,
                                                                const int *labels, float *out);
 /* The rows of the class embedding (num_class_embeds); 0: the network has no classes. */

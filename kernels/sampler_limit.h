@@ -7,7 +7,6 @@
 #ifndef DDPM_SAMPLER_LIMIT_H
 #define DDPM_SAMPLER_LIMIT_H
 #include "sampler_row.h"
-#include <string.h>
 
 enum { LIMIT_BINS = 256, LIMIT_PASSES = 4 };
 

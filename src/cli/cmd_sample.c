@@ -110,10 +110,10 @@ static ddpm_status draw(void *context, sampling_job *at, const int64_t *ids, int
     const bool first = shows_film(j, ids, n);
     TRY(picture_source_batch(&j->source, ids, n, &batch, e));
     if (first) film_record(&j->film, j->g);
-    TRY(generator_run_bytes(j->g, &batch, pixels, e));
+    const ddpm_status drawn = generator_run_bytes(j->g, &batch, pixels, e);
     if (first) generator_film(j->g, 0, NULL, NULL);
+    TRY(drawn);
     j->filmed |= first;
-    j->at = NULL; /* the job belongs to this call */
     j->steps += generator_steps(j->g);
     return DDPM_OK;
 }
@@ -172,7 +172,7 @@ static ddpm_status draw_all(job *j, err *e)
     generator_watch(j->g, tick, j);
     progress_begin(&j->bar, stdout, j->config->log.seconds, 0, clock_seconds(), 0);
     const ddpm_status st = sampling_job_run(&spec, &j->tally, e);
-    j->at = NULL; /* it has ended */
+    j->at = NULL; /* the job belongs to sampling_job_run() */
     progress_end(&j->bar);
     return st;
 }

@@ -19,16 +19,14 @@ const char *sampler_advice(const schedule *s, const sampler_spec *spec)
     const sampler_info *info = sampler_info_of(spec->kind);
     const int T = s->timesteps, steps = spec->steps ? spec->steps : T;
     if (spec->kind == SAMPLER_DDPM && c->variance_type == SCHEDULER_FIXED_LARGE && 2 * steps < T)
-        return "ddpm with variance_type fixed_large leaves noise in the images with so few steps; use fixed_small, "
-               "ddim "
-               "or dpmpp_2m";
+        return "ddpm with variance_type fixed_large leaves noise in the images with so few steps; "
+               "use variance_type=fixed_small, ddim or dpmpp_2m";
     if (is_cosine(c) && c->sigmas && info->reads & SAMPLER_READS_SIGMAS && !c->use_flow_sigmas)
         return "karras, exponential, beta and lu sigmas spend most steps on pure noise with squaredcos_cap_v2 betas; "
-               "use "
-               "sigmas none";
+               "use sigmas=none";
     if (begins_without_signal(c, info))
-        return "prediction epsilon with squaredcos_cap_v2 betas begins where it says nothing of the image; use spacing "
-               "leading, or clip";
+        return "with squaredcos_cap_v2 betas, prediction_type epsilon says nothing of the image at the first step; "
+               "use timestep_spacing=leading or clip_sample=true";
     if (steps == 1 && T > 1 && info->reads & SAMPLER_READS_SPACING && c->timestep_spacing != SCHEDULER_TRAILING &&
         info->max_order == 0 && spec->kind != SAMPLER_DDIM_INVERSE)
         return "one step begins at timestep 0, where images have next to no noise; use timestep_spacing=trailing";

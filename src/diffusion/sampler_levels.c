@@ -11,8 +11,8 @@ static pair from_mu(sampler_draft *d, double t, double sg)
     const int at = (int)t;
     if (at != t || at < 0 || at >= d->s->timesteps || fabs(sg * sg - (1 - d->s->abar[at])) > 1e-9) {
         draft_fail(d,
-                   "prediction_type mu is known at whole timesteps alone, not at t = %g; use spacing leading or "
-                   "trailing, and no other sigmas",
+                   "prediction_type mu is known at whole timesteps alone, not at t = %g; use "
+                   "timestep_spacing=leading or trailing, and sigmas=none",
                    t);
         return (pair){0, 1};
     }

@@ -236,7 +236,6 @@ size_t generator_bytes(const generator *g)
     return g->p->bytes[ARENA_ACT] + g->p->bytes[ARENA_IO] + g->last->bytes[ARENA_IO];
 }
 double generator_flops(const generator *g) { return plan_flops(g->p, 0, g->p->n_step) / g->spec.batch; }
-void generator_dump(const generator *g, FILE *to) { plan_dump(g->p, to); }
 const plan *generator_plan(const generator *g) { return g->p; }
 const plan *generator_first_plan(const generator *g) { return g->first; }
 const sampler_table *generator_table(const generator *g) { return g->table; }

@@ -62,8 +62,7 @@ int generator_steps(const generator *g);         /* network evaluations per batc
 size_t generator_bytes(const generator *g);      /* activations, workspaces and inputs */
 size_t generator_bytes_left(const generator *g); /* bytes it needs in all that are not allocated yet */
 double generator_flops(const generator *g);      /* of one network evaluation for one image */
-void generator_dump(const generator *g, FILE *to);
-const plan *generator_plan(const generator *g); /* the plan of one sampling step, to inspect it or time its steps */
+const plan *generator_plan(const generator *g);  /* the plan of one sampling step, to inspect it or time its steps */
 const plan *generator_first_plan(const generator *g); /* the plan that draws the initial noise */
 const sampler_table *generator_table(const generator *g);
 const char *generator_advice(const generator *g); /* sampler_advice() */

@@ -276,8 +276,8 @@ Test(sampler_options, bad_choices_are_named)
     c.prediction_type = SCHEDULER_MU, c.sigmas = SCHEDULER_SIGMAS_KARRAS;
     spec = sampler_spec_default(SAMPLER_HEUN, 7);
     refused(&c, &spec,
-            "heun: prediction_type mu is known at whole timesteps alone, not at t = 901.983; use spacing leading or "
-            "trailing, and no other sigmas");
+            "heun: prediction_type mu is known at whole timesteps alone, not at t = 901.983; use "
+            "timestep_spacing=leading or trailing, and sigmas=none");
     spec = sampler_spec_default(SAMPLER_EULER, 7);
     c = sampler_config(SAMPLER_EULER, &ddpm);
     c.timestep_spacing = SCHEDULER_LEADING, c.steps_offset = 990;
