@@ -29,7 +29,7 @@ static void describe_sampler(json_out *o, const generator_spec *s)
     const unsigned reads = sampler_info_of(p->kind)->reads;
     json_out_text(o, "sampler", sampler_name(p->kind));
     json_out_int(o, "skipped_steps", p->skip);
-    if (p->as_diffusers && sampler_departs(p->kind)) json_out_bool(o, "as_diffusers", true);
+    if (p->as_diffusers && reads & SAMPLER_READS_AS_DIFFUSERS) json_out_bool(o, "as_diffusers", true);
     if (reads & SAMPLER_READS_ETA) json_out_real(o, "eta", p->eta);
     if (!(reads & SAMPLER_READS_CHURN) || p->churn == 0) return;
     json_out_real(o, "churn", p->churn);

@@ -7,6 +7,7 @@
 enum {
     SIGMAS = SAMPLER_READS_SIGMAS,
     FINAL = SAMPLER_READS_FINAL,
+    PARITY = SAMPLER_READS_AS_DIFFUSERS,
     GRID = SAMPLER_READS_SPACING | SAMPLER_READS_STEPS_OFFSET, /* timesteps of a spacing */
     K = GRID | SIGMAS,                                         /* k-diffusion's */
     SOLVER = K | SAMPLER_READS_ORDER,
@@ -29,12 +30,12 @@ enum {
 
 /* clang-format off */
 static const sampler_info INFO[SAMPLER_KINDS] = {
-    [SAMPLER_DDIM_INVERSE] = {EVERY("ddim_inverse", DDIM_INVERSE, 1, 0, GRID, fill_ddim_inverse), .min_steps = 1, .from_images = true},
+    [SAMPLER_DDIM_INVERSE] = {EVERY("ddim_inverse", DDIM_INVERSE, 1, 0, GRID | PARITY, fill_ddim_inverse), .min_steps = 1, .from_images = true},
     [SAMPLER_TCD] = {EVERY("tcd", TCD, 1, 0, SAMPLER_READS_ETA, fill_tcd), .min_steps = 1, .can_skip = true, .eta = 0.3},
 
     /*  kind        name          class       min  evaluations  reads */
     ONE(DDPM,       "ddpm",       DDPM,       1,   1,  0,   GRID | SAMPLER_READS_VARIANCE,             fill_ddpm),
-    ONE(DDIM,       "ddim",       DDIM,       1,   1,  0,   GRID | SAMPLER_READS_ETA,                  fill_ddim),
+    ONE(DDIM,       "ddim",       DDIM,       1,   1,  0,   GRID | SAMPLER_READS_ETA | PARITY,         fill_ddim),
     ONE(EULER,      "euler",      EULER,      1,   1,  0,   K | FINAL | SAMPLER_READS_CHURN,           fill_euler),
     ONE(EULER_A,    "euler_a",    EULER_A,    1,   1,  0,   K,                                         fill_euler_ancestral),
     ONE(HEUN,       "heun",       HEUN,       1,   2, -1,   K | SAMPLER_READS_CHURN,                   fill_heun),
@@ -42,8 +43,8 @@ static const sampler_info INFO[SAMPLER_KINDS] = {
     ONE(DPM2,       "dpm2",       DPM2,       1,   2, -1,   K,                                         fill_dpm2),
     ONE(DPM2_A,     "dpm2_a",     DPM2_A,     1,   2, -1,   K,                                         fill_dpm2),
     ONE(LMS,        "lms",        LMS,        1,   1,  0,   K,                                         fill_lms),
-    ONE(PNDM,       "pndm",       PNDM,       4,   1,  9,   GRID,                                      fill_pndm),
-    ONE(PLMS,       "plms",       PNDM,       1,   1,  1,   GRID,                                      fill_pndm),
+    ONE(PNDM,       "pndm",       PNDM,       4,   1,  9,   GRID | PARITY,                             fill_pndm),
+    ONE(PLMS,       "plms",       PNDM,       1,   1,  1,   GRID | PARITY,                             fill_pndm),
     ONE(EDM_EULER,  "edm_euler",  EDM_EULER,  1,   1,  0,   SIGMAS | FINAL | SAMPLER_READS_CHURN,      fill_edm_euler),
     ONE(FLOW_EULER, "flow_euler", FLOW_EULER, 1,   1,  0,   0,                                         fill_flow_euler),
     ONE(CM,         "cm",         CM,         1,   1,  0,   0,                                         fill_consistency),
@@ -51,14 +52,14 @@ static const sampler_info INFO[SAMPLER_KINDS] = {
 
     /*      kind          name            class         order  max  algorithm         reads */
     ORDERED(DEIS,         "deis",         DEIS,           3,   3,   DEIS,             SOLVER,                                 fill_deis),
-    ORDERED(DPMPP_2M,     "dpmpp_2m",     DPM_MULTISTEP,  2,   3,   DPMSOLVER_PP,     SOLVER | FINAL,                         fill_dpm_multistep),
-    ORDERED(DPMPP_3M,     "dpmpp_3m",     DPM_MULTISTEP,  3,   3,   DPMSOLVER_PP,     SOLVER | FINAL,                         fill_dpm_multistep),
-    ORDERED(DPMPP_2M_SDE, "dpmpp_2m_sde", DPM_MULTISTEP,  2,   3,   SDE_DPMSOLVER_PP, SOLVER | FINAL,                         fill_dpm_multistep),
+    ORDERED(DPMPP_2M,     "dpmpp_2m",     DPM_MULTISTEP,  2,   3,   DPMSOLVER_PP,     SOLVER | FINAL | PARITY,                fill_dpm_multistep),
+    ORDERED(DPMPP_3M,     "dpmpp_3m",     DPM_MULTISTEP,  3,   3,   DPMSOLVER_PP,     SOLVER | FINAL | PARITY,                fill_dpm_multistep),
+    ORDERED(DPMPP_2M_SDE, "dpmpp_2m_sde", DPM_MULTISTEP,  2,   3,   SDE_DPMSOLVER_PP, SOLVER | FINAL | PARITY,                fill_dpm_multistep),
     ORDERED(DPMPP_2S,     "dpmpp_2s",     DPM_SINGLESTEP, 2,   3,   DPMSOLVER_PP,     SINGLE | FINAL,                         fill_dpm_singlestep),
     ORDERED(DPM_3S,       "dpm_3s",       DPM_SINGLESTEP, 3,   3,   DPMSOLVER,        SINGLE | FINAL,                         fill_dpm_singlestep),
     ORDERED(UNIPC,        "unipc",        UNIPC,          3,   4,   DPMSOLVER_PP,     SOLVER | FINAL,                         fill_unipc),
     ORDERED(SA,           "sa",           SA,             2,   4,   DATA_PREDICTION,  SOLVER,                                 fill_sa),
-    ORDERED(EDM_DPMPP,    "edm_dpmpp",    EDM_DPM,        2,   3,   DPMSOLVER_PP,     SIGMAS | FINAL | SAMPLER_READS_ORDER,   fill_edm_dpm),
+    ORDERED(EDM_DPMPP,    "edm_dpmpp",    EDM_DPM,        2,   3,   DPMSOLVER_PP,     SIGMAS | FINAL | SAMPLER_READS_ORDER | PARITY,   fill_edm_dpm),
 };
 /* clang-format on */
 
@@ -69,21 +70,6 @@ int sampler_evaluations(sampler_kind k, int steps)
 {
     if (k == SAMPLER_PLMS && steps == 1) return 1;
     return INFO[k].per_step * steps + INFO[k].more;
-}
-
-bool sampler_departs(sampler_kind k)
-{
-    switch (k) {
-    case SAMPLER_DDIM:
-    case SAMPLER_DDIM_INVERSE:
-    case SAMPLER_PNDM:
-    case SAMPLER_PLMS:
-    case SAMPLER_DPMPP_2M: /* of another order */
-    case SAMPLER_DPMPP_3M:
-    case SAMPLER_DPMPP_2M_SDE:
-    case SAMPLER_EDM_DPMPP: return true;
-    default: return false;
-    }
 }
 
 /* Those of diffusers' pipelines, and of Karras et al. 2022 for CIFAR-10. */

@@ -22,7 +22,8 @@ enum {
     SAMPLER_READS_FINAL = 1 << 4,
     SAMPLER_READS_SPACING = 1 << 5,
     SAMPLER_READS_STEPS_OFFSET = 1 << 6,
-    SAMPLER_READS_VARIANCE = 1 << 7
+    SAMPLER_READS_VARIANCE = 1 << 7,
+    SAMPLER_READS_AS_DIFFUSERS = 1 << 8
 };
 
 struct sampler_draft; /* sampler_draft.h */
@@ -44,7 +45,6 @@ typedef struct sampler_info {
 const sampler_info *sampler_info_of(sampler_kind k);
 const char *sampler_name(sampler_kind k);
 int sampler_evaluations(sampler_kind k, int steps);
-bool sampler_departs(sampler_kind k); /* does sampler_spec.as_diffusers make a difference? */
 /* The steps that users expect if they name none, of T timesteps: T for ddpm, otherwise 50 or fewer. */
 int sampler_usual_steps(sampler_kind k, int T);
 

@@ -317,7 +317,7 @@ static void read_key(json_in *j, const key *k, scheduler_config *c)
 }
 
 /* Keys that other classes have, in files that were written by a scheduler made from_config() of another class: without
- * effect, as in diffusers, but what would change the process is refused. */
+ * effect, as in diffusers.  DDPM's class refuses set_alpha_to_one = false, which would change its last step. */
 static void read_foreign(json_in *j, const scheduler_config *c)
 {
     if (has(c, DDPM) && !json_in_bool(j, "set_alpha_to_one", true))
