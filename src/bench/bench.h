@@ -76,9 +76,10 @@ bench_iterations bench_sample_iterations; /* iterations are whole loops; ms per 
 /* Time single network evaluations within a loop, which is aborted once enough are timed.  On a GPU several are
  * launched at a time. */
 DDPM_MUST_CHECK ddpm_status bench_sample_evaluations(bench_sample *b, const bench_limits *limits, timing *out, err *e);
-/* Pictures a second end to end, PNG files in a temporary folder included, over `batches` batches after a first one;
- * 0: a model whose output is no picture. */
-DDPM_MUST_CHECK ddpm_status bench_sample_files(bench_sample *b, int batches, double *per_second, err *e);
+/* Pictures a second end to end, PNG files in a temporary folder included, and as a share of what the sampling loops alone
+ * give.  In each of five rounds, `batches` batches without files and then as many with files (after a first one).
+ * n = 0 in both: a model whose output is no picture. */
+DDPM_MUST_CHECK ddpm_status bench_sample_files(bench_sample *b, int batches, timing *per_second, timing *share, err *e);
 
 /* Bytes of GPU memory allocated since `before` bytes were free; 0 without a GPU. */
 size_t bench_device_bytes(const backend *be, size_t before);

@@ -183,16 +183,16 @@ static void sample_more(void *context, json_out *j)
 /* Pictures a second with the files, and as a share of what the loops alone would give. */
 static ddpm_status say_files(bench_job *b, bench_sample *rig, double loop_s, err *e)
 {
-    enum { FEWEST = 3, MOST = 50 };
-    const double fit = b->limits.seconds / loop_s;
-    double per_second;
-    TRY(bench_sample_files(rig, fit < FEWEST ? FEWEST : fit > MOST ? MOST : (int)fit, &per_second, e));
-    if (per_second == 0) return DDPM_OK;
-    const double share = per_second * loop_s / rig->batch;
-    json_out_real(&b->json, "pictures_per_second_end_to_end", per_second);
-    json_out_real(&b->json, "share_of_loops", share);
-    bench_say(b, "%-14s %10.1f pictures/s end to end, PNG files included: %.0f %% of the loops alone\n", "", per_second,
-              100 * share);
+    enum { FEWEST = 3, MOST = 50, ROUNDS = 5 };
+    const double fit = b->limits.seconds / (ROUNDS * loop_s);
+    timing per_second, share;
+    TRY(bench_sample_files(rig, fit < FEWEST ? FEWEST : fit > MOST ? MOST : (int)fit, &per_second, &share, e));
+    if (per_second.n == 0) return DDPM_OK;
+    timing_put(&b->json, "pictures_per_second_end_to_end", &per_second);
+    timing_put(&b->json, "share_of_loops", &share);
+    bench_say(
+        b, "%-14s %10.1f pictures/s end to end, PNG files included: %.1f %% of the loops alone (p10 %.1f, p90 %.1f)\n",
+        "", per_second.median, 100 * share.median, 100 * share.p10, 100 * share.p90);
     return DDPM_OK;
 }
 
