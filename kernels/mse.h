@@ -1,8 +1,9 @@
 /* mse.h - the weighted squared error of the network's prediction, and its gradient.
  *
- *   target = target_x0_t x_0 + target_eps_t eps
- *   loss_b = mean over the elements of  weight_t (pred - target)^2
- *   dpred  = grad_scale 2 weight_t (pred - target)
+ *   target  = target_x0 x_0 + target_eps eps
+ *   error_b = mean over the elements of  (pred - target)^2
+ *   loss_b  = weight error_b
+ *   dpred   = grad_scale 2 weight (pred - target)
  *   Ho, Jain & Abbeel 2020 (arXiv:2006.11239), eq. 14, with the columns of train_state.h for other targets
  *
  * x_0 and eps are recomputed from the same random draws as in q_sample.h.  The loss is summed in double in the fixed
@@ -15,10 +16,9 @@
 typedef struct mse_args {
     const void *pred;         /* [n, h, w, c]  of pred_type */
     const uint8_t *images;    /* the same pointer as for q_sample */
-    const float *t;           /* [n]           written by q_sample */
-    const float *table;       /* [T, TABLE_COLUMNS] */
+    const float *rows;        /* [n, TABLE_COLUMNS]  the same as for q_sample */
     const train_state *state; /* the same state as for q_sample */
-    float *loss;              /* [n] */
+    float *loss, *error;      /* [n] */
     void *dpred;              /* [n, h, w, c]  of pred_type.  NULL: not needed; may be pred */
     double *partial;          /* [n, mse_chunks()]  workspace of k_mse() */
     int n, h, w, c;
@@ -34,11 +34,11 @@ HD int mse_chunks(int h, int w, int c) { return (int)reduce_chunks((int64_t)h * 
 HD drawn_image mse_image(const mse_args *a, int b)
 {
     const storage none = STORE_F32; /* unused: there is no xt */
-    const q_sample_args as = {a->images, a->table, a->state, 0, 0, a->n, a->h, a->w, a->c, 0, a->flip, none, a->index};
-    return q_sample_image(&as, b, (int)a->t[b]);
+    const q_sample_args as = {a->images, a->rows, a->state, 0, a->n, a->h, a->w, a->c, a->flip, none, a->index};
+    return q_sample_image(&as, b);
 }
 
-/* Writes dpred of quad q of image b, given its draws, and returns the sum of its weighted squared errors.  `type` is
+/* Writes dpred of quad q of image b, given its draws, and returns the sum of its squared errors.  `type` is
  * pred_type, a parameter so that compilers can specialize on a constant. */
 HD double mse_quad(const mse_args *a, const drawn_image *m, int b, int q, const float *eps, storage type)
 {
@@ -53,19 +53,18 @@ HD double mse_quad(const mse_args *a, const drawn_image *m, int b, int q, const 
     for (int k = 0; k < 4; k++) {
         const float miss = pred[k] - (ta * x0[k] + te * eps[k]);
         gradient[k] = slope * miss;
-        square[k] = k < count ? (double)(weight * miss * miss) : 0.0;
+        square[k] = k < count ? (double)(miss * miss) : 0.0;
     }
     if (a->dpred) quad_store_as(a->dpred, type, at, gradient, count);
     return square[0] + square[1] + (square[2] + square[3]);
 }
 
-/* The loss of an image, from its partial sums. */
-HD float mse_finish(const mse_args *a, const double *partial)
+/* Writes loss and error of image b, given the sum of its squared errors. */
+HD void mse_finish(const mse_args *a, int b, double sum)
 {
-    const int chunks = mse_chunks(a->h, a->w, a->c);
-    double sum = 0.0;
-    for (int i = 0; i < chunks; i++) sum += partial[i];
-    return (float)(sum / ((double)a->h * a->w * a->c));
+    const double mean = sum / ((double)a->h * a->w * a->c);
+    a->error[b] = (float)mean;
+    a->loss[b] = (float)((double)a->rows[(int64_t)b * TABLE_COLUMNS + TABLE_WEIGHT] * mean);
 }
 
 /* Partial sum number `chunk` of image m = mse_image(a, b), on a CPU, where pred is float. */
@@ -83,14 +82,14 @@ static inline double mse_chunk(const mse_args *a, const drawn_image *m, int b, i
     return reduce_lanes(lane);
 }
 
-/* Computes loss[b] and dpred of image b on a CPU, without `partial`. */
+/* Computes loss, error and dpred of image b on a CPU, without `partial`. */
 static inline void mse_one(const mse_args *a, int b)
 {
     const drawn_image m = mse_image(a, b);
     const int chunks = mse_chunks(a->h, a->w, a->c);
     double sum = 0.0;
     for (int chunk = 0; chunk < chunks; chunk++) sum += mse_chunk(a, &m, b, chunk);
-    a->loss[b] = (float)(sum / m.d);
+    mse_finish(a, b, sum);
 }
 
 C_API ddpm_status k_mse(void *stream, const mse_args *a); /* asynchronous */

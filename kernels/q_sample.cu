@@ -5,9 +5,7 @@ enum { THREADS = 256 }; /* one thread per quad; `blocks` blocks per image */
 __global__ void __launch_bounds__(THREADS) q_sample_kernel(q_sample_args a, int blocks)
 {
     const int b = blockIdx.x / blocks, q = blockIdx.x % blocks * THREADS + threadIdx.x;
-    const int t = draw_timestep(a.state, b, a.T);
-    const drawn_image m = q_sample_image(&a, b, t);
-    if (q == 0) a.t[b] = (float)t;
+    const drawn_image m = q_sample_image(&a, b);
     if (q >= quads_of(m.d)) return;
     const normal4 eps = eps_quad(&m, q);
     q_sample_quad(&a, &m, b, q, eps.v, a.xt_type);

@@ -1,6 +1,6 @@
-/* q_sample.h - the forward process in closed form, drawing images, timesteps and noise as it goes.
+/* q_sample.h - the forward process in closed form, drawing the noise as it goes.
  *
- *   x_t = signal_t x_0 + noise_t eps,   t ~ U{0 .. T - 1},   eps ~ N(0, I)
+ *   x_t = signal x_0 + noise eps,   eps ~ N(0, I),   signal and noise from the image's row (draw.h)
  *   Ho, Jain & Abbeel 2020 (arXiv:2006.11239), eq. 4 and algorithm 1, lines 2 to 4
  *
  * x_0 is the image, its bytes u mapped to u / 127.5 - 1; with `flip`, it is mirrored left to right with probability
@@ -14,11 +14,10 @@
 
 typedef struct q_sample_args {
     const uint8_t *images;    /* [n, h, w, c]; with `index`, a whole data set [.., h, w, c] */
-    const float *table;       /* [T, TABLE_COLUMNS] */
+    const float *rows;        /* [n, TABLE_COLUMNS] */
     const train_state *state; /* image b is sample number state->sample + b */
     void *xt;                 /* [n, h, w, c]  of xt_type */
-    float *t;                 /* [n]  whole numbers in [0, T) */
-    int n, h, w, c, T;        /* all >= 1; h * w * c < 2^31 */
+    int n, h, w, c;           /* all >= 1; h * w * c < 2^31 */
     int flip;                 /* mirror images at random */
     storage xt_type;
     const int64_t *index; /* [n]  position of image b in `images`; NULL: b */
@@ -27,20 +26,12 @@ typedef struct q_sample_args {
 /* One image and its draws, used by q_sample and mse. */
 typedef struct drawn_image {
     const uint8_t *pixels; /* [h, w, c] */
-    const float *row;      /* [TABLE_COLUMNS]  row of its timestep */
+    const float *row;      /* [TABLE_COLUMNS] */
     uint64_t seed;
     uint32_t ordinal[2]; /* low and high half */
     int d, w, c;         /* d = h * w * c */
     int mirrored;
 } drawn_image;
-
-/* Draws the timestep of image b. */
-HD int draw_timestep(const train_state *state, int b, int T)
-{
-    const uint64_t ordinal = state->sample + (uint64_t)b;
-    const philox4 r = noise_bits(state->seed, NOISE_TRAIN_T, (uint32_t)ordinal, (uint32_t)(ordinal >> 32), 0);
-    return (int)noise_below(r.v[0], (uint32_t)T);
-}
 
 /* Draws whether image b is mirrored. */
 HD int draw_flip(const train_state *state, int b)
@@ -50,13 +41,13 @@ HD int draw_flip(const train_state *state, int b)
     return (int)(r.v[0] >> 31);
 }
 
-HD drawn_image q_sample_image(const q_sample_args *a, int b, int t)
+HD drawn_image q_sample_image(const q_sample_args *a, int b)
 {
     const uint64_t ordinal = a->state->sample + (uint64_t)b;
     drawn_image m;
     m.d = a->h * a->w * a->c;
     m.pixels = a->images + (a->index ? a->index[b] : b) * m.d;
-    m.row = a->table + (int64_t)t * TABLE_COLUMNS;
+    m.row = a->rows + (int64_t)b * TABLE_COLUMNS;
     m.seed = a->state->seed;
     m.ordinal[0] = (uint32_t)ordinal;
     m.ordinal[1] = (uint32_t)(ordinal >> 32);
@@ -103,10 +94,8 @@ static inline void q_sample_one(const q_sample_args *a, int b)
 {
     enum { BLOCK = 64 };
     float eps[4 * BLOCK];
-    const int t = draw_timestep(a->state, b, a->T);
-    const drawn_image m = q_sample_image(a, b, t);
+    const drawn_image m = q_sample_image(a, b);
     const int quads = (int)quads_of(m.d);
-    a->t[b] = (float)t;
     for (int first = 0; first < quads; first += BLOCK) {
         const int block = quads - first < BLOCK ? quads - first : BLOCK;
         noise_normals(m.seed, NOISE_TRAIN_EPS, m.ordinal, (uint32_t)first, block, eps);

@@ -3,10 +3,15 @@
 
 __global__ void __launch_bounds__(REDUCE_LANES) tally_kernel(tally_args a)
 {
+    SHARED(double, error, REDUCE_LANES);
+    SHARED(double, images, REDUCE_LANES);
     double sum = 0.0;
     for (int i = threadIdx.x; i < a.n; i += REDUCE_LANES) sum += (double)a.loss[i];
+    tally_lane(&a, threadIdx.x, &error[threadIdx.x], &images[threadIdx.x]);
     sum = block_sum(sum);
+    __syncthreads();
     if (threadIdx.x == 0) tally_finish(&a, sum);
+    if (threadIdx.x < TRAIN_LEVELS) tally_level(&a, threadIdx.x, error, images);
 }
 
 ddpm_status k_tally(void *stream, const tally_args *a)

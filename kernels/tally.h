@@ -1,17 +1,21 @@
-/* tally.h - end of a micro-batch, after its backward pass: adds its loss to the loss of the step, and advances the
- * run to the next samples. */
+/* tally.h - end of a micro-batch, after its backward pass: adds its loss to the loss of the step, its squared errors to
+ * the sums by noise level, and advances the run to the next samples. */
 #ifndef DDPM_TALLY_H
 #define DDPM_TALLY_H
+#include "math/elementary.h"
 #include "reduce.h"
 #include "train_state.h"
 
 typedef struct tally_args {
-    const float *loss;  /* [n]  one loss per image */
-    train_state *state; /* loss_sum += scale * sum of loss; sample += advance */
+    const float *loss, *error; /* [n]  of each image (mse.h) */
+    const float *rows;         /* [n, TABLE_COLUMNS] */
+    train_state *state;        /* loss_sum += scale * sum of loss; sample += advance */
     int n;
     double scale;     /* 1 / (n * micro-batches of a step * ranks) */
     uint64_t advance; /* number of samples processed by all ranks together */
 } tally_args;
+
+enum { TALLY_LANES = REDUCE_LANES / TRAIN_LEVELS }; /* lanes that share a noise level */
 
 HD void tally_finish(const tally_args *a, double sum)
 {
@@ -19,11 +23,34 @@ HD void tally_finish(const tally_args *a, double sum)
     a->state->sample += a->advance;
 }
 
+/* Lane `lane` of REDUCE_LANES: the errors of every TALLY_LANES-th image that are finite and of the lane's level. */
+HD void tally_lane(const tally_args *a, int lane, double *error, double *images)
+{
+    const float level = (float)(lane / TALLY_LANES);
+    *error = *images = 0.0;
+    for (int i = lane % TALLY_LANES; i < a->n; i += TALLY_LANES) {
+        const double miss = (double)a->error[i];
+        if (a->rows[(int64_t)i * TABLE_COLUMNS + TABLE_LEVEL] == level && is_finite(miss))
+            *error += miss, *images += 1.0;
+    }
+}
+
+/* Adds the lanes of a level, in order. */
+HD void tally_level(const tally_args *a, int level, const double *error, const double *images)
+{
+    double sum = 0.0, count = 0.0;
+    for (int l = level * TALLY_LANES; l < (level + 1) * TALLY_LANES; l++) sum += error[l], count += images[l];
+    a->state->level_error[level] += sum;
+    a->state->level_images[level] += count;
+}
+
 static inline void tally_one(const tally_args *a) /* on a CPU */
 {
-    double lane[REDUCE_LANES] = {0.0};
+    double lane[REDUCE_LANES] = {0.0}, images[REDUCE_LANES];
     for (int i = 0; i < a->n; i++) lane[i % REDUCE_LANES] += (double)a->loss[i];
     tally_finish(a, reduce_lanes(lane));
+    for (int l = 0; l < REDUCE_LANES; l++) tally_lane(a, l, &lane[l], &images[l]);
+    for (int k = 0; k < TRAIN_LEVELS; k++) tally_level(a, k, lane, images);
 }
 
 C_API ddpm_status k_tally(void *stream, const tally_args *a); /* asynchronous */

@@ -7,6 +7,8 @@
 #include "cuda_port.h"
 #include <stdint.h>
 
+enum { TRAIN_LEVELS = 8 }; /* ranges of noise levels of which the mean error is logged */
+
 typedef struct train_state {
     uint64_t seed;               /* key of all random draws in the run */
     uint64_t sample;             /* ordinal number of the first image of the current micro-batch */
@@ -24,6 +26,11 @@ typedef struct train_state {
     float denom_scale; /* 1 / sqrt(1 - beta2^t) */
     float ema_decay;   /* of this update */
     float ema_rate;    /* 1 - ema_decay, rounded once */
+    /* Sums since the last line of the log, for its means: losses of the steps that were not skipped; squared errors of
+     * images (mse.h) by noise level, of those that are finite. */
+    double interval_loss;
+    uint64_t interval_steps;
+    double level_error[TRAIN_LEVELS], level_images[TRAIN_LEVELS];
 } train_state;
 
 /* The record of a finished step for the log.  Step s is at index s % TRAIN_HISTORY of a ring buffer, which the host
@@ -34,8 +41,18 @@ typedef struct train_record {
     int32_t skipped;           /* 1 if the update was skipped */
 } train_record;
 
-/* Columns of the training table, which has one row per timestep and is computed in double by the host.
+/* Columns of the training table, which has one row per timestep and is computed in double by the host.  Each image of a
+ * micro-batch is trained with a row of its own (draw.h).
  *   x_t = signal x_0 + noise eps;  target = target_x0 x_0 + target_eps eps;  loss = weight (pred - target)^2 */
-enum { TABLE_SIGNAL, TABLE_NOISE, TABLE_TARGET_X0, TABLE_TARGET_EPS, TABLE_WEIGHT, TABLE_COLUMNS };
+enum {
+    TABLE_SIGNAL,
+    TABLE_NOISE,
+    TABLE_TARGET_X0,
+    TABLE_TARGET_EPS,
+    TABLE_WEIGHT,
+    TABLE_TIME,  /* what the network is told: any real number, the timestep for a discrete process */
+    TABLE_LEVEL, /* range of noise levels, a whole number in [0, TRAIN_LEVELS), 0 with the least noise */
+    TABLE_COLUMNS
+};
 
 #endif

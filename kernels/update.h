@@ -2,6 +2,7 @@
  * corrections, EMA decay.  One thread runs it between grad_norm and adamw. */
 #ifndef DDPM_UPDATE_H
 #define DDPM_UPDATE_H
+#include "math/elementary.h"
 #include "train_state.h"
 #include <math.h>
 
@@ -17,8 +18,6 @@ typedef struct update_args {
     int schedule;         /* enum lr_schedule */
     int ema_warmup;       /* decay grows with the number of updates, starting at 0 */
 } update_args;
-
-HD int is_finite(double x) { return x - x == 0.0; }
 
 /* (1 + cos(pi p)) / 2 for p in [0, 1], by the Taylor series of the sine (error < 1e-15), without a library call: CPU
  * and GPU results are bitwise equal. */
@@ -67,6 +66,8 @@ HD void train_state_update(train_state *s, double sum_sq, const update_args *a)
         s->skipped += 1;
         return;
     }
+    s->interval_loss += (double)s->loss;
+    s->interval_steps += 1;
     s->updates += 1;
     s->beta1_pow *= a->beta1;
     s->beta2_pow *= a->beta2;

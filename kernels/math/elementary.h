@@ -30,6 +30,8 @@ HD float bits_float(uint32_t u)
     return x;
 }
 
+HD int is_finite(double x) { return x - x == 0.0; }
+
 /* ln x for finite normal x > 0; error < 0.95 ulp. */
 HD float log_f32(float x)
 {

@@ -5,6 +5,7 @@
 #define DDPM_STEP_ARGS_H
 #include "adamw.h"
 #include "class_embed.h"
+#include "draw.h"
 #include "dropout.h"
 #include "grad_norm.h"
 #include "mse.h"
@@ -22,21 +23,34 @@
 static inline void *step_data(const tensor *t) { return t ? t->data : NULL; }
 static inline storage step_storage(const tensor *t) { return t && t->dtype == DTYPE_BF16 ? STORE_BF16 : STORE_F32; }
 
+static inline draw_args step_draw(const step *s)
+{
+    return (draw_args){.table = s->in[DRAW_TABLE]->data,
+                       .state = s->in[DRAW_STATE]->data,
+                       .labels = step_data(s->in[DRAW_LABELS]),
+                       .index = step_data(s->in[DRAW_INDEX]),
+                       .rows = s->out[DRAW_ROWS]->data,
+                       .t = s->out[DRAW_T]->data,
+                       .label = step_data(s->out[DRAW_LABEL]),
+                       .n = (int)s->out[DRAW_T]->n,
+                       .T = s->a.draw.timesteps,
+                       .label_dropout = s->a.draw.label_dropout,
+                       .null_label = s->a.draw.null_label};
+}
+
 static inline q_sample_args step_q_sample(const step *s)
 {
     const tensor *xt = s->out[Q_SAMPLE_XT];
     return (q_sample_args){.images = s->in[Q_SAMPLE_IMAGES]->data,
                            .index = step_data(s->in[Q_SAMPLE_INDEX]),
-                           .table = s->in[Q_SAMPLE_TABLE]->data,
+                           .rows = s->in[Q_SAMPLE_ROWS]->data,
                            .state = s->in[Q_SAMPLE_STATE]->data,
                            .xt = xt->data,
                            .xt_type = step_storage(xt),
-                           .t = s->out[Q_SAMPLE_T]->data,
                            .n = (int)xt->n,
                            .h = (int)xt->h,
                            .w = (int)xt->w,
                            .c = (int)xt->c,
-                           .T = s->a.noise.timesteps,
                            .flip = s->a.noise.flip};
 }
 
@@ -47,10 +61,10 @@ static inline mse_args step_mse(const step *s)
                       .pred_type = step_storage(pred),
                       .images = s->in[MSE_IMAGES]->data,
                       .index = step_data(s->in[MSE_INDEX]),
-                      .t = s->in[MSE_T]->data,
-                      .table = s->in[MSE_TABLE]->data,
+                      .rows = s->in[MSE_ROWS]->data,
                       .state = s->in[MSE_STATE]->data,
                       .loss = s->out[MSE_LOSS]->data,
+                      .error = s->out[MSE_ERROR]->data,
                       .dpred = step_data(s->out[MSE_DPRED]),
                       .n = (int)pred->n,
                       .h = (int)pred->h,
@@ -64,6 +78,8 @@ static inline tally_args step_tally(const step *s)
 {
     const int n = (int)s->in[TALLY_LOSS]->n;
     return (tally_args){.loss = s->in[TALLY_LOSS]->data,
+                        .error = s->in[TALLY_ERROR]->data,
+                        .rows = s->in[TALLY_ROWS]->data,
                         .state = s->out[TALLY_STATE_OUT]->data,
                         .n = n,
                         .scale = s->a.tally.scale,

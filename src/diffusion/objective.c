@@ -46,5 +46,7 @@ void objective_fill_table(const schedule *s, float *table)
         row[TABLE_TARGET_X0] = (float)of_x0;
         row[TABLE_TARGET_EPS] = (float)of_eps;
         row[TABLE_WEIGHT] = 1;
+        row[TABLE_TIME] = (float)t;
+        row[TABLE_LEVEL] = (float)((int64_t)t * TRAIN_LEVELS / s->timesteps);
     }
 }

@@ -18,7 +18,8 @@ typedef struct objective_inverse {
 } objective_inverse;
 objective_inverse objective_to_x0(const schedule *s, int t);
 
-/* Fill table [T, TABLE_COLUMNS of kernels/train_state.h] for the schedule's prediction_type, weight 1. */
+/* Fill table [T, TABLE_COLUMNS of kernels/train_state.h] for the schedule's prediction_type: weight 1, time t, and levels of
+ * equally many timesteps. */
 void objective_fill_table(const schedule *s, float *table);
 
 #endif

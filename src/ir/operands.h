@@ -87,12 +87,17 @@ enum { POINT_Y };
 enum { RELU_BWD_DY, RELU_BWD_Y };
 enum { RELU_BWD_DX };
 
+/* draw: ROWS [n, 1, 1, TABLE_COLUMNS], T [n], LABEL i64 [n] of a batch; INDEX and LABELS are optional, i64 [n], LABELS that
+ * of the whole data set with INDEX */
+enum { DRAW_TABLE, DRAW_STATE, DRAW_INDEX, DRAW_LABELS };
+enum { DRAW_ROWS, DRAW_T, DRAW_LABEL };
+
 /* IMAGES [n, h, w, c], the batch; or a whole data set, with INDEX i64 [n]: the image at each position of the batch */
-enum { Q_SAMPLE_IMAGES, Q_SAMPLE_TABLE, Q_SAMPLE_STATE, Q_SAMPLE_INDEX };
-enum { Q_SAMPLE_XT, Q_SAMPLE_T };
-enum { MSE_PRED, MSE_IMAGES, MSE_T, MSE_TABLE, MSE_STATE, MSE_INDEX };
-enum { MSE_LOSS, MSE_DPRED }; /* LOSS [n]: one loss per image */
-enum { TALLY_LOSS, TALLY_T, TALLY_STATE };
+enum { Q_SAMPLE_IMAGES, Q_SAMPLE_ROWS, Q_SAMPLE_STATE, Q_SAMPLE_INDEX };
+enum { Q_SAMPLE_XT };
+enum { MSE_PRED, MSE_IMAGES, MSE_ROWS, MSE_STATE, MSE_INDEX };
+enum { MSE_LOSS, MSE_ERROR, MSE_DPRED }; /* LOSS, ERROR [n]: one of each image */
+enum { TALLY_LOSS, TALLY_ERROR, TALLY_ROWS, TALLY_STATE };
 enum { TALLY_STATE_OUT };
 
 enum { UPDATE_G, UPDATE_STATE };           /* of grad_norm and adamw */

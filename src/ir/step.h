@@ -127,12 +127,15 @@ typedef union step_attr {
         bool flip_sin_to_cos;
     } embed;
     struct {
-        bool flip; /* random horizontal flips */
         int timesteps;
+        float label_dropout; /* probability that a label is replaced by null_label */
+        int null_label;
+    } draw;
+    struct {
+        bool flip; /* random horizontal flips */
     } noise;
     struct {
         float grad_scale; /* factor of one value's squared error in the loss: 1 / (n * h * w * c * micro-batches) */
-        int timesteps;
         bool flip;
     } mse;
     struct {

@@ -88,29 +88,45 @@ tensor *nn_copy(plan *p, tensor *x);
 
 /* ---- training ------------------------------------------------------------------------------------ */
 
-typedef struct nn_noised {
-    tensor *xt; /* [n, h, w, c] */
-    tensor *t;  /* [n] */
-} nn_noised;
+typedef struct nn_drawn {
+    tensor *rows;   /* [n, 1, 1, TABLE_COLUMNS] */
+    tensor *t;      /* [n] */
+    tensor *labels; /* i64 [n]; NULL without labels */
+} nn_drawn;
+typedef struct nn_draw_args {
+    int64_t n;
+    tensor *table, *state; /* [T, TABLE_COLUMNS], train_state */
+    tensor *index;         /* optional i64 [n]: the position of each image in a whole data set */
+    tensor *labels;        /* optional i64 [n]; with index, those of the whole data set */
+    float label_dropout;   /* probability in [0, 1] that an image's label is replaced by null_label */
+    int null_label;
+} nn_draw_args;
+/* What each image is trained with: a row of the table, its time, and its label (kernels/draw.h). */
+nn_drawn nn_draw(plan *p, const nn_draw_args *a);
+
 typedef struct nn_q_sample_args {
-    tensor *images; /* u8 [n, h, w, c] */
-    tensor *index;  /* optional i64 [n]: `images` is a whole data set, and index selects the batch */
-    tensor *table, *state;
+    tensor *images;       /* u8 [n, h, w, c] */
+    tensor *index;        /* optional i64 [n]: `images` is a whole data set, and index selects the batch */
+    tensor *rows, *state; /* of nn_draw(), train_state */
     bool flip;
 } nn_q_sample_args;
-/* x_t and t, both drawn from state (train_state) and table [T, TABLE_COLUMNS]. */
-nn_noised nn_q_sample(plan *p, const nn_q_sample_args *a);
+/* x_t [n, h, w, c], whose noise is drawn from the state. */
+tensor *nn_q_sample(plan *p, const nn_q_sample_args *a);
 
 typedef struct nn_mse_args {
-    tensor *pred, *images, *index, *t, *table, *state; /* images, index: as for nn_q_sample() */
+    tensor *pred, *images, *index, *rows, *state; /* images, index, rows: as for nn_q_sample() */
     bool flip;
     int micro_batches; /* the loss is the mean over this many runs of the plan (gradient accumulation) */
 } nn_mse_args;
-/* Weighted mean squared error of each image [n]; the same step computes the gradient. */
-tensor *nn_mse(plan *p, const nn_mse_args *a);
+typedef struct nn_losses {
+    tensor *loss;  /* [n]  the weighted loss of each image, which is trained */
+    tensor *error; /* [n]  its mean squared error without the weight */
+} nn_losses;
+/* The losses of each image; the same step computes the gradient. */
+nn_losses nn_mse(plan *p, const nn_mse_args *a);
 
-/* End of a micro-batch: adds the loss to the state and n to its sample counter.  Call after plan_differentiate(). */
-void nn_tally(plan *p, tensor *loss, tensor *t, tensor *state, int micro_batches);
+/* End of a micro-batch: adds the losses to the state and n to its sample counter.  Call after plan_differentiate(). */
+void nn_tally(plan *p, const nn_losses *l, tensor *rows, tensor *state, int micro_batches);
 
 /* Writes the gradient norm and the scalars of this optimizer step to the state (and a line of the optional history),
  * then applies AdamW and EMA to `count` floats. */

@@ -3,69 +3,103 @@
 #include "ir/operands.h"
 #include "train_state.h"
 
-static bool check_table(plan *p, const tensor *table, const tensor *state)
+static bool check_rows(plan *p, const tensor *rows, const tensor *state)
 {
-    if (table->c != TABLE_COLUMNS || table->h != 1 || table->w != 1)
-        return plan_fail(p, DDPM_EINVAL, "the training table has %lld columns; %d are required", (long long)table->c,
-                         TABLE_COLUMNS);
+    if (rows->c != TABLE_COLUMNS || rows->h != 1 || rows->w != 1)
+        return plan_fail(p, DDPM_EINVAL, "the training table has the wrong number of columns, %lld",
+                         (long long)rows->c);
     if (tensor_count(state) != (int64_t)sizeof(train_state))
         return plan_fail(p, DDPM_EINVAL, "the training state has the wrong size of %lld bytes",
                          (long long)tensor_count(state));
     return true;
 }
 
-nn_noised nn_q_sample(plan *p, const nn_q_sample_args *a)
+nn_drawn nn_draw(plan *p, const nn_draw_args *a)
 {
-    const nn_noised none = {NULL, NULL};
-    tensor *images = a->images, *table = a->table, *state = a->state;
-    if (!images || !table || !state || !plan_ok(p) || !check_table(p, table, state)) return none;
+    const nn_drawn none = {NULL};
+    if (!a->table || !a->state || !plan_ok(p) || !check_rows(p, a->table, a->state)) return none;
+    if (a->labels && !a->index && tensor_count(a->labels) != a->n) {
+        plan_fail(p, DDPM_EINVAL, "%lld labels for %lld images", (long long)tensor_count(a->labels), (long long)a->n);
+        return none;
+    }
+    const nn_drawn drawn = {.rows = plan_act_f32(p, "rows", a->n, 1, 1, TABLE_COLUMNS),
+                            .t = plan_act_f32(p, "t", a->n, 1, 1, 1),
+                            .labels = a->labels ? plan_act_i64(p, "labels", a->n) : NULL};
+    plan_push(p, "draw");
+    step *s = plan_emit(p, OP_draw);
+    plan_pop(p);
+    s->in[DRAW_TABLE] = a->table, s->in[DRAW_STATE] = a->state;
+    s->in[DRAW_INDEX] = a->index, s->in[DRAW_LABELS] = a->labels;
+    s->out[DRAW_ROWS] = drawn.rows, s->out[DRAW_T] = drawn.t, s->out[DRAW_LABEL] = drawn.labels;
+    s->a.draw.timesteps = (int)a->table->n;
+    s->a.draw.label_dropout = a->label_dropout;
+    s->a.draw.null_label = a->null_label;
+    return drawn;
+}
+
+/* Are there a row for each image of the batch, and a state? */
+static bool check_batch(plan *p, int64_t n, const tensor *rows, const tensor *state)
+{
+    if (!check_rows(p, rows, state)) return false;
+    if (rows->n == n) return true;
+    return plan_fail(p, DDPM_EINVAL, "%lld rows of the training table for %lld images", (long long)rows->n,
+                     (long long)n);
+}
+
+tensor *nn_q_sample(plan *p, const nn_q_sample_args *a)
+{
+    tensor *images = a->images;
+    if (!images || !a->rows || !a->state || !plan_ok(p)) return NULL;
     const int64_t n = a->index ? a->index->n : images->n;
+    if (!check_batch(p, n, a->rows, a->state)) return NULL;
     tensor *xt = plan_act(p, "x_t", n, images->h, images->w, images->c);
-    tensor *t = plan_act_f32(p, "t", n, 1, 1, 1);
     plan_push(p, "q_sample");
     step *s = plan_emit(p, OP_q_sample);
     plan_pop(p);
-    s->in[Q_SAMPLE_IMAGES] = images, s->in[Q_SAMPLE_TABLE] = table, s->in[Q_SAMPLE_STATE] = state;
+    s->in[Q_SAMPLE_IMAGES] = images, s->in[Q_SAMPLE_ROWS] = a->rows, s->in[Q_SAMPLE_STATE] = a->state;
     s->in[Q_SAMPLE_INDEX] = a->index;
-    s->out[Q_SAMPLE_XT] = xt, s->out[Q_SAMPLE_T] = t;
+    s->out[Q_SAMPLE_XT] = xt;
     s->a.noise.flip = a->flip;
-    s->a.noise.timesteps = (int)table->n;
-    return (nn_noised){xt, t};
+    return xt;
 }
 
-tensor *nn_mse(plan *p, const nn_mse_args *a)
+nn_losses nn_mse(plan *p, const nn_mse_args *a)
 {
-    if (!a->pred || !a->images || !a->t || !plan_ok(p) || !check_table(p, a->table, a->state)) return NULL;
+    const nn_losses none = {NULL};
+    if (!a->pred || !a->images || !a->rows || !a->state || !plan_ok(p)) return none;
     const int64_t n = a->index ? a->index->n : a->images->n;
-    if (a->pred->n != n || tensor_hw(a->pred) != tensor_hw(a->images) || a->pred->c != a->images->c)
-        return plan_fail(p, DDPM_EINVAL, "the network has %lld output channels, but the images have %lld",
-                         (long long)a->pred->c, (long long)a->images->c);
-    tensor *loss = plan_act_f32(p, "loss", a->pred->n, 1, 1, 1);
-    plan_keep(p, loss);
+    if (!check_batch(p, n, a->rows, a->state)) return none;
+    if (a->pred->n != n || tensor_hw(a->pred) != tensor_hw(a->images) || a->pred->c != a->images->c) {
+        plan_fail(p, DDPM_EINVAL, "the network has %lld output channels, but the images have %lld",
+                  (long long)a->pred->c, (long long)a->images->c);
+        return none;
+    }
+    const nn_losses l = {plan_act_f32(p, "loss", n, 1, 1, 1), plan_act_f32(p, "error", n, 1, 1, 1)};
+    plan_keep(p, l.loss);
+    plan_keep(p, l.error);
     plan_push(p, "mse");
     step *s = plan_emit(p, OP_mse);
     plan_pop(p);
-    s->in[MSE_PRED] = a->pred, s->in[MSE_IMAGES] = a->images, s->in[MSE_T] = a->t;
-    s->in[MSE_TABLE] = a->table, s->in[MSE_STATE] = a->state, s->in[MSE_INDEX] = a->index;
-    s->out[MSE_LOSS] = loss;
+    s->in[MSE_PRED] = a->pred, s->in[MSE_IMAGES] = a->images, s->in[MSE_ROWS] = a->rows;
+    s->in[MSE_STATE] = a->state, s->in[MSE_INDEX] = a->index;
+    s->out[MSE_LOSS] = l.loss, s->out[MSE_ERROR] = l.error;
     s->a.mse.grad_scale = (float)(1.0 / ((double)tensor_count(a->pred) * a->micro_batches));
-    s->a.mse.timesteps = (int)a->table->n;
     s->a.mse.flip = a->flip;
-    return loss;
+    return l;
 }
 
 /* The forward step also writes the gradient: only there are target and noise available. */
 void mse_vjp(plan *p, step *f) { plan_grad_out(p, f, MSE_DPRED, f->in[MSE_PRED]); }
 
-void nn_tally(plan *p, tensor *loss, tensor *t, tensor *state, int micro_batches)
+void nn_tally(plan *p, const nn_losses *l, tensor *rows, tensor *state, int micro_batches)
 {
-    if (!loss || !t || !state || !plan_ok(p)) return;
+    if (!l->loss || !l->error || !rows || !state || !plan_ok(p) || !check_batch(p, l->loss->n, rows, state)) return;
     plan_push(p, "tally");
     step *s = plan_emit(p, OP_tally);
     plan_pop(p);
-    s->in[TALLY_LOSS] = loss, s->in[TALLY_T] = t, s->in[TALLY_STATE] = state;
+    s->in[TALLY_LOSS] = l->loss, s->in[TALLY_ERROR] = l->error, s->in[TALLY_ROWS] = rows, s->in[TALLY_STATE] = state;
     s->out[TALLY_STATE_OUT] = state;
-    s->a.tally.scale = 1.0 / ((double)loss->n * micro_batches);
+    s->a.tally.scale = 1.0 / ((double)l->loss->n * micro_batches);
 }
 
 void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const step_attr *update)

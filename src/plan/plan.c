@@ -125,6 +125,11 @@ tensor *plan_act_f32(plan *p, const char *name, int64_t n, int64_t h, int64_t w,
     return new_tensor(p, ARENA_ACT, DTYPE_F32, name, (const int64_t[]){n, h, w, c});
 }
 
+tensor *plan_act_i64(plan *p, const char *name, int64_t n)
+{
+    return new_tensor(p, ARENA_ACT, DTYPE_I64, name, (const int64_t[]){n, 1, 1, 1});
+}
+
 tensor *plan_like(plan *p, const tensor *t, const char *name)
 {
     return t ? new_tensor(p, ARENA_ACT, t->dtype, name, (const int64_t[]){t->n, t->h, t->w, t->c}) : NULL;

@@ -66,6 +66,7 @@ void plan_pop(plan *p);
 tensor *plan_input(plan *p, dtype d, const char *name, int64_t n, int64_t h, int64_t w, int64_t c);
 tensor *plan_act(plan *p, const char *name, int64_t n, int64_t h, int64_t w, int64_t c); /* of type be->act */
 tensor *plan_act_f32(plan *p, const char *name, int64_t n, int64_t h, int64_t w, int64_t c);
+tensor *plan_act_i64(plan *p, const char *name, int64_t n);    /* [n, 1, 1, 1] */
 tensor *plan_like(plan *p, const tensor *t, const char *name); /* an activation of t's shape */
 /* A view of columns [column, column + c) of the matrix `base`, without memory of its own. */
 tensor *plan_columns(plan *p, tensor *base, int64_t column, int64_t c);

@@ -403,7 +403,7 @@ ddpm_status generator_begin(generator *g, const generator_batch *b, err *e)
 }
 
 /* Tests the exponent bits as integers, which vectorizes: negligible beside a network evaluation. */
-static bool is_finite(const void *values, dtype type, int64_t count)
+static bool value_is_finite(const void *values, dtype type, int64_t count)
 {
     const char *at = values;
     unsigned bad = 0;
@@ -433,7 +433,7 @@ static ddpm_status find_not_finite(generator *g, const tensor *t, int n, int *im
         TRY(g->m->be->fn->download(g->m->be, g->host, t->data, (size_t)n * row, e));
         values = (const char *)g->host;
     }
-    for (*image = 0; *image < n && is_finite(values + (size_t)*image * row, t->dtype, d);) ++*image;
+    for (*image = 0; *image < n && value_is_finite(values + (size_t)*image * row, t->dtype, d);) ++*image;
     return DDPM_OK;
 }
 

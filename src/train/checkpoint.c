@@ -24,6 +24,22 @@ static const struct {
 
 static bool has_ema(const model *m) { return m->store->arena[ARENA_EMA] != NULL; }
 
+static void write_levels(json_out *j, const char *key, const double level[TRAIN_LEVELS])
+{
+    json_out_open(j, key, '[');
+    for (int k = 0; k < TRAIN_LEVELS; k++) json_out_real(j, NULL, level[k]);
+    json_out_close(j, ']');
+}
+
+/* The sums for the next line of metrics.jsonl. */
+static void write_interval(json_out *j, const train_state *s)
+{
+    json_out_real(j, "interval_loss", s->interval_loss);
+    json_out_int(j, "interval_steps", (int64_t)s->interval_steps);
+    write_levels(j, "level_error", s->level_error);
+    write_levels(j, "level_images", s->level_images);
+}
+
 static ddpm_status write_state(const char *dir, const train_state *s, const checkpoint_facts *facts, err *e)
 {
     char path[PATH_CAP], hash[20];
@@ -39,6 +55,7 @@ static ddpm_status write_state(const char *dir, const train_state *s, const chec
     json_out_int(&j, "skipped", (int64_t)s->skipped);
     json_out_real(&j, "beta1_pow", s->beta1_pow);
     json_out_real(&j, "beta2_pow", s->beta2_pow);
+    write_interval(&j, s);
     json_out_text(&j, "dataset", hash);
     json_out_text(&j, "machine", facts->machine);
     json_out_text(&j, "version", DDPM_VERSION);
@@ -114,6 +131,29 @@ static double power(json_in *j, const char *key)
     return v;
 }
 
+static void read_levels(json_in *j, const char *key, double level[TRAIN_LEVELS])
+{
+    const json_t *list = json_in_get(j, key);
+    if (!list) return; /* written before there were levels */
+    for (size_t k = 0; k < TRAIN_LEVELS; k++) {
+        const json_t *v = json_array_get(list, k);
+        if (json_array_size(list) != TRAIN_LEVELS || !json_is_number(v) || !(json_number_value(v) >= 0)) {
+            json_in_fail(j, "%s must be a list of %d non-negative numbers", key, TRAIN_LEVELS);
+            return;
+        }
+        level[k] = json_number_value(v);
+    }
+}
+
+static void read_interval(json_in *j, train_state *s)
+{
+    s->interval_loss = json_in_real(j, "interval_loss", 0, -1e300, 1e300);
+    const json_t *steps = json_in_get(j, "interval_steps");
+    s->interval_steps = json_is_integer(steps) ? (uint64_t)json_integer_value(steps) : 0;
+    read_levels(j, "level_error", s->level_error);
+    read_levels(j, "level_images", s->level_images);
+}
+
 ddpm_status checkpoint_read_state(const char *dir, train_state *s, checkpoint_facts *facts, err *e)
 {
     char path[PATH_CAP];
@@ -128,6 +168,7 @@ ddpm_status checkpoint_read_state(const char *dir, train_state *s, checkpoint_fa
                        .skipped = (uint64_t)counter(&j, "skipped"),
                        .beta1_pow = power(&j, "beta1_pow"),
                        .beta2_pow = power(&j, "beta2_pow")};
+    read_interval(&j, s);
     facts->dataset_hash = strtoull(text_of(&j, "dataset"), NULL, 16);
     (void)snprintf(facts->machine, sizeof facts->machine, "%s", text_of(&j, "machine"));
     (void)text_of(&j, "version");

@@ -17,16 +17,41 @@ static int put(char *to, size_t cap, const char *key, double v)
     return snprintf(to, cap, isfinite(v) ? ",\"%s\":%.9g" : ",\"%s\":\"%g\"", key, isnan(v) ? (double)NAN : v);
 }
 
+static double ratio(double sum, double count) { return count > 0 ? sum / count : NAN; }
+
+/* The mean squared errors, of all images and by noise level. */
+static int put_levels(char *to, size_t cap, const train_state *s)
+{
+    double error = 0, images = 0;
+    for (int k = 0; k < TRAIN_LEVELS; k++) error += s->level_error[k], images += s->level_images[k];
+    int n = put(to, cap, "mse", ratio(error, images));
+    for (int k = 0; k < TRAIN_LEVELS; k++) {
+        n += snprintf(to + n, cap - (size_t)n, "%s", k ? "," : ",\"mse_by_level\":[");
+        n += s->level_images[k] > 0 ? snprintf(to + n, cap - (size_t)n, "%.6g", s->level_error[k] / s->level_images[k])
+                                    : snprintf(to + n, cap - (size_t)n, "null");
+    }
+    return n + snprintf(to + n, cap - (size_t)n, "]");
+}
+
+void run_metrics_begin(train_state *s)
+{
+    s->interval_loss = 0;
+    s->interval_steps = 0;
+    for (int k = 0; k < TRAIN_LEVELS; k++) s->level_error[k] = s->level_images[k] = 0;
+}
+
 bool run_metrics_append(line_file *f, const run_metrics *m)
 {
-    char line[512];
+    char line[1024];
     struct timespec now;
     const train_state *s = m->state;
     clock_gettime(CLOCK_REALTIME, &now);
     int n = snprintf(line, sizeof line, "{\"t\":%.3f,\"step\":%llu,\"kimg\":%.3f",
                      (double)now.tv_sec + 1e-9 * (double)now.tv_nsec, (unsigned long long)s->step,
                      (double)s->sample / 1000);
-    n += put(line + n, sizeof line - (size_t)n, "loss", (double)s->loss);
+    n += put(line + n, sizeof line - (size_t)n, "loss",
+             s->interval_steps > 0 ? s->interval_loss / (double)s->interval_steps : (double)s->loss);
+    n += put_levels(line + n, sizeof line - (size_t)n, s);
     n += put(line + n, sizeof line - (size_t)n, "grad_norm", (double)s->grad_norm);
     n += put(line + n, sizeof line - (size_t)n, "lr", (double)s->lr);
     n += put(line + n, sizeof line - (size_t)n, "img_s", m->images_per_second);

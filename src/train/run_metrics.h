@@ -10,8 +10,14 @@ typedef struct run_metrics {
     double images_per_second, data_seconds; /* throughput; seconds waited for images since the last line */
 } run_metrics;
 
-/* Append one line; false if it could not be written (no error: a full disk must not end the training). */
+/* Append one line: step, kimg, lr, grad_norm and skipped of the last step; means over the steps since the last line:
+ * loss (weighted, of the steps that were not skipped), mse (mean squared error of the prediction without weight, over the
+ * images) and mse_by_level (the same for TRAIN_LEVELS ranges of noise levels, least noise first; null: no image).
+ * False if it could not be written (no error: a full disk must not end the training). */
 bool run_metrics_append(line_file *f, const run_metrics *m);
+
+/* Begin the next interval: zero the sums that run_metrics_append() reads. */
+void run_metrics_begin(train_state *s);
 
 /* The contents of metrics.jsonl for a run that is resumed from a step. */
 typedef struct run_metrics_past {

@@ -105,7 +105,7 @@ static ddpm_status begin_training(test *s, err *e)
 static ddpm_status train(test *s, float *weights, err *e)
 {
     TRY(begin_training(s, e));
-    for (int i = 0; i < TRAINING_STEPS; i++) TRY(trainer_accumulate(s->t, s->images, e));
+    for (int i = 0; i < TRAINING_STEPS; i++) TRY(trainer_accumulate(s->t, s->images, NULL, e));
     return params_get(s->m->store, ARENA_PARAM, weights, e);
 }
 

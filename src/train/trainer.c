@@ -10,7 +10,8 @@ struct trainer {
     schedule *schedule;
     plan *grad;   /* forward and backward pass of a micro-batch; with a single micro-batch also the optimizer */
     plan *update; /* the optimizer after several micro-batches, else NULL */
-    tensor *images, *index, *table, *state, *history;
+    tensor *images, *labels, *index, *table, *state,
+        *history; /* labels: NULL without classes; index: see spec.resident */
     network_outputs net;
 };
 
@@ -42,20 +43,28 @@ static ddpm_status build_grad(trainer *t, err *e)
     if (s->resident > 0) t->index = plan_input(p, DTYPE_I64, "index", s->batch, 1, 1, 1);
     t->table = plan_input(p, DTYPE_F32, "table", t->schedule->timesteps, 1, 1, TABLE_COLUMNS);
     t->state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
-    const nn_noised noised = nn_q_sample(
-        p, &(nn_q_sample_args){
-               .images = t->images, .index = t->index, .table = t->table, .state = t->state, .flip = s->flip});
-    t->net = network_build(&t->m->net, p, &(network_inputs){.x = noised.xt, .t = noised.t, .state = t->state});
-    tensor *loss = nn_mse(p, &(nn_mse_args){.pred = t->net.y,
-                                            .images = t->images,
-                                            .index = t->index,
-                                            .t = noised.t,
-                                            .table = t->table,
-                                            .state = t->state,
-                                            .flip = s->flip,
-                                            .micro_batches = s->micro_batches});
-    plan_differentiate(p, loss, NULL);
-    nn_tally(p, loss, noised.t, t->state, s->micro_batches);
+    const int classes = t->m->net.unet.num_class_embeds;
+    if (classes > 0) t->labels = plan_input(p, DTYPE_I64, "labels", images, 1, 1, 1);
+    const nn_drawn drawn = nn_draw(p, &(nn_draw_args){.n = s->batch,
+                                                      .table = t->table,
+                                                      .state = t->state,
+                                                      .index = t->index,
+                                                      .labels = t->labels,
+                                                      .label_dropout = s->label_dropout,
+                                                      .null_label = classes - 1});
+    const nn_q_sample_args noising = {
+        .images = t->images, .index = t->index, .rows = drawn.rows, .state = t->state, .flip = s->flip};
+    const network_inputs in = {.x = nn_q_sample(p, &noising), .t = drawn.t, .state = t->state, .labels = drawn.labels};
+    t->net = network_build(&t->m->net, p, &in);
+    const nn_losses losses = nn_mse(p, &(nn_mse_args){.pred = t->net.y,
+                                                      .images = t->images,
+                                                      .index = t->index,
+                                                      .rows = drawn.rows,
+                                                      .state = t->state,
+                                                      .flip = s->flip,
+                                                      .micro_batches = s->micro_batches});
+    plan_differentiate(p, losses.loss, NULL);
+    nn_tally(p, &losses, drawn.rows, t->state, s->micro_batches);
     if (s->micro_batches == 1) nn_update(p, t->state, history_input(t, p), (int64_t)t->m->store->count, &s->update);
     return finish(t, p, e);
 }
@@ -144,23 +153,42 @@ ddpm_status trainer_allocate(trainer *t, err *e)
     return trainer_restore(t, &(train_state){.seed = t->spec.seed, .beta1_pow = 1, .beta2_pow = 1}, e);
 }
 
-ddpm_status trainer_accumulate(trainer *t, const uint8_t *images, err *e)
+static ddpm_status check_labels(const trainer *t, const int64_t *labels, int64_t n, err *e)
+{
+    const int classes = t->m->net.unet.num_class_embeds;
+    if (!labels) return err_set(e, DDPM_EINVAL, "the network has %d classes, but the images have no labels", classes);
+    for (int64_t i = 0; i < n; i++)
+        if (labels[i] < 0 || labels[i] >= classes)
+            return err_set(e, DDPM_EINVAL, "label %lld of an image is not in [0, %d), the network's classes",
+                           (long long)labels[i], classes);
+    return DDPM_OK;
+}
+
+ddpm_status trainer_accumulate(trainer *t, const uint8_t *images, const int64_t *labels, err *e)
 {
     TRY(plan_write(t->grad, t->images, images, e));
+    if (t->labels) {
+        TRY(check_labels(t, labels, t->labels->n, e));
+        TRY(plan_write(t->grad, t->labels, labels, e));
+    }
     TRY(params_refresh(t->m->store, ARENA_PARAM, e));
     return plan_run(t->grad, e);
 }
 
 bool trainer_is_resident(const trainer *t) { return t->index != NULL; }
 
-ddpm_status trainer_store(trainer *t, int64_t first, int64_t count, const uint8_t *images, err *e)
+ddpm_status trainer_store(trainer *t, int64_t first, int64_t count, const uint8_t *images, const int64_t *labels,
+                          err *e)
 {
+    backend *be = t->m->be;
     const size_t one = (size_t)(tensor_hw(t->images) * t->images->c);
     if (first < 0 || count < 0 || first > t->images->n - count)
         return err_set(e, DDPM_EINVAL, "images [%lld, %lld) are outside the data set of %lld images", (long long)first,
                        (long long)(first + count), (long long)t->images->n);
-    return t->m->be->fn->upload(t->m->be, (char *)t->images->data + (size_t)first * one, images, (size_t)count * one,
-                                e);
+    TRY(be->fn->upload(be, (char *)t->images->data + (size_t)first * one, images, (size_t)count * one, e));
+    if (!t->labels) return DDPM_OK;
+    TRY(check_labels(t, labels, count, e));
+    return be->fn->upload(be, (int64_t *)t->labels->data + first, labels, (size_t)count * sizeof *labels, e);
 }
 
 ddpm_status trainer_accumulate_stored(trainer *t, const int64_t *index, err *e)

@@ -22,9 +22,10 @@ typedef struct trainer_spec {
     bool sketch;      /* only compute the memory need: prepares and autotunes nothing, omits workspaces */
     int64_t resident; /* > 0: images of a whole data set that is resident in the backend's memory (trainer_store()) */
     recompute_kind recompute;
-    bool flip;        /* mirror half of the images */
-    uint64_t seed;    /* for noise, timesteps, flips and dropout */
-    step_attr update; /* .update: lr, betas, EMA, ... (ir/step.h) */
+    bool flip;           /* mirror half of the images */
+    float label_dropout; /* probability in [0, 1] that an image is trained with the network's last class, "no class" */
+    uint64_t seed;       /* for noise, timesteps, flips and dropout */
+    step_attr update;    /* .update: lr, betas, EMA, ... (ir/step.h) */
 } trainer_spec;
 
 typedef struct trainer trainer;
@@ -51,11 +52,14 @@ const plan *trainer_plan(const trainer *t);    /* the plan of a micro-batch, to 
  * params_load() or checkpoint_restore(). */
 DDPM_MUST_CHECK ddpm_status trainer_allocate(trainer *t, err *e);
 
-/* Accumulate the gradients of one micro-batch u8 [batch, h, w, c]. */
-DDPM_MUST_CHECK ddpm_status trainer_accumulate(trainer *t, const uint8_t *images, err *e);
+/* Accumulate the gradients of one micro-batch u8 [batch, h, w, c].  labels [batch] in [0, num_class_embeds), if the
+ * network has classes; else ignored, may be NULL.  DDPM_EINVAL: labels are missing or out of range. */
+DDPM_MUST_CHECK ddpm_status trainer_accumulate(trainer *t, const uint8_t *images, const int64_t *labels, err *e);
 bool trainer_is_resident(const trainer *t);
-/* With spec.resident: upload images [first, first + count) u8 [count, h, w, c]; call it after trainer_allocate(). */
-DDPM_MUST_CHECK ddpm_status trainer_store(trainer *t, int64_t first, int64_t count, const uint8_t *images, err *e);
+/* With spec.resident: upload images [first, first + count) u8 [count, h, w, c] and their labels [count], as for
+ * trainer_accumulate(); call it after trainer_allocate(). */
+DDPM_MUST_CHECK ddpm_status trainer_store(trainer *t, int64_t first, int64_t count, const uint8_t *images,
+                                          const int64_t *labels, err *e);
 /* With spec.resident: as trainer_accumulate() for the stored images index[batch]. */
 DDPM_MUST_CHECK ddpm_status trainer_accumulate_stored(trainer *t, const int64_t *index, err *e);
 /* Gradient clipping, Adam, EMA.  A step with a non-finite loss or gradient changes only the counters. */

@@ -414,13 +414,9 @@ static void end_epoch(run *r)
     r->epoch_steps = 0;
 }
 
-static void keep_books(run *r)
+/* The results of all launched steps are read when a line is due, so that the state may be written. */
+static ddpm_status write_line(run *r, err *e)
 {
-    const uint64_t count = (uint64_t)dataset_count(r->data), before = r->state.sample - (uint64_t)images_per_step(r);
-    if (isfinite(r->state.loss)) r->epoch_sum += (double)r->state.loss, r->epoch_steps++;
-    if (r->state.sample / count != before / count) end_epoch(r);
-    const bool due = r->state.step % (uint64_t)r->config.log.every == 0 || r->state.step == (uint64_t)r->steps;
-    if (!due) return;
     const double now = clock_seconds(), waited = feed_waited_seconds(r->feed);
     const run_metrics m = {.state = &r->state,
                            .images_per_second = (double)(r->state.sample - r->line_sample) / (now - r->line_time),
@@ -430,6 +426,17 @@ static void keep_books(run *r)
         r->metrics_failed = true;
     }
     r->line_time = now, r->line_waited = waited, r->line_sample = r->state.sample;
+    run_metrics_begin(&r->state);
+    return trainer_restore(r->trainer, &r->state, e);
+}
+
+static ddpm_status keep_books(run *r, err *e)
+{
+    const uint64_t count = (uint64_t)dataset_count(r->data), before = r->state.sample - (uint64_t)images_per_step(r);
+    if (isfinite(r->state.loss)) r->epoch_sum += (double)r->state.loss, r->epoch_steps++;
+    if (r->state.sample / count != before / count) end_epoch(r);
+    const bool due = r->state.step % (uint64_t)r->config.log.every == 0 || r->state.step == (uint64_t)r->steps;
+    return due ? write_line(r, e) : DDPM_OK;
 }
 
 static bool is_multiple(uint64_t count, int64_t of) { return of > 0 && count % (uint64_t)of == 0; }
@@ -461,7 +468,7 @@ static ddpm_status catch_up(run *r, const run_status *status, err *e)
         r->state.loss = done->loss, r->state.grad_norm = done->grad_norm, r->state.lr = done->lr;
         if (r->state.step == now.step) r->state = now;
         TRY(judge_step(r, done->skipped != 0, e));
-        keep_books(r);
+        TRY(keep_books(r, e));
         if (r->hooks->step) r->hooks->step(r->hooks->context, status);
     }
     return DDPM_OK;

@@ -150,7 +150,7 @@ Test(bench, steps_are_those_of_a_run, .timeout = 900)
             OK(dataset_read(d, index[k], images + k * size, &why));
         }
         OK(trainer_is_resident(other.t) ? trainer_accumulate_stored(other.t, index, &why)
-                                        : trainer_accumulate(other.t, images, &why));
+                                        : trainer_accumulate(other.t, images, NULL, &why));
         if (ordinal % 4) OK(trainer_update(other.t, &why));
     }
     expect_same(rig.m, other.m, ARENA_PARAM);

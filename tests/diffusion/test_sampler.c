@@ -51,7 +51,7 @@ Test(objective, table_holds_the_papers_targets)
         static float table[T * TABLE_COLUMNS];
         objective_fill_table(s, table);
         for (int t = 0; t < T; t++) {
-            double want[TABLE_COLUMNS] = {[TABLE_WEIGHT] = 1};
+            double want[TABLE_COLUMNS] = {[TABLE_WEIGHT] = 1, [TABLE_TIME] = t, [TABLE_LEVEL] = floor(8.0 * t / T)};
             want[TABLE_SIGNAL] = sqrt(s->abar[t]), want[TABLE_NOISE] = sqrt(1 - s->abar[t]);
             target_of(s, t, &want[TABLE_TARGET_X0], &want[TABLE_TARGET_EPS]);
             for (int k = 0; k < TABLE_COLUMNS; k++)

@@ -165,7 +165,7 @@ static void check_first(const run *q, const char *what, const tensor *t, double 
 static void check_timesteps(const run *q, int64_t first)
 {
     int64_t *t = golden_i64(q->io, "t", NULL);
-    float *ours = test_copy(q->r.be, q->r.noised.t);
+    float *ours = test_copy(q->r.be, q->r.drawn.t);
     for (int64_t b = 0; b < q->r.images->n; b++) cr_assert_eq((int64_t)ours[b], t[first + b], "sample %ld", first + b);
     mem_free(ours);
     mem_free(t);
@@ -181,7 +181,7 @@ static void run_steps(run *q)
             check_timesteps(q, k * q->batch + m * n);
         }
         if (k == 0 && q->micro_batches == 1) {
-            check_first(q, "first.x_t", q->r.noised.xt, test_network_bound(1e-6, 4e-3));
+            check_first(q, "first.x_t", q->r.xt, test_network_bound(1e-6, 4e-3));
             check_first(q, "first.out", q->r.out.y, test_network_bound(1e-5, 3e-2));
         }
         OK(plan_run(q->r.update, &why));

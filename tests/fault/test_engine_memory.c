@@ -48,7 +48,7 @@ static ddpm_status train_one(engine *x, err *e)
     TRY(trainer_allocate(x->t, e));
     TRY(params_init(x->m->store, 1, e));
     TRY(loader_next(x->loader, &images, e));
-    TRY(trainer_accumulate(x->t, images, e));
+    TRY(trainer_accumulate(x->t, images, NULL, e));
     return trainer_update(x->t, e);
 }
 

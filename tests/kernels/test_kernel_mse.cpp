@@ -5,16 +5,15 @@
 static const float grad_scale = 0.37f;
 
 struct scored {
-    std::vector<float> pred, t, loss, dpred;
+    std::vector<float> pred, loss, error, dpred;
     std::vector<double> partial;
     mse_args args;
     explicit scored(const training_batch &b)
-        : pred(wobbles(b.s.size(), 2.0f)), t(b.s.n), loss(b.s.n, not_a_number), dpred(b.s.size(), not_a_number),
-          partial((size_t)b.s.n * mse_chunks(b.s.h, b.s.w, b.s.c), not_a_number)
+        : pred(wobbles(b.s.size(), 2.0f)), loss(b.s.n, not_a_number), error(b.s.n, not_a_number),
+          dpred(b.s.size(), not_a_number), partial((size_t)b.s.n * mse_chunks(b.s.h, b.s.w, b.s.c), not_a_number)
     {
-        for (int i = 0; i < b.s.n; i++) t[i] = (float)b.t(i);
-        args = {pred.data(),    b.images.data(), t.data(), b.table.data(), &b.state, loss.data(), dpred.data(),
-                partial.data(), b.s.n,           b.s.h,    b.s.w,          b.s.c,    b.flip,      grad_scale};
+        args = {pred.data(),    b.images.data(), b.rows.data(), &b.state, loss.data(), error.data(), dpred.data(),
+                partial.data(), b.s.n,           b.s.h,         b.s.w,    b.s.c,       b.flip,       grad_scale};
     }
 };
 
@@ -33,10 +32,12 @@ Test(mse, follows_the_formula_in_every_thread_order)
                     const double miss =
                         got.pred[(size_t)b * s.d() + i] - (batch.column(b, TABLE_TARGET_X0) * batch.x0(b, i) +
                                                            batch.column(b, TABLE_TARGET_EPS) * batch.eps(b, i));
-                    sum += weight * miss * miss;
+                    sum += miss * miss;
                     cr_assert_float_eq(got.dpred[(size_t)b * s.d() + i], grad_scale * 2 * weight * miss, 2e-6);
                 }
-                cr_assert_float_eq(got.loss[b], sum / s.d(), 1e-6 * sum / s.d() + 1e-7, "image %d", b);
+                const double error = sum / s.d(), loss = weight * error;
+                cr_assert_float_eq(got.error[b], error, 1e-6 * error + 1e-7, "image %d", b);
+                cr_assert_float_eq(got.loss[b], loss, 1e-6 * loss + 1e-7, "image %d", b);
             }
         }
     });
@@ -50,6 +51,7 @@ Test(mse, backends_agree_to_the_bit)
         assert_clean(k_mse(nullptr, &gpu.args));
         for (int b = 0; b < s.n; b++) mse_one(&cpu.args, b);
         assert_same_bits(cpu.loss, gpu.loss);
+        assert_same_bits(cpu.error, gpu.error);
         assert_same_bits(cpu.dpred, gpu.dpred);
     }
 }

@@ -3,12 +3,11 @@
 #include "q_sample.h"
 
 struct noised {
-    std::vector<float> xt, t;
+    std::vector<float> xt;
     q_sample_args args;
-    explicit noised(const training_batch &b) : xt(b.s.size(), not_a_number), t(b.s.n, not_a_number)
+    explicit noised(const training_batch &b) : xt(b.s.size(), not_a_number)
     {
-        args = {b.images.data(), b.table.data(), &b.state, xt.data(), t.data(), b.s.n,
-                b.s.h,           b.s.w,          b.s.c,    b.T,       b.flip};
+        args = {b.images.data(), b.rows.data(), &b.state, xt.data(), b.s.n, b.s.h, b.s.w, b.s.c, b.flip};
     }
 };
 
@@ -20,14 +19,12 @@ Test(q_sample, follows_equation_4_in_every_thread_order)
             const training_batch batch(s, true);
             noised got(batch);
             assert_clean(k_q_sample(nullptr, &got.args));
-            for (int b = 0; b < s.n; b++) {
-                cr_assert_eq(got.t[b], (float)batch.t(b));
+            for (int b = 0; b < s.n; b++)
                 for (int i = 0; i < s.d(); i++) {
                     const double xt =
                         batch.column(b, TABLE_SIGNAL) * batch.x0(b, i) + batch.column(b, TABLE_NOISE) * batch.eps(b, i);
                     cr_assert_float_eq(got.xt[(size_t)b * s.d() + i], xt, 1e-6, "image %d element %d", b, i);
                 }
-            }
         }
     });
 }
@@ -41,7 +38,6 @@ Test(q_sample, backends_agree_to_the_bit)
             assert_clean(k_q_sample(nullptr, &gpu.args));
             for (int b = 0; b < s.n; b++) q_sample_one(&cpu.args, b);
             assert_same_bits(cpu.xt, gpu.xt);
-            assert_same_bits(cpu.t, gpu.t);
         }
 }
 
@@ -59,25 +55,18 @@ Test(q_sample, a_split_batch_sees_the_same_draws)
     assert_clean(k_q_sample(nullptr, &part));
     part.n = 3;
     part.state = &later;
-    part.images += 2 * s.d(), part.xt = parts.xt.data() + 2 * s.d(), part.t += 2;
+    part.images += 2 * s.d(), part.xt = parts.xt.data() + 2 * s.d(), part.rows += 2 * TABLE_COLUMNS;
     assert_clean(k_q_sample(nullptr, &part));
     assert_same_bits(whole.xt, parts.xt);
-    assert_same_bits(whole.t, parts.t);
 }
 
-Test(q_sample, timesteps_and_flips_are_uniform)
+Test(q_sample, half_of_the_images_are_mirrored)
 {
-    enum { N = 20000, T = 10 };
+    enum { N = 20000 };
     train_state state = {};
-    int count[T] = {0}, flips = 0;
+    int flips = 0;
     state.seed = 5;
-    for (int b = 0; b < N; b++) {
-        const int t = draw_timestep(&state, b, T);
-        cr_assert(t >= 0 && t < T);
-        count[t]++;
-        flips += draw_flip(&state, b);
-    }
-    for (int n : count) cr_assert_float_eq((double)n / N, 0.1, 5 * sqrt(0.09 / N));
+    for (int b = 0; b < N; b++) flips += draw_flip(&state, b);
     cr_assert_float_eq((double)flips / N, 0.5, 5 * sqrt(0.25 / N));
 }
 
@@ -106,7 +95,6 @@ Test(q_sample, bf16_is_the_same_rounded_once)
             assert_clean(k_q_sample(nullptr, &plain.args));
             assert_clean(k_q_sample(nullptr, &rounded.args));
             for (size_t i = 0; i < s.size(); i++) cr_assert_eq(low[i], nearest_bf16(plain.xt[i]));
-            assert_same_bits(plain.t, rounded.t);
         }
     });
 }

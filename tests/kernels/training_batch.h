@@ -21,6 +21,7 @@ struct training_batch {
     train_state state = {};
     std::vector<uint8_t> images;
     std::vector<float> table;
+    std::vector<float> rows; /* [n, TABLE_COLUMNS] of the table */
     bool flip;
 
     training_batch(shape s_, bool flip_) : s(s_), images(s_.size()), table(T * TABLE_COLUMNS), flip(flip_)
@@ -30,6 +31,8 @@ struct training_batch {
         for (size_t i = 0; i < images.size(); i++) images[i] = (uint8_t)(37 * i + 11);
         images[0] = 255;
         for (size_t i = 0; i < table.size(); i++) table[i] = 0.1f + 0.017f * (float)i;
+        for (int b = 0; b < s.n; b++)
+            rows.insert(rows.end(), table.begin() + t(b) * TABLE_COLUMNS, table.begin() + (t(b) + 1) * TABLE_COLUMNS);
     }
 
     /* The batch that consists of these images of a data set. */

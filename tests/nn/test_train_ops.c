@@ -44,8 +44,9 @@ enum { T = 50, MICRO_BATCHES = 3 };
 typedef struct noise_rig {
     backend *be;
     plan *p;
-    tensor *images, *table, *state, *pred, *loss;
-    nn_noised noised;
+    tensor *images, *table, *state, *pred, *xt;
+    nn_drawn drawn;
+    nn_losses losses;
 } noise_rig;
 
 static void build_noise(noise_rig *r, const noise_case *c)
@@ -59,17 +60,17 @@ static void build_noise(noise_rig *r, const noise_case *c)
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
     r->pred = plan_input(p, DTYPE_F32, "pred", c->n, c->h, c->w, c->c);
     plan_want_grad(p, r->pred);
-    r->noised = nn_q_sample(p, &(nn_q_sample_args){r->images, NULL, r->table, r->state, c->flip});
-    plan_keep(p, r->noised.xt);
-    plan_keep(p, r->noised.t);
-    r->loss = nn_mse(p, &(nn_mse_args){.pred = r->pred,
-                                       .images = r->images,
-                                       .t = r->noised.t,
-                                       .table = r->table,
-                                       .state = r->state,
-                                       .flip = c->flip,
-                                       .micro_batches = MICRO_BATCHES});
-    plan_differentiate(p, r->loss, NULL);
+    r->drawn = nn_draw(p, &(nn_draw_args){.n = c->n, .table = r->table, .state = r->state});
+    r->xt = nn_q_sample(p, &(nn_q_sample_args){r->images, NULL, r->drawn.rows, r->state, c->flip});
+    plan_keep(p, r->xt);
+    plan_keep(p, r->drawn.t);
+    r->losses = nn_mse(p, &(nn_mse_args){.pred = r->pred,
+                                         .images = r->images,
+                                         .rows = r->drawn.rows,
+                                         .state = r->state,
+                                         .flip = c->flip,
+                                         .micro_batches = MICRO_BATCHES});
+    plan_differentiate(p, r->losses.loss, NULL);
     OK(plan_finish(p, &why));
     OK(plan_allocate(p, &why));
 }
@@ -98,7 +99,7 @@ static void check_forward(const noise_rig *r, const ref_batch *batch, int64_t co
 {
     double *xt = new_array(count, sizeof *xt), *t = new_array(batch->n, sizeof *t);
     ref_q_sample(batch, xt, t);
-    float *our_t = test_copy(r->be, r->noised.t), *our_xt = test_copy(r->be, r->noised.xt);
+    float *our_t = test_copy(r->be, r->drawn.t), *our_xt = test_copy(r->be, r->xt);
     for (int b = 0; b < batch->n; b++) cr_expect_eq((double)our_t[b], t[b], "t of image %d", b);
     const double error = off_by(our_xt, xt, count);
     cr_expect(error <= test_bound(2e-7, 2.5e-3), "x_t is off by %.2e", error);
@@ -129,16 +130,22 @@ static void check_loss(const noise_rig *r, const ref_batch *batch, const double 
 {
     double *dpred = new_array(count, sizeof *dpred), *loss = new_array(batch->n, sizeof *loss);
     double *direction = new_array(count, sizeof *direction), ours = 0;
-    float *gradient = test_copy(r->be, r->pred->grad), *our_loss = test_copy(r->be, r->loss);
+    float *gradient = test_copy(r->be, r->pred->grad), *our_loss = test_copy(r->be, r->losses.loss);
+    float *our_error = test_copy(r->be, r->losses.error);
     ref_mse(batch, pred, 1.0 / ((double)count * MICRO_BATCHES), loss, dpred);
     const double error = off_by(our_loss, loss, batch->n), error_d = off_by(gradient, dpred, count);
     cr_expect(error <= 2e-7, "loss is off by %.2e", error);
+    for (int b = 0; b < batch->n; b++) {
+        const double weight = (double)ref_row(batch, b)[TABLE_WEIGHT];
+        cr_expect_float_eq(our_error[b] * weight, loss[b], 2e-6 * loss[b], "error of image %d", b);
+    }
     cr_expect(error_d <= 3e-7, "dpred is off by %.2e", error_d);
     for (int64_t i = 0; i < count; i++) direction[i] = (double)normal(2, i), ours += (double)gradient[i] * direction[i];
     const double slope = slope_of_loss(batch, pred, direction, count);
     cr_expect_float_eq(ours, slope, 1e-6 * fabs(slope), "gradient %.9g, slope %.9g", ours, slope);
     mem_free(gradient);
     mem_free(our_loss);
+    mem_free(our_error);
     mem_free(dpred);
     mem_free(loss);
     mem_free(direction);
@@ -205,7 +212,8 @@ static void build_update(update_rig *r, const update_case *c)
     plan *p = r->p;
     r->loss = plan_input(p, DTYPE_F32, "loss", c->n, 1, 1, 1);
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
-    nn_tally(p, r->loss, plan_input(p, DTYPE_F32, "t", c->n, 1, 1, 1), r->state, 1);
+    const nn_losses losses = {r->loss, r->loss};
+    nn_tally(p, &losses, plan_input(p, DTYPE_F32, "rows", c->n, 1, 1, TABLE_COLUMNS), r->state, 1);
     nn_update(p, r->state, NULL, c->count, &update_attr);
     OK(plan_finish(p, &why));
     OK(plan_allocate(p, &why));

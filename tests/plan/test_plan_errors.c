@@ -68,18 +68,17 @@ static void bad_columns_of_an_image(plan *p) { (void)plan_columns(p, image(p, 2,
 static void bad_table_narrow(plan *p)
 {
     tensor *table = plan_input(p, DTYPE_F32, "table", 10, 1, 1, 3);
-    (void)nn_q_sample(p, &(nn_q_sample_args){bytes(p, 1), NULL, table, bytes(p, sizeof(train_state)), false});
+    (void)nn_draw(p, &(nn_draw_args){.n = 2, .table = table, .state = bytes(p, sizeof(train_state))});
 }
 static void bad_state_short(plan *p)
 {
     tensor *table = plan_input(p, DTYPE_F32, "table", 10, 1, 1, TABLE_COLUMNS);
-    (void)nn_q_sample(p, &(nn_q_sample_args){bytes(p, 1), NULL, table, bytes(p, 8), false});
+    (void)nn_draw(p, &(nn_draw_args){.n = 2, .table = table, .state = bytes(p, 8)});
 }
 static void bad_loss_channels(plan *p)
 {
     nn_mse_args a = {.images = image(p, 4, 4, 3), .pred = image(p, 4, 4, 6), .micro_batches = 1};
-    a.t = plan_input(p, DTYPE_F32, "t", 2, 1, 1, 1);
-    a.table = plan_input(p, DTYPE_F32, "table", 10, 1, 1, TABLE_COLUMNS);
+    a.rows = plan_input(p, DTYPE_F32, "rows", 2, 1, 1, TABLE_COLUMNS);
     a.state = bytes(p, sizeof(train_state));
     (void)nn_mse(p, &a);
 }
@@ -180,7 +179,7 @@ static const bad_plan bad[] = {
     {bad_norm_dropout, "net.0: norm1: dropout: probability 1 is not in [0, 1)"},
     {bad_columns_beyond, "net.0: net.0.x: columns [4, 9) require a matrix with these columns, not [2, 1, 1, 8]"},
     {bad_columns_of_an_image, "net.0: net.0.x: columns [4, 6) require a matrix with these columns, not [2, 2, 1, 8]"},
-    {bad_table_narrow, "net.0: the training table has 3 columns; 5 are required"},
+    {bad_table_narrow, "net.0: the training table has the wrong number of columns, 3"},
     {bad_state_short, "net.0: the training state has the wrong size of 8 bytes"},
     {bad_loss_channels, "net.0: the network has 6 output channels, but the images have 3"},
     {bad_sampler_bytes, "net.0: the sampler rows and state have wrong sizes of 3 and 16 bytes"},
@@ -256,10 +255,11 @@ Test(plan_errors, a_missing_operand_passes_through)
     cr_expect_null(nn_affine(p, NULL, 1, 0));
     cr_expect_null(nn_time_embed(p, NULL, NULL, 4, false));
     cr_expect_null(nn_time_mlp(p, &(nn_time_mlp_args){.dim = 4, .width = 16, .name = "mlp"}));
-    cr_expect_null(nn_q_sample(p, &(nn_q_sample_args){.images = NULL}).xt);
-    cr_expect_null(nn_mse(p, &(nn_mse_args){.pred = NULL}));
+    cr_expect_null(nn_draw(p, &(nn_draw_args){.n = 1}).rows);
+    cr_expect_null(nn_q_sample(p, &(nn_q_sample_args){.images = NULL}));
+    cr_expect_null(nn_mse(p, &(nn_mse_args){.pred = NULL}).loss);
     cr_expect_null(plan_columns(p, NULL, 0, 1));
-    nn_tally(p, NULL, NULL, NULL, 1);
+    nn_tally(p, &(nn_losses){NULL}, NULL, NULL, 1);
     nn_sampler_init(p, &(nn_sampler_init_args){.x = NULL});
     nn_sampler_next(p, NULL, NULL, NULL);
     nn_sampler_step(p, &(nn_sampler_args){.x = NULL});

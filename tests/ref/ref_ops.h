@@ -61,6 +61,9 @@ typedef struct ref_batch {
     int n, h, w, c, timesteps;
     bool flip;
 } ref_batch;
+/* The row of image b in the table, TABLE_COLUMNS values. */
+const float *ref_row(const ref_batch *a, int b);
+/* t [n]: TABLE_TIME of the rows */
 void ref_q_sample(const ref_batch *a, double *xt, double *t);
 /* loss [n]: mean of each image; dpred = scale d(sum of squares) */
 void ref_mse(const ref_batch *a, const double *pred, double scale, double *loss, double *dpred);

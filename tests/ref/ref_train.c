@@ -30,13 +30,15 @@ static void element(const ref_batch *a, const drawn *r, int b, int i, double *x0
     *eps = (double)noise_normal4(a->state->seed, NOISE_TRAIN_EPS, r->low, r->high, (uint32_t)(i / 4)).v[i % 4];
 }
 
+const float *ref_row(const ref_batch *a, int b) { return a->table + (int64_t)draw(a, b).t * TABLE_COLUMNS; }
+
 void ref_q_sample(const ref_batch *a, double *xt, double *t)
 {
     const int d = a->h * a->w * a->c;
     for (int b = 0; b < a->n; b++) {
         const drawn r = draw(a, b);
-        const float *row = a->table + (int64_t)r.t * TABLE_COLUMNS;
-        t[b] = r.t;
+        const float *row = ref_row(a, b);
+        t[b] = (double)row[TABLE_TIME];
         for (int i = 0; i < d; i++) {
             double x0, eps;
             element(a, &r, b, i, &x0, &eps);
@@ -50,7 +52,7 @@ void ref_mse(const ref_batch *a, const double *pred, double scale, double *loss,
     const int d = a->h * a->w * a->c;
     for (int b = 0; b < a->n; b++) {
         const drawn r = draw(a, b);
-        const float *row = a->table + (int64_t)r.t * TABLE_COLUMNS;
+        const float *row = ref_row(a, b);
         double sum = 0;
         for (int i = 0; i < d; i++) {
             double x0, eps;

@@ -72,18 +72,19 @@ void net_train(net_rig *r, const net_options *o)
     r->images = plan_input(p, DTYPE_U8, "images", o->n, o->h, o->w, o->net.unet.in_channels);
     r->table = plan_input(p, DTYPE_F32, "table", o->timesteps, 1, 1, TABLE_COLUMNS);
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
-    r->noised = nn_q_sample(p, &(nn_q_sample_args){r->images, NULL, r->table, r->state, o->flip});
-    r->out = network_build(&r->net, p, &(network_inputs){.x = r->noised.xt, .t = r->noised.t, .state = r->state});
-    if (o->keep) plan_keep(p, r->noised.xt), plan_keep(p, r->noised.t), plan_keep(p, r->out.y);
-    r->loss = nn_mse(p, &(nn_mse_args){.pred = r->out.y,
-                                       .images = r->images,
-                                       .t = r->noised.t,
-                                       .table = r->table,
-                                       .state = r->state,
-                                       .flip = o->flip,
-                                       .micro_batches = micro_batches});
+    r->drawn = nn_draw(p, &(nn_draw_args){.n = o->n, .table = r->table, .state = r->state});
+    r->xt = nn_q_sample(p, &(nn_q_sample_args){r->images, NULL, r->drawn.rows, r->state, o->flip});
+    r->out = network_build(&r->net, p, &(network_inputs){.x = r->xt, .t = r->drawn.t, .state = r->state});
+    if (o->keep) plan_keep(p, r->xt), plan_keep(p, r->drawn.t), plan_keep(p, r->out.y);
+    const nn_losses losses = nn_mse(p, &(nn_mse_args){.pred = r->out.y,
+                                                      .images = r->images,
+                                                      .rows = r->drawn.rows,
+                                                      .state = r->state,
+                                                      .flip = o->flip,
+                                                      .micro_batches = micro_batches});
+    r->loss = losses.loss;
     plan_differentiate(p, r->loss, NULL);
-    nn_tally(p, r->loss, r->noised.t, r->state, micro_batches);
+    nn_tally(p, &losses, r->drawn.rows, r->state, micro_batches);
     cr_assert(plan_ok(p), "%s", p->first.text);
     OK(params_declare(r->store, p, &why));
     OK(plan_finish(p, &why));

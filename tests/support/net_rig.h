@@ -34,8 +34,8 @@ typedef struct net_rig {
     params *store;
     plan *p;
     plan *update; /* grad_norm and adamw, on the same state */
-    tensor *images, *table, *state, *x, *t, *rows, *ids, *loss;
-    nn_noised noised;
+    tensor *images, *table, *state, *x, *t, *rows, *ids, *loss, *xt;
+    nn_drawn drawn;
     network_outputs out;
 } net_rig;
 

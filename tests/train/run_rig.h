@@ -73,7 +73,7 @@ static inline void expect_same_end(const ddpm_config *a, const ddpm_config *b, i
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) expect_same_file(dir[0], dir[1], files[i]);
 }
 
-static ddpm_config whole, parts;
+__attribute__((unused)) static ddpm_config whole, parts;
 
 /* The losses of metrics.jsonl, a line each. */
 static inline int read_losses(const char *run, double *loss, int cap)

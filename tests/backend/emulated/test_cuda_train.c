@@ -98,7 +98,7 @@ static ddpm_status open_engine(engine *x, const setup *s, err *e)
     for (int64_t i = 0; i < IMAGES; i++) {
         uint8_t one[H * W * C];
         picture(i, one);
-        TRY(trainer_store(x->t, i, 1, one, e));
+        TRY(trainer_store(x->t, i, 1, one, NULL, e));
     }
     return DDPM_OK;
 }
@@ -111,7 +111,7 @@ static ddpm_status give_batch(engine *x, const setup *s, int64_t first, err *e)
         index[b] = (first + b) * 3 % IMAGES;
         picture(index[b], images + b * H * W * C);
     }
-    return s->resident ? trainer_accumulate_stored(x->t, index, e) : trainer_accumulate(x->t, images, e);
+    return s->resident ? trainer_accumulate_stored(x->t, index, e) : trainer_accumulate(x->t, images, NULL, e);
 }
 
 static ddpm_status train(engine *x, const setup *s, int from, int to, err *e)

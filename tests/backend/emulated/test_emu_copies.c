@@ -100,7 +100,7 @@ static void train(engine *x, int steps, int micro_batches)
     uint8_t image[PIXELS];
     for (int i = 0; i < PIXELS; i++) image[i] = (uint8_t)(i * 29 + i * i % 83);
     for (int i = 0; i < steps; i++) {
-        for (int k = 0; k < micro_batches; k++) OK(trainer_accumulate(x->t, image, &why));
+        for (int k = 0; k < micro_batches; k++) OK(trainer_accumulate(x->t, image, NULL, &why));
         OK(trainer_update(x->t, &why));
     }
 }

@@ -4,6 +4,13 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/step_args.h"
 
+static ddpm_status draw_run(cpu_backend *be, const step *s, err *e)
+{
+    const draw_args a = step_draw(s);
+    for (int b = 0; b < a.n; b++) draw_one(&a, b);
+    return DDPM_OK;
+}
+
 static ddpm_status q_sample_run(cpu_backend *be, const step *s, err *e)
 {
     const q_sample_args a = step_q_sample(s);
@@ -55,6 +62,7 @@ static ddpm_status adamw_run(cpu_backend *be, const step *s, err *e)
     return DDPM_OK;
 }
 
+const cpu_op cpu_draw = {NULL, draw_run, NULL};
 const cpu_op cpu_q_sample = {NULL, q_sample_run, NULL};
 const cpu_op cpu_mse = {NULL, mse_run, NULL};
 const cpu_op cpu_tally = {NULL, tally_run, NULL};

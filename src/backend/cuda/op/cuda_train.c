@@ -2,6 +2,12 @@
 #include "backend/cuda/cuda_op.h"
 #include "backend/step_args.h"
 
+static ddpm_status draw_run(cuda_backend *be, const step *s, err *e)
+{
+    const draw_args a = step_draw(s);
+    return rt_launched(k_draw(be->stream, &a), e);
+}
+
 static ddpm_status q_sample_run(cuda_backend *be, const step *s, err *e)
 {
     const q_sample_args a = step_q_sample(s);
@@ -48,6 +54,7 @@ static ddpm_status adamw_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_adamw(be->stream, &a), e);
 }
 
+const cuda_op cuda_draw = {.run = draw_run};
 const cuda_op cuda_q_sample = {.run = q_sample_run};
 const cuda_op cuda_mse = {.prepare = mse_prepare, .run = mse_run};
 const cuda_op cuda_tally = {.run = tally_run};
