@@ -8,24 +8,32 @@ __global__ void __launch_bounds__(REDUCE_LANES) mse_partial_kernel(mse_args a, i
 {
     const int b = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
     const drawn_image m = mse_image(&a, b);
-    double sum = 0.0;
+    double error = 0.0, loss = 0.0;
     for (int turn = 0; turn < REDUCE_TURNS; turn++) {
         const int64_t q = (int64_t)chunk * REDUCE_QUADS + turn * REDUCE_LANES + threadIdx.x;
         if (q >= quads_of(m.d)) break;
         const normal4 eps = eps_quad(&m, (int)q);
-        sum += mse_quad(&a, &m, b, (int)q, eps.v, a.pred_type);
+        const mse_sums one = mse_quad(&a, &m, b, (int)q, eps.v, a.kind);
+        error += one.error, loss += one.loss;
     }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) a.partial[blockIdx.x] = sum;
+    error = block_sum(error);
+    if (a.kind != LOSS_L2) loss = block_sum(loss);
+    if (threadIdx.x == 0) {
+        a.partial[2 * blockIdx.x] = error;
+        a.partial[2 * blockIdx.x + 1] = a.kind == LOSS_L2 ? error : loss;
+    }
 }
 
 __global__ void __launch_bounds__(THREADS) mse_finish_kernel(mse_args a, int chunks)
 {
     const int b = blockIdx.x * blockDim.x + threadIdx.x;
-    double sum = 0.0;
+    mse_sums sums = {0.0, 0.0};
     if (b >= a.n) return;
-    for (int i = 0; i < chunks; i++) sum += a.partial[(int64_t)b * chunks + i];
-    mse_finish(&a, b, sum);
+    for (int i = 0; i < chunks; i++) {
+        const double *part = a.partial + 2 * ((int64_t)b * chunks + i);
+        sums.error += part[0], sums.loss += part[1];
+    }
+    mse_finish(&a, b, &sums);
 }
 
 ddpm_status k_mse(void *stream, const mse_args *a)

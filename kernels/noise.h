@@ -23,8 +23,11 @@ enum noise_stream {
     NOISE_PARAM_INIT,
     NOISE_SHUFFLE,
     NOISE_DIGITS,
-    NOISE_DROPOUT,                  /* plus the number of the layer: all numbers from here to NOISE_SAMPLE_PASTE */
-    NOISE_SAMPLE_PASTE = 0x40000000 /* the noise of what a mask keeps */
+    NOISE_DROPOUT,                   /* plus the number of the layer: all numbers from here to NOISE_SAMPLE_PASTE */
+    NOISE_SAMPLE_PASTE = 0x40000000, /* the noise of what a mask keeps */
+    NOISE_OFFSET,                    /* training: one draw for each channel of an image (quad: the channel / 4) */
+    NOISE_PERTURB,                   /* training: noise that only the network's input has */
+    NOISE_STRATIFY                   /* training: where the sequence of stratified timesteps begins */
 };
 
 typedef struct normal4 {

@@ -4,7 +4,9 @@
  *   Ho, Jain & Abbeel 2020 (arXiv:2006.11239), eq. 4 and algorithm 1, lines 2 to 4
  *
  * x_0 is the image, its bytes u mapped to u / 127.5 - 1; with `flip`, it is mirrored left to right with probability
- * 1/2.  All draws depend on the sample's ordinal number in the run (noise.h): eps is never stored, mse.h draws it
+ * 1/2.  With noise_offset = a, eps is eps + a z, one z ~ N(0, 1) for each channel of an image, also in the target (Guttenberg
+ * 2023, "Diffusion with offset noise").  With input_perturbation = g, the noise of x_t alone is eps + g xi, xi ~ N(0, I) (Ning
+ * et al. 2023, arXiv:2301.11706, algorithm 1).  All draws depend on the sample's ordinal number in the run (noise.h): eps is never stored, mse.h draws it
  * again. */
 #ifndef DDPM_Q_SAMPLE_H
 #define DDPM_Q_SAMPLE_H
@@ -20,7 +22,8 @@ typedef struct q_sample_args {
     int n, h, w, c;           /* all >= 1; h * w * c < 2^31 */
     int flip;                 /* mirror images at random */
     storage xt_type;
-    const int64_t *index; /* [n]  position of image b in `images`; NULL: b */
+    const int64_t *index;                   /* [n]  position of image b in `images`; NULL: b */
+    float noise_offset, input_perturbation; /* >= 0; noise_offset > 0 needs c <= 4 */
 } q_sample_args;
 
 /* One image and its draws, used by q_sample and mse. */
@@ -28,9 +31,10 @@ typedef struct drawn_image {
     const uint8_t *pixels; /* [h, w, c] */
     const float *row;      /* [TABLE_COLUMNS] */
     uint64_t seed;
-    uint32_t ordinal[2]; /* low and high half */
-    int d, w, c;         /* d = h * w * c */
-    int mirrored;
+    uint32_t ordinal[2];   /* low and high half */
+    int d, w, c;           /* d = h * w * c */
+    int mirrored, shifted; /* shifted: the offset is not 0 */
+    float offset[4];       /* of each channel's noise */
 } drawn_image;
 
 /* Draws whether image b is mirrored. */
@@ -54,6 +58,12 @@ HD drawn_image q_sample_image(const q_sample_args *a, int b)
     m.w = a->w;
     m.c = a->c;
     m.mirrored = a->flip && draw_flip(a->state, b);
+    m.shifted = a->noise_offset > 0.0f;
+    for (int k = 0; k < 4; k++) m.offset[k] = 0.0f;
+    if (m.shifted) {
+        const normal4 z = noise_normal4(m.seed, NOISE_OFFSET, m.ordinal[0], m.ordinal[1], 0);
+        for (int k = 0; k < 4; k++) m.offset[k] = a->noise_offset * z.v[k];
+    }
     return m;
 }
 
@@ -73,9 +83,25 @@ HD void clean_quad(const drawn_image *m, int q, float *x0)
     for (int k = 0; k < 4; k++) x0[k] = (float)u[k] / 127.5f - 1.0f;
 }
 
+/* Shifts quad q of the noise by the offset of each element's channel. */
+HD void shift_quad(const drawn_image *m, int q, float *eps)
+{
+    if (m->shifted)
+        for (int k = 0; k < 4; k++) eps[k] += m->offset[(4 * q + k) % m->c];
+}
+
 HD normal4 eps_quad(const drawn_image *m, int q)
 {
-    return noise_normal4(m->seed, NOISE_TRAIN_EPS, m->ordinal[0], m->ordinal[1], (uint32_t)q);
+    normal4 eps = noise_normal4(m->seed, NOISE_TRAIN_EPS, m->ordinal[0], m->ordinal[1], (uint32_t)q);
+    shift_quad(m, q, eps.v);
+    return eps;
+}
+
+/* The same for quads first .. first + quads - 1, on a CPU: quads * 4 values. */
+static inline void eps_block(const drawn_image *m, int first, int quads, float *eps)
+{
+    noise_normals(m->seed, NOISE_TRAIN_EPS, m->ordinal, (uint32_t)first, quads, eps);
+    for (int q = 0; q < quads && m->shifted; q++) shift_quad(m, first + q, eps + 4 * q);
 }
 
 /* Writes quad q of xt of image b, given its four draws.  `type` is xt_type, a parameter so that compilers can
@@ -85,7 +111,12 @@ HD void q_sample_quad(const q_sample_args *a, const drawn_image *m, int b, int q
     const float signal = m->row[TABLE_SIGNAL], noise = m->row[TABLE_NOISE];
     float x0[4], xt[4];
     clean_quad(m, q, x0);
-    for (int k = 0; k < 4; k++) xt[k] = signal * x0[k] + noise * eps[k];
+    if (a->input_perturbation > 0.0f) {
+        const normal4 xi = noise_normal4(m->seed, NOISE_PERTURB, m->ordinal[0], m->ordinal[1], (uint32_t)q);
+        for (int k = 0; k < 4; k++) xt[k] = signal * x0[k] + noise * (eps[k] + a->input_perturbation * xi.v[k]);
+    } else {
+        for (int k = 0; k < 4; k++) xt[k] = signal * x0[k] + noise * eps[k];
+    }
     quad_store_as(a->xt, type, (int64_t)b * m->d + 4 * (int64_t)q, xt, quad_count(m->d, q));
 }
 
@@ -98,7 +129,7 @@ static inline void q_sample_one(const q_sample_args *a, int b)
     const int quads = (int)quads_of(m.d);
     for (int first = 0; first < quads; first += BLOCK) {
         const int block = quads - first < BLOCK ? quads - first : BLOCK;
-        noise_normals(m.seed, NOISE_TRAIN_EPS, m.ordinal, (uint32_t)first, block, eps);
+        eps_block(&m, first, block, eps);
         for (int q = 0; q < block; q++) q_sample_quad(a, &m, b, first + q, eps + 4 * q, STORE_F32);
     }
 }

@@ -1,5 +1,5 @@
 /* tally.h - end of a micro-batch, after its backward pass: adds its loss to the loss of the step, its squared errors to
- * the sums by noise level, and advances the run to the next samples. */
+ * those of the step by noise level, and advances the run to the next samples. */
 #ifndef DDPM_TALLY_H
 #define DDPM_TALLY_H
 #include "math/elementary.h"
@@ -40,8 +40,8 @@ HD void tally_level(const tally_args *a, int level, const double *error, const d
 {
     double sum = 0.0, count = 0.0;
     for (int l = level * TALLY_LANES; l < (level + 1) * TALLY_LANES; l++) sum += error[l], count += images[l];
-    a->state->level_error[level] += sum;
-    a->state->level_images[level] += count;
+    a->state->step_error[level] += sum;
+    a->state->step_images[level] += count;
 }
 
 static inline void tally_one(const tally_args *a) /* on a CPU */

@@ -52,6 +52,16 @@ HD double ema_decay_at(const update_args *a, uint64_t updates)
     return warm < a->ema_decay ? warm : a->ema_decay;
 }
 
+/* Adds a step to the sums since the last line of the log, unless it was skipped, and begins the next one. */
+HD void train_state_count(train_state *s, int skipped)
+{
+    if (!skipped) s->interval_loss += (double)s->loss, s->interval_steps += 1;
+    for (int k = 0; k < TRAIN_LEVELS; k++) {
+        if (!skipped) s->level_error[k] += s->step_error[k], s->level_images[k] += s->step_images[k];
+        s->step_error[k] = s->step_images[k] = 0.0;
+    }
+}
+
 /* Ends a step with loss s->loss_sum and squared L2 norm sum_sq of the gradient.  Clipping is the same as in
  * torch.nn.utils.clip_grad_norm_(), the other scalars are those of torch.optim.AdamW. */
 HD void train_state_update(train_state *s, double sum_sq, const update_args *a)
@@ -61,13 +71,13 @@ HD void train_state_update(train_state *s, double sum_sq, const update_args *a)
     s->loss_sum = 0.0;
     s->grad_norm = (float)sqrt(sum_sq);
     s->lr = (float)lr_at(a, s->step - 1);
-    if (!is_finite((double)s->loss) || !is_finite((double)s->grad_norm)) {
+    const int skipped = !is_finite((double)s->loss) || !is_finite((double)s->grad_norm);
+    train_state_count(s, skipped);
+    if (skipped) {
         s->clip = 0.0f;
         s->skipped += 1;
         return;
     }
-    s->interval_loss += (double)s->loss;
-    s->interval_steps += 1;
     s->updates += 1;
     s->beta1_pow *= a->beta1;
     s->beta2_pow *= a->beta2;

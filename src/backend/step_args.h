@@ -34,6 +34,8 @@ static inline draw_args step_draw(const step *s)
                        .label = step_data(s->out[DRAW_LABEL]),
                        .n = (int)s->out[DRAW_T]->n,
                        .T = s->a.draw.timesteps,
+                       .cumulative = step_data(s->in[DRAW_CUMULATIVE]),
+                       .stratified = s->a.draw.stratified,
                        .label_dropout = s->a.draw.label_dropout,
                        .null_label = s->a.draw.null_label};
 }
@@ -51,7 +53,9 @@ static inline q_sample_args step_q_sample(const step *s)
                            .h = (int)xt->h,
                            .w = (int)xt->w,
                            .c = (int)xt->c,
-                           .flip = s->a.noise.flip};
+                           .flip = s->a.noise.flip,
+                           .noise_offset = s->a.noise.offset,
+                           .input_perturbation = s->a.noise.perturbation};
 }
 
 static inline mse_args step_mse(const step *s)
@@ -71,6 +75,8 @@ static inline mse_args step_mse(const step *s)
                       .w = (int)pred->w,
                       .c = (int)pred->c,
                       .flip = s->a.mse.flip,
+                      .noise_offset = s->a.mse.noise_offset,
+                      .kind = (loss_kind)s->a.mse.kind,
                       .grad_scale = s->a.mse.grad_scale};
 }
 

@@ -35,7 +35,37 @@ static void target(const schedule *s, int t, double *of_x0, double *of_eps)
     }
 }
 
-void objective_fill_table(const schedule *s, float *table)
+objective objective_default(void) { return (objective){.snr_gamma = 5, .p2_k = 1, .p2_gamma = 1, .huber_c = 0.1}; }
+
+/* The weight of the target's squared error: that of x0_hat, whose error is c_out times as large. */
+static double weight_of(const schedule *s, const objective *o, int t)
+{
+    const double snr = s->abar[t] / (1 - s->abar[t]), c_out = objective_to_x0(s, t).c_out, scale = c_out * c_out;
+    switch (o->weighting) {
+    case WEIGHTING_NONE: break;
+    case WEIGHTING_SNR: return snr * scale;
+    case WEIGHTING_TRUNCATED_SNR: return fmax(snr, 1) * scale;
+    case WEIGHTING_MIN_SNR: return fmin(snr, o->snr_gamma) * scale;
+    case WEIGHTING_P2: return snr / pow(o->p2_k + snr, o->p2_gamma) * scale;
+    }
+    return 1;
+}
+
+static double huber_of(const schedule *s, const objective *o, int t)
+{
+    const double c = o->huber_c;
+    switch (o->huber_schedule) {
+    case HUBER_CONSTANT: break;
+    case HUBER_EXPONENTIAL: return pow(c, (double)t / s->timesteps);
+    case HUBER_SNR: {
+        const double level = 1 + sqrt((1 - s->abar[t]) / s->abar[t]); /* infinite at zero SNR */
+        return (1 - c) / (level * level) + c;
+    }
+    }
+    return c;
+}
+
+void objective_fill_table(const schedule *s, const objective *o, float *table)
 {
     for (int t = 0; t < s->timesteps; t++) {
         double of_x0 = 0, of_eps = 0;
@@ -45,7 +75,8 @@ void objective_fill_table(const schedule *s, float *table)
         row[TABLE_NOISE] = (float)sqrt(1 - s->abar[t]);
         row[TABLE_TARGET_X0] = (float)of_x0;
         row[TABLE_TARGET_EPS] = (float)of_eps;
-        row[TABLE_WEIGHT] = 1;
+        row[TABLE_WEIGHT] = (float)weight_of(s, o, t);
+        row[TABLE_HUBER] = (float)huber_of(s, o, t);
         row[TABLE_TIME] = (float)t;
         row[TABLE_LEVEL] = (float)((int64_t)t * TRAIN_LEVELS / s->timesteps);
     }

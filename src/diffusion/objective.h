@@ -12,14 +12,42 @@
 #ifndef DDPM_OBJECTIVE_H
 #define DDPM_OBJECTIVE_H
 #include "diffusion/schedule.h"
+#include "loss.h"
 
 typedef struct objective_inverse {
     double c_skip, c_out;
 } objective_inverse;
 objective_inverse objective_to_x0(const schedule *s, int t);
 
-/* Fill table [T, TABLE_COLUMNS of kernels/train_state.h] for the schedule's prediction_type: weight 1, time t, and levels of
- * equally many timesteps. */
-void objective_fill_table(const schedule *s, float *table);
+/* How much the error at each noise level counts, as a factor of the squared error of x0_hat, SNR = signal^2 / noise^2:
+ *   none           1 in the target's own space, as DDPM trains epsilon (Ho et al. 2020, eq. 14)
+ *   snr            SNR: 1 for epsilon, whatever is predicted
+ *   truncated_snr  max(SNR, 1)                Salimans & Ho 2022 (arXiv:2202.00512), section 4
+ *   min_snr        min(SNR, snr_gamma)        Hang et al. 2023 (arXiv:2303.09556), eq. 8
+ *   p2             SNR / (p2_k + SNR)^p2_gamma   Choi et al. 2022 (arXiv:2204.00227), eq. 8 */
+typedef enum objective_weighting {
+    WEIGHTING_NONE,
+    WEIGHTING_SNR,
+    WEIGHTING_TRUNCATED_SNR,
+    WEIGHTING_MIN_SNR,
+    WEIGHTING_P2
+} objective_weighting;
+
+/* The c of loss.h over the timesteps, by diffusers' training scripts (Khrapov 2024, arXiv:2403.16728, section 3.3):
+ * constant; exponential c^(t / T); snr (1 - c) / (1 + noise / signal)^2 + c. */
+typedef enum huber_schedule { HUBER_CONSTANT, HUBER_EXPONENTIAL, HUBER_SNR } huber_schedule;
+
+typedef struct objective {
+    objective_weighting weighting;
+    double snr_gamma, p2_k, p2_gamma; /* > 0, > 0, >= 0 */
+    loss_kind loss;
+    huber_schedule huber_schedule;
+    double huber_c; /* > 0 */
+} objective;
+objective objective_default(void); /* none, l2 */
+
+/* Fill table [T, TABLE_COLUMNS of kernels/train_state.h] for the schedule's prediction_type: time t, and levels of equally
+ * many timesteps. */
+void objective_fill_table(const schedule *s, const objective *o, float *table);
 
 #endif

@@ -87,9 +87,9 @@ enum { POINT_Y };
 enum { RELU_BWD_DY, RELU_BWD_Y };
 enum { RELU_BWD_DX };
 
-/* draw: ROWS [n, 1, 1, TABLE_COLUMNS], T [n], LABEL i64 [n] of a batch; INDEX and LABELS are optional, i64 [n], LABELS that
- * of the whole data set with INDEX */
-enum { DRAW_TABLE, DRAW_STATE, DRAW_INDEX, DRAW_LABELS };
+/* draw: ROWS [n, 1, 1, TABLE_COLUMNS], T [n], LABEL i64 [n] of a batch; INDEX, LABELS and CUMULATIVE are optional,
+ * i64 [n], [n] or with INDEX those of the whole data set, [T + 1] */
+enum { DRAW_TABLE, DRAW_STATE, DRAW_INDEX, DRAW_LABELS, DRAW_CUMULATIVE };
 enum { DRAW_ROWS, DRAW_T, DRAW_LABEL };
 
 /* IMAGES [n, h, w, c], the batch; or a whole data set, with INDEX i64 [n]: the image at each position of the batch */

@@ -128,15 +128,19 @@ typedef union step_attr {
     } embed;
     struct {
         int timesteps;
+        bool stratified;
         float label_dropout; /* probability that a label is replaced by null_label */
         int null_label;
     } draw;
     struct {
-        bool flip; /* random horizontal flips */
+        bool flip;                  /* random horizontal flips */
+        float offset, perturbation; /* noise_offset and input_perturbation of kernels/q_sample.h */
     } noise;
     struct {
         float grad_scale; /* factor of one value's squared error in the loss: 1 / (n * h * w * c * micro-batches) */
         bool flip;
+        float noise_offset;
+        int kind; /* loss_kind of kernels/loss.h */
     } mse;
     struct {
         double scale; /* 1 / (batch * micro-batches) */

@@ -98,7 +98,9 @@ typedef struct nn_draw_args {
     tensor *table, *state; /* [T, TABLE_COLUMNS], train_state */
     tensor *index;         /* optional i64 [n]: the position of each image in a whole data set */
     tensor *labels;        /* optional i64 [n]; with index, those of the whole data set */
-    float label_dropout;   /* probability in [0, 1] that an image's label is replaced by null_label */
+    tensor *cumulative; /* optional i64 [T + 1]: the distribution of the timesteps (kernels/draw.h); absent: uniform */
+    bool stratified;
+    float label_dropout; /* probability in [0, 1] that an image's label is replaced by null_label */
     int null_label;
 } nn_draw_args;
 /* What each image is trained with: a row of the table, its time, and its label (kernels/draw.h). */
@@ -109,6 +111,7 @@ typedef struct nn_q_sample_args {
     tensor *index;        /* optional i64 [n]: `images` is a whole data set, and index selects the batch */
     tensor *rows, *state; /* of nn_draw(), train_state */
     bool flip;
+    float noise_offset, input_perturbation; /* kernels/q_sample.h; 0: none */
 } nn_q_sample_args;
 /* x_t [n, h, w, c], whose noise is drawn from the state. */
 tensor *nn_q_sample(plan *p, const nn_q_sample_args *a);
@@ -116,7 +119,9 @@ tensor *nn_q_sample(plan *p, const nn_q_sample_args *a);
 typedef struct nn_mse_args {
     tensor *pred, *images, *index, *rows, *state; /* images, index, rows: as for nn_q_sample() */
     bool flip;
-    int micro_batches; /* the loss is the mean over this many runs of the plan (gradient accumulation) */
+    float noise_offset; /* as for nn_q_sample() */
+    int kind;           /* loss_kind of kernels/loss.h */
+    int micro_batches;  /* the loss is the mean over this many runs of the plan (gradient accumulation) */
 } nn_mse_args;
 typedef struct nn_losses {
     tensor *loss;  /* [n]  the weighted loss of each image, which is trained */

@@ -22,6 +22,11 @@ nn_drawn nn_draw(plan *p, const nn_draw_args *a)
         plan_fail(p, DDPM_EINVAL, "%lld labels for %lld images", (long long)tensor_count(a->labels), (long long)a->n);
         return none;
     }
+    if (a->cumulative && tensor_count(a->cumulative) != a->table->n + 1) {
+        plan_fail(p, DDPM_EINVAL, "a distribution of %lld steps over %lld timesteps",
+                  (long long)tensor_count(a->cumulative) - 1, (long long)a->table->n);
+        return none;
+    }
     const nn_drawn drawn = {.rows = plan_act_f32(p, "rows", a->n, 1, 1, TABLE_COLUMNS),
                             .t = plan_act_f32(p, "t", a->n, 1, 1, 1),
                             .labels = a->labels ? plan_act_i64(p, "labels", a->n) : NULL};
@@ -29,9 +34,10 @@ nn_drawn nn_draw(plan *p, const nn_draw_args *a)
     step *s = plan_emit(p, OP_draw);
     plan_pop(p);
     s->in[DRAW_TABLE] = a->table, s->in[DRAW_STATE] = a->state;
-    s->in[DRAW_INDEX] = a->index, s->in[DRAW_LABELS] = a->labels;
+    s->in[DRAW_INDEX] = a->index, s->in[DRAW_LABELS] = a->labels, s->in[DRAW_CUMULATIVE] = a->cumulative;
     s->out[DRAW_ROWS] = drawn.rows, s->out[DRAW_T] = drawn.t, s->out[DRAW_LABEL] = drawn.labels;
     s->a.draw.timesteps = (int)a->table->n;
+    s->a.draw.stratified = a->stratified;
     s->a.draw.label_dropout = a->label_dropout;
     s->a.draw.null_label = a->null_label;
     return drawn;
@@ -52,6 +58,8 @@ tensor *nn_q_sample(plan *p, const nn_q_sample_args *a)
     if (!images || !a->rows || !a->state || !plan_ok(p)) return NULL;
     const int64_t n = a->index ? a->index->n : images->n;
     if (!check_batch(p, n, a->rows, a->state)) return NULL;
+    if (a->noise_offset > 0 && images->c > 4)
+        return plan_fail(p, DDPM_EINVAL, "noise_offset for images of %lld channels; 4 at most", (long long)images->c);
     tensor *xt = plan_act(p, "x_t", n, images->h, images->w, images->c);
     plan_push(p, "q_sample");
     step *s = plan_emit(p, OP_q_sample);
@@ -60,6 +68,7 @@ tensor *nn_q_sample(plan *p, const nn_q_sample_args *a)
     s->in[Q_SAMPLE_INDEX] = a->index;
     s->out[Q_SAMPLE_XT] = xt;
     s->a.noise.flip = a->flip;
+    s->a.noise.offset = a->noise_offset, s->a.noise.perturbation = a->input_perturbation;
     return xt;
 }
 
@@ -85,6 +94,8 @@ nn_losses nn_mse(plan *p, const nn_mse_args *a)
     s->out[MSE_LOSS] = l.loss, s->out[MSE_ERROR] = l.error;
     s->a.mse.grad_scale = (float)(1.0 / ((double)tensor_count(a->pred) * a->micro_batches));
     s->a.mse.flip = a->flip;
+    s->a.mse.noise_offset = a->noise_offset;
+    s->a.mse.kind = a->kind;
     return l;
 }
 

@@ -102,6 +102,7 @@ static ddpm_status take_back(feed *f, int given, err *e)
     TRY(trainer_state(f->spec.trainer, &state, e));
     state.sample -= (uint64_t)given * (uint64_t)f->spec.config->train.batch;
     state.loss_sum = 0;
+    for (int k = 0; k < TRAIN_LEVELS; k++) state.step_error[k] = state.step_images[k] = 0;
     return trainer_restore(f->spec.trainer, &state, e);
 }
 

@@ -1,5 +1,6 @@
 #include "train/recipe.h"
 #include "base/arith.h"
+#include "train/idle_options.h"
 #include "train/init_from.h"
 #include "train/recipe_words.h"
 
@@ -206,29 +207,6 @@ static void note_incompatible(const network *net, const scheduler_config *s, not
                   "diffusers has no network of kind simple: this program can sample from the run, diffusers cannot");
 }
 
-static bool is_idle(config_id option, const network *net, const scheduler_config *s)
-{
-    const bool of_network = !strncmp(config_options[option].key, "model.", strlen("model.")) &&
-                            option != OPTION_model_kind && option != OPTION_model_init_from;
-    const bool of_betas = option == OPTION_diffusion_beta_start || option == OPTION_diffusion_beta_end;
-    return (of_network && net->kind == NETWORK_SIMPLE) || (of_betas && s->beta_schedule == SCHEDULER_SQUAREDCOS_CAP_V2);
-}
-
-/* Note options that are set to a non-default value but have no effect in combination with the others. */
-static void note_idle(const ddpm_config *c, const network *net, const scheduler_config *s, notes *remarks)
-{
-    char list[400] = "";
-    for (int i = 0; i < CONFIG_OPTIONS; i++) {
-        const size_t used = strlen(list);
-        if (config_is_chosen(c, (config_id)i) && is_idle((config_id)i, net, s))
-            (void)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", config_options[i].key);
-    }
-    if (list[0])
-        notes_add(remarks, "options that have no effect with model.kind=%s, diffusion.beta_schedule=%s: %s",
-                  config_word_name(OPTION_model_kind, c->model.kind),
-                  config_word_name(OPTION_diffusion_beta_schedule, c->diffusion.beta_schedule), list);
-}
-
 ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, model **out, notes *remarks, err *e)
 {
     ddpm_config adopted = *c;
@@ -236,7 +214,7 @@ ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, m
     scheduler_config scheduler = recipe_scheduler(c);
     *out = NULL;
     if (c->model.init_from[0]) TRY(take_folder(&adopted, shape, &net, &scheduler, remarks, e));
-    if (!c->model.init_from[0]) note_idle(c, &net, &scheduler, remarks);
+    note_idle_options(c, &net, remarks);
     note_incompatible(&net, &scheduler, remarks);
     TRY(sampler_accepts(chosen_sampler(c, sampler_of_class(&scheduler)), &scheduler, e));
     scheduler = saved_scheduler(c, &scheduler, remarks);
@@ -254,6 +232,17 @@ ddpm_status recipe_weights(const ddpm_config *c, model *m, char file[PATH_CAP], 
     return m->store->arena[ARENA_EMA] ? params_load(m->store, ARENA_EMA, file, NULL, e) : DDPM_OK;
 }
 
+static objective recipe_objective(const ddpm_config *c)
+{
+    return (objective){.weighting = recipe_to_weighting(c->train.loss_weighting),
+                       .snr_gamma = c->train.snr_gamma,
+                       .p2_k = c->train.p2_k,
+                       .p2_gamma = c->train.p2_gamma,
+                       .loss = recipe_to_loss(c->train.loss_type),
+                       .huber_schedule = recipe_to_huber_schedule(c->train.huber_schedule),
+                       .huber_c = c->train.huber_c};
+}
+
 trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t steps)
 {
     trainer_spec s = {.batch = c->train.batch,
@@ -262,6 +251,16 @@ trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t ste
                       .micro_batches = c->train.gradient_accumulation_steps,
                       .recompute = recipe_to_recompute(c->train.gradient_checkpointing),
                       .flip = c->data.flip,
+                      .objective = recipe_objective(c),
+                      .timesteps = {.kind = recipe_to_timestep_draw(c->train.timestep_sampling),
+                                    .stratified = c->train.stratified,
+                                    .logit_mean = c->train.logit_mean,
+                                    .logit_std = c->train.logit_std,
+                                    .mode_scale = c->train.mode_scale,
+                                    .P_mean = c->train.P_mean,
+                                    .P_std = c->train.P_std},
+                      .noise_offset = (float)c->train.noise_offset,
+                      .input_perturbation = (float)c->train.input_perturbation,
                       .seed = (uint64_t)c->seed};
     s.update.update.lr = c->train.lr;
     s.update.update.beta1 = c->train.adam_beta1;

@@ -174,6 +174,51 @@ enum lr_schedule recipe_to_lr_schedule(config_train_lr_scheduler word)
     return LR_CONSTANT;
 }
 
+loss_kind recipe_to_loss(config_train_loss_type word)
+{
+    switch (word) {
+        TO_KIND(TRAIN_LOSS_TYPE_L2, LOSS_L2)
+        TO_KIND(TRAIN_LOSS_TYPE_L1, LOSS_L1)
+        TO_KIND(TRAIN_LOSS_TYPE_HUBER, LOSS_HUBER)
+        TO_KIND(TRAIN_LOSS_TYPE_SMOOTH_L1, LOSS_SMOOTH_L1)
+        TO_KIND(TRAIN_LOSS_TYPE_PSEUDO_HUBER, LOSS_PSEUDO_HUBER)
+    }
+    return LOSS_L2;
+}
+
+huber_schedule recipe_to_huber_schedule(config_train_huber_schedule word)
+{
+    switch (word) {
+        TO_KIND(TRAIN_HUBER_SCHEDULE_CONSTANT, HUBER_CONSTANT)
+        TO_KIND(TRAIN_HUBER_SCHEDULE_EXPONENTIAL, HUBER_EXPONENTIAL)
+        TO_KIND(TRAIN_HUBER_SCHEDULE_SNR, HUBER_SNR)
+    }
+    return HUBER_CONSTANT;
+}
+
+objective_weighting recipe_to_weighting(config_train_loss_weighting word)
+{
+    switch (word) {
+        TO_KIND(TRAIN_LOSS_WEIGHTING_NONE, WEIGHTING_NONE)
+        TO_KIND(TRAIN_LOSS_WEIGHTING_SNR, WEIGHTING_SNR)
+        TO_KIND(TRAIN_LOSS_WEIGHTING_TRUNCATED_SNR, WEIGHTING_TRUNCATED_SNR)
+        TO_KIND(TRAIN_LOSS_WEIGHTING_MIN_SNR, WEIGHTING_MIN_SNR)
+        TO_KIND(TRAIN_LOSS_WEIGHTING_P2, WEIGHTING_P2)
+    }
+    return WEIGHTING_NONE;
+}
+
+timestep_draw_kind recipe_to_timestep_draw(config_train_timestep_sampling word)
+{
+    switch (word) {
+        TO_KIND(TRAIN_TIMESTEP_SAMPLING_UNIFORM, DRAW_UNIFORM)
+        TO_KIND(TRAIN_TIMESTEP_SAMPLING_LOGIT_NORMAL, DRAW_LOGIT_NORMAL)
+        TO_KIND(TRAIN_TIMESTEP_SAMPLING_MODE, DRAW_MODE)
+        TO_KIND(TRAIN_TIMESTEP_SAMPLING_LOG_NORMAL, DRAW_LOG_NORMAL)
+    }
+    return DRAW_UNIFORM;
+}
+
 recompute_kind recipe_to_recompute(config_train_gradient_checkpointing word)
 {
     switch (word) {

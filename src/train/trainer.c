@@ -10,8 +10,8 @@ struct trainer {
     schedule *schedule;
     plan *grad;   /* forward and backward pass of a micro-batch; with a single micro-batch also the optimizer */
     plan *update; /* the optimizer after several micro-batches, else NULL */
-    tensor *images, *labels, *index, *table, *state,
-        *history; /* labels: NULL without classes; index: see spec.resident */
+    tensor *images, *table, *state, *history;
+    tensor *labels, *index, *cumulative; /* NULL: no classes, not resident, timesteps drawn uniformly */
     network_outputs net;
 };
 
@@ -29,6 +29,57 @@ static ddpm_status finish(const trainer *t, plan *p, err *e)
     return t->spec.sketch ? plan_sketch(p, e) : plan_finish(p, e);
 }
 
+static void add_inputs(trainer *t, plan *p)
+{
+    const trainer_spec *s = &t->spec;
+    const int64_t images = s->resident > 0 ? s->resident : s->batch;
+    t->images = plan_input(p, DTYPE_U8, "images", images, s->h, s->w, t->m->net.unet.in_channels);
+    if (s->resident > 0) t->index = plan_input(p, DTYPE_I64, "index", s->batch, 1, 1, 1);
+    t->table = plan_input(p, DTYPE_F32, "table", t->schedule->timesteps, 1, 1, TABLE_COLUMNS);
+    t->state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
+    if (t->m->net.unet.num_class_embeds > 0) t->labels = plan_input(p, DTYPE_I64, "labels", images, 1, 1, 1);
+    if (s->timesteps.kind != DRAW_UNIFORM)
+        t->cumulative = plan_input(p, DTYPE_I64, "cumulative", t->schedule->timesteps + 1, 1, 1, 1);
+}
+
+static nn_drawn add_draw(const trainer *t, plan *p)
+{
+    return nn_draw(p, &(nn_draw_args){.n = t->spec.batch,
+                                      .table = t->table,
+                                      .state = t->state,
+                                      .index = t->index,
+                                      .labels = t->labels,
+                                      .cumulative = t->cumulative,
+                                      .stratified = t->spec.timesteps.stratified,
+                                      .label_dropout = t->spec.label_dropout,
+                                      .null_label = t->m->net.unet.num_class_embeds - 1});
+}
+
+/* Noising, network and loss. */
+static nn_losses add_forward(trainer *t, plan *p, const nn_drawn *drawn)
+{
+    const trainer_spec *s = &t->spec;
+    const nn_q_sample_args noising = {.images = t->images,
+                                      .index = t->index,
+                                      .rows = drawn->rows,
+                                      .state = t->state,
+                                      .flip = s->flip,
+                                      .noise_offset = s->noise_offset,
+                                      .input_perturbation = s->input_perturbation};
+    const network_inputs in = {
+        .x = nn_q_sample(p, &noising), .t = drawn->t, .state = t->state, .labels = drawn->labels};
+    t->net = network_build(&t->m->net, p, &in);
+    return nn_mse(p, &(nn_mse_args){.pred = t->net.y,
+                                    .images = t->images,
+                                    .index = t->index,
+                                    .rows = drawn->rows,
+                                    .state = t->state,
+                                    .flip = s->flip,
+                                    .noise_offset = s->noise_offset,
+                                    .kind = (int)s->objective.loss,
+                                    .micro_batches = s->micro_batches});
+}
+
 static ddpm_status build_grad(trainer *t, err *e)
 {
     const trainer_spec *s = &t->spec;
@@ -38,31 +89,9 @@ static ddpm_status build_grad(trainer *t, err *e)
     p->recompute = s->recompute == RECOMPUTE_AUTO ? p->be->recompute : s->recompute == RECOMPUTE_ON;
     p->recompute_least = s->recompute == RECOMPUTE_AUTO ? RECOMPUTE_LEAST : 0;
     p->add_grads = s->micro_batches > 1; /* adamw then zeroes the gradients */
-    const int64_t images = s->resident > 0 ? s->resident : s->batch;
-    t->images = plan_input(p, DTYPE_U8, "images", images, s->h, s->w, t->m->net.unet.in_channels);
-    if (s->resident > 0) t->index = plan_input(p, DTYPE_I64, "index", s->batch, 1, 1, 1);
-    t->table = plan_input(p, DTYPE_F32, "table", t->schedule->timesteps, 1, 1, TABLE_COLUMNS);
-    t->state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
-    const int classes = t->m->net.unet.num_class_embeds;
-    if (classes > 0) t->labels = plan_input(p, DTYPE_I64, "labels", images, 1, 1, 1);
-    const nn_drawn drawn = nn_draw(p, &(nn_draw_args){.n = s->batch,
-                                                      .table = t->table,
-                                                      .state = t->state,
-                                                      .index = t->index,
-                                                      .labels = t->labels,
-                                                      .label_dropout = s->label_dropout,
-                                                      .null_label = classes - 1});
-    const nn_q_sample_args noising = {
-        .images = t->images, .index = t->index, .rows = drawn.rows, .state = t->state, .flip = s->flip};
-    const network_inputs in = {.x = nn_q_sample(p, &noising), .t = drawn.t, .state = t->state, .labels = drawn.labels};
-    t->net = network_build(&t->m->net, p, &in);
-    const nn_losses losses = nn_mse(p, &(nn_mse_args){.pred = t->net.y,
-                                                      .images = t->images,
-                                                      .index = t->index,
-                                                      .rows = drawn.rows,
-                                                      .state = t->state,
-                                                      .flip = s->flip,
-                                                      .micro_batches = s->micro_batches});
+    add_inputs(t, p);
+    const nn_drawn drawn = add_draw(t, p);
+    const nn_losses losses = add_forward(t, p, &drawn);
     plan_differentiate(p, losses.loss, NULL);
     nn_tally(p, &losses, drawn.rows, t->state, s->micro_batches);
     if (s->micro_batches == 1) nn_update(p, t->state, history_input(t, p), (int64_t)t->m->store->count, &s->update);
@@ -133,9 +162,20 @@ static ddpm_status write_table(trainer *t, err *e)
 {
     float *table;
     TRY(mem_array(&table, (size_t)t->schedule->timesteps * TABLE_COLUMNS, sizeof *table, "training table", e));
-    objective_fill_table(t->schedule, table);
+    objective_fill_table(t->schedule, &t->spec.objective, table);
     const ddpm_status st = plan_write(t->grad, t->table, table, e);
     mem_free(table);
+    return st;
+}
+
+static ddpm_status write_cumulative(trainer *t, err *e)
+{
+    int64_t *cumulative;
+    if (!t->cumulative) return DDPM_OK;
+    TRY(mem_array(&cumulative, (size_t)t->schedule->timesteps + 1, sizeof *cumulative, "timestep distribution", e));
+    timestep_draw_fill(&t->spec.timesteps, t->schedule, cumulative);
+    const ddpm_status st = plan_write(t->grad, t->cumulative, cumulative, e);
+    mem_free(cumulative);
     return st;
 }
 
@@ -150,6 +190,7 @@ ddpm_status trainer_allocate(trainer *t, err *e)
     }
     TRY(network_fill(&t->m->net, t->grad, &t->net, e));
     TRY(write_table(t, e));
+    TRY(write_cumulative(t, e));
     return trainer_restore(t, &(train_state){.seed = t->spec.seed, .beta1_pow = 1, .beta2_pow = 1}, e);
 }
 

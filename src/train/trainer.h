@@ -5,6 +5,8 @@
  * step to step is in one train_state (kernels/train_state.h). */
 #ifndef DDPM_TRAINER_H
 #define DDPM_TRAINER_H
+#include "diffusion/objective.h"
+#include "diffusion/timestep_draw.h"
 #include "model/model.h"
 #include "train_state.h"
 
@@ -24,8 +26,11 @@ typedef struct trainer_spec {
     recompute_kind recompute;
     bool flip;           /* mirror half of the images */
     float label_dropout; /* probability in [0, 1] that an image is trained with the network's last class, "no class" */
-    uint64_t seed;       /* for noise, timesteps, flips and dropout */
-    step_attr update;    /* .update: lr, betas, EMA, ... (ir/step.h) */
+    objective objective;
+    timestep_draw timesteps;
+    float noise_offset, input_perturbation; /* kernels/q_sample.h */
+    uint64_t seed;                          /* for noise, timesteps, flips and dropout */
+    step_attr update;                       /* .update: lr, betas, EMA, ... (ir/step.h) */
 } trainer_spec;
 
 typedef struct trainer trainer;

@@ -49,9 +49,11 @@ Test(objective, table_holds_the_papers_targets)
         c.prediction_type = (scheduler_prediction)p;
         schedule *s = new_schedule(&c);
         static float table[T * TABLE_COLUMNS];
-        objective_fill_table(s, table);
+        const objective plain = objective_default();
+        objective_fill_table(s, &plain, table);
         for (int t = 0; t < T; t++) {
-            double want[TABLE_COLUMNS] = {[TABLE_WEIGHT] = 1, [TABLE_TIME] = t, [TABLE_LEVEL] = floor(8.0 * t / T)};
+            double want[TABLE_COLUMNS] = {
+                [TABLE_WEIGHT] = 1, [TABLE_TIME] = t, [TABLE_HUBER] = 0.1, [TABLE_LEVEL] = floor(8.0 * t / T)};
             want[TABLE_SIGNAL] = sqrt(s->abar[t]), want[TABLE_NOISE] = sqrt(1 - s->abar[t]);
             target_of(s, t, &want[TABLE_TARGET_X0], &want[TABLE_TARGET_EPS]);
             for (int k = 0; k < TABLE_COLUMNS; k++)

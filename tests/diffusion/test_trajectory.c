@@ -115,7 +115,8 @@ static void open_run(run *q, int index)
     build(q);
     c.prediction_type = runs[index].prediction;
     OK(schedule_create(&c, &s, &why));
-    objective_fill_table(s, table);
+    const objective plain = objective_default();
+    objective_fill_table(s, &plain, table);
     schedule_destroy(s);
     OK(plan_write(q->r.p, q->r.table, table, &why));
     const train_state state = {.seed = (uint64_t)setup_i64(q->io, "seed"), .beta1_pow = 1, .beta2_pow = 1};

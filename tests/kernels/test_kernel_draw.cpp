@@ -74,3 +74,57 @@ Test(draw, timesteps_are_uniform)
     }
     for (int n : count) cr_assert_float_eq((double)n / N, 1.0 / T, 5 * sqrt(0.09 / N));
 }
+
+/* Probabilities 0, 1/8, 0, 1/2, 3/8, 0 ... */
+Test(draw, timesteps_follow_a_distribution)
+{
+    enum { N = 20000, T = training_batch::T };
+    const double want[T] = {0, 0.125, 0, 0.5, 0.375};
+    const training_batch batch({N, 1, 1, 1}, false);
+    drawn gpu(batch);
+    int64_t cumulative[T + 1] = {0};
+    int count[T] = {0};
+    for (int t = 0; t < T; t++) cumulative[t + 1] = cumulative[t] + (int64_t)(want[t] * 4294967296.0);
+    gpu.args.cumulative = cumulative;
+    assert_clean(k_draw(nullptr, &gpu.args));
+    for (int b = 0; b < N; b++)
+        for (int t = 0; t < T; t++) count[t] += gpu.t[b] == batch.table[t * TABLE_COLUMNS + TABLE_TIME];
+    for (int t = 0; t < T; t++)
+        cr_assert_float_eq((double)count[t] / N, want[t], 5 * sqrt(want[t] * (1 - want[t]) / N), "timestep %d: %d", t,
+                           count[t]);
+    /* the borders of a range belong to it */
+    cr_assert_eq(draw_timestep(&gpu.args, 0), 1);
+    cr_assert_eq(draw_timestep(&gpu.args, 0x1FFFFFFFu), 1);
+    cr_assert_eq(draw_timestep(&gpu.args, 0x20000000u), 3);
+    cr_assert_eq(draw_timestep(&gpu.args, 0xFFFFFFFFu), 4);
+}
+
+/* With base 0 and T = 1000 the sequence begins 0, 618, 236, 854, 472, 90; every 50 samples each tenth has 5, +- 2. */
+Test(draw, stratified_timesteps_cover_every_window)
+{
+    const training_batch batch({IMAGES, 1, 1, 1}, false);
+    drawn gpu(batch), parts(batch);
+    gpu.args.stratified = parts.args.stratified = 1;
+    assert_clean(k_draw(nullptr, &gpu.args));
+    for (int first = 0; first + 50 <= IMAGES; first += 13) {
+        int count[training_batch::T] = {0};
+        for (int b = first; b < first + 50; b++)
+            for (int t = 0; t < training_batch::T; t++)
+                count[t] += gpu.t[b] == batch.table[t * TABLE_COLUMNS + TABLE_TIME];
+        for (int n : count) cr_assert(n >= 3 && n <= 7, "%d of 50", n);
+    }
+    const uint32_t base = noise_bits(batch.state.seed, NOISE_STRATIFY, 0, 0, 0).v[0];
+    train_state first = batch.state;
+    first.sample = 0;
+    gpu.args.state = &first, gpu.args.T = 1000;
+    const int want[] = {0, 618, 236, 854, 472, 90};
+    for (int b = 0; b < 6; b++) cr_assert_eq(draw_timestep(&gpu.args, draw_position(&gpu.args, b, 77) - base), want[b]);
+    /* the ordinal decides, not the place in the batch */
+    train_state later = batch.state;
+    later.sample += 5;
+    parts.args.state = &later;
+    for (int b = 0; b < 20; b++) {
+        draw_one(&parts.args, b);
+        cr_assert_eq(parts.t[b], gpu.t[b + 5]);
+    }
+}

@@ -10,7 +10,7 @@ struct scored {
     mse_args args;
     explicit scored(const training_batch &b)
         : pred(wobbles(b.s.size(), 2.0f)), loss(b.s.n, not_a_number), error(b.s.n, not_a_number),
-          dpred(b.s.size(), not_a_number), partial((size_t)b.s.n * mse_chunks(b.s.h, b.s.w, b.s.c), not_a_number)
+          dpred(b.s.size(), not_a_number), partial((size_t)b.s.n * mse_chunks(b.s.h, b.s.w, b.s.c) * 2, not_a_number)
     {
         args = {pred.data(),    b.images.data(), b.rows.data(), &b.state, loss.data(), error.data(), dpred.data(),
                 partial.data(), b.s.n,           b.s.h,         b.s.w,    b.s.c,       b.flip,       grad_scale};
@@ -113,4 +113,98 @@ Test(mse, images_come_from_the_data_set_by_index)
     assert_same_bits(whole.dpred, gpu.dpred);
     assert_same_bits(whole.dpred, cpu.dpred);
     assert_same_bits(whole.loss, gpu.loss);
+}
+
+/* torch.nn.functional.huber_loss, smooth_l1_loss and l1_loss, and a Charbonnier loss, in double. */
+static double exact_loss(loss_kind kind, double c, double r, double *slope)
+{
+    const double size = fabs(r), sign = r > 0 ? 1 : r < 0 ? -1 : 0;
+    const bool near = size < c;
+    switch (kind) {
+    case LOSS_L1: *slope = sign; return size;
+    case LOSS_HUBER: *slope = near ? r : c * sign; return near ? r * r / 2 : c * (size - c / 2);
+    case LOSS_SMOOTH_L1: *slope = near ? r / c : sign; return near ? r * r / 2 / c : size - c / 2;
+    case LOSS_PSEUDO_HUBER: *slope = r / sqrt(r * r + c * c); return sqrt(r * r + c * c) - c;
+    case LOSS_L2: break;
+    }
+    *slope = 2 * r;
+    return r * r;
+}
+
+/* Sums over these r by PyTorch in double: huber 0.4125, smooth_l1 4.125; the pseudo-Huber slopes are the formula's. */
+Test(mse, losses_have_the_values_of_pytorch)
+{
+    const float r[] = {-2.0f, -0.5f, -0.05f, 0.0f, 0.05f, 0.3f, 1.5f}, c = 0.1f;
+    const double slope[] = {-.998752, -.980581, -.447214, 0, .447214, .948683, .997785};
+    double huber = 0, smooth = 0, pseudo = 0;
+    for (int i = 0; i < 7; i++) {
+        huber += loss_value(LOSS_HUBER, c, r[i]);
+        smooth += loss_value(LOSS_SMOOTH_L1, c, r[i]);
+        pseudo += loss_value(LOSS_PSEUDO_HUBER, c, r[i]);
+        cr_assert_float_eq(loss_slope(LOSS_PSEUDO_HUBER, c, r[i]), slope[i], 1e-6);
+        cr_assert_float_eq(loss_slope(LOSS_SMOOTH_L1, c, r[i]), fmax(-1, fmin(1, r[i] / 0.1)), 1e-6);
+        cr_assert_float_eq(loss_slope(LOSS_HUBER, c, r[i]), fmax(-0.1, fmin(0.1, r[i])), 1e-7);
+    }
+    cr_assert_float_eq(huber, 0.4125, 1e-6);
+    cr_assert_float_eq(smooth, 4.125, 1e-5);
+    cr_assert_float_eq(pseudo, 3.9555645924, 1e-6);
+    cr_assert_eq(loss_slope(LOSS_L1, c, 0.0f), 0.0f);
+    for (loss_kind kind : {LOSS_L1, LOSS_HUBER, LOSS_SMOOTH_L1, LOSS_PSEUDO_HUBER})
+        cr_assert(std::isnan(loss_slope(kind, c, not_a_number)) && std::isnan(loss_value(kind, c, not_a_number)), "%d",
+                  (int)kind);
+}
+
+Test(mse, every_loss_follows_its_formula_in_every_thread_order)
+{
+    in_every_order([] {
+        for (loss_kind kind : {LOSS_L2, LOSS_L1, LOSS_HUBER, LOSS_SMOOTH_L1, LOSS_PSEUDO_HUBER})
+            for (const shape &s : shapes) {
+                const training_batch batch(s, true);
+                scored got(batch), cpu(batch);
+                got.args.kind = cpu.args.kind = kind;
+                assert_clean(k_mse(nullptr, &got.args));
+                for (int b = 0; b < s.n; b++) {
+                    const double weight = batch.column(b, TABLE_WEIGHT), c = batch.column(b, TABLE_HUBER);
+                    double error = 0, loss = 0;
+                    for (int i = 0; i < s.d(); i++) {
+                        double slope;
+                        const double miss =
+                            got.pred[(size_t)b * s.d() + i] - (batch.column(b, TABLE_TARGET_X0) * batch.x0(b, i) +
+                                                               batch.column(b, TABLE_TARGET_EPS) * batch.eps(b, i));
+                        error += miss * miss / s.d();
+                        loss += weight * exact_loss(kind, c, miss, &slope) / s.d();
+                        cr_assert_float_eq(got.dpred[(size_t)b * s.d() + i], grad_scale * weight * slope, 3e-6);
+                    }
+                    cr_assert_float_eq(got.error[b], error, 1e-6 * error + 1e-7);
+                    cr_assert_float_eq(got.loss[b], loss, 2e-6 * loss + 1e-7);
+                    mse_one(&cpu.args, b);
+                }
+                assert_same_bits(cpu.loss, got.loss);
+                assert_same_bits(cpu.error, got.error);
+                assert_same_bits(cpu.dpred, got.dpred);
+            }
+    });
+}
+
+/* The target's noise is shifted as that of x_t is. */
+Test(mse, the_target_has_the_offset_of_each_channel)
+{
+    for (const shape &s : shapes) {
+        const training_batch batch(s, true);
+        scored gpu(batch), cpu(batch);
+        gpu.args.noise_offset = cpu.args.noise_offset = 0.3f;
+        assert_clean(k_mse(nullptr, &gpu.args));
+        for (int b = 0; b < s.n; b++) {
+            const double weight = batch.column(b, TABLE_WEIGHT), te = batch.column(b, TABLE_TARGET_EPS);
+            for (int i = 0; i < s.d(); i++) {
+                const double eps = batch.eps(b, i) + (double)0.3f * batch.offset(b, i % s.c);
+                const double miss =
+                    gpu.pred[(size_t)b * s.d() + i] - (batch.column(b, TABLE_TARGET_X0) * batch.x0(b, i) + te * eps);
+                cr_assert_float_eq(gpu.dpred[(size_t)b * s.d() + i], grad_scale * 2 * weight * miss, 3e-6);
+            }
+            mse_one(&cpu.args, b);
+        }
+        assert_same_bits(cpu.dpred, gpu.dpred);
+        assert_same_bits(cpu.loss, gpu.loss);
+    }
 }

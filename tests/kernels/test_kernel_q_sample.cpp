@@ -114,3 +114,30 @@ Test(q_sample, images_come_from_the_data_set_by_index)
     assert_same_bits(whole.xt, gpu.xt);
     assert_same_bits(whole.xt, cpu.xt);
 }
+
+/* eps + a z[channel] + g xi, in double. */
+Test(q_sample, noise_has_an_offset_for_each_channel_and_a_perturbation)
+{
+    in_every_order([] {
+        for (const shape &s : shapes)
+            for (float offset : {0.0f, 0.25f})
+                for (float perturbation : {0.0f, 0.1f}) {
+                    const training_batch batch(s, true);
+                    noised gpu(batch), cpu(batch);
+                    for (noised *n : {&gpu, &cpu})
+                        n->args.noise_offset = offset, n->args.input_perturbation = perturbation;
+                    assert_clean(k_q_sample(nullptr, &gpu.args));
+                    for (int b = 0; b < s.n; b++) {
+                        q_sample_one(&cpu.args, b);
+                        for (int i = 0; i < s.d(); i++) {
+                            const double eps = batch.eps(b, i) + (double)offset * batch.offset(b, i % s.c) +
+                                               (double)perturbation * batch.normal(NOISE_PERTURB, b, i);
+                            const double xt =
+                                batch.column(b, TABLE_SIGNAL) * batch.x0(b, i) + batch.column(b, TABLE_NOISE) * eps;
+                            cr_assert_float_eq(gpu.xt[(size_t)b * s.d() + i], xt, 2e-6, "image %d element %d", b, i);
+                        }
+                    }
+                    assert_same_bits(cpu.xt, gpu.xt);
+                }
+    });
+}

@@ -23,7 +23,7 @@ Test(tally, adds_the_scaled_losses_and_moves_on)
             train_state gpu = {}, cpu = {};
             gpu.loss_sum = cpu.loss_sum = 0.25;
             gpu.sample = cpu.sample = 0xFFFFFFFFu;
-            gpu.level_error[1] = cpu.level_error[1] = 8;
+            gpu.step_error[1] = cpu.step_error[1] = 8;
             const tally_args to_gpu = l.args(&gpu), to_cpu = l.args(&cpu);
             assert_clean(k_tally(nullptr, &to_gpu));
             tally_one(&to_cpu);
@@ -36,8 +36,8 @@ Test(tally, adds_the_scaled_losses_and_moves_on)
             cr_assert_float_eq(gpu.loss_sum, 0.25 + 0.5 * sum / n, 1e-12);
             cr_assert_eq(gpu.sample, 0x100000002u);
             for (int k = 0; k < TRAIN_LEVELS; k++) {
-                cr_assert_float_eq(gpu.level_error[k], error[k], 1e-9, "level %d", k);
-                cr_assert_eq(gpu.level_images[k], images[k]);
+                cr_assert_float_eq(gpu.step_error[k], error[k], 1e-9, "level %d", k);
+                cr_assert_eq(gpu.step_images[k], images[k]);
             }
             cr_assert_eq(memcmp(&gpu, &cpu, sizeof gpu), 0);
         }
@@ -52,7 +52,7 @@ Test(tally, an_image_whose_error_is_not_finite_counts_in_no_level)
     const tally_args a = l.args(&state);
     assert_clean(k_tally(nullptr, &a));
     double error = 0, images = 0;
-    for (int k = 0; k < TRAIN_LEVELS; k++) error += state.level_error[k], images += state.level_images[k];
+    for (int k = 0; k < TRAIN_LEVELS; k++) error += state.step_error[k], images += state.step_images[k];
     cr_assert_eq(images, 8);
     cr_assert(std::isfinite(error));
 }

@@ -115,3 +115,20 @@ Test(update, clip_is_zero_only_when_skipped)
     train_state_update(&s, 1e70, &a);
     cr_assert(s.clip > 0.0f && s.updates == 1);
 }
+
+/* A step's errors by noise level count when the step does. */
+Test(update, a_step_is_added_to_the_interval_unless_it_is_skipped)
+{
+    update_args a = {};
+    train_state s = {};
+    a.lr = 1, a.beta1 = 0.9, a.beta2 = 0.99;
+    s.beta1_pow = s.beta2_pow = 1;
+    for (double loss : {2.0, (double)not_a_number, 4.0}) {
+        s.loss_sum = loss;
+        s.step_error[3] = 5, s.step_images[3] = 2;
+        train_state_update(&s, 1.0, &a);
+        cr_assert(s.step_error[3] == 0 && s.step_images[3] == 0);
+    }
+    cr_assert(s.interval_loss == 6 && s.interval_steps == 2);
+    cr_assert(s.level_error[3] == 10 && s.level_images[3] == 4 && s.level_error[2] == 0);
+}

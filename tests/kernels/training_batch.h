@@ -59,11 +59,13 @@ struct training_batch {
         const int from = (y * s.w + (mirrored(b) ? s.w - 1 - x : x)) * s.c + channel;
         return images[(size_t)b * s.d() + from] / 127.5 - 1.0;
     }
-    double eps(int b, int i) const
+    double normal(uint32_t stream, int b, int i) const
     {
         const uint64_t ordinal = state.sample + (uint64_t)b;
-        return noise_normal4(state.seed, NOISE_TRAIN_EPS, (uint32_t)ordinal, (uint32_t)(ordinal >> 32), i / 4).v[i % 4];
+        return noise_normal4(state.seed, stream, (uint32_t)ordinal, (uint32_t)(ordinal >> 32), i / 4).v[i % 4];
     }
+    double offset(int b, int channel) const { return normal(NOISE_OFFSET, b, channel); }
+    double eps(int b, int i) const { return normal(NOISE_TRAIN_EPS, b, i); }
 };
 
 #endif

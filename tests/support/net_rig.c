@@ -73,7 +73,8 @@ void net_train(net_rig *r, const net_options *o)
     r->table = plan_input(p, DTYPE_F32, "table", o->timesteps, 1, 1, TABLE_COLUMNS);
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
     r->drawn = nn_draw(p, &(nn_draw_args){.n = o->n, .table = r->table, .state = r->state});
-    r->xt = nn_q_sample(p, &(nn_q_sample_args){r->images, NULL, r->drawn.rows, r->state, o->flip});
+    r->xt = nn_q_sample(
+        p, &(nn_q_sample_args){.images = r->images, .rows = r->drawn.rows, .state = r->state, .flip = o->flip});
     r->out = network_build(&r->net, p, &(network_inputs){.x = r->xt, .t = r->drawn.t, .state = r->state});
     if (o->keep) plan_keep(p, r->xt), plan_keep(p, r->drawn.t), plan_keep(p, r->out.y);
     const nn_losses losses = nn_mse(p, &(nn_mse_args){.pred = r->out.y,

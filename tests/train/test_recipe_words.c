@@ -46,6 +46,10 @@ Test(recipe_words, each_word_means_something_else)
     EXPECT_DIFFERENT(diffusion_variance_type, recipe_to_variance);
     EXPECT_DIFFERENT(train_lr_scheduler, recipe_to_lr_schedule);
     EXPECT_DIFFERENT(train_gradient_checkpointing, recipe_to_recompute);
+    EXPECT_DIFFERENT(train_loss_type, recipe_to_loss);
+    EXPECT_DIFFERENT(train_huber_schedule, recipe_to_huber_schedule);
+    EXPECT_DIFFERENT(train_loss_weighting, recipe_to_weighting);
+    EXPECT_DIFFERENT(train_timestep_sampling, recipe_to_timestep_draw);
 }
 
 /* diffusers' words are ours, where it has them. */

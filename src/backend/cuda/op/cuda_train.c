@@ -17,7 +17,7 @@ static ddpm_status q_sample_run(cuda_backend *be, const step *s, err *e)
 static ddpm_status mse_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
 {
     const tensor *pred = s->in[MSE_PRED];
-    *scratch = (size_t)(pred->n * mse_chunks((int)pred->h, (int)pred->w, (int)pred->c)) * sizeof(double);
+    *scratch = (size_t)(pred->n * mse_chunks((int)pred->h, (int)pred->w, (int)pred->c)) * sizeof(mse_sums);
     return DDPM_OK;
 }
 

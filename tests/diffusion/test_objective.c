@@ -1,0 +1,173 @@
+/* Loss weights, the c of Huber losses, and the distributions of timesteps: against the papers' formulas, and figures that an
+ * independent program computed from them in double. */
+#include "base/mem.h"
+#include "diffusion/objective.h"
+#include "diffusion/timestep_draw.h"
+#include "support/ok.h"
+#include "train_state.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+
+enum { T = 1000, SHOWN = 5 };
+
+static err why;
+static const int shown[SHOWN] = {0, 250, 500, 750, 999};
+
+static schedule *linear(scheduler_prediction prediction, bool zero_snr)
+{
+    scheduler_config c = scheduler_config_default();
+    schedule *s;
+    c.prediction_type = prediction;
+    c.rescale_betas_zero_snr = zero_snr;
+    OK(schedule_create(&c, &s, &why));
+    return s;
+}
+
+static float *table_of(const schedule *s, const objective *o)
+{
+    float *table;
+    OK(mem_array(&table, (size_t)T * TABLE_COLUMNS, sizeof *table, "test", &why));
+    objective_fill_table(s, o, table);
+    return table;
+}
+
+static void expect_weights(objective_weighting kind, scheduler_prediction prediction, const double want[SHOWN])
+{
+    schedule *s = linear(prediction, false);
+    objective o = objective_default();
+    o.weighting = kind;
+    float *table = table_of(s, &o);
+    for (int i = 0; i < SHOWN; i++) {
+        const double got = (double)table[(size_t)shown[i] * TABLE_COLUMNS + TABLE_WEIGHT];
+        cr_expect_float_eq(got, want[i], 2e-6 * want[i], "weighting %d, prediction %d, t %d: %.9g, not %.9g", kind,
+                           prediction, shown[i], got, want[i]);
+    }
+    mem_free(table);
+    schedule_destroy(s);
+}
+
+static const double snr[SHOWN] = {9999, 1.08952805, .0843595494, .00331108547, 4.03599265e-5};
+
+Test(objective, weights_are_those_of_the_papers)
+{
+    static const double one[SHOWN] = {1, 1, 1, 1, 1};
+    double abar[SHOWN], noise[SHOWN], truncated[3][SHOWN];
+    for (int i = 0; i < SHOWN; i++) {
+        abar[i] = snr[i] / (1 + snr[i]), noise[i] = 1 / (1 + snr[i]);
+        truncated[0][i] = fmax(1, 1 / snr[i]), truncated[1][i] = fmax(snr[i], 1);
+        truncated[2][i] = fmax(abar[i], noise[i]);
+    }
+    for (int p = SCHEDULER_EPSILON; p <= SCHEDULER_V_PREDICTION; p++)
+        expect_weights(WEIGHTING_NONE, (scheduler_prediction)p, one);
+    expect_weights(WEIGHTING_SNR, SCHEDULER_EPSILON, one);
+    expect_weights(WEIGHTING_SNR, SCHEDULER_SAMPLE, snr);
+    expect_weights(WEIGHTING_SNR, SCHEDULER_V_PREDICTION, abar);
+    expect_weights(WEIGHTING_TRUNCATED_SNR, SCHEDULER_EPSILON, truncated[0]);
+    expect_weights(WEIGHTING_TRUNCATED_SNR, SCHEDULER_SAMPLE, truncated[1]);
+    expect_weights(WEIGHTING_TRUNCATED_SNR, SCHEDULER_V_PREDICTION, truncated[2]);
+    expect_weights(WEIGHTING_MIN_SNR, SCHEDULER_EPSILON, (const double[SHOWN]){5.0005e-4, 1, 1, 1, 1});
+    expect_weights(WEIGHTING_MIN_SNR, SCHEDULER_SAMPLE,
+                   (const double[SHOWN]){5, 1.08952805, .0843595494, .00331108547, 4.03599265e-5});
+    expect_weights(WEIGHTING_MIN_SNR, SCHEDULER_V_PREDICTION,
+                   (const double[SHOWN]){5e-4, .52142303, .07779666, .00330015836, 4.03582977e-5});
+    expect_weights(WEIGHTING_P2, SCHEDULER_EPSILON,
+                   (const double[SHOWN]){1e-4, .47857697, .92220334, .99669984, .99995964});
+}
+
+/* Pure noise says nothing of the image: v is not trained there. */
+Test(objective, weights_are_finite_with_zero_snr)
+{
+    schedule *s = linear(SCHEDULER_V_PREDICTION, true);
+    for (int kind = WEIGHTING_NONE; kind <= WEIGHTING_P2; kind++)
+        for (int huber = HUBER_CONSTANT; huber <= HUBER_SNR; huber++) {
+            objective o = objective_default();
+            o.weighting = (objective_weighting)kind, o.huber_schedule = (huber_schedule)huber;
+            float *table = table_of(s, &o);
+            for (int i = 0; i < T * TABLE_COLUMNS; i++) cr_assert(isfinite(table[i]), "column %d", i % TABLE_COLUMNS);
+            const float last = table[(T - 1) * TABLE_COLUMNS + TABLE_WEIGHT];
+            cr_expect_eq(last, kind == WEIGHTING_NONE || kind == WEIGHTING_TRUNCATED_SNR ? 1 : 0, "kind %d: %g", kind,
+                         (double)last);
+            mem_free(table);
+        }
+    schedule_destroy(s);
+}
+
+/* train_text_to_image.py and its relatives in diffusers: c^(t / T), and (1 - c) / (1 + sigma)^2 + c. */
+Test(objective, huber_c_follows_its_schedule)
+{
+    schedule *s = linear(SCHEDULER_EPSILON, false);
+    objective o = objective_default();
+    static const double want[3] = {0.1, 0.31622777, 0.9 / (4.44296183 * 4.44296183) + 0.1};
+    for (int kind = HUBER_CONSTANT; kind <= HUBER_SNR; kind++) {
+        o.huber_schedule = (huber_schedule)kind;
+        float *table = table_of(s, &o);
+        cr_expect_float_eq(table[500 * TABLE_COLUMNS + TABLE_HUBER], want[kind], 1e-6, "schedule %d", kind);
+        mem_free(table);
+    }
+    schedule_destroy(s);
+}
+
+/* ---- timesteps ---- */
+
+static int64_t cumulative[T + 1];
+
+static void fill(const timestep_draw *d)
+{
+    schedule *s = linear(SCHEDULER_EPSILON, false);
+    timestep_draw_fill(d, s, cumulative);
+    cr_assert(cumulative[0] == 0 && cumulative[T] == (int64_t)1 << 32);
+    for (int t = 0; t < T; t++) cr_assert_leq(cumulative[t], cumulative[t + 1], "timestep %d", t);
+    schedule_destroy(s);
+}
+
+/* The share of timesteps below u T, between two of them by interpolation. */
+static double share_below(double u)
+{
+    const int t = (int)(u * T);
+    const double rest = u * T - t, low = (double)cumulative[t], high = (double)cumulative[t + 1];
+    return ldexp(low + rest * (high - low), -32);
+}
+
+Test(timesteps, logit_normal_and_mode_have_the_quantiles_of_their_formulas)
+{
+    timestep_draw d = timestep_draw_default();
+    d.kind = DRAW_LOGIT_NORMAL;
+    fill(&d);
+    cr_expect_float_eq(share_below(.2689414), 0.15865525, 1e-5); /* z = -1 */
+    cr_expect_float_eq(share_below(.5), 0.5, 1e-9);
+    cr_expect_float_eq(share_below(.8175745), 0.93319280, 1e-5); /* z = 1.5 */
+    d.logit_mean = 1, d.logit_std = 0.5;
+    fill(&d);
+    cr_expect_float_eq(share_below(1 / (1 + exp(-1.0))), 0.5, 1e-5);
+    d.kind = DRAW_MODE;
+    fill(&d);
+    cr_expect_float_eq(share_below(.8025685), 0.9, 1e-5);
+    cr_expect_float_eq(share_below(.5), 0.5, 1e-9);
+    cr_expect_float_eq(share_below(.1974315), 0.1, 1e-5);
+}
+
+/* A million quantiles of the normal distribution, each given to the nearest noise level. */
+Test(timesteps, log_normal_takes_the_nearest_noise_level)
+{
+    enum { N = 1000000 };
+    timestep_draw d = timestep_draw_default();
+    schedule *s = linear(SCHEDULER_EPSILON, false);
+    static double level[T];
+    d.kind = DRAW_LOG_NORMAL;
+    fill(&d);
+    for (int t = 0; t < T; t++) level[t] = 0.5 * log((1 - s->abar[t]) / s->abar[t]);
+    double z = -6, below = 0.5 * erfc(6 * M_SQRT1_2), most = 0;
+    int t = 0;
+    for (int k = 0; k < N; k++) { /* z rises with its share; t follows */
+        z = -6 + 12.0 * (k + 1) / N;
+        const double sigma = -1.2 + 1.2 * z;
+        while (t + 1 < T && fabs(level[t + 1] - sigma) < fabs(level[t] - sigma)) {
+            below = 0.5 * erfc(-z * M_SQRT1_2);
+            t++;
+            most = fmax(most, fabs(below - ldexp((double)cumulative[t], -32)));
+        }
+    }
+    cr_expect_leq(most, 1e-5, "a border is off by %.2e", most);
+    schedule_destroy(s);
+}

@@ -1,0 +1,162 @@
+"""make_loss_trajectories.py: 50 training steps for each loss, weight, noise and distribution of timesteps, by PyTorch.
+
+    python tests/train/make_loss_trajectories.py
+
+Writes tests/train/loss_trajectories.safetensors: for each run NAME.losses, NAME.errors, NAME.grad_norms F64 [50], NAME.t
+I64 [50, 8]. Everything is float64. The network, the images and the optimizer are those of tools/gen_golden.py's
+trajectories; the losses are torch.nn.functional's, the weights are written from the papers, and the noise is that of
+tools/oracle.py.
+"""
+
+import os
+import sys
+
+import numpy as np
+import torch
+from scipy.stats import norm
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "..", "tools"))
+import gen_golden as golden  # noqa: E402
+import oracle  # noqa: E402
+
+F = torch.nn.functional
+STEPS, BATCH, SEED, T = 50, golden.BATCH, golden.SEED, oracle.T
+OFFSET, PERTURB, STRATIFY = 0x40000001, 0x40000002, 0x40000003
+ABAR = np.asarray(oracle.abar_exact(), np.float64)
+SNR = ABAR / (1 - ABAR)
+
+
+def charbonnier(out, target, c):
+    return torch.sqrt((out - target) ** 2 + c * c) - c
+
+
+LOSSES = {
+    "l2": lambda out, target, c: F.mse_loss(out, target, reduction="none"),
+    "l1": lambda out, target, c: F.l1_loss(out, target, reduction="none"),
+    "huber": lambda out, target, c: F.huber_loss(out, target, reduction="none", delta=c),
+    "smooth_l1": lambda out, target, c: F.smooth_l1_loss(out, target, reduction="none", beta=c),
+    "pseudo_huber": charbonnier,
+}
+
+# The weight of x0's squared error, and the square of c_out: x0_hat = c_skip x_t + c_out F.
+OF_X0 = {
+    "snr": lambda snr: snr,
+    "truncated_snr": lambda snr: max(snr, 1.0),
+    "min_snr": lambda snr: min(snr, 5.0),
+    "p2": lambda snr: snr / (1 + snr),
+}
+C_OUT = {"epsilon": lambda t: 1 / SNR[t], "sample": lambda t: 1.0, "v_prediction": lambda t: 1 - ABAR[t]}
+
+
+def weight(run, t):
+    if "weighting" not in run:
+        return 1.0
+    return OF_X0[run["weighting"]](SNR[t]) * C_OUT[run["prediction"]](t)
+
+
+def huber_c(run, t):
+    c = run.get("c", 0.1)
+    schedule = run.get("schedule")
+    if schedule == "exponential":
+        return c ** (t / T)
+    if schedule == "snr":
+        return (1 - c) / (1 + 1 / np.sqrt(SNR[t])) ** 2 + c
+    return c
+
+
+def cumulative(run):
+    u = np.arange(1, T) / T
+    kind = run.get("draw", "uniform")
+    if kind == "logit_normal":
+        below = norm.cdf(np.log(u / (1 - u)))
+    elif kind == "mode":
+        v = np.linspace(0, 1, 2000001)
+        value = 1 - v - 1.29 * (np.cos(np.pi * v / 2) ** 2 - 1 + v)  # falls
+        below = 1 - np.interp(u, value[::-1], v[::-1])
+    elif kind == "log_normal":
+        sigma = np.log(np.sqrt((1 - ABAR) / ABAR))
+        below = norm.cdf(((sigma[1:] + sigma[:-1]) / 2 + 1.2) / 1.2)
+    else:
+        below = u
+    return np.concatenate([[0], np.rint(below * 2.0**32), [2.0**32]])
+
+
+def timesteps(run, ordinals):
+    words = oracle.philox(oracle.counters(1, ordinals, None, oracle.NOISE_TRAIN_T), SEED)[:, 0, 0].astype(np.int64)
+    if run.get("stratified"):
+        base = int(oracle.philox(np.array([[0, 0, 0, STRATIFY]]), SEED)[0, 0])
+        words = (base + ordinals.astype(np.int64) * 2654435769) % 2**32
+    if run.get("draw", "uniform") == "uniform":
+        return words * T // 2**32
+    return np.searchsorted(cumulative(run), words, side="right") - 1
+
+
+def batch(run, images, ordinals):
+    x0 = golden.nchw(images[ordinals % len(images)] / 127.5 - 1, torch.float64)
+    shape = images.shape[1:]
+    eps = oracle.train_noise(shape, ordinals, SEED)
+    eps = eps + run.get("offset", 0.0) * oracle.normals((1, 1, 4), ordinals, SEED, OFFSET)[..., : shape[2]]
+    noise = eps + run.get("perturb", 0.0) * oracle.normals(shape, ordinals, SEED, PERTURB)
+    t = timesteps(run, ordinals)
+    signal, level = (torch.from_numpy(f(t)).reshape(-1, 1, 1, 1) for f in (lambda t: np.sqrt(ABAR[t]), lambda t: np.sqrt(1 - ABAR[t])))
+    eps, noise = golden.nchw(eps, torch.float64), golden.nchw(noise, torch.float64)
+    target = {"epsilon": eps, "sample": x0, "v_prediction": signal * eps - level * x0}[run["prediction"]]
+    return signal * x0 + level * noise, t, target
+
+
+RUNS = {
+    "l1": {"loss": "l1"},
+    "huber": {"loss": "huber"},
+    "smooth_l1_exponential": {"loss": "smooth_l1", "schedule": "exponential"},
+    "pseudo_huber_snr": {"loss": "pseudo_huber", "schedule": "snr"},
+    "snr_x0": {"weighting": "snr", "prediction": "sample"},
+    "truncated_snr_v": {"weighting": "truncated_snr", "prediction": "v_prediction"},
+    "min_snr": {"weighting": "min_snr"},
+    "min_snr_v": {"weighting": "min_snr", "prediction": "v_prediction"},
+    "p2": {"weighting": "p2"},
+    "noise_offset": {"offset": 0.1},
+    "input_perturbation": {"perturb": 0.1, "offset": 0.05},
+    "logit_normal": {"draw": "logit_normal"},
+    "mode_stratified": {"draw": "mode", "stratified": True},
+    "log_normal": {"draw": "log_normal", "prediction": "v_prediction"},
+    "stratified": {"stratified": True},
+}
+
+
+def train(run, images):
+    unet = oracle.load_unet(os.path.join(HERE, "..", "golden", "trajectory", "initial"), True)
+    optimizer = torch.optim.AdamW(unet.parameters(), golden.LR, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    rates = golden.get_scheduler("constant_with_warmup", optimizer, num_warmup_steps=golden.WARMUP)
+    record = {"losses": [], "errors": [], "grad_norms": [], "t": []}
+    for step in range(STEPS):
+        x_t, t, target = batch(run, images, np.arange(step * BATCH, (step + 1) * BATCH))
+        out = unet(x_t, torch.from_numpy(t)).sample
+        each = [
+            weight(run, t[b]) * LOSSES[run["loss"]](out[b], target[b], huber_c(run, t[b])).mean() for b in range(BATCH)
+        ]
+        loss = sum(each) / BATCH
+        optimizer.zero_grad()
+        loss.backward()
+        record["grad_norms"].append(torch.nn.utils.clip_grad_norm_(unet.parameters(), golden.CLIP).item())
+        optimizer.step()
+        rates.step()
+        record["losses"].append(loss.item())
+        record["errors"].append(F.mse_loss(out, target).item())
+        record["t"].append(t.astype(np.int64))
+    return {key: np.stack(value) for key, value in record.items()}
+
+
+def main():
+    oracle.be_deterministic()
+    images = golden.make_images()
+    tensors = {}
+    for name, run in RUNS.items():
+        record = train({"loss": "l2", "prediction": "epsilon", **run}, images)
+        tensors.update({f"{name}.{key}": value for key, value in record.items()})
+        print(name, record["losses"][0], record["losses"][-1], flush=True)
+    oracle.save_tensors(os.path.join(HERE, "loss_trajectories.safetensors"), tensors, "50 steps of 8 images in float64")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+/* Training steps with each loss, weight, noise and distribution of timesteps against PyTorch: make_loss_trajectories.py. */
+#include "base/mem.h"
+#include "support/device.h"
+#include "support/golden.h"
+#include "support/ok.h"
+#include "train/trainer.h"
+#include "update.h"
+
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <math.h>
+#include <stdio.h>
+
+enum { IMAGES = 20, SIDE = 12, PIXELS = SIDE * SIDE, BATCH = 8, STEPS = 50 };
+
+typedef struct variant {
+    char name[32];
+    scheduler_prediction prediction;
+    loss_kind loss;
+    huber_schedule huber;
+    objective_weighting weighting;
+    timestep_draw_kind draw;
+    bool stratified;
+    float offset, perturbation;
+} variant;
+
+static const variant variants[] = {
+    {.name = "l1", .loss = LOSS_L1},
+    {.name = "huber", .loss = LOSS_HUBER},
+    {.name = "smooth_l1_exponential", .loss = LOSS_SMOOTH_L1, .huber = HUBER_EXPONENTIAL},
+    {.name = "pseudo_huber_snr", .loss = LOSS_PSEUDO_HUBER, .huber = HUBER_SNR},
+    {.name = "snr_x0", .prediction = SCHEDULER_SAMPLE, .weighting = WEIGHTING_SNR},
+    {.name = "truncated_snr_v", .prediction = SCHEDULER_V_PREDICTION, .weighting = WEIGHTING_TRUNCATED_SNR},
+    {.name = "min_snr", .weighting = WEIGHTING_MIN_SNR},
+    {.name = "min_snr_v", .prediction = SCHEDULER_V_PREDICTION, .weighting = WEIGHTING_MIN_SNR},
+    {.name = "p2", .weighting = WEIGHTING_P2},
+    {.name = "noise_offset", .offset = 0.1f},
+    {.name = "input_perturbation", .perturbation = 0.1f, .offset = 0.05f},
+    {.name = "logit_normal", .draw = DRAW_LOGIT_NORMAL},
+    {.name = "mode_stratified", .draw = DRAW_MODE, .stratified = true},
+    {.name = "log_normal", .prediction = SCHEDULER_V_PREDICTION, .draw = DRAW_LOG_NORMAL},
+    {.name = "stratified", .stratified = true},
+};
+
+static err why; /* each test is a process of its own */
+
+typedef struct rig {
+    backend *be;
+    model *m;
+    trainer *t;
+    uint8_t *images;
+} rig;
+
+static void set_up(rig *r, const variant *v)
+{
+    char dir[PATH_CAP], path[2 * PATH_CAP];
+    network net = {.kind = NETWORK_UNET};
+    scheduler_config process = scheduler_config_default();
+    trainer_spec spec = {.batch = BATCH,
+                         .h = SIDE,
+                         .w = SIDE,
+                         .micro_batches = 1,
+                         .objective = objective_default(),
+                         .timesteps = timestep_draw_default(),
+                         .noise_offset = v->offset,
+                         .input_perturbation = v->perturbation,
+                         .seed = 0x0123456789ABCDEFu};
+    spec.objective.loss = v->loss;
+    spec.objective.huber_schedule = v->huber;
+    spec.objective.weighting = v->weighting;
+    spec.timesteps.kind = v->draw;
+    spec.timesteps.stratified = v->stratified;
+    spec.update.update.lr = 1e-3, spec.update.update.beta1 = 0.9, spec.update.update.beta2 = 0.999;
+    spec.update.update.eps = 1e-8, spec.update.update.max_grad_norm = 1;
+    spec.update.update.schedule = LR_CONSTANT_WITH_WARMUP, spec.update.update.warmup_steps = 10;
+    process.prediction_type = v->prediction;
+    (void)snprintf(path, sizeof path, "%s/config.json", golden_path(dir, "trajectory/initial"));
+    OK(unet_config_read(path, &net.unet, NULL, &why));
+    r->be = test_backend(1);
+    OK(model_create(r->be, &net, &process, &r->m, &why));
+    OK(trainer_create(r->m, &spec, &r->t, &why));
+    OK(trainer_allocate(r->t, &why));
+    (void)snprintf(path, sizeof path, "%s/diffusion_pytorch_model.safetensors", dir);
+    OK(params_load(r->m->store, ARENA_PARAM, path, NULL, &why));
+    safetensors *images = golden_open("trajectory/images.safetensors");
+    r->images = golden_u8(images, "images", NULL);
+    safetensors_close(images);
+}
+
+static void tear_down(rig *r)
+{
+    mem_free(r->images);
+    trainer_destroy(r->t);
+    model_destroy(r->m);
+    backend_destroy(r->be);
+}
+
+static double *column(const safetensors *io, const variant *v, const char *what)
+{
+    char name[80];
+    int64_t n;
+    (void)snprintf(name, sizeof name, "%s.%s", v->name, what);
+    double *values = golden_f64(io, name, &n);
+    cr_assert_eq(n, STEPS);
+    return values;
+}
+
+/* Step k; the sum of the squared errors since the first step goes to *errors. */
+static train_state take_step(rig *r, int k, double *errors)
+{
+    uint8_t batch[BATCH * PIXELS];
+    train_state s;
+    for (int b = 0; b < BATCH; b++)
+        memcpy(batch + (size_t)b * PIXELS, r->images + (size_t)((k * BATCH + b) % IMAGES) * PIXELS, PIXELS);
+    OK(trainer_accumulate(r->t, batch, NULL, &why));
+    OK(trainer_update(r->t, &why));
+    OK(trainer_state(r->t, &s, &why));
+    *errors = 0;
+    for (int i = 0; i < TRAIN_LEVELS; i++) *errors += s.level_error[i] / BATCH;
+    return s;
+}
+
+static double off(double ours, double theirs) { return fabs(ours - theirs) / fabs(theirs); }
+
+ParameterizedTestParameters(loss_trajectory, matches_pytorch)
+{
+    return cr_make_param_array(variant, (void *)(uintptr_t)variants, sizeof variants / sizeof *variants);
+}
+ParameterizedTest(const variant *v, loss_trajectory, matches_pytorch)
+{
+    rig r = {0};
+    safetensors *io;
+    double loss = 0, error = 0, norm = 0, errors = 0, before = 0;
+    OK(safetensors_open("tests/train/loss_trajectories.safetensors", &io, &why));
+    double *losses = column(io, v, "losses"), *want = column(io, v, "errors"), *norms = column(io, v, "grad_norms");
+    set_up(&r, v);
+    for (int k = 0; k < STEPS; k++) {
+        const train_state s = take_step(&r, k, &errors);
+        loss = fmax(loss, off((double)s.loss, losses[k]));
+        error = fmax(error, off(errors - before, want[k]));
+        norm = fmax(norm, off((double)s.grad_norm, norms[k]));
+        before = errors;
+    }
+    cr_log_info("%s: losses off by %.1e, errors by %.1e, norms by %.1e", v->name, loss, error, norm);
+    cr_expect_leq(loss, test_network_bound(3e-6, 2e-2), "%s: a loss is off by %.2e", v->name, loss);
+    cr_expect_leq(error, test_network_bound(3e-6, 2e-2), "%s: an error is off by %.2e", v->name, error);
+    cr_expect_leq(norm, test_network_bound(1e-5, 6e-2), "%s: a gradient norm is off by %.2e", v->name, norm);
+    mem_free(losses);
+    mem_free(want);
+    mem_free(norms);
+    safetensors_close(io);
+    tear_down(&r);
+}
