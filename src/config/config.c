@@ -305,13 +305,41 @@ static ddpm_status check_interval(const config_reals *r, err *e)
                    "sample.guidance_interval: must be two noise levels [LOW, HIGH], the lower one first");
 }
 
+static const char *said(config_id option, int word) { return config_word_name(option, word); }
+
+/* What the network can predict, and which losses there are, depends on the process. */
+static ddpm_status check_process(const ddpm_config *c, err *e)
+{
+    const config_diffusion_predict predict = c->diffusion.predict;
+    const config_diffusion_parameterization process = c->diffusion.parameterization;
+    const bool edm = process == DIFFUSION_PARAMETERIZATION_EDM, eps = predict == DIFFUSION_PREDICT_EPS;
+    if (c->diffusion.beta_start > c->diffusion.beta_end)
+        return err_set(e, DDPM_EINVAL, "diffusion.beta_start=%g is above diffusion.beta_end=%g",
+                       c->diffusion.beta_start, c->diffusion.beta_end);
+    if (edm && !(c->diffusion.sigma_min < c->diffusion.sigma_max))
+        return err_set(e, DDPM_EINVAL, "diffusion.sigma_min=%g is not below diffusion.sigma_max=%g",
+                       c->diffusion.sigma_min, c->diffusion.sigma_max);
+    if (process != DIFFUSION_PARAMETERIZATION_DDPM && !eps && !(edm && predict == DIFFUSION_PREDICT_V))
+        return err_set(e, DDPM_EINVAL, "diffusion.predict=%s: with diffusion.parameterization=%s it must be eps%s",
+                       said(OPTION_diffusion_predict, predict), said(OPTION_diffusion_parameterization, process),
+                       edm ? " or v" : ", which then means eps - x0");
+    if (edm && c->train.loss_weighting != TRAIN_LOSS_WEIGHTING_NONE)
+        return err_set(e, DDPM_EINVAL,
+                       "train.loss_weighting=%s: diffusion.parameterization=edm has a weight of its own",
+                       said(OPTION_train_loss_weighting, c->train.loss_weighting));
+    if (c->diffusion.rescale_betas_zero_snr && (eps || predict == DIFFUSION_PREDICT_MU))
+        return err_set(
+            e, DDPM_EINVAL,
+            "diffusion.rescale_betas_zero_snr=true needs diffusion.predict=v or x0, not %s: the last timestep "
+            "is noise alone",
+            said(OPTION_diffusion_predict, predict));
+    return DDPM_OK;
+}
+
 ddpm_status config_check(const ddpm_config *c, err *e)
 {
     TRY(check_interval(&c->sample.guidance_interval, e));
     TRY(check_images(c, e));
     if (c->model.kind == MODEL_KIND_UNET && !c->model.init_from[0]) TRY(check_unet(c, e));
-    if (c->diffusion.beta_start > c->diffusion.beta_end)
-        return err_set(e, DDPM_EINVAL, "diffusion.beta_start=%g is above diffusion.beta_end=%g",
-                       c->diffusion.beta_start, c->diffusion.beta_end);
-    return DDPM_OK;
+    return check_process(c, e);
 }

@@ -1,6 +1,6 @@
 #include "diffusion/noising.h"
 #include "base/mem.h"
-#include "diffusion/schedule.h"
+#include "diffusion/objective.h"
 #include "noise.h"
 
 #include <math.h>
@@ -30,12 +30,15 @@ ddpm_status noising_strip(const image *x0, const scheduler_config *scheduler, co
     uint8_t *tiles = NULL;
     ddpm_status st = DDPM_OK;
     int columns = n;
+    /* EDM's network sees images divided by sigma_data where there is no noise */
+    const double scale = process_of(scheduler) == PROCESS_EDM ? scheduler->sigma_data : 1;
     TRY_GOTO(schedule_create(scheduler, &s, e));
     TRY_GOTO(mem_array(&tiles, (size_t)n * d, 1, "noising", e));
     for (int i = 0; i < n; i++) {
         if (t[i] < 0 || t[i] >= s->timesteps)
             TRY_GOTO(err_set(e, DDPM_EINVAL, "t=%d is not in [0, %d]", t[i], s->timesteps - 1));
-        noise_image(x0, sqrt(s->abar[t[i]]), sqrt(1 - s->abar[t[i]]), seed, tiles + (size_t)i * d);
+        const training_level l = training_level_at(s, (int)((int64_t)t[i] * training_levels(s) / s->timesteps));
+        noise_image(x0, l.signal * scale, l.noise * scale, seed, tiles + (size_t)i * d);
     }
     (void)image_grid_tiles(n, shape, &columns);
     TRY_GOTO(image_grid(tiles, n, shape, columns, out, e));

@@ -35,12 +35,56 @@ static void target(const schedule *s, int t, double *of_x0, double *of_eps)
     }
 }
 
+enum { EDM_LEVELS = 10000 };
+
+int training_levels(const schedule *s) { return process_of(&s->config) == PROCESS_EDM ? EDM_LEVELS : s->timesteps; }
+
+static training_level level_of_betas(const schedule *s, int t)
+{
+    training_level l = {.signal = sqrt(s->abar[t]), .noise = sqrt(1 - s->abar[t]), .time = t};
+    target(s, t, &l.of_x0, &l.of_eps);
+    l.c_out = objective_to_x0(s, t).c_out;
+    return l;
+}
+
+static training_level level_of_flow(const schedule *s, int i)
+{
+    const double u = flow_shifted((i + 1.0) / s->timesteps, s->config.flow_shift);
+    return (training_level){
+        .signal = 1 - u, .noise = u, .of_x0 = -1, .of_eps = 1, .c_out = -u, .time = s->timesteps * u};
+}
+
+static training_level level_of_edm(const schedule *s, int i)
+{
+    const scheduler_config *c = &s->config;
+    const double from = log(c->sigma_min), to = log(c->sigma_max), data = c->sigma_data;
+    const double log_sigma = from + (to - from) * i / (EDM_LEVELS - 1), sigma = exp(log_sigma);
+    const double H = hypot(sigma, data), sign = c->prediction_type == SCHEDULER_V_PREDICTION ? -1 : 1;
+    return (training_level){.signal = 1 / H,
+                            .noise = sigma / H,
+                            .of_x0 = sign * sigma / (data * H),
+                            .of_eps = -sign * data / H,
+                            .c_out = sign * sigma * data / H,
+                            .time = log_sigma / 4};
+}
+
+training_level training_level_at(const schedule *s, int i)
+{
+    switch (process_of(&s->config)) {
+    case PROCESS_BETAS:
+    case PROCESS_CONSISTENCY: break; /* not trained */
+    case PROCESS_EDM: return level_of_edm(s, i);
+    case PROCESS_FLOW: return level_of_flow(s, i);
+    }
+    return level_of_betas(s, i);
+}
+
 objective objective_default(void) { return (objective){.snr_gamma = 5, .p2_k = 1, .p2_gamma = 1, .huber_c = 0.1}; }
 
 /* The weight of the target's squared error: that of x0_hat, whose error is c_out times as large. */
-static double weight_of(const schedule *s, const objective *o, int t)
+static double weight_of(const objective *o, const training_level *l)
 {
-    const double snr = s->abar[t] / (1 - s->abar[t]), c_out = objective_to_x0(s, t).c_out, scale = c_out * c_out;
+    const double ratio = l->signal / l->noise, snr = ratio * ratio, scale = l->c_out * l->c_out;
     switch (o->weighting) {
     case WEIGHTING_NONE: break;
     case WEIGHTING_SNR: return snr * scale;
@@ -51,14 +95,15 @@ static double weight_of(const schedule *s, const objective *o, int t)
     return 1;
 }
 
-static double huber_of(const schedule *s, const objective *o, int t)
+/* done: i / levels */
+static double huber_of(const objective *o, const training_level *l, double done)
 {
     const double c = o->huber_c;
     switch (o->huber_schedule) {
     case HUBER_CONSTANT: break;
-    case HUBER_EXPONENTIAL: return pow(c, (double)t / s->timesteps);
+    case HUBER_EXPONENTIAL: return pow(c, done);
     case HUBER_SNR: {
-        const double level = 1 + sqrt((1 - s->abar[t]) / s->abar[t]); /* infinite at zero SNR */
+        const double level = 1 + l->noise / l->signal; /* infinite at zero SNR */
         return (1 - c) / (level * level) + c;
     }
     }
@@ -67,17 +112,17 @@ static double huber_of(const schedule *s, const objective *o, int t)
 
 void objective_fill_table(const schedule *s, const objective *o, float *table)
 {
-    for (int t = 0; t < s->timesteps; t++) {
-        double of_x0 = 0, of_eps = 0;
-        float *row = table + (size_t)t * TABLE_COLUMNS;
-        target(s, t, &of_x0, &of_eps);
-        row[TABLE_SIGNAL] = (float)sqrt(s->abar[t]);
-        row[TABLE_NOISE] = (float)sqrt(1 - s->abar[t]);
-        row[TABLE_TARGET_X0] = (float)of_x0;
-        row[TABLE_TARGET_EPS] = (float)of_eps;
-        row[TABLE_WEIGHT] = (float)weight_of(s, o, t);
-        row[TABLE_HUBER] = (float)huber_of(s, o, t);
-        row[TABLE_TIME] = (float)t;
-        row[TABLE_LEVEL] = (float)((int64_t)t * TRAIN_LEVELS / s->timesteps);
+    const int levels = training_levels(s);
+    for (int i = 0; i < levels; i++) {
+        const training_level l = training_level_at(s, i);
+        float *row = table + (size_t)i * TABLE_COLUMNS;
+        row[TABLE_SIGNAL] = (float)l.signal;
+        row[TABLE_NOISE] = (float)l.noise;
+        row[TABLE_TARGET_X0] = (float)l.of_x0;
+        row[TABLE_TARGET_EPS] = (float)l.of_eps;
+        row[TABLE_WEIGHT] = (float)weight_of(o, &l);
+        row[TABLE_HUBER] = (float)huber_of(o, &l, (double)i / levels);
+        row[TABLE_TIME] = (float)l.time;
+        row[TABLE_LEVEL] = (float)((int64_t)i * TRAIN_LEVELS / levels);
     }
 }

@@ -46,8 +46,23 @@ typedef struct objective {
 } objective;
 objective objective_default(void); /* none, l2 */
 
-/* Fill table [T, TABLE_COLUMNS of kernels/train_state.h] for the schedule's prediction_type: time t, and levels of equally
- * many timesteps. */
+/* A noise level of training: the network sees signal x_0 + noise eps and `time`, and its target is of_x0 x_0 + of_eps eps.
+ * x0_hat's error is c_out times that of the prediction. */
+typedef struct training_level {
+    double signal, noise, of_x0, of_eps, c_out, time;
+} training_level;
+
+/* The number of levels, and level i, the least noise first:
+ *   betas  the timesteps
+ *   flow   u = (i + 1) / T, shifted: signal 1 - u, noise u, target eps - x_0, time T u (FlowMatchEulerDiscreteScheduler)
+ *   EDM    10000 values of ln sigma, evenly from sigma_min to sigma_max.  With H = hypot(sigma, sigma_data): signal 1 / H and
+ *          noise sigma / H, as c_in is part of the input; target (sigma / sigma_data x_0 - sigma_data eps) / H, whose squared
+ *          error is Karras et al.'s loss with its weight (table 1 and eq. 8); with v_prediction the negative; time ln sigma / 4.
+ *          Between the levels are 0.1 % of sigma. */
+int training_levels(const schedule *s);
+training_level training_level_at(const schedule *s, int i);
+
+/* Fill table [training_levels(), TABLE_COLUMNS of kernels/train_state.h]. */
 void objective_fill_table(const schedule *s, const objective *o, float *table);
 
 #endif

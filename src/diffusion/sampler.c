@@ -121,8 +121,6 @@ sampler_kind sampler_of_class(const scheduler_config *c)
     return SAMPLER_DDPM;
 }
 
-static bool is_flow(const scheduler_config *c) { return c->type == SCHEDULER_CLASS_FLOW_EULER || c->use_flow_sigmas; }
-
 static bool has_flow_sigmas(scheduler_class type)
 {
     return type == SCHEDULER_CLASS_DEIS || type == SCHEDULER_CLASS_DPM_MULTISTEP ||
@@ -146,7 +144,7 @@ static void copy_process(scheduler_config *c, const scheduler_config *from)
     c->sample_max_value = from->sample_max_value;
     c->sigma_min = from->sigma_min, c->sigma_max = from->sigma_max, c->sigma_data = from->sigma_data;
     c->rho = from->rho;
-    c->use_flow_sigmas = is_flow(from) && has_flow_sigmas(c->type);
+    c->use_flow_sigmas = process_of(from) == PROCESS_FLOW && has_flow_sigmas(c->type);
     c->flow_shift = from->flow_shift;
 }
 
@@ -180,21 +178,11 @@ scheduler_config sampler_config(sampler_kind k, const scheduler_config *of_folde
     return c;
 }
 
-/* The processes that a network can be trained for. */
-typedef enum process { OF_BETAS, OF_EDM, OF_CONSISTENCY, OF_FLOW } process;
-
-static process process_of(const scheduler_config *c)
-{
-    if (c->type == SCHEDULER_CLASS_EDM_EULER || c->type == SCHEDULER_CLASS_EDM_DPM) return OF_EDM;
-    if (c->type == SCHEDULER_CLASS_CM) return OF_CONSISTENCY;
-    return is_flow(c) ? OF_FLOW : OF_BETAS;
-}
-
 ddpm_status sampler_accepts(sampler_kind k, const scheduler_config *of_folder, err *e)
 {
     static const char *const names[] = {"a diffusion process with betas", "EDM", "a consistency model", "a flow"};
     const scheduler_config c = sampler_config(k, of_folder);
-    const process of = process_of(of_folder), wanted = process_of(&c);
+    const diffusion_process of = process_of(of_folder), wanted = process_of(&c);
     if (of == wanted) return DDPM_OK;
     return err_set(e, DDPM_EINVAL, "%s samples %s, but the model's %s says %s", INFO[k].name, names[wanted],
                    scheduler_class_name(of_folder->type), names[of]);

@@ -114,6 +114,13 @@ void schedule_destroy(schedule *s)
     mem_free(s);
 }
 
+diffusion_process process_of(const scheduler_config *c)
+{
+    if (c->type == SCHEDULER_CLASS_EDM_EULER || c->type == SCHEDULER_CLASS_EDM_DPM) return PROCESS_EDM;
+    if (c->type == SCHEDULER_CLASS_CM) return PROCESS_CONSISTENCY;
+    return c->type == SCHEDULER_CLASS_FLOW_EULER || c->use_flow_sigmas ? PROCESS_FLOW : PROCESS_BETAS;
+}
+
 posterior schedule_posterior(const schedule *s, int t, int prev)
 {
     const double abar = schedule_abar(s, t), abar_prev = schedule_abar(s, prev);

@@ -19,6 +19,18 @@ typedef struct schedule {
 DDPM_MUST_CHECK ddpm_status schedule_create(const scheduler_config *c, schedule **out, err *e);
 void schedule_destroy(schedule *s);
 
+/* The processes that a network can be trained for. */
+typedef enum diffusion_process {
+    PROCESS_BETAS,       /* x_t = signal x_0 + noise eps, from betas */
+    PROCESS_EDM,         /* x = x_0 + sigma eps: Karras et al. 2022 (arXiv:2206.00364) */
+    PROCESS_CONSISTENCY, /* consistency models; they are only sampled */
+    PROCESS_FLOW         /* x_t = (1 - t) x_0 + t eps: Liu et al. 2022 (arXiv:2209.03003) */
+} diffusion_process;
+diffusion_process process_of(const scheduler_config *c);
+
+/* SD3's shift of a flow's time u in [0, 1]: Esser et al. 2024 (arXiv:2403.03206), eq. 23. */
+static inline double flow_shifted(double u, double shift) { return shift * u / (1 + (shift - 1) * u); }
+
 /* abar of timestep t; 1 for t < 0, the clean image. */
 static inline double schedule_abar(const schedule *s, int t) { return t < 0 ? 1.0 : s->abar[t]; }
 

@@ -20,12 +20,16 @@ static double mode_below(double scale, double x)
     return 1 - low;
 }
 
-static double log_level(const schedule *s, int t) { return 0.5 * log((1 - s->abar[t]) / s->abar[t]); }
+static double log_level(const schedule *s, int t)
+{
+    const training_level l = training_level_at(s, t);
+    return log(l.noise / l.signal);
+}
 
-/* The probability of a timestep below t, 0 < t < T. */
+/* The probability of a level below t, 0 < t < T. */
 static double below(const timestep_draw *d, const schedule *s, int t)
 {
-    const double u = (double)t / s->timesteps;
+    const double u = (double)t / training_levels(s);
     switch (d->kind) {
     case DRAW_UNIFORM: break;
     case DRAW_LOGIT_NORMAL: return normal_below((log(u / (1 - u)) - d->logit_mean) / d->logit_std);
@@ -40,7 +44,7 @@ static double below(const timestep_draw *d, const schedule *s, int t)
 
 void timestep_draw_fill(const timestep_draw *d, const schedule *s, int64_t *cumulative)
 {
-    const int T = s->timesteps;
+    const int T = training_levels(s);
     for (int t = 1; t < T; t++) cumulative[t] = (int64_t)rint(ldexp(below(d, s, t), 32));
     cumulative[0] = 0;
     cumulative[T] = (int64_t)1 << 32;

@@ -1,12 +1,12 @@
-/* timestep_draw.h - the distribution from which the timesteps of training are drawn.
+/* timestep_draw.h - the distribution from which the levels of training are drawn (objective.h; timesteps, for betas).
  *
- *   uniform       t ~ U{0 .. T - 1}
+ *   uniform       t ~ U{0 .. T - 1}, T levels
  *   logit_normal  u = sigmoid(logit_mean + logit_std z), t = floor(u T)     Esser et al. 2024 (arXiv:2403.03206), eq. 19
  *   mode          u = 1 - v - mode_scale (cos^2(pi v / 2) - 1 + v)          the same, eq. 20; v ~ U(0, 1)
  *   log_normal    ln(noise / signal) = P_mean + P_std z, the nearest t      Karras et al. 2022 (arXiv:2206.00364), table 1 */
 #ifndef DDPM_TIMESTEP_DRAW_H
 #define DDPM_TIMESTEP_DRAW_H
-#include "diffusion/schedule.h"
+#include "diffusion/objective.h"
 
 typedef enum timestep_draw_kind { DRAW_UNIFORM, DRAW_LOGIT_NORMAL, DRAW_MODE, DRAW_LOG_NORMAL } timestep_draw_kind;
 
@@ -19,7 +19,7 @@ typedef struct timestep_draw {
 } timestep_draw;
 timestep_draw timestep_draw_default(void); /* uniform; the papers' parameters */
 
-/* Fill cumulative [T + 1]: timestep t has the probability (cumulative[t + 1] - cumulative[t]) / 2^32. */
+/* Fill cumulative [training_levels() + 1]: level t has the probability (cumulative[t + 1] - cumulative[t]) / 2^32. */
 void timestep_draw_fill(const timestep_draw *d, const schedule *s, int64_t *cumulative);
 
 #endif

@@ -14,6 +14,18 @@ typedef struct dependence {
 #define OF_A_RANGE (~WITH(DIFFUSION_BETA_SCHEDULE_SQUAREDCOS_CAP_V2))
 
 static const dependence dependences[] = {
+    {OPTION_diffusion_beta_start, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_DDPM)},
+    {OPTION_diffusion_beta_end, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_DDPM)},
+    {OPTION_diffusion_beta_schedule, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_DDPM)},
+    {OPTION_diffusion_variance_type, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_DDPM)},
+    {OPTION_diffusion_clip_sample, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_DDPM)},
+    {OPTION_diffusion_clip_sample_range, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_DDPM)},
+    {OPTION_diffusion_rescale_betas_zero_snr, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_DDPM)},
+    {OPTION_diffusion_sigma_min, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_EDM)},
+    {OPTION_diffusion_sigma_max, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_EDM)},
+    {OPTION_diffusion_sigma_data, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_EDM)},
+    {OPTION_diffusion_rho, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_EDM)},
+    {OPTION_diffusion_shift, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_FLOW)},
     {OPTION_diffusion_beta_start, OPTION_diffusion_beta_schedule, OF_A_RANGE},
     {OPTION_diffusion_beta_end, OPTION_diffusion_beta_schedule, OF_A_RANGE},
     {OPTION_train_huber_c, OPTION_train_loss_type, ANY_HUBER},
@@ -24,8 +36,10 @@ static const dependence dependences[] = {
     {OPTION_train_logit_mean, OPTION_train_timestep_sampling, WITH(TRAIN_TIMESTEP_SAMPLING_LOGIT_NORMAL)},
     {OPTION_train_logit_std, OPTION_train_timestep_sampling, WITH(TRAIN_TIMESTEP_SAMPLING_LOGIT_NORMAL)},
     {OPTION_train_mode_scale, OPTION_train_timestep_sampling, WITH(TRAIN_TIMESTEP_SAMPLING_MODE)},
-    {OPTION_train_P_mean, OPTION_train_timestep_sampling, WITH(TRAIN_TIMESTEP_SAMPLING_LOG_NORMAL)},
-    {OPTION_train_P_std, OPTION_train_timestep_sampling, WITH(TRAIN_TIMESTEP_SAMPLING_LOG_NORMAL)},
+    {OPTION_train_P_mean, OPTION_train_timestep_sampling,
+     WITH(TRAIN_TIMESTEP_SAMPLING_LOG_NORMAL) | WITH(TRAIN_TIMESTEP_SAMPLING_AUTO)},
+    {OPTION_train_P_std, OPTION_train_timestep_sampling,
+     WITH(TRAIN_TIMESTEP_SAMPLING_LOG_NORMAL) | WITH(TRAIN_TIMESTEP_SAMPLING_AUTO)},
 };
 
 static int word_of(const ddpm_config *c, config_id option)

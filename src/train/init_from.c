@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAID = 9, LIST = 500 }; /* options that a folder sets; bytes of a list of them */
+enum { SAID = 16, LIST = 500 }; /* options that a folder sets; bytes of a list of them */
 
 /* An option's value in the folder. */
 typedef struct said {
@@ -36,10 +36,17 @@ static void say_word(said *to, config_id option, int word) { say(to, option, "%s
 
 static void read_folder(const network *net, const scheduler_config *s, said to[SAID])
 {
+    say_word(to++, OPTION_diffusion_parameterization, recipe_from_process(process_of(s)));
     say(to++, OPTION_diffusion_num_train_timesteps, "%d", s->num_train_timesteps);
     say_real(to++, OPTION_diffusion_beta_start, s->beta_start);
     say_real(to++, OPTION_diffusion_beta_end, s->beta_end);
     say_word(to++, OPTION_diffusion_beta_schedule, recipe_from_betas(s->beta_schedule));
+    say(to++, OPTION_diffusion_rescale_betas_zero_snr, "%s", s->rescale_betas_zero_snr ? "true" : "false");
+    say_real(to++, OPTION_diffusion_sigma_min, s->sigma_min);
+    say_real(to++, OPTION_diffusion_sigma_max, s->sigma_max);
+    say_real(to++, OPTION_diffusion_sigma_data, s->sigma_data);
+    say_real(to++, OPTION_diffusion_rho, s->rho);
+    say_real(to++, OPTION_diffusion_shift, s->flow_shift);
     say_word(to++, OPTION_diffusion_predict, recipe_from_prediction(s->prediction_type));
     say_word(to++, OPTION_diffusion_variance_type, recipe_from_variance(s->variance_type));
     say(to++, OPTION_diffusion_clip_sample, "%s", s->clip_sample ? "true" : "false");
@@ -131,13 +138,11 @@ static ddpm_status check_trainable(const network *net, const scheduler_config *s
     if (net->unet.num_class_embeds > 0)
         return err_set(e, DDPM_EINVAL, "%.300s: the network has %d classes; training with classes is not supported",
                        folder, net->unet.num_class_embeds);
-    if (!scheduler_config_has(s, "beta_start") || s->use_flow_sigmas)
-        return err_set(e, DDPM_EINVAL,
-                       "%.300s: a model with %s is not a diffusion process with betas, which training needs", folder,
-                       scheduler_class_name(s->type));
-    if (s->rescale_betas_zero_snr || s->n_trained_betas > 0)
+    if (process_of(s) == PROCESS_CONSISTENCY)
+        return err_set(e, DDPM_EINVAL, "%.300s: a consistency model; its training is not supported", folder);
+    if (s->n_trained_betas > 0 || s->use_flow_sigmas)
         return err_set(e, DDPM_EINVAL, "%.300s: training with %s is not supported", folder,
-                       s->n_trained_betas > 0 ? "trained_betas" : "rescale_betas_zero_snr");
+                       s->use_flow_sigmas ? "use_flow_sigmas" : "trained_betas");
     return DDPM_OK;
 }
 

@@ -92,17 +92,32 @@ network recipe_network(const ddpm_config *c, image_shape shape)
     return net;
 }
 
-scheduler_config recipe_scheduler(const ddpm_config *c)
+static scheduler_config scheduler_of_betas(const ddpm_config *c)
 {
     scheduler_config s = scheduler_config_default();
     s.num_train_timesteps = c->diffusion.num_train_timesteps;
     s.beta_start = c->diffusion.beta_start;
     s.beta_end = c->diffusion.beta_end;
     s.beta_schedule = recipe_to_betas(c->diffusion.beta_schedule);
+    s.rescale_betas_zero_snr = c->diffusion.rescale_betas_zero_snr;
+    if (s.rescale_betas_zero_snr) s.timestep_spacing = SCHEDULER_TRAILING; /* which has the last timestep */
     s.variance_type = recipe_to_variance(c->diffusion.variance_type);
     s.clip_sample = c->diffusion.clip_sample;
     s.clip_sample_range = c->diffusion.clip_sample_range;
     s.prediction_type = recipe_to_prediction(c->diffusion.predict);
+    return s;
+}
+
+scheduler_config recipe_scheduler(const ddpm_config *c)
+{
+    if (c->diffusion.parameterization == DIFFUSION_PARAMETERIZATION_DDPM) return scheduler_of_betas(c);
+    const bool edm = c->diffusion.parameterization == DIFFUSION_PARAMETERIZATION_EDM;
+    scheduler_config s = scheduler_config_of(edm ? SCHEDULER_CLASS_EDM_EULER : SCHEDULER_CLASS_FLOW_EULER);
+    s.num_train_timesteps = c->diffusion.num_train_timesteps;
+    if (edm) s.prediction_type = recipe_to_prediction(c->diffusion.predict);
+    s.sigma_min = c->diffusion.sigma_min, s.sigma_max = c->diffusion.sigma_max;
+    s.sigma_data = c->diffusion.sigma_data, s.rho = c->diffusion.rho;
+    s.flow_shift = c->diffusion.shift;
     return s;
 }
 
@@ -190,9 +205,6 @@ static scheduler_config saved_scheduler(const ddpm_config *c, const scheduler_co
                                                                     : "clip_sample");
         return *process;
     }
-    if (!has_pipeline(s.type))
-        notes_add(remarks, "DDPMPipeline of diffusers cannot sample with %s; a loop over the scheduler's steps can",
-                  class);
     return s;
 }
 
@@ -218,6 +230,9 @@ ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, m
     note_incompatible(&net, &scheduler, remarks);
     TRY(sampler_accepts(chosen_sampler(c, sampler_of_class(&scheduler)), &scheduler, e));
     scheduler = saved_scheduler(c, &scheduler, remarks);
+    if (!has_pipeline(scheduler.type))
+        notes_add(remarks, "DDPMPipeline of diffusers cannot sample with %s; a loop over the scheduler's steps can",
+                  scheduler_class_name(scheduler.type));
     return model_create(be, &net, &scheduler, out, e);
 }
 
@@ -245,23 +260,25 @@ static objective recipe_objective(const ddpm_config *c)
 
 trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t steps)
 {
-    trainer_spec s = {.batch = c->train.batch,
-                      .h = shape.h,
-                      .w = shape.w,
-                      .micro_batches = c->train.gradient_accumulation_steps,
-                      .recompute = recipe_to_recompute(c->train.gradient_checkpointing),
-                      .flip = c->data.flip,
-                      .objective = recipe_objective(c),
-                      .timesteps = {.kind = recipe_to_timestep_draw(c->train.timestep_sampling),
-                                    .stratified = c->train.stratified,
-                                    .logit_mean = c->train.logit_mean,
-                                    .logit_std = c->train.logit_std,
-                                    .mode_scale = c->train.mode_scale,
-                                    .P_mean = c->train.P_mean,
-                                    .P_std = c->train.P_std},
-                      .noise_offset = (float)c->train.noise_offset,
-                      .input_perturbation = (float)c->train.input_perturbation,
-                      .seed = (uint64_t)c->seed};
+    const bool edm = c->diffusion.parameterization == DIFFUSION_PARAMETERIZATION_EDM;
+    trainer_spec s = {
+        .batch = c->train.batch,
+        .h = shape.h,
+        .w = shape.w,
+        .micro_batches = c->train.gradient_accumulation_steps,
+        .recompute = recipe_to_recompute(c->train.gradient_checkpointing),
+        .flip = c->data.flip,
+        .objective = recipe_objective(c),
+        .timesteps = {.kind = recipe_to_timestep_draw(c->train.timestep_sampling, edm ? DRAW_LOG_NORMAL : DRAW_UNIFORM),
+                      .stratified = c->train.stratified,
+                      .logit_mean = c->train.logit_mean,
+                      .logit_std = c->train.logit_std,
+                      .mode_scale = c->train.mode_scale,
+                      .P_mean = c->train.P_mean,
+                      .P_std = c->train.P_std},
+        .noise_offset = (float)c->train.noise_offset,
+        .input_perturbation = (float)c->train.input_perturbation,
+        .seed = (uint64_t)c->seed};
     s.update.update.lr = c->train.lr;
     s.update.update.beta1 = c->train.adam_beta1;
     s.update.update.beta2 = c->train.adam_beta2;

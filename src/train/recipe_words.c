@@ -130,11 +130,22 @@ scheduler_prediction recipe_to_prediction(config_diffusion_predict word)
     return SCHEDULER_EPSILON;
 }
 
+config_diffusion_parameterization recipe_from_process(diffusion_process process)
+{
+    switch (process) {
+    case PROCESS_BETAS:
+    case PROCESS_CONSISTENCY: break;
+    case PROCESS_EDM: return DIFFUSION_PARAMETERIZATION_EDM;
+    case PROCESS_FLOW: return DIFFUSION_PARAMETERIZATION_FLOW;
+    }
+    return DIFFUSION_PARAMETERIZATION_DDPM;
+}
+
 config_diffusion_predict recipe_from_prediction(scheduler_prediction kind)
 {
     switch (kind) {
         PREDICTIONS(TO_WORD)
-    case SCHEDULER_FLOW: break; /* init_from refuses it */
+    case SCHEDULER_FLOW: break; /* what diffusion.parameterization=flow means by eps */
     }
     return DIFFUSION_PREDICT_EPS;
 }
@@ -208,15 +219,16 @@ objective_weighting recipe_to_weighting(config_train_loss_weighting word)
     return WEIGHTING_NONE;
 }
 
-timestep_draw_kind recipe_to_timestep_draw(config_train_timestep_sampling word)
+timestep_draw_kind recipe_to_timestep_draw(config_train_timestep_sampling word, timestep_draw_kind otherwise)
 {
     switch (word) {
+        TO_KIND(TRAIN_TIMESTEP_SAMPLING_AUTO, otherwise)
         TO_KIND(TRAIN_TIMESTEP_SAMPLING_UNIFORM, DRAW_UNIFORM)
         TO_KIND(TRAIN_TIMESTEP_SAMPLING_LOGIT_NORMAL, DRAW_LOGIT_NORMAL)
         TO_KIND(TRAIN_TIMESTEP_SAMPLING_MODE, DRAW_MODE)
         TO_KIND(TRAIN_TIMESTEP_SAMPLING_LOG_NORMAL, DRAW_LOG_NORMAL)
     }
-    return DRAW_UNIFORM;
+    return otherwise;
 }
 
 recompute_kind recipe_to_recompute(config_train_gradient_checkpointing word)

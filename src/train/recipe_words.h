@@ -26,13 +26,15 @@ scheduler_prediction recipe_to_prediction(config_diffusion_predict word);
 scheduler_variance recipe_to_variance(config_diffusion_variance_type word);
 config_diffusion_beta_schedule recipe_from_betas(scheduler_betas kind);
 config_diffusion_predict recipe_from_prediction(scheduler_prediction kind);
+/* Consistency models, which are not trained, count as ddpm. */
+config_diffusion_parameterization recipe_from_process(diffusion_process process);
 config_diffusion_variance_type recipe_from_variance(scheduler_variance kind);
 
 enum lr_schedule recipe_to_lr_schedule(config_train_lr_scheduler word);
 loss_kind recipe_to_loss(config_train_loss_type word);
 huber_schedule recipe_to_huber_schedule(config_train_huber_schedule word);
 objective_weighting recipe_to_weighting(config_train_loss_weighting word);
-timestep_draw_kind recipe_to_timestep_draw(config_train_timestep_sampling word);
+timestep_draw_kind recipe_to_timestep_draw(config_train_timestep_sampling word, timestep_draw_kind otherwise);
 recompute_kind recipe_to_recompute(config_train_gradient_checkpointing word);
 
 /* For sampling: the model's value if the word is "inherit". */

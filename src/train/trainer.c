@@ -35,11 +35,11 @@ static void add_inputs(trainer *t, plan *p)
     const int64_t images = s->resident > 0 ? s->resident : s->batch;
     t->images = plan_input(p, DTYPE_U8, "images", images, s->h, s->w, t->m->net.unet.in_channels);
     if (s->resident > 0) t->index = plan_input(p, DTYPE_I64, "index", s->batch, 1, 1, 1);
-    t->table = plan_input(p, DTYPE_F32, "table", t->schedule->timesteps, 1, 1, TABLE_COLUMNS);
+    const int levels = training_levels(t->schedule);
+    t->table = plan_input(p, DTYPE_F32, "table", levels, 1, 1, TABLE_COLUMNS);
     t->state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
     if (t->m->net.unet.num_class_embeds > 0) t->labels = plan_input(p, DTYPE_I64, "labels", images, 1, 1, 1);
-    if (s->timesteps.kind != DRAW_UNIFORM)
-        t->cumulative = plan_input(p, DTYPE_I64, "cumulative", t->schedule->timesteps + 1, 1, 1, 1);
+    if (s->timesteps.kind != DRAW_UNIFORM) t->cumulative = plan_input(p, DTYPE_I64, "cumulative", levels + 1, 1, 1, 1);
 }
 
 static nn_drawn add_draw(const trainer *t, plan *p)
@@ -161,7 +161,7 @@ const plan *trainer_plan(const trainer *t) { return t->grad; }
 static ddpm_status write_table(trainer *t, err *e)
 {
     float *table;
-    TRY(mem_array(&table, (size_t)t->schedule->timesteps * TABLE_COLUMNS, sizeof *table, "training table", e));
+    TRY(mem_array(&table, (size_t)training_levels(t->schedule) * TABLE_COLUMNS, sizeof *table, "training table", e));
     objective_fill_table(t->schedule, &t->spec.objective, table);
     const ddpm_status st = plan_write(t->grad, t->table, table, e);
     mem_free(table);
@@ -172,7 +172,8 @@ static ddpm_status write_cumulative(trainer *t, err *e)
 {
     int64_t *cumulative;
     if (!t->cumulative) return DDPM_OK;
-    TRY(mem_array(&cumulative, (size_t)t->schedule->timesteps + 1, sizeof *cumulative, "timestep distribution", e));
+    TRY(mem_array(&cumulative, (size_t)training_levels(t->schedule) + 1, sizeof *cumulative, "timestep distribution",
+                  e));
     timestep_draw_fill(&t->spec.timesteps, t->schedule, cumulative);
     const ddpm_status st = plan_write(t->grad, t->cumulative, cumulative, e);
     mem_free(cumulative);

@@ -256,9 +256,11 @@ static const struct {
     const char *text, *message;
 } wrong_files[] = {
     {"sed: 1\n", "a.yaml:1:1: sed: no such option; nearest: seed, sample.seed, noise.seed"},
-    {"train:\n  batch: 64\n  lrr: 1\n", "a.yaml:3:3: train.lrr: no such option; nearest: train.lr, train.p2_k, out"},
+    {"train:\n  batch: 64\n  lrr: 1\n",
+     "a.yaml:3:3: train.lrr: no such option; nearest: train.lr, train.p2_k, diffusion.rho"},
     {"trian:\n  batch: 64\n", "a.yaml:1:1: trian: no such option; nearest: train, sample.grid, bench.plan"},
-    {"train:\n  train.lr: 1\n", "a.yaml:2:3: train.train.lr: no such option; nearest: train.lr, noise.t, out"},
+    {"train:\n  train.lr: 1\n",
+     "a.yaml:2:3: train.train.lr: no such option; nearest: train.lr, noise.t, diffusion.rho"},
     {"train: {batch: many}\n", "a.yaml:1:16: train.batch: 'many' is not an integer (1 to 65536)"},
     {"train: {batch: 1.5}\n", "a.yaml:1:16: train.batch: '1.5' is not an integer (1 to 65536)"},
     {"train: {batch: 0x10}\n", "a.yaml:1:16: train.batch: '0x10' is not an integer (1 to 65536)"},
@@ -572,6 +574,18 @@ static const struct {
     {"{model: {init_from: x, norm_num_groups: 7}, data.resolution: 27}", ""},
     {"diffusion: {beta_start: 0.5, beta_end: 0.25}", "diffusion.beta_start=0.5 is above diffusion.beta_end=0.25"},
     {"diffusion: {beta_start: 0.25, beta_end: 0.25}", ""},
+    {"diffusion: {parameterization: edm, sigma_min: 90}", "diffusion.sigma_min=90 is not below diffusion.sigma_max=80"},
+    {"diffusion: {parameterization: edm, predict: v}", ""},
+    {"diffusion: {parameterization: edm, predict: x0}",
+     "diffusion.predict=x0: with diffusion.parameterization=edm it must be eps or v"},
+    {"diffusion: {parameterization: flow, predict: v}",
+     "diffusion.predict=v: with diffusion.parameterization=flow it must be eps, which then means eps - x0"},
+    {"{diffusion.parameterization: edm, train.loss_weighting: p2}",
+     "train.loss_weighting=p2: diffusion.parameterization=edm has a weight of its own"},
+    {"diffusion: {parameterization: flow, sigma_min: 90}", ""},
+    {"diffusion: {rescale_betas_zero_snr: true, predict: x0}", ""},
+    {"diffusion: {rescale_betas_zero_snr: true}", "diffusion.rescale_betas_zero_snr=true needs diffusion.predict=v or "
+                                                  "x0, not eps: the last timestep is noise alone"},
 };
 
 Test(together, options_that_do_not_fit_each_other)

@@ -108,6 +108,54 @@ Test(objective, huber_c_follows_its_schedule)
     schedule_destroy(s);
 }
 
+/* ---- EDM and flows ---- */
+
+/* Karras et al. 2022, table 1, at sigma_data 0.5: an independent program's figures in double. */
+Test(objective, levels_of_edm_are_those_of_the_paper)
+{
+    static const double known[][4] = {
+        /* sigma, c_in, c_out, c_noise */
+        {.002, 1.999984, .001999984, -1.55365203}, {.05, 1.99007438, .0497518595, -.748933068},
+        {.3, 1.71498585, .257247878, -.300993201}, {1, .894427191, .447213595, 0},
+        {5, .199007438, .497518595, .402359478},   {80, .0124997559, .499990235, 1.09550666}};
+    scheduler_config c = scheduler_config_of(SCHEDULER_CLASS_EDM_EULER);
+    schedule *s;
+    OK(schedule_create(&c, &s, &why));
+    const int levels = training_levels(s);
+    for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
+        const double sigma = known[k][0], share = log(sigma / .002) / log(80 / .002);
+        const training_level l = training_level_at(s, (int)lrint(share * (levels - 1)));
+        const double near = 6e-4; /* half the distance of two levels */
+        cr_expect_float_eq(l.noise / l.signal, sigma, near * sigma);
+        cr_expect_float_eq(l.signal, known[k][1], near * known[k][1]);
+        cr_expect_float_eq(l.time, known[k][3], near / 4 + 1e-8);
+        cr_expect_float_eq(l.c_out, known[k][2], near * known[k][2] + 1e-8);
+        /* x0_hat = c_skip x + c_out F is x_0 for the exact prediction: the coefficient of eps vanishes, that of x_0 is 1 */
+        const double c_skip = .25 / (.25 + pow(l.noise / l.signal, 2)), H = 1 / l.signal;
+        cr_expect_float_eq(c_skip * H * l.noise + l.c_out * l.of_eps, 0, 1e-12);
+        cr_expect_float_eq(c_skip * H * l.signal + l.c_out * l.of_x0, 1, 1e-12);
+    }
+    schedule_destroy(s);
+}
+
+/* Shift 3 of u = 1, .999, .75, .5, .25, .001. */
+Test(objective, levels_of_a_flow_are_shifted)
+{
+    static const double known[][2] = {{1, 1}, {.999, .9996664}, {.75, .9}, {.5, .75}, {.25, .5}, {.001, .002994012}};
+    scheduler_config c = scheduler_config_of(SCHEDULER_CLASS_FLOW_EULER);
+    schedule *s;
+    c.flow_shift = 3;
+    OK(schedule_create(&c, &s, &why));
+    for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
+        const training_level l = training_level_at(s, (int)lrint(known[k][0] * T) - 1);
+        cr_expect_float_eq(l.noise, known[k][1], 1e-7);
+        cr_expect_float_eq(l.signal, 1 - known[k][1], 1e-7);
+        cr_expect_float_eq(l.time, 1000 * known[k][1], 1e-4);
+        cr_expect(l.of_x0 == -1 && l.of_eps == 1);
+    }
+    schedule_destroy(s);
+}
+
 /* ---- timesteps ---- */
 
 static int64_t cumulative[T + 1];

@@ -2,8 +2,8 @@
 
     python tests/train/make_loss_trajectories.py
 
-Writes tests/train/loss_trajectories.safetensors: for each run NAME.losses, NAME.errors, NAME.grad_norms F64 [50], NAME.t
-I64 [50, 8]. Everything is float64. The network, the images and the optimizer are those of tools/gen_golden.py's
+Writes tests/train/loss_trajectories.safetensors: for each run NAME.losses, NAME.errors, NAME.grad_norms F64 [50].
+Everything is float64. The network, the images and the optimizer are those of tools/gen_golden.py's
 trajectories; the losses are torch.nn.functional's, the weights are written from the papers, and the noise is that of
 tools/oracle.py.
 """
@@ -82,8 +82,47 @@ def cumulative(run):
     return np.concatenate([[0], np.rint(below * 2.0**32), [2.0**32]])
 
 
+def edm_levels():
+    """The 10000 sigmas of training, and the cumulative distribution of the nearest one to a log-normal sigma."""
+    sigma = np.exp(np.linspace(np.log(0.002), np.log(80.0), 10000))
+    border = (np.log(sigma[1:]) + np.log(sigma[:-1])) / 2
+    return sigma, np.concatenate([[0], np.rint(norm.cdf((border + 1.2) / 1.2) * 2.0**32), [2.0**32]])
+
+
+def words_of(ordinals):
+    return oracle.philox(oracle.counters(1, ordinals, None, oracle.NOISE_TRAIN_T), SEED)[:, 0, 0].astype(np.int64)
+
+
+def edm(run, unet, x0, eps, ordinals):
+    """Karras et al. 2022, eq. 8: lambda (D - x0)^2, D = c_skip x + c_out F(c_in x, c_noise), table 1."""
+    sigmas, distribution = edm_levels()
+    sigma = torch.from_numpy(sigmas[np.searchsorted(distribution, words_of(ordinals), side="right") - 1])
+    s, data = sigma.reshape(-1, 1, 1, 1), 0.5
+    root = torch.sqrt(s**2 + data**2)
+    sign = -1.0 if run["prediction"] == "v_prediction" else 1.0
+    F_out = unet((x0 + s * eps) / root, sigma.log() / 4).sample
+    D = data**2 / root**2 * (x0 + s * eps) + sign * s * data / root * F_out
+    return (s**2 + data**2) / (s * data) ** 2 * (D - x0) ** 2
+
+
+def flow(run, unet, x0, eps, ordinals):
+    """Esser et al. 2024, section 3: x_t = (1 - u) x0 + u eps, target eps - x0; FlowMatchEulerDiscreteScheduler's times."""
+    u = (timesteps(run, ordinals) + 1) / T
+    shift = run.get("shift", 1.0)
+    u = torch.from_numpy(shift * u / (1 + (shift - 1) * u))
+    v = u.reshape(-1, 1, 1, 1)
+    return (unet((1 - v) * x0 + v * eps, T * u).sample - (eps - x0)) ** 2
+
+
+def zero_snr():
+    """alpha-bar of Lin et al. 2023, algorithm 1."""
+    root = np.sqrt(ABAR)
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    return root**2
+
+
 def timesteps(run, ordinals):
-    words = oracle.philox(oracle.counters(1, ordinals, None, oracle.NOISE_TRAIN_T), SEED)[:, 0, 0].astype(np.int64)
+    words = words_of(ordinals)
     if run.get("stratified"):
         base = int(oracle.philox(np.array([[0, 0, 0, STRATIFY]]), SEED)[0, 0])
         words = (base + ordinals.astype(np.int64) * 2654435769) % 2**32
@@ -99,7 +138,8 @@ def batch(run, images, ordinals):
     eps = eps + run.get("offset", 0.0) * oracle.normals((1, 1, 4), ordinals, SEED, OFFSET)[..., : shape[2]]
     noise = eps + run.get("perturb", 0.0) * oracle.normals(shape, ordinals, SEED, PERTURB)
     t = timesteps(run, ordinals)
-    signal, level = (torch.from_numpy(f(t)).reshape(-1, 1, 1, 1) for f in (lambda t: np.sqrt(ABAR[t]), lambda t: np.sqrt(1 - ABAR[t])))
+    abar = zero_snr() if run.get("zero_snr") else ABAR
+    signal, level = (torch.from_numpy(np.sqrt(a[t])).reshape(-1, 1, 1, 1) for a in (abar, 1 - abar))
     eps, noise = golden.nchw(eps, torch.float64), golden.nchw(noise, torch.float64)
     target = {"epsilon": eps, "sample": x0, "v_prediction": signal * eps - level * x0}[run["prediction"]]
     return signal * x0 + level * noise, t, target
@@ -121,20 +161,34 @@ RUNS = {
     "mode_stratified": {"draw": "mode", "stratified": True},
     "log_normal": {"draw": "log_normal", "prediction": "v_prediction"},
     "stratified": {"stratified": True},
+    "zero_snr_v": {"zero_snr": True, "prediction": "v_prediction"},
+    "edm": {"process": edm},
+    "edm_v": {"process": edm, "prediction": "v_prediction"},
+    "flow": {"process": flow},
+    "flow_shifted": {"process": flow, "shift": 3.0, "draw": "logit_normal"},
 }
+
+
+def losses(run, unet, images, ordinals):
+    """The loss of each image, and its squared error without weight."""
+    if "process" in run:
+        x0 = golden.nchw(images[ordinals % len(images)] / 127.5 - 1, torch.float64)
+        eps = golden.nchw(oracle.train_noise(images.shape[1:], ordinals, SEED), torch.float64)
+        square = run["process"](run, unet, x0, eps, ordinals)
+        return [s.mean() for s in square], square.mean()
+    x_t, t, target = batch(run, images, ordinals)
+    out = unet(x_t, torch.from_numpy(t)).sample
+    each = [weight(run, t[b]) * LOSSES[run["loss"]](out[b], target[b], huber_c(run, t[b])).mean() for b in range(BATCH)]
+    return each, F.mse_loss(out, target)
 
 
 def train(run, images):
     unet = oracle.load_unet(os.path.join(HERE, "..", "golden", "trajectory", "initial"), True)
     optimizer = torch.optim.AdamW(unet.parameters(), golden.LR, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
     rates = golden.get_scheduler("constant_with_warmup", optimizer, num_warmup_steps=golden.WARMUP)
-    record = {"losses": [], "errors": [], "grad_norms": [], "t": []}
+    record = {"losses": [], "errors": [], "grad_norms": []}
     for step in range(STEPS):
-        x_t, t, target = batch(run, images, np.arange(step * BATCH, (step + 1) * BATCH))
-        out = unet(x_t, torch.from_numpy(t)).sample
-        each = [
-            weight(run, t[b]) * LOSSES[run["loss"]](out[b], target[b], huber_c(run, t[b])).mean() for b in range(BATCH)
-        ]
+        each, error = losses(run, unet, images, np.arange(step * BATCH, (step + 1) * BATCH))
         loss = sum(each) / BATCH
         optimizer.zero_grad()
         loss.backward()
@@ -142,8 +196,7 @@ def train(run, images):
         optimizer.step()
         rates.step()
         record["losses"].append(loss.item())
-        record["errors"].append(F.mse_loss(out, target).item())
-        record["t"].append(t.astype(np.int64))
+        record["errors"].append(error.item())
     return {key: np.stack(value) for key, value in record.items()}
 
 

@@ -217,11 +217,10 @@ Test(init_from, options_that_change_nothing_beside_the_others_are_said)
 {
     static const struct {
         const char *first, *second, *words;
-    } cases[] = {
-        {"model.kind=simple", "model.layers_per_block=3", "model.kind=simple: model.layers_per_block"},
-        {"diffusion.beta_schedule=squaredcos_cap_v2", "diffusion.beta_end=0.01", ": diffusion.beta_end"},
-        {"diffusion.beta_schedule=squaredcos_cap_v2", "diffusion.beta_end=0.02", NULL},
-        {"diffusion.beta_schedule=sigmoid", "diffusion.beta_end=0.01", NULL}};
+    } cases[] = {{"model.kind=simple", "model.layers_per_block=3", "model.kind=simple: model.layers_per_block"},
+                 {"diffusion.beta_schedule=squaredcos_cap_v2", "diffusion.beta_end=0.01", ": diffusion.beta_end"},
+                 {"diffusion.beta_schedule=squaredcos_cap_v2", "diffusion.beta_end=0.02", NULL},
+                 {"diffusion.beta_schedule=sigmoid", "diffusion.beta_end=0.01", NULL}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         ddpm_config c = options(false);
         notes said = {""};

@@ -22,6 +22,9 @@ typedef struct variant {
     timestep_draw_kind draw;
     bool stratified;
     float offset, perturbation;
+    scheduler_class process; /* DDPM: betas */
+    double shift;            /* of a flow */
+    bool zero_snr;
 } variant;
 
 static const variant variants[] = {
@@ -40,6 +43,18 @@ static const variant variants[] = {
     {.name = "mode_stratified", .draw = DRAW_MODE, .stratified = true},
     {.name = "log_normal", .prediction = SCHEDULER_V_PREDICTION, .draw = DRAW_LOG_NORMAL},
     {.name = "stratified", .stratified = true},
+    {.name = "zero_snr_v", .prediction = SCHEDULER_V_PREDICTION, .zero_snr = true},
+    {.name = "edm", .process = SCHEDULER_CLASS_EDM_EULER, .draw = DRAW_LOG_NORMAL},
+    {.name = "edm_v",
+     .process = SCHEDULER_CLASS_EDM_EULER,
+     .draw = DRAW_LOG_NORMAL,
+     .prediction = SCHEDULER_V_PREDICTION},
+    {.name = "flow", .process = SCHEDULER_CLASS_FLOW_EULER, .prediction = SCHEDULER_FLOW, .shift = 1},
+    {.name = "flow_shifted",
+     .process = SCHEDULER_CLASS_FLOW_EULER,
+     .prediction = SCHEDULER_FLOW,
+     .draw = DRAW_LOGIT_NORMAL,
+     .shift = 3},
 };
 
 static err why; /* each test is a process of its own */
@@ -55,7 +70,7 @@ static void set_up(rig *r, const variant *v)
 {
     char dir[PATH_CAP], path[2 * PATH_CAP];
     network net = {.kind = NETWORK_UNET};
-    scheduler_config process = scheduler_config_default();
+    scheduler_config process = scheduler_config_of(v->process);
     trainer_spec spec = {.batch = BATCH,
                          .h = SIDE,
                          .w = SIDE,
@@ -74,6 +89,8 @@ static void set_up(rig *r, const variant *v)
     spec.update.update.eps = 1e-8, spec.update.update.max_grad_norm = 1;
     spec.update.update.schedule = LR_CONSTANT_WITH_WARMUP, spec.update.update.warmup_steps = 10;
     process.prediction_type = v->prediction;
+    process.rescale_betas_zero_snr = v->zero_snr;
+    process.flow_shift = v->shift;
     (void)snprintf(path, sizeof path, "%s/config.json", golden_path(dir, "trajectory/initial"));
     OK(unet_config_read(path, &net.unet, NULL, &why));
     r->be = test_backend(1);

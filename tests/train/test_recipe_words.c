@@ -49,7 +49,11 @@ Test(recipe_words, each_word_means_something_else)
     EXPECT_DIFFERENT(train_loss_type, recipe_to_loss);
     EXPECT_DIFFERENT(train_huber_schedule, recipe_to_huber_schedule);
     EXPECT_DIFFERENT(train_loss_weighting, recipe_to_weighting);
-    EXPECT_DIFFERENT(train_timestep_sampling, recipe_to_timestep_draw);
+    for (int w = 1; w < words_of(OPTION_train_timestep_sampling); w++) {
+        const config_train_timestep_sampling word = (config_train_timestep_sampling)w;
+        cr_expect_eq((int)recipe_to_timestep_draw(word, DRAW_UNIFORM), w - 1);
+        cr_expect_eq(recipe_to_timestep_draw(TRAIN_TIMESTEP_SAMPLING_AUTO, (timestep_draw_kind)(w - 1)), w - 1);
+    }
 }
 
 /* diffusers' words are ours, where it has them. */
