@@ -86,7 +86,8 @@ DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_model_predict(ddpm_model *model, int n
  * NULL: all are -1. */
 DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_model_predict_labels(ddpm_model *model, int n, const float *x, const float *t,
                                                                const int *labels, float *out);
-/* The rows of the class embedding (num_class_embeds); 0: the network has no classes. */
+/* How many labels the network distinguishes (num_class_embeds; 1000000 if class_embed_type is timestep without it); 0: it
+ * takes none. */
 DDPM_API int ddpm_model_classes(const ddpm_model *model);
 
 /* ---- sampler: images from noise ------------------------------------------------------------------- */

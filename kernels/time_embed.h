@@ -12,12 +12,13 @@
 #include "storage.h"
 
 typedef struct time_embed_args {
-    const float *t;    /* [n]        any real, |t| <= 8192 for full precision */
+    const float *t;    /* [n]        any real, |t| <= 8192 for full precision; NULL: whole */
     const float *freq; /* [dim / 2]  from time_embed_frequencies() */
     void *y;           /* [n, dim]  of y_type */
     int n, dim;        /* dim >= 4; if dim is odd, the last column is 0 */
     int flip_sin_to_cos;
     storage y_type;
+    const int64_t *whole; /* [n]  whole numbers in place of t, converted to float; NULL: t */
 } time_embed_args;
 
 /* Computes freq [half] on the host; half - freq_shift must not be 0. */
@@ -33,7 +34,7 @@ static inline void time_embed_frequencies(float *freq, int half, float freq_shif
 HD void time_embed_pair(const time_embed_args *a, int b, int i)
 {
     const int half = a->dim / 2;
-    const sincos_pair p = sincos_f32(a->t[b] * a->freq[i]);
+    const sincos_pair p = sincos_f32((a->whole ? (float)a->whole[b] : a->t[b]) * a->freq[i]);
     const int64_t at = (int64_t)b * a->dim + i;
     store_at(a->y, a->y_type, at, a->flip_sin_to_cos ? p.cos : p.sin);
     store_at(a->y, a->y_type, at + half, a->flip_sin_to_cos ? p.sin : p.cos);

@@ -45,7 +45,8 @@ def compare_file(stored, fresh):
 def check_network(folder):
     """The largest rel_l2 of any tensor of io.safetensors, diffusers running in float32."""
     io = load_tensors(os.path.join(folder, "io.safetensors"))
-    result = oracle.unet_forward_backward(oracle.load_unet(folder), io["x"], io["t"], io["dout"])
+    given = {name: io[name] for name in ("labels", "vectors") if name in io}
+    result = oracle.unet_forward_backward(oracle.load_unet(folder), io["x"], io["t"], io["dout"], given)
     assert set(result) | {"x", "t", "dout"} == set(io), folder
     # The gradient of a parameter that cannot matter (the key's bias) is rounding noise around 0.
     scale = max(np.abs(a).max() for name, a in io.items() if name.startswith("grad."))

@@ -16,10 +16,10 @@ from diffusers import DDPMPipeline, DDPMScheduler
 
 import oracle
 
-CONFIGS = 40
+CONFIGS, CLASS_CONFIGS = 40, 20
 LIMIT = 2e-5  # rel_l2 of a float32 prediction against float64; PyTorch's own is about 1e-6
 
-FLOATS = ctypes.POINTER(ctypes.c_float)
+FLOATS, INTS = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_int)
 
 
 class Library:
@@ -32,7 +32,7 @@ class Library:
         self.lib = ctypes.CDLL(os.path.abspath(paths[0]))
         self.lib.ddpm_ctx_create.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_char_p]
         self.lib.ddpm_model_load.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_void_p)]
-        self.lib.ddpm_model_predict.argtypes = [ctypes.c_void_p, ctypes.c_int, FLOATS, FLOATS, FLOATS]
+        self.lib.ddpm_model_predict_labels.argtypes = [ctypes.c_void_p, ctypes.c_int, FLOATS, FLOATS, INTS, FLOATS]
         self.lib.ddpm_last_error.argtypes = [ctypes.c_void_p]
         self.lib.ddpm_last_error.restype = ctypes.c_char_p
         self.lib.ddpm_model_destroy.argtypes = self.lib.ddpm_ctx_destroy.argtypes = [ctypes.c_void_p]
@@ -45,14 +45,16 @@ class Library:
             message = self.lib.ddpm_last_error(self.ctx) if self.ctx else b"no context"
             raise RuntimeError(f"status {status}: {message.decode()}")
 
-    def predict(self, folder, x, t, out_channels):
-        """What the pipeline in `folder` makes of x [n, h, w, c] and t [n]: float32 [n, h, w, out_channels]."""
+    def predict(self, folder, x, t, labels, out_channels):
+        """What the pipeline in `folder` makes of x [n, h, w, c], t [n] and int32 labels [n] or None: float32
+        [n, h, w, out_channels]."""
         model = ctypes.c_void_p()
         self.must(self.lib.ddpm_model_load(self.ctx, folder.encode(), ctypes.byref(model)))
         try:
             out = np.full((*x.shape[:3], out_channels), np.nan, np.float32)
-            pointers = (a.ctypes.data_as(FLOATS) for a in (x, t, out))
-            self.must(self.lib.ddpm_model_predict(model, len(x), *pointers))
+            x, t, to = (a.ctypes.data_as(FLOATS) for a in (x, t, out))
+            labels = None if labels is None else labels.ctypes.data_as(INTS)
+            self.must(self.lib.ddpm_model_predict_labels(model, len(out), x, t, labels, to))
             return out
         finally:
             self.lib.ddpm_model_destroy(model)
@@ -94,6 +96,20 @@ def random_config(random):
     }
 
 
+def random_class_config(random):
+    """The same with classes; labels of "timestep" are bounded by num_class_embeds only if it is there."""
+    kind = "timestep" if random.randint(4) == 0 else None
+    number = None if kind and random.randint(2) else int(random.randint(1, 12))
+    return {**random_config(random), "class_embed_type": kind, "num_class_embeds": number}
+
+
+def random_labels(unet, n, random):
+    """int32 [n], equal ones among them; None for a network without classes."""
+    if unet.class_embedding is None:
+        return None
+    return random.randint(0, unet.config.num_class_embeds or 1000, n).astype(np.int32)
+
+
 def random_input(unet, random):
     h, w = unet.config.sample_size if hasattr(unet.config.sample_size, "__len__") else [unet.config.sample_size] * 2
     n = int(random.randint(1, 5))
@@ -106,8 +122,11 @@ def compare(library, folder, random):
     """rel_l2 of ddpm's prediction with the pipeline in `folder` against diffusers' in float64."""
     unet = DDPMPipeline.from_pretrained(folder, local_files_only=True).unet.double().eval()
     x, t = random_input(unet, random)
-    expected = unet(oracle.nchw(x, torch.float64), torch.from_numpy(t)).sample
-    return oracle.rel_l2(library.predict(folder, x, t, unet.config.out_channels), oracle.nhwc(expected))
+    labels = random_labels(unet, len(x), random)
+    oracle.convert_class_timesteps(unet)
+    given = None if labels is None else torch.from_numpy(labels.astype(np.int64))
+    expected = unet(oracle.nchw(x, torch.float64), torch.from_numpy(t), class_labels=given).sample
+    return oracle.rel_l2(library.predict(folder, x, t, labels, unet.config.out_channels), oracle.nhwc(expected))
 
 
 def run(build, checkpoints):
@@ -115,8 +134,8 @@ def run(build, checkpoints):
     library, random, bad = Library(build), np.random.RandomState(600), 0
     with tempfile.TemporaryDirectory() as scratch:
         cases = [(folder, None) for folder in checkpoints]
-        for i in range(CONFIGS):
-            options = random_config(random)
+        for i in range(CONFIGS + CLASS_CONFIGS):
+            options = random_config(random) if i < CONFIGS else random_class_config(random)
             folder = os.path.join(scratch, str(i))
             DDPMPipeline(oracle.random_unet(options, seed=700 + i), DDPMScheduler()).save_pretrained(folder)
             cases.append((folder, options))

@@ -68,6 +68,21 @@ UNETS = {
     "all_attention": ([321, 0], config(6, 3, (A, A), (AU, AU), (6, 9), 1, 3, 3, **PAPER)),
     "odd_widths": ([999, 64, 0], config((4, 6), 3, (A, D), (U, AU), (9, 6), 1, 3, None, **PAPER)),
     "centred": ([0, 999], config(8, 3, (D, A), (AU, U), (4, 8), 1, 2, 8, center_input_sample=True)),
+    "classes": ([0, 999, 417, 80], config(8, 3, (D, A), (AU, U), (4, 6), 1, 2, None, **PAPER, num_class_embeds=5)),
+    "classes_grey": ([3, 640, 999], config((6, 4), 1, (A, D), (U, AU), (6, 4), 2, 2, 2, **SHIFT, num_class_embeds=3)),
+    "classes_single": ([500, 1], config(5, 2, (D,), (AU,), (8,), 1, 4, 4, num_class_embeds=1, mid_block_type=None)),
+    "classes_three": ([999, 0, 5], config(8, 3, (D, D, A), (AU, U, U), (4, 4, 6), 1, 2, 3, num_class_embeds=11)),
+    "classes_timestep": ([7, 800, 31], config(8, 3, (D, A), (AU, U), (4, 8), 1, 2, 4, class_embed_type="timestep")),
+    "classes_identity": ([0, 600], config(8, 1, (A, D), (U, AU), (4, 6), 1, 2, None, class_embed_type="identity")),
+}
+
+# Of the networks with classes.  Labels of "timestep" are any numbers.
+LABELS = {
+    "classes": [4, 0, 4, 2],
+    "classes_grey": [1, 1, 1],
+    "classes_single": [0, 0],
+    "classes_three": [10, 3, 10],
+    "classes_timestep": [5, 17, 5],
 }
 
 
@@ -75,6 +90,14 @@ def save_flat(unet, folder, **options):
     """Network and DDPMScheduler(**options) in one folder, as the google/ddpm-* repositories lay them out."""
     unet.save_pretrained(folder)
     ddpm_scheduler(**options).save_pretrained(folder)
+
+
+def class_inputs(name, options, random):
+    """What the network is told of the classes: {"labels": i64 [n]}, {"vectors": float [n, 4 C0]} or nothing."""
+    if options.get("class_embed_type") == "identity":
+        shape = (len(UNETS[name][0]), 4 * options["block_out_channels"][0])
+        return {"vectors": random.standard_normal(shape).astype(np.float32)}
+    return {"labels": np.array(LABELS[name], np.int64)} if name in LABELS else {}
 
 
 def write_unets(out):
@@ -88,9 +111,10 @@ def write_unets(out):
         x = random.standard_normal((len(steps), h, w, options["in_channels"])).astype(np.float32)
         dout = random.standard_normal((len(steps), h, w, options["out_channels"])).astype(np.float32)
         t = np.array(steps, np.float32)
-        result = oracle.unet_forward_backward(unet.double(), x, t, dout)
+        given = class_inputs(name, options, random)
+        result = oracle.unet_forward_backward(unet.double(), x, t, dout, given)
         about = "x, dout, out, dx: NHWC; grad.*: of sum(out * dout), torch's layout; computed in float64"
-        tensors = {"x": x, "t": t, "dout": dout, **as_float32(result)}
+        tensors = {"x": x, "t": t, "dout": dout, **given, **as_float32(result)}
         save_tensors(os.path.join(folder, "io.safetensors"), tensors, about)
 
 

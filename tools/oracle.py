@@ -210,9 +210,25 @@ def forward_backward(call, module, x, dout):
     return result
 
 
-def unet_forward_backward(unet, x, t, dout):
-    steps = torch.from_numpy(t)
-    return forward_backward(lambda sample: unet(sample, steps).sample, unet, x, dout)
+def convert_class_timesteps(unet):
+    """class_embed_type timestep in float64: time_proj is float32, and diffusers converts only the embedding of t."""
+    if unet.config.class_embed_type == "timestep":
+        unet.class_embedding.register_forward_pre_hook(lambda module, given: (given[0].to(unet.dtype), *given[1:]))
+
+
+def unet_forward_backward(unet, x, t, dout, given=None):
+    """given: {"labels": i64 [n]} or {"vectors": float [n, 4 C0]}, for a network with classes; with vectors the result
+    has their gradient, "dvectors"."""
+    steps, labels = torch.from_numpy(t), None
+    for value in (given or {}).values():
+        labels = torch.from_numpy(value)
+    if labels is not None and labels.is_floating_point():
+        labels = labels.to(unet.dtype).requires_grad_()
+    convert_class_timesteps(unet)
+    result = forward_backward(lambda sample: unet(sample, steps, class_labels=labels).sample, unet, x, dout)
+    if labels is not None and labels.requires_grad:
+        result["dvectors"] = labels.grad.numpy()
+    return result
 
 
 # ---- files ------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ static ddpm_status plan_prediction(ddpm_model *m, int n, err *e)
     TRY(plan_create(m->ctx->be, &m->p, e));
     m->x = plan_input(m->p, DTYPE_F32, "x", n, h, w, m->m->net.unet.in_channels);
     m->t = plan_input(m->p, DTYPE_F32, "t", n, 1, 1, 1);
-    m->labels = m->m->net.unet.num_class_embeds ? plan_input(m->p, DTYPE_I64, "labels", n, 1, 1, 1) : NULL;
+    m->labels = unet_config_classes(&m->m->net.unet) ? plan_input(m->p, DTYPE_I64, "labels", n, 1, 1, 1) : NULL;
     m->net = network_build(&m->m->net, m->p, &(network_inputs){.x = m->x, .t = m->t, .labels = m->labels});
     m->net.y = nn_cast(m->p, m->net.y, DTYPE_F32);
     plan_keep(m->p, m->net.y);
@@ -171,7 +171,7 @@ static ddpm_status check_output(const ddpm_model *m, const float *out, err *e)
 
 static ddpm_status write_labels(ddpm_model *m, int n, const int *labels, err *e)
 {
-    const int classes = m->m->net.unet.num_class_embeds;
+    const int classes = unet_config_classes(&m->m->net.unet);
     int64_t *wide;
     if (!m->labels) return DDPM_OK;
     TRY(mem_array(&wide, (size_t)n, sizeof *wide, "labels", e));
@@ -216,7 +216,7 @@ ddpm_status ddpm_model_predict_labels(ddpm_model *m, int n, const float *x, cons
     if (n < 1 || !x || !t || !out)
         return err_set(&m->ctx->last, DDPM_EINVAL, "predict: n = %d must be at least 1, and x, t, out must not be NULL",
                        n);
-    if (labels && m->m->net.unet.num_class_embeds == 0)
+    if (labels && unet_config_classes(&m->m->net.unet) == 0)
         return err_set(&m->ctx->last, DDPM_EINVAL, "predict: the network has no classes; labels must be NULL");
     const locale_t caller = api_enter();
     return api_leave(caller, predict(m, n, x, t, labels, out));
@@ -227,7 +227,7 @@ ddpm_status ddpm_model_predict(ddpm_model *m, int n, const float *x, const float
     return ddpm_model_predict_labels(m, n, x, t, NULL, out);
 }
 
-int ddpm_model_classes(const ddpm_model *m) { return m ? m->m->net.unet.num_class_embeds : 0; }
+int ddpm_model_classes(const ddpm_model *m) { return m ? unet_config_classes(&m->m->net.unet) : 0; }
 
 /* ---- training ---- */
 

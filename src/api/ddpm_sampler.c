@@ -201,7 +201,7 @@ ddpm_status ddpm_sampler_run_input(ddpm_sampler *s, const ddpm_sampler_input *in
     for (int i = 0; i < in->n; i++)
         if (in->ids[i] < 0 || in->ids[i] > UINT32_MAX)
             return err_set(e, DDPM_EINVAL, "sample: ids[%d] = %lld is not in [0, 2^32)", i, (long long)in->ids[i]);
-    if (in->labels && s->model->m->net.unet.num_class_embeds == 0)
+    if (in->labels && unet_config_classes(&s->model->m->net.unet) == 0)
         return err_set(e, DDPM_EINVAL, "sample: the network has no classes; labels must be NULL");
     if (!in->images != !s->images)
         return err_set(e, DDPM_EINVAL, "sample: the sampler %s; input->images must %sbe NULL",

@@ -135,8 +135,10 @@ static inline dropout_mask step_dropout(const step *s, const tensor *state)
 
 static inline time_embed_args step_time_embed(const step *s)
 {
-    const tensor *y = s->out[EMBED_Y];
-    return (time_embed_args){.t = s->in[EMBED_T]->data,
+    const tensor *y = s->out[EMBED_Y], *t = s->in[EMBED_T];
+    const bool whole = t->dtype == DTYPE_I64;
+    return (time_embed_args){.t = whole ? NULL : t->data,
+                             .whole = whole ? t->data : NULL,
                              .freq = s->in[EMBED_FREQ]->data,
                              .y = y->data,
                              .y_type = step_storage(y),
@@ -150,11 +152,30 @@ static inline class_embed_args step_class_embed(const step *s)
     const tensor *x = s->in[CLASS_EMBED_X];
     return (class_embed_args){.x = x->data,
                               .table = s->in[CLASS_EMBED_TABLE]->data,
-                              .labels = s->in[CLASS_EMBED_LABELS]->data,
+                              .labels = step_data(s->in[CLASS_EMBED_LABELS]),
                               .y = s->out[CLASS_EMBED_Y]->data,
                               .n = (int)x->n,
                               .width = (int)x->c,
-                              .type = step_storage(x)};
+                              .type = step_storage(x),
+                              .table_type = step_storage(s->in[CLASS_EMBED_TABLE])};
+}
+
+static inline class_embed_bwd_args step_class_embed_bwd(const step *s)
+{
+    const tensor *x = s->in[CLASS_EMBED_BWD_X], *table = s->in[CLASS_EMBED_BWD_TABLE];
+    return (class_embed_bwd_args){.dy = s->in[CLASS_EMBED_BWD_DY]->data,
+                                  .x = x->data,
+                                  .table = table->data,
+                                  .labels = step_data(s->in[CLASS_EMBED_BWD_LABELS]),
+                                  .dx = step_data(s->out[CLASS_EMBED_BWD_DX]),
+                                  .dtable = step_data(s->out[CLASS_EMBED_BWD_DTABLE]),
+                                  .n = (int)x->n,
+                                  .rows = (int)table->n,
+                                  .width = (int)x->c,
+                                  .add_x = step_adds(s, CLASS_EMBED_BWD_DX),
+                                  .add_table = step_adds(s, CLASS_EMBED_BWD_DTABLE),
+                                  .type = step_storage(x),
+                                  .table_type = step_storage(table)};
 }
 
 static inline sampler_init_args step_sampler_init(const step *s)

@@ -61,7 +61,7 @@ static void describe_beyond_class(json_out *o, const scheduler_config *c)
 static void describe_guidance(json_out *o, const sample_description *d)
 {
     const generator_guidance *g = &d->spec->guidance;
-    if (d->m->net.unet.num_class_embeds == 0) return;
+    if (unet_config_classes(&d->m->net.unet) == 0) return;
     json_out_text(o, "labels", d->config->sample.labels);
     json_out_real(o, "guidance", g->scale);
     if (g->scale == 1) return;
@@ -129,6 +129,7 @@ static void describe_network(json_out *o, const network *net)
         json_out_bool(o, "scale_shift", u->time_scale_shift == UNET_SHIFT_SCALE);
         json_out_bool(o, "center_input_sample", u->center_input_sample);
         json_out_int(o, "num_class_embeds", u->num_class_embeds);
+        if (u->class_embed_type != UNET_CLASS_NULL) json_out_int(o, "class_embed_type", (int)u->class_embed_type);
     }
     json_out_close(o, '}');
 }

@@ -13,6 +13,7 @@ static const char *const ACTIVATIONS[] = {"silu", "swish"};
 static const char *const TIME_EMBEDDINGS[] = {"positional"};
 static const char *const MID_TYPES[] = {"UNetMidBlock2D"};
 static const char *const RESAMPLERS[] = {"conv"};
+static const char *const CLASS_TYPES[] = {NULL, "timestep", "identity"}; /* by unet_class_type */
 
 unet_config unet_config_default(void)
 {
@@ -34,6 +35,18 @@ unet_config unet_config_default(void)
         .mid_block = true,
         .add_attention = true,
     };
+}
+
+bool unet_config_conditional(const unet_config *c)
+{
+    return c->class_embed_type != UNET_CLASS_NULL || c->num_class_embeds > 0;
+}
+
+int unet_config_classes(const unet_config *c)
+{
+    if (c->class_embed_type == UNET_CLASS_IDENTITY) return 0;
+    if (c->class_embed_type == UNET_CLASS_TIMESTEP && c->num_class_embeds == 0) return UNET_MAX_CLASSES;
+    return c->num_class_embeds;
 }
 
 int unet_mid_attention_groups(const unet_config *c)
@@ -127,6 +140,8 @@ static void read_numbers(json_in *j, unet_config *c)
     c->center_input_sample = json_in_bool(j, "center_input_sample", c->center_input_sample);
     c->num_train_timesteps = read_nullable(j, "num_train_timesteps", 0, 1000000);
     c->num_class_embeds = read_nullable(j, "num_class_embeds", 0, UNET_MAX_CLASSES);
+    if (!json_in_null(j, "class_embed_type"))
+        c->class_embed_type = (unet_class_type)(1 + json_in_choice(j, "class_embed_type", 0, CLASS_TYPES + 1, 2));
     c->add_attention = json_in_bool(j, "add_attention", c->add_attention);
     c->mid_block = !json_is_null(json_in_get(j, "mid_block_type"));
     if (c->mid_block) (void)json_in_choice(j, "mid_block_type", 0, MID_TYPES, 1);
@@ -143,8 +158,6 @@ static void refuse_the_rest(json_in *j, const unet_config *c)
         if (!json_in_null(j, resamplers[i]))
             (void)json_in_choice(j, resamplers[i], 0, RESAMPLERS, 1); /* null means conv */
     }
-    if (!json_in_null(j, "class_embed_type"))
-        json_in_fail(j, "class_embed_type is not supported; it must be null, with num_class_embeds for classes");
     if (json_in_real(j, "mid_block_scale_factor", 1.0, -1e9, 1e9) != 1.0)
         json_in_fail(j, "mid_block_scale_factor is not supported; it must be 1");
     const int usual = 4 * c->block[0].out_channels;
@@ -292,7 +305,7 @@ static void put_a_to_d(json_out *j, const unet_config *c)
     for (int i = 0; i < c->n_block; i++) json_out_int(j, NULL, c->block[i].out_channels);
     json_out_close(j, ']');
     json_out_bool(j, "center_input_sample", c->center_input_sample);
-    json_out_text(j, "class_embed_type", NULL);
+    json_out_text(j, "class_embed_type", CLASS_TYPES[c->class_embed_type]);
     json_out_open(j, "down_block_types", '[');
     for (int i = 0; i < c->n_block; i++) json_out_text(j, NULL, DOWN_TYPES[c->block[i].down]);
     json_out_close(j, ']');

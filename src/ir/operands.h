@@ -70,7 +70,7 @@ enum { CONCAT_Y };
 enum { CONCAT_BWD_DY };
 enum { CONCAT_BWD_DX, CONCAT_BWD_DX2 };
 
-enum { EMBED_T, EMBED_FREQ };
+enum { EMBED_T, EMBED_FREQ }; /* T f32 or i64 [n] */
 enum { EMBED_Y };
 
 /* time_mlp: h0 = time_embed(t), h1 = silu(pre1 = h0 W1^T + b1), y = silu(pre2 = h1 W2^T + b2).  All outputs except y
@@ -78,9 +78,12 @@ enum { EMBED_Y };
 enum { TIME_MLP_T, TIME_MLP_FREQ, TIME_MLP_W1, TIME_MLP_B1, TIME_MLP_W2, TIME_MLP_B2 };
 enum { TIME_MLP_Y, TIME_MLP_H0, TIME_MLP_PRE1, TIME_MLP_H1, TIME_MLP_PRE2 };
 
-/* class_embed: y = silu(x + table[label]), table [classes, 1, 1, width], labels i64 [n] */
+/* class_embed: y = silu(x + table[label]), table [classes, 1, 1, width] f32, labels i64 [n]; without LABELS image b has
+ * row b of a table of any type */
 enum { CLASS_EMBED_X, CLASS_EMBED_TABLE, CLASS_EMBED_LABELS };
 enum { CLASS_EMBED_Y };
+enum { CLASS_EMBED_BWD_DY, CLASS_EMBED_BWD_X, CLASS_EMBED_BWD_TABLE, CLASS_EMBED_BWD_LABELS };
+enum { CLASS_EMBED_BWD_DX, CLASS_EMBED_BWD_DTABLE };
 
 enum { POINT_X }; /* relu, affine, copy (which converts types), to_u8 */
 enum { POINT_Y };

@@ -62,6 +62,7 @@ typedef enum param_init {
     INIT_ZEROS,
     INIT_ONES,
     INIT_FAN_IN, /* U(-l, l), l = 1 / sqrt(fan_in): PyTorch's default for conv and linear */
+    INIT_NORMAL, /* N(0, 1): PyTorch's default for Embedding */
 } param_init;
 
 /* A named parameter of a checkpoint.  Several may share one tensor (the q, k and v projections; all time-embedding

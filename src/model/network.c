@@ -3,6 +3,20 @@
 #include "nn/nn.h"
 #include "time_embed.h"
 
+static bool check_classes(const unet_config *c, plan *p, const network_inputs *in)
+{
+    const int classes = unet_config_classes(c);
+    if (classes > 0 && !in->labels)
+        plan_fail(p, DDPM_EINVAL, "the network has %d classes, but no labels are given", classes);
+    if (c->class_embed_type == UNET_CLASS_IDENTITY && !in->vectors)
+        plan_fail(
+            p, DDPM_EINVAL,
+            "class_embed_type is identity: the network reads a vector of %d numbers for each image, which cannot be "
+            "given here; use a network with labels (class_embed_type null or timestep)",
+            4 * c->block[0].out_channels);
+    return plan_ok(p);
+}
+
 network_outputs network_build(const network *net, plan *p, const network_inputs *in)
 {
     const network_outputs none = {NULL, NULL};
@@ -12,10 +26,7 @@ network_outputs network_build(const network *net, plan *p, const network_inputs 
                   (long long)in->x->c);
         return none;
     }
-    if (net->unet.num_class_embeds > 0 && !in->labels) {
-        plan_fail(p, DDPM_EINVAL, "the network has %d classes, but no labels are given", net->unet.num_class_embeds);
-        return none;
-    }
+    if (!check_classes(&net->unet, p, in)) return none;
     network_inputs typed = *in;
     typed.x = nn_cast(p, in->x, p->be->act);
     return net->kind == NETWORK_UNET ? unet_build(&net->unet, p, &typed) : simple_build(&net->unet, p, &typed);

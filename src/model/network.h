@@ -20,10 +20,13 @@ typedef struct network {
 } network;
 
 typedef struct network_inputs {
-    tensor *x;      /* [n, h, w, in_channels] */
-    tensor *t;      /* [n], any real number */
-    tensor *state;  /* train_state; needed in training with dropout, else NULL */
-    tensor *labels; /* i64 [n], in [0, num_class_embeds) or -1: no embedding; NULL if the network has no classes */
+    tensor *x;     /* [n, h, w, in_channels] */
+    tensor *t;     /* [n], any real number */
+    tensor *state; /* train_state; needed in training with dropout, else NULL */
+    /* Of a network that takes labels (unet_config_classes()): i64 [n], in [0, classes).  -1 adds no row of
+     * class_embedding.weight; with class_embed_type timestep it is a number like any other, as in diffusers. */
+    tensor *labels;
+    tensor *vectors; /* with class_embed_type identity: f32 [n, 1, 1, 4 block_out_channels[0]], added as they are */
 } network_inputs;
 
 typedef struct network_outputs {

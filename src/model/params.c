@@ -157,10 +157,20 @@ static double init_limit(const param *q)
     case INIT_FAN_AVG: return sqrt(3 / fan_avg);
     case INIT_FAN_AVG_TINY: return sqrt(3e-10 / fan_avg);
     case INIT_FAN_IN: return sqrt(1.0 / q->fan_in);
+    case INIT_NORMAL:
     case INIT_ZEROS:
     case INIT_ONES: break;
     }
     return 0;
+}
+
+static void draw_normal(uint64_t seed, uint64_t name, int64_t count, float *to)
+{
+    for (int64_t i = 0; i < count; i += 4) {
+        const normal4 z =
+            noise_normal4(seed, NOISE_PARAM_INIT, (uint32_t)name, (uint32_t)(name >> 32), (uint32_t)(i / 4));
+        for (int k = 0; k < 4 && i + k < count; k++) to[i + k] = z.v[k];
+    }
 }
 
 static void draw(const param *q, uint64_t seed, float *to)
@@ -168,6 +178,10 @@ static void draw(const param *q, uint64_t seed, float *to)
     const uint64_t name = XXH64(q->name, strlen(q->name), 0);
     const double limit = init_limit(q);
     const int64_t count = param_count(q);
+    if (q->init == INIT_NORMAL) {
+        draw_normal(seed, name, count, to);
+        return;
+    }
     for (int64_t i = 0; i < count; i += 4) {
         const philox4 bits =
             noise_bits(seed, NOISE_PARAM_INIT, (uint32_t)name, (uint32_t)(name >> 32), (uint32_t)(i / 4));

@@ -43,10 +43,34 @@ static void list_projections(const unet_config *c, projections *all)
         }
 }
 
+/* class_embedding of UNet2DModel, h = the time embedding before its last SiLU: a row of a table, the label embedded as
+ * a timestep by layers of its own, or the vector itself. */
+static tensor *embed_classes(plan *p, const unet_config *c, const network_inputs *in, tensor *freq, tensor *h)
+{
+    const int64_t width = 4 * (int64_t)c->block[0].out_channels;
+    const param_spec spec = {
+        .rank = 2, .h = 1, .w = 1, .c = width, .fan_in = 1, .fan_out_per_row = 1, .init = INIT_NORMAL};
+    const layer_rows rows = {"class_embedding", c->num_class_embeds};
+    switch (c->class_embed_type) {
+    case UNET_CLASS_NULL: return nn_class_embed(p, h, plan_param(p, &rows, 1, "weight", &spec), in->labels);
+    case UNET_CLASS_IDENTITY: return nn_class_embed(p, h, in->vectors, NULL);
+    case UNET_CLASS_TIMESTEP: break;
+    }
+    tensor *y = nn_time_mlp(p, &(nn_time_mlp_args){.t = in->labels,
+                                                   .freq = freq,
+                                                   .dim = c->block[0].out_channels,
+                                                   .width = width,
+                                                   .flip_sin_to_cos = c->flip_sin_to_cos,
+                                                   .linear = true,
+                                                   .name = "class_embedding"});
+    return nn_class_embed(p, h, y, NULL);
+}
+
 /* The time projections of all resnets are computed by one matrix product. */
 static tensor *embed_time(plan *p, const unet_config *c, const network_inputs *in, tensor *freq)
 {
     const int64_t width = 4 * (int64_t)c->block[0].out_channels;
+    const bool classes = unet_config_conditional(c);
     projections all;
     list_projections(c, &all);
     tensor *h = nn_time_mlp(p, &(nn_time_mlp_args){.t = in->t,
@@ -54,9 +78,9 @@ static tensor *embed_time(plan *p, const unet_config *c, const network_inputs *i
                                                    .dim = c->block[0].out_channels,
                                                    .width = width,
                                                    .flip_sin_to_cos = c->flip_sin_to_cos,
-                                                   .name = "time_embedding",
-                                                   .labels = c->num_class_embeds ? in->labels : NULL,
-                                                   .classes = c->num_class_embeds});
+                                                   .linear = classes,
+                                                   .name = "time_embedding"});
+    if (classes) h = embed_classes(p, c, in, freq, h);
     if (!p->be->projections) return h; /* each resnet computes its own projection */
     return nn_linear(p, &(nn_linear_args){.x = h, .name = "time_emb_proj", .rows = all.rows, .n_rows = all.n});
 }

@@ -61,21 +61,24 @@ tensor *nn_linear(plan *p, const nn_linear_args *a);
  * channels; y [n, h, w, c] = softmax(q k^T / sqrt(c / heads)) v.  Vaswani et al. 2017, eq. 1. */
 tensor *nn_attention(plan *p, tensor *qkv, int heads);
 
-/* Sinusoidal embedding of t [n]: y [n, 1, 1, dim], whose last column is 0 if dim is odd.  The owner of the plan
- * fills freq [dim / 2] with time_embed_frequencies(). */
+/* Sinusoidal embedding of t [n], f32 or i64: y [n, 1, 1, dim], whose last column is 0 if dim is odd.  The owner of the
+ * plan fills freq [dim / 2] with time_embed_frequencies(). */
 tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, int64_t dim, bool flip_sin_to_cos);
 
 typedef struct nn_time_mlp_args {
     tensor *t, *freq; /* as for nn_time_embed() */
     int64_t dim, width;
     bool flip_sin_to_cos;
+    bool linear;      /* without the last SiLU, for nn_class_embed() */
     const char *name; /* prefix of the layers "<name>.linear_1" and "<name>.linear_2" */
-    tensor *labels;   /* optional i64 [n], in [0, classes) or -1: adds class_embedding.weight [classes, width] */
-    int64_t classes;
 } nn_time_mlp_args;
-/* y [n, 1, 1, width] = silu(linear_2(silu(linear_1(nn_time_embed(t)))) + class embedding): one op, or separate ops if
- * the embedding is too large for the backend's fused op (backend.time_mlp) or there are classes. */
+/* y [n, 1, 1, width] = silu(linear_2(silu(linear_1(nn_time_embed(t))))): one op, or separate ops if the embedding is
+ * too large for the backend's fused op (backend.time_mlp) or `linear` is set. */
 tensor *nn_time_mlp(plan *p, const nn_time_mlp_args *a);
+
+/* y = silu(x + table[row]): x [n, 1, 1, width], table [rows, 1, 1, width].  labels: i64 [n] in [0, rows), or -1 for no
+ * row at all; table is then f32.  NULL: n rows, one for each image. */
+tensor *nn_class_embed(plan *p, tensor *x, tensor *table, tensor *labels);
 
 /* y [n, h, w, c1 + c2] = cat(x, x2), copied: for backends that cannot read two sources (backend.two_sources). */
 tensor *nn_concat(plan *p, tensor *x, tensor *x2);

@@ -23,32 +23,14 @@ tensor *nn_time_embed(plan *p, tensor *t, tensor *freq, int64_t dim, bool flip_s
     return y;
 }
 
-static tensor *add_classes(plan *p, tensor *x, const nn_time_mlp_args *a)
-{
-    const param_spec spec = {.rank = 2, .h = 1, .w = 1, .c = a->width, .fan_in = 1, .fan_out_per_row = 1};
-    const layer_rows rows = {"class_embedding", a->classes};
-    tensor *table = plan_param(p, &rows, 1, "weight", &spec);
-    if (!x || !table || !plan_ok(p)) return NULL;
-    if (tensor_count(a->labels) != x->n)
-        return plan_fail(p, DDPM_EINVAL, "%lld labels for %lld images", (long long)tensor_count(a->labels),
-                         (long long)x->n);
-    tensor *y = plan_like(p, x, "class_embedding");
-    plan_push(p, "class_embedding");
-    step *s = plan_emit(p, OP_class_embed);
-    plan_pop(p);
-    s->in[CLASS_EMBED_X] = x, s->in[CLASS_EMBED_TABLE] = table, s->in[CLASS_EMBED_LABELS] = a->labels;
-    s->out[CLASS_EMBED_Y] = y;
-    return y;
-}
-
 static tensor *layer_by_layer(plan *p, const nn_time_mlp_args *a)
 {
     tensor *h = nn_time_embed(p, a->t, a->freq, a->dim, a->flip_sin_to_cos);
     plan_push(p, "%s", a->name);
     h = nn_linear(p, &(nn_linear_args){.x = h, .cout = a->width, .silu = true, .name = "linear_1"});
-    h = nn_linear(p, &(nn_linear_args){.x = h, .cout = a->width, .silu = !a->labels, .name = "linear_2"});
+    h = nn_linear(p, &(nn_linear_args){.x = h, .cout = a->width, .silu = !a->linear, .name = "linear_2"});
     plan_pop(p);
-    return a->labels ? add_classes(p, h, a) : h;
+    return h;
 }
 
 static tensor *in_one(plan *p, const nn_time_mlp_args *a)
@@ -75,7 +57,7 @@ static tensor *in_one(plan *p, const nn_time_mlp_args *a)
 tensor *nn_time_mlp(plan *p, const nn_time_mlp_args *a)
 {
     if (!a->t || !a->freq || !plan_ok(p) || !check_frequencies(p, a->freq, a->dim)) return NULL;
-    if (a->labels || a->dim > p->be->time_mlp - a->width) return layer_by_layer(p, a);
+    if (a->linear || a->t->dtype == DTYPE_I64 || a->dim > p->be->time_mlp - a->width) return layer_by_layer(p, a);
     plan_push(p, "%s", a->name);
     tensor *y = in_one(p, a);
     plan_pop(p);

@@ -80,7 +80,7 @@ static ddpm_status build(generator *g, err *e)
     g->x = plan_input(p, DTYPE_F32, "x", n, s->h, s->w, c);
     g->t = plan_input(p, DTYPE_F32, "t", n, 1, 1, 1);
     g->ids = plan_input(p, DTYPE_I64, "ids", n, 1, 1, 1);
-    if (g->m->net.unet.num_class_embeds) g->labels = plan_input(p, DTYPE_I64, "labels", n, 1, 1, 1);
+    if (unet_config_classes(&g->m->net.unet)) g->labels = plan_input(p, DTYPE_I64, "labels", n, 1, 1, 1);
     g->rows = plan_input(p, DTYPE_U8, "rows", 1, 1, 1, (int64_t)sizeof(sampler_row) * g->table->n);
     g->state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(sampler_state));
     nn_sampler_next(p, g->rows, g->state, g->t);
@@ -151,13 +151,13 @@ static ddpm_status check_spec(const model *m, const generator_spec *s, err *e)
                        scheduler_variance_name(s->scheduler.variance_type), 2 * u->in_channels, u->out_channels);
     if (info->from_images && s->start != GENERATOR_FROM_X)
         return err_set(e, DDPM_EINVAL, "%s leads from images to noise; give from=, the images", info->name);
-    if (is_guided(s) && u->num_class_embeds == 0)
+    if (is_guided(s) && unet_config_classes(u) == 0)
         return err_set(e, DDPM_EINVAL,
                        "guidance %g needs a network with classes, and this one has none; set guidance=1",
                        s->guidance.scale);
-    if (is_guided(s) && s->guidance.null_class >= u->num_class_embeds)
+    if (is_guided(s) && s->guidance.null_class >= unet_config_classes(u))
         return err_set(e, DDPM_EINVAL, "null_class %d is not below num_class_embeds = %d", s->guidance.null_class,
-                       u->num_class_embeds);
+                       unet_config_classes(u));
     if (s->start == GENERATOR_FROM_IMAGE && s->sampler.skip >= steps)
         return err_set(e, DDPM_EINVAL, "strength: so small that none of the %d steps is left; raise it", steps);
     if (s->scheduler.thresholding && s->scheduler.sample_max_value < 1)
@@ -349,7 +349,7 @@ static ddpm_status write_images(generator *g, const generator_batch *b, err *e)
 
 static ddpm_status write_labels(generator *g, const generator_batch *b, err *e)
 {
-    const int batch = g->spec.batch, classes = g->m->net.unet.num_class_embeds;
+    const int batch = g->spec.batch, classes = unet_config_classes(&g->m->net.unet);
     const int none = is_guided(&g->spec) ? g->spec.guidance.null_class : -1;
     if (!g->labels) return DDPM_OK;
     for (int i = 0; i < batch; i++) {

@@ -130,7 +130,7 @@ static ddpm_status open_all(picture_source *s, const picture_source_spec *spec, 
                             const generator_spec *to, err *e)
 {
     const bool guided = to->guidance.scale != 1 && to->guidance.scale != 0;
-    const int classes = label_classes(m->net.unet.num_class_embeds, guided, to->guidance.null_class);
+    const int classes = label_classes(unet_config_classes(&m->net.unet), guided, to->guidance.null_class);
     TRY(label_list_parse(spec->labels, classes, &s->labels, e));
     TRY(mem_array(&s->label, (size_t)s->batch, sizeof *s->label, "labels", e));
     if (spec->from[0]) TRY(list_files(&s->files, spec->from, e));

@@ -47,6 +47,7 @@ static void check_unet(const char *text, size_t size)
     FUZZ_CHECK(c.mid_block == back.mid_block && c.add_attention == back.add_attention);
     FUZZ_CHECK(c.time_scale_shift == back.time_scale_shift && c.center_input_sample == back.center_input_sample);
     FUZZ_CHECK(c.num_train_timesteps == back.num_train_timesteps && c.num_class_embeds == back.num_class_embeds);
+    FUZZ_CHECK(c.class_embed_type == back.class_embed_type);
 }
 
 static void check_scheduler(const char *text, size_t size)

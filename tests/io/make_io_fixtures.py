@@ -51,6 +51,8 @@ CONFIGS = {
                             clip_sample_range=2.5, prediction_type="sample", steps_offset=1, timestep_spacing="linspace"),
     "scheduler_sigmoid": dict(beta_schedule="sigmoid", beta_start=1e-7, beta_end=2e-3),
     "unet_classes": dict(NET, num_class_embeds=11),
+    "unet_timestep": dict(NET, num_class_embeds=11, class_embed_type="timestep"),
+    "unet_identity": dict(NET, class_embed_type="identity"),
 }
 # Every supported class with its defaults, and with as many other values as it has.
 CLASSES = ["DDPM", "DDIM", "DDIMInverse", "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete",

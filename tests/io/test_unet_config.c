@@ -32,8 +32,8 @@ static ddpm_status rewrite(const char *from, const char *to, notes *n, err *e)
 
 Test(unet_config, what_diffusers_writes_is_written_again_to_the_byte)
 {
-    static const char *const names[] = {"unet_defaults", "unet_tiny",   "unet_cifar",
-                                        "unet_odd",      "unet_no_mid", "unet_classes"};
+    static const char *const names[] = {"unet_defaults", "unet_tiny",    "unet_cifar",    "unet_odd",
+                                        "unet_no_mid",   "unet_classes", "unet_timestep", "unet_identity"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[PATH_CAP];
         (void)snprintf(path, sizeof path, "%s/configs/%s.json", FIXTURES, names[i]);
@@ -89,6 +89,30 @@ Test(unet_config, every_field_is_read)
     cr_assert_eq(c.attention_head_dim, 0);
 }
 
+/* The table of UNet2DModel's constructor: what the network is told of the class of an image. */
+Test(unet_config, classes_are_those_of_diffusers)
+{
+    static const struct {
+        const char *text;
+        unet_class_type type;
+        int embeds, classes;
+        bool conditional;
+    } cases[] = {{"{}", UNET_CLASS_NULL, 0, 0, false},
+                 {"{\"num_class_embeds\": 7}", UNET_CLASS_NULL, 7, 7, true},
+                 {"{\"class_embed_type\": null, \"num_class_embeds\": 7}", UNET_CLASS_NULL, 7, 7, true},
+                 {"{\"class_embed_type\": \"timestep\"}", UNET_CLASS_TIMESTEP, 0, UNET_MAX_CLASSES, true},
+                 {"{\"class_embed_type\": \"timestep\", \"num_class_embeds\": 7}", UNET_CLASS_TIMESTEP, 7, 7, true},
+                 {"{\"class_embed_type\": \"identity\"}", UNET_CLASS_IDENTITY, 0, 0, true},
+                 {"{\"class_embed_type\": \"identity\", \"num_class_embeds\": 7}", UNET_CLASS_IDENTITY, 7, 0, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const unet_config c = parse(cases[i].text, NULL);
+        cr_expect_eq(c.class_embed_type, cases[i].type, "%s", cases[i].text);
+        cr_expect_eq(c.num_class_embeds, cases[i].embeds, "%s", cases[i].text);
+        cr_expect_eq(unet_config_classes(&c), cases[i].classes, "%s", cases[i].text);
+        cr_expect_eq(unet_config_conditional(&c), cases[i].conditional, "%s", cases[i].text);
+    }
+}
+
 Test(unet_config, the_first_releases_names_are_taken)
 {
     unet_config c;
@@ -114,7 +138,8 @@ Test(unet_config, what_changes_the_function_is_refused_by_name)
 {
     refuse("{\"_class_name\": \"UNet2DConditionModel\"}",
            "\"UNet2DConditionModel\" is not supported; supported: UNet2DModel");
-    refuse("{\"class_embed_type\": \"timestep\"}", "class_embed_type");
+    refuse("{\"class_embed_type\": \"projection\"}",
+           "class_embed_type = \"projection\" is not supported; supported: timestep, identity");
     refuse("{\"num_class_embeds\": 0}", "num_class_embeds");
     refuse("{\"act_fn\": \"gelu\"}", "act_fn = \"gelu\" is not supported; supported: silu, swish");
     refuse("{\"time_embedding_type\": \"fourier\"}", "time_embedding_type = \"fourier\"");

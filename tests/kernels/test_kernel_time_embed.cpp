@@ -67,3 +67,14 @@ Test(time_embed, bf16_is_the_same_rounded_once)
         for (size_t i = 0; i < y.n; i++) cr_assert_eq(y[i], nearest_bf16(plain.y[i]), "element %zu", i);
     }
 }
+
+/* Labels that are embedded as timesteps. */
+Test(time_embed, whole_numbers_are_the_same_as_floats)
+{
+    embedding real({0.0f, 7.0f, 999.0f, -1.0f}, 62, 0.0f, true), whole({5.0f, 5.0f, 5.0f, 5.0f}, 62, 0.0f, true);
+    const std::vector<int64_t> numbers = {0, 7, 999, -1};
+    whole.args.t = nullptr, whole.args.whole = numbers.data();
+    assert_clean(k_time_embed(nullptr, &real.args));
+    assert_clean(k_time_embed(nullptr, &whole.args));
+    assert_same_bits(real.y, whole.y);
+}

@@ -240,6 +240,30 @@ Test(params, of_a_unet_start_as_in_the_papers_code)
     net_destroy(&r);
 }
 
+/* torch.nn.Embedding's own, N(0, 1): the first moments of 16000 draws, each within five standard deviations of its
+ * estimate.  A uniform distribution of variance 1 has a fourth moment of 1.8. */
+Test(params, of_a_class_embedding_start_normal)
+{
+    net_rig r = {0};
+    unet_config c = net_small_unet();
+    c.num_class_embeds = 500;
+    net_sample(&r, &(net_options){.net = {NETWORK_UNET, c}, .n = 1, .h = 16, .w = 16}, 1);
+    net_allocate(&r, ARENA_PARAM, NULL);
+    OK(params_init(r.store, 7, &why));
+    const param *q = params_find(r.store, "class_embedding.weight");
+    cr_assert(q && q->n == 500 && q->c == 32 && q->rank == 2);
+    const float *v = (const float *)r.store->arena[ARENA_PARAM] + q->offset;
+    const double n = (double)param_count(q);
+    double moment[5] = {0};
+    for (int64_t i = 0; i < param_count(q); i++)
+        for (int k = 1; k <= 4; k++) moment[k] += pow((double)v[i], k) / n;
+    cr_expect_float_eq(moment[1], 0, 5 / sqrt(n), "%g", moment[1]);
+    cr_expect_float_eq(moment[2], 1, 5 * sqrt(2 / n), "%g", moment[2]);
+    cr_expect_float_eq(moment[3], 0, 5 * sqrt(15 / n), "%g", moment[3]);
+    cr_expect_float_eq(moment[4], 3, 5 * sqrt(96 / n), "%g", moment[4]);
+    net_destroy(&r);
+}
+
 /* torch.nn.Conv2d's own: U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)), the bias too. */
 Test(params, of_the_simple_network_start_as_in_pytorch)
 {

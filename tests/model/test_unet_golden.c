@@ -14,18 +14,45 @@
 #include <string.h>
 
 static const char *const names[] = {
-    "unet_all_attention",    "unet_centred",      "unet_cifar",       "unet_defaults",   "unet_grey_one_layer",
-    "unet_no_attention",     "unet_no_mid_out_6", "unet_non_square",  "unet_odd_widths", "unet_scale_shift",
-    "unet_scale_shift_norm", "unet_single_block", "unet_three_layers"};
+    "unet_all_attention",    "unet_centred",        "unet_cifar",          "unet_classes",
+    "unet_classes_grey",     "unet_classes_single", "unet_classes_three",  "unet_classes_timestep",
+    "unet_classes_identity", "unet_defaults",       "unet_grey_one_layer", "unet_no_attention",
+    "unet_no_mid_out_6",     "unet_non_square",     "unet_odd_widths",     "unet_scale_shift",
+    "unet_scale_shift_norm", "unet_single_block",   "unet_three_layers"};
 
 typedef struct rig {
     backend *be;
     network net;
     params *store;
     plan *p;
-    tensor *x, *t, *dout;
+    tensor *x, *t, *dout, *labels, *vectors; /* the last two NULL unless the network takes them */
     network_outputs out;
 } rig;
+
+/* What the network is told of the classes. */
+static void add_class_inputs(rig *r, int64_t n)
+{
+    const unet_config *c = &r->net.unet;
+    if (unet_config_classes(c) > 0) r->labels = plan_input(r->p, DTYPE_I64, "labels", n, 1, 1, 1);
+    if (c->class_embed_type != UNET_CLASS_IDENTITY) return;
+    r->vectors = plan_input(r->p, DTYPE_F32, "vectors", n, 1, 1, 4 * (int64_t)c->block[0].out_channels);
+    plan_want_grad(r->p, r->vectors);
+}
+
+static void write_class_inputs(rig *r, const safetensors *io)
+{
+    err why = {0};
+    if (r->labels) {
+        int64_t *values = golden_i64(io, "labels", NULL);
+        OK(plan_write(r->p, r->labels, values, &why));
+        mem_free(values);
+    }
+    if (r->vectors) {
+        float *values = golden_f32(io, "vectors", NULL);
+        OK(plan_write(r->p, r->vectors, values, &why));
+        mem_free(values);
+    }
+}
 
 /* `apart`: as for a backend that wants x and the skip concatenated and every time projection by itself */
 static void build(rig *r, const char *name, int threads, bool apart)
@@ -47,7 +74,9 @@ static void build(rig *r, const char *name, int threads, bool apart)
     r->t = plan_input(r->p, DTYPE_F32, "t", x->shape[0], 1, 1, 1);
     r->dout = plan_input(r->p, r->be->act, "dout", y->shape[0], y->shape[1], y->shape[2], y->shape[3]);
     plan_want_grad(r->p, r->x);
-    r->out = network_build(&r->net, r->p, &(network_inputs){.x = r->x, .t = r->t});
+    add_class_inputs(r, x->shape[0]);
+    r->out = network_build(&r->net, r->p,
+                           &(network_inputs){.x = r->x, .t = r->t, .labels = r->labels, .vectors = r->vectors});
     plan_keep(r->p, r->out.y);
     plan_differentiate(r->p, r->out.y, r->dout);
     OK(plan_finish(r->p, &why));
@@ -68,6 +97,7 @@ static void build(rig *r, const char *name, int threads, bool apart)
         test_upload(r->be, to[i], value);
         mem_free(value);
     }
+    write_class_inputs(r, io);
     safetensors_close(io);
 }
 
@@ -170,6 +200,11 @@ static void expect_match(const char *name, bool apart)
     cr_log_info("%s: out %.2e, dx %.2e, worst gradient %.2e (%s)", name, out, dx, grads, worst_name);
     cr_expect(out <= test_network_bound(1e-5, 3e-2), "%s: output differs by %.2e", name, out);
     cr_expect(dx <= test_network_bound(1e-4, 8e-2), "%s: input gradient differs by %.2e", name, dx);
+    if (r.vectors) {
+        const double dvectors = compare(&r, io, "dvectors", r.vectors->grad);
+        cr_expect(dvectors <= test_network_bound(1e-4, 0.2), "%s: gradient of the vectors differs by %.2e", name,
+                  dvectors);
+    }
     cr_expect(grads <= test_network_bound(1e-4, 0.6), "%s: gradient of %s differs by %.2e", name, worst_name, grads);
     safetensors_close(io);
     destroy(&r);

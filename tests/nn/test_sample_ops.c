@@ -1,4 +1,4 @@
-/* The steps around the network in a sampling loop, and the class embedding, against the same in double. */
+/* The steps around the network in a sampling loop, against the same in double. */
 #include "base/mem.h"
 #include "ir/operands.h"
 #include "nn/nn.h"
@@ -258,69 +258,4 @@ ParameterizedTest(const sample_case *c, sample_ops, steps_match_double)
         0, LEARNED, GUIDED, MASKED | LIMITED, GUIDED | RESCALED, LEARNED | GUIDED | MASKED | LIMITED | RESCALED};
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
         if (c->h * c->w * c->c > 1 || !(features[i] & RESCALED)) check_features(c, features[i]);
-}
-
-/* ---- the class embedding ---- */
-
-typedef struct class_case {
-    int n, width, classes;
-} class_case;
-static const class_case class_cases[] = {
-#define CLASS_EMBED(n, width, classes) {n, width, classes},
-#include "cases.def"
-};
-
-enum { MOST_LABELS = 9 };
-
-/* Random values on the device, as doubles of what is left of them there. */
-static double *filled(backend *be, tensor *t, float phase)
-{
-    const int64_t count = tensor_count(t);
-    double *exact = doubles(count);
-    float *v = test_copy(be, t);
-    for (int64_t i = 0; i < count; i++) v[i] = 4 * sinf(1.7f * (float)i + phase);
-    for (int64_t i = 0; i < count; i++) exact[i] = (double)(t->dtype == DTYPE_F32 ? v[i] : test_rounded(v[i]));
-    test_upload(be, t, v);
-    mem_free(v);
-    return exact;
-}
-
-static void check_embedding(const class_case *c, backend *be, plan *p, const step *s)
-{
-    int64_t labels[MOST_LABELS];
-    for (int b = 0; b < c->n; b++) labels[b] = b % (c->classes + 1) - 1;
-    double *x = filled(be, s->in[CLASS_EMBED_X], 0), *table = filled(be, s->in[CLASS_EMBED_TABLE], 2);
-    double *want = doubles((int64_t)c->n * c->width);
-    OK(plan_write(p, s->in[CLASS_EMBED_LABELS], labels, &why));
-    OK(plan_run(p, &why));
-    ref_class_embed(c->n, c->width, labels, x, table, want);
-    float *got = test_copy(be, s->out[CLASS_EMBED_Y]);
-    for (int i = 0; i < c->n * c->width; i++)
-        cr_assert(fabs((double)got[i] - want[i]) <= test_bound(2e-6, 0x1p-8) * (1 + fabs(want[i])),
-                  "width %d at %d: %.9g, not %.9g", c->width, i, (double)got[i], want[i]);
-    mem_free(got);
-    mem_free(x);
-    mem_free(table);
-    mem_free(want);
-}
-
-ParameterizedTestParameters(sample_ops, class_embeddings_match_double)
-{
-    return cr_make_param_array(class_case, (void *)(uintptr_t)class_cases, sizeof class_cases / sizeof *class_cases);
-}
-ParameterizedTest(const class_case *c, sample_ops, class_embeddings_match_double)
-{
-    backend *be = test_backend(2);
-    plan *p;
-    OK(plan_create(be, &p, &why));
-    step *s = plan_emit(p, OP_class_embed);
-    s->in[CLASS_EMBED_X] = plan_input(p, be->act, "x", c->n, 1, 1, c->width);
-    s->in[CLASS_EMBED_TABLE] = plan_input(p, DTYPE_F32, "table", c->classes, 1, 1, c->width);
-    s->in[CLASS_EMBED_LABELS] = plan_input(p, DTYPE_I64, "labels", c->n, 1, 1, 1);
-    s->out[CLASS_EMBED_Y] = plan_input(p, be->act, "y", c->n, 1, 1, c->width);
-    OK(plan_finish(p, &why));
-    OK(plan_allocate(p, &why));
-    check_embedding(c, be, p, s);
-    plan_destroy(p);
-    backend_destroy(be);
 }

@@ -60,6 +60,12 @@ static void create_update(net_rig *r, const net_options *o)
     OK(plan_finish(r->update, &why));
 }
 
+static tensor *labels_of(net_rig *r, const net_options *o)
+{
+    if (unet_config_classes(&o->net.unet) > 0) r->labels = plan_input(r->p, DTYPE_I64, "labels", o->n, 1, 1, 1);
+    return r->labels;
+}
+
 void net_train(net_rig *r, const net_options *o)
 {
     err why = {0};
@@ -72,10 +78,11 @@ void net_train(net_rig *r, const net_options *o)
     r->images = plan_input(p, DTYPE_U8, "images", o->n, o->h, o->w, o->net.unet.in_channels);
     r->table = plan_input(p, DTYPE_F32, "table", o->timesteps, 1, 1, TABLE_COLUMNS);
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
-    r->drawn = nn_draw(p, &(nn_draw_args){.n = o->n, .table = r->table, .state = r->state});
+    r->drawn = nn_draw(p, &(nn_draw_args){.n = o->n, .table = r->table, .state = r->state, .labels = labels_of(r, o)});
     r->xt = nn_q_sample(
         p, &(nn_q_sample_args){.images = r->images, .rows = r->drawn.rows, .state = r->state, .flip = o->flip});
-    r->out = network_build(&r->net, p, &(network_inputs){.x = r->xt, .t = r->drawn.t, .state = r->state});
+    r->out = network_build(
+        &r->net, p, &(network_inputs){.x = r->xt, .t = r->drawn.t, .state = r->state, .labels = r->drawn.labels});
     if (o->keep) plan_keep(p, r->xt), plan_keep(p, r->drawn.t), plan_keep(p, r->out.y);
     const nn_losses losses = nn_mse(p, &(nn_mse_args){.pred = r->out.y,
                                                       .images = r->images,
@@ -103,7 +110,7 @@ void net_sample(net_rig *r, const net_options *o, int rows)
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(sampler_state), 1, 1, 1);
     r->ids = plan_input(p, DTYPE_I64, "ids", o->n, 1, 1, 1);
     nn_sampler_next(p, r->rows, r->state, r->t);
-    r->out = network_build(&r->net, p, &(network_inputs){.x = r->x, .t = r->t});
+    r->out = network_build(&r->net, p, &(network_inputs){.x = r->x, .t = r->t, .labels = labels_of(r, o)});
     nn_sampler_step(
         p, &(nn_sampler_args){.x = r->x, .model = r->out.y, .rows = r->rows, .state = r->state, .ids = r->ids});
     OK(params_declare(r->store, p, &why));
@@ -124,6 +131,17 @@ void net_allocate(net_rig *r, arena_kind weights, const char *weights_path)
     OK(params_bind(r->store, r->update, ARENA_PARAM, &why));
 }
 
+/* Every second image has the label of the one before it. */
+static void write_labels(net_rig *r)
+{
+    err why = {0};
+    int64_t *labels;
+    OK(mem_array(&labels, (size_t)r->labels->n, sizeof *labels, "test", &why));
+    for (int64_t b = 0; b < r->labels->n; b++) labels[b] = b / 2 % unet_config_classes(&r->net.unet);
+    OK(plan_write(r->p, r->labels, labels, &why));
+    mem_free(labels);
+}
+
 void net_start(net_rig *r)
 {
     err why = {0};
@@ -141,6 +159,7 @@ void net_start(net_rig *r)
     OK(plan_write(r->p, r->state, &(train_state){.seed = 5, .beta1_pow = 1, .beta2_pow = 1}, &why));
     mem_free(images);
     mem_free(table);
+    if (r->labels) write_labels(r);
 }
 
 void net_run(net_rig *r)

@@ -36,6 +36,7 @@ typedef struct net_rig {
     plan *update; /* grad_norm and adamw, on the same state */
     tensor *images, *table, *state, *x, *t, *rows, *ids, *loss, *xt;
     nn_drawn drawn;
+    tensor *labels; /* NULL: the network takes none */
     network_outputs out;
 } net_rig;
 

@@ -30,9 +30,10 @@
 #define ATTENTION(N, H, W, C, HEADS) {.op = OP_attention, SHAPE(N, H, W, C), .groups = HEADS},
 #define TIME_EMBED(N, DIM, FLIP)     {.op = OP_time_embed, SHAPE(N, 1, 1, DIM), .flip_sin_to_cos = FLIP},
 
-#define TIME_MLP(N, DIM, WIDTH, FLIP) {.op = OP_time_mlp, SHAPE(N, 1, 1, DIM), .cout = WIDTH, .flip_sin_to_cos = FLIP},
-#define POINT(OP, N, H, W, C)         {.op = OP_##OP, SHAPE(N, H, W, C)},
-#define CONCAT(N, H, W, C, C2)        {.op = OP_concat, SHAPE(N, H, W, C), .c2 = C2},
+#define TIME_MLP(N, DIM, WIDTH, FLIP)  {.op = OP_time_mlp, SHAPE(N, 1, 1, DIM), .cout = WIDTH, .flip_sin_to_cos = FLIP},
+#define POINT(OP, N, H, W, C)          {.op = OP_##OP, SHAPE(N, H, W, C)},
+#define CONCAT(N, H, W, C, C2)         {.op = OP_concat, SHAPE(N, H, W, C), .c2 = C2},
+#define CLASS_EMBED(N, WIDTH, CLASSES) {.op = OP_class_embed, SHAPE(N, 1, 1, WIDTH), .cout = CLASSES},
 
 static const op_case cases[] = {
 #include "cases.def"
@@ -44,7 +45,12 @@ const op_case *op_cases(int *n)
     return cases;
 }
 
-bool op_takes_images(const op_case *c) { return c->op != OP_linear && c->op != OP_time_embed && c->op != OP_time_mlp; }
+bool op_takes_images(const op_case *c)
+{
+    return c->op != OP_linear && c->op != OP_time_embed && c->op != OP_time_mlp && c->op != OP_class_embed;
+}
+
+int64_t op_label(const op_case *c, int b) { return (b / 2 * 5 + 1) % (c->cout + 1) - 1; }
 
 bool op_fills_some_blocks(const op_case *c)
 {
@@ -148,6 +154,15 @@ static tensor *build_copy(const op_case *c, op_graph *g)
     return copy_of(g, x, plan_like(g->p, x, "copy"));
 }
 
+static tensor *build_class_embed(const op_case *c, op_graph *g)
+{
+    tensor *x = row(g, c, "x", c->c);
+    if (c->cout == 0) return nn_class_embed(g->p, x, row(g, c, "vectors", c->c), NULL);
+    tensor *table = g->operand[g->n_input++] = plan_input(g->p, DTYPE_F32, "table", c->cout, 1, 1, c->c);
+    g->labels = plan_input(g->p, DTYPE_I64, "labels", c->n, 1, 1, 1);
+    return nn_class_embed(g->p, x, table, g->labels);
+}
+
 static tensor *build(const op_case *c, op_graph *g)
 {
     plan *p = g->p;
@@ -174,6 +189,7 @@ static tensor *build(const op_case *c, op_graph *g)
                                                   .flip_sin_to_cos = c->flip_sin_to_cos,
                                                   .name = "mlp"});
     }
+    case OP_class_embed: return build_class_embed(c, g);
     case OP_relu: return nn_relu(p, image(g, c, "x", c->c));
     case OP_affine: return nn_affine(p, image(g, c, "x", c->c), AFFINE_SCALE, AFFINE_SHIFT);
     }
@@ -254,6 +270,15 @@ static void reference_time_mlp(const op_case *c, double *const v[], double *y)
     free(h1);
 }
 
+static void reference_class_embed(const op_case *c, double *const v[], double *y)
+{
+    int64_t *labels = malloc((size_t)c->n * sizeof *labels);
+    if (!labels) abort();
+    for (int b = 0; b < c->n; b++) labels[b] = c->cout ? op_label(c, b) : b;
+    ref_class_embed(c->n, c->c, labels, v[0], v[1], y);
+    free(labels);
+}
+
 void op_reference(const op_case *c, double *const v[OP_OPERANDS], const train_state *state, double *y)
 {
     const int hw = c->h * c->w;
@@ -267,6 +292,7 @@ void op_reference(const op_case *c, double *const v[OP_OPERANDS], const train_st
     case OP_attention: ref_attention(c->n, hw, c->c, c->groups, v[0], y); return;
     case OP_time_embed: ref_time_embed(c->n, c->c, c->flip_sin_to_cos, v[0], v[1], y); return;
     case OP_time_mlp: reference_time_mlp(c, v, y); return;
+    case OP_class_embed: reference_class_embed(c, v, y); return;
     case OP_relu: ref_relu(count, v[0], y); return;
     case OP_affine: ref_affine(count, (double)AFFINE_SCALE, (double)AFFINE_SHIFT, v[0], y); return;
     case OP_concat: ref_concat(c->n * hw, c->c, c->c2, v[0], v[1], y); return;

@@ -37,11 +37,15 @@ typedef struct op_graph {
     tensor *activation[OP_OPERANDS]; /* the copy of input k that the op reads; NULL: it reads the input itself */
     tensor *y_activation;            /* the output of the op, of which y is a copy; NULL: the op writes y itself */
     tensor *state;                   /* of dropout */
+    tensor *labels;                  /* of class_embed: op_label() */
     tensor *y;
 } op_graph;
 
 /* Creates the inputs and appends the op. */
 void op_build(const op_case *c, op_graph *g);
+
+/* The label of image b: among the labels of a batch are equal ones, and -1. */
+int64_t op_label(const op_case *c, int b);
 
 /* Does the op read element i of operand k?  With `columns`, cond is a range of a matrix that is
  * OP_MARGIN columns wider on each side. */

@@ -139,6 +139,16 @@ static float *read_tensor(op_fixture *f, const tensor *t)
     return v;
 }
 
+static void write_labels(op_fixture *f, const op_case *c)
+{
+    err why = {0};
+    if (!f->g.labels) return;
+    int64_t *labels = new_array(c->n, sizeof *labels);
+    for (int b = 0; b < c->n; b++) labels[b] = op_label(c, b);
+    OK(plan_write(f->g.p, f->g.labels, labels, &why));
+    mem_free(labels);
+}
+
 op_result op_run(const op_case *c, const op_options *o)
 {
     err why = {0};
@@ -154,6 +164,7 @@ op_result op_run(const op_case *c, const op_options *o)
     float *dy = new_array(out.y_count, sizeof *dy);
     for (int64_t i = 0; i < out.y_count; i++) dy[i] = test_rounded(normal(SEED_DY, i));
     test_upload(f.be, f.dy, dy);
+    write_labels(&f, c);
     if (f.g.state) OK(plan_write(f.g.p, f.g.state, &dropout_state, &why));
     f.store->stale = true; /* the parameters were written directly, not through the store */
     OK(params_refresh(f.store, ARENA_PARAM, &why));

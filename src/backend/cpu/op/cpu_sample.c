@@ -19,6 +19,21 @@ static ddpm_status class_embed_run(cpu_backend *be, const step *s, err *e)
     return DDPM_OK;
 }
 
+/* A thread takes whole cache lines of columns. */
+static ddpm_status class_embed_bwd_run(cpu_backend *be, const step *s, err *e)
+{
+    enum { COLUMNS = 16 };
+    const class_embed_bwd_args a = step_class_embed_bwd(s);
+#pragma omp parallel for schedule(static)
+    for (int first = 0; first < a.width; first += COLUMNS) {
+        const int end = first + COLUMNS < a.width ? first + COLUMNS : a.width;
+        for (int column = first; column < end; column++) class_embed_clear(&a, column);
+        for (int b = 0; b < a.n; b++)
+            for (int column = first; column < end; column++) class_embed_bwd_one(&a, b, column);
+    }
+    return DDPM_OK;
+}
+
 static ddpm_status sampler_init_run(cpu_backend *be, const step *s, err *e)
 {
     const sampler_init_args a = step_sampler_init(s);
@@ -70,6 +85,7 @@ static ddpm_status to_u8_run(cpu_backend *be, const step *s, err *e)
 
 const cpu_op cpu_time_embed = {NULL, time_embed_run, NULL};
 const cpu_op cpu_class_embed = {NULL, class_embed_run, NULL};
+const cpu_op cpu_class_embed_bwd = {NULL, class_embed_bwd_run, NULL};
 const cpu_op cpu_sampler_init = {NULL, sampler_init_run, NULL};
 const cpu_op cpu_sampler_next = {NULL, sampler_next_run, NULL};
 const cpu_op cpu_sampler_rescale = {NULL, sampler_rescale_run, NULL};

@@ -55,6 +55,12 @@ static ddpm_status class_embed_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_class_embed(be->stream, &a), e);
 }
 
+static ddpm_status class_embed_bwd_run(cuda_backend *be, const step *s, err *e)
+{
+    const class_embed_bwd_args a = step_class_embed_bwd(s);
+    return rt_launched(k_class_embed_bwd(be->stream, &a), e);
+}
+
 static ddpm_status sampler_init_run(cuda_backend *be, const step *s, err *e)
 {
     const sampler_init_args a = step_sampler_init(s);
@@ -97,6 +103,7 @@ const cuda_op cuda_affine = {.run = affine_run};
 const cuda_op cuda_copy = {.run = copy_run};
 const cuda_op cuda_time_embed = {.run = time_embed_run};
 const cuda_op cuda_class_embed = {.run = class_embed_run};
+const cuda_op cuda_class_embed_bwd = {.run = class_embed_bwd_run};
 const cuda_op cuda_sampler_init = {.run = sampler_init_run};
 const cuda_op cuda_sampler_next = {.run = sampler_next_run};
 const cuda_op cuda_sampler_rescale = {.run = sampler_rescale_run};
