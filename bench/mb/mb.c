@@ -129,7 +129,7 @@ static ddpm_status run(mb_run *r, int which, err *e)
 {
     const ddpm_config *c = &r->o->config;
     const int side = c->data.resolution ? c->data.resolution : 32;
-    r->image = (image_shape){side, side, c->data.channels ? c->data.channels : 3};
+    r->image = (image_shape){side, side, c->data.channels ? c->data.channels : 3, -1};
     TRY(backend_create(&r->o->backend, &r->be, e));
     describe(r, benchmarks[which].name);
 #ifdef MB_CUDA

@@ -68,9 +68,9 @@ static ddpm_status shape_of_model(const char *folder, backend *be, image_shape *
 static bool shape_of_kind(config_data_kind kind, image_shape *shape)
 {
     switch (kind) {
-    case DATA_KIND_CIFAR10: *shape = (image_shape){32, 32, 3}; return true;
+    case DATA_KIND_CIFAR10: *shape = (image_shape){32, 32, 3, 10}; return true;
     case DATA_KIND_DIGITS: /* our digits and MNIST's */
-    case DATA_KIND_IDX: *shape = (image_shape){28, 28, 1}; return true;
+    case DATA_KIND_IDX: *shape = (image_shape){28, 28, 1, 10}; return true;
     case DATA_KIND_AUTO:
     case DATA_KIND_FOLDER: return false;
     }
@@ -80,16 +80,18 @@ static bool shape_of_kind(config_data_kind kind, image_shape *shape)
 ddpm_status bench_shape(const ddpm_config *c, backend *be, image_shape *shape, err *e)
 {
     const int side = c->data.resolution, channels = c->data.channels;
-    image_shape stored = {0};
+    image_shape stored = {.classes = -1};
+    const bool known = shape_of_kind(c->data.kind, &stored);
+    const int classes = stored.classes;
     if (!side || !channels) {
         if (c->model.init_from[0])
             TRY(shape_of_model(c->model.init_from, be, &stored, e));
-        else if (!shape_of_kind(c->data.kind, &stored))
+        else if (!known)
             return err_set(e, DDPM_EINVAL,
                            "bench.data=synthetic: the shape of the images is unknown: set data.resolution and "
                            "data.channels, or bench.data=real");
     }
-    *shape = (image_shape){side ? side : stored.h, side ? side : stored.w, channels ? channels : stored.c};
+    *shape = (image_shape){side ? side : stored.h, side ? side : stored.w, channels ? channels : stored.c, classes};
     return DDPM_OK;
 }
 
@@ -136,7 +138,7 @@ ddpm_status bench_loader_iterations(void *context, int n, double *ms, double *wa
 
 static ddpm_status open_trainer(bench_train *b, err *e)
 {
-    const image_shape shape = {dataset_h(b->data), dataset_w(b->data), dataset_c(b->data)};
+    const image_shape shape = recipe_shape(b->data);
     notes remarks = {.text = ""};
     char file[PATH_CAP];
     TRY(recipe_model(b->config, b->be, shape, &b->m, &remarks, e));

@@ -9,18 +9,18 @@
 #include <math.h>
 #include <string.h>
 
-/* The shape of the images: from the options if they set it, else from the data. */
+/* The shape of the images and their classes: from the options if they set them, else from the data. */
 static ddpm_status image_shape_of(const ddpm_config *c, image_shape *shape, err *e)
 {
     dataset *data = NULL;
-    if (c->data.resolution && c->data.channels) {
-        *shape = (image_shape){c->data.resolution, c->data.resolution, c->data.channels};
+    if (c->data.resolution && c->data.channels && c->model.num_class_embeds >= 0) {
+        *shape = (image_shape){c->data.resolution, c->data.resolution, c->data.channels, -1};
         return DDPM_OK;
     }
     dataset_spec spec = recipe_dataset(c);
     spec.shape_only = true;
     TRY(dataset_open(&spec, &data, e));
-    *shape = (image_shape){dataset_h(data), dataset_w(data), dataset_c(data)};
+    *shape = recipe_shape(data);
     dataset_close(data);
     return DDPM_OK;
 }
@@ -140,7 +140,7 @@ static ddpm_status print_training(const ddpm_config *c, model *m, int batch, err
     trainer *t = NULL;
     int h, w;
     model_image_size(m, &h, &w);
-    trainer_spec spec = recipe_trainer(c, (image_shape){h, w, m->net.unet.in_channels}, c->train.steps);
+    trainer_spec spec = recipe_trainer(c, (image_shape){h, w, m->net.unet.in_channels, -1}, c->train.steps);
     spec.batch = batch;
     spec.sketch = true;
     TRY(trainer_create(m, &spec, &t, e));

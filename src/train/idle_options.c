@@ -83,6 +83,10 @@ void note_idle_options(const ddpm_config *c, const network *net, notes *remarks)
     if (list[0])
         notes_add(remarks, "options that have no effect with model.kind=%s: %s",
                   config_word_name(OPTION_model_kind, c->model.kind), list);
+    if (net->kind == NETWORK_UNET && !unet_config_conditional(&net->unet) && !c->model.init_from[0] &&
+        config_is_chosen(c, OPTION_model_class_embed_type))
+        notes_add(remarks, "options that have no effect with model.num_class_embeds=0: %s",
+                  config_options[OPTION_model_class_embed_type].key);
     for (size_t i = 0; i < sizeof dependences / sizeof *dependences; i++)
         if (i == 0 || dependences[i].of != dependences[i - 1].of) note_dependent(c, dependences[i].of, remarks);
 }

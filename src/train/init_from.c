@@ -107,9 +107,10 @@ static bool same_blocks(const unet_config *a, const unet_config *b)
 /* The network is the folder's: list the set options that differ from it, as they have no effect. */
 static void list_idle(const ddpm_config *c, const network *there, lists *l)
 {
-    const network requested =
-        recipe_network(c, (image_shape){there->unet.sample_size_h, there->unet.sample_size_w, there->unet.in_channels});
+    const network requested = recipe_network(
+        c, (image_shape){there->unet.sample_size_h, there->unet.sample_size_w, there->unet.in_channels, -1});
     const unet_config *a = &requested.unet, *b = &there->unet;
+    const bool same_type = recipe_to_class_type(c->model.class_embed_type) == b->class_embed_type;
     const bool unet = there->kind == NETWORK_UNET, blocks = unet && same_blocks(a, b);
     const struct {
         config_id option;
@@ -127,7 +128,8 @@ static void list_idle(const ddpm_config *c, const network *there, lists *l)
                    {OPTION_model_freq_shift, unet && a->freq_shift == b->freq_shift},
                    {OPTION_model_add_attention, unet && a->add_attention == b->add_attention},
                    {OPTION_model_resnet_time_scale_shift, unet && a->time_scale_shift == b->time_scale_shift},
-                   {OPTION_model_center_input_sample, unet && a->center_input_sample == b->center_input_sample}};
+                   {OPTION_model_center_input_sample, unet && a->center_input_sample == b->center_input_sample},
+                   {OPTION_model_class_embed_type, unet && same_type}};
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         if (is_set(c, options[i].option) && !options[i].same) add(l->idle, "%s", config_options[options[i].option].key);
 }
@@ -135,9 +137,6 @@ static void list_idle(const ddpm_config *c, const network *there, lists *l)
 /* Models that can be sampled but not trained. */
 static ddpm_status check_trainable(const network *net, const scheduler_config *s, const char *folder, err *e)
 {
-    if (net->unet.num_class_embeds > 0)
-        return err_set(e, DDPM_EINVAL, "%.300s: the network has %d classes; training with classes is not supported",
-                       folder, net->unet.num_class_embeds);
     if (process_of(s) == PROCESS_CONSISTENCY)
         return err_set(e, DDPM_EINVAL, "%.300s: a consistency model; its training is not supported", folder);
     if (s->n_trained_betas > 0 || s->use_flow_sigmas)

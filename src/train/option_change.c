@@ -28,9 +28,16 @@ static bool matters(const ddpm_config *now, config_id option)
     return false;
 }
 
+/* With model.num_class_embeds=-1 the network has one class more if labels are dropped. */
+static bool adds_class(const ddpm_config *before, const ddpm_config *now, config_id option)
+{
+    return option == OPTION_train_label_dropout && now->model.num_class_embeds < 0 &&
+           (before->train.label_dropout > 0) != (now->train.label_dropout > 0);
+}
+
 option_change option_changed(const ddpm_config *before, const ddpm_config *now, config_id option)
 {
     if (config_same(before, now, option)) return CHANGE_OF_NOTHING;
-    if (is_network(option)) return CHANGE_OF_NETWORK;
+    if (is_network(option) || adds_class(before, now, option)) return CHANGE_OF_NETWORK;
     return matters(now, option) ? CHANGE_OF_RESULTS : CHANGE_OF_NOTHING;
 }

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "data/image.h"
 #include "sample/film.h"
+#include "sample/label_list.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@ struct preview {
     char folder[PATH_CAP];
     int n, shape[3], columns;
     int64_t *ids;   /* [n] */
+    int *labels;    /* [n]; NULL: the network takes none */
     uint8_t *bytes; /* [n, h, w, c] */
 };
 
@@ -39,6 +41,21 @@ static generator_spec preview_generator(const preview_spec *spec)
     return s;
 }
 
+/* The labels that `ddpm sample` would choose; none is the class that stands for no class. */
+static ddpm_status choose_labels(preview *p, const preview_spec *spec, const generator_spec *drawn, err *e)
+{
+    const ddpm_config *c = spec->config;
+    const bool has_null = drawn->guidance.scale != 1 || c->train.label_dropout > 0;
+    const int embeds = unet_config_classes(&spec->m->net.unet);
+    label_list list = {0};
+    if (embeds == 0) return DDPM_OK;
+    TRY(label_list_parse(c->sample.labels, label_classes(embeds, has_null, drawn->guidance.null_class), &list, e));
+    const ddpm_status st = mem_array(&p->labels, (size_t)p->n, sizeof *p->labels, "preview", e);
+    for (int i = 0; i < p->n && st == DDPM_OK; i++) p->labels[i] = label_of(&list, p->ids[i]);
+    label_list_free(&list);
+    return st;
+}
+
 ddpm_status preview_create(const preview_spec *spec, preview **out, err *e)
 {
     const generator_spec drawn = preview_generator(spec);
@@ -56,6 +73,7 @@ ddpm_status preview_create(const preview_spec *spec, preview **out, err *e)
                        "preview", e));
     TRY_GOTO(mem_array(&p->ids, (size_t)p->n, sizeof *p->ids, "preview", e));
     for (int i = 0; i < p->n; i++) p->ids[i] = i;
+    TRY_GOTO(choose_labels(p, spec, &drawn, e));
     TRY_GOTO(generator_create(spec->m, &drawn, &p->g, e));
     generator_watch(p->g, spec->tick, spec->context);
     if (drawn.watched) {
@@ -76,6 +94,7 @@ void preview_destroy(preview *p)
     film_free(&p->film);
     mem_free(p->bytes);
     mem_free(p->ids);
+    mem_free(p->labels);
     mem_free(p);
 }
 
@@ -102,7 +121,7 @@ ddpm_status preview_draw(preview *p, uint64_t after, err *e)
     ddpm_status st = DDPM_OK;
     (void)snprintf(name, sizeof name, "step_%08llu.png", (unsigned long long)after);
     TRY_GOTO(path_join(path, p->folder, name, e));
-    TRY_GOTO(generator_run_bytes(p->g, &(generator_batch){.n = p->n, .ids = p->ids}, p->bytes, e));
+    TRY_GOTO(generator_run_bytes(p->g, &(generator_batch){.n = p->n, .ids = p->ids, .labels = p->labels}, p->bytes, e));
     TRY_GOTO(image_grid(p->bytes, p->n, p->shape, p->columns, &grid, e));
     TRY_GOTO(dir_make(p->folder, e));
     TRY_GOTO(image_write_png(path, &grid, e));

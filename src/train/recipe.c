@@ -2,6 +2,7 @@
 #include "base/arith.h"
 #include "train/idle_options.h"
 #include "train/init_from.h"
+#include "train/recipe_classes.h"
 #include "train/recipe_words.h"
 
 #include <stdio.h>
@@ -65,6 +66,11 @@ dataset_spec recipe_dataset(const ddpm_config *c)
                           .run = c->out};
 }
 
+image_shape recipe_shape(const dataset *d)
+{
+    return (image_shape){dataset_h(d), dataset_w(d), dataset_c(d), dataset_classes(d)};
+}
+
 network recipe_network(const ddpm_config *c, image_shape shape)
 {
     network net = {.kind = recipe_to_network(c->model.kind), .unet = unet_config_default()};
@@ -89,6 +95,8 @@ network recipe_network(const ddpm_config *c, image_shape shape)
     u->time_scale_shift = recipe_to_time_shift(c->model.resnet_time_scale_shift);
     u->center_input_sample = c->model.center_input_sample;
     u->num_train_timesteps = c->diffusion.num_train_timesteps;
+    u->num_class_embeds = recipe_class_count(c, shape.classes);
+    if (u->num_class_embeds > 0) u->class_embed_type = recipe_to_class_type(c->model.class_embed_type);
     return net;
 }
 
@@ -226,6 +234,7 @@ ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, m
     scheduler_config scheduler = recipe_scheduler(c);
     *out = NULL;
     if (c->model.init_from[0]) TRY(take_folder(&adopted, shape, &net, &scheduler, remarks, e));
+    TRY(recipe_check_classes(c, &net, shape, e));
     note_idle_options(c, &net, remarks);
     note_incompatible(&net, &scheduler, remarks);
     TRY(sampler_accepts(chosen_sampler(c, sampler_of_class(&scheduler)), &scheduler, e));
@@ -329,7 +338,7 @@ sampler_spec recipe_sampler(const ddpm_config *c, const scheduler_config *s)
 static generator_guidance guidance(const ddpm_config *c, const model *m)
 {
     const config_reals *interval = &c->sample.guidance_interval;
-    const int last = m->net.unet.num_class_embeds - 1;
+    const int last = unet_config_classes(&m->net.unet) - 1;
     const double no_limit = strtod(config_options[OPTION_sample_guidance_interval].max, NULL);
     return (generator_guidance){.scale = c->sample.guidance,
                                 .low = interval->item[0],
@@ -373,7 +382,7 @@ generator_spec recipe_generator(const ddpm_config *c, const model *m, arena_kind
 /* Does an option of sampling have an effect? */
 static bool acts(config_id option, const ddpm_config *c, const model *m, const generator_spec *s)
 {
-    const bool classes = m->net.unet.num_class_embeds > 0, guided = classes && c->sample.guidance != 1;
+    const bool classes = unet_config_classes(&m->net.unet) > 0, guided = classes && c->sample.guidance != 1;
     const struct {
         config_id option;
         bool acts;

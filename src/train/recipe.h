@@ -7,9 +7,10 @@
 #include "sample/generator.h"
 #include "train/trainer.h"
 
-/* Size in pixels and channels of the run's images. */
+/* Size in pixels and channels of the run's images, and the number of their classes. */
 typedef struct image_shape {
     int h, w, c;
+    int classes; /* labels are in [0, classes); 0: there are none; -1: not known without the data */
 } image_shape;
 
 /* <name> in the user's cache folder: ddpm in $XDG_CACHE_HOME, or ~/.cache/ddpm; "" if neither variable is set. */
@@ -24,6 +25,7 @@ DDPM_MUST_CHECK ddpm_status recipe_backend(const ddpm_config *c, const char *out
 /* The backend's precision: "bf16", "tf32" or "fp32". */
 const char *recipe_precision(const ddpm_config *c, const backend *be);
 dataset_spec recipe_dataset(const ddpm_config *c); /* borrows c's texts */
+image_shape recipe_shape(const dataset *d);
 network recipe_network(const ddpm_config *c, image_shape shape);
 scheduler_config recipe_scheduler(const ddpm_config *c); /* from the options alone */
 /* With model.init_from: put the folder's values into the options that are not set (init_from.h), so that the saved

@@ -91,6 +91,16 @@ unet_time_shift recipe_to_time_shift(config_model_resnet_time_scale_shift word)
     return UNET_SHIFT_DEFAULT;
 }
 
+unet_class_type recipe_to_class_type(config_model_class_embed_type word)
+{
+    switch (word) {
+        TO_KIND(MODEL_CLASS_EMBED_TYPE_NULL, UNET_CLASS_NULL)
+        TO_KIND(MODEL_CLASS_EMBED_TYPE_TIMESTEP, UNET_CLASS_TIMESTEP)
+        TO_KIND(MODEL_CLASS_EMBED_TYPE_IDENTITY, UNET_CLASS_IDENTITY)
+    }
+    return UNET_CLASS_NULL;
+}
+
 /* ---- the diffusion process ------------------------------------------------------------------------ */
 
 /* Both directions are generated from one list of pairs. */

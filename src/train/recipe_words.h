@@ -20,6 +20,7 @@ network_kind recipe_to_network(config_model_kind word);
 unet_down_type recipe_to_down_type(config_model_down_block_types word);
 unet_up_type recipe_to_up_type(config_model_up_block_types word);
 unet_time_shift recipe_to_time_shift(config_model_resnet_time_scale_shift word);
+unet_class_type recipe_to_class_type(config_model_class_embed_type word);
 
 scheduler_betas recipe_to_betas(config_diffusion_beta_schedule word);
 scheduler_prediction recipe_to_prediction(config_diffusion_predict word);

@@ -130,7 +130,7 @@ static ddpm_status adopt(run *r, err *e)
 
 static ddpm_status build_model(run *r, err *e)
 {
-    const image_shape shape = {dataset_h(r->data), dataset_w(r->data), dataset_c(r->data)};
+    const image_shape shape = recipe_shape(r->data);
     const ddpm_config of_network = config_of_network(r);
     notes remarks = {.text = ""};
     TRY(recipe_model(&of_network, r->be, shape, &r->m, &remarks, e));

@@ -82,6 +82,7 @@ Test(config_words, constants_are_those_of_their_words)
                  {OPTION_model_down_block_types, "AttnDownBlock2D", MODEL_DOWN_BLOCK_TYPES_ATTN_DOWN},
                  {OPTION_model_up_block_types, "AttnUpBlock2D", MODEL_UP_BLOCK_TYPES_ATTN_UP},
                  {OPTION_model_resnet_time_scale_shift, "scale_shift", MODEL_RESNET_TIME_SCALE_SHIFT_SCALE_SHIFT},
+                 {OPTION_model_class_embed_type, "timestep", MODEL_CLASS_EMBED_TYPE_TIMESTEP},
                  {OPTION_diffusion_beta_schedule, "squaredcos_cap_v2", DIFFUSION_BETA_SCHEDULE_SQUAREDCOS_CAP_V2},
                  {OPTION_diffusion_predict, "v", DIFFUSION_PREDICT_V},
                  {OPTION_diffusion_variance_type, "fixed_large", DIFFUSION_VARIANCE_TYPE_FIXED_LARGE},

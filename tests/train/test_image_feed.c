@@ -70,7 +70,7 @@ static void open_data(rig *r)
 
 static void start(rig *r)
 {
-    const image_shape shape = {dataset_h(r->data), dataset_w(r->data), dataset_c(r->data)};
+    const image_shape shape = recipe_shape(r->data);
     const trainer_spec spec = recipe_trainer(&r->config, shape, 10);
     char file[PATH_CAP];
     OK(recipe_model(&r->config, r->be, shape, &r->m, NULL, &why));

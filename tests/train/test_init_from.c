@@ -40,7 +40,7 @@ static void use_folder(const scheduler_config *s)
     model *m;
     config_put_all(&c, network_options);
     OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
-    OK(recipe_model(&c, be, (image_shape){8, 8, 1}, &m, NULL, &why));
+    OK(recipe_model(&c, be, (image_shape){8, 8, 1, 10}, &m, NULL, &why));
     m->scheduler = *s;
     OK(params_allocate(m->store, false, false, &why));
     OK(params_init(m->store, 1, &why));
@@ -206,7 +206,7 @@ Test(init_from, what_diffusers_cannot_load_is_said)
         model *m;
         config_put(&c, settings[i]);
         OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
-        OK(recipe_model(&c, be, (image_shape){8, 8, 1}, &m, &said, &why));
+        OK(recipe_model(&c, be, (image_shape){8, 8, 1, 10}, &m, &said, &why));
         cr_expect_eq(strstr(said.text, "diffusers cannot") != NULL, i < 2, "%s: '%s'", settings[i], said.text);
         model_destroy(m);
         backend_destroy(be);
@@ -229,7 +229,7 @@ Test(init_from, options_that_change_nothing_beside_the_others_are_said)
         config_put(&c, cases[i].first);
         config_put(&c, cases[i].second);
         OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
-        OK(recipe_model(&c, be, (image_shape){8, 8, 1}, &m, &said, &why));
+        OK(recipe_model(&c, be, (image_shape){8, 8, 1, 10}, &m, &said, &why));
         if (cases[i].words)
             cr_expect_not_null(strstr(said.text, cases[i].words), "%s", said.text);
         else

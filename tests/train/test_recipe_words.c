@@ -41,6 +41,7 @@ Test(recipe_words, each_word_means_something_else)
     EXPECT_DIFFERENT(model_down_block_types, recipe_to_down_type);
     EXPECT_DIFFERENT(model_up_block_types, recipe_to_up_type);
     EXPECT_DIFFERENT(model_resnet_time_scale_shift, recipe_to_time_shift);
+    EXPECT_DIFFERENT(model_class_embed_type, recipe_to_class_type);
     EXPECT_DIFFERENT(diffusion_beta_schedule, recipe_to_betas);
     EXPECT_DIFFERENT(diffusion_predict, recipe_to_prediction);
     EXPECT_DIFFERENT(diffusion_variance_type, recipe_to_variance);

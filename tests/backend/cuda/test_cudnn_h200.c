@@ -133,7 +133,7 @@ static void collect_plans(const ddpm_config *c, dtype act, bool tf32, problems *
     backend *be;
     model *m;
     const int channels = c->data.channels ? c->data.channels : 3; /* 0: as the images of a folder are stored */
-    const image_shape shape = {c->data.resolution, c->data.resolution, channels};
+    const image_shape shape = {c->data.resolution, c->data.resolution, channels, -1};
     cr_assert_gt(shape.h, 0, "a configuration that leaves the size of its images open");
     OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
     be->act = act;
