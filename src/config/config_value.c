@@ -146,7 +146,7 @@ static bool not_one_of(char *why, const config_option *o, const char *text)
 
 static bool read_word(int *out, const config_option *o, const char *text, char *why)
 {
-    const int word = config_word_of(id_of(o), text[0] ? text : "null"); /* null in a YAML file is the empty text */
+    const int word = config_word_of(id_of(o), text);
     if (word < 0) return not_one_of(why, o, text);
     *out = word;
     return true;

@@ -75,16 +75,19 @@ static ddpm_status next(reader *r)
     return refuse_extras(r);
 }
 
-/* The current scalar; an unquoted null is the empty text. */
-static const char *scalar(const reader *r)
+/* Is the current scalar an unquoted null? */
+static bool is_null(const reader *r)
 {
     static const char *const nulls[] = {"~", "null", "Null", "NULL"};
     const char *text = (const char *)r->event.data.scalar.value;
-    if (r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE)
-        for (size_t i = 0; i < sizeof nulls / sizeof nulls[0]; i++)
-            if (strcmp(text, nulls[i]) == 0) return "";
-    return text;
+    if (r->event.data.scalar.style != YAML_PLAIN_SCALAR_STYLE) return false;
+    for (size_t i = 0; i < sizeof nulls / sizeof nulls[0]; i++)
+        if (strcmp(text, nulls[i]) == 0) return true;
+    return false;
 }
+
+/* The current scalar; null is the empty text. */
+static const char *scalar(const reader *r) { return is_null(r) ? "" : (const char *)r->event.data.scalar.value; }
 
 static ddpm_status read_items(reader *r, config_id option)
 {
@@ -117,6 +120,9 @@ static ddpm_status read_option(reader *r, config_id option, const config_place *
     const char *key = config_options[option].key;
     if (r->option_line[option]) return refuse_twice(r, key_at, key, r->option_line[option]);
     r->option_line[option] = key_at->line;
+    const bool has_null = config_option_words[option] && config_word_of(option, "null") >= 0;
+    if (r->event.type == YAML_SCALAR_EVENT && has_null && is_null(r))
+        return config_set(r->config, option, &r->at, "null", r->e);
     if (r->event.type == YAML_SCALAR_EVENT) return config_set(r->config, option, &r->at, scalar(r), r->e);
     if (r->event.type == YAML_SEQUENCE_START_EVENT) return read_items(r, option);
     return config_refuse(r->config, &r->at, r->e, "%s: nested too deep: the option takes a value, not a mapping", key);

@@ -74,9 +74,11 @@ int dataset_label(const dataset *d, int64_t index);
 DDPM_MUST_CHECK ddpm_status dataset_read(const dataset *d, int64_t index, uint8_t *pixels, err *e);
 
 /* As dataset_read(), but if the image's file was lost since the set was opened, read the next readable image instead.
- * Every call tries the file again: the result depends on the disk alone, not on earlier calls.
+ * Every call tries the file again: the result depends on the disk alone, not on earlier calls.  label: that of the image
+ * read, as dataset_label(); NULL: not wanted.
  * DDPM_EDATA, DDPM_ENOINPUT, DDPM_EIO: more than max_bad images are bad by now; the message names the file. */
-DDPM_MUST_CHECK ddpm_status dataset_read_or_next(const dataset *d, int64_t index, uint8_t *pixels, err *e);
+DDPM_MUST_CHECK ddpm_status dataset_read_or_next(const dataset *d, int64_t index, uint8_t *pixels, int64_t *label,
+                                                 err *e);
 
 /* Were images lost since the last call?  If so, write a line for the log: how many, the first of them, and why. */
 bool dataset_lost(const dataset *d, char *text, size_t cap);

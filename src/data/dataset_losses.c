@@ -50,14 +50,16 @@ static ddpm_status lose(dataset_losses *l, int64_t i, const err *why, err *e)
     return st;
 }
 
-ddpm_status dataset_read_or_next(const dataset *d, int64_t index, uint8_t *pixels, err *e)
+ddpm_status dataset_read_or_next(const dataset *d, int64_t index, uint8_t *pixels, int64_t *label, err *e)
 {
     dataset_losses *l = d->losses;
+    if (label) *label = dataset_label(d, index);
     if (!l) return dataset_read(d, index, pixels, e);
     for (int64_t k = 0; k < d->count; k++) {
         const int64_t i = (index + k) % d->count;
         err why = {0};
         const ddpm_status st = dataset_read(d, i, pixels, &why);
+        if (label) *label = dataset_label(d, i);
         if (st == DDPM_OK) return DDPM_OK;
         if (st == DDPM_EINVAL) why.status = DDPM_EDATA; /* the file was replaced by an image of another size */
         if (!is_bad_image(why.status)) return err_set(e, st, "%s", why.text);

@@ -12,7 +12,8 @@ enum { PREFETCH_DEFAULT = 4, PREFETCH_MAX = 1024, THREADS_MAX = 256 };
 /* Batch b uses slot b % slots.  A thread claims the next batch once its slot is free, fills the slot alone and
  * marks it ready; the caller takes batches in order, and each loader_next() frees the batch before. */
 typedef struct slot {
-    uint8_t *pixels; /* [batch, h, w, c], in one block for all slots */
+    uint8_t *pixels; /* [batch, h, w, c], in one block for all slots, like the labels */
+    int64_t *labels; /* [batch] */
     bool ready;
     ddpm_status status;
     err why;
@@ -22,6 +23,7 @@ struct loader {
     loader_spec spec;
     size_t image_bytes;
     uint8_t *block;
+    int64_t *labels;
     slot *ring;
     uint64_t slots;
     pthread_t *thread;
@@ -46,7 +48,8 @@ static void fill(loader *l, uint64_t batch, slot *s)
     for (int i = 0; i < spec->batch && s->status == DDPM_OK && !atomic_load(&l->stop); i++) {
         const int64_t index =
             loader_image_index(spec->seed, dataset_count(spec->data), first + (uint64_t)i, spec->shuffle);
-        s->status = dataset_read_or_next(spec->data, index, s->pixels + (size_t)i * l->image_bytes, &s->why);
+        s->status =
+            dataset_read_or_next(spec->data, index, s->pixels + (size_t)i * l->image_bytes, &s->labels[i], &s->why);
     }
 }
 
@@ -92,6 +95,8 @@ ddpm_status loader_next(loader *l, const uint8_t **batch, err *e)
     return st == DDPM_OK ? DDPM_OK : err_set(e, st, "%s", s->why.text);
 }
 
+const int64_t *loader_labels(const loader *l) { return l->ring[(l->taken - 1) % l->slots].labels; }
+
 double loader_waited_seconds(const loader *l) { return l->waited; } /* only loader_next() writes it */
 
 static ddpm_status check_spec(const loader_spec *s, err *e)
@@ -110,7 +115,11 @@ static ddpm_status make_ring(loader *l, err *e)
     l->slots = (uint64_t)l->spec.prefetch + 1; /* one more for the caller's batch */
     TRY(mem_array(&l->ring, l->slots, sizeof *l->ring, "loader", e));
     TRY(mem_array(&l->block, l->slots * batch, l->image_bytes, "batches loaded ahead", e));
-    for (uint64_t k = 0; k < l->slots; k++) l->ring[k].pixels = l->block + k * batch * l->image_bytes;
+    TRY(mem_array(&l->labels, l->slots * batch, sizeof *l->labels, "labels of batches loaded ahead", e));
+    for (uint64_t k = 0; k < l->slots; k++) {
+        l->ring[k].pixels = l->block + k * batch * l->image_bytes;
+        l->ring[k].labels = l->labels + k * batch;
+    }
     return DDPM_OK;
 }
 
@@ -171,5 +180,6 @@ void loader_destroy(loader *l)
     mem_free(l->thread);
     mem_free(l->ring);
     mem_free(l->block);
+    mem_free(l->labels);
     mem_free(l);
 }

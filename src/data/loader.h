@@ -32,6 +32,9 @@ void loader_destroy(loader *l);
  * return the error. */
 DDPM_MUST_CHECK ddpm_status loader_next(loader *l, const uint8_t **batch, err *e);
 
+/* The labels [batch] of the batch that loader_next() returned last, as dataset_label(), valid as long as that batch. */
+const int64_t *loader_labels(const loader *l);
+
 /* Total seconds that loader_next() has waited; about 0 if decoding keeps up. */
 double loader_waited_seconds(const loader *l);
 

@@ -42,13 +42,15 @@ static ddpm_status store_images(feed *f, err *e)
     const dataset *data = f->spec.data;
     const size_t size = image_bytes(data);
     const int64_t count = dataset_count(data);
+    int64_t labels[STORE_IMAGES];
     uint8_t *some = NULL;
     ddpm_status st = DDPM_OK;
     TRY_GOTO(mem_array(&some, STORE_IMAGES, size, "images", e));
     for (int64_t first = 0; first < count; first += STORE_IMAGES) {
         const int64_t n = count - first < STORE_IMAGES ? count - first : STORE_IMAGES;
-        for (int64_t i = 0; i < n; i++) TRY_GOTO(dataset_read_or_next(data, first + i, some + (size_t)i * size, e));
-        TRY_GOTO(trainer_store(f->spec.trainer, first, n, some, NULL, e));
+        for (int64_t i = 0; i < n; i++)
+            TRY_GOTO(dataset_read_or_next(data, first + i, some + (size_t)i * size, &labels[i], e));
+        TRY_GOTO(trainer_store(f->spec.trainer, first, n, some, labels, e));
     }
     TRY_GOTO(mem_array(&f->index, (size_t)f->spec.config->train.batch, sizeof *f->index, "image indices", e));
     f->sample = f->spec.first_sample;
@@ -87,7 +89,7 @@ static ddpm_status give_micro_batch(feed *f, err *e)
     const uint8_t *images;
     if (!f->index) {
         TRY(loader_next(f->loader, &images, e));
-        return trainer_accumulate(f->spec.trainer, images, NULL, e);
+        return trainer_accumulate(f->spec.trainer, images, loader_labels(f->loader), e);
     }
     for (int i = 0; i < c->train.batch; i++)
         f->index[i] = loader_image_index((uint64_t)c->seed, dataset_count(f->spec.data), f->sample++, c->data.shuffle);

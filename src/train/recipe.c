@@ -165,6 +165,7 @@ static ddpm_status take_folder(ddpm_config *c, image_shape shape, network *net, 
         return err_set(e, DDPM_EINVAL,
                        "%s: the network has %d input channels, but the images have %d; set data.channels",
                        c->model.init_from, net->unet.in_channels, shape.c);
+    recipe_name_classes(c, shape.classes, net);
     net->unet.sample_size_h = shape.h, net->unet.sample_size_w = shape.w;
     net->unet.dropout = c->model.dropout;
     *scheduler = adopted_scheduler(c, &of_folder);
@@ -267,27 +268,33 @@ static objective recipe_objective(const ddpm_config *c)
                        .huber_c = c->train.huber_c};
 }
 
-trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t steps)
+static timestep_draw recipe_timesteps(const ddpm_config *c)
 {
     const bool edm = c->diffusion.parameterization == DIFFUSION_PARAMETERIZATION_EDM;
-    trainer_spec s = {
-        .batch = c->train.batch,
-        .h = shape.h,
-        .w = shape.w,
-        .micro_batches = c->train.gradient_accumulation_steps,
-        .recompute = recipe_to_recompute(c->train.gradient_checkpointing),
-        .flip = c->data.flip,
-        .objective = recipe_objective(c),
-        .timesteps = {.kind = recipe_to_timestep_draw(c->train.timestep_sampling, edm ? DRAW_LOG_NORMAL : DRAW_UNIFORM),
-                      .stratified = c->train.stratified,
-                      .logit_mean = c->train.logit_mean,
-                      .logit_std = c->train.logit_std,
-                      .mode_scale = c->train.mode_scale,
-                      .P_mean = c->train.P_mean,
-                      .P_std = c->train.P_std},
-        .noise_offset = (float)c->train.noise_offset,
-        .input_perturbation = (float)c->train.input_perturbation,
-        .seed = (uint64_t)c->seed};
+    const timestep_draw_kind own = edm ? DRAW_LOG_NORMAL : DRAW_UNIFORM;
+    return (timestep_draw){.kind = recipe_to_timestep_draw(c->train.timestep_sampling, own),
+                           .stratified = c->train.stratified,
+                           .logit_mean = c->train.logit_mean,
+                           .logit_std = c->train.logit_std,
+                           .mode_scale = c->train.mode_scale,
+                           .P_mean = c->train.P_mean,
+                           .P_std = c->train.P_std};
+}
+
+trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t steps)
+{
+    trainer_spec s = {.batch = c->train.batch,
+                      .h = shape.h,
+                      .w = shape.w,
+                      .micro_batches = c->train.gradient_accumulation_steps,
+                      .recompute = recipe_to_recompute(c->train.gradient_checkpointing),
+                      .flip = c->data.flip,
+                      .objective = recipe_objective(c),
+                      .timesteps = recipe_timesteps(c),
+                      .noise_offset = (float)c->train.noise_offset,
+                      .input_perturbation = (float)c->train.input_perturbation,
+                      .label_dropout = (float)c->train.label_dropout,
+                      .seed = (uint64_t)c->seed};
     s.update.update.lr = c->train.lr;
     s.update.update.beta1 = c->train.adam_beta1;
     s.update.update.beta2 = c->train.adam_beta2;

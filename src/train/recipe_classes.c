@@ -7,6 +7,14 @@ int recipe_class_count(const ddpm_config *c, int classes)
     return classes > 0 ? classes + (c->train.label_dropout > 0) : 0;
 }
 
+void recipe_name_classes(const ddpm_config *c, int classes, network *net)
+{
+    unet_config *u = &net->unet;
+    if (u->class_embed_type != UNET_CLASS_TIMESTEP || u->num_class_embeds > 0) return;
+    u->num_class_embeds = recipe_class_count(c, classes);
+    if (u->num_class_embeds == 0 && classes > 0) u->num_class_embeds = classes + (c->train.label_dropout > 0);
+}
+
 /* What the options alone rule out. */
 static ddpm_status check_kind(const ddpm_config *c, const network *net, err *e)
 {
@@ -48,7 +56,7 @@ static ddpm_status check_data(const ddpm_config *c, const network *net, image_sh
         return err_set(
             e, DDPM_EINVAL,
             "model.num_class_embeds=%d: how many classes the images have is not known here; set their number", asked);
-    if (conditional && embeds < shape.classes && (embeds > 0 || net->unet.class_embed_type == UNET_CLASS_NULL))
+    if (conditional && embeds < shape.classes)
         return err_set(
             e, DDPM_EINVAL,
             "num_class_embeds is %d, but the images have %d classes; set model.num_class_embeds=-1, or to at "

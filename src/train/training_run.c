@@ -241,7 +241,7 @@ static ddpm_status write_noising(run *r, err *e)
     ddpm_status st = DDPM_OK;
     for (int i = 0; i < N; i++) t[i] = (int)((int64_t)share[i] * r->m->scheduler.num_train_timesteps / 1000);
     TRY_GOTO(image_create(&first, dataset_h(r->data), dataset_w(r->data), dataset_c(r->data), "noising.png", e));
-    TRY_GOTO(dataset_read_or_next(r->data, 0, first.pixel, e));
+    TRY_GOTO(dataset_read_or_next(r->data, 0, first.pixel, NULL, e));
     TRY_GOTO(noising_strip(&first, &r->m->scheduler, t, N, (uint64_t)r->config.seed, &strip, e));
     TRY_GOTO(run_folder_file(&r->folder, "noising.png", path, e));
     TRY_GOTO(image_write_png(path, &strip, e));

@@ -169,6 +169,27 @@ Test(dataset_folder, damage_inside_a_file_counts_the_same_with_and_without_a_cac
     drop_folder(dir);
 }
 
+/* The label is that of the image that was read. */
+Test(dataset_folder, the_next_image_brings_its_own_label)
+{
+    char dir[PATH_CAP], path[PATH_CAP];
+    uint8_t pixels[64];
+    int64_t label = -7;
+    err e = {0};
+    new_folder(dir);
+    plain(dir, "cat/x.png", 3);
+    plain(dir, "dog/x.png", 4);
+    const dataset_spec spec = {.path = dir, .max_bad = 1, .cache_mb = -1};
+    dataset *d = open_ok(&spec);
+    cr_assert_eq(dataset_read_or_next(d, 0, pixels, &label, &e), DDPM_OK, "%s", e.text);
+    cr_assert(pixels[0] == 3 && label == 0);
+    cr_assert(path_join(path, dir, "cat/x.png", NULL) == DDPM_OK && remove(path) == 0);
+    cr_assert_eq(dataset_read_or_next(d, 0, pixels, &label, &e), DDPM_OK, "%s", e.text);
+    cr_assert(pixels[0] == 4 && label == 1, "%d, %d", pixels[0], (int)label);
+    dataset_close(d);
+    drop_folder(dir);
+}
+
 /* faults A7: a file that is lost while a training goes on counts as one that was bad at the start, and the next one
  * takes its place, always the same. */
 Test(dataset_folder, a_file_that_is_lost_is_replaced_up_to_max_bad)
@@ -188,7 +209,7 @@ Test(dataset_folder, a_file_that_is_lost_is_replaced_up_to_max_bad)
     for (int again = 0; again < 2; again++) {
         static const int values[5] = {0, 1, 2, 0, 0};
         for (int i = 0; i < 5; i++) {
-            cr_assert_eq(dataset_read_or_next(d, i, pixels, &e), DDPM_OK, "%s", e.text);
+            cr_assert_eq(dataset_read_or_next(d, i, pixels, NULL, &e), DDPM_OK, "%s", e.text);
             cr_assert_eq(pixels[0], values[i]);
         }
         cr_assert_eq(dataset_lost(d, said, sizeof said), again == 0);
@@ -198,20 +219,20 @@ Test(dataset_folder, a_file_that_is_lost_is_replaced_up_to_max_bad)
         cr_assert_eq(dataset_read(d, 3, pixels, NULL), DDPM_ENOINPUT); /* nobody replaces anything here */
     }
     plain(dir, "d.png", 9); /* back again */
-    cr_assert_eq(dataset_read_or_next(d, 3, pixels, &e), DDPM_OK);
+    cr_assert_eq(dataset_read_or_next(d, 3, pixels, NULL, &e), DDPM_OK);
     cr_assert_eq(pixels[0], 9);
     copy_file(FIXTURE("resize_tall_8x8.png"), dir, "c.png"); /* other pixels are fine */
-    cr_assert_eq(dataset_read_or_next(d, 2, pixels, &e), DDPM_OK);
+    cr_assert_eq(dataset_read_or_next(d, 2, pixels, NULL, &e), DDPM_OK);
     copy_file(FIXTURE("resize_tall.png"), dir, "c.png"); /* another size is not */
-    cr_assert_eq(dataset_read_or_next(d, 2, pixels, &e), DDPM_OK);
+    cr_assert_eq(dataset_read_or_next(d, 2, pixels, NULL, &e), DDPM_OK);
     cr_assert(dataset_lost(d, said, sizeof said) && strstr(said, "1 file became unreadable and "), "%s", said);
     copy_file(FIXTURE("bad_truncated.png"), dir, "b.png");
     for (int again = 0; again < 2; again++) {
-        cr_assert_eq(dataset_read_or_next(d, 1, pixels, &e), DDPM_EDATA);
+        cr_assert_eq(dataset_read_or_next(d, 1, pixels, NULL, &e), DDPM_EDATA);
         cr_assert_not_null(strstr(e.text, "/b.png: PNG truncated"), "%s", e.text);
         cr_assert_not_null(strstr(e.text, "(5 bad images in total; data.max_bad=N skips up to N)"), "%s", e.text);
     }
-    cr_assert_eq(dataset_read_or_next(d, 0, pixels, &e), DDPM_OK);
+    cr_assert_eq(dataset_read_or_next(d, 0, pixels, NULL, &e), DDPM_OK);
     dataset_close(d);
     drop_folder(dir);
 }

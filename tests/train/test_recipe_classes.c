@@ -113,7 +113,7 @@ static void make_folder(const char *settings, unet_class_type type)
     model *m;
     OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
     network net = recipe_network(&config, (image_shape){8, 8, 1, 10});
-    if (type == UNET_CLASS_IDENTITY) net.unet.class_embed_type = type;
+    if (type != UNET_CLASS_NULL) net.unet.class_embed_type = type;
     const scheduler_config s = recipe_scheduler(&config);
     OK(model_create(be, &net, &s, &m, &why));
     OK(params_allocate(m->store, false, false, &why));
@@ -152,6 +152,21 @@ Test(recipe_classes, a_folder_without_classes_stays_without)
     cr_expect_eq(net.unet.num_class_embeds, 0);
     refused("model.num_class_embeds=-1", 10, "the network has 0 classes, but model.num_class_embeds=-1 asks for 10");
     refused("train.label_dropout=0.1", 10, "the network has no classes");
+}
+
+/* diffusers ignores num_class_embeds there. */
+Test(recipe_classes, a_network_of_timesteps_gets_the_classes_of_the_data)
+{
+    network net;
+    make_folder("", UNET_CLASS_TIMESTEP);
+    OK(make("", 10, &net, NULL));
+    cr_expect_eq(net.unet.num_class_embeds, 10);
+    OK(make("train.label_dropout=0.1", 10, &net, NULL));
+    cr_expect_eq(net.unet.num_class_embeds, 11);
+    OK(make("model.num_class_embeds=20", 10, &net, NULL));
+    cr_expect_eq(net.unet.num_class_embeds, 20);
+    refused("model.num_class_embeds=9", 10, "num_class_embeds is 9, but the images have 10 classes");
+    refused("", 0, "the images have no labels");
 }
 
 Test(recipe_classes, a_network_that_reads_vectors_is_refused)
