@@ -110,6 +110,21 @@ Test(cuda_training_run, images_from_the_host_are_the_same)
     expect_same_weights(&whole, &other);
 }
 
+Test(cuda_training_run, labels_from_the_host_are_the_same)
+{
+    static run_record w;
+    ddpm_config *const runs[] = {&whole, &other};
+    for (int i = 0; i < 2; i++) {
+        tiny(runs[i], i ? "loaded" : "resident");
+        config_put(runs[i], "model.num_class_embeds=-1");
+        config_put(runs[i], "train.label_dropout=0.3");
+        if (i) config_put(runs[i], "data.resident=false");
+        w = (run_record){0};
+        OK(train(runs[i], &w));
+    }
+    expect_same_weights(&whole, &other);
+}
+
 Test(cuda_training_run, resumed_equals_uninterrupted_to_the_bit)
 {
     static run_record w;

@@ -1,0 +1,115 @@
+/* Training with class labels: which rows of the embedding learn, and what a run keeps. */
+#include "io/safetensors.h"
+#include "io/unet_config.h"
+#include "train/run_rig.h"
+
+TestSuite(run_classes, .init = make_root, .fini = remove_root);
+
+enum { MOST = 12 };
+
+static void with_classes(ddpm_config *c, const char *name, const char *dropout)
+{
+    char setting[64];
+    tiny(c, name);
+    config_put(c, "model.num_class_embeds=-1");
+    (void)snprintf(setting, sizeof setting, "train.label_dropout=%s", dropout);
+    config_put(c, setting);
+}
+
+/* class_embedding.weight [classes, 32] of a file of weights. */
+static int read_rows(const char *path, float rows[MOST][32])
+{
+    safetensors *st;
+    OK(safetensors_open(path, &st, &why));
+    const safetensors_tensor *t = safetensors_find(st, "class_embedding.weight");
+    cr_assert(t && t->rank == 2 && t->shape[0] <= MOST && t->shape[1] == 32, "%s", path);
+    const int classes = (int)t->shape[0];
+    OK(safetensors_to_f32(t, rows[0], &why));
+    safetensors_close(st);
+    return classes;
+}
+
+/* Labels of the training images; `last`: also that which stands for no class. */
+static void labels_of(const ddpm_config *c, bool own, int last, bool is_there[MOST])
+{
+    const dataset_spec spec = recipe_dataset(c);
+    dataset *d;
+    OK(dataset_open(&spec, &d, &why));
+    for (int64_t i = 0; i < dataset_count(d) && own; i++) is_there[dataset_label(d, i)] = true;
+    if (last >= 0) is_there[last] = true;
+    dataset_close(d);
+}
+
+/* The rows that differ after one step and after nine: the others never had a gradient. */
+static void expect_trained(const char *dropout, bool own, int classes, int last)
+{
+    static float before[MOST][32], after[MOST][32];
+    bool expected[MOST] = {false};
+    with_classes(&whole, dropout, dropout);
+    config_put(&whole, "data.count=4");
+    config_put(&whole, "ckpt.every=1");
+    config_put(&whole, "ckpt.keep=9");
+    OK(train(&whole, 0, NULL));
+    cr_assert_eq(read_rows(in_dir(whole.out, "ckpt/step_00000001/training/weights.safetensors"), before), classes);
+    cr_assert_eq(read_rows(in_dir(whole.out, "ckpt/step_00000009/training/weights.safetensors"), after), classes);
+    labels_of(&whole, own, last, expected);
+    for (int row = 0; row < classes; row++)
+        cr_expect_eq(memcmp(before[row], after[row], sizeof before[row]) != 0, expected[row],
+                     "label_dropout %s, class %d", dropout, row);
+}
+
+Test(run_classes, the_classes_of_the_images_learn) { expect_trained("0", true, 10, -1); }
+Test(run_classes, with_dropout_the_last_learns_too) { expect_trained("0.5", true, 11, 10); }
+Test(run_classes, with_certain_dropout_it_learns_alone) { expect_trained("1", false, 11, 10); }
+
+static void expect_same_when_resumed(const char *more)
+{
+    with_classes(&whole, "whole", "0.3");
+    with_classes(&parts, "parts", "0.3");
+    config_put(&whole, more);
+    config_put(&parts, more);
+    config_put(&parts, "resume=auto");
+    OK(train(&whole, 0, NULL));
+    cr_assert_eq(train(&parts, 4, NULL), DDPM_ESAVED, "%s", why.text);
+    OK(train(&parts, 0, NULL));
+    expect_same_end(&whole, &parts, 9);
+}
+
+Test(run_classes, resumed_equals_uninterrupted) { expect_same_when_resumed("model.class_embed_type=null"); }
+Test(run_classes, resumed_with_accumulation_equals_uninterrupted)
+{
+    expect_same_when_resumed("train.gradient_accumulation_steps=2");
+}
+Test(run_classes, resumed_equals_uninterrupted_with_embedded_labels)
+{
+    expect_same_when_resumed("model.class_embed_type=timestep");
+}
+
+Test(run_classes, a_checkpoint_says_how_many_there_are)
+{
+    unet_config u;
+    with_classes(&whole, "run", "0.1");
+    config_put(&whole, "train.steps=1");
+    config_put(&whole, "sample.every=1");
+    config_put(&whole, "sample.count=3");
+    config_put(&whole, "sample.num_inference_steps=2");
+    OK(train(&whole, 0, NULL));
+    OK(unet_config_read(in_dir(whole.out, "ckpt/step_00000001/unet/config.json"), &u, NULL, &why));
+    cr_expect(u.num_class_embeds == 11 && u.class_embed_type == UNET_CLASS_NULL);
+    cr_expect(path_exists(in_dir(whole.out, "samples/step_00000001.png")));
+}
+
+Test(run_classes, a_resumed_run_keeps_their_number)
+{
+    with_classes(&whole, "run", "0.1");
+    cr_assert_eq(train(&whole, 3, NULL), DDPM_ESAVED, "%s", why.text);
+    config_put(&whole, "resume=auto");
+    config_put(&whole, "train.label_dropout=0");
+    cr_expect_eq(train(&whole, 0, NULL), DDPM_EINVAL);
+    cr_expect_not_null(strstr(why.text, "train.label_dropout"), "%s", why.text);
+    config_put(&whole, "train.label_dropout=0.2"); /* other results, the same network: said in the log */
+    OK(train(&whole, 0, NULL));
+    char *log = get_text(in_dir(whole.out, "log.txt"));
+    cr_expect_not_null(strstr(log, "train.label_dropout"), "%s", log);
+    mem_free(log);
+}
