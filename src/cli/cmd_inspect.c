@@ -112,9 +112,8 @@ static ddpm_status print_layers(const model *m, backend *be, err *e)
     int h, w;
     model_image_size(m, &h, &w);
     TRY(plan_create(be, &p, e));
-    (void)network_build(&m->net, p,
-                        &(network_inputs){.x = plan_input(p, DTYPE_F32, "x", 1, h, w, m->net.unet.in_channels),
-                                          .t = plan_input(p, DTYPE_F32, "t", 1, 1, 1, 1)});
+    const network_inputs in = network_input_tensors(&m->net, p, 1, h, w);
+    (void)network_build(&m->net, p, &in);
     if (!plan_ok(p)) {
         const ddpm_status st = err_set(e, p->first.status, "%s", p->first.text);
         plan_destroy(p);

@@ -19,11 +19,7 @@ static ddpm_status declare(model *m, err *e)
     ddpm_status st = DDPM_OK;
     model_image_size(m, &h, &w);
     TRY(plan_create(m->be, &p, e));
-    const network_inputs in = {
-        .x = plan_input(p, DTYPE_F32, "x", 1, h, w, m->net.unet.in_channels),
-        .t = plan_input(p, DTYPE_F32, "t", 1, 1, 1, 1),
-        .labels = plan_input(p, DTYPE_I64, "labels", 1, 1, 1, 1),
-        .vectors = plan_input(p, DTYPE_F32, "vectors", 1, 1, 1, 4 * (int64_t)m->net.unet.block[0].out_channels)};
+    const network_inputs in = network_input_tensors(&m->net, p, 1, h, w);
     (void)network_build(&m->net, p, &in);
     if (!plan_ok(p)) TRY_GOTO(err_set(e, p->first.status, "%s", p->first.text));
     TRY_GOTO(params_declare(m->store, p, e));

@@ -17,6 +17,17 @@ static bool check_classes(const unet_config *c, plan *p, const network_inputs *i
     return plan_ok(p);
 }
 
+network_inputs network_input_tensors(const network *net, plan *p, int64_t n, int h, int w)
+{
+    const unet_config *c = &net->unet;
+    network_inputs in = {.x = plan_input(p, DTYPE_F32, "x", n, h, w, c->in_channels),
+                         .t = plan_input(p, DTYPE_F32, "t", n, 1, 1, 1)};
+    if (unet_config_classes(c) > 0) in.labels = plan_input(p, DTYPE_I64, "labels", n, 1, 1, 1);
+    if (c->class_embed_type == UNET_CLASS_IDENTITY)
+        in.vectors = plan_input(p, DTYPE_F32, "vectors", n, 1, 1, 4 * (int64_t)c->block[0].out_channels);
+    return in;
+}
+
 network_outputs network_build(const network *net, plan *p, const network_inputs *in)
 {
     const network_outputs none = {NULL, NULL};

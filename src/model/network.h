@@ -34,6 +34,9 @@ typedef struct network_outputs {
     tensor *freq; /* frequencies of the time embedding, set by network_fill(); NULL if the network has none */
 } network_outputs;
 
+/* Everything that the network reads without training, as inputs of the plan: n images of h x w pixels, their times, and
+ * their labels or vectors if it takes any. */
+network_inputs network_input_tensors(const network *net, plan *p, int64_t n, int h, int w);
 /* Append the network to the plan.  In a plan with `training` set, dropout is active and activations
  * are kept for the backward pass. */
 network_outputs network_build(const network *net, plan *p, const network_inputs *in);

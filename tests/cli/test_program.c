@@ -161,6 +161,23 @@ Test(program, trains_samples_and_inspects)
     for (size_t i = 0; i < sizeof said / sizeof *said; i++) cr_assert_not_null(strstr(r->out, said[i]), "%s", said[i]);
 }
 
+Test(program, trains_samples_and_inspects_by_class)
+{
+    int most;
+    expect_success("train out=@/run train.steps=20 train.lr=1e-2 ema.decay=0 model.num_class_embeds=-1 "
+                   "train.label_dropout=0.2" TINY);
+    expect_success("sample @/run count=1 labels=3 num_inference_steps=10 out=@/three");
+    expect_success("sample @/run count=1 labels=7 num_inference_steps=10 out=@/seven");
+    expect_success("sample @/run count=2 labels=3 guidance=3 num_inference_steps=10 out=@/guided");
+    cr_assert_gt(pictures_differ(in_root("three/000000.png"), in_root("seven/000000.png"), &most), 10);
+    cr_assert_gt(pictures_differ(in_root("three/000000.png"), in_root("guided/000000.png"), &most), 10);
+    const result *r = ddpm("inspect @/run batch=2");
+    cr_assert_eq(r->code, 0, "%s", r->error);
+    static const char *const said[] = {"class_embed ", "training, batch 2", "sampling, batch 2"};
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++) cr_assert_not_null(strstr(r->out, said[i]), "%s", r->out);
+    expect_failure("train out=@/other model.num_class_embeds=9" TINY, DDPM_EINVAL, "the images have 10 classes");
+}
+
 Test(program, takes_up_a_sampling_where_it_was_interrupted)
 {
     expect_success("train out=@/run train.steps=5" TINY);

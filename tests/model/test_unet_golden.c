@@ -29,14 +29,14 @@ typedef struct rig {
     network_outputs out;
 } rig;
 
-/* What the network is told of the classes. */
-static void add_class_inputs(rig *r, int64_t n)
+/* The inputs of the plan, with a gradient where PyTorch has one. */
+static void build_network(rig *r, int64_t n, int h, int w)
 {
-    const unet_config *c = &r->net.unet;
-    if (unet_config_classes(c) > 0) r->labels = plan_input(r->p, DTYPE_I64, "labels", n, 1, 1, 1);
-    if (c->class_embed_type != UNET_CLASS_IDENTITY) return;
-    r->vectors = plan_input(r->p, DTYPE_F32, "vectors", n, 1, 1, 4 * (int64_t)c->block[0].out_channels);
+    const network_inputs in = network_input_tensors(&r->net, r->p, n, h, w);
+    r->x = in.x, r->t = in.t, r->labels = in.labels, r->vectors = in.vectors;
+    plan_want_grad(r->p, r->x);
     plan_want_grad(r->p, r->vectors);
+    r->out = network_build(&r->net, r->p, &in);
 }
 
 static void write_class_inputs(rig *r, const safetensors *io)
@@ -70,13 +70,8 @@ static void build(rig *r, const char *name, int threads, bool apart)
     safetensors *io = golden_open(path);
     const safetensors_tensor *x = golden_find(io, "x"), *y = golden_find(io, "out");
     r->p->training = true;
-    r->x = plan_input(r->p, DTYPE_F32, "x", x->shape[0], x->shape[1], x->shape[2], x->shape[3]);
-    r->t = plan_input(r->p, DTYPE_F32, "t", x->shape[0], 1, 1, 1);
     r->dout = plan_input(r->p, r->be->act, "dout", y->shape[0], y->shape[1], y->shape[2], y->shape[3]);
-    plan_want_grad(r->p, r->x);
-    add_class_inputs(r, x->shape[0]);
-    r->out = network_build(&r->net, r->p,
-                           &(network_inputs){.x = r->x, .t = r->t, .labels = r->labels, .vectors = r->vectors});
+    build_network(r, x->shape[0], (int)x->shape[1], (int)x->shape[2]);
     plan_keep(r->p, r->out.y);
     plan_differentiate(r->p, r->out.y, r->dout);
     OK(plan_finish(r->p, &why));
