@@ -15,7 +15,7 @@ typedef struct generator_guidance {
      * others are evaluated with and without the class, too. */
     double low, high;
     double rescale; /* Lin et al. 2023, section 3.4, phi in [0, 1] */
-    int null_class; /* label of the evaluation without a class; -1: no embedding is added */
+    int null_class; /* label of the evaluation without a class; -1: no embedding is added (a table only) */
 } generator_guidance;
 
 typedef enum generator_start {

@@ -130,6 +130,11 @@ static ddpm_status open_all(picture_source *s, const picture_source_spec *spec, 
                             const generator_spec *to, err *e)
 {
     const bool guided = to->guidance.scale != 1 && to->guidance.scale != 0;
+    if (guided && to->guidance.null_class < 0 && m->net.unet.class_embed_type == UNET_CLASS_TIMESTEP)
+        return err_set(e, DDPM_EINVAL,
+                       "guidance %g: num_class_embeds is null, which leaves open what label stands for no class; set "
+                       "null_class",
+                       to->guidance.scale);
     const int classes = label_classes(unet_config_classes(&m->net.unet), guided, to->guidance.null_class);
     TRY(label_list_parse(spec->labels, classes, &s->labels, e));
     TRY(mem_array(&s->label, (size_t)s->batch, sizeof *s->label, "labels", e));

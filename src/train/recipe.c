@@ -345,7 +345,7 @@ sampler_spec recipe_sampler(const ddpm_config *c, const scheduler_config *s)
 static generator_guidance guidance(const ddpm_config *c, const model *m)
 {
     const config_reals *interval = &c->sample.guidance_interval;
-    const int last = unet_config_classes(&m->net.unet) - 1;
+    const int last = m->net.unet.num_class_embeds - 1;
     const double no_limit = strtod(config_options[OPTION_sample_guidance_interval].max, NULL);
     return (generator_guidance){.scale = c->sample.guidance,
                                 .low = interval->item[0],

@@ -379,6 +379,10 @@ Test(sample_tasks, bad_input_is_one_line_and_nothing_is_written)
     }
     fails("grey num_inference_steps=4 out=x guidance=2", 2, "guidance 2 needs a network with classes");
     fails("grey num_inference_steps=4 out=x labels=0", 2, "labels=0: the network has no classes");
+    works("cp -r '%s/golden/unet_classes_timestep' times && cp -r '%s/golden/unet_classes_identity' vectors",
+          DDPM_TESTS, DDPM_TESTS);
+    fails("ddpm sample times num_inference_steps=4 sampler=ddim out=x labels=3 guidance=2", 2, "set null_class");
+    fails("ddpm sample vectors num_inference_steps=4 sampler=ddim out=x", 2, "class_embed_type is identity");
     fails("grey num_inference_steps=4 out=x from=a.png", 65, "the model makes pictures of 4 x 4");
     cr_expect_not(path_exists(in_dir(root, "x")));
 }
