@@ -113,3 +113,27 @@ Test(run_classes, a_resumed_run_keeps_their_number)
     cr_expect_not_null(strstr(log, "train.label_dropout"), "%s", log);
     mem_free(log);
 }
+
+/* A preview after the last step, with these labels. */
+static ddpm_status preview(ddpm_config *c, const char *name, const char *labels)
+{
+    static const char *const settings[] = {
+        "train.lr=1e-2",  "train.lr_warmup_steps=1",      "ema.decay=0", "sample.every=9",
+        "sample.count=2", "sample.num_inference_steps=4", NULL};
+    with_classes(c, name, "0.1");
+    config_put_all(c, settings);
+    config_put(c, labels);
+    return train(c, 0, NULL);
+}
+
+Test(run_classes, previews_have_the_labels_of_the_options)
+{
+    OK(preview(&whole, "in_turn", "sample.labels=balanced"));
+    OK(preview(&parts, "listed", "sample.labels=0,1"));
+    expect_same_file(whole.out, parts.out, "samples/step_00000009.png");
+    OK(preview(&parts, "others", "sample.labels=8,4"));
+    cr_expect_not(
+        same_bytes(in_dir(whole.out, "samples/step_00000009.png"), in_dir(parts.out, "samples/step_00000009.png")));
+    cr_expect_eq(preview(&parts, "none", "sample.labels=10"), DDPM_EINVAL, "the label that stands for no class");
+    cr_expect_not_null(strstr(why.text, "label 10 is not in [0, 10)"), "%s", why.text);
+}
