@@ -211,6 +211,8 @@ def write_variances(tensors, spacing, n):
 
 BATCH, IMAGES, WARMUP, LR, CLIP, EMA = 8, 20, 10, 1e-3, 1.0, 0.999
 TRAINED = config(12, 1, (D, A), (AU, U), (6, 10), 1, 2, None, **PAPER)
+# Image i has label 3 i mod 4, and the last of the five classes stands for no class.
+CLASSES, LABEL_DROPOUT = 5, 0.25
 
 # name: (prediction, steps, micro-batches a step, weight decay)
 TRAJECTORIES = {
@@ -219,6 +221,7 @@ TRAJECTORIES = {
     "v_prediction": ("v_prediction", 20, 1, 0.0),
     "mu": ("mu", 20, 1, 0.0),
     "micro_batches": ("epsilon", 20, 4, 0.0),
+    "classes": ("epsilon", 20, 1, 0.0),
 }
 
 
@@ -255,6 +258,14 @@ def make_batch(images, ordinals, prediction, dtype):
     return x_t, t, eps, target
 
 
+def make_labels(unet, images, ordinals):
+    """What samples `ordinals` are trained with, int64 [n]; None for a network without classes."""
+    if unet.config.num_class_embeds is None:
+        return None
+    labels = ordinals % len(images) * 3 % (CLASSES - 1)
+    return torch.from_numpy(oracle.train_labels(labels, ordinals, SEED, LABEL_DROPOUT, CLASSES - 1))
+
+
 def train(unet, images, prediction, steps, micro_batches, weight_decay):
     """Trains `unet` in its own dtype.  Returns the record of the run and the EMA's parameters by name."""
     dtype = next(unet.parameters()).dtype
@@ -265,10 +276,11 @@ def train(unet, images, prediction, steps, micro_batches, weight_decay):
     for step in range(steps):
         ordinals = np.arange(step * BATCH, (step + 1) * BATCH)
         x_t, t, eps, target = make_batch(images, ordinals, prediction, dtype)
+        labels = make_labels(unet, images, ordinals)
         optimizer.zero_grad()
         loss_sum = 0.0
         for part in torch.arange(BATCH).chunk(micro_batches):
-            out = unet(x_t[part], t[part]).sample
+            out = unet(x_t[part], t[part], class_labels=None if labels is None else labels[part]).sample
             loss = torch.nn.functional.mse_loss(out, target[part]) / micro_batches
             loss.backward()
             loss_sum += loss.item()
@@ -283,6 +295,8 @@ def train(unet, images, prediction, steps, micro_batches, weight_decay):
         record["losses"].append(loss_sum)
         record["grad_norms"].append(norm.item())
         record["t"].append(t.numpy())
+        if labels is not None:
+            record.setdefault("labels", []).append(labels.numpy())
     record = {name: np.stack(value) if isinstance(value, list) else value for name, value in record.items()}
     names = [name for name, _ in unet.named_parameters()]
     return record, dict(zip(names, ema.shadow_params))
@@ -290,7 +304,8 @@ def train(unet, images, prediction, steps, micro_batches, weight_decay):
 
 def save_trained(parameters, folder, prediction):
     """`parameters` by name, rounded to float32."""
-    copy = UNet2DModel(**TRAINED)
+    classes = CLASSES if "class_embedding.weight" in parameters else None
+    copy = UNet2DModel(**TRAINED, num_class_embeds=classes)
     copy.load_state_dict({name: p.detach().float() for name, p in parameters.items()})
     save_flat(copy, folder, prediction_type=prediction)
 
@@ -300,10 +315,12 @@ def write_trajectories(out):
     images = make_images()
     save_tensors(os.path.join(folder, "images.safetensors"), {"images": images}, "u8 [n, h, w, c]")
     save_flat(oracle.random_unet(TRAINED, seed=401, gain=0.5), os.path.join(folder, "initial"))
+    with_classes = {**TRAINED, "num_class_embeds": CLASSES}
+    save_flat(oracle.random_unet(with_classes, seed=402, gain=0.5), os.path.join(folder, "initial_classes"))
     for name, (prediction, steps, micro_batches, weight_decay) in TRAJECTORIES.items():
         runs = []
         for exact in (True, False):
-            unet = oracle.load_unet(os.path.join(folder, "initial"), exact)
+            unet = oracle.load_unet(os.path.join(folder, "initial_classes" if name == "classes" else "initial"), exact)
             runs.append((unet, *train(unet, images, prediction, steps, micro_batches, weight_decay)))
         (unet, record, ema), (unet_plain, record_plain, ema_plain) = runs
         tensors = {k: v.astype(np.float32) if k.startswith("first.") else v for k, v in record.items()}

@@ -97,6 +97,12 @@ def train_timesteps(ordinals, seed):
     return ((word * np.uint64(T)) >> np.uint64(32)).astype(np.int64)
 
 
+def train_labels(labels, ordinals, seed, dropout, null):
+    """int64 [n]: the images' labels [n], or `null` with probability `dropout`, by word 2 of the draw of the timestep."""
+    word = philox(counters(1, ordinals, None, NOISE_TRAIN_T), seed)[:, 0, 2]
+    return np.where((word >> np.uint64(8)).astype(np.float64) / 2**24 < dropout, null, labels)
+
+
 def check_philox():
     """Known answers of Random123 1.14, tests/kat_vectors."""
     pi = ([0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344], 0x299F31D0A4093822)

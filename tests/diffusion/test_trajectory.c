@@ -23,11 +23,12 @@ enum { IMAGES = 20, SIDE = 12, PIXELS = SIDE * SIDE, T = 1000 };
 static const struct {
     const char *name;
     scheduler_prediction prediction;
-} runs[] = {{"epsilon", SCHEDULER_EPSILON},
-            {"sample", SCHEDULER_SAMPLE},
-            {"v_prediction", SCHEDULER_V_PREDICTION},
-            {"mu", SCHEDULER_MU},
-            {"micro_batches", SCHEDULER_EPSILON}};
+    const char *initial;
+    float label_dropout;
+} runs[] = {
+    {"epsilon", SCHEDULER_EPSILON, "initial", 0},           {"sample", SCHEDULER_SAMPLE, "initial", 0},
+    {"v_prediction", SCHEDULER_V_PREDICTION, "initial", 0}, {"mu", SCHEDULER_MU, "initial", 0},
+    {"micro_batches", SCHEDULER_EPSILON, "initial", 0},     {"classes", SCHEDULER_EPSILON, "initial_classes", 0.25f}};
 enum { RUNS = sizeof runs / sizeof *runs };
 
 static err why; /* each test is a process of its own */
@@ -68,10 +69,10 @@ static const char *weights_of(char path[2 * PATH_CAP], const char *name)
     return path;
 }
 
-static void build(run *q)
+static void build(run *q, int index)
 {
     const safetensors *io = q->io;
-    char dir[PATH_CAP], path[2 * PATH_CAP];
+    char dir[PATH_CAP], path[2 * PATH_CAP], folder[200];
     const step_attr updates = {.update = {.lr = setup_f64(io, "lr"),
                                           .beta1 = 0.9,
                                           .beta2 = 0.999,
@@ -89,10 +90,12 @@ static void build(run *q)
                      .timesteps = T,
                      .micro_batches = (int)q->micro_batches,
                      .updates = &updates};
-    (void)snprintf(path, sizeof path, "%s/config.json", golden_path(dir, "trajectory/initial"));
+    o.label_dropout = runs[index].label_dropout;
+    (void)snprintf(folder, sizeof folder, "trajectory/%s", runs[index].initial);
+    (void)snprintf(path, sizeof path, "%s/config.json", golden_path(dir, folder));
     OK(unet_config_read(path, &o.net.unet, NULL, &why));
     net_train(&q->r, &o);
-    net_allocate(&q->r, ARENA_PARAM, weights_of(path, "initial"));
+    net_allocate(&q->r, ARENA_PARAM, weights_of(path, runs[index].initial));
 }
 
 static void open_run(run *q, int index)
@@ -112,7 +115,7 @@ static void open_run(run *q, int index)
     q->lr = golden_f64(q->io, "lr", NULL);
     q->batch = setup_i64(q->io, "batch");
     q->micro_batches = setup_i64(q->io, "micro_batches");
-    build(q);
+    build(q, index);
     c.prediction_type = runs[index].prediction;
     OK(schedule_create(&c, &s, &why));
     const objective plain = objective_default();
@@ -141,6 +144,9 @@ static void run_micro_batch(run *q, int64_t first)
     cr_assert(n <= 8);
     for (int64_t b = 0; b < n; b++) memcpy(images + b * PIXELS, q->images + (first + b) % IMAGES * PIXELS, PIXELS);
     OK(plan_write(q->r.p, q->r.images, images, &why));
+    int64_t labels[8]; /* as gen_golden.py has them */
+    for (int64_t b = 0; b < n; b++) labels[b] = (first + b) % IMAGES * 3 % 4;
+    if (q->r.labels) OK(plan_write(q->r.p, q->r.labels, labels, &why));
     net_run(&q->r);
 }
 

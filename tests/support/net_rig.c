@@ -78,7 +78,12 @@ void net_train(net_rig *r, const net_options *o)
     r->images = plan_input(p, DTYPE_U8, "images", o->n, o->h, o->w, o->net.unet.in_channels);
     r->table = plan_input(p, DTYPE_F32, "table", o->timesteps, 1, 1, TABLE_COLUMNS);
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
-    r->drawn = nn_draw(p, &(nn_draw_args){.n = o->n, .table = r->table, .state = r->state, .labels = labels_of(r, o)});
+    r->drawn = nn_draw(p, &(nn_draw_args){.n = o->n,
+                                          .table = r->table,
+                                          .state = r->state,
+                                          .labels = labels_of(r, o),
+                                          .label_dropout = o->label_dropout,
+                                          .null_label = unet_config_classes(&o->net.unet) - 1});
     r->xt = nn_q_sample(
         p, &(nn_q_sample_args){.images = r->images, .rows = r->drawn.rows, .state = r->state, .flip = o->flip});
     r->out = network_build(

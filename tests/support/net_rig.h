@@ -25,6 +25,7 @@ typedef struct net_options {
     bool flip;                /* training: mirror images at random */
     int timesteps;            /* training: rows of the table */
     int micro_batches;        /* training: 0: 1 */
+    float label_dropout;      /* training with classes: probability of the last class */
     const step_attr *updates; /* training: NULL: no update plan */
 } net_options;
 
