@@ -127,7 +127,7 @@ ddpm_status bench_loader_iterations(void *context, int n, double *ms, double *wa
     for (int i = 0; i < n; i++) {
         const double from = clock_seconds();
         const uint8_t *images;
-        for (int k = 0; k < b->batches; k++) TRY(loader_next(b->loader, &images, e));
+        for (int k = 0; k < b->batches; k++) TRY(loader_next(b->loader, &images, NULL, e));
         ms[i] = 1e3 * (clock_seconds() - from) / b->batches;
     }
     *wall_ms = 1e3 * (clock_seconds() - begin);

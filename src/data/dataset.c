@@ -1,5 +1,5 @@
+#include "data/class_list.h"
 #include "data/dataset_kind.h"
-#include "data/file_list.h"
 
 #include "base/mem.h"
 #include <errno.h>
@@ -205,6 +205,7 @@ static void drop_bad(dataset *d, const uint8_t *bad)
         if (d->pixels && n < i)
             memcpy(d->pixels + (size_t)n * image_bytes(d), d->pixels + (size_t)i * image_bytes(d), image_bytes(d));
         if (d->label) d->label[n] = d->label[i];
+        if (d->hashed.label) d->hashed.label[n] = d->hashed.label[i];
         if (d->kept) d->kept[n] = i;
         n++;
     }
@@ -274,6 +275,14 @@ static ddpm_status make_cache(dataset *d, int64_t cache_mb, err *e)
     return mem_array(&d->pixels, (size_t)d->count, each, "decoded images (limited by data.cache_mb)", e);
 }
 
+static ddpm_status check_labels(const dataset_spec *s, const dataset_kind *kind, err *e)
+{
+    static const char *const words[] = {"auto", "none", "folder", "filename", "metadata"};
+    if (s->labels <= DATASET_LABELS_NONE || kind == &dataset_folder) return DDPM_OK;
+    return err_set(e, DDPM_EINVAL, "data.labels=%s: only a folder of images has such labels; the data set is %s",
+                   words[s->labels], kind->name);
+}
+
 ddpm_status dataset_open(const dataset_spec *spec, dataset **out, err *e)
 {
     ddpm_status st = DDPM_OK;
@@ -284,7 +293,9 @@ ddpm_status dataset_open(const dataset_spec *spec, dataset **out, err *e)
     TRY(choose_kind(spec, &kind, e));
     TRY(mem_array(&d, 1, sizeof *d, "dataset", e));
     d->kind = kind;
+    TRY_GOTO(check_labels(spec, kind, e));
     TRY_GOTO(kind->open(spec, d, e));
+    if (spec->labels == DATASET_LABELS_NONE) class_list_clear(d);
     if (spec->count > d->count)
         dataset_remark(d, "data.count=%lld, but the data set has only %lld images", (long long)spec->count,
                        (long long)d->count);
@@ -313,7 +324,8 @@ void dataset_close(dataset *d)
     d->kind->close(d->source);
     dataset_losses_destroy(d->losses);
     mem_free(d->kept);
-    mem_free(d->label);
+    class_list_clear(d);
+    mem_free(d->hashed.label);
     mem_free(d->pixels);
     mem_free(d);
 }
@@ -345,14 +357,29 @@ int dataset_label(const dataset *d, int64_t index)
     return d->label && index >= 0 && index < d->count ? d->label[index] : -1;
 }
 
+const char *dataset_class_name(const dataset *d, int k)
+{
+    return k >= 0 && k < d->class_names.n ? d->class_names.path[k] : NULL;
+}
+
+uint64_t dataset_labels_hash(const dataset *d)
+{
+    if (!d->label) return 0;
+    XXH64_hash_t h = XXH3_64bits_withSeed(d->label, (size_t)d->count * sizeof *d->label, (XXH64_hash_t)d->classes);
+    for (int k = 0; k < d->class_names.n; k++)
+        h = XXH3_64bits_withSeed(d->class_names.path[k], strlen(d->class_names.path[k]), h);
+    return h;
+}
+
 ddpm_status dataset_hash(const dataset *d, uint64_t *out, err *e)
 {
     ddpm_status st = DDPM_OK;
     uint8_t *pixels;
-    const int64_t shape[] = {d->count, d->h, d->w, d->c, d->classes};
+    const int32_t *label = d->hashed.instead ? d->hashed.label : d->label;
+    const int64_t shape[] = {d->count, d->h, d->w, d->c, d->hashed.instead ? d->hashed.classes : d->classes};
     XXH64_hash_t h = XXH3_64bits_withSeed(shape, sizeof shape, d->source_hash);
     TRY(mem_array(&pixels, 1, image_bytes(d), "one image", e));
-    if (d->label) h = XXH3_64bits_withSeed(d->label, (size_t)d->count * sizeof *d->label, h);
+    if (label) h = XXH3_64bits_withSeed(label, (size_t)d->count * sizeof *label, h);
     const int64_t n = d->count < HASHED_IMAGES ? d->count : HASHED_IMAGES;
     for (int64_t k = 0; k < n; k++) {
         TRY_GOTO(dataset_read(d, k * d->count / n, pixels, e));

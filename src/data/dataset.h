@@ -4,7 +4,7 @@
  *   digits    none: drawn by the program itself                0..9
  *   idx       MNIST's format, a file or its folder, also .gz   from the labels file in the same folder
  *   cifar10   the binary version, a file or its folder         0..9
- *   folder    PNG and JPEG files, sub-folders included         the first-level sub-folder
+ *   folder    PNG and JPEG files, sub-folders included         see dataset_labels
  *   auto      the first of these kinds that recognises the path
  *
  * Images are resized and converted to one shape (image_resize(), image_to()).  If the whole set fits into cache_mb, it
@@ -32,6 +32,16 @@ typedef enum dataset_kind_id {
     DATASET_KINDS
 } dataset_kind_id;
 
+/* Where the labels come from.  All but AUTO and NONE are for folders, and label every image or fail. */
+typedef enum dataset_labels {
+    DATASET_LABELS_AUTO, /* folder: metadata files if they have labels, else the sub-folders unless an image is in none;
+                            other kinds: as above */
+    DATASET_LABELS_NONE,
+    DATASET_LABELS_FOLDER,   /* the first-level sub-folder; all images equally deep */
+    DATASET_LABELS_FILENAME, /* the file name up to the first '_' */
+    DATASET_LABELS_METADATA  /* metadata.jsonl or metadata.csv, as in the imagefolder of Hugging Face's datasets */
+} dataset_labels;
+
 typedef struct dataset_spec {
     dataset_kind_id kind;
     const char *path; /* NULL or "" = none */
@@ -42,7 +52,8 @@ typedef struct dataset_spec {
     int64_t cache_mb; /* MiB for decoded images; 0 = 4096, negative = no cache */
     int64_t max_bad;  /* folder: bad files that are skipped; more are an error */
     bool shape_only;  /* only shape and count are needed: decode no image but the first, report none as bad */
-    const char *run;  /* folder: the run folder, whose sample images are excluded; NULL or "" = none */
+    dataset_labels labels;
+    const char *run; /* folder: the run folder, whose sample images are excluded; NULL or "" = none */
 } dataset_spec;
 
 typedef struct dataset dataset;
@@ -66,6 +77,10 @@ int dataset_classes(const dataset *d); /* labels are in [0, classes); 0 = no lab
 /* Remark i = 0, 1, ... for the log, one line each: which files were skipped and why; NULL after the last. */
 const char *dataset_remarked(const dataset *d, int i);
 
+/* The name of class k, UTF-8; NULL if the classes are only numbers.  Names of folders, files and metadata are sorted
+ * bytewise, so that class "10" precedes class "2". */
+const char *dataset_class_name(const dataset *d, int k);
+
 /* The class of image `index`, or -1. */
 int dataset_label(const dataset *d, int64_t index);
 
@@ -88,7 +103,11 @@ const uint8_t *dataset_pixels(const dataset *d);
 
 /* XXH3-64 to recognise the data set of an earlier run: over count, h, w, c, all labels, the pixels of 64 evenly spaced
  * images, and the source of the first `count` images: every byte of idx and cifar10 images, every name and file size of
- * a folder, the seed of digits.  Independent of machine, location and cache size. */
+ * a folder, the seed of digits.  Independent of machine, location and cache size.  The labels of a folder with
+ * DATASET_LABELS_AUTO are those of its sub-folders, whatever its metadata files say. */
 DDPM_MUST_CHECK ddpm_status dataset_hash(const dataset *d, uint64_t *out, err *e);
+
+/* XXH3-64 of the labels and names of the classes, for trainings that use them; 0: no labels. */
+uint64_t dataset_labels_hash(const dataset *d);
 
 #endif

@@ -2,9 +2,9 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "data/dataset_kind.h"
-#include "data/file_list.h"
+#include "data/class_list.h"
 #include <fnmatch.h>
+#include <stdio.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -88,6 +88,42 @@ static const uint8_t *find_record(const cifar_source *s, int64_t i)
     return (const uint8_t *)s->bytes[f] + (i - before) * CIFAR_RECORD;
 }
 
+/* Split the text of batches.meta.txt, a name on each line, in place.  False: it does not name exactly ten classes. */
+static bool split_names(char *text, const char *names[CIFAR_CLASSES])
+{
+    int n = 0;
+    for (char *rest = text; *rest;) {
+        char *line = rest, *end = rest + strcspn(rest, "\r\n");
+        rest = end + (*end != '\0');
+        *end = '\0';
+        if (end == line) continue;
+        if (n == CIFAR_CLASSES || end - line > CLASS_NAME_MAX) return false;
+        names[n++] = line;
+    }
+    return n == CIFAR_CLASSES;
+}
+
+/* The names are those of batches.meta.txt in the same folder, or the published ones. */
+static ddpm_status name_classes(const char *path, dataset *d, err *e)
+{
+    enum { BYTES_MAX = 1 << 14 };
+    static const char *const published[CIFAR_CLASSES] = {"airplane", "automobile", "bird",  "cat",  "deer",
+                                                         "dog",      "frog",       "horse", "ship", "truck"};
+    char meta[PATH_CAP], *text = NULL;
+    const char *names[CIFAR_CLASSES], *slash = strrchr(path, '/');
+    const bool folder = path_is_dir(path);
+    const int length = folder ? (int)strlen(path) : slash ? (int)(slash - path) : 1;
+    size_t size;
+    if (snprintf(meta, sizeof meta, "%.*s/batches.meta.txt", length, folder || slash ? path : ".") >= PATH_CAP ||
+        !path_exists(meta))
+        return class_list_name(d, published, CIFAR_CLASSES, e);
+    const bool is_read = file_read(meta, BYTES_MAX, &text, &size, NULL) == DDPM_OK && split_names(text, names);
+    if (!is_read) dataset_remark(d, "%s: does not name %d classes; the published names are used", meta, CIFAR_CLASSES);
+    const ddpm_status st = class_list_name(d, is_read ? names : published, CIFAR_CLASSES, e);
+    mem_free(text);
+    return st;
+}
+
 static ddpm_status cifar_open(const dataset_spec *spec, dataset *d, err *e)
 {
     ddpm_status st = DDPM_OK;
@@ -99,6 +135,7 @@ static ddpm_status cifar_open(const dataset_spec *spec, dataset *d, err *e)
     TRY_GOTO(mem_array(&d->label, (size_t)d->count, sizeof *d->label, "labels", e));
     for (int64_t i = 0; i < d->count; i++) d->label[i] = *find_record(d->source, i);
     d->classes = CIFAR_CLASSES;
+    TRY_GOTO(name_classes(spec->path, d, e));
     if (!spec->count && path_is_dir(spec->path) && d->count != PUBLISHED_IMAGES)
         dataset_remark(d, "%lld images in %d files data_batch_*.bin; the training set of CIFAR-10 has %d in %d",
                        (long long)d->count, l.n, PUBLISHED_IMAGES, PUBLISHED_FILES);

@@ -2,6 +2,7 @@
 #include "data/dataset_kind.h"
 
 #include "base/mem.h"
+#include "data/class_list.h"
 #include "data/digit.h"
 
 enum { COUNT_DEFAULT = 60000, COUNT_MAX = 100000000, SIDE_DEFAULT = 28 };
@@ -13,6 +14,7 @@ typedef struct digits_source {
 
 static ddpm_status digits_open(const dataset_spec *spec, dataset *d, err *e)
 {
+    static const char *const names[DIGIT_CLASSES] = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
     digits_source *s;
     TRY(mem_array(&s, 1, sizeof *s, "digits", e));
     d->source = s;
@@ -28,7 +30,7 @@ static ddpm_status digits_open(const dataset_spec *spec, dataset *d, err *e)
     TRY(mem_array(&d->label, (size_t)d->count, sizeof *d->label, "labels", e));
     for (int64_t i = 0; i < d->count; i++) d->label[i] = (int32_t)(i % DIGIT_CLASSES);
     d->classes = DIGIT_CLASSES;
-    return DDPM_OK;
+    return class_list_name(d, names, DIGIT_CLASSES, e);
 }
 
 static ddpm_status digits_read(const void *source, int64_t i, image *out, err *e)

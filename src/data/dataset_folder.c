@@ -3,7 +3,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "data/file_list.h"
+#include "data/folder_labels.h"
 #include "data/folder_walk.h"
 #include <string.h>
 #include <sys/stat.h>
@@ -13,52 +13,6 @@ typedef struct folder_source {
     file_list files; /* sorted */
     size_t root;     /* length of the root's path with the slash: start of the relative names */
 } folder_source;
-
-/* Length of the first-level folder in a relative name; 0 if the file is in the root folder. */
-static size_t class_length(const char *name)
-{
-    const char *slash = strchr(name, '/');
-    return slash ? (size_t)(slash - name) : 0;
-}
-
-/* The first-level folders, sorted by name.  Files are sorted by path, so those of a folder are adjacent. */
-static ddpm_status list_classes(const folder_source *s, file_list *classes, err *e)
-{
-    for (int i = 0; i < s->files.n; i++) {
-        const char *name = s->files.path[i] + s->root;
-        const size_t n = class_length(name);
-        if (n == 0) { /* a file in the root folder: then there are no classes */
-            file_list_free(classes);
-            return DDPM_OK;
-        }
-        const char *last = classes->n ? classes->path[classes->n - 1] : "";
-        if (strlen(last) == n && !strncmp(last, name, n)) continue;
-        TRY(file_list_add(classes, name, e));
-        classes->path[classes->n - 1][n] = '\0';
-    }
-    file_list_sort(classes);
-    return DDPM_OK;
-}
-
-static ddpm_status label_files(const folder_source *s, dataset *d, err *e)
-{
-    ddpm_status st = DDPM_OK;
-    file_list classes = {0};
-    TRY_GOTO(list_classes(s, &classes, e));
-    if (classes.n == 0) goto done;
-    TRY_GOTO(mem_array(&d->label, (size_t)s->files.n, sizeof *d->label, "labels", e));
-    d->classes = classes.n;
-    for (int i = 0, label = -1; i < s->files.n; i++) {
-        const char *name = s->files.path[i] + s->root;
-        const size_t n = class_length(name);
-        if (label < 0 || strlen(classes.path[label]) != n || strncmp(classes.path[label], name, n))
-            for (label = 0; strlen(classes.path[label]) != n || strncmp(classes.path[label], name, n);) label++;
-        d->label[i] = label;
-    }
-done:
-    file_list_free(&classes);
-    return st;
-}
 
 static uint64_t hash_names(const folder_source *s)
 {
@@ -102,7 +56,7 @@ static ddpm_status take_files(const dataset_spec *spec, folder_walk *w, dataset 
     d->count = dataset_first(spec, s->files.n);
     file_list_cut(&s->files, (int)d->count);
     d->source_hash = hash_names(s);
-    return label_files(s, d, e);
+    return folder_label(spec->labels, &(folder_files){&s->files, &w->metadata, s->root}, d, e);
 }
 
 static ddpm_status folder_open(const dataset_spec *spec, dataset *d, err *e)

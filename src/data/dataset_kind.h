@@ -2,6 +2,7 @@
 #ifndef DDPM_DATASET_KIND_H
 #define DDPM_DATASET_KIND_H
 #include "data/dataset.h"
+#include "data/file_list.h"
 #include "data/image.h"
 #include <stdbool.h>
 
@@ -17,10 +18,16 @@ struct dataset {
     int64_t *kept; /* [count] their indices in the source; NULL = all images of the source */
     int64_t skipped;
     int h, w, c, classes;
-    int64_t model;        /* index in the source of the image that decided h and w, if no resolution was given */
-    bool has_colour;      /* at least one image is stored in colour */
-    bool any_size;        /* a resolution was given: images of any size are resized to it */
-    int32_t *label;       /* [count], NULL = no labels */
+    int64_t model;         /* index in the source of the image that decided h and w, if no resolution was given */
+    bool has_colour;       /* at least one image is stored in colour */
+    bool any_size;         /* a resolution was given: images of any size are resized to it */
+    int32_t *label;        /* [count], NULL = no labels */
+    file_list class_names; /* [classes], or none */
+    struct {
+        bool instead;   /* dataset_hash() takes these labels instead */
+        int32_t *label; /* [count], NULL = no labels */
+        int classes;
+    } hashed;
     uint8_t *pixels;      /* [count, h, w, c], NULL = decoded at every read */
     uint64_t source_hash; /* of the source's contents, not of its location */
     char remark[REMARKS_MAX][REMARK_BYTES];
@@ -35,7 +42,7 @@ struct dataset_kind {
     bool (*recognises)(const char *path);
 
     /* Set d->source and d->count (dataset_first()); for the first `count` images also source_hash and, if there are
-     * labels, label and classes. */
+     * labels, label, classes and class_names. */
     ddpm_status (*open)(const dataset_spec *spec, dataset *d, err *e);
 
     /* Image i of the source in its stored shape; thread-safe.  DDPM_EDATA, DDPM_ENOINPUT, DDPM_EIO: this image

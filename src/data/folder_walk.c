@@ -40,6 +40,8 @@ static bool is_image(const FTSENT *entry, const char *ending)
            image_format(head, file_head(entry->fts_path, head, sizeof head)) != NULL;
 }
 
+static bool is_metadata(const char *name) { return !strcmp(name, "metadata.jsonl") || !strcmp(name, "metadata.csv"); }
+
 static void count_other(folder_walk *w, const char *ending)
 {
     int k = 0;
@@ -118,6 +120,7 @@ static ddpm_status visit_entry(walk_job *job, FTS *walk, FTSENT *entry, err *e)
         if (is_overview(job, entry)) return file_list_add(&job->w->own, entry->fts_path, e);
         ending_of(entry->fts_name, ending);
         if (is_image(entry, ending)) return file_list_add(&job->w->images, entry->fts_path, e);
+        if (is_metadata(entry->fts_name)) return file_list_add(&job->w->metadata, entry->fts_path, e);
         count_other(job->w, ending);
         return DDPM_OK;
     }
@@ -136,6 +139,7 @@ static ddpm_status walk_through(const char *root, walk_job *job, bool first_only
     }
     if (errno) TRY_GOTO(err_errno(e, DDPM_EIO, errno, "%s: cannot list the folder", root));
     file_list_sort(&job->w->images);
+    file_list_sort(&job->w->metadata);
     file_list_sort(&job->w->own);
 done:
     (void)fts_close(walk);
@@ -168,6 +172,7 @@ bool folder_walk_finds(const char *root)
 void folder_walk_free(folder_walk *w)
 {
     file_list_free(&w->images);
+    file_list_free(&w->metadata);
     file_list_free(&w->own);
     *w = (folder_walk){0};
 }

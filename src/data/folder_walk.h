@@ -11,9 +11,10 @@ enum {
 };
 
 typedef struct folder_walk {
-    file_list images; /* paths, sorted bytewise */
-    file_list own;    /* excluded paths that this program wrote, such as run folders; sorted */
-    int64_t others;   /* files that are not images, without hidden ones */
+    file_list images;   /* paths, sorted bytewise */
+    file_list metadata; /* paths of files named metadata.jsonl or metadata.csv, sorted */
+    file_list own;      /* excluded paths that this program wrote, such as run folders; sorted */
+    int64_t others;     /* files that are neither images nor metadata, without hidden ones */
     struct {
         char ending[WALK_ENDING]; /* ".webp", in lower case; "" = no extension */
         int64_t n;

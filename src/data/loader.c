@@ -12,8 +12,8 @@ enum { PREFETCH_DEFAULT = 4, PREFETCH_MAX = 1024, THREADS_MAX = 256 };
 /* Batch b uses slot b % slots.  A thread claims the next batch once its slot is free, fills the slot alone and
  * marks it ready; the caller takes batches in order, and each loader_next() frees the batch before. */
 typedef struct slot {
-    uint8_t *pixels; /* [batch, h, w, c], in one block for all slots, like the labels */
-    int64_t *labels; /* [batch] */
+    uint8_t *pixels; /* [batch, h, w, c], in one block for all slots */
+    int64_t *labels; /* [batch], likewise; NULL: the set has none */
     bool ready;
     ddpm_status status;
     err why;
@@ -23,7 +23,7 @@ struct loader {
     loader_spec spec;
     size_t image_bytes;
     uint8_t *block;
-    int64_t *labels;
+    int64_t *label_block; /* NULL: the set has no labels */
     slot *ring;
     uint64_t slots;
     pthread_t *thread;
@@ -48,8 +48,8 @@ static void fill(loader *l, uint64_t batch, slot *s)
     for (int i = 0; i < spec->batch && s->status == DDPM_OK && !atomic_load(&l->stop); i++) {
         const int64_t index =
             loader_image_index(spec->seed, dataset_count(spec->data), first + (uint64_t)i, spec->shuffle);
-        s->status =
-            dataset_read_or_next(spec->data, index, s->pixels + (size_t)i * l->image_bytes, &s->labels[i], &s->why);
+        s->status = dataset_read_or_next(spec->data, index, s->pixels + (size_t)i * l->image_bytes,
+                                         s->labels ? &s->labels[i] : NULL, &s->why);
     }
 }
 
@@ -74,7 +74,7 @@ static void *work(void *arg)
     return NULL;
 }
 
-ddpm_status loader_next(loader *l, const uint8_t **batch, err *e)
+ddpm_status loader_next(loader *l, const uint8_t **images, const int64_t **labels, err *e)
 {
     pthread_mutex_lock(&l->lock);
     if (l->kept < l->taken) { /* free the batch returned last */
@@ -91,11 +91,10 @@ ddpm_status loader_next(loader *l, const uint8_t **batch, err *e)
     const ddpm_status st = s->status;
     if (st == DDPM_OK) l->taken++;
     pthread_mutex_unlock(&l->lock);
-    *batch = st == DDPM_OK ? s->pixels : NULL;
+    *images = st == DDPM_OK ? s->pixels : NULL;
+    if (labels) *labels = st == DDPM_OK ? s->labels : NULL;
     return st == DDPM_OK ? DDPM_OK : err_set(e, st, "%s", s->why.text);
 }
-
-const int64_t *loader_labels(const loader *l) { return l->ring[(l->taken - 1) % l->slots].labels; }
 
 double loader_waited_seconds(const loader *l) { return l->waited; } /* only loader_next() writes it */
 
@@ -115,10 +114,11 @@ static ddpm_status make_ring(loader *l, err *e)
     l->slots = (uint64_t)l->spec.prefetch + 1; /* one more for the caller's batch */
     TRY(mem_array(&l->ring, l->slots, sizeof *l->ring, "loader", e));
     TRY(mem_array(&l->block, l->slots * batch, l->image_bytes, "batches loaded ahead", e));
-    TRY(mem_array(&l->labels, l->slots * batch, sizeof *l->labels, "labels of batches loaded ahead", e));
+    if (dataset_classes(l->spec.data) > 0)
+        TRY(mem_array(&l->label_block, l->slots * batch, sizeof *l->label_block, "labels loaded ahead", e));
     for (uint64_t k = 0; k < l->slots; k++) {
         l->ring[k].pixels = l->block + k * batch * l->image_bytes;
-        l->ring[k].labels = l->labels + k * batch;
+        l->ring[k].labels = l->label_block ? l->label_block + k * batch : NULL;
     }
     return DDPM_OK;
 }
@@ -180,6 +180,6 @@ void loader_destroy(loader *l)
     mem_free(l->thread);
     mem_free(l->ring);
     mem_free(l->block);
-    mem_free(l->labels);
+    mem_free(l->label_block);
     mem_free(l);
 }

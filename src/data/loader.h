@@ -27,13 +27,11 @@ DDPM_MUST_CHECK ddpm_status loader_create(const loader_spec *spec, loader **out,
 /* Stop and join the threads, at any time; accepts NULL. */
 void loader_destroy(loader *l);
 
-/* The next batch, u8 [batch, h, w, c], valid until the next call.  One thread at a time.
- * An image whose file was lost is replaced as in dataset_read_or_next(); if that fails, this call and every later one
- * return the error. */
-DDPM_MUST_CHECK ddpm_status loader_next(loader *l, const uint8_t **batch, err *e);
-
-/* The labels [batch] of the batch that loader_next() returned last, as dataset_label(), valid as long as that batch. */
-const int64_t *loader_labels(const loader *l);
+/* The next batch: images u8 [batch, h, w, c] and their labels [batch], both valid until the next call.  *labels is NULL
+ * if the set has none; labels = NULL: not wanted.  One thread at a time.
+ * An image whose file was lost is replaced, with its label, as in dataset_read_or_next(); if that fails, this call and
+ * every later one return the error. */
+DDPM_MUST_CHECK ddpm_status loader_next(loader *l, const uint8_t **images, const int64_t **labels, err *e);
 
 /* Total seconds that loader_next() has waited; about 0 if decoding keeps up. */
 double loader_waited_seconds(const loader *l);

@@ -50,7 +50,7 @@ static ddpm_status store_images(feed *f, err *e)
         const int64_t n = count - first < STORE_IMAGES ? count - first : STORE_IMAGES;
         for (int64_t i = 0; i < n; i++)
             TRY_GOTO(dataset_read_or_next(data, first + i, some + (size_t)i * size, &labels[i], e));
-        TRY_GOTO(trainer_store(f->spec.trainer, first, n, some, labels, e));
+        TRY_GOTO(trainer_store(f->spec.trainer, first, n, some, dataset_classes(data) > 0 ? labels : NULL, e));
     }
     TRY_GOTO(mem_array(&f->index, (size_t)f->spec.config->train.batch, sizeof *f->index, "image indices", e));
     f->sample = f->spec.first_sample;
@@ -87,9 +87,10 @@ static ddpm_status give_micro_batch(feed *f, err *e)
 {
     const ddpm_config *c = f->spec.config;
     const uint8_t *images;
+    const int64_t *labels;
     if (!f->index) {
-        TRY(loader_next(f->loader, &images, e));
-        return trainer_accumulate(f->spec.trainer, images, loader_labels(f->loader), e);
+        TRY(loader_next(f->loader, &images, &labels, e));
+        return trainer_accumulate(f->spec.trainer, images, labels, e);
     }
     for (int i = 0; i < c->train.batch; i++)
         f->index[i] = loader_image_index((uint64_t)c->seed, dataset_count(f->spec.data), f->sample++, c->data.shuffle);

@@ -57,6 +57,7 @@ dataset_spec recipe_dataset(const ddpm_config *c)
 {
     return (dataset_spec){.kind = recipe_to_dataset(c->data.kind),
                           .path = c->data.path,
+                          .labels = recipe_to_labels(c->data.labels),
                           .resolution = c->data.resolution,
                           .channels = c->data.channels,
                           .count = c->data.count,

@@ -53,6 +53,18 @@ dataset_kind_id recipe_to_dataset(config_data_kind word)
     return DATASET_AUTO;
 }
 
+dataset_labels recipe_to_labels(config_data_labels word)
+{
+    switch (word) {
+        TO_KIND(DATA_LABELS_AUTO, DATASET_LABELS_AUTO)
+        TO_KIND(DATA_LABELS_NONE, DATASET_LABELS_NONE)
+        TO_KIND(DATA_LABELS_FOLDER, DATASET_LABELS_FOLDER)
+        TO_KIND(DATA_LABELS_FILENAME, DATASET_LABELS_FILENAME)
+        TO_KIND(DATA_LABELS_METADATA, DATASET_LABELS_METADATA)
+    }
+    return DATASET_LABELS_AUTO;
+}
+
 /* ---- the network ---------------------------------------------------------------------------------- */
 
 network_kind recipe_to_network(config_model_kind word)

@@ -15,6 +15,7 @@ precision_kind recipe_to_precision(config_precision word);
 conv_algo recipe_to_conv(config_cpu_conv word);
 unsigned recipe_to_cuda_opt(config_cuda_disable word); /* bit in backend_spec.disabled; 0 for "none" */
 dataset_kind_id recipe_to_dataset(config_data_kind word);
+dataset_labels recipe_to_labels(config_data_labels word);
 
 network_kind recipe_to_network(config_model_kind word);
 unet_down_type recipe_to_down_type(config_model_down_block_types word);

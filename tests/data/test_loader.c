@@ -102,15 +102,16 @@ static void assert_follows_order(int batch, int prefetch, int threads, uint64_t 
     loader *l = start(&spec);
     for (uint64_t k = 0; k < 40; k++) {
         const uint8_t *got;
+        const int64_t *labels;
         uint8_t want[64];
         err e = {0};
-        cr_assert_eq(loader_next(l, &got, &e), DDPM_OK, "%s", e.text);
+        cr_assert_eq(loader_next(l, &got, &labels, &e), DDPM_OK, "%s", e.text);
         for (int i = 0; i < batch; i++) {
             const uint64_t s = first + k * (stride ? stride : (uint64_t)batch) + (uint64_t)i;
             const int64_t image = loader_image_index(4, 10, s, true);
             cr_assert_eq(dataset_read(d, image, want, NULL), DDPM_OK);
             cr_assert_arr_eq(got + 64 * i, want, 64, "batch %ld image %d", (long)k, i);
-            cr_assert_eq(loader_labels(l)[i], dataset_label(d, image), "batch %ld image %d", (long)k, i);
+            cr_assert_eq(labels[i], dataset_label(d, image), "batch %ld image %d", (long)k, i);
         }
     }
     cr_assert_geq(loader_waited_seconds(l), 0.0);
@@ -136,7 +137,7 @@ Test(loader, a_batch_stays_until_the_next_call)
     for (int k = 0; k < 200; k++) {
         const uint8_t *got;
         uint8_t copy[8 * 64];
-        cr_assert_eq(loader_next(l, &got, NULL), DDPM_OK);
+        cr_assert_eq(loader_next(l, &got, NULL, NULL), DDPM_OK);
         memcpy(copy, got, sizeof copy);
         for (int spin = 0; spin < 3; spin++) sched_yield();
         cr_assert_arr_eq(copy, got, sizeof copy);
@@ -160,11 +161,11 @@ Test(loader, a_bad_image_is_reported_with_its_name_and_stays_reported)
     copy_file(FIXTURE("bad_truncated.png"), dir, "c.png");
     const loader_spec spec = {.data = d, .batch = 1, .threads = 2};
     l = start(&spec);
-    cr_assert_eq(loader_next(l, &batch, NULL), DDPM_OK);
-    cr_assert_eq(loader_next(l, &batch, NULL), DDPM_OK);
+    cr_assert_eq(loader_next(l, &batch, NULL, NULL), DDPM_OK);
+    cr_assert_eq(loader_next(l, &batch, NULL, NULL), DDPM_OK);
     for (int again = 0; again < 3; again++) {
         err e = {0};
-        cr_assert_eq(loader_next(l, &batch, &e), DDPM_EDATA);
+        cr_assert_eq(loader_next(l, &batch, NULL, &e), DDPM_EDATA);
         cr_assert_null(batch);
         cr_assert_not_null(strstr(e.text, "/c.png: PNG truncated"), "%s", e.text);
     }
@@ -190,7 +191,7 @@ Test(loader, a_lost_image_is_replaced)
     loader *l = start(&spec);
     for (int k = 0; k < 50; k++) {
         err e = {0};
-        cr_assert_eq(loader_next(l, &batch, &e), DDPM_OK, "%s", e.text);
+        cr_assert_eq(loader_next(l, &batch, NULL, &e), DDPM_OK, "%s", e.text);
         cr_assert_arr_eq(batch + 192, batch + 2 * 192, 192); /* c in the place of b */
         cr_assert_neq(memcmp(batch, batch + 192, 192), 0);
     }
@@ -208,7 +209,7 @@ Test(loader, can_be_destroyed_at_any_moment)
         const loader_spec spec = {.data = d, .batch = 1 + k % 50, .threads = 1 + k % 5, .prefetch = 1 + k % 7};
         loader *l = start(&spec);
         const uint8_t *batch;
-        for (int i = 0; i < k % 4; i++) cr_assert_eq(loader_next(l, &batch, NULL), DDPM_OK);
+        for (int i = 0; i < k % 4; i++) cr_assert_eq(loader_next(l, &batch, NULL, NULL), DDPM_OK);
         loader_destroy(l);
     }
     dataset_close(d);

@@ -47,7 +47,7 @@ static ddpm_status train_one(engine *x, err *e)
     TRY(trainer_create(x->m, &spec, &x->t, e));
     TRY(trainer_allocate(x->t, e));
     TRY(params_init(x->m->store, 1, e));
-    TRY(loader_next(x->loader, &images, e));
+    TRY(loader_next(x->loader, &images, NULL, e));
     TRY(trainer_accumulate(x->t, images, NULL, e));
     return trainer_update(x->t, e);
 }

@@ -37,6 +37,7 @@ Test(recipe_words, each_word_means_something_else)
     EXPECT_DIFFERENT(cpu_conv, recipe_to_conv);
     EXPECT_DIFFERENT(cuda_disable, recipe_to_cuda_opt);
     EXPECT_DIFFERENT(data_kind, recipe_to_dataset);
+    EXPECT_DIFFERENT(data_labels, recipe_to_labels);
     EXPECT_DIFFERENT(model_kind, recipe_to_network);
     EXPECT_DIFFERENT(model_down_block_types, recipe_to_down_type);
     EXPECT_DIFFERENT(model_up_block_types, recipe_to_up_type);
