@@ -3,6 +3,7 @@
  *   model_index.json
  *   unet/config.json  unet/diffusion_pytorch_model.safetensors
  *   scheduler/scheduler_config.json
+ *   classes.json                      of a network with classes, if known (io/class_names.h)
  *
  * The flat layout of google/ddpm-*, with all files in one folder, can be read too. */
 #ifndef DDPM_PIPELINE_H

@@ -54,6 +54,7 @@ void model_destroy(model *m)
 {
     if (!m) return;
     params_destroy(m->store);
+    class_names_free(&m->classes);
     mem_free(m);
 }
 
@@ -90,6 +91,7 @@ ddpm_status model_load(backend *be, const char *path, model **out, notes *remark
     TRY_GOTO(model_create(be, &net, &scheduler, &m, e));
     TRY_GOTO(params_allocate(m->store, false, false, e));
     TRY_GOTO(params_load(m->store, ARENA_PARAM, weights, remarks, e));
+    if (net.unet.num_class_embeds > 0) TRY_GOTO(class_names_read(p.root, net.unet.num_class_embeds, &m->classes, e));
     *out = m;
     m = NULL;
 done:
@@ -114,6 +116,7 @@ ddpm_status model_save(const model *m, arena_kind weights, const char *dir, err 
     TRY_GOTO(params_name(m->store, host, &tensors, e));
     TRY_GOTO(m->net.kind == NETWORK_SIMPLE ? save_simple(m, dir, tensors, e)
                                            : pipeline_write(dir, &m->net.unet, &m->scheduler, tensors, m->store->n, e));
+    if (m->net.unet.num_class_embeds > 0) TRY_GOTO(class_names_write(&m->classes, dir, e));
 done:
     mem_free(tensors);
     mem_free(copy);

@@ -1,6 +1,7 @@
 /* model.h - a network, its weights, and the diffusion process of its training. */
 #ifndef DDPM_MODEL_H
 #define DDPM_MODEL_H
+#include "io/class_names.h"
 #include "io/pipeline.h"
 #include "model/network.h"
 #include "model/params.h"
@@ -9,7 +10,8 @@ typedef struct model {
     backend *be; /* borrowed */
     network net;
     scheduler_config scheduler;
-    params *store; /* declared by model_create(); allocated by model_load() or a trainer */
+    class_names classes; /* of a network with classes: what model_load() found, and what model_save() writes */
+    params *store;       /* declared by model_create(); allocated by model_load() or a trainer */
 } model;
 
 /* Create a model whose parameters are declared but have no memory.  DDPM_EINVAL: an invalid network. */
@@ -24,7 +26,7 @@ DDPM_MUST_CHECK ddpm_status model_load(backend *be, const char *path, model **ou
 DDPM_MUST_CHECK ddpm_status model_read_configs(const char *path, network *net, scheduler_config *scheduler,
                                                notes *remarks, err *e);
 
-/* Write one arena of the weights and both configs as a pipeline folder into `dir`. */
+/* Write one arena of the weights, both configs and the names of the classes as a pipeline folder into `dir`. */
 DDPM_MUST_CHECK ddpm_status model_save(const model *m, arena_kind weights, const char *dir, err *e);
 
 /* An image size in pixels that a plan of this model can be built for: that of the config, or the nearest valid one. */

@@ -2,6 +2,7 @@
  * for resuming the run as if it had not been interrupted.
  *
  *   model_index.json unet/ scheduler/       the EMA weights (the raw weights if the run has no EMA)
+ *   classes.json                            of a network with classes: their names (io/class_names.h)
  *   training/weights.safetensors            the raw weights, if the run has an EMA
  *   training/exp_avg.safetensors            Adam's moments, named as in torch.optim
  *   training/exp_avg_sq.safetensors
