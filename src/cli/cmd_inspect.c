@@ -1,7 +1,9 @@
 /* cmd_inspect.c - ddpm inspect: a network layer by layer, and its memory need, without running it. */
 #include "cli/cli.h"
 #include "base/arith.h"
+#include "base/utf8.h"
 #include "diffusion/sampler.h"
+#include "sample/label_list.h"
 #include "train/trainer_fit.h"
 #include "train/recipe.h"
 #include "train/self_test.h"
@@ -127,6 +129,25 @@ static ddpm_status print_layers(const model *m, backend *be, err *e)
     return DDPM_OK;
 }
 
+/* What the labels of a network with classes mean. */
+static void print_classes(const model *m)
+{
+    char name[CLASS_NAME_BYTES + 1];
+    const class_names *classes = &m->classes;
+    const int rows = unet_config_classes(&m->net.unet);
+    if (rows == 0) return;
+    printf("\n%d classes", label_classes(rows, classes->says_null, classes->null_class));
+    if (classes->says_null && classes->null_class >= 0)
+        printf(", and null class %d for guidance", classes->null_class);
+    else if (classes->says_null)
+        printf(", and no null class: not trained for guidance");
+    printf("%s\n", classes->n > 0 ? ":" : "");
+    for (int k = 0; k < classes->n; k++) {
+        text_printable(name, sizeof name, classes->name[k]);
+        printf("%6d  %s\n", k, name);
+    }
+}
+
 static bool has_room(const model *m, size_t bytes)
 {
     const size_t there = m->be->fn->memory_free(m->be);
@@ -205,6 +226,7 @@ ddpm_status cmd_inspect(const cli_args *args, err *e)
     print_remark(be);
     TRY_GOTO(open_model(args, be, &m, e));
     TRY_GOTO(print_layers(m, be, e));
+    print_classes(m);
     TRY_GOTO(print_training(c, m, batch, e));
     TRY_GOTO(print_sampling(c, m, batch, e));
     print_remark(be); /* of autotuning */

@@ -62,7 +62,7 @@ static void describe_guidance(json_out *o, const sample_description *d)
 {
     const generator_guidance *g = &d->spec->guidance;
     if (unet_config_classes(&d->m->net.unet) == 0) return;
-    json_out_text(o, "labels", d->config->sample.labels);
+    json_out_text(o, "labels", d->source->labels.text);
     json_out_real(o, "guidance", g->scale);
     if (g->scale == 1) return;
     json_out_int(o, "null_class", g->null_class);

@@ -173,7 +173,7 @@ static ddpm_status read_labels(const json_t *files, picture_set *set, label_list
     const char *text = json_string_value(json_object_get(files, "labels"));
     *labels = (label_list){.classes = 0};
     if (!text) return DDPM_OK;
-    TRY(label_list_parse(text, integer(files, "classes", 1 << 20), labels, e));
+    TRY(label_list_parse(text, integer(files, "classes", 1 << 20), NULL, labels, e));
     set->label = label_of_picture, set->label_context = labels;
     return DDPM_OK;
 }

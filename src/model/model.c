@@ -91,7 +91,8 @@ ddpm_status model_load(backend *be, const char *path, model **out, notes *remark
     TRY_GOTO(model_create(be, &net, &scheduler, &m, e));
     TRY_GOTO(params_allocate(m->store, false, false, e));
     TRY_GOTO(params_load(m->store, ARENA_PARAM, weights, remarks, e));
-    if (net.unet.num_class_embeds > 0) TRY_GOTO(class_names_read(p.root, net.unet.num_class_embeds, &m->classes, e));
+    if (unet_config_classes(&net.unet) > 0)
+        TRY_GOTO(class_names_read(p.root, unet_config_classes(&net.unet), &m->classes, e));
     *out = m;
     m = NULL;
 done:
@@ -116,7 +117,7 @@ ddpm_status model_save(const model *m, arena_kind weights, const char *dir, err 
     TRY_GOTO(params_name(m->store, host, &tensors, e));
     TRY_GOTO(m->net.kind == NETWORK_SIMPLE ? save_simple(m, dir, tensors, e)
                                            : pipeline_write(dir, &m->net.unet, &m->scheduler, tensors, m->store->n, e));
-    if (m->net.unet.num_class_embeds > 0) TRY_GOTO(class_names_write(&m->classes, dir, e));
+    if (unet_config_classes(&m->net.unet) > 0) TRY_GOTO(class_names_write(&m->classes, dir, e));
 done:
     mem_free(tensors);
     mem_free(copy);

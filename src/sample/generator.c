@@ -155,6 +155,9 @@ static ddpm_status check_spec(const model *m, const generator_spec *s, err *e)
         return err_set(e, DDPM_EINVAL,
                        "guidance %g needs a network with classes, and this one has none; set guidance=1",
                        s->guidance.scale);
+    if (is_guided(s) && s->guidance.null_class < 0 && m->classes.says_null)
+        return err_set(e, DDPM_EINVAL, "guidance %g: this network was only trained with classes; set guidance=1",
+                       s->guidance.scale);
     if (is_guided(s) && s->guidance.null_class >= unet_config_classes(u))
         return err_set(e, DDPM_EINVAL, "null_class %d is not below num_class_embeds = %d", s->guidance.null_class,
                        unet_config_classes(u));

@@ -49,7 +49,8 @@ static ddpm_status choose_labels(preview *p, const preview_spec *spec, const gen
     const int embeds = unet_config_classes(&spec->m->net.unet);
     label_list list = {0};
     if (embeds == 0) return DDPM_OK;
-    TRY(label_list_parse(c->sample.labels, label_classes(embeds, has_null, drawn->guidance.null_class), &list, e));
+    TRY(label_list_parse(c->sample.labels, label_classes(embeds, has_null, drawn->guidance.null_class),
+                         &spec->m->classes, &list, e));
     const ddpm_status st = mem_array(&p->labels, (size_t)p->n, sizeof *p->labels, "preview", e);
     for (int i = 0; i < p->n && st == DDPM_OK; i++) p->labels[i] = label_of(&list, p->ids[i]);
     label_list_free(&list);

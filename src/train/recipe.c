@@ -342,11 +342,12 @@ sampler_spec recipe_sampler(const ddpm_config *c, const scheduler_config *s)
     return spec;
 }
 
-/* The null class is the last one unless another is named. */
+/* The null class is the last one, unless another is named or the model says that it has none. */
 static generator_guidance guidance(const ddpm_config *c, const model *m)
 {
     const config_reals *interval = &c->sample.guidance_interval;
-    const int last = m->net.unet.num_class_embeds - 1;
+    const bool has_none = m->classes.says_null && m->classes.null_class < 0;
+    const int last = has_none ? -1 : m->net.unet.num_class_embeds - 1;
     const double no_limit = strtod(config_options[OPTION_sample_guidance_interval].max, NULL);
     return (generator_guidance){.scale = c->sample.guidance,
                                 .low = interval->item[0],
