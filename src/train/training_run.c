@@ -10,6 +10,7 @@
 #include "train/trainer_fit.h"
 #include "train/preview.h"
 #include "train/resume.h"
+#include "train/run_classes.h"
 #include "train/run_metrics.h"
 
 #include <math.h>
@@ -134,8 +135,10 @@ static ddpm_status build_model(run *r, err *e)
     const ddpm_config of_network = config_of_network(r);
     notes remarks = {.text = ""};
     TRY(recipe_model(&of_network, r->be, shape, &r->m, &remarks, e));
-    if (remarks.text[0]) note(r, "model: %s", remarks.text);
     trainer_spec spec = recipe_trainer(&r->config, shape, r->steps);
+    TRY(run_classes_take(r->data, &spec, !r->config.model.init_from[0], r->m, &remarks, e));
+    r->facts.dataset_hash ^= run_classes_hash(r->data, r->m);
+    if (remarks.text[0]) note(r, "model: %s", remarks.text);
     if (feed_wants_resident(r->be, &r->config, r->data)) spec.resident = dataset_count(r->data);
     spec.ahead = feed_ahead(&r->config, spec.resident > 0);
     TRY(trainer_create(r->m, &spec, &r->trainer, e));
