@@ -1,4 +1,4 @@
-/* The fuzz targets of src/data on their seeds, in every build: a file that once broke a parser is kept there. */
+/* The fuzz targets of src/data, and of what src/io has of labels, on their seeds, in every build: a file that once broke a parser is kept there. */
 #define LLVMFuzzerTestOneInput fuzz_idx
 #include "fuzz/fuzz_idx.c"
 #undef LLVMFuzzerTestOneInput
@@ -7,6 +7,9 @@
 #undef LLVMFuzzerTestOneInput
 #define LLVMFuzzerTestOneInput fuzz_image
 #include "fuzz/fuzz_image.c"
+#undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_labels
+#include "fuzz/fuzz_labels.c"
 
 #include "data_files.h"
 #include <glob.h>
@@ -35,4 +38,9 @@ static void replay(const char *pattern, size_t least, size_t cuts, int (*target)
 
 Test(data_corpus, idx) { replay(DDPM_TESTS "/fuzz/corpus/idx/*", 9, 50, fuzz_idx); }
 Test(data_corpus, cifar) { replay(DDPM_TESTS "/fuzz/corpus/cifar/*", 4, 50, fuzz_cifar); }
+Test(data_corpus, labels)
+{
+    replay(DDPM_TESTS "/fuzz/corpus/labels/*", 9, 50, fuzz_labels);
+    cr_assert_eq(dir_remove(own(""), NULL), DDPM_OK);
+}
 Test(data_corpus, image) { replay(DDPM_TESTS "/data/fixtures/*.[pj][np]g", 70, 20, fuzz_image); }

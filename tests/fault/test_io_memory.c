@@ -1,5 +1,8 @@
-/* Every reader and writer of src/io while the n-th allocation fails: a status each time, nothing leaked. */
+/* Every reader and writer of src/io, and of labels, while the n-th allocation fails: a status each time, nothing leaked. */
+#include "data/data_files.h"
+#include "data/dataset.h"
 #include "io/checkpoint_dir.h"
+#include "io/class_names.h"
 #include "io/pipeline.h"
 #include "io/safetensors.h"
 #include "support/io_support.h"
@@ -126,6 +129,59 @@ static ddpm_status seal_and_verify(const char *scratch, err *e)
     return checkpoint_verify(scratch, e);
 }
 
+static ddpm_status keep_class_names(const char *scratch, err *e)
+{
+    class_names names = {.says_null = true, .null_class = 2}, back = {0};
+    ddpm_status st = DDPM_OK;
+    TRY_GOTO(class_names_add(&names, "cat", e));
+    TRY_GOTO(class_names_add(&names, "dog", e));
+    TRY_GOTO(class_names_write(&names, scratch, e));
+    TRY_GOTO(class_names_read(scratch, 3, &back, e));
+done:
+    class_names_free(&names);
+    class_names_free(&back);
+    return st;
+}
+
+/* The labels of two images. */
+static ddpm_status open_labelled(const char *scratch, dataset_labels from, const char *metadata, err *e)
+{
+    static const char *const images[] = {"a_1.png", "b_2.png"};
+    dataset *d;
+    const long left = countdown;
+    countdown = 0;
+    for (int i = 0; i < 2; i++) copy_file(FIXTURE("resize_tall_8x8.png"), scratch, images[i]);
+    put_file(in_dir(scratch, "metadata.jsonl"), metadata);
+    countdown = left;
+    const dataset_spec spec = {.kind = DATASET_FOLDER, .path = scratch, .labels = from, .shape_only = true};
+    TRY(dataset_open(&spec, &d, e));
+    const int classes = dataset_classes(d), names = dataset_class_name(d, 1) != NULL;
+    dataset_close(d);
+    cr_assert(classes == 2 && names == (strstr(metadata, "\"y\"") != NULL || from == DATASET_LABELS_FILENAME));
+    return DDPM_OK;
+}
+
+#define LABELS(a, b) "{\"file_name\": \"a_1.png\", \"label\": " a "}\n{\"file_name\": \"b_2.png\", \"label\": " b "}\n"
+
+static ddpm_status open_numbers(const char *scratch, err *e)
+{
+    return open_labelled(scratch, DATASET_LABELS_METADATA, LABELS("0", "1"), e);
+}
+
+static ddpm_status open_texts(const char *scratch, err *e)
+{
+    return open_labelled(scratch, DATASET_LABELS_METADATA, LABELS("\"x\"", "\"y\""), e);
+}
+
+static ddpm_status open_names(const char *scratch, err *e)
+{
+    return open_labelled(scratch, DATASET_LABELS_FILENAME, "", e);
+}
+
+Test(io_memory, class_names) { sweep(keep_class_names); }
+Test(io_memory, labels_of_numbers) { sweep(open_numbers); }
+Test(io_memory, labels_of_texts) { sweep(open_texts); }
+Test(io_memory, labels_of_names) { sweep(open_names); }
 Test(io_memory, safetensors_open) { sweep(open_safetensors); }
 Test(io_memory, safetensors_write) { sweep(write_safetensors); }
 Test(io_memory, pipeline_read_configs) { sweep(read_configs); }
