@@ -26,7 +26,7 @@ ddpm_status run_classes_take(const dataset *data, const trainer_spec *spec, bool
 {
     char text[TEXT];
     class_names *to = &m->classes;
-    const int rows = m->net.unet.num_class_embeds;
+    const int rows = unet_config_classes(&m->net.unet);
     class_names_free(to);
     if (rows == 0) return DDPM_OK;
     describe(data, text);
@@ -39,5 +39,5 @@ ddpm_status run_classes_take(const dataset *data, const trainer_spec *spec, bool
 
 uint64_t run_classes_hash(const dataset *data, const model *m)
 {
-    return m->net.unet.num_class_embeds > 0 ? dataset_labels_hash(data) : 0;
+    return unet_config_classes(&m->net.unet) > 0 ? dataset_labels_hash(data) : 0;
 }
