@@ -68,17 +68,20 @@ static void open_data(rig *r)
     OK(dataset_open(&spec, &r->data, &why));
 }
 
-static void start(rig *r)
+static void start_as(rig *r, bool resident)
 {
     const image_shape shape = recipe_shape(r->data);
-    const trainer_spec spec = recipe_trainer(&r->config, shape, 10);
+    trainer_spec spec = recipe_trainer(&r->config, shape, 10);
     char file[PATH_CAP];
+    if (resident) spec.resident = dataset_count(r->data);
     OK(recipe_model(&r->config, r->be, shape, &r->m, NULL, &why));
     OK(trainer_create(r->m, &spec, &r->t, &why));
     OK(trainer_allocate(r->t, &why));
     OK(recipe_weights(&r->config, r->m, file, NULL, &why));
     OK(feed_create(&(feed_spec){.config = &r->config, .data = r->data, .trainer = r->t}, &r->f, &why));
 }
+
+static void start(rig *r) { start_as(r, false); }
 
 static void stop(rig *r)
 {
@@ -156,4 +159,45 @@ Test(feed, a_step_without_its_images_leaves_the_state_of_before)
     }
     stop(&r);
     drop(&r);
+}
+
+/* Pictures in folders, one class each; the weights after some steps, of which one picture is lost before the first. */
+static float *trained_with_loss(bool resident, const char *labels, bool loss, size_t *n)
+{
+    make(&r);
+    loses(&r, "bad.png");
+    for (int i = 0; i < 4; i++) loses(&r, (const char[]){'a' + (char)i, '.', 'p', 'n', 'g', 0});
+    for (int i = 0; i < 4; i++) {
+        char dir[PATH_CAP];
+        OK(path_join(dir, r.dir, (const char[]){'a' + (char)i, 0}, &why));
+        OK(dir_make(dir, &why));
+        picture(&r, (const char[]){'a' + (char)i, '/', i == 2 && loss ? 'y' : 'x', '.', 'p', 'n', 'g', 0}, i + 1);
+    }
+    configure(&r, "data.cache_mb=0");
+    configure(&r, "data.max_bad=1");
+    configure(&r, "data.shuffle=true");
+    configure(&r, "model.num_class_embeds=4");
+    configure(&r, labels);
+    open_data(&r);
+    if (loss) loses(&r, "c/y.png");
+    start_as(&r, resident);
+    cr_assert_eq(trainer_is_resident(r.t), resident);
+    for (int i = 0; i < 6; i++) OK(feed_step(r.f, &why));
+    *n = r.m->store->count;
+    float *weights = test_params(r.m->store, ARENA_PARAM);
+    stop(&r);
+    drop(&r);
+    return weights;
+}
+
+Test(feed, labels_are_the_same_in_a_resident_set_also_where_files_were_lost)
+{
+    for (int loss = 0; loss < 2; loss++) {
+        size_t n;
+        float *streamed = trained_with_loss(false, "data.labels=folder", loss, &n);
+        float *resident = trained_with_loss(true, "data.labels=auto", loss, &n);
+        cr_expect_arr_eq(streamed, resident, n * sizeof *streamed, "with %d lost files", loss);
+        mem_free(streamed);
+        mem_free(resident);
+    }
 }

@@ -1,4 +1,5 @@
 /* Training with class labels: which rows of the embedding learn, and what a run keeps. */
+#include "io/class_names.h"
 #include "io/safetensors.h"
 #include "io/unet_config.h"
 #include "train/run_rig.h"
@@ -136,4 +137,31 @@ Test(run_classes, previews_have_the_labels_of_the_options)
         same_bytes(in_dir(whole.out, "samples/step_00000009.png"), in_dir(parts.out, "samples/step_00000009.png")));
     cr_expect_eq(preview(&parts, "none", "sample.labels=10"), DDPM_EINVAL, "the label that stands for no class");
     cr_expect_not_null(strstr(why.text, "label 10 is not in [0, 10)"), "%s", why.text);
+}
+
+/* The names of the data's classes are beside the weights of every checkpoint; the log says them. */
+Test(run_classes, a_checkpoint_has_their_names)
+{
+    class_names names;
+    with_classes(&whole, "run", "0.1");
+    config_put(&whole, "train.steps=2");
+    OK(train(&whole, 0, NULL));
+    OK(class_names_read(in_dir(whole.out, "ckpt/step_00000002"), 11, &names, &why));
+    cr_assert(names.n == 10 && names.says_null && names.null_class == 10);
+    cr_expect_str_eq(names.name[7], "7");
+    class_names_free(&names);
+    OK(checkpoint_verify(in_dir(whole.out, "ckpt/step_00000002"), &why));
+    char *log = get_text(in_dir(whole.out, "log.txt"));
+    cr_expect_not_null(strstr(log, "10 classes: 0 0, 1 1, "), "%s", log);
+    mem_free(log);
+    with_classes(&parts, "without", "0");
+    config_put(&parts, "train.steps=1");
+    OK(train(&parts, 0, NULL));
+    OK(class_names_read(in_dir(parts.out, "ckpt/step_00000001"), 10, &names, &why));
+    cr_expect(names.n == 10 && names.says_null && names.null_class == -1);
+    class_names_free(&names);
+    tiny(&parts, "plain");
+    config_put(&parts, "train.steps=1");
+    OK(train(&parts, 0, NULL));
+    cr_expect_not(path_exists(in_dir(parts.out, "ckpt/step_00000001/classes.json")));
 }
