@@ -189,7 +189,7 @@ ddpm_status class_names_read(const char *dir, int rows, class_names *out, err *e
 
 ddpm_status class_names_write(const class_names *names, const char *dir, err *e)
 {
-    char path[PATH_CAP], key[INDEX_DIGITS + 1];
+    char path[PATH_CAP], key[16];
     if (names->n == 0 && !names->says_null) return DDPM_OK;
     TRY(path_join(path, dir, FILE_NAME, e));
     json_out j = json_out_begin(false, e);

@@ -108,10 +108,10 @@ static void assert_follows_order(int batch, int prefetch, int threads, uint64_t 
         cr_assert_eq(loader_next(l, &got, &labels, &e), DDPM_OK, "%s", e.text);
         for (int i = 0; i < batch; i++) {
             const uint64_t s = first + k * (stride ? stride : (uint64_t)batch) + (uint64_t)i;
-            const int64_t image = loader_image_index(4, 10, s, true);
-            cr_assert_eq(dataset_read(d, image, want, NULL), DDPM_OK);
+            const int64_t at = loader_image_index(4, 10, s, true);
+            cr_assert_eq(dataset_read(d, at, want, NULL), DDPM_OK);
             cr_assert_arr_eq(got + 64 * i, want, 64, "batch %ld image %d", (long)k, i);
-            cr_assert_eq(labels[i], dataset_label(d, image), "batch %ld image %d", (long)k, i);
+            cr_assert_eq(labels[i], dataset_label(d, at), "batch %ld image %d", (long)k, i);
         }
     }
     cr_assert_geq(loader_waited_seconds(l), 0.0);
