@@ -251,7 +251,8 @@ static ddpm_status sweep(dataset *d, int64_t max_bad, err *e)
                          (long long)bad_count, (long long)d->count));
     dataset_remark(d, "%lld unreadable file%s skipped (data.max_bad=%lld): %s", (long long)bad_count,
                    bad_count == 1 ? "" : "s", (long long)max_bad, why.text);
-    if (!d->pixels) TRY_GOTO(mem_array(&d->kept, (size_t)d->count, sizeof *d->kept, "list of images", e));
+    if (!d->pixels || d->kind->file)
+        TRY_GOTO(mem_array(&d->kept, (size_t)d->count, sizeof *d->kept, "list of images", e));
     drop_bad(d, bad);
 done:
     mem_free(bad);
@@ -305,10 +306,11 @@ ddpm_status dataset_open(const dataset_spec *spec, dataset **out, err *e)
         TRY_GOTO(sweep(d, spec->max_bad, e));
         if (!spec->channels && d->c == 3 && !d->has_colour) drop_colour(d);
     }
-    if (d->pixels) {
+    if (d->pixels && !kind->file) {
         kind->close(d->source);
         d->source = NULL;
-    } else if (kind->can_be_bad) {
+    }
+    if (!d->pixels && kind->can_be_bad) {
         TRY_GOTO(dataset_losses_create(d->count, d->skipped, spec->max_bad, &d->losses, e));
     }
     *out = d;
@@ -369,6 +371,12 @@ uint64_t dataset_labels_hash(const dataset *d)
     for (int k = 0; k < d->class_names.n; k++)
         h = XXH3_64bits_withSeed(d->class_names.path[k], strlen(d->class_names.path[k]), h);
     return h;
+}
+
+const char *dataset_file(const dataset *d, int64_t index)
+{
+    if (!d->kind->file || index < 0 || index >= d->count) return NULL;
+    return d->kind->file(d->source, d->kept ? d->kept[index] : index);
 }
 
 ddpm_status dataset_hash(const dataset *d, uint64_t *out, err *e)

@@ -8,8 +8,8 @@
  *   auto      the first of these kinds that recognises the path
  *
  * Images are resized and converted to one shape (image_resize(), image_to()).  If the whole set fits into cache_mb, it
- * is cached as u8 pixels, count * h * w * c bytes, and its source is closed.  Otherwise idx and cifar10 keep the
- * file's bytes, folder its file names, digits nothing, and every read decodes.
+ * is cached as u8 pixels, count * h * w * c bytes, and of its source only a folder's file names are kept.  Otherwise idx
+ * and cifar10 keep the file's bytes, folder its file names, digits nothing, and every read decodes.
  *
  * Opening a folder decodes every file once, cached or not, and skips files that cannot be decoded: the set, and with
  * it the order of the training samples, is the same for every cache_mb.  This takes as long as decoding one epoch on
@@ -83,6 +83,9 @@ const char *dataset_class_name(const dataset *d, int k);
 
 /* The class of image `index`, or -1. */
 int dataset_label(const dataset *d, int64_t index);
+
+/* The path of the file of image `index`, borrowed; NULL if the images have no files of their own. */
+const char *dataset_file(const dataset *d, int64_t index);
 
 /* Pixels [h, w, c] of image `index` in [0, count).  Thread-safe.
  * Fails only if the set is not cached: DDPM_EDATA, DDPM_ENOINPUT or DDPM_EIO name the file. */

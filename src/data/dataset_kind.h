@@ -13,7 +13,7 @@ enum { REMARKS_MAX = 8, REMARK_BYTES = 800 };
 
 struct dataset {
     const dataset_kind *kind;
-    void *source;  /* private to the kind; NULL once all pixels are cached */
+    void *source;  /* private to the kind; NULL once all pixels are cached, unless the images have files of their own */
     int64_t count; /* usable images */
     int64_t *kept; /* [count] their indices in the source; NULL = all images of the source */
     int64_t skipped;
@@ -52,7 +52,7 @@ struct dataset_kind {
     /* Channels of image i from its header alone, 0 = unknown; NULL: all images have those of the first. */
     int (*channels)(const void *source, int64_t i);
 
-    /* The file of image i, for messages; NULL: all images are in one file and have one size. */
+    /* The path of the file of image i; NULL: all images are in one file and have one size. */
     const char *(*file)(const void *source, int64_t i);
 
     bool can_be_bad; /* can read() find an image bad? */

@@ -114,6 +114,15 @@ Test(dataset_folder, bad_files_are_named_or_skipped)
     cr_assert_eq(dataset_skipped(d), 3);
     cr_assert(value_of(d, 0) == 1 && value_of(d, 1) == 2);
     dataset_close(d);
+    for (int cached = 0; cached < 2; cached++) { /* the files of the images that are used, read again or not */
+        spec.cache_mb = cached ? 1 : -1;
+        d = open_ok(&spec);
+        cr_assert_eq(dataset_pixels(d) != NULL, cached);
+        cr_assert(path_join(path, dir, "d.png", NULL) == DDPM_OK && dataset_file(d, 1));
+        cr_assert_str_eq(dataset_file(d, 1), path);
+        cr_assert(!dataset_file(d, -1) && !dataset_file(d, 2));
+        dataset_close(d);
+    }
     drop_folder(dir);
 }
 
