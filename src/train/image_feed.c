@@ -11,6 +11,7 @@ struct feed {
     loader *loader;  /* NULL if the set is resident */
     int64_t *index;  /* [batch]  resident: the images of a micro-batch; else NULL */
     uint64_t sample; /* resident: ordinal of the first image of the next micro-batch */
+    double waited;   /* seconds, by loaders that were replaced */
 };
 
 static size_t image_bytes(const dataset *d)
@@ -83,7 +84,7 @@ void feed_destroy(feed *f)
     mem_free(f);
 }
 
-static ddpm_status give_micro_batch(feed *f, err *e)
+ddpm_status feed_micro_batch(feed *f, err *e)
 {
     const ddpm_config *c = f->spec.config;
     const uint8_t *images;
@@ -112,11 +113,22 @@ static ddpm_status take_back(feed *f, int given, err *e)
 ddpm_status feed_step(feed *f, err *e)
 {
     for (int i = 0; i < f->spec.config->train.gradient_accumulation_steps; i++) {
-        const ddpm_status st = give_micro_batch(f, e);
+        const ddpm_status st = feed_micro_batch(f, e);
         if (st != DDPM_OK && i > 0) TRY(take_back(f, i, e));
         TRY(st);
     }
     return trainer_update(f->spec.trainer, e);
 }
 
-double feed_waited_seconds(const feed *f) { return f->loader ? loader_waited_seconds(f->loader) : 0; }
+ddpm_status feed_seek(feed *f, uint64_t sample, err *e)
+{
+    const loader_spec loading = feed_loader(f->spec.config, f->spec.data, sample);
+    f->sample = sample;
+    if (f->index) return DDPM_OK;
+    f->waited = feed_waited_seconds(f);
+    loader_destroy(f->loader);
+    f->loader = NULL;
+    return loader_create(&loading, &f->loader, e);
+}
+
+double feed_waited_seconds(const feed *f) { return f->waited + (f->loader ? loader_waited_seconds(f->loader) : 0); }

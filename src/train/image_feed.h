@@ -31,6 +31,13 @@ void feed_destroy(feed *f); /* accepts NULL */
  * saved. */
 DDPM_MUST_CHECK ddpm_status feed_step(feed *f, err *e);
 
+/* Give the next micro-batch to the trainer, without the update (for trainer_watch()). */
+DDPM_MUST_CHECK ddpm_status feed_micro_batch(feed *f, err *e);
+
+/* Continue with the sample of this ordinal.  Batches that were loaded ahead are dropped.  On failure the feed can only
+ * be destroyed. */
+DDPM_MUST_CHECK ddpm_status feed_seek(feed *f, uint64_t sample, err *e);
+
 /* Total seconds that steps have waited for images; 0 if the set is resident. */
 double feed_waited_seconds(const feed *f);
 

@@ -8,8 +8,9 @@ struct trainer {
     model *m; /* borrowed */
     trainer_spec spec;
     schedule *schedule;
-    plan *grad;   /* forward and backward pass of a micro-batch; with a single micro-batch also the optimizer */
-    plan *update; /* the optimizer after several micro-batches, else NULL */
+    plan *grad;          /* forward and backward pass of a micro-batch; with a single micro-batch also the optimizer */
+    plan *update;        /* the optimizer after several micro-batches, else NULL */
+    plan_finding *watch; /* trainer_watch(); NULL: micro-batches are run as usual */
     tensor *images, *table, *state, *history;
     tensor *labels, *index, *cumulative; /* NULL: no classes, not resident, timesteps drawn uniformly */
     network_outputs net;
@@ -206,6 +207,12 @@ static ddpm_status check_labels(const trainer *t, const int64_t *labels, int64_t
     return DDPM_OK;
 }
 
+static ddpm_status run_micro_batch(trainer *t, err *e)
+{
+    TRY(params_refresh(t->m->store, ARENA_PARAM, e));
+    return t->watch ? plan_first_not_finite(t->grad, t->watch, e) : plan_run(t->grad, e);
+}
+
 ddpm_status trainer_accumulate(trainer *t, const uint8_t *images, const int64_t *labels, err *e)
 {
     TRY(plan_write(t->grad, t->images, images, e));
@@ -213,8 +220,7 @@ ddpm_status trainer_accumulate(trainer *t, const uint8_t *images, const int64_t 
         TRY(check_labels(t, labels, t->labels->n, e));
         TRY(plan_write(t->grad, t->labels, labels, e));
     }
-    TRY(params_refresh(t->m->store, ARENA_PARAM, e));
-    return plan_run(t->grad, e);
+    return run_micro_batch(t, e);
 }
 
 bool trainer_is_resident(const trainer *t) { return t->index != NULL; }
@@ -236,8 +242,7 @@ ddpm_status trainer_store(trainer *t, int64_t first, int64_t count, const uint8_
 ddpm_status trainer_accumulate_stored(trainer *t, const int64_t *index, err *e)
 {
     TRY(plan_write(t->grad, t->index, index, e));
-    TRY(params_refresh(t->m->store, ARENA_PARAM, e));
-    return plan_run(t->grad, e);
+    return run_micro_batch(t, e);
 }
 
 ddpm_status trainer_history(trainer *t, train_record history[TRAIN_HISTORY], err *e)
@@ -252,4 +257,32 @@ ddpm_status trainer_state(trainer *t, train_state *state, err *e) { return plan_
 ddpm_status trainer_restore(trainer *t, const train_state *state, err *e)
 {
     return plan_write(t->grad, t->state, state, e);
+}
+
+void trainer_watch(trainer *t, plan_finding *into) { t->watch = into; }
+
+/* Accumulating micro-batches expect gradients of zero at the first one of a step. */
+static ddpm_status zero_gradients(trainer *t, err *e)
+{
+    enum { PIECE = 1 << 16 };
+    const params *store = t->m->store;
+    float *zeros = NULL;
+    ddpm_status st = DDPM_OK;
+    if (!t->grad->add_grads) return DDPM_OK;
+    TRY(mem_array(&zeros, PIECE, sizeof *zeros, "gradients", e));
+    for (size_t at = 0; at < store->count; at += PIECE) {
+        const size_t n = store->count - at < PIECE ? store->count - at : PIECE;
+        float *to = (float *)store->arena[ARENA_GRAD] + at;
+        TRY_GOTO(t->m->be->fn->upload(t->m->be, to, zeros, n * sizeof *zeros, e));
+    }
+done:
+    mem_free(zeros);
+    return st;
+}
+
+ddpm_status trainer_unwatch(trainer *t, const train_state *state, err *e)
+{
+    t->watch = NULL;
+    TRY(zero_gradients(t, e));
+    return trainer_restore(t, state, e);
 }

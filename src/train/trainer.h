@@ -8,6 +8,7 @@
 #include "diffusion/objective.h"
 #include "diffusion/timestep_draw.h"
 #include "model/model.h"
+#include "plan/plan_finite.h"
 #include "train_state.h"
 
 /* Recompute the outputs of norms and dropout in the backward pass, so that half of the activations need not be kept. */
@@ -74,5 +75,11 @@ DDPM_MUST_CHECK ddpm_status trainer_state(trainer *t, train_state *state, err *e
 /* The last TRAIN_HISTORY steps; see train_record. */
 DDPM_MUST_CHECK ddpm_status trainer_history(trainer *t, train_record history[TRAIN_HISTORY], err *e);
 DDPM_MUST_CHECK ddpm_status trainer_restore(trainer *t, const train_state *state, err *e);
+
+/* Between two steps, look for the values that made a step non-finite: until trainer_unwatch(), a micro-batch (given as
+ * usual, after trainer_restore() of the state before it) runs plan_first_not_finite() and advances no state. */
+void trainer_watch(trainer *t, plan_finding *into);
+/* End the search and restore `state`, which was read before it: the next step is as if nothing had been searched. */
+DDPM_MUST_CHECK ddpm_status trainer_unwatch(trainer *t, const train_state *state, err *e);
 
 #endif
