@@ -93,6 +93,7 @@ void progress_rate_begin(progress_rate *r, int64_t done) { *r = (progress_rate){
 
 void progress_rate_add(progress_rate *r, double now, int64_t done)
 {
+    if (done < r->last_step) progress_rate_begin(r, done); /* a training that was rolled back */
     if (done - r->first < WARMUP_STEPS) return;
     if (r->warm) {
         const double elapsed = now - r->last_time, keep = exp(-elapsed / rate_memory_seconds);

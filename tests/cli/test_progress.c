@@ -109,6 +109,18 @@ Test(rate, is_unknown_until_warm_and_then_at_once_right)
 }
 
 /* After `t` seconds at 4 steps/s, a past of 2 steps/s still weighs exp(-t / 30). */
+/* A training that returns to an earlier step: the steps that are repeated count as others do. */
+Test(rate, is_never_negative)
+{
+    progress_rate r;
+    progress_rate_begin(&r, 0);
+    for (int i = 1; i <= 100; i++) progress_rate_add(&r, 0.5 * i, i);
+    progress_rate_add(&r, 51, 41);
+    cr_assert_eq(progress_rate_get(&r), -1);
+    for (int i = 1; i <= 10; i++) progress_rate_add(&r, 51 + 0.5 * i, 41 + i);
+    cr_assert_float_eq(progress_rate_get(&r), 2, 1e-9);
+}
+
 Test(rate, forgets_with_the_stated_time_constant)
 {
     progress_rate r;
