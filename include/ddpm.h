@@ -139,7 +139,7 @@ DDPM_API DDPM_MUST_CHECK ddpm_status ddpm_sampler_run_input(ddpm_sampler *sample
 /* ---- training -------------------------------------------------------------------------------------- */
 
 typedef struct ddpm_progress {
-    uint64_t step, steps; /* steps done, and steps of the whole run */
+    uint64_t step, steps; /* steps done (fewer again after a rollback), and steps of the whole run */
     uint64_t skipped;     /* steps skipped because their loss or gradient was not finite */
     float loss, grad_norm, lr;
 } ddpm_progress;

@@ -59,6 +59,8 @@ static ddpm_status write_state(const char *dir, const train_state *s, const chec
     json_out_text(&j, "dataset", hash);
     json_out_text(&j, "machine", facts->machine);
     json_out_text(&j, "version", DDPM_VERSION);
+    json_out_int(&j, "rollbacks", (int64_t)facts->rollbacks);
+    json_out_int(&j, "rollback_end", (int64_t)facts->rollback_end);
     json_out_close(&j, '}');
     return json_out_finish_file(&j, path);
 }
@@ -118,6 +120,12 @@ static int64_t counter(json_in *j, const char *key)
     return 0;
 }
 
+/* A counter that checkpoints of older versions lack. */
+static uint64_t later_counter(json_in *j, const char *key)
+{
+    return json_object_get(j->root, key) ? (uint64_t)counter(j, key) : 0;
+}
+
 static const char *text_of(json_in *j, const char *key)
 {
     const char *text = json_string_value(json_in_get(j, key));
@@ -171,6 +179,8 @@ ddpm_status checkpoint_read_state(const char *dir, train_state *s, checkpoint_fa
     read_interval(&j, s);
     facts->dataset_hash = strtoull(text_of(&j, "dataset"), NULL, 16);
     (void)snprintf(facts->machine, sizeof facts->machine, "%s", text_of(&j, "machine"));
+    facts->rollbacks = later_counter(&j, "rollbacks");
+    facts->rollback_end = later_counter(&j, "rollback_end");
     (void)text_of(&j, "version");
     return json_in_close(&j, NULL);
 }

@@ -15,10 +15,13 @@
 #include "config/config.h"
 #include "train/trainer.h"
 
-/* Properties of data and machine that decide the last bits, saved to warn when a resumed run may differ in them. */
+/* What is saved beside the train_state: properties of data and machine that decide the last bits, to warn when a resumed
+ * run may differ in them, and the count of rollbacks. */
 typedef struct checkpoint_facts {
     uint64_t dataset_hash;
-    char machine[160]; /* threads, library and instruction set, from the backend */
+    char machine[160];     /* threads, library and instruction set, from the backend */
+    uint64_t rollbacks;    /* since a finite step after rollback_end; 0: none */
+    uint64_t rollback_end; /* the last of the skipped steps for which the run was rolled back */
 } checkpoint_facts;
 
 /* Write ckpt_dir/step_XXXXXXXX as one transaction.  On failure the older checkpoints are unchanged. */

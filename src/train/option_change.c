@@ -12,9 +12,13 @@ static bool is_network(config_id option)
 static bool matters(const ddpm_config *now, config_id option)
 {
     static const char *const sections[] = {"data.", "diffusion.", "train.", "ema."};
-    static const config_id idle[] = {OPTION_data_path,         OPTION_data_prefetch,
-                                     OPTION_data_cache_mb,     OPTION_data_resident,
-                                     OPTION_train_max_skipped, OPTION_train_gradient_checkpointing};
+    static const config_id idle[] = {OPTION_data_path,
+                                     OPTION_data_prefetch,
+                                     OPTION_data_cache_mb,
+                                     OPTION_data_resident,
+                                     OPTION_train_max_skipped,
+                                     OPTION_train_max_rollbacks,
+                                     OPTION_train_gradient_checkpointing};
     const bool ends_matter = now->train.lr_scheduler == TRAIN_LR_SCHEDULER_LINEAR ||
                              now->train.lr_scheduler == TRAIN_LR_SCHEDULER_COSINE; /* 0 at the last step */
     for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)

@@ -25,7 +25,7 @@ typedef struct run_hooks {
 
 /* Train by the configuration, in folder config->out.
  * DDPM_ESAVED: saved and stopped on request; the message says how to continue.  DDPM_EDIVERGED: too many
- * consecutive steps were not finite. */
+ * consecutive steps were not finite, and rollbacks did not help. */
 DDPM_MUST_CHECK ddpm_status run_train(backend *be, const ddpm_config *config, const run_hooks *hooks, err *e);
 
 #endif
