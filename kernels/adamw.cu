@@ -9,7 +9,8 @@ __global__ void __launch_bounds__(THREADS) adamw_kernel(adamw_args a)
     if (q >= quads_of(a.count)) return;
     const int64_t at = 4 * q;
     const int count = quad_count(a.count, q);
-    const adamw_factors f = adamw_prepare(&a);
+    adamw_factors f = adamw_prepare(&a);
+    if (adamw_is_fixed(&a, at)) adamw_fix(&f);
     const float zero[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     if (f.clip != 0.0f) {
         float w[4], g[4], m[4], v[4], ema[4];
@@ -24,8 +25,14 @@ __global__ void __launch_bounds__(THREADS) adamw_kernel(adamw_args a)
         quad_store(a.v + at, v, count);
         if (a.low) quad_store_as(a.low, a.low_type, at, w, count);
         if (a.ema) {
-            for (int k = 0; k < 4; k++) ema[k] = adamw_ema(&f, ema[k], w[k]);
+            for (int k = 0; k < 4; k++) ema[k] = adamw_ema(f.ema_rate, ema[k], w[k]);
             quad_store(a.ema + at, ema, count);
+        }
+        for (int j = 0; j < EMA_MORE; j++) {
+            if (!a.more[j]) continue;
+            quad_load(ema, a.more[j] + at, count);
+            for (int k = 0; k < 4; k++) ema[k] = adamw_ema(a.state->more_ema_rate[j], ema[k], w[k]);
+            quad_store(a.more[j] + at, ema, count);
         }
     }
     if (a.zero_grad) quad_store(a.g + at, zero, count);

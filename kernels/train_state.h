@@ -5,6 +5,7 @@
 #ifndef DDPM_TRAIN_STATE_H
 #define DDPM_TRAIN_STATE_H
 #include "cuda_port.h"
+#include "rates.h"
 #include <stdint.h>
 
 enum { TRAIN_LEVELS = 8 }; /* ranges of noise levels of which the mean error is logged */
@@ -33,6 +34,7 @@ typedef struct train_state {
     double interval_loss;
     uint64_t interval_steps;
     double level_error[TRAIN_LEVELS], level_images[TRAIN_LEVELS];
+    float more_ema_rate[EMA_MORE]; /* as ema_rate, of the averages beside the first */
 } train_state;
 
 /* The record of a finished step for the log.  Step s is at index s % TRAIN_HISTORY of a ring buffer, which the host

@@ -94,37 +94,39 @@ static inline tally_args step_tally(const step *s)
 
 static inline grad_norm_args step_grad_norm(const step *s)
 {
-    return (grad_norm_args){.g = s->in[UPDATE_G]->data,
-                            .state = s->in[UPDATE_STATE]->data,
-                            .history = step_data(s->out[UPDATE_HISTORY]),
-                            .count = tensor_count(s->in[UPDATE_G]),
-                            .update = {.lr = s->a.update.lr,
-                                       .beta1 = s->a.update.beta1,
-                                       .beta2 = s->a.update.beta2,
-                                       .max_grad_norm = s->a.update.max_grad_norm,
-                                       .ema_decay = s->a.update.ema_decay,
-                                       .warmup_steps = s->a.update.warmup_steps,
-                                       .total_steps = s->a.update.total_steps,
-                                       .schedule = s->a.update.schedule,
-                                       .ema_warmup = s->a.update.ema_warmup}};
+    grad_norm_args a = {.g = s->in[UPDATE_G]->data,
+                        .state = s->in[UPDATE_STATE]->data,
+                        .history = step_data(s->out[UPDATE_HISTORY]),
+                        .count = tensor_count(s->in[UPDATE_G]),
+                        .update = {.lr = s->a.update.lr,
+                                   .beta1 = s->a.update.beta1,
+                                   .beta2 = s->a.update.beta2,
+                                   .max_grad_norm = s->a.update.max_grad_norm,
+                                   .images = s->a.update.images}};
+    for (int k = 0; k < EMA_MOST; k++) a.update.ema[k] = s->a.update.ema[k];
+    return a;
 }
 
 static inline adamw_args step_adamw(const step *s)
 {
-    return (adamw_args){.w = s->out[UPDATE_W]->data,
-                        .g = s->in[UPDATE_G]->data,
-                        .m = s->out[UPDATE_M]->data,
-                        .v = s->out[UPDATE_V]->data,
-                        .ema = step_data(s->out[UPDATE_EMA]),
-                        .low = step_data(s->out[UPDATE_LOW]),
-                        .low_type = step_storage(s->out[UPDATE_LOW]),
-                        .state = s->in[UPDATE_STATE]->data,
-                        .count = tensor_count(s->in[UPDATE_G]),
-                        .beta1 = s->a.update.beta1,
-                        .beta2 = s->a.update.beta2,
-                        .eps = s->a.update.eps,
-                        .weight_decay = s->a.update.weight_decay,
-                        .zero_grad = s->a.update.zero_grad};
+    adamw_args a = {.w = s->out[UPDATE_W]->data,
+                    .g = s->in[UPDATE_G]->data,
+                    .m = s->out[UPDATE_M]->data,
+                    .v = s->out[UPDATE_V]->data,
+                    .ema = step_data(s->out[UPDATE_EMA]),
+                    .low = step_data(s->out[UPDATE_LOW]),
+                    .low_type = step_storage(s->out[UPDATE_LOW]),
+                    .state = s->in[UPDATE_STATE]->data,
+                    .count = tensor_count(s->in[UPDATE_G]),
+                    .beta1 = s->a.update.beta1,
+                    .beta2 = s->a.update.beta2,
+                    .eps = s->a.update.eps,
+                    .weight_decay = s->a.update.weight_decay,
+                    .zero_grad = s->a.update.zero_grad,
+                    .adam = s->a.update.adam,
+                    .fixed = step_data(s->in[UPDATE_FIXED])};
+    for (int k = 0; k < EMA_MORE; k++) a.more[k] = step_data(s->out[UPDATE_MORE + k]);
+    return a;
 }
 
 /* state: the operand of a norm_act or norm_act_bwd step */

@@ -173,8 +173,8 @@ static ddpm_status print_training(const ddpm_config *c, model *m, int batch, err
     printf("training, batch %d: %s%.1f MiB = %.1f weights, gradients, moments%s + %.1f activations (%.1f without "
            "memory reuse) + %.1f inputs; %.3f GFLOP an image%s\n",
            batch, spec.sketch ? "at least " : "", bytes_to_mib(need.weights + need.activations + need.inputs),
-           bytes_to_mib(need.weights), c->ema.decay > 0 ? ", EMA" : "", bytes_to_mib(need.activations),
-           bytes_to_mib(need.unpacked), bytes_to_mib(need.inputs), need.flops / 1e9,
+           bytes_to_mib(need.weights), ema_count(spec.update.update.ema) > 0 ? ", EMA" : "",
+           bytes_to_mib(need.activations), bytes_to_mib(need.unpacked), bytes_to_mib(need.inputs), need.flops / 1e9,
            spec.sketch ? "; it does not fit here" : "");
     trainer_destroy(t);
     return DDPM_OK;

@@ -12,6 +12,7 @@
 #include "sample/film.h"
 #include "sample/picture_writer.h"
 #include "sample/sampling_end.h"
+#include "train/checkpoint_averages.h"
 #include "train/recipe.h"
 #include "train/self_test.h"
 
@@ -179,21 +180,12 @@ static ddpm_status draw_all(job *j, err *e)
 
 /* ---- setting up ---- */
 
-/* Load a checkpoint's raw weights, which are in training/; a run without EMA has only raw weights. */
-static ddpm_status load_raw_weights(job *j, const char *checkpoint, err *e)
-{
-    char raw[PATH_CAP], state[PATH_CAP];
-    TRY(path_join(raw, checkpoint, "training/weights.safetensors", e));
-    TRY(path_join(state, checkpoint, "training/state.json", e));
-    if (path_exists(raw)) return params_load(j->m->store, ARENA_PARAM, raw, NULL, e);
-    if (path_exists(state)) return DDPM_OK;
-    return err_set(e, DDPM_EINVAL, "%s: no training/weights.safetensors in this folder; use weights=ema", checkpoint);
-}
-
 static ddpm_status load_from(const char *folder, job *j, notes *remarks, err *e)
 {
+    char weights[PATH_CAP];
+    TRY(averages_find(folder, j->config->sample.weights, weights, e));
     TRY(model_load(j->be, folder, &j->m, remarks, e));
-    return j->config->sample.weights != SAMPLE_WEIGHTS_RAW ? DDPM_OK : load_raw_weights(j, folder, e);
+    return weights[0] ? params_load(j->m->store, ARENA_PARAM, weights, NULL, e) : DDPM_OK;
 }
 
 /* Load everything from one checkpoint; retry with a newer one if the run, still training, removed it meanwhile. */

@@ -1,6 +1,7 @@
 #include "config/config.h"
 
 #include "config/config_value.h"
+#include "config/lr_step_rules.h"
 #include "config/nearest.h"
 
 #include <assert.h>
@@ -336,8 +337,61 @@ static ddpm_status check_process(const ddpm_config *c, err *e)
     return DDPM_OK;
 }
 
+static ddpm_status check_learning_rate(const ddpm_config *c, err *e)
+{
+    lr_step_rules rules;
+    char why[120];
+    const bool piecewise = c->train.lr_scheduler == TRAIN_LR_SCHEDULER_PIECEWISE_CONSTANT;
+    if (c->train.lr_scheduler == TRAIN_LR_SCHEDULER_POLYNOMIAL && c->train.lr_end >= c->train.lr)
+        return err_set(e, DDPM_EINVAL, "train.lr_end=%g is not below train.lr=%g, as polynomial requires",
+                       c->train.lr_end, c->train.lr);
+    if (piecewise && !c->train.lr_step_rules[0])
+        return err_set(e, DDPM_EINVAL,
+                       "train.lr_step_rules is empty: piecewise_constant needs pieces such as 1:10,0.1:20,0.01");
+    if (c->train.lr_step_rules[0] && !lr_step_rules_read(c->train.lr_step_rules, &rules, why, sizeof why))
+        return err_set(e, DDPM_EINVAL, "train.lr_step_rules: %s", why);
+    return DDPM_OK;
+}
+
+/* A list whose default, 0, means none. */
+static int list_count(const config_reals *r) { return r->count == 1 && r->item[0] == 0 ? 0 : r->count; }
+
+static ddpm_status check_averages(const ddpm_config *c, err *e)
+{
+    enum { MOST = 4 };
+    const config_reals *lists[] = {&c->ema.more, &c->ema.sigma_rel};
+    const char *const keys[] = {"ema.more", "ema.sigma_rel"};
+    int n = c->ema.decay > 0 || c->ema.halflife_kimg > 0;
+    for (int k = 0; k < 2; k++) {
+        n += list_count(lists[k]);
+        for (int i = 0; i < list_count(lists[k]); i++)
+            if (lists[k]->item[i] < 1e-3)
+                return err_set(e, DDPM_EINVAL, "%s: %g is below 0.001", keys[k], lists[k]->item[i]);
+    }
+    if (n > MOST)
+        return err_set(e, DDPM_EINVAL,
+                       "ema.decay, ema.more and ema.sigma_rel ask for %d averages of the weights; at most %d are kept",
+                       n, MOST);
+    return DDPM_OK;
+}
+
+static ddpm_status check_weights(const char *weights, err *e)
+{
+    static const char *const more[] = {"ema_1", "ema_2", "ema_3"};
+    if (config_word_of(OPTION_sample_weights, weights) >= 0 || strchr(weights, '=')) return DDPM_OK;
+    for (int k = 0; k < 3; k++)
+        if (!strcmp(weights, more[k])) return DDPM_OK;
+    return err_set(e, DDPM_EINVAL,
+                   "sample.weights=%.60s: must be ema, raw, ema_1 to ema_3, or the name of an average, such as "
+                   "decay=0.999",
+                   weights);
+}
+
 ddpm_status config_check(const ddpm_config *c, err *e)
 {
+    TRY(check_weights(c->sample.weights, e));
+    TRY(check_learning_rate(c, e));
+    TRY(check_averages(c, e));
     TRY(check_interval(&c->sample.guidance_interval, e));
     TRY(check_images(c, e));
     if (c->model.kind == MODEL_KIND_UNET && !c->model.init_from[0]) TRY(check_unet(c, e));

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum {
-    CONFIG_BYTES = 128 * 1024, /* largest file read or written */
+    CONFIG_BYTES = 192 * 1024, /* largest file read or written */
     CONFIG_FILES = 4,          /* most YAML files of one run */
     CONFIG_INTS = 16,          /* longest list of numbers */
     CONFIG_WORDS = 8,          /* longest list of words */

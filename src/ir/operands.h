@@ -103,10 +103,11 @@ enum { MSE_LOSS, MSE_ERROR, MSE_DPRED }; /* LOSS, ERROR [n]: one of each image *
 enum { TALLY_LOSS, TALLY_ERROR, TALLY_ROWS, TALLY_STATE };
 enum { TALLY_STATE_OUT };
 
-enum { UPDATE_G, UPDATE_STATE };           /* of grad_norm and adamw */
+/* of grad_norm and adamw.  FIXED: u8, bitmap of the weights that do not decay (kernels/adamw.h); absent: all decay */
+enum { UPDATE_G, UPDATE_STATE, UPDATE_FIXED };
 enum { UPDATE_STATE_OUT, UPDATE_HISTORY }; /* grad_norm's outputs; HISTORY: train_record[TRAIN_HISTORY] */
-/* adamw's outputs, updated in place.  LOW: low-precision copy of W */
-enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA, UPDATE_LOW };
+/* adamw's outputs, updated in place.  LOW: low-precision copy of W; MORE: EMA_MORE further averages */
+enum { UPDATE_W, UPDATE_M, UPDATE_V, UPDATE_EMA, UPDATE_LOW, UPDATE_MORE };
 
 enum { SAMPLER_INIT_STATE, SAMPLER_INIT_IDS, SAMPLER_INIT_IMAGE };
 enum { SAMPLER_INIT_X };

@@ -2,6 +2,7 @@
 #ifndef DDPM_STEP_H
 #define DDPM_STEP_H
 #include "ir/dtype.h"
+#include "rates.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,7 +34,7 @@ typedef enum op_flags {
 
 extern const unsigned op_flag[OP_COUNT]; /* of op_flags */
 
-/* The arena in which a tensor's bytes live.  PARAM to EMA share one layout, so that changing one base pointer
+/* The arena in which a tensor's bytes live.  PARAM to EMA_3 share one layout, so that changing one base pointer
  * switches a plan between the raw weights and the EMA. */
 typedef enum arena_kind {
     ARENA_IO,    /* inputs and outputs, accessed from outside; allocated for the plan's whole life */
@@ -42,7 +43,10 @@ typedef enum arena_kind {
     ARENA_GRAD,  /* gradients of the weights */
     ARENA_M,     /* Adam's first moment */
     ARENA_V,     /* Adam's second moment */
-    ARENA_EMA,   /* exponential moving average of the weights */
+    ARENA_EMA,   /* average of the weights, the one to sample with */
+    ARENA_EMA_1, /* EMA_MORE further ones */
+    ARENA_EMA_2,
+    ARENA_EMA_3,
     /* Weights in the backend's activation type, if that is not f32: the same layout with another element size. */
     ARENA_PARAM_LOW,
     ARENA_EMA_LOW,
@@ -147,10 +151,13 @@ typedef union step_attr {
         double scale; /* 1 / (batch * micro-batches) */
     } tally;
     struct {
-        double lr, beta1, beta2, eps, weight_decay, max_grad_norm, ema_decay;
-        bool ema_warmup, zero_grad;
-        int schedule; /* enum lr_schedule of kernels/update.h */
-        int64_t warmup_steps, total_steps;
+        lr_rule lr;
+        double beta1, beta2, eps, weight_decay, max_grad_norm;
+        ema_rule ema[EMA_MOST]; /* without gaps; the first is the one to sample with */
+        int64_t images;         /* of an optimizer step; set by the trainer */
+        bool adam;              /* Adam, whose decay is L2, instead of AdamW */
+        bool no_vector_decay;   /* biases and the weights of norms do not decay */
+        bool zero_grad;
     } update;
     struct {
         float noise, signal; /* standard deviation of the noise, factor of the image */

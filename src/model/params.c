@@ -1,6 +1,7 @@
 #include "model/params.h"
 #include "base/arith.h"
 #include "base/mem.h"
+#include "adamw.h"
 #include "noise.h"
 
 #include <math.h>
@@ -63,14 +64,36 @@ ddpm_status params_declare(params *s, const plan *p, err *e)
     return DDPM_OK;
 }
 
-ddpm_status params_allocate(params *s, bool training, bool ema, err *e)
+ddpm_status params_allocate(params *s, bool training, int averages, err *e)
 {
     const bool needed[ARENA_COUNT] = {
-        [ARENA_PARAM] = true, [ARENA_GRAD] = training, [ARENA_M] = training, [ARENA_V] = training, [ARENA_EMA] = ema};
+        [ARENA_PARAM] = true, [ARENA_GRAD] = training, [ARENA_M] = training, [ARENA_V] = training};
     for (int a = 0; a < ARENA_COUNT; a++)
-        if (needed[a] && !s->arena[a])
+        if ((needed[a] || (a >= ARENA_EMA && a < ARENA_EMA + averages)) && !s->arena[a])
             TRY(s->be->fn->alloc(s->be, (s->count + ALIGN_FLOATS) * sizeof(float), &s->arena[a], e));
     return DDPM_OK;
+}
+
+int params_averages(const params *s)
+{
+    int n = 0;
+    while (n < EMA_MOST && s->arena[params_average(n)]) n++;
+    return n;
+}
+
+_Static_assert((int)ALIGN_FLOATS % (int)ADAMW_BLOCK == 0, "no block has parameters of two tensors");
+
+size_t params_bitmap_bytes(const params *s) { return (size_t)ceil_div((int64_t)s->count, (int64_t)ADAMW_BLOCK * 8); }
+
+void params_mark_vectors(const params *s, uint8_t *bitmap)
+{
+    memset(bitmap, 0, params_bitmap_bytes(s));
+    for (int i = 0; i < s->n; i++) {
+        const param *q = &s->list[i];
+        const size_t end = q->offset + (size_t)param_count(q);
+        for (size_t block = q->offset / ADAMW_BLOCK; q->rank == 1 && block * ADAMW_BLOCK < end; block++)
+            bitmap[block / 8] |= (uint8_t)(1u << block % 8);
+    }
 }
 
 /* ---- copies ---- */
@@ -200,12 +223,11 @@ void params_touched(params *s, arena_kind arena)
 
 static ddpm_status init_one(params *s, const param *q, uint64_t seed, float *host, err *e)
 {
-    const arena_kind arenas[] = {ARENA_PARAM, ARENA_EMA};
     draw(q, seed, host);
-    for (int i = 0; i < 2; i++)
-        if (s->arena[arenas[i]])
-            TRY(s->be->fn->upload(s->be, (float *)s->arena[arenas[i]] + q->offset, host,
-                                  (size_t)param_count(q) * sizeof *host, e));
+    for (int k = -1; k < EMA_MOST; k++) {
+        float *arena = s->arena[k < 0 ? ARENA_PARAM : params_average(k)];
+        if (arena) TRY(s->be->fn->upload(s->be, arena + q->offset, host, (size_t)param_count(q) * sizeof *host, e));
+    }
     return DDPM_OK;
 }
 

@@ -36,8 +36,12 @@ void params_destroy(params *s);
 
 /* Declare every parameter of the plan; the first plan of a model fixes names, shapes and order. */
 DDPM_MUST_CHECK ddpm_status params_declare(params *s, const plan *p, err *e);
-/* Allocate the arena of weights; with `training` also those of gradients and moments; with `ema` that of the EMA. */
-DDPM_MUST_CHECK ddpm_status params_allocate(params *s, bool training, bool ema, err *e);
+/* Allocate the arena of weights; with `training` also those of gradients and moments; and those of
+ * `averages` (0 .. EMA_MOST) averages of the weights. */
+DDPM_MUST_CHECK ddpm_status params_allocate(params *s, bool training, int averages, err *e);
+int params_averages(const params *s); /* allocated ones */
+/* The arena of average k < EMA_MOST: ARENA_EMA, ARENA_EMA_1, ... */
+static inline arena_kind params_average(int k) { return (arena_kind)(ARENA_EMA + k); }
 /* Point the plan's parameters (and their gradients) at the store.  `weights` is ARENA_PARAM or
  * ARENA_EMA.  DDPM_EINVAL: a name that is not in the store, or a different shape. */
 DDPM_MUST_CHECK ddpm_status params_bind(params *s, plan *p, arena_kind weights, err *e);
@@ -56,6 +60,9 @@ static inline int64_t param_count(const param *q) { return q->n * q->h * q->w * 
 DDPM_MUST_CHECK ddpm_status params_init(params *s, uint64_t seed, err *e);
 /* Declare that an arena was written other than by params_set(), so that its copies are out of date. */
 void params_touched(params *s, arena_kind arena);
+/* Mark the parameters of rank 1 (biases, and the weights of norms) in the bitmap that adamw_args.fixed describes. */
+size_t params_bitmap_bytes(const params *s);
+void params_mark_vectors(const params *s, uint8_t *bitmap);
 /* Copy a whole arena to or from host memory of `count` floats. */
 DDPM_MUST_CHECK ddpm_status params_get(const params *s, arena_kind arena, float *to, err *e);
 DDPM_MUST_CHECK ddpm_status params_set(params *s, arena_kind arena, const float *from, err *e);

@@ -137,8 +137,9 @@ nn_losses nn_mse(plan *p, const nn_mse_args *a);
 void nn_tally(plan *p, const nn_losses *l, tensor *rows, tensor *state, int micro_batches);
 
 /* Writes the gradient norm and the scalars of this optimizer step to the state (and a line of the optional history),
- * then applies AdamW and EMA to `count` floats. */
-void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const step_attr *update);
+ * then updates `count` floats by AdamW or Adam, and their averages.  `fixed`: the weights that do not decay
+ * (kernels/adamw.h), NULL: none. */
+void nn_update(plan *p, tensor *state, tensor *history, tensor *fixed, int64_t count, const step_attr *update);
 
 /* ---- sampling ------------------------------------------------------------------------------------ */
 

@@ -113,12 +113,13 @@ void nn_tally(plan *p, const nn_losses *l, tensor *rows, tensor *state, int micr
     s->a.tally.scale = 1.0 / ((double)l->loss->n * micro_batches);
 }
 
-void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const step_attr *update)
+void nn_update(plan *p, tensor *state, tensor *history, tensor *fixed, int64_t count, const step_attr *update)
 {
+    const int averages = ema_count(update->update.ema);
     if (!state || !plan_ok(p)) return;
     tensor *g = plan_arena(p, ARENA_GRAD, "gradients", count), *w = plan_arena(p, ARENA_PARAM, "weights", count);
     tensor *m = plan_arena(p, ARENA_M, "m", count), *v = plan_arena(p, ARENA_V, "v", count);
-    tensor *ema = update->update.ema_decay > 0 ? plan_arena(p, ARENA_EMA, "ema", count) : NULL;
+    tensor *ema = averages > 0 ? plan_arena(p, ARENA_EMA, "ema", count) : NULL;
     plan_push(p, "update");
     step *s = plan_emit(p, OP_grad_norm);
     s->in[UPDATE_G] = g, s->in[UPDATE_STATE] = state;
@@ -126,9 +127,13 @@ void nn_update(plan *p, tensor *state, tensor *history, int64_t count, const ste
     s->a = *update;
     s = plan_emit(p, OP_adamw);
     plan_pop(p);
-    s->in[UPDATE_G] = g, s->in[UPDATE_STATE] = state;
+    s->in[UPDATE_G] = g, s->in[UPDATE_STATE] = state, s->in[UPDATE_FIXED] = fixed;
     s->out[UPDATE_W] = w, s->out[UPDATE_M] = m, s->out[UPDATE_V] = v, s->out[UPDATE_EMA] = ema;
     if (p->be->act != DTYPE_F32) s->out[UPDATE_LOW] = plan_arena(p, ARENA_PARAM_LOW, "weights", count);
-    s->accumulate = 0xf;
+    s->accumulate = 1u << UPDATE_W | 1u << UPDATE_M | 1u << UPDATE_V | 1u << UPDATE_EMA;
+    for (int k = 0; k < averages - 1; k++) {
+        s->out[UPDATE_MORE + k] = plan_arena(p, (arena_kind)(ARENA_EMA_1 + k), "ema", count);
+        s->accumulate |= 1u << (UPDATE_MORE + k);
+    }
     s->a = *update;
 }

@@ -1,4 +1,5 @@
 #include "train/advice.h"
+#include "train/recipe_update.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -30,10 +31,11 @@ static void on_learning_rate(advice *a)
         say(a, "train.lr=0: the weights will not change");
         return;
     }
-    if (a->c->train.lr_scheduler == TRAIN_LR_SCHEDULER_CONSTANT) {
+    const config_train_lr_scheduler kind = a->c->train.lr_scheduler;
+    if (kind == TRAIN_LR_SCHEDULER_CONSTANT || kind == TRAIN_LR_SCHEDULER_PIECEWISE_CONSTANT) {
         if (config_is_chosen(a->c, OPTION_train_lr_warmup_steps))
-            say(a, "train.lr_warmup_steps=%lld has no effect: train.lr_scheduler=constant has no warm-up",
-                (long long)warmup);
+            say(a, "train.lr_warmup_steps=%lld has no effect: train.lr_scheduler=%s has no warm-up", (long long)warmup,
+                config_word_name(OPTION_train_lr_scheduler, kind));
     } else if (warmup > 0 && warmup >= a->steps) {
         say(a,
             "train.lr_warmup_steps=%lld is too long for %lld steps: the learning rate reaches only %.1e of %.1e; "
@@ -43,15 +45,69 @@ static void on_learning_rate(advice *a)
     }
 }
 
-/* The EMA after n updates contains the initial weights with the factor decay^n. */
-static void on_average(advice *a)
+/* An average after n updates contains the initial weights with the product of its decays as factor.  That is 0 after a
+ * warm-up, which begins with a decay of 0. */
+static void on_average_by_decay(advice *a, const ema_rule *r, bool first)
 {
-    const double decay = a->c->ema.decay, start = pow(decay, (double)a->steps);
-    if (decay <= 0 || a->c->ema.warmup || start <= START_MOST) return;
-    say(a,
-        "ema.decay=%.7g: after %lld steps the EMA weights, which sampling uses, still contain %.0f %% of the "
-        "initial weights; set ema.warmup=true or ema.decay=0",
-        decay, (long long)a->steps, 100 * start);
+    const double start = pow(r->decay, fmax((double)(a->steps - r->update_after_step), 0));
+    if (start <= START_MOST) return;
+    if (first)
+        say(a,
+            "ema.decay=%.7g: after %lld steps the EMA weights, which sampling uses, still contain %.0f %% of the "
+            "initial weights; set ema.warmup=true or ema.decay=0",
+            r->decay, (long long)a->steps, 100 * start);
+    else
+        say(a, "ema.more: after %lld steps the average of decay %.7g still contains %.0f %% of the initial weights",
+            (long long)a->steps, r->decay, 100 * start);
+}
+
+static void on_averages(advice *a)
+{
+    ema_rule rules[EMA_MOST];
+    const int n = recipe_averages(a->c, rules);
+    const double images = (double)a->steps * a->c->train.batch * a->c->train.gradient_accumulation_steps;
+    for (int k = 0; k < n; k++) {
+        if (rules[k].kind == EMA_CONSTANT && rules[k].update_after_step == 0) on_average_by_decay(a, &rules[k], k == 0);
+        if (rules[k].kind != EMA_HALFLIFE || rules[k].rampup_ratio > 0) continue;
+        const double start = exp2(-images / rules[k].halflife);
+        if (start > START_MOST)
+            say(a,
+                "ema.halflife_kimg=%g: after %.0f images the EMA weights, which sampling uses, still contain %.0f %% "
+                "of "
+                "the initial weights; set ema.rampup_ratio=0.05",
+                a->c->ema.halflife_kimg, images, 100 * start);
+    }
+    if (n > 0 && a->c->ema.update_after_step >= a->steps)
+        say(a, "ema.update_after_step=%lld: in a run of %lld steps nothing is averaged",
+            (long long)a->c->ema.update_after_step, (long long)a->steps);
+}
+
+/* Options of the optimizer that are set and have no effect. */
+static void on_idle_options(advice *a)
+{
+    const ddpm_config *c = a->c;
+    const bool decays = c->ema.halflife_kimg == 0 && c->ema.decay > 0;
+    const struct {
+        config_id option;
+        bool acts;
+        const char *needs;
+    } options[] = {
+        {OPTION_train_lr_num_cycles, c->train.lr_scheduler == TRAIN_LR_SCHEDULER_COSINE_WITH_RESTARTS,
+         "train.lr_scheduler=cosine_with_restarts"},
+        {OPTION_train_lr_power, c->train.lr_scheduler == TRAIN_LR_SCHEDULER_POLYNOMIAL,
+         "train.lr_scheduler=polynomial"},
+        {OPTION_train_lr_end, c->train.lr_scheduler == TRAIN_LR_SCHEDULER_POLYNOMIAL, "train.lr_scheduler=polynomial"},
+        {OPTION_train_lr_step_rules, c->train.lr_scheduler == TRAIN_LR_SCHEDULER_PIECEWISE_CONSTANT,
+         "train.lr_scheduler=piecewise_constant"},
+        {OPTION_train_adam_decay_norms, c->train.adam_weight_decay > 0, "train.adam_weight_decay"},
+        {OPTION_ema_use_ema_warmup, decays, "ema.decay"},
+        {OPTION_ema_inv_gamma, decays && c->ema.use_ema_warmup, "ema.use_ema_warmup=true"},
+        {OPTION_ema_power, decays && c->ema.use_ema_warmup, "ema.use_ema_warmup=true"},
+        {OPTION_ema_rampup_ratio, c->ema.halflife_kimg > 0, "ema.halflife_kimg"},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (config_is_chosen(c, options[i].option) && !options[i].acts)
+            say(a, "%s has no effect without %s", config_options[options[i].option].key, options[i].needs);
 }
 
 static void on_images(advice *a)
@@ -82,7 +138,8 @@ int advice_of(const ddpm_config *c, int64_t steps, int64_t images, char text[ADV
     if (c->rewind && config_word_of(OPTION_resume, c->resume) >= 0)
         say(&a, "rewind=true has no effect with resume=%s, only with resume=FOLDER", c->resume);
     on_learning_rate(&a);
-    on_average(&a);
+    on_averages(&a);
+    on_idle_options(&a);
     on_images(&a);
     on_what_is_written(&a);
     return a.n;

@@ -3,7 +3,7 @@
 #define DDPM_ADVICE_H
 #include "config/config.h"
 
-enum { ADVICE_MOST = 12, ADVICE_TEXT = 240 };
+enum { ADVICE_MOST = 24, ADVICE_TEXT = 240 };
 
 /* Write one line per such setting, for a run of `steps` optimizer steps in all on `images` images; returns the number
  * of lines. */

@@ -5,6 +5,7 @@
 #include "io/json_in.h"
 #include "io/json_out.h"
 #include "io/pipeline.h"
+#include "train/checkpoint_averages.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -40,7 +41,8 @@ static void write_interval(json_out *j, const train_state *s)
     write_levels(j, "level_images", s->level_images);
 }
 
-static ddpm_status write_state(const char *dir, const train_state *s, const checkpoint_facts *facts, err *e)
+static ddpm_status write_state(const char *dir, const train_state *s, const average_names *averages,
+                               const checkpoint_facts *facts, err *e)
 {
     char path[PATH_CAP], hash[20];
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, facts->dataset_hash);
@@ -56,6 +58,7 @@ static ddpm_status write_state(const char *dir, const train_state *s, const chec
     json_out_real(&j, "beta1_pow", s->beta1_pow);
     json_out_real(&j, "beta2_pow", s->beta2_pow);
     write_interval(&j, s);
+    averages_put(&j, averages);
     json_out_text(&j, "dataset", hash);
     json_out_text(&j, "machine", facts->machine);
     json_out_text(&j, "version", DDPM_VERSION);
@@ -76,9 +79,10 @@ static ddpm_status write_config(const char *dir, const ddpm_config *config, err 
     return st;
 }
 
-static ddpm_status write_all(const char *dir, const model *m, const train_state *state, const ddpm_config *config,
-                             const checkpoint_facts *facts, err *e)
+static ddpm_status write_all(const char *dir, const model *m, trainer *t, const train_state *state,
+                             const ddpm_config *config, const checkpoint_facts *facts, err *e)
 {
+    const average_names averages = averages_name(trainer_averages(t));
     char path[PATH_CAP];
     TRY(model_save(m, has_ema(m) ? ARENA_EMA : ARENA_PARAM, dir, e));
     TRY(path_join(path, dir, "training", e));
@@ -87,11 +91,12 @@ static ddpm_status write_all(const char *dir, const model *m, const train_state 
         TRY(path_join(path, dir, RAW_WEIGHTS, e));
         TRY(params_save(m->store, ARENA_PARAM, path, e));
     }
+    TRY(averages_save(dir, m, e));
     for (size_t i = 0; i < sizeof moments / sizeof *moments; i++) {
         TRY(path_join(path, dir, moments[i].file, e));
         TRY(params_save(m->store, moments[i].arena, path, e));
     }
-    TRY(write_state(dir, state, facts, e));
+    TRY(write_state(dir, state, &averages, facts, e));
     TRY(write_config(dir, config, e));
     return checkpoint_seal(dir, e);
 }
@@ -104,7 +109,7 @@ ddpm_status checkpoint_save(const char *ckpt_dir, const model *m, trainer *t, co
     train_state state;
     TRY(trainer_state(t, &state, e));
     TRY(atomic_dir_begin(&folder, ckpt_dir, checkpoint_name(name, (int64_t)state.step), e));
-    const ddpm_status st = write_all(folder.path, m, &state, config, facts, e);
+    const ddpm_status st = write_all(folder.path, m, t, &state, config, facts, e);
     if (st != DDPM_OK) {
         atomic_dir_abort(&folder);
         return st;
@@ -222,10 +227,8 @@ ddpm_status checkpoint_restore(const char *dir, const train_state *state, model 
     const bool raw = path_exists(path);
     if (!raw) TRY(path_join(path, dir, EMA_WEIGHTS, e));
     TRY(params_load(m->store, ARENA_PARAM, path, NULL, e));
-    if (has_ema(m)) { /* if the run had no EMA before, the EMA starts from its weights */
-        TRY(path_join(path, dir, EMA_WEIGHTS, e));
-        TRY(params_load(m->store, ARENA_EMA, path, NULL, e));
-    }
+    const average_names averages = averages_name(trainer_averages(t));
+    TRY(averages_restore(dir, &averages, m, e));
     for (size_t i = 0; i < sizeof moments / sizeof *moments; i++) {
         TRY(path_join(path, dir, moments[i].file, e));
         TRY(params_load(m->store, moments[i].arena, path, NULL, e));

@@ -1,9 +1,10 @@
 /* checkpoint.h - a training run on disk: a diffusers pipeline folder, and in its training/ all state
  * for resuming the run as if it had not been interrupted.
  *
- *   model_index.json unet/ scheduler/       the EMA weights (the raw weights if the run has no EMA)
+ *   model_index.json unet/ scheduler/       the first average (the raw weights if the run has no average)
  *   classes.json                            of a network with classes: their names (io/class_names.h)
- *   training/weights.safetensors            the raw weights, if the run has an EMA
+ *   training/weights.safetensors            the raw weights, if the run has an average
+ *   training/ema_1.safetensors, ...         further averages (checkpoint_averages.h)
  *   training/exp_avg.safetensors            Adam's moments, named as in torch.optim
  *   training/exp_avg_sq.safetensors
  *   training/state.json                     counters, seed, and the facts that bitwise resuming depends on

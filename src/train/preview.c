@@ -4,6 +4,7 @@
 #include "data/image.h"
 #include "sample/film.h"
 #include "sample/label_list.h"
+#include "train/recipe_update.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -32,7 +33,9 @@ static ddpm_status prepare_folder(preview *p, const char *folder, err *e)
 /* A preview starts from noise: the images of sample.from, mask and between are for `ddpm sample`. */
 static generator_spec preview_generator(const preview_spec *spec)
 {
-    const bool raw = spec->config->ema.decay == 0 || spec->config->sample.weights == SAMPLE_WEIGHTS_RAW;
+    ema_rule averages[EMA_MOST];
+    const bool raw = recipe_averages(spec->config, averages) == 0 ||
+                     config_word_of(OPTION_sample_weights, spec->config->sample.weights) == SAMPLE_WEIGHTS_RAW;
     generator_spec s = recipe_generator(spec->config, spec->m, raw ? ARENA_PARAM : ARENA_EMA);
     s.start = GENERATOR_FROM_NOISE;
     s.sampler.skip = 0;

@@ -3,6 +3,7 @@
 #include "train/idle_options.h"
 #include "train/init_from.h"
 #include "train/recipe_classes.h"
+#include "train/recipe_update.h"
 #include "train/recipe_words.h"
 
 #include <stdio.h>
@@ -255,7 +256,8 @@ ddpm_status recipe_weights(const ddpm_config *c, model *m, char file[PATH_CAP], 
     TRY(pipeline_find(c->model.init_from, &p, NULL, e));
     TRY(weights_find(p.unet, file, e));
     TRY(params_load(m->store, ARENA_PARAM, file, remarks, e));
-    return m->store->arena[ARENA_EMA] ? params_load(m->store, ARENA_EMA, file, NULL, e) : DDPM_OK;
+    for (int k = 0; k < params_averages(m->store); k++) TRY(params_load(m->store, params_average(k), file, NULL, e));
+    return DDPM_OK;
 }
 
 static objective recipe_objective(const ddpm_config *c)
@@ -296,17 +298,7 @@ trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t ste
                       .input_perturbation = (float)c->train.input_perturbation,
                       .label_dropout = (float)c->train.label_dropout,
                       .seed = (uint64_t)c->seed};
-    s.update.update.lr = c->train.lr;
-    s.update.update.beta1 = c->train.adam_beta1;
-    s.update.update.beta2 = c->train.adam_beta2;
-    s.update.update.eps = c->train.adam_epsilon;
-    s.update.update.weight_decay = c->train.adam_weight_decay;
-    s.update.update.max_grad_norm = c->train.max_grad_norm;
-    s.update.update.ema_decay = c->ema.decay;
-    s.update.update.ema_warmup = c->ema.warmup;
-    s.update.update.schedule = recipe_to_lr_schedule(c->train.lr_scheduler);
-    s.update.update.warmup_steps = c->train.lr_warmup_steps;
-    s.update.update.total_steps = steps;
+    recipe_update(c, steps, &s);
     return s;
 }
 

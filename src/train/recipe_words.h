@@ -8,8 +8,8 @@
 #include "diffusion/sampler.h"
 #include "io/scheduler_config.h"
 #include "model/network.h"
+#include "rates.h"
 #include "train/trainer.h"
-#include "update.h"
 
 precision_kind recipe_to_precision(config_precision word);
 conv_algo recipe_to_conv(config_cpu_conv word);

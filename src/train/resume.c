@@ -18,6 +18,12 @@ __attribute__((format(printf, 2, 3))) static void say(const resume_question *q, 
     q->say(q->context, text);
 }
 
+/* ema.warmup was false by default: a run from that time keeps its value unless another one is set. */
+static void keep_earlier_default(const resume_question *q, const resume_point *p)
+{
+    if (q->config->origin[OPTION_ema_warmup].source == CONFIG_DEFAULT) q->config->ema.warmup = p->before.ema.warmup;
+}
+
 /* Read the options of the checkpoint; a resumed run keeps its model.init_from. */
 static ddpm_status read_options(const resume_question *q, resume_point *p, err *e)
 {
@@ -34,6 +40,7 @@ static ddpm_status read_options(const resume_question *q, resume_point *p, err *
     if (from[0] && strcmp(from, p->before.model.init_from) != 0)
         say(q, "resume: model.init_from=%s has no effect: the weights are those of the checkpoint", from);
     memcpy(from, p->before.model.init_from, sizeof q->config->model.init_from);
+    keep_earlier_default(q, p);
     return DDPM_OK;
 }
 

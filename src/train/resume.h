@@ -23,7 +23,7 @@ typedef struct resume_point {
 } resume_point;
 
 /* Find the checkpoint by config->resume.  The folder is not changed, except for cleaning up after a crash.
- * config->model.init_from is set to that of the run's beginning.
+ * config->model.init_from is set to that of the run's beginning, and ema.warmup, unless an option sets it.
  * DDPM_EINVAL: the folder holds a run and config->resume does not say to continue it; or it holds checkpoints of later
  * steps or of another run, and config->rewind is not set.  Other errors: those of checkpoint_find(). */
 DDPM_MUST_CHECK ddpm_status resume_choose(const resume_question *q, resume_point *out, err *e);

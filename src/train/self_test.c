@@ -58,9 +58,10 @@ static ddpm_status open_test(test *s, err *e)
     const network net = small_network();
     const scheduler_config scheduler = scheduler_config_default();
     trainer_spec training = {.batch = BATCH, .h = HEIGHT, .w = WIDTH, .micro_batches = 1, .flip = true, .seed = SEED};
-    training.update.update.lr = 1e-3, training.update.update.eps = 1e-8;
+    training.update.update.lr.peak = 1e-3, training.update.update.eps = 1e-8;
     training.update.update.beta1 = 0.9, training.update.update.beta2 = 0.999;
-    training.update.update.ema_decay = 0.9, training.update.update.max_grad_norm = 1;
+    training.update.update.ema[0] = (ema_rule){.kind = EMA_CONSTANT, .decay = 0.9},
+    training.update.update.max_grad_norm = 1;
     const generator_spec sampling = {.batch = BATCH,
                                      .h = HEIGHT,
                                      .w = WIDTH,

@@ -13,12 +13,25 @@ struct trainer {
     plan_finding *watch; /* trainer_watch(); NULL: micro-batches are run as usual */
     tensor *images, *table, *state, *history;
     tensor *labels, *index, *cumulative; /* NULL: no classes, not resident, timesteps drawn uniformly */
+    tensor *fixed; /* the weights that do not decay; NULL: none.  An input of the plan with the optimizer */
     network_outputs net;
 };
 
 static tensor *history_input(trainer *t, plan *p)
 {
     return t->history = plan_input(p, DTYPE_U8, "history", 1, 1, 1, sizeof(train_record) * TRAIN_HISTORY);
+}
+
+/* The plan's optimizer. */
+static void build_optimizer(trainer *t, plan *p)
+{
+    const params *store = t->m->store;
+    step_attr a = t->spec.update;
+    a.update.images = (int64_t)t->spec.batch * t->spec.micro_batches;
+    if (t->spec.micro_batches > 1) a.update.zero_grad = true; /* they accumulate */
+    if (a.update.no_vector_decay && a.update.weight_decay > 0)
+        t->fixed = plan_input(p, DTYPE_U8, "fixed", 1, 1, 1, (int64_t)params_bitmap_bytes(store));
+    nn_update(p, t->state, history_input(t, p), t->fixed, (int64_t)store->count, &a);
 }
 
 /* Least bytes saved for which gradient_checkpointing=auto recomputes; for configs/quickstart.yaml it would save 18 MiB
@@ -95,17 +108,14 @@ static ddpm_status build_grad(trainer *t, err *e)
     const nn_losses losses = add_forward(t, p, &drawn);
     plan_differentiate(p, losses.loss, NULL);
     nn_tally(p, &losses, drawn.rows, t->state, s->micro_batches);
-    if (s->micro_batches == 1) nn_update(p, t->state, history_input(t, p), (int64_t)t->m->store->count, &s->update);
+    if (s->micro_batches == 1) build_optimizer(t, p);
     return finish(t, p, e);
 }
 
 static ddpm_status build_update(trainer *t, err *e)
 {
     TRY(plan_create(t->m->be, &t->update, e));
-    step_attr a = t->spec.update;
-    a.update.zero_grad = true; /* micro-batches accumulate */
-    const params *store = t->m->store;
-    nn_update(t->update, t->state, history_input(t, t->update), (int64_t)store->count, &a);
+    build_optimizer(t, t->update);
     return finish(t, t->update, e);
 }
 
@@ -137,7 +147,7 @@ void trainer_destroy(trainer *t)
     mem_free(t);
 }
 
-static bool has_ema(const trainer *t) { return t->spec.update.update.ema_decay > 0; }
+static int averages(const trainer *t) { return ema_count(t->spec.update.update.ema); }
 
 static size_t ahead_bytes(const trainer *t)
 {
@@ -148,7 +158,7 @@ static size_t ahead_bytes(const trainer *t)
 trainer_memory trainer_needs(const trainer *t)
 {
     const size_t arena = t->m->store->count * sizeof(float);
-    return (trainer_memory){.weights = arena * (has_ema(t) ? 5 : 4) + params_copy_bytes(t->m->store),
+    return (trainer_memory){.weights = arena * (size_t)(4 + averages(t)) + params_copy_bytes(t->m->store),
                             .activations = t->grad->bytes[ARENA_ACT],
                             .unpacked = t->grad->unpacked_bytes,
                             .inputs = t->grad->bytes[ARENA_IO],
@@ -157,6 +167,7 @@ trainer_memory trainer_needs(const trainer *t)
 }
 
 void trainer_dump(const trainer *t, FILE *to) { plan_dump(t->grad, to); }
+const ema_rule *trainer_averages(const trainer *t) { return t->spec.update.update.ema; }
 const plan *trainer_plan(const trainer *t) { return t->grad; }
 
 static ddpm_status write_table(trainer *t, err *e)
@@ -166,6 +177,17 @@ static ddpm_status write_table(trainer *t, err *e)
     objective_fill_table(t->schedule, &t->spec.objective, table);
     const ddpm_status st = plan_write(t->grad, t->table, table, e);
     mem_free(table);
+    return st;
+}
+
+static ddpm_status write_fixed(trainer *t, err *e)
+{
+    uint8_t *bitmap;
+    if (!t->fixed) return DDPM_OK;
+    TRY(mem_array(&bitmap, params_bitmap_bytes(t->m->store), 1, "bitmap of the weights", e));
+    params_mark_vectors(t->m->store, bitmap);
+    const ddpm_status st = plan_write(t->update ? t->update : t->grad, t->fixed, bitmap, e);
+    mem_free(bitmap);
     return st;
 }
 
@@ -183,7 +205,7 @@ static ddpm_status write_cumulative(trainer *t, err *e)
 
 ddpm_status trainer_allocate(trainer *t, err *e)
 {
-    TRY(params_allocate(t->m->store, true, has_ema(t), e));
+    TRY(params_allocate(t->m->store, true, averages(t), e));
     TRY(plan_allocate(t->grad, e));
     TRY(params_bind(t->m->store, t->grad, ARENA_PARAM, e));
     if (t->update) {
@@ -193,6 +215,7 @@ ddpm_status trainer_allocate(trainer *t, err *e)
     TRY(network_fill(&t->m->net, t->grad, &t->net, e));
     TRY(write_table(t, e));
     TRY(write_cumulative(t, e));
+    TRY(write_fixed(t, e));
     return trainer_restore(t, &(train_state){.seed = t->spec.seed, .beta1_pow = 1, .beta2_pow = 1}, e);
 }
 

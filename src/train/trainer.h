@@ -31,13 +31,13 @@ typedef struct trainer_spec {
     timestep_draw timesteps;
     float noise_offset, input_perturbation; /* kernels/q_sample.h */
     uint64_t seed;                          /* for noise, timesteps, flips and dropout */
-    step_attr update;                       /* .update: lr, betas, EMA, ... (ir/step.h) */
+    step_attr update;                       /* .update: learning rate, betas, ... (ir/step.h) */
 } trainer_spec;
 
 typedef struct trainer trainer;
 
 typedef struct trainer_memory {
-    size_t weights;     /* bytes: weights and the backend's copies of them, gradients, moments, EMA */
+    size_t weights;     /* bytes: weights and the backend's copies of them, gradients, moments, averages */
     size_t activations; /* activations, their gradients and workspaces, sharing memory by lifetime */
     size_t unpacked;    /* the same without sharing memory */
     size_t inputs;
@@ -51,8 +51,9 @@ typedef struct trainer_memory {
 DDPM_MUST_CHECK ddpm_status trainer_create(model *m, const trainer_spec *spec, trainer **out, err *e);
 void trainer_destroy(trainer *t);
 trainer_memory trainer_needs(const trainer *t);
-void trainer_dump(const trainer *t, FILE *to); /* the steps of the plan */
-const plan *trainer_plan(const trainer *t);    /* the plan of a micro-batch, to inspect it or time its steps */
+void trainer_dump(const trainer *t, FILE *to);      /* the steps of the plan */
+const ema_rule *trainer_averages(const trainer *t); /* [EMA_MOST]: the rules of the averages */
+const plan *trainer_plan(const trainer *t);         /* the plan of a micro-batch, to inspect it or time its steps */
 
 /* Allocate the memory (and the model's, if it has none).  The weights are set separately, by params_init(),
  * params_load() or checkpoint_restore(). */
@@ -68,7 +69,7 @@ DDPM_MUST_CHECK ddpm_status trainer_store(trainer *t, int64_t first, int64_t cou
                                           const int64_t *labels, err *e);
 /* With spec.resident: as trainer_accumulate() for the stored images index[batch]. */
 DDPM_MUST_CHECK ddpm_status trainer_accumulate_stored(trainer *t, const int64_t *index, err *e);
-/* Gradient clipping, Adam, EMA.  A step with a non-finite loss or gradient changes only the counters. */
+/* Gradient clipping, Adam, averages.  A step with a non-finite loss or gradient changes only the counters. */
 DDPM_MUST_CHECK ddpm_status trainer_update(trainer *t, err *e);
 /* The state after the last update. */
 DDPM_MUST_CHECK ddpm_status trainer_state(trainer *t, train_state *state, err *e);

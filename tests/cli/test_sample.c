@@ -425,6 +425,6 @@ Test(sample, the_raw_weights_can_be_had)
     expect_same("a", "b", 2);
     works("rm -r pl/training");
     fails("ddpm sample pl weights=raw count=1 out=x", DDPM_EINVAL,
-          "pl: no training/weights.safetensors in this folder");
+          "pl: not a checkpoint of a training run: use weights=ema");
     works("test ! -e x");
 }

@@ -88,7 +88,6 @@ Test(config_words, constants_are_those_of_their_words)
                  {OPTION_diffusion_variance_type, "fixed_large", DIFFUSION_VARIANCE_TYPE_FIXED_LARGE},
                  {OPTION_train_gradient_checkpointing, "true", TRAIN_GRADIENT_CHECKPOINTING_TRUE},
                  {OPTION_train_lr_scheduler, "cosine", TRAIN_LR_SCHEDULER_COSINE},
-                 {OPTION_sample_weights, "raw", SAMPLE_WEIGHTS_RAW},
                  {OPTION_sample_timestep_spacing, "linspace", SAMPLE_TIMESTEP_SPACING_LINSPACE},
                  {OPTION_sample_variance_type, "fixed_large", SAMPLE_VARIANCE_TYPE_FIXED_LARGE},
                  {OPTION_sample_clip, "false", SAMPLE_CLIP_FALSE},
@@ -100,6 +99,8 @@ Test(config_words, constants_are_those_of_their_words)
     cr_expect_eq(config_word_of(OPTION_resume, "auto"), ROOT_RESUME_AUTO);
     cr_expect_eq(config_word_of(OPTION_resume, "never"), ROOT_RESUME_NEVER);
     cr_expect_eq(config_word_of(OPTION_resume, "runs/auto"), -1);
+    cr_expect_eq(config_word_of(OPTION_sample_weights, "raw"), SAMPLE_WEIGHTS_RAW);
+    cr_expect_eq(config_word_of(OPTION_sample_weights, "ema_1"), -1);
     cr_expect_eq(config_word_of(OPTION_autotune_cache, "auto"), ROOT_AUTOTUNE_CACHE_AUTO);
     cr_expect_eq(config_word_of(OPTION_seed, "auto"), -1, "an option without words");
 }

@@ -73,16 +73,15 @@ static void build(run *q, int index)
 {
     const safetensors *io = q->io;
     char dir[PATH_CAP], path[2 * PATH_CAP], folder[200];
-    const step_attr updates = {.update = {.lr = setup_f64(io, "lr"),
+    const step_attr updates = {.update = {.lr = {.peak = setup_f64(io, "lr"),
+                                                 .schedule = LR_CONSTANT_WITH_WARMUP,
+                                                 .warmup_steps = setup_i64(io, "warmup")},
                                           .beta1 = 0.9,
                                           .beta2 = 0.999,
                                           .eps = 1e-8,
                                           .weight_decay = setup_f64(io, "weight_decay"),
                                           .max_grad_norm = setup_f64(io, "clip"),
-                                          .ema_decay = setup_f64(io, "ema_decay"),
-                                          .ema_warmup = true,
-                                          .schedule = LR_CONSTANT_WITH_WARMUP,
-                                          .warmup_steps = setup_i64(io, "warmup")}};
+                                          .ema = {{.kind = EMA_WARMUP, .decay = setup_f64(io, "ema_decay")}}}};
     net_options o = {.n = q->batch / q->micro_batches,
                      .h = SIDE,
                      .w = SIDE,

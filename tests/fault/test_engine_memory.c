@@ -38,8 +38,8 @@ static ddpm_status train_one(engine *x, err *e)
     const scheduler_config scheduler = scheduler_config_default();
     trainer_spec spec = {.batch = 2, .h = 8, .w = 8, .micro_batches = 1};
     const uint8_t *images;
-    spec.update.update.lr = 1e-3, spec.update.update.eps = 1e-8;
-    spec.update.update.ema_decay = 0.9;
+    spec.update.update.lr.peak = 1e-3, spec.update.update.eps = 1e-8;
+    spec.update.update.ema[0] = (ema_rule){.kind = EMA_CONSTANT, .decay = 0.9};
     TRY(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &x->be, e));
     TRY(dataset_open(&(dataset_spec){.kind = DATASET_DIGITS, .resolution = 8, .channels = 1, .count = 8}, &x->data, e));
     TRY(loader_create(&(loader_spec){.data = x->data, .batch = 2}, &x->loader, e));

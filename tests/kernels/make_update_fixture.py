@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes update_fixture.h: what PyTorch and diffusers make of 20 optimizer steps of a 7-parameter model,
-of the learning-rate schedules and of the time embedding.  Needs torch and diffusers.
+"""Writes update_fixture.h: what PyTorch and diffusers make of 20 optimizer steps of a 7-parameter model
+and of the time embedding.  Needs torch and diffusers.
 
     python3 tests/kernels/make_update_fixture.py > tests/kernels/update_fixture.h"""
 
@@ -13,7 +13,6 @@ from diffusers.training_utils import EMAModel
 N, STEPS = 7, 20
 LR, BETAS, EPS, DECAY, CLIP, EMA = 0.01, (0.9, 0.99), 1e-8, 0.1, 1.0, 0.6
 WARMUP, TOTAL = 3, 20
-SCHEDULES = ["constant", "constant_with_warmup", "linear", "cosine"]
 TIMES = [0.0, 1.0, 37.5, 999.0]
 
 
@@ -66,22 +65,6 @@ def train():
     table("fixture_ema_w", "[FIXTURE_STEPS][FIXTURE_COUNT]", history["ema"])
 
 
-def schedules():
-    steps = 12
-    rows = []
-    for name in SCHEDULES:
-        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-        lr = scheduler(name, optimizer, 4, steps)
-        row = []
-        for _ in range(steps + 1):
-            row.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            lr.step()
-        rows.append(row)
-    print(f"/* lr = 1, 4 steps of warm-up, {steps} in all: {', '.join(SCHEDULES)} */")
-    table("fixture_schedule", f"[4][{steps + 1}]", rows)
-
-
 def time_embedding():
     print("/* dim 8 at t = " + ", ".join(f"{t:g}" for t in TIMES) + ": sin first, freq_shift 1; then cos first, 0 */")
     rows = []
@@ -94,6 +77,5 @@ def time_embedding():
 print(f"/* Written by make_update_fixture.py with torch {torch.__version__.split('+')[0]}, diffusers {diffusers.__version__}. */")
 print("#ifndef DDPM_UPDATE_FIXTURE_H\n#define DDPM_UPDATE_FIXTURE_H\n")
 train()
-schedules()
 time_embedding()
 print("\n#endif")

@@ -1,4 +1,5 @@
 #include "adamw.h"
+#include "kernels/rates_fixture.h"
 #include "kernels/stored.h"
 
 enum { NO_EMA = 1, ZERO_GRAD = 2 };
@@ -137,4 +138,84 @@ Test(adamw, a_skipped_update_leaves_the_copy_alone)
     assert_clean(k_adamw(nullptr, &gpu.args));
     adamw_range(&cpu.args, 0, 1027);
     for (size_t i = 0; i < 1027; i++) cr_assert(std::isnan(low[i]) && std::isnan(other[i]));
+}
+
+/* 50 steps of torch.optim.AdamW and torch.optim.Adam, whose vectors do not decay. */
+Test(adamw, fifty_steps_agree_with_pytorch)
+{
+    for (int adam : {0, 1}) {
+        enum { N = RATES_WEIGHTS };
+        std::vector<float> w(N), m(N), v(N), g(N);
+        const uint8_t fixed = 2; /* the second block */
+        train_state state = {};
+        state.clip = 1.0f, state.lr = 0.01f;
+        adamw_args args = {w.data(), g.data(), m.data(), v.data(), nullptr, &state, N, 0.9, 0.99, 1e-8, 0.1};
+        args.adam = adam;
+        args.fixed = &fixed;
+        for (int i = 0; i < N; i++) w[i] = (i * 37 % 101 - 50) / 32.0f;
+        for (int step = 1, shown = 0; step <= 50; step++) {
+            state.step_size = (float)(0.01 / (1 - pow(0.9, step)));
+            state.denom_scale = (float)(1 / sqrt(1 - pow(0.99, step)));
+            for (int i = 0; i < N; i++) g[i] = ((step * 131 + i * 71) % 211 - 105) / 64.0f;
+            assert_clean(k_adamw(nullptr, &args));
+            if (step != rates_shown[shown]) continue;
+            for (int i = 0; i < N; i++)
+                cr_assert_float_eq(w[i], (adam ? rates_adam : rates_adamw)[shown][i], 5e-7, "%d: step %d w[%d]", adam,
+                                   step, i);
+            shown++;
+        }
+    }
+}
+
+Test(adamw, backends_agree_to_the_bit_on_weights_that_do_not_decay)
+{
+    for (size_t n : counts)
+        for (int adam : {0, 1}) {
+            arenas gpu(n, 0), cpu(n, 0), plain(n, 0);
+            std::vector<uint8_t> fixed(n / 128 + 1);
+            for (size_t i = 0; i < fixed.size(); i++) fixed[i] = (uint8_t)(i * 89 + 0x36);
+            for (arenas *a : {&gpu, &cpu, &plain}) a->args.adam = adam, a->args.fixed = fixed.data();
+            plain.args.fixed = nullptr;
+            assert_clean(k_adamw(nullptr, &gpu.args));
+            adamw_range(&cpu.args, 0, (int64_t)n / 3);
+            adamw_range(&cpu.args, (int64_t)n / 3, (int64_t)n);
+            adamw_range(&plain.args, 0, (int64_t)n);
+            assert_same(cpu, gpu);
+            for (size_t i = 0; i < n; i++) {
+                const bool is_fixed = fixed[i / 128] >> i / 16 % 8 & 1;
+                cr_assert_eq(cpu.w[i] == plain.w[i], !is_fixed, "weight %zu", i);
+            }
+        }
+}
+
+/* Every average is the same as if it were the only one. */
+Test(adamw, averages_do_not_see_each_other)
+{
+    static const float rates[EMA_MOST] = {0.1f, 0.25f, 0.5f, 0.0625f};
+    in_every_order([] {
+        for (size_t n : counts) {
+            arenas gpu(n, 0), cpu(n, 0);
+            std::vector<float> more[2][EMA_MORE];
+            for (int side = 0; side < 2; side++)
+                for (int k = 0; k < EMA_MORE; k++) {
+                    arenas *a = side ? &cpu : &gpu;
+                    more[side][k] = wobbles(n, (float)k + 1);
+                    a->args.more[k] = more[side][k].data();
+                    a->state.more_ema_rate[k] = rates[k + 1];
+                }
+            assert_clean(k_adamw(nullptr, &gpu.args));
+            adamw_range(&cpu.args, 0, (int64_t)n / 3);
+            adamw_range(&cpu.args, (int64_t)n / 3, (int64_t)n);
+            assert_same(cpu, gpu);
+            for (int k = 0; k < EMA_MORE; k++) {
+                arenas alone(n, 0);
+                alone.ema = wobbles(n, (float)k + 1);
+                alone.args.ema = alone.ema.data();
+                alone.state.ema_rate = rates[k + 1];
+                adamw_range(&alone.args, 0, (int64_t)n);
+                assert_same_bits(alone.ema, more[0][k]);
+                assert_same_bits(alone.ema, more[1][k]);
+            }
+        }
+    });
 }

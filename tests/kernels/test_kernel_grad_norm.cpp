@@ -1,7 +1,14 @@
 #include "grad_norm.h"
 #include "kernels/emulated.h"
 
-static const update_args plain = {0.5, 0.9, 0.99, 2.0, 0.9, 0, 0, LR_CONSTANT, 0};
+static update_args plain()
+{
+    update_args a = {};
+    a.lr.peak = 0.5;
+    a.beta1 = 0.9, a.beta2 = 0.99, a.max_grad_norm = 2.0;
+    a.ema[0].kind = EMA_CONSTANT, a.ema[0].decay = 0.9;
+    return a;
+}
 
 struct gradient {
     std::vector<float> g;
@@ -12,7 +19,7 @@ struct gradient {
     {
         state.beta1_pow = state.beta2_pow = 1.0;
         state.loss_sum = 0.75;
-        args = {g.data(), partial.data(), &state, nullptr, (int64_t)count, plain};
+        args = {g.data(), partial.data(), &state, nullptr, (int64_t)count, plain()};
     }
     void on_cpu()
     {

@@ -99,14 +99,6 @@ static const float fixture_ema_w[FIXTURE_STEPS][FIXTURE_COUNT] = {
     {0.659431696f, 0.261533111f, 0.0529733784f, 0.656560004f, -0.419050664f, -0.159778655f, -1.488801f},
     {0.659509599f, 0.261896729f, 0.0529854521f, 0.656695068f, -0.419023305f, -0.159744069f, -1.48858142f},
 };
-/* lr = 1, 4 steps of warm-up, 12 in all: constant, constant_with_warmup, linear, cosine */
-static const float fixture_schedule[4][13] = {
-    {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f},
-    {0.0f, 0.25f, 0.5f, 0.75f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f},
-    {0.0f, 0.25f, 0.5f, 0.75f, 1.0f, 0.875f, 0.75f, 0.625f, 0.5f, 0.375f, 0.25f, 0.125f, 0.0f},
-    {0.0f, 0.25f, 0.5f, 0.75f, 1.0f, 0.961939766f, 0.853553391f, 0.691341716f, 0.5f, 0.308658284f, 0.146446609f,
-     0.0380602337f, 0.0f},
-};
 /* dim 8 at t = 0, 1, 37.5, 999: sin first, freq_shift 1; then cos first, 0 */
 static const float fixture_time[4] = {
     0.0f,

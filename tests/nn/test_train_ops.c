@@ -191,18 +191,15 @@ static const update_case update_cases[] = {
 
 enum { STEPS = 7, SKIPPED = 3 }; /* step 3 has a gradient that is not finite */
 
-static const step_attr update_attr = {.update = {.lr = 0.01,
-                                                 .beta1 = 0.9,
-                                                 .beta2 = 0.99,
-                                                 .eps = 0.05,
-                                                 .weight_decay = 0.1,
-                                                 .max_grad_norm = 1.5,
-                                                 .ema_decay = 0.35,
-                                                 .ema_warmup = true,
-                                                 .zero_grad = true,
-                                                 .schedule = LR_COSINE,
-                                                 .warmup_steps = 2,
-                                                 .total_steps = STEPS}};
+static const step_attr update_attr = {
+    .update = {.lr = {.peak = 0.01, .schedule = LR_COSINE, .warmup_steps = 2, .total_steps = STEPS},
+               .beta1 = 0.9,
+               .beta2 = 0.99,
+               .eps = 0.05,
+               .weight_decay = 0.1,
+               .max_grad_norm = 1.5,
+               .ema = {{.kind = EMA_WARMUP, .decay = 0.35}},
+               .zero_grad = true}};
 
 typedef struct update_rig {
     backend *be;
@@ -220,7 +217,7 @@ static void build_update(update_rig *r, const update_case *c)
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
     const nn_losses losses = {r->loss, r->loss};
     nn_tally(p, &losses, plan_input(p, DTYPE_F32, "rows", c->n, 1, 1, TABLE_COLUMNS), r->state, 1);
-    nn_update(p, r->state, NULL, c->count, &update_attr);
+    nn_update(p, r->state, NULL, NULL, c->count, &update_attr);
     OK(plan_finish(p, &why));
     OK(plan_allocate(p, &why));
     for (int i = 0; i < p->n_tensor; i++) {

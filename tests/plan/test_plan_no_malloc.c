@@ -63,8 +63,12 @@ static bool counting;
 static int by_us, by_libraries;
 #endif
 
-static const step_attr updates = {
-    .update = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1, .ema_decay = 0.99}};
+static const step_attr updates = {.update = {.lr = {.peak = 1e-3},
+                                             .beta1 = 0.9,
+                                             .beta2 = 0.999,
+                                             .eps = 1e-8,
+                                             .max_grad_norm = 1,
+                                             .ema = {{.kind = EMA_CONSTANT, .decay = 0.99}}}};
 
 static net_options options(void)
 {

@@ -6,8 +6,12 @@
 
 #include <criterion/criterion.h>
 
-const step_attr net_updates = {
-    .update = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1, .ema_decay = 0.99}};
+const step_attr net_updates = {.update = {.lr = {.peak = 1e-3},
+                                          .beta1 = 0.9,
+                                          .beta2 = 0.999,
+                                          .eps = 1e-8,
+                                          .max_grad_norm = 1,
+                                          .ema = {{.kind = EMA_CONSTANT, .decay = 0.99}}}};
 
 static void set_widths(unet_config *c, const int widths[4])
 {
@@ -56,7 +60,7 @@ static void create_update(net_rig *r, const net_options *o)
     step_attr a = *o->updates;
     a.update.zero_grad = o->micro_batches > 1;
     OK(plan_create(r->be, &r->update, &why));
-    nn_update(r->update, r->state, NULL, (int64_t)r->store->count, &a);
+    nn_update(r->update, r->state, NULL, NULL, (int64_t)r->store->count, &a);
     OK(plan_finish(r->update, &why));
 }
 

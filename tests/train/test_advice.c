@@ -38,11 +38,27 @@ Test(advice, is_given_where_a_setting_cannot_work_faults_F18)
         {"train.lr_warmup_steps=0 ema.decay=0", 1, 50, ""},
         {"train.lr_warmup_steps=4000 train.lr_scheduler=constant", 1000, 50, "=4000 has no effect"},
         {"train.lr_warmup_steps=5000 train.lr_scheduler=cosine", 1000, 50, "is too long for 1000 steps"},
-        {"ema.decay=0.9999", 100, 50,
+        {"train.lr_warmup_steps=4000 train.lr_scheduler=piecewise_constant train.lr_step_rules=1", 1000, 50,
+         "train.lr_scheduler=piecewise_constant has no warm-up"},
+        {"train.lr_power=2", 1000, 50, "train.lr_power has no effect without train.lr_scheduler=polynomial"},
+        {"train.lr_power=2 train.lr_scheduler=polynomial", 1000, 50, ""},
+        {"train.adam_decay_norms=false", 1000, 50, "has no effect without train.adam_weight_decay"},
+        {"train.adam_decay_norms=false train.adam_weight_decay=0.1", 1000, 50, ""},
+        {"ema.decay=0.9999", 100, 50, ""}, /* with the warm-up, which is the default */
+        {"ema.decay=0.9999 ema.use_ema_warmup=true ema.warmup=false", 100, 50, ""},
+        {"ema.halflife_kimg=500 ema.warmup=false", 100, 50, ""},
+        {"ema.halflife_kimg=500 ema.rampup_ratio=0", 100, 50,
+         "ema.halflife_kimg=500: after 800 images the EMA weights, which sampling uses, still contain 100 % of"},
+        {"ema.halflife_kimg=0.5 ema.rampup_ratio=0", 100, 50, ""}, /* 0.33 */
+        {"ema.rampup_ratio=0.09", 100, 50, "ema.rampup_ratio has no effect without ema.halflife_kimg"},
+        {"ema.warmup=false ema.more=[0.9999]", 1000, 50, "average of decay 0.9999 still contains 90 %"},
+        {"ema.decay=0 ema.sigma_rel=[0.05,0.1]", 100, 50, ""},
+        {"ema.update_after_step=100", 100, 50, "ema.update_after_step=100: in a run of 100 steps nothing is averaged"},
+        {"ema.update_after_step=99", 100, 50, ""},
+        {"ema.warmup=false ema.decay=0.9999", 100, 50,
          "after 100 steps the EMA weights, which sampling uses, still contain 99 % of the"},
-        {"ema.decay=0.9999", 10000, 50, "still contain 37 %"}, /* 1/e */
-        {"ema.decay=0.9999", 11000, 50, ""},                   /* 0.333 */
-        {"ema.decay=0.9999 ema.warmup=true", 100, 50, ""},
+        {"ema.warmup=false ema.decay=0.9999", 10000, 50, "still contain 37 %"}, /* 1/e */
+        {"ema.warmup=false ema.decay=0.9999", 11000, 50, ""},                   /* 0.333 */
         {"ema.decay=0", 100, 50, ""},
         {"train.lr=0", 1000, 50, "the weights will not change"},
         {"train.batch=128", 1000, 5, "every batch contains each of the 5 images 25.6 times"},
@@ -65,10 +81,10 @@ Test(advice, is_given_where_a_setting_cannot_work_faults_F18)
 
 Test(advice, of_everything_at_once_has_room)
 {
-    const int n =
-        advise("train.epochs=9 train.steps=999999999999 train.lr_warmup_steps=1000000000000 ema.decay=0.9999999 "
-               "train.batch=65536 sample.every=1000000000000 log.every=1000000",
-               99999, 1);
+    const int n = advise("train.epochs=9 train.steps=999999999999 train.lr_warmup_steps=1000000000000 "
+                         "ema.decay=0.9999999 ema.warmup=false "
+                         "train.batch=65536 sample.every=1000000000000 log.every=1000000",
+                         99999, 1);
     cr_assert(n >= 6 && n <= ADVICE_MOST);
     for (int i = 0; i < n; i++) cr_expect_lt(strlen(text[i]), ADVICE_TEXT - 1, "cut: %s", text[i]);
 }

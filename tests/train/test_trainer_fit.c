@@ -59,7 +59,7 @@ static void drop(void)
 static trainer_spec training(int batch)
 {
     trainer_spec s = {.batch = batch, .h = 16, .w = 16, .micro_batches = 1, .recompute = RECOMPUTE_ON};
-    s.update.update.ema_decay = 0.9;
+    s.update.update.ema[0] = (ema_rule){.kind = EMA_CONSTANT, .decay = 0.9};
     return s;
 }
 

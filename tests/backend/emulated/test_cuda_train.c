@@ -84,10 +84,10 @@ static ddpm_status open_engine(engine *x, const setup *s, err *e)
                          .resident = s->resident ? IMAGES : 0,
                          .flip = true,
                          .seed = 5};
-    spec.update.update.lr = 2e-3;
+    spec.update.update.lr.peak = 2e-3;
     spec.update.update.beta1 = 0.9, spec.update.update.beta2 = 0.999, spec.update.update.eps = 1e-8;
     spec.update.update.max_grad_norm = 1;
-    spec.update.update.ema_decay = 0.9;
+    spec.update.update.ema[0] = (ema_rule){.kind = EMA_CONSTANT, .decay = 0.9};
     TRY(backend_create(
         &(backend_spec){.device = s->device, .threads = 2, .precision = s->precision, .disabled = s->disabled}, &x->be,
         e));

@@ -55,9 +55,9 @@ static void open_model(engine *x, precision_kind precision, unsigned disabled)
 static void open_trainer(engine *x, int micro_batches)
 {
     trainer_spec spec = {.batch = 1, .h = SIDE, .w = SIDE, .micro_batches = micro_batches, .seed = 5};
-    spec.update.update.lr = 2e-2;
+    spec.update.update.lr.peak = 2e-2;
     spec.update.update.beta1 = 0.9, spec.update.update.beta2 = 0.999, spec.update.update.eps = 1e-8;
-    spec.update.update.ema_decay = 0.7;
+    spec.update.update.ema[0] = (ema_rule){.kind = EMA_CONSTANT, .decay = 0.7};
     OK(trainer_create(x->m, &spec, &x->t, &why));
 }
 
