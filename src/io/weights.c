@@ -201,32 +201,73 @@ done:
 
 static void pack_filter(const safetensors_item *item, void *to) { filter_to_torch(to, item->data, item->shape); }
 
-/* Non-finite weights could not be read again, and must not replace a good file. */
-static ddpm_status refuse_not_finite(const char *path, const named_tensor *t, err *e)
+/* |x| < 65520 as IEEE 754 binary16, rounded to nearest, ties to even. */
+static uint16_t half_of(float x)
+{
+    const float scale = 0x1p24f, rounding = 0x1p23f; /* adding 2^23 rounds to an integer */
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7FFFFFFFu;
+    if (magnitude < 0x38800000u) { /* below 2^-14: a multiple of 2^-24 */
+        const float sum = fabsf(x) * scale + rounding;
+        memcpy(&bits, &sum, sizeof bits);
+        return (uint16_t)(sign | (bits & 0x7FFu));
+    }
+    const uint32_t rounded = magnitude + 0xFFFu + (magnitude >> 13 & 1u);
+    return (uint16_t)(sign | (rounded - 0x38000000u) >> 13);
+}
+
+static void pack_half(const safetensors_item *item, void *to)
+{
+    const int64_t *n = item->shape;
+    const int64_t inner = item->rank == 4 ? n[1] : 1, taps = item->rank == 4 ? n[2] * n[3] : 1;
+    const float *from = item->data;
+    uint16_t *half = to;
+    int64_t outer = 1;
+    for (int k = 0; k < (item->rank == 4 ? 1 : item->rank); k++) outer *= n[k];
+    for (int64_t o = 0; o < outer; o++)
+        for (int64_t i = 0; i < inner; i++)
+            for (int64_t k = 0; k < taps; k++) *half++ = half_of(from[(o * taps + k) * inner + i]);
+}
+
+/* Values of `limit` or more, and non-finite ones, could not be read again, and must not replace a good file. */
+static ddpm_status refuse_too_large(const char *path, const named_tensor *t, float limit, err *e)
 {
     int64_t count = 1;
     for (int k = 0; k < t->rank; k++) count *= t->shape[k];
     for (int64_t i = 0; i < count; i++)
-        if (!isfinite(t->data[i]))
+        if (!(fabsf(t->data[i]) < limit))
             return err_set(e, DDPM_EDIVERGED, "%s: not written: value %lld of %s is %g", path, (long long)i, t->name,
                            (double)t->data[i]);
     return DDPM_OK;
 }
 
-ddpm_status weights_write(const char *path, const named_tensor *tensors, int n, bool durable, err *e)
+static ddpm_status write_as(const char *path, const named_tensor *tensors, int n, bool half, bool durable, err *e)
 {
     safetensors_item *items;
-    for (int i = 0; i < n; i++) TRY(refuse_not_finite(path, &tensors[i], e));
+    for (int i = 0; i < n; i++) TRY(refuse_too_large(path, &tensors[i], half ? 65520.0f : INFINITY, e));
     TRY(mem_array(&items, (size_t)n, sizeof *items, path, e));
     for (int i = 0; i < n; i++) {
         items[i] = (safetensors_item){.name = tensors[i].name,
-                                      .dtype = SAFETENSORS_F32,
+                                      .dtype = half ? SAFETENSORS_F16 : SAFETENSORS_F32,
                                       .rank = tensors[i].rank,
                                       .data = tensors[i].data,
-                                      .pack = tensors[i].rank == 4 ? pack_filter : NULL};
+                                      .pack = half                   ? pack_half
+                                              : tensors[i].rank == 4 ? pack_filter
+                                                                     : NULL};
         for (int k = 0; k < tensors[i].rank && k < 4; k++) items[i].shape[k] = tensors[i].shape[k];
     }
     const ddpm_status st = safetensors_write(path, items, n, durable, e);
     mem_free(items);
     return st;
+}
+
+ddpm_status weights_write(const char *path, const named_tensor *tensors, int n, bool durable, err *e)
+{
+    return write_as(path, tensors, n, false, durable, e);
+}
+
+ddpm_status weights_write_half(const char *path, const named_tensor *tensors, int n, bool durable, err *e)
+{
+    return write_as(path, tensors, n, true, durable, e);
 }

@@ -32,5 +32,9 @@ DDPM_MUST_CHECK ddpm_status weights_read(const char *path, const named_tensor *t
 
 /* Write tensors[n] by safetensors_write(), converting one filter at a time. */
 DDPM_MUST_CHECK ddpm_status weights_write(const char *path, const named_tensor *tensors, int n, bool durable, err *e);
+/* The same in F16, rounded to nearest, ties to even.  DDPM_EDIVERGED: also a value of 65520 or more, which F16 cannot
+ * hold. */
+DDPM_MUST_CHECK ddpm_status weights_write_half(const char *path, const named_tensor *tensors, int n, bool durable,
+                                               err *e);
 
 #endif

@@ -77,5 +77,6 @@ DDPM_MUST_CHECK ddpm_status params_name(const params *s, float *host, named_tens
 /* Load an arena from, or save it to, a safetensors file.  On failure the arena is unchanged. */
 DDPM_MUST_CHECK ddpm_status params_load(params *s, arena_kind arena, const char *path, notes *remarks, err *e);
 DDPM_MUST_CHECK ddpm_status params_save(const params *s, arena_kind arena, const char *path, err *e);
+DDPM_MUST_CHECK ddpm_status params_save_half(const params *s, arena_kind arena, const char *path, err *e); /* in F16 */
 
 #endif

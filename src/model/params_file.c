@@ -36,16 +36,26 @@ done:
     return st;
 }
 
-ddpm_status params_save(const params *s, arena_kind arena, const char *path, err *e)
+static ddpm_status save(const params *s, arena_kind arena, bool half, const char *path, err *e)
 {
     float *host, *copy = NULL;
     named_tensor *tensors = NULL;
     ddpm_status st = DDPM_OK;
     TRY_GOTO(params_view(s, arena, &host, &copy, e));
     TRY_GOTO(params_name(s, host, &tensors, e));
-    TRY_GOTO(weights_write(path, tensors, s->n, false, e));
+    TRY_GOTO((half ? weights_write_half : weights_write)(path, tensors, s->n, false, e));
 done:
     mem_free(tensors);
     mem_free(copy);
     return st;
+}
+
+ddpm_status params_save(const params *s, arena_kind arena, const char *path, err *e)
+{
+    return save(s, arena, false, path, e);
+}
+
+ddpm_status params_save_half(const params *s, arena_kind arena, const char *path, err *e)
+{
+    return save(s, arena, true, path, e);
 }
