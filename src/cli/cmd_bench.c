@@ -7,12 +7,10 @@
 #include "base/mem.h"
 #include "base/process.h"
 #include "base/threads.h"
-#include "io/atomic_dir.h"
 #include "train/self_test.h"
 #include "train/trainer_fit.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -298,30 +296,6 @@ done:
 
 /* ---- weights: initial weights for other programs ------------------------------------------------------- */
 
-/* Replace an existing pipeline atomically by the new one, once the new one is complete. */
-static ddpm_status replace_pipeline(const model *m, const char *dir, err *e)
-{
-    char real[PATH_MAX];
-    atomic_dir t = {.path = ""};
-    ddpm_status st = DDPM_OK;
-    if (!realpath(dir, real)) return err_errno(e, DDPM_EIO, errno, "%s: cannot find the folder", dir);
-    char *slash = strrchr(real, '/');
-    *slash = '\0';
-    TRY_GOTO(atomic_dir_begin(&t, slash == real ? "/" : real, slash + 1, e));
-    TRY_GOTO(model_save(m, ARENA_PARAM, t.path, e));
-    TRY_GOTO(atomic_dir_commit(&t, e));
-done:
-    atomic_dir_abort(&t);
-    return st;
-}
-
-static ddpm_status save_pipeline(const model *m, const char *dir, bool replace, err *e)
-{
-    if (replace) return replace_pipeline(m, dir, e);
-    TRY(dir_make(dir, e));
-    return model_save(m, ARENA_PARAM, dir, e);
-}
-
 static ddpm_status run_weights(bench_job *b, err *e)
 {
     const ddpm_config *c = &b->config;
@@ -337,7 +311,7 @@ static ddpm_status run_weights(bench_job *b, err *e)
     TRY_GOTO(recipe_model(c, b->be, shape, &m, &remarks, e));
     TRY_GOTO(params_allocate(m->store, false, false, e));
     TRY_GOTO(recipe_weights(c, m, file, &remarks, e));
-    TRY_GOTO(save_pipeline(m, c->bench.save, replace, e));
+    TRY_GOTO(output_save_pipeline(m, c->bench.save, replace, e));
     json_out_int(&b->json, "parameters", m->store->values);
     bench_say(b, "%lld parameters in %s\n", (long long)m->store->values, c->bench.save);
 done:

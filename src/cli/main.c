@@ -11,7 +11,8 @@
 /* Options of `ddpm sample` that no other command takes. */
 #define NOT_OF_A_RUN                                                                                                   \
     "-sample.ids -sample.format -sample.shard -sample.rank -sample.ranks -sample.verify "                              \
-    "-sample.from -sample.strength -sample.mask -sample.jump_length -sample.jump_n_sample -sample.between"
+    "-sample.from -sample.strength -sample.mask -sample.jump_length -sample.jump_n_sample -sample.between "            \
+    "-ema.out -ema.at"
 
 /* The last lines of `ddpm sample --help`: the table of docs/usage.md, which has the sources. */
 #define WHICH_SAMPLER                                                                                                  \
@@ -48,6 +49,13 @@ static const cli_command commands[] = {
      "  ddpm sample runs/cifar sampler=unipc num_inference_steps=20 from=cat.png strength=0.5    # SDEdit\n"
      "  ddpm sample PIPELINE sampler=unipc num_inference_steps=20 guidance=2 labels=3,7    # a network with classes\n",
      WHICH_SAMPLER},
+    {"ema", "Make an average of other width of a run's snapshots", "RUN", 1, 1, CLI_NO_CONFIG,
+     "ema.sigma_rel ema.out ema.at overwrite", cmd_ema,
+     "RUN is the folder of a run that was trained with ema.sigma_rel=[0.05,0.1] and ema.snapshot_every=N.  The result\n"
+     "is a pipeline folder, from which ddpm sample and diffusers sample.\n\n"
+     "  ddpm ema runs/cifar sigma_rel=0.15 out=averaged\n"
+     "  ddpm ema runs/cifar sigma_rel=0.08 at=50000 out=averaged\n",
+     NULL},
     {"noise", "Show the forward process on a picture", "IMAGE.png", 1, 1, CLI_NO_CONFIG,
      "noise overwrite diffusion.num_train_timesteps diffusion.beta_start diffusion.beta_end diffusion.beta_schedule",
      cmd_noise, "  ddpm noise cat.png out=strip.png t=0,200,400\n", NULL},

@@ -1,10 +1,13 @@
 #include "cli/output.h"
 
+#include "io/atomic_dir.h"
 #include "io/checkpoint_place.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -62,4 +65,28 @@ ddpm_status output_check_pipeline(const char *path, const char *option, bool ove
     if (st == DDPM_OK && access(path, W_OK | X_OK))
         st = err_errno(e, DDPM_EIO, errno, "%s: cannot be written to", path);
     return st;
+}
+
+/* Replace an existing pipeline atomically by the new one, once the new one is complete. */
+static ddpm_status replace_pipeline(const model *m, const char *dir, err *e)
+{
+    char real[PATH_MAX];
+    atomic_dir t = {.path = ""};
+    ddpm_status st = DDPM_OK;
+    if (!realpath(dir, real)) return err_errno(e, DDPM_EIO, errno, "%s: cannot find the folder", dir);
+    char *slash = strrchr(real, '/');
+    *slash = '\0';
+    TRY_GOTO(atomic_dir_begin(&t, slash == real ? "/" : real, slash + 1, e));
+    TRY_GOTO(model_save(m, ARENA_PARAM, t.path, e));
+    TRY_GOTO(atomic_dir_commit(&t, e));
+done:
+    atomic_dir_abort(&t);
+    return st;
+}
+
+ddpm_status output_save_pipeline(const model *m, const char *dir, bool replace, err *e)
+{
+    if (replace) return replace_pipeline(m, dir, e);
+    TRY(dir_make(dir, e));
+    return model_save(m, ARENA_PARAM, dir, e);
 }

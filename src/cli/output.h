@@ -2,6 +2,7 @@
 #ifndef DDPM_OUTPUT_H
 #define DDPM_OUTPUT_H
 #include "base/file.h"
+#include "model/model.h"
 
 /* Was the existing file written by this command? */
 typedef bool output_is_ours(const char *path);
@@ -18,4 +19,6 @@ bool output_is_stdout(const char *path);
  * pipeline or checkpoint and nothing else, which sets *replace.  Errors as of output_check(). */
 DDPM_MUST_CHECK ddpm_status output_check_pipeline(const char *path, const char *option, bool overwrite, bool *replace,
                                                   err *e);
+/* Write the model with its weights (ARENA_PARAM) as that pipeline; an existing one is replaced once it is complete. */
+DDPM_MUST_CHECK ddpm_status output_save_pipeline(const model *m, const char *dir, bool replace, err *e);
 #endif

@@ -103,6 +103,7 @@ static void on_idle_options(advice *a)
         {OPTION_ema_use_ema_warmup, decays, "ema.decay"},
         {OPTION_ema_inv_gamma, decays && c->ema.use_ema_warmup, "ema.use_ema_warmup=true"},
         {OPTION_ema_power, decays && c->ema.use_ema_warmup, "ema.use_ema_warmup=true"},
+        {OPTION_ema_snapshot_every, c->ema.sigma_rel.item[0] > 0, "ema.sigma_rel"},
         {OPTION_ema_rampup_ratio, c->ema.halflife_kimg > 0, "ema.halflife_kimg"},
     };
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
@@ -124,6 +125,9 @@ static void on_what_is_written(advice *a)
     if (c->sample.every > a->steps)
         say(a, "sample.every=%lld: a run of %lld steps writes no preview", (long long)c->sample.every,
             (long long)a->steps);
+    if (c->ema.snapshot_every > a->steps)
+        say(a, "ema.snapshot_every=%lld: a run of %lld steps writes no snapshot for `ddpm ema`",
+            (long long)c->ema.snapshot_every, (long long)a->steps);
     if (c->log.every > a->steps && a->steps > 1)
         say(a, "log.every=%d: a run of %lld steps writes a single line to metrics.jsonl, and loss.svg has no curve",
             c->log.every, (long long)a->steps);

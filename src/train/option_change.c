@@ -18,7 +18,13 @@ static bool matters(const ddpm_config *now, config_id option)
                                      OPTION_data_resident,
                                      OPTION_train_max_skipped,
                                      OPTION_train_max_rollbacks,
+                                     OPTION_ema_snapshot_every,
+                                     OPTION_ema_out,
+                                     OPTION_ema_at,
                                      OPTION_train_gradient_checkpointing};
+    const config_train_lr_scheduler rate = now->train.lr_scheduler;
+    const bool ends_matter = rate != TRAIN_LR_SCHEDULER_CONSTANT && rate != TRAIN_LR_SCHEDULER_CONSTANT_WITH_WARMUP &&
+                             rate != TRAIN_LR_SCHEDULER_PIECEWISE_CONSTANT; /* the others end at the last step */
     const config_train_lr_scheduler rate = now->train.lr_scheduler;
     const bool ends_matter = rate != TRAIN_LR_SCHEDULER_CONSTANT && rate != TRAIN_LR_SCHEDULER_CONSTANT_WITH_WARMUP &&
                              rate != TRAIN_LR_SCHEDULER_PIECEWISE_CONSTANT; /* the others end at the last step */

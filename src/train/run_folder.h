@@ -1,6 +1,6 @@
 /* run_folder.h - the run folder: ownership check, lock, log and metrics files.
  *
- *   config.yaml  log.txt  metrics.jsonl  skipped.jsonl  loss.svg  noising.png  autotune.txt  ckpt/  samples/  LOCK
+ *   config.yaml  log.txt  metrics.jsonl  skipped.jsonl  loss.svg  noising.png  autotune.txt  ckpt/  samples/  ema/  LOCK
  *   ckpt/superseded_001/   later checkpoints and metrics, moved here when the run went back to an earlier step
  */
 #ifndef DDPM_RUN_FOLDER_H

@@ -1,6 +1,7 @@
 #include "train/training_run.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "train/ema_snapshot.h"
 #include "train/run_metrics.h"
 #include "train/run_parts.h"
 
@@ -158,7 +159,7 @@ static bool must_look(const run *r)
     const ddpm_config *c = &r->config;
     return r->be->fn->host_memory || r->given - r->state.step >= LOOK_AHEAD || r->given == (uint64_t)r->steps ||
            is_multiple(r->given, c->log.every) || is_multiple(r->given, c->sample.every) ||
-           is_multiple(r->given, c->ckpt.every);
+           is_multiple(r->given, c->ckpt.every) || is_multiple(r->given, c->ema.snapshot_every);
 }
 
 /* The last step up to `last` that changed the weights; 0: none of those whose results are unread. */
@@ -198,9 +199,18 @@ static run_status status_of(const run *r)
         .state = &r->state, .steps = r->steps, .images_per_step = run_images_per_step(r), .memory = r->memory};
 }
 
+/* Before the checkpoint of the same step, after which a resumed run would not write it.  A failure is only a warning. */
+static void keep_snapshot(run *r)
+{
+    err why = {0};
+    if (ema_snapshot_write(r->folder.path, r->m, r->trainer, &why) != DDPM_OK)
+        run_note(r, "WARNING: no snapshot of the averages of step %llu: %s", (unsigned long long)r->state.step, why.text);
+}
+
 /* Between two steps, once the results of all launched steps are read. */
 static ddpm_status between_steps(run *r, err *e)
 {
+    if (is_due(r, r->config.ema.snapshot_every)) keep_snapshot(r);
     if (is_due(r, r->config.ckpt.every) || r->save_due || r->request == RUN_SAVE) TRY(save(r, false, e));
     if (r->request == RUN_SAVE) r->request = RUN_CONTINUE;
     if (r->request == RUN_CONTINUE && is_due(r, r->config.sample.every) && r->state.step > r->since.step)
