@@ -3,7 +3,8 @@
 
 enum { THREADS = 256 }; /* one thread per quad */
 
-__global__ void __launch_bounds__(THREADS) adamw_kernel(adamw_args a)
+/* MORE: averages beside the first. */
+template <int MORE> __global__ void __launch_bounds__(THREADS) adamw_kernel(adamw_args a, adamw_more more)
 {
     const int64_t q = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (q >= quads_of(a.count)) return;
@@ -28,11 +29,11 @@ __global__ void __launch_bounds__(THREADS) adamw_kernel(adamw_args a)
             for (int k = 0; k < 4; k++) ema[k] = adamw_ema(f.ema_rate, ema[k], w[k]);
             quad_store(a.ema + at, ema, count);
         }
-        for (int j = 0; j < EMA_MORE; j++) {
-            if (!a.more[j]) continue;
-            quad_load(ema, a.more[j] + at, count);
+        for (int j = 0; j < MORE; j++) {
+            if (!more.ema[j]) continue;
+            quad_load(ema, more.ema[j] + at, count);
             for (int k = 0; k < 4; k++) ema[k] = adamw_ema(a.state->more_ema_rate[j], ema[k], w[k]);
-            quad_store(a.more[j] + at, ema, count);
+            quad_store(more.ema[j] + at, ema, count);
         }
     }
     if (a.zero_grad) quad_store(a.g + at, zero, count);
@@ -41,6 +42,10 @@ __global__ void __launch_bounds__(THREADS) adamw_kernel(adamw_args a)
 ddpm_status k_adamw(void *stream, const adamw_args *a)
 {
     const int64_t blocks = (quads_of(a->count) + THREADS - 1) / THREADS;
-    LAUNCH(adamw_kernel, dim3((unsigned)blocks), THREADS, 0, (cudaStream_t)stream, *a);
+    const adamw_more none = {{NULL}};
+    if (a->more)
+        LAUNCH(adamw_kernel<EMA_MORE>, dim3((unsigned)blocks), THREADS, 0, (cudaStream_t)stream, *a, *a->more);
+    else
+        LAUNCH(adamw_kernel<0>, dim3((unsigned)blocks), THREADS, 0, (cudaStream_t)stream, *a, none);
     return launch_status();
 }

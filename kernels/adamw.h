@@ -22,18 +22,24 @@
 
 enum { ADAMW_BLOCK = 16 }; /* a parameter begins at a multiple of it */
 
+/* Averages beside the first, [count] each, without gaps. */
+typedef struct adamw_more {
+    float *ema[EMA_MORE];
+} adamw_more;
+
+/* At most 128 bytes: of kernels with larger arguments nvcc 13.0 makes longer code. */
 typedef struct adamw_args {
     float *w, *g, *m, *v;     /* [count] */
     float *ema;               /* [count]  NULL: none */
     const train_state *state; /* after train_state_update() */
     int64_t count;            /* >= 1 */
     double beta1, beta2, eps, weight_decay;
-    int zero_grad;         /* write 0 to g after reading it */
-    void *low;             /* [count]  a copy of the updated w, of low_type.  NULL: none */
-    storage low_type;      /* type of low */
-    float *more[EMA_MORE]; /* [count] each: averages beside `ema`, without gaps */
-    int adam;              /* Adam instead of AdamW */
-    const uint8_t *fixed;  /* bit i % 8 of byte i / 8: block i does not decay.  NULL: every block decays */
+    int zero_grad;          /* write 0 to g after reading it */
+    void *low;              /* [count]  a copy of the updated w, of low_type.  NULL: none */
+    storage low_type;       /* type of low */
+    int adam;               /* Adam instead of AdamW */
+    const uint8_t *fixed;   /* bit i % 8 of byte i / 8: block i does not decay.  NULL: every block decays */
+    const adamw_more *more; /* NULL: none; in the host's memory */
 } adamw_args;
 
 /* The factors of a step, rounded to float like torch's. */
@@ -61,8 +67,8 @@ HD adamw_factors adamw_prepare(const adamw_args *a)
 /* Does the block of weight i not decay? */
 HD int adamw_is_fixed(const adamw_args *a, int64_t i)
 {
-    const int64_t block = i / ADAMW_BLOCK;
-    return a->fixed && (a->fixed[block / 8] >> block % 8 & 1);
+    const uint64_t block = (uint64_t)i / ADAMW_BLOCK;
+    return a->fixed && (a->fixed[block / 8] >> (unsigned)block % 8 & 1);
 }
 
 /* For a weight that does not decay. */
@@ -91,8 +97,8 @@ static inline void adamw_stretch(const adamw_args *a, const adamw_factors *facto
         if (zero) g[i] = 0.0f;
     }
     if (!apply) return;
-    for (int k = 0; k < EMA_MORE && a->more[k]; k++) {
-        float *__restrict__ more = a->more[k];
+    for (int k = 0; a->more && k < EMA_MORE && a->more->ema[k]; k++) {
+        float *__restrict__ more = a->more->ema[k];
         const float rate = a->state->more_ema_rate[k];
         for (int64_t i = begin; i < end; i++) more[i] = adamw_ema(rate, more[i], w[i]);
     }

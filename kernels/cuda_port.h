@@ -63,6 +63,7 @@ static inline ddpm_status launch_status(void) { return emu::last_error()[0] ? DD
 static inline size_t shared_most(void) { return emu::most_shared(); }
 #else
 #define HD static inline
+#define UNROLL(n)
 #endif
 
 #endif

@@ -27,24 +27,27 @@ HD double ema_bounded(const ema_rule *r, double decay)
     return most > r->min_decay ? most : r->min_decay;
 }
 
-HD double ema_halflife_decay(const ema_rule *r, const ema_time *now)
-{
-    const double ramp = r->rampup_ratio * (now->images - now->step);
-    const double halflife = r->rampup_ratio > 0.0 && ramp < r->halflife ? ramp : r->halflife;
-    if (halflife <= 0.0) return 0.0; /* the first step */
-    return exp_f64(-0.693147180559945309417 * (now->step / halflife));
-}
-
+/* Computes at most one power, so that the kernel stays small. */
 HD double ema_decay_at(const ema_rule *r, const ema_time *now)
 {
-    if (r->kind == EMA_HALFLIFE) return ema_halflife_decay(r, now);
-    if (r->kind == EMA_POWER)
-        return now->images > now->step ? pow_f64(1.0 - now->step / now->images, r->gamma + 1.0) : 0.0;
     const double k = (double)now->updates - (double)r->update_after_step - 1.0;
+    double base = 1.0, exponent = 0.0;
     if (r->kind == EMA_CONSTANT) return k < 0.0 ? 0.0 : r->decay;
-    if (k <= 0.0) return 0.0;
-    if (r->kind == EMA_POWER_WARMUP) return ema_bounded(r, 1.0 - pow_f64(1.0 + k / r->inv_gamma, -r->power));
-    return ema_bounded(r, (1.0 + k) / (10.0 + k));
+    if (r->kind == EMA_HALFLIFE) {
+        const double ramp = r->rampup_ratio * (now->images - now->step);
+        const double halflife = r->rampup_ratio > 0.0 && ramp < r->halflife ? ramp : r->halflife;
+        if (halflife <= 0.0) return 0.0; /* the first step */
+        base = 2.0, exponent = -(now->step / halflife);
+    } else if (r->kind == EMA_POWER) {
+        if (now->images <= now->step) return 0.0; /* the first step */
+        base = 1.0 - now->step / now->images, exponent = r->gamma + 1.0;
+    } else {
+        if (k <= 0.0) return 0.0;
+        if (r->kind != EMA_POWER_WARMUP) return ema_bounded(r, (1.0 + k) / (10.0 + k));
+        base = 1.0 + k / r->inv_gamma, exponent = -r->power;
+    }
+    const double power = pow_f64(base, exponent);
+    return r->kind == EMA_POWER_WARMUP ? ema_bounded(r, 1.0 - power) : power;
 }
 
 #endif

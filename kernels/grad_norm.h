@@ -15,11 +15,11 @@ typedef struct grad_norm_args {
     update_args update;
 } grad_norm_args;
 
-HD double grad_norm_quad(const grad_norm_args *a, int64_t q)
+HD double grad_norm_quad(const float *all, int64_t count, int64_t q)
 {
     float g[4];
     double square[4];
-    quad_load(g, a->g + 4 * q, quad_count(a->count, q));
+    quad_load(g, all + 4 * q, quad_count(count, q));
     for (int k = 0; k < 4; k++) square[k] = (double)g[k] * (double)g[k];
     return square[0] + square[1] + (square[2] + square[3]);
 }
@@ -43,7 +43,7 @@ static inline void grad_norm_chunk(const grad_norm_args *a, int64_t chunk)
     for (int turn = 0; turn < REDUCE_TURNS; turn++) {
         const int64_t first = chunk * REDUCE_QUADS + turn * REDUCE_LANES, left = quads_of(a->count) - first;
         const int count = left < REDUCE_LANES ? (int)left : REDUCE_LANES;
-        for (int l = 0; l < count; l++) lane[l] += grad_norm_quad(a, first + l);
+        for (int l = 0; l < count; l++) lane[l] += grad_norm_quad(a->g, a->count, first + l);
     }
     a->partial[chunk] = reduce_lanes(lane);
 }

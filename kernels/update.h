@@ -20,11 +20,16 @@ typedef struct update_args {
 HD void update_averages(train_state *s, const update_args *a)
 {
     const ema_time now = {s->updates, (double)s->sample, (double)a->images};
-    const double decay = ema_decay_at(&a->ema[0], &now);
-    s->ema_decay = (float)decay;
-    s->ema_rate = (float)(1.0 - decay);
-    for (int k = 0; k < EMA_MORE; k++)
-        if (a->ema[k + 1].kind != EMA_NONE) s->more_ema_rate[k] = (float)(1.0 - ema_decay_at(&a->ema[k + 1], &now));
+    UNROLL(1)
+    for (int k = 0; k < EMA_MOST; k++) {
+        const double decay = ema_decay_at(&a->ema[k], &now);
+        if (k > 0) {
+            s->more_ema_rate[k - 1] = (float)(1.0 - decay);
+        } else {
+            s->ema_decay = (float)decay;
+            s->ema_rate = (float)(1.0 - decay);
+        }
+    }
 }
 
 /* Adds a step to the sums since the last line of the log, unless it was skipped, and begins the next one. */
@@ -45,7 +50,8 @@ HD void train_state_update(train_state *s, double sum_sq, const update_args *a)
     s->loss = (float)s->loss_sum;
     s->loss_sum = 0.0;
     s->grad_norm = (float)sqrt(sum_sq);
-    s->lr = (float)lr_at(&a->lr, s->step - 1);
+    const double lr = lr_at(&a->lr, s->step - 1);
+    s->lr = (float)lr;
     const int skipped = !is_finite((double)s->loss) || !is_finite((double)s->grad_norm);
     train_state_count(s, skipped);
     if (skipped) {
@@ -59,7 +65,7 @@ HD void train_state_update(train_state *s, double sum_sq, const update_args *a)
     const double clip = a->max_grad_norm > 0.0 ? a->max_grad_norm / ((double)s->grad_norm + 1e-6) : 1.0;
     s->clip = clip < 1.0 ? (float)clip : 1.0f;
     if (s->clip == 0.0f) s->clip = 0x1p-149f; /* because 0 marks a skipped update */
-    s->step_size = (float)(lr_at(&a->lr, s->step - 1) / (1.0 - s->beta1_pow));
+    s->step_size = (float)(lr / (1.0 - s->beta1_pow));
     s->denom_scale = (float)(1.0 / sqrt(1.0 - s->beta2_pow));
     update_averages(s, a);
 }

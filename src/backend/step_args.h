@@ -107,7 +107,8 @@ static inline grad_norm_args step_grad_norm(const step *s)
     return a;
 }
 
-static inline adamw_args step_adamw(const step *s)
+/* *more must live as long as the arguments. */
+static inline adamw_args step_adamw(const step *s, adamw_more *more)
 {
     adamw_args a = {.w = s->out[UPDATE_W]->data,
                     .g = s->in[UPDATE_G]->data,
@@ -125,7 +126,8 @@ static inline adamw_args step_adamw(const step *s)
                     .zero_grad = s->a.update.zero_grad,
                     .adam = s->a.update.adam,
                     .fixed = step_data(s->in[UPDATE_FIXED])};
-    for (int k = 0; k < EMA_MORE; k++) a.more[k] = step_data(s->out[UPDATE_MORE + k]);
+    for (int k = 0; k < EMA_MORE; k++) more->ema[k] = step_data(s->out[UPDATE_MORE + k]);
+    if (more->ema[0]) a.more = more;
     return a;
 }
 

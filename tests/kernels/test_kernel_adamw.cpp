@@ -196,11 +196,13 @@ Test(adamw, averages_do_not_see_each_other)
         for (size_t n : counts) {
             arenas gpu(n, 0), cpu(n, 0);
             std::vector<float> more[2][EMA_MORE];
+            adamw_more lists[2] = {};
             for (int side = 0; side < 2; side++)
                 for (int k = 0; k < EMA_MORE; k++) {
                     arenas *a = side ? &cpu : &gpu;
                     more[side][k] = wobbles(n, (float)k + 1);
-                    a->args.more[k] = more[side][k].data();
+                    lists[side].ema[k] = more[side][k].data();
+                    a->args.more = &lists[side];
                     a->state.more_ema_rate[k] = rates[k + 1];
                 }
             assert_clean(k_adamw(nullptr, &gpu.args));

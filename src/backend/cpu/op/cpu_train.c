@@ -54,7 +54,8 @@ static ddpm_status grad_norm_run(cpu_backend *be, const step *s, err *e)
 static ddpm_status adamw_run(cpu_backend *be, const step *s, err *e)
 {
     enum { CHUNK = 16384 };
-    const adamw_args a = step_adamw(s);
+    adamw_more more;
+    const adamw_args a = step_adamw(s, &more);
 #pragma omp parallel for schedule(static)
     for (int64_t from = 0; from < a.count; from += CHUNK)
         adamw_range(&a, from, from + CHUNK < a.count ? from + CHUNK : a.count);

@@ -49,7 +49,8 @@ static ddpm_status grad_norm_run(cuda_backend *be, const step *s, err *e)
 
 static ddpm_status adamw_run(cuda_backend *be, const step *s, err *e)
 {
-    adamw_args a = step_adamw(s);
+    adamw_more more;
+    adamw_args a = step_adamw(s, &more);
     a.low_type = be->base.act == DTYPE_BF16 ? STORE_BF16 : STORE_F32;
     return rt_launched(k_adamw(be->stream, &a), e);
 }
