@@ -423,6 +423,15 @@ Test(sample, the_raw_weights_can_be_had)
     works("ddpm train out=plain train.steps=5 " TINY " ema.decay=0");
     works("ddpm sample plain count=2 out=a && ddpm sample plain count=2 weights=raw out=b");
     expect_same("a", "b", 2);
+    works("ddpm train out=more train.steps=5 " TINY " ema.more=0.3,0.1");
+    works("ddpm sample more count=2 weights=ema_2 out=c && ddpm sample more count=2 weights=decay=0.1 out=d");
+    expect_same("c", "d", 2);
+    works("cp more/ckpt/step_00000005/training/ema_2.safetensors "
+          "more/ckpt/step_00000005/unet/diffusion_pytorch_model.safetensors");
+    works("ddpm sample more/ckpt/step_00000005 count=2 out=e cpu.conv=direct");
+    expect_same("c", "e", 2);
+    fails("ddpm sample run count=1 weights=ema_1 out=x", DDPM_EINVAL, "there are ema (decay=0.9) and raw");
+    fails("ddpm sample run count=1 weights=average out=x", DDPM_EINVAL, "must be ema, raw, ema_1 to ema_3");
     works("rm -r pl/training");
     fails("ddpm sample pl weights=raw count=1 out=x", DDPM_EINVAL,
           "pl: not a checkpoint of a training run: use weights=ema");

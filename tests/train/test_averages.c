@@ -1,5 +1,6 @@
 /* Several averages of the weights beside each other: in memory, in checkpoints, and in a resumed run. */
 #include "train/run_rig.h"
+#include "io/safetensors.h"
 #include "model/model.h"
 #include "train/checkpoint_averages.h"
 #include "train/recipe.h"
@@ -120,6 +121,40 @@ Test(averages, may_change_when_a_run_goes_on, .init = make_root, .fini = remove_
     cr_expect_eq(averages_find(dir, "ema_3", file, &why), DDPM_EINVAL);
     cr_expect_not_null(strstr(why.text, "there are ema (decay=0.9) and raw, ema_1 (decay=0.75), ema_2 (decay=0.3)"),
                        "%s", why.text);
+}
+
+/* Weights of rank 1 differ between the two, and no other: gradients see no decay in the first step. */
+Test(averages, vectors_decay_unless_they_are_spared, .init = make_root, .fini = remove_root)
+{
+    static const char *const optimizers[] = {"train.optimizer=adamw", "train.optimizer=adam"};
+    static const char *const settings[] = {"train.steps=1", "train.adam_weight_decay=0.5",
+                                           "train.lr_scheduler=constant", "ema.decay=0", NULL};
+    for (int kind = 0; kind < 2; kind++) {
+        safetensors *file[2];
+        int spared = 0;
+        for (int k = 0; k < 2; k++) {
+            ddpm_config *c = k ? &parts : &whole;
+            char name[40], path[PATH_CAP];
+            (void)snprintf(name, sizeof name, "vectors_%d_%d", kind, k);
+            tiny(c, name);
+            config_put_all(c, settings);
+            config_put(c, optimizers[kind]);
+            config_put(c, k ? "train.adam_decay_norms=false" : "train.adam_decay_norms=true");
+            OK(train(c, 0, NULL));
+            OK(path_join(path, c->out, "ckpt/step_00000001/" FIRST, &why));
+            OK(safetensors_open(path, &file[k], &why));
+        }
+        for (int i = 0; i < safetensors_count(file[0]); i++) {
+            const safetensors_tensor *a = safetensors_entry(file[0], i), *b = safetensors_entry(file[1], i);
+            const bool differs = memcmp(a->data, b->data, a->bytes) != 0, norm = strstr(a->name, "norm") != NULL;
+            cr_expect(a->rank == 1 || !differs, "%s", a->name);
+            cr_expect(differs || !norm || !strstr(a->name, "weight"), "%s is not spared", a->name);
+            spared += differs;
+        }
+        cr_expect(spared > 0);
+        safetensors_close(file[0]);
+        safetensors_close(file[1]);
+    }
 }
 
 Test(averages, take_an_arena_each)
