@@ -102,7 +102,7 @@ Test(update, a_step_is_added_to_the_interval_unless_it_is_skipped)
 {
     update_args a = {};
     train_state s = {};
-    a.lr = 1, a.beta1 = 0.9, a.beta2 = 0.99;
+    a.lr.peak = 1, a.beta1 = 0.9, a.beta2 = 0.99;
     s.beta1_pow = s.beta2_pow = 1;
     for (double loss : {2.0, (double)not_a_number, 4.0}) {
         s.loss_sum = loss;
