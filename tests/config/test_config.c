@@ -256,7 +256,8 @@ static const struct {
     const char *text, *message;
 } wrong_files[] = {
     {"sed: 1\n", "a.yaml:1:1: sed: no such option; nearest: seed, sample.seed, noise.seed"},
-    {"train:\n  batch: 64\n  lrr: 1\n", "a.yaml:3:3: train.lrr: no such option; nearest: train.lr, train.lr_end, train.p2_k"},
+    {"train:\n  batch: 64\n  lrr: 1\n",
+     "a.yaml:3:3: train.lrr: no such option; nearest: train.lr, train.lr_end, train.p2_k"},
     {"trian:\n  batch: 64\n", "a.yaml:1:1: trian: no such option; nearest: train, sample.grid, bench.plan"},
     {"train:\n  train.lr: 1\n", "a.yaml:2:3: train.train.lr: no such option; nearest: train.lr, ema.at, noise.t"},
     {"train: {batch: many}\n", "a.yaml:1:16: train.batch: 'many' is not an integer (1 to 65536)"},

@@ -167,8 +167,8 @@ Test(averages, take_an_arena_each)
     for (int k = 0; k < 2; k++) {
         averaged(&whole, "unused");
         if (k == 0) config_put(&whole, "ema.more=0"), config_put(&whole, "ema.sigma_rel=0");
-        OK(recipe_model(&whole, be, (image_shape){8, 8, 1}, &m, NULL, &why));
-        trainer_spec spec = recipe_trainer(&whole, (image_shape){8, 8, 1}, 9);
+        OK(recipe_model(&whole, be, (image_shape){.h = 8, .w = 8, .c = 1}, &m, NULL, &why));
+        trainer_spec spec = recipe_trainer(&whole, (image_shape){.h = 8, .w = 8, .c = 1}, 9);
         OK(trainer_create(m, &spec, &t, &why));
         bytes[k] = trainer_needs(t).weights;
         if (k == 1) cr_expect_eq(bytes[1] - bytes[0], 3 * m->store->count * sizeof(float));
