@@ -53,10 +53,10 @@ typedef struct predicted_step {
 } predicted_step;
 
 static const predicted_step predicted_steps[] = {
-    {"cifar10", 128, 12.2, 7.30, {150, 155, 117, 6, 6}, 0.2, {16, 64, 256}, {0.76, 1.88, 6.85}},
+    {"cifar10", 128, 12.2, 7.30, {151, 155, 117, 6, 6}, 0.2, {16, 64, 256}, {0.76, 1.88, 6.85}},
     /* times computed without the convolutions between levels */
-    {"unet64", 32, 4.40, 2.52, {221, 155, 153, 11, 11}, 0.3, {64, 0, 0}, {2.45, 0, 0}},
-    {"lsun256", 16, 62.0, 40.7, {380, 227, 198, 0, 0}, 0.0, {0, 0, 0}, {0, 0, 0}},
+    {"unet64", 32, 4.40, 2.52, {222, 155, 153, 11, 11}, 0.3, {64, 0, 0}, {2.45, 0, 0}},
+    {"lsun256", 16, 62.0, 40.7, {381, 227, 198, 0, 0}, 0.0, {0, 0, 0}, {0, 0, 0}},
 };
 enum { PREDICTED_STEPS = sizeof predicted_steps / sizeof predicted_steps[0] };
 

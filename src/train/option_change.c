@@ -25,9 +25,6 @@ static bool matters(const ddpm_config *now, config_id option)
     const config_train_lr_scheduler rate = now->train.lr_scheduler;
     const bool ends_matter = rate != TRAIN_LR_SCHEDULER_CONSTANT && rate != TRAIN_LR_SCHEDULER_CONSTANT_WITH_WARMUP &&
                              rate != TRAIN_LR_SCHEDULER_PIECEWISE_CONSTANT; /* the others end at the last step */
-    const config_train_lr_scheduler rate = now->train.lr_scheduler;
-    const bool ends_matter = rate != TRAIN_LR_SCHEDULER_CONSTANT && rate != TRAIN_LR_SCHEDULER_CONSTANT_WITH_WARMUP &&
-                             rate != TRAIN_LR_SCHEDULER_PIECEWISE_CONSTANT; /* the others end at the last step */
     for (size_t i = 0; i < sizeof idle / sizeof *idle; i++)
         if (option == idle[i]) return false;
     if (option == OPTION_train_steps || option == OPTION_train_epochs) return ends_matter;

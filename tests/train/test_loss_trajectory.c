@@ -85,9 +85,9 @@ static void set_up(rig *r, const variant *v)
     spec.objective.weighting = v->weighting;
     spec.timesteps.kind = v->draw;
     spec.timesteps.stratified = v->stratified;
-    spec.update.update.lr = 1e-3, spec.update.update.beta1 = 0.9, spec.update.update.beta2 = 0.999;
+    spec.update.update.lr = (lr_rule){.peak = 1e-3, .schedule = LR_CONSTANT_WITH_WARMUP, .warmup_steps = 10};
+    spec.update.update.beta1 = 0.9, spec.update.update.beta2 = 0.999;
     spec.update.update.eps = 1e-8, spec.update.update.max_grad_norm = 1;
-    spec.update.update.schedule = LR_CONSTANT_WITH_WARMUP, spec.update.update.warmup_steps = 10;
     process.prediction_type = v->prediction;
     process.rescale_betas_zero_snr = v->zero_snr;
     process.flow_shift = v->shift;
