@@ -204,7 +204,8 @@ static void keep_snapshot(run *r)
 {
     err why = {0};
     if (ema_snapshot_write(r->folder.path, r->m, r->trainer, &why) != DDPM_OK)
-        run_note(r, "WARNING: no snapshot of the averages of step %llu: %s", (unsigned long long)r->state.step, why.text);
+        run_note(r, "WARNING: no snapshot of the averages of step %llu: %s", (unsigned long long)r->state.step,
+                 why.text);
 }
 
 /* Between two steps, once the results of all launched steps are read. */
