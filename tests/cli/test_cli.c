@@ -60,8 +60,9 @@ static const struct {
     {"noise t=photo=1.png",
      "command line: noise.t: 'photo=1.png' is not an integer (0 to 9999); if it is a file, write "
      "./t=photo=1.png, or put -- before it"},
-    {"noise photo=1.png", "command line: photo: no such option; nearest: noise.out, noise.t, noise.seed; if it is a "
-                          "file, write ./photo=1.png, or put -- before it"},
+    {"noise photo=1.png",
+     "command line: photo: no such option; nearest: diffusion.rho, diffusion.shift, noise.out; if it is a file, write "
+     "./photo=1.png, or put -- before it"},
     {"train seed=3.yaml", "command line: seed: '3.yaml' is not an integer (0 to 9223372036854775807); if it is a file, "
                           "write ./seed=3.yaml, or put -- before it"},
     {"train data.resolution=9", "data.resolution=9 cannot be halved 3 times, as the 4 levels of the model require: use "
@@ -139,7 +140,7 @@ Test(arguments, files_are_read_in_order_and_stand_below_the_command_line)
     cr_assert_eq(parse(line, &args, &e), DDPM_OK, "%s", e.text);
     cr_assert_str_eq(args.config.out, "x");
     cr_assert_eq(args.config.data.kind, DATA_KIND_DIGITS);
-    cr_assert(args.config.seed == 1 && args.config.files == 2 && args.config.sample.count == 64);
+    cr_assert(args.config.seed == 1 && args.config.files == 2 && args.config.sample.count == 80);
 
     (void)snprintf(line, sizeof line, "sample %s grid=5", folder); /* the run's own config.yaml */
     cr_assert_eq(parse(line, &args, &e), DDPM_OK, "%s", e.text);

@@ -33,12 +33,12 @@ static inline void close_device(backend *be)
     emu_reset();
 }
 
-enum { STEPS = 10, ROOM = 8 };
+enum { STEPS = 10, ROOM = 8, ROOMS = 2 * STEPS + 32 }; /* the last 32 for something large */
 
 /* A list of steps and memory for their tensors, in rooms of ROOM values. */
 typedef struct list {
     backend *be;
-    float *memory; /* [STEPS * 2][ROOM] */
+    float *memory; /* [ROOMS][ROOM] */
     tensor in[STEPS], out[STEPS];
     step step[STEPS], *steps[STEPS];
     int n;
@@ -50,7 +50,7 @@ static inline void open_list(list *l, unsigned disabled)
 {
     void *memory;
     *l = (list){.be = open_device(disabled)};
-    OK(l->be->fn->alloc(l->be, sizeof(float) * STEPS * 2 * ROOM, &memory, &why));
+    OK(l->be->fn->alloc(l->be, sizeof(float) * ROOMS * ROOM, &memory, &why));
     l->memory = memory;
 }
 

@@ -332,8 +332,8 @@ static void append_update(list *l, tensor t[5], uint64_t *version)
         t[k] = (tensor){.dtype = DTYPE_F32, .arena = ARENA_IO, .n = N, .h = 1, .w = 1, .c = 1};
         t[k].data = room(l, 12 + k);
     }
-    t[4].data = room(l, 16); /* the train_state, larger than one room */
-    cr_assert_leq(sizeof(train_state), 4 * ROOM * sizeof(float));
+    t[4].data = room(l, 2 * STEPS); /* the train_state, larger than one room */
+    cr_assert_leq(sizeof(train_state), 32 * ROOM * sizeof(float));
     t[0].version = version;
     l->steps[i] = &l->step[i];
     l->step[i] = (step){.op = OP_adamw, .path = "update"};
