@@ -83,11 +83,18 @@ HD void clean_quad(const drawn_image *m, int q, float *x0)
     for (int k = 0; k < 4; k++) x0[k] = (float)u[k] / 127.5f - 1.0f;
 }
 
+/* The offset of a channel: chosen, not indexed, so that the offsets stay in registers. */
+HD float channel_offset(const drawn_image *m, int channel)
+{
+    const float low = channel == 0 ? m->offset[0] : m->offset[1], high = channel == 2 ? m->offset[2] : m->offset[3];
+    return channel < 2 ? low : high;
+}
+
 /* Shifts quad q of the noise by the offset of each element's channel. */
 HD void shift_quad(const drawn_image *m, int q, float *eps)
 {
     if (m->shifted)
-        for (int k = 0; k < 4; k++) eps[k] += m->offset[(4 * q + k) % m->c];
+        for (int k = 0; k < 4; k++) eps[k] += channel_offset(m, (4 * q + k) % m->c);
 }
 
 HD normal4 eps_quad(const drawn_image *m, int q)
