@@ -16,7 +16,7 @@ static bool check_rows(plan *p, const tensor *rows, const tensor *state)
 
 nn_drawn nn_draw(plan *p, const nn_draw_args *a)
 {
-    const nn_drawn none = {NULL};
+    const nn_drawn none = {.rows = NULL};
     if (!a->table || !a->state || !plan_ok(p) || !check_rows(p, a->table, a->state)) return none;
     if (a->labels && !a->index && tensor_count(a->labels) != a->n) {
         plan_fail(p, DDPM_EINVAL, "%lld labels for %lld images", (long long)tensor_count(a->labels), (long long)a->n);
@@ -74,7 +74,7 @@ tensor *nn_q_sample(plan *p, const nn_q_sample_args *a)
 
 nn_losses nn_mse(plan *p, const nn_mse_args *a)
 {
-    const nn_losses none = {NULL};
+    const nn_losses none = {.loss = NULL};
     if (!a->pred || !a->images || !a->rows || !a->state || !plan_ok(p)) return none;
     const int64_t n = a->index ? a->index->n : a->images->n;
     if (!check_batch(p, n, a->rows, a->state)) return none;
