@@ -29,9 +29,14 @@ typedef unsigned long long graph_condition;
  * refusal. */
 #define SHARED_LIMIT(kernel, bytes)                                                                                    \
     ((void)cudaFuncSetAttribute((kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes)))
-/* Unrolls the following loop n times, completely without n.  Only nvcc sees the pragma: other compilers would warn. */
+/* Unrolls the following loop n times, completely without n.  Only device code has the pragma: compilers of host code, which
+ * see HD functions too, would warn. */
+#ifdef __CUDA_ARCH__
 #define UNROLL_PRAGMA(text) _Pragma(#text)
 #define UNROLL(n)           UNROLL_PRAGMA(unroll n)
+#else
+#define UNROLL(n)
+#endif
 #if CUDART_VERSION >= 12040
 #define GRAPH_CONDITION(handle, value) cudaGraphSetConditional((handle), (value))
 #else
