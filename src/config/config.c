@@ -328,7 +328,8 @@ static ddpm_status check_process(const ddpm_config *c, err *e)
         return err_set(e, DDPM_EINVAL,
                        "train.loss_weighting=%s: diffusion.parameterization=edm has a weight of its own",
                        said(OPTION_train_loss_weighting, c->train.loss_weighting));
-    if (c->diffusion.rescale_betas_zero_snr && (eps || predict == DIFFUSION_PREDICT_MU))
+    if (process == DIFFUSION_PARAMETERIZATION_DDPM && c->diffusion.rescale_betas_zero_snr &&
+        (eps || predict == DIFFUSION_PREDICT_MU))
         return err_set(
             e, DDPM_EINVAL,
             "diffusion.rescale_betas_zero_snr=true needs diffusion.predict=v or x0, not %s: the last timestep "

@@ -46,7 +46,7 @@ static const sampler_info INFO[SAMPLER_KINDS] = {
     ONE(PNDM,       "pndm",       PNDM,       4,   1,  9,   GRID | PARITY,                             fill_pndm),
     ONE(PLMS,       "plms",       PNDM,       1,   1,  1,   GRID | PARITY,                             fill_pndm),
     ONE(EDM_EULER,  "edm_euler",  EDM_EULER,  1,   1,  0,   SIGMAS | FINAL | SAMPLER_READS_CHURN,      fill_edm_euler),
-    ONE(FLOW_EULER, "flow_euler", FLOW_EULER, 1,   1,  0,   0,                                         fill_flow_euler),
+    ONE(FLOW_EULER, "flow_euler", FLOW_EULER, 1,   1,  0,   SIGMAS,                                    fill_flow_euler),
     ONE(CM,         "cm",         CM,         1,   1,  0,   0,                                         fill_consistency),
     ONE(LCM,        "lcm",        LCM,        1,   1,  0,   0,                                         fill_lcm),
 

@@ -21,6 +21,8 @@ const char *sampler_advice(const schedule *s, const sampler_spec *spec)
     if (spec->kind == SAMPLER_DDPM && c->variance_type == SCHEDULER_FIXED_LARGE && 2 * steps < T)
         return "ddpm with variance_type fixed_large leaves noise in the images with so few steps; "
                "use variance_type=fixed_small, ddim or dpmpp_2m";
+    if (spec->kind == SAMPLER_DPM_3S && process_of(c) == PROCESS_FLOW)
+        return "dpm_3s does not converge on a flow, whose first level has no signal; use dpmpp_2m or dpmpp_3m";
     if (is_cosine(c) && c->sigmas && info->reads & SAMPLER_READS_SIGMAS && !c->use_flow_sigmas)
         return "karras, exponential, beta and lu sigmas spend most steps on pure noise with squaredcos_cap_v2 betas; "
                "use sigmas=none";

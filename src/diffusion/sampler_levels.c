@@ -210,11 +210,6 @@ static int clipped_timesteps(const sampler_draft *d)
     return n;
 }
 
-static double shifted(double u, double shift) /* Esser et al. 2024 (arXiv:2403.03206), eq. 23 */
-{
-    return shift * u / (1 + (shift - 1) * u);
-}
-
 static void flow_levels(sampler_draft *d)
 {
     const int n = d->n, T = d->s->timesteps;
@@ -222,7 +217,7 @@ static void flow_levels(sampler_draft *d)
     if (T < 2) draft_fail(d, "use_flow_sigmas needs num_train_timesteps of 2 or more");
     for (int i = 0; i < n; i++) {
         const double down = (1 - 1.0 / T) * i / n; /* from 1, or to 0 */
-        double sigma = shifted(unipc ? 1 - down : (1 - 1.0 / T) - down, d->c->flow_shift);
+        double sigma = flow_shifted(unipc ? 1 - down : (1 - 1.0 / T) - down, d->c->flow_shift);
         if (i == 0 && fabs(sigma - 1) < 1e-6) sigma -= 1e-6; /* the logarithm of al is needed */
         d->levels[i] = level_at(d, floor(sigma * T + 1e-9), 1 - sigma, sigma);
     }
@@ -311,9 +306,10 @@ void draft_levels_flow(sampler_draft *d)
         draft_fail(d, "prediction_type %s; it needs flow_prediction", scheduler_prediction_name(d->c->prediction_type));
     if (d->st || !allocate(d, n)) return;
     d->n = n;
-    const double low = shifted(1.0 / T, d->c->flow_shift);
+    const double shift = d->c->flow_shift, low = flow_shifted(1.0 / T, shift);
     for (int i = 0; i < n; i++) {
-        const double sigma = shifted(n > 1 ? 1 + (low - 1) * i / (n - 1) : 1, d->c->flow_shift);
+        const double even = flow_shifted(n > 1 ? 1 + (low - 1) * i / (n - 1) : 1, shift);
+        const double sigma = d->c->sigmas ? sigma_spaced(d->c->sigmas, 1, flow_shifted(low, shift), 7, i, n) : even;
         d->levels[i] = level_at(d, T * sigma, 1 - sigma, sigma);
     }
     d->levels[n] = LEVEL_CLEAN;

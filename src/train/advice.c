@@ -111,6 +111,16 @@ static void on_idle_options(advice *a)
             say(a, "%s has no effect without %s", config_options[options[i].option].key, options[i].needs);
 }
 
+static void on_draws(advice *a)
+{
+    const ddpm_config *c = a->c;
+    if (c->train.stratified && !c->data.shuffle)
+        say(a,
+            "train.stratified=true with data.shuffle=false: neighbours in the data set are trained with timesteps that "
+            "depend on each other; set data.shuffle=true");
+    if (c->train.label_dropout == 1) say(a, "train.label_dropout=1: no image is trained with its class");
+}
+
 static void on_images(advice *a)
 {
     const int64_t batch = a->c->train.batch;
@@ -144,6 +154,7 @@ int advice_of(const ddpm_config *c, int64_t steps, int64_t images, char text[ADV
     on_learning_rate(&a);
     on_averages(&a);
     on_idle_options(&a);
+    on_draws(&a);
     on_images(&a);
     on_what_is_written(&a);
     return a.n;

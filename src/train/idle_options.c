@@ -36,10 +36,8 @@ static const dependence dependences[] = {
     {OPTION_train_logit_mean, OPTION_train_timestep_sampling, WITH(TRAIN_TIMESTEP_SAMPLING_LOGIT_NORMAL)},
     {OPTION_train_logit_std, OPTION_train_timestep_sampling, WITH(TRAIN_TIMESTEP_SAMPLING_LOGIT_NORMAL)},
     {OPTION_train_mode_scale, OPTION_train_timestep_sampling, WITH(TRAIN_TIMESTEP_SAMPLING_MODE)},
-    {OPTION_train_P_mean, OPTION_train_timestep_sampling,
-     WITH(TRAIN_TIMESTEP_SAMPLING_LOG_NORMAL) | WITH(TRAIN_TIMESTEP_SAMPLING_AUTO)},
-    {OPTION_train_P_std, OPTION_train_timestep_sampling,
-     WITH(TRAIN_TIMESTEP_SAMPLING_LOG_NORMAL) | WITH(TRAIN_TIMESTEP_SAMPLING_AUTO)},
+    {OPTION_train_P_mean, OPTION_train_timestep_sampling, WITH(TRAIN_TIMESTEP_SAMPLING_LOG_NORMAL)},
+    {OPTION_train_P_std, OPTION_train_timestep_sampling, WITH(TRAIN_TIMESTEP_SAMPLING_LOG_NORMAL)},
 };
 
 static int word_of(const ddpm_config *c, config_id option)
@@ -47,6 +45,15 @@ static int word_of(const ddpm_config *c, config_id option)
     int word;
     memcpy(&word, (const char *)c + config_options[option].offset, sizeof word);
     return word;
+}
+
+/* The word that decides: what auto stands for. */
+static int deciding_word(const ddpm_config *c, config_id option)
+{
+    const int word = word_of(c, option);
+    if (option != OPTION_train_timestep_sampling || word != TRAIN_TIMESTEP_SAMPLING_AUTO) return word;
+    return c->diffusion.parameterization == DIFFUSION_PARAMETERIZATION_EDM ? TRAIN_TIMESTEP_SAMPLING_LOG_NORMAL
+                                                                           : TRAIN_TIMESTEP_SAMPLING_UNIFORM;
 }
 
 static void add(char *list, size_t cap, config_id option)
@@ -65,14 +72,14 @@ static bool is_of_network(config_id option)
 static void note_dependent(const ddpm_config *c, config_id of, notes *remarks)
 {
     char list[400] = "";
-    const int word = word_of(c, of);
+    const int word = deciding_word(c, of);
     for (size_t i = 0; i < sizeof dependences / sizeof *dependences; i++) {
         const dependence *d = &dependences[i];
         if (d->of == of && !(d->words >> word & 1) && config_is_chosen(c, d->option)) add(list, sizeof list, d->option);
     }
     if (list[0])
         notes_add(remarks, "options that have no effect with %s=%s: %s", config_options[of].key,
-                  config_word_name(of, word), list);
+                  config_word_name(of, word_of(c, of)), list);
 }
 
 void note_idle_options(const ddpm_config *c, const network *net, notes *remarks)

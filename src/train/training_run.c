@@ -224,25 +224,33 @@ static ddpm_status between_steps(run *r, err *e)
                    (unsigned long long)r->state.step);
 }
 
+static ddpm_status take_steps(run *r, const run_status *status, err *e)
+{
+    while (r->given < (uint64_t)r->steps) {
+        const ddpm_status fed = feed_step(r->feed, e);
+        run_note_losses(r);
+        TRY(fed);
+        r->given++;
+        if (must_look(r)) TRY(catch_up(r, status, e));
+        if (run_ask(r) != RUN_CONTINUE) TRY(catch_up(r, status, e));
+        if (r->state.step == r->given) TRY(between_steps(r, e));
+    }
+    return save(r, true, e);
+}
+
+/* A run whose last steps were not finite, and are not saved, takes its end once more, with later samples. */
 static ddpm_status loop(run *r, err *e)
 {
     const run_status status = status_of(r);
     r->line_time = clock_seconds();
     r->line_sample = r->state.sample;
     if (r->hooks->begin) r->hooks->begin(r->hooks->context, &status);
-    while (r->given < (uint64_t)r->steps) {
-        const ddpm_status fed = feed_step(r->feed, e);
-        run_note_losses(r);
-        TRY(fed);
-        r->given++;
-        if (must_look(r)) TRY(catch_up(r, &status, e));
-        if (run_ask(r) != RUN_CONTINUE) TRY(catch_up(r, &status, e));
-        if (r->state.step == r->given) TRY(between_steps(r, e));
+    TRY(take_steps(r, &status, e));
+    while (r->saved_step != r->state.step) {
+        TRY(run_roll_back(r, e));
+        TRY(take_steps(r, &status, e));
     }
-    TRY(save(r, true, e));
-    if (r->saved_step == r->state.step) return DDPM_OK;
-    return err_set(e, DDPM_EDIVERGED, "the last %llu steps were not finite, so the final step was not saved",
-                   (unsigned long long)r->skipped_in_a_row);
+    return DDPM_OK;
 }
 
 /* After an error the last state is saved if possible: a missing image must not cost hours of training. */

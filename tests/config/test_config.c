@@ -583,6 +583,7 @@ static const struct {
      "train.loss_weighting=p2: diffusion.parameterization=edm has a weight of its own"},
     {"diffusion: {parameterization: flow, sigma_min: 90}", ""},
     {"diffusion: {rescale_betas_zero_snr: true, predict: x0}", ""},
+    {"diffusion: {rescale_betas_zero_snr: true, parameterization: flow}", ""},
     {"diffusion: {rescale_betas_zero_snr: true}", "diffusion.rescale_betas_zero_snr=true needs diffusion.predict=v or "
                                                   "x0, not eps: the last timestep is noise alone"},
 };

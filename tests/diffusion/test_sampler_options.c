@@ -526,3 +526,24 @@ Test(sampler_options, thresholding_keeps_its_maximum_in_the_rows)
     cr_expect_eq(t->rows[5].clip, 3);
     sampler_destroy(t);
 }
+
+/* FlowMatchEulerDiscreteScheduler(shift=3.0, use_karras_sigmas=True), then exponential, then beta: set_timesteps(6) of
+ * diffusers 0.42.1. */
+Test(sampler_options, sigmas_of_a_flow_are_spaced_as_diffusers_spaces_them)
+{
+    static const struct {
+        scheduler_sigmas kind;
+        double t[6];
+    } known[] = {{SCHEDULER_SIGMAS_KARRAS, {1000, 485.507568, 216.886200, 87.231949, 30.608547, 8.928572}},
+                 {SCHEDULER_SIGMAS_EXPONENTIAL, {1000, 389.185272, 151.465179, 58.948018, 22.941700, 8.928572}},
+                 {SCHEDULER_SIGMAS_BETA, {1000, 878.175720, 640.537415, 368.391144, 130.752808, 8.928572}}};
+    for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
+        scheduler_config c = scheduler_config_of(SCHEDULER_CLASS_FLOW_EULER);
+        sampler_table *table;
+        const sampler_spec spec = {.kind = SAMPLER_FLOW_EULER, .steps = 6};
+        c.flow_shift = 3, c.sigmas = known[k].kind;
+        cr_assert_eq(create(&c, &spec, &table), DDPM_OK, "%s", why.text);
+        for (int i = 0; i < 6; i++) cr_expect_float_eq(table->rows[i].t, known[k].t[i], 1e-6 * known[k].t[i]);
+        sampler_destroy(table);
+    }
+}

@@ -98,6 +98,27 @@ Test(rollback, equals_a_run_that_never_saw_the_bad_samples) { expect_equal_to_ju
 Test(rollback, with_accumulation_as_well) { expect_equal_to_jump("train.gradient_accumulation_steps=2"); }
 Test(rollback, from_images_that_are_decoded_at_every_read) { expect_equal_to_jump("data.cache_mb=0"); }
 
+/* The last steps may be the bad ones: fewer than max_skipped of them, of which nothing is saved. */
+Test(rollback, from_the_last_steps_as_well)
+{
+    const fault bad[] = {in_steps(11, 12), {.path = NULL}};
+    small(&whole, "whole");
+    small(&parts, "parts");
+    OK(train_with(&whole, bad, 0));
+    expect_said("WARNING: rollback 1 of 3: from step 12 to ");
+    expect_said("/step_00000009; samples 54 to 71 are left out (60 to 71 were in skipped steps)");
+    cr_assert_eq(train_with(&parts, none, 9), DDPM_ESAVED, "%s", why.text);
+    jump(&parts, 9, 12 * BATCH);
+    OK(train_with(&parts, none, 0));
+    static const char *const files[] = {"training/weights.safetensors", "training/exp_avg.safetensors",
+                                        "training/exp_avg_sq.safetensors", "unet/diffusion_pytorch_model.safetensors"};
+    char a[PATH_CAP], b[PATH_CAP];
+    OK(path_join(a, whole.out, "ckpt/step_00000012", &why));
+    OK(path_join(b, parts.out, "ckpt/step_00000012", &why));
+    for (int i = 0; i < 4; i++) expect_same_file(a, b, files[i]); /* state.json counts the rollback still */
+    expect_same_metrics(&whole, &parts, END);
+}
+
 Test(rollback, differs_from_the_run_without_bad_samples)
 {
     const fault bad[] = {in_steps(5, 7), {.path = NULL}};
