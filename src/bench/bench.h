@@ -77,8 +77,9 @@ bench_iterations bench_sample_iterations; /* iterations are whole loops; ms per 
  * launched at a time. */
 DDPM_MUST_CHECK ddpm_status bench_sample_evaluations(bench_sample *b, const bench_limits *limits, timing *out, err *e);
 /* Pictures a second end to end, PNG files in a temporary folder included, and as a share of what the sampling loops alone
- * give.  In each of five rounds, `batches` batches without files and then as many with files (after a first one).
+ * give.  In each of BENCH_FILE_ROUNDS rounds, `batches` batches without files and then as many with files (after a first one).
  * n = 0 in both: a model whose output is no picture. */
+enum { BENCH_FILE_ROUNDS = 5 };
 DDPM_MUST_CHECK ddpm_status bench_sample_files(bench_sample *b, int batches, timing *per_second, timing *share, err *e);
 
 /* Bytes of GPU memory allocated since `before` bytes were free; 0 without a GPU. */

@@ -81,17 +81,16 @@ static ddpm_status run_round(bench_sample *b, const char *folder, int i, int bat
 
 ddpm_status bench_sample_files(bench_sample *b, int batches, timing *per_second, timing *share, err *e)
 {
-    enum { ROUNDS = 5 };
     const char *base = getenv("TMPDIR");
     char folder[PATH_CAP];
-    double rate[ROUNDS], ratio[ROUNDS], seconds[2];
+    double rate[BENCH_FILE_ROUNDS], ratio[BENCH_FILE_ROUNDS], seconds[2];
     err ignored = {0};
     ddpm_status st = DDPM_OK;
     *per_second = *share = (timing){.n = 0};
     if (b->m->net.unet.in_channels != 1 && b->m->net.unet.in_channels != 3) return DDPM_OK; /* no pictures */
     TRY(path_join(folder, base && base[0] ? base : "/tmp", "ddpm-bench-XXXXXX", e));
     if (!mkdtemp(folder)) return err_set(e, DDPM_EIO, "%s: cannot be made; set TMPDIR to another folder", folder);
-    for (int i = 0; i < ROUNDS && st == DDPM_OK; i++) {
+    for (int i = 0; i < BENCH_FILE_ROUNDS; i++) {
         st = run_round(b, folder, i, batches, seconds, e);
         if (st != DDPM_OK) break;
         rate[i] = (double)batches * b->batch / seconds[1];
@@ -99,7 +98,7 @@ ddpm_status bench_sample_files(bench_sample *b, int batches, timing *per_second,
     }
     if (dir_remove(folder, &ignored) != DDPM_OK && st == DDPM_OK) return err_set(e, DDPM_EIO, "%s", ignored.text);
     TRY(st);
-    *per_second = timing_of(rate, ROUNDS);
-    *share = timing_of(ratio, ROUNDS);
+    *per_second = timing_of(rate, BENCH_FILE_ROUNDS);
+    *share = timing_of(ratio, BENCH_FILE_ROUNDS);
     return DDPM_OK;
 }

@@ -181,8 +181,8 @@ static void sample_more(void *context, json_out *j)
 /* Pictures a second with the files, and as a share of what the loops alone would give. */
 static ddpm_status say_files(bench_job *b, bench_sample *rig, double loop_s, err *e)
 {
-    enum { FEWEST = 3, MOST = 50, ROUNDS = 5 };
-    const double fit = b->limits.seconds / (ROUNDS * loop_s);
+    enum { FEWEST = 3, MOST = 50 };
+    const double fit = b->limits.seconds / (BENCH_FILE_ROUNDS * loop_s);
     timing per_second, share;
     TRY(bench_sample_files(rig, fit < FEWEST ? FEWEST : fit > MOST ? MOST : (int)fit, &per_second, &share, e));
     if (per_second.n == 0) return DDPM_OK;

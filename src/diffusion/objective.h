@@ -58,7 +58,7 @@ typedef struct training_level {
  *   EDM    10000 values of ln sigma, evenly from sigma_min to sigma_max.  With H = hypot(sigma, sigma_data): signal 1 / H and
  *          noise sigma / H, as c_in is part of the input; target (sigma / sigma_data x_0 - sigma_data eps) / H, whose squared
  *          error is Karras et al.'s loss with its weight (table 1 and eq. 8); with v_prediction the negative; time ln sigma / 4.
- *          Between the levels are 0.1 % of sigma. */
+ *          Neighbouring sigmas differ by 0.1 %. */
 int training_levels(const schedule *s);
 training_level training_level_at(const schedule *s, int i);
 

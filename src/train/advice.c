@@ -82,7 +82,7 @@ static void on_averages(advice *a)
             (long long)a->c->ema.update_after_step, (long long)a->steps);
 }
 
-/* Options of the optimizer that are set and have no effect. */
+/* Options of the optimizer that are set and need a number of another; those that need a word are in idle_options.c. */
 static void on_idle_options(advice *a)
 {
     const ddpm_config *c = a->c;
@@ -92,13 +92,6 @@ static void on_idle_options(advice *a)
         bool acts;
         const char *needs;
     } options[] = {
-        {OPTION_train_lr_num_cycles, c->train.lr_scheduler == TRAIN_LR_SCHEDULER_COSINE_WITH_RESTARTS,
-         "train.lr_scheduler=cosine_with_restarts"},
-        {OPTION_train_lr_power, c->train.lr_scheduler == TRAIN_LR_SCHEDULER_POLYNOMIAL,
-         "train.lr_scheduler=polynomial"},
-        {OPTION_train_lr_end, c->train.lr_scheduler == TRAIN_LR_SCHEDULER_POLYNOMIAL, "train.lr_scheduler=polynomial"},
-        {OPTION_train_lr_step_rules, c->train.lr_scheduler == TRAIN_LR_SCHEDULER_PIECEWISE_CONSTANT,
-         "train.lr_scheduler=piecewise_constant"},
         {OPTION_train_adam_decay_norms, c->train.adam_weight_decay > 0, "train.adam_weight_decay"},
         {OPTION_ema_use_ema_warmup, decays, "ema.decay"},
         {OPTION_ema_inv_gamma, decays && c->ema.use_ema_warmup, "ema.use_ema_warmup=true"},

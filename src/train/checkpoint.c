@@ -19,8 +19,6 @@ static const struct {
     const char *file;
 } moments[] = {{ARENA_M, "training/exp_avg.safetensors"}, {ARENA_V, "training/exp_avg_sq.safetensors"}};
 
-#define STATE       "training/state.json"
-#define RAW_WEIGHTS "training/weights.safetensors"
 #define EMA_WEIGHTS "unet/diffusion_pytorch_model.safetensors"
 
 static bool has_ema(const model *m) { return m->store->arena[ARENA_EMA] != NULL; }
@@ -46,7 +44,7 @@ static ddpm_status write_state(const char *dir, const train_state *s, const aver
 {
     char path[PATH_CAP], hash[20];
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, facts->dataset_hash);
-    TRY(path_join(path, dir, STATE, e));
+    TRY(path_join(path, dir, CHECKPOINT_STATE, e));
     json_out j = json_out_begin(false, e);
     json_out_open(&j, NULL, '{');
     json_out_int(&j, "format", FORMAT);
@@ -88,7 +86,7 @@ static ddpm_status write_all(const char *dir, const model *m, trainer *t, const 
     TRY(path_join(path, dir, "training", e));
     TRY(dir_make(path, e));
     if (has_ema(m)) {
-        TRY(path_join(path, dir, RAW_WEIGHTS, e));
+        TRY(path_join(path, dir, CHECKPOINT_RAW_WEIGHTS, e));
         TRY(params_save(m->store, ARENA_PARAM, path, e));
     }
     TRY(averages_save(dir, m, e));
@@ -161,8 +159,7 @@ static void read_levels(json_in *j, const char *key, double level[TRAIN_LEVELS])
 static void read_interval(json_in *j, train_state *s)
 {
     s->interval_loss = json_in_real(j, "interval_loss", 0, -1e300, 1e300);
-    const json_t *steps = json_in_get(j, "interval_steps");
-    s->interval_steps = json_is_integer(steps) ? (uint64_t)json_integer_value(steps) : 0;
+    s->interval_steps = later_counter(j, "interval_steps");
     read_levels(j, "level_error", s->level_error);
     read_levels(j, "level_images", s->level_images);
 }
@@ -170,7 +167,7 @@ static void read_interval(json_in *j, train_state *s)
 ddpm_status checkpoint_read_state(const char *dir, train_state *s, checkpoint_facts *facts, err *e)
 {
     char path[PATH_CAP];
-    TRY(path_join(path, dir, STATE, e));
+    TRY(path_join(path, dir, CHECKPOINT_STATE, e));
     json_in j = json_in_file(path, e);
     if (json_in_int(&j, "format", 0, 0, 1000) != FORMAT)
         json_in_fail(&j, "written by another version of this program (format is not %d)", FORMAT);
@@ -199,7 +196,7 @@ ddpm_status checkpoint_find(const char *path, char *out, notes *n, err *e)
     if (!path_exists(path))
         return err_set(e, DDPM_ENOINPUT,
                        "resume: '%s': no such folder; give never, auto, or the folder of a checkpoint or run", path);
-    TRY(path_join(inside, path, STATE, e));
+    TRY(path_join(inside, path, CHECKPOINT_STATE, e));
     if (path_exists(inside)) {
         (void)snprintf(out, PATH_CAP, "%s", path);
         return checkpoint_verify(path, e);
@@ -223,7 +220,7 @@ ddpm_status checkpoint_find(const char *path, char *out, notes *n, err *e)
 ddpm_status checkpoint_restore(const char *dir, const train_state *state, model *m, trainer *t, err *e)
 {
     char path[PATH_CAP];
-    TRY(path_join(path, dir, RAW_WEIGHTS, e));
+    TRY(path_join(path, dir, CHECKPOINT_RAW_WEIGHTS, e));
     const bool raw = path_exists(path);
     if (!raw) TRY(path_join(path, dir, EMA_WEIGHTS, e));
     TRY(params_load(m->store, ARENA_PARAM, path, NULL, e));

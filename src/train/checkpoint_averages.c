@@ -5,9 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define STATE       "training/state.json"
-#define RAW_WEIGHTS "training/weights.safetensors"
-
 average_names averages_name(const ema_rule rules[EMA_MOST])
 {
     average_names names = {.n = ema_count(rules)};
@@ -67,7 +64,7 @@ ddpm_status averages_save(const char *dir, const model *m, err *e)
 static ddpm_status read_names(const char *dir, average_names *names, err *e)
 {
     char path[PATH_CAP];
-    TRY(path_join(path, dir, STATE, e));
+    TRY(path_join(path, dir, CHECKPOINT_STATE, e));
     json_in j = json_in_file(path, e);
     averages_get(&j, names);
     return json_in_close(&j, NULL);
@@ -88,7 +85,7 @@ ddpm_status averages_restore(const char *dir, const average_names *now, model *m
     TRY(read_names(dir, &there, e));
     for (int k = 0; k < now->n; k++) {
         const int from = place_of(&there, now->name[k]);
-        TRY(path_join(path, dir, RAW_WEIGHTS, e));
+        TRY(path_join(path, dir, CHECKPOINT_RAW_WEIGHTS, e));
         if (from >= 0 || k == 0 || !path_exists(path)) TRY(file_of(path, dir, from >= 0 ? from : 0, e));
         TRY(params_load(m->store, params_average(k), path, NULL, e));
     }
@@ -113,12 +110,12 @@ ddpm_status averages_find(const char *dir, const char *weights, char *out, err *
     int k = -1;
     out[0] = '\0';
     if (!strcmp(weights, "ema")) return DDPM_OK;
-    TRY(path_join(state, dir, STATE, e));
+    TRY(path_join(state, dir, CHECKPOINT_STATE, e));
     if (!path_exists(state))
         return err_set(e, DDPM_EINVAL, "%s: not a checkpoint of a training run: use weights=ema", dir);
     TRY(read_names(dir, &there, e));
     if (!strcmp(weights, "raw")) {
-        TRY(path_join(out, dir, RAW_WEIGHTS, e));
+        TRY(path_join(out, dir, CHECKPOINT_RAW_WEIGHTS, e));
         if (!path_exists(out)) out[0] = '\0'; /* a run without averages has only these */
         return DDPM_OK;
     }

@@ -10,6 +10,10 @@
 #include "model/model.h"
 #include "rates.h"
 
+/* Files of a checkpoint; the raw weights are there if the run has an average. */
+#define CHECKPOINT_STATE       "training/state.json"
+#define CHECKPOINT_RAW_WEIGHTS "training/weights.safetensors"
+
 enum { AVERAGE_NAME = 40 };
 typedef struct average_names {
     int n; /* 0 .. EMA_MOST */

@@ -549,56 +549,6 @@ Test(right, lists_on_the_command_line)
     cr_assert_str_eq(c.out, "a=b,[c]");
 }
 
-/* ---- what no option can know alone --------------------------------------------------------------- */
-
-static const struct {
-    const char *text, *message; /* "" = fine */
-} together[] = {
-    {"model.block_out_channels: [32, 64]",
-     "model.block_out_channels has 2 levels, model.down_block_types 4, model.up_block_types 4: set all three to the "
-     "same number of levels"},
-    {"model.up_block_types: [UpBlock2D, UpBlock2D, UpBlock2D]",
-     "model.block_out_channels has 4 levels, model.down_block_types 4, model.up_block_types 3: set all three to the "
-     "same number of levels"},
-    {"model.block_out_channels: [32, 64, 72, 64]",
-     "model.block_out_channels: 72 channels are not divisible by model.norm_num_groups=32"},
-    {"data.resolution: 28", "data.resolution=28 cannot be halved 3 times, as the 4 levels of the model require: use a "
-                            "multiple of 8"},
-    {"data.resolution: 24", ""},
-    /* faults D: within the range and no side, no kind of picture */
-    {"data.resolution: 7", "data.resolution=7: must be 8 to 1024, or 0 (as stored)"},
-    {"data.channels: 2", "data.channels=2: must be 1 (grey), 3 (colour) or 0 (as stored)"},
-    {"data.channels: 1", ""},
-    {"{model: {kind: simple, norm_num_groups: 7}, data.resolution: 27}", ""},
-    {"{model: {init_from: x, norm_num_groups: 7}, data.resolution: 27}", ""},
-    {"diffusion: {beta_start: 0.5, beta_end: 0.25}", "diffusion.beta_start=0.5 is above diffusion.beta_end=0.25"},
-    {"diffusion: {beta_start: 0.25, beta_end: 0.25}", ""},
-    {"diffusion: {parameterization: edm, sigma_min: 90}", "diffusion.sigma_min=90 is not below diffusion.sigma_max=80"},
-    {"diffusion: {parameterization: edm, predict: v}", ""},
-    {"diffusion: {parameterization: edm, predict: x0}",
-     "diffusion.predict=x0: with diffusion.parameterization=edm it must be eps or v"},
-    {"diffusion: {parameterization: flow, predict: v}",
-     "diffusion.predict=v: with diffusion.parameterization=flow it must be eps, which then means eps - x0"},
-    {"{diffusion.parameterization: edm, train.loss_weighting: p2}",
-     "train.loss_weighting=p2: diffusion.parameterization=edm has a weight of its own"},
-    {"diffusion: {parameterization: flow, sigma_min: 90}", ""},
-    {"diffusion: {rescale_betas_zero_snr: true, predict: x0}", ""},
-    {"diffusion: {rescale_betas_zero_snr: true, parameterization: flow}", ""},
-    {"diffusion: {rescale_betas_zero_snr: true}", "diffusion.rescale_betas_zero_snr=true needs diffusion.predict=v or "
-                                                  "x0, not eps: the last timestep is noise alone"},
-};
-
-Test(together, options_that_do_not_fit_each_other)
-{
-    for (int i = 0; i < LENGTH(together); i++) {
-        ddpm_config c = defaults();
-        err e = {0};
-        must_read(&c, together[i].text);
-        cr_expect_eq(config_check(&c, &e), together[i].message[0] ? DDPM_EINVAL : DDPM_OK, "%s", together[i].text);
-        cr_expect_str_eq(e.text, together[i].message);
-    }
-}
-
 /* ---- writing ------------------------------------------------------------------------------------- */
 
 static uint64_t random_state = 1;

@@ -40,8 +40,6 @@ Test(advice, is_given_where_a_setting_cannot_work_faults_F18)
         {"train.lr_warmup_steps=5000 train.lr_scheduler=cosine", 1000, 50, "is too long for 1000 steps"},
         {"train.lr_warmup_steps=4000 train.lr_scheduler=piecewise_constant train.lr_step_rules=1", 1000, 50,
          "train.lr_scheduler=piecewise_constant has no warm-up"},
-        {"train.lr_power=2", 1000, 50, "train.lr_power has no effect without train.lr_scheduler=polynomial"},
-        {"train.lr_power=2 train.lr_scheduler=polynomial", 1000, 50, ""},
         {"train.adam_decay_norms=false", 1000, 50, "has no effect without train.adam_weight_decay"},
         {"train.adam_decay_norms=false train.adam_weight_decay=0.1", 1000, 50, ""},
         {"ema.decay=0.9999", 100, 50, ""}, /* with the warm-up, which is the default */

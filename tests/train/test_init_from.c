@@ -220,7 +220,11 @@ Test(init_from, options_that_change_nothing_beside_the_others_are_said)
     } cases[] = {{"model.kind=simple", "model.layers_per_block=3", "model.kind=simple: model.layers_per_block"},
                  {"diffusion.beta_schedule=squaredcos_cap_v2", "diffusion.beta_end=0.01", ": diffusion.beta_end"},
                  {"diffusion.beta_schedule=squaredcos_cap_v2", "diffusion.beta_end=0.02", NULL},
-                 {"diffusion.beta_schedule=sigmoid", "diffusion.beta_end=0.01", NULL}};
+                 {"diffusion.beta_schedule=sigmoid", "diffusion.beta_end=0.01", NULL},
+                 {"train.lr_scheduler=cosine", "train.lr_power=2", "train.lr_scheduler=cosine: train.lr_power"},
+                 {"train.lr_scheduler=polynomial", "train.lr_power=2", NULL},
+                 {"diffusion.parameterization=edm", "train.P_mean=1", NULL},
+                 {"train.timestep_sampling=auto", "train.P_mean=1", "train.timestep_sampling=auto: train.P_mean"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         ddpm_config c = options(false);
         notes said = {""};
