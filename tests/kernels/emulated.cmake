@@ -42,6 +42,11 @@ add_dependencies(emulated_ddpm commit)
 target_include_directories(emulated_ddpm PRIVATE ${CMAKE_BINARY_DIR}/generated)
 target_compile_definitions(emulated_ddpm PRIVATE DDPM_BUILD_TYPE="emulated")
 
+function(emulated_entry name program)
+  ddpm_test_entry(${name} ${program} ${ARGN})
+  set_tests_properties(${name} PROPERTIES LABELS emulated TIMEOUT 3600)
+endfunction()
+
 function(emulated_test name source)
   ddpm_test(${name} ${source} test_support_emulated)
   set_tests_properties(${name} PROPERTIES LABELS emulated TIMEOUT 3600)
@@ -57,16 +62,12 @@ target_include_directories(test_launch_counts PRIVATE ${CMAKE_SOURCE_DIR}/bench)
 # The tests of the ops once more, on the emulated device: in f32, and in bf16.
 foreach(name test_ops test_train_ops test_sample_ops)
   emulated_test(${name}_emulated nn/${name}.c)
-  add_test(NAME ${name}_emulated_bf16 COMMAND ${name}_emulated --jobs 2 WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(${name}_emulated_bf16 PROPERTIES LABELS emulated
-    ENVIRONMENT DDPM_TEST_PRECISION=bf16 FAIL_REGULAR_EXPRESSION "${LEAKED}")
+  emulated_entry(${name}_emulated_bf16 ${name}_emulated DDPM_TEST_PRECISION=bf16)
 endforeach()
 
 # And without any optimization: without beta = 1 gradients are added by another way.  In f32: without it a bf16 sum is
 # rounded twice, and the bounds allow for one rounding.
-add_test(NAME test_ops_emulated_without_all COMMAND test_ops_emulated --jobs 2 WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(test_ops_emulated_without_all PROPERTIES LABELS emulated FAIL_REGULAR_EXPRESSION "${LEAKED}"
-  ENVIRONMENT DDPM_TEST_WITHOUT=all)
+emulated_entry(test_ops_emulated_without_all test_ops_emulated DDPM_TEST_WITHOUT=all)
 
 # Whole networks against PyTorch and diffusers.
 foreach(name test_simple_golden test_unet_golden)
@@ -75,9 +76,7 @@ endforeach()
 
 # Whole sampling loops against diffusers: a share of the cases, in f32, and in bf16.
 emulated_test(test_loops_emulated sample/test_loops.c)
-add_test(NAME test_loops_emulated_bf16 COMMAND test_loops_emulated --jobs 2 WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(test_loops_emulated_bf16 PROPERTIES LABELS emulated
-  ENVIRONMENT DDPM_TEST_PRECISION=bf16 FAIL_REGULAR_EXPRESSION "${LEAKED}")
+emulated_entry(test_loops_emulated_bf16 test_loops_emulated DDPM_TEST_PRECISION=bf16)
 
 # What the backward pass makes again, where the cuda backend does the work.
 emulated_test(test_plan_recompute_emulated plan/test_plan_recompute.c)
