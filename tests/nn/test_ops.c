@@ -17,14 +17,12 @@ enum { ALL = ~0u };
  * blocks of channels once more with activations as images.  With `mixed`, cases that may have all of their images in
  * blocks come twice more, with one half of the images as activations and with the other: then a kernel meets both
  * layouts, and the backend must copy what lies in the wrong one. */
-static struct criterion_test_params cases_with(bool mixed)
+enum { ROOM = 512 };
+static int list_cases(op_case all[ROOM], bool mixed)
 {
-    enum { ROOM = 512 };
     static const unsigned activations[] = {ALL, 0x55555555u, 0xAAAAAAAAu};
-    static op_case all[ROOM];
-    int n = 0;
+    int n = 0, count = 0;
     const op_case *c = op_cases(&n);
-    size_t count = 0;
     for (int i = 0; i < n; i++) all[count++] = c[i];
     for (int i = 0; i < n && !strcmp(test_device(), "cpu"); i++) {
         for (int k = 0; k < (mixed && op_fills_blocks(&c[i]) ? 3 : 1) && op_fills_some_blocks(&c[i]); k++) {
@@ -33,10 +31,23 @@ static struct criterion_test_params cases_with(bool mixed)
             all[count++].activations = activations[k];
         }
     }
-    return cr_make_param_array(op_case, all, count);
+    return count;
 }
-static struct criterion_test_params all_cases(void) { return cases_with(true); }
-static struct criterion_test_params unmixed_cases(void) { return cases_with(false); }
+
+/* A test is SHARES processes: to start one takes longer than most cases. */
+enum { SHARES = 8 };
+static struct criterion_test_params shares(void)
+{
+    static int share[SHARES];
+    for (int i = 0; i < SHARES; i++) share[i] = i;
+    return cr_make_param_array(int, share, SHARES);
+}
+static void each_case(int share, bool mixed, void (*check)(const op_case *c))
+{
+    static op_case all[ROOM];
+    const int count = list_cases(all, mixed);
+    for (int i = share; i < count; i += SHARES) check(&all[i]);
+}
 
 static double norm_of(const double *a, int64_t n)
 {
@@ -71,8 +82,7 @@ static double forward_tolerance(const op_case *c, int64_t count)
     }
 }
 
-ParameterizedTestParameters(ops, forward_matches_double) { return all_cases(); }
-ParameterizedTest(const op_case *c, ops, forward_matches_double)
+static void compare_forward(const op_case *c)
 {
     char text[160];
     op_exact x = op_exact_create(c);
@@ -86,11 +96,12 @@ ParameterizedTest(const op_case *c, ops, forward_matches_double)
     op_exact_free(&x);
     op_result_free(&got);
 }
+ParameterizedTestParameters(ops, forward_matches_double) { return shares(); }
+ParameterizedTest(const int *share, ops, forward_matches_double) { each_case(*share, true, compare_forward); }
 
 /* ---- the layout of activations ---- */
 
-ParameterizedTestParameters(ops, activations_lie_in_blocks_where_there_are_kernels) { return all_cases(); }
-ParameterizedTest(const op_case *c, ops, activations_lie_in_blocks_where_there_are_kernels)
+static void expect_blocks(const op_case *c)
 {
     char text[160];
     if (!c->activations) return;
@@ -103,6 +114,11 @@ ParameterizedTest(const op_case *c, ops, activations_lie_in_blocks_where_there_a
     else if (!onednn_has_blocked_kernels() || c->op == OP_attention || c->op == OP_concat)
         cr_expect_eq(got.n_blocked, 0, "%s: %d of %d in blocks", text, got.n_blocked, got.n_activation);
     op_result_free(&got);
+}
+ParameterizedTestParameters(ops, activations_lie_in_blocks_where_there_are_kernels) { return shares(); }
+ParameterizedTest(const int *share, ops, activations_lie_in_blocks_where_there_are_kernels)
+{
+    each_case(*share, true, expect_blocks);
 }
 
 /* ---- (b) gradients ---- */
@@ -163,8 +179,7 @@ static void check_gradient(checker *k)
     mem_free(direction);
 }
 
-ParameterizedTestParameters(ops, gradients_match_differences_of_double) { return all_cases(); }
-ParameterizedTest(const op_case *c, ops, gradients_match_differences_of_double)
+static void compare_gradients(const op_case *c)
 {
     char text[160];
     op_exact x = op_exact_create(c);
@@ -179,6 +194,11 @@ ParameterizedTest(const op_case *c, ops, gradients_match_differences_of_double)
     cr_log_info("gradients %.2e: %s", k.worst, op_case_text(c, text));
     op_exact_free(&x);
     op_result_free(&got);
+}
+ParameterizedTestParameters(ops, gradients_match_differences_of_double) { return shares(); }
+ParameterizedTest(const int *share, ops, gradients_match_differences_of_double)
+{
+    each_case(*share, true, compare_gradients);
 }
 
 /* ---- (c) setting and adding ---- */
@@ -211,8 +231,7 @@ static void check_sum(const op_case *c, const op_result *set, const op_result *g
     }
 }
 
-ParameterizedTestParameters(ops, every_gradient_is_set_or_added_to) { return all_cases(); }
-ParameterizedTest(const op_case *c, ops, every_gradient_is_set_or_added_to)
+static void compare_sums(const op_case *c)
 {
     static const unsigned masks[] = {ALL, 0x55555555u, 0xAAAAAAAAu}; /* all together, and each beside others that set */
     op_result set = op_run(c, &(op_options){.threads = 1, .wanted = ALL, .grad_init = OP_GRAD_NAN});
@@ -225,6 +244,8 @@ ParameterizedTest(const op_case *c, ops, every_gradient_is_set_or_added_to)
     }
     op_result_free(&set);
 }
+ParameterizedTestParameters(ops, every_gradient_is_set_or_added_to) { return shares(); }
+ParameterizedTest(const int *share, ops, every_gradient_is_set_or_added_to) { each_case(*share, true, compare_sums); }
 
 /* ---- (d), (e): what must not change a bit ---- */
 
@@ -257,8 +278,7 @@ static void expect_same(const op_case *c, const op_result *a, const op_result *b
     }
 }
 
-ParameterizedTestParameters(ops, packing_changes_no_bit) { return unmixed_cases(); }
-ParameterizedTest(const op_case *c, ops, packing_changes_no_bit)
+static void compare_packing(const op_case *c)
 {
     op_result packed = op_run(c, &(op_options){.threads = 1, .wanted = ALL});
     op_result apart = op_run(c, &(op_options){.threads = 1, .wanted = ALL, .unpacked = true});
@@ -266,6 +286,8 @@ ParameterizedTest(const op_case *c, ops, packing_changes_no_bit)
     op_result_free(&packed);
     op_result_free(&apart);
 }
+ParameterizedTestParameters(ops, packing_changes_no_bit) { return shares(); }
+ParameterizedTest(const int *share, ops, packing_changes_no_bit) { each_case(*share, false, compare_packing); }
 
 static bool by_onednn(const op_case *c) { return (c->op == OP_upconv || c->op == OP_conv2d) && !by_winograd(c); }
 
@@ -280,11 +302,10 @@ static bool sums_by_thread(const op_case *c, const op_result *r, int k)
     return c->op == OP_conv2d && (c->activations || c->kernel == 3);
 }
 
-ParameterizedTestParameters(ops, threads_change_no_bit) { return unmixed_cases(); }
-ParameterizedTest(const op_case *c, ops, threads_change_no_bit)
+static void compare_threads(const op_case *c)
 {
     if (!strcmp(test_device(), "cpu") && !onednn_has_blocked_kernels() && !by_winograd(c))
-        cr_skip("without AVX-512 oneDNN's matrix product cuts its sums by the number of threads too");
+        return; /* without AVX-512 oneDNN's matrix product cuts its sums by the number of threads too */
     bounds bound = {.output = by_onednn(c) && onednn_sums_by_thread() ? 1e-6 : 0};
     op_result one = op_run(c, &(op_options){.threads = 1, .wanted = ALL});
     op_result two = op_run(c, &(op_options){.threads = 2, .wanted = ALL});
@@ -293,11 +314,12 @@ ParameterizedTest(const op_case *c, ops, threads_change_no_bit)
     op_result_free(&one);
     op_result_free(&two);
 }
+ParameterizedTestParameters(ops, threads_change_no_bit) { return shares(); }
+ParameterizedTest(const int *share, ops, threads_change_no_bit) { each_case(*share, false, compare_threads); }
 
 /* ---- (f) a gradient does not depend on which others are wanted ---- */
 
-ParameterizedTestParameters(ops, gradients_wanted_alone_are_the_same) { return unmixed_cases(); }
-ParameterizedTest(const op_case *c, ops, gradients_wanted_alone_are_the_same)
+static void compare_wanted_alone(const op_case *c)
 {
     char text[160];
     op_result all = op_run(c, &(op_options){.threads = 1, .wanted = ALL});
@@ -311,4 +333,9 @@ ParameterizedTest(const op_case *c, ops, gradients_wanted_alone_are_the_same)
         op_result_free(&one);
     }
     op_result_free(&all);
+}
+ParameterizedTestParameters(ops, gradients_wanted_alone_are_the_same) { return shares(); }
+ParameterizedTest(const int *share, ops, gradients_wanted_alone_are_the_same)
+{
+    each_case(*share, false, compare_wanted_alone);
 }
