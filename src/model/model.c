@@ -76,6 +76,19 @@ ddpm_status model_read_configs(const char *path, network *net, scheduler_config 
     return read_configs(&p, net, scheduler, remarks, e);
 }
 
+ddpm_status model_read_classes(const char *path, int *rows, class_names *out, err *e)
+{
+    pipeline p;
+    network net;
+    scheduler_config ignored;
+    *rows = 0;
+    *out = (class_names){0};
+    TRY(pipeline_find(path, &p, NULL, e));
+    TRY(read_configs(&p, &net, &ignored, NULL, e));
+    *rows = unet_config_classes(&net.unet);
+    return *rows > 0 ? class_names_read(p.root, *rows, out, e) : DDPM_OK;
+}
+
 ddpm_status model_load(backend *be, const char *path, model **out, notes *remarks, err *e)
 {
     pipeline p;

@@ -26,6 +26,9 @@ DDPM_MUST_CHECK ddpm_status model_load(backend *be, const char *path, model **ou
 DDPM_MUST_CHECK ddpm_status model_read_configs(const char *path, network *net, scheduler_config *scheduler,
                                                notes *remarks, err *e);
 
+/* Read what the rows of such a folder's class embedding mean, and how many there are; 0: no classes. */
+DDPM_MUST_CHECK ddpm_status model_read_classes(const char *path, int *rows, class_names *out, err *e);
+
 /* Write one arena of the weights, both configs and the names of the classes as a pipeline folder into `dir`. */
 DDPM_MUST_CHECK ddpm_status model_save(const model *m, arena_kind weights, const char *dir, err *e);
 

@@ -4,7 +4,6 @@
 #include "data/image.h"
 #include "diffusion/noising.h"
 #include "train/advice.h"
-#include "train/run_classes.h"
 #include "train/run_parts.h"
 #include "train/trainer_fit.h"
 
@@ -61,16 +60,32 @@ static ddpm_status adopt(run *r, err *e)
     return DDPM_OK;
 }
 
+/* The names of the classes, and the null class, of a model that continues from `earlier` weights or from new ones. */
+static ddpm_status take_classes(run *r, const trainer_spec *spec, err *e)
+{
+    earlier_classes folder = {.folder = NULL};
+    notes remarks = {.text = ""};
+    const bool resumed = r->from.dir[0];
+    ddpm_status st = DDPM_OK;
+    if (!resumed && r->config.model.init_from[0]) TRY_GOTO(earlier_classes_read(r->config.model.init_from, &folder, e));
+    TRY_GOTO(run_classes_take(r->data, spec, resumed ? &r->from.classes : &folder, r->m, &remarks, e));
+    if (remarks.text[0]) run_note(r, "model: %s", remarks.text);
+done:
+    earlier_classes_free(&folder);
+    return st;
+}
+
 static ddpm_status build_model(run *r, err *e)
 {
     const image_shape shape = recipe_shape(r->data);
     const ddpm_config of_network = config_of_network(r);
     notes remarks = {.text = ""};
+    if (r->from.dir[0]) TRY(run_classes_resume(&r->config, r->data, &r->from.classes, e));
     TRY(recipe_model(&of_network, r->be, shape, &r->m, &remarks, e));
-    trainer_spec spec = recipe_trainer(&r->config, shape, r->steps);
-    TRY(run_classes_take(r->data, &spec, !r->config.model.init_from[0], r->m, &remarks, e));
-    r->facts.dataset_hash ^= run_classes_hash(r->data, r->m);
     if (remarks.text[0]) run_note(r, "model: %s", remarks.text);
+    trainer_spec spec = recipe_trainer(&r->config, shape, r->steps);
+    TRY(take_classes(r, &spec, e));
+    r->facts.dataset_hash ^= run_classes_hash(r->data, r->m);
     if (feed_wants_resident(r->be, &r->config, r->data)) spec.resident = dataset_count(r->data);
     spec.ahead = feed_ahead(&r->config, spec.resident > 0);
     TRY(trainer_create(r->m, &spec, &r->trainer, e));

@@ -141,7 +141,7 @@ Test(recipe_classes, the_number_of_classes_is_that_of_the_folder)
     refused("model.num_class_embeds=-1", 10, "asks for 10");
     refused("", 12, "num_class_embeds is 11, but the images have 12 classes");
     refused("", 0, "the images have no labels");
-    refused("train.label_dropout=0.1", 11, "the last class stands for no class");
+    refused("train.label_dropout=0.1", 11, "no row that stands for no class beside the classes of the images in");
 }
 
 Test(recipe_classes, a_folder_without_classes_stays_without)

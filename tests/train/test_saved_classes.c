@@ -47,8 +47,9 @@ static dataset *folders(const char *const *names)
 static void take(const dataset *d, double dropout, bool is_new, model *m, notes *said)
 {
     const trainer_spec spec = {.label_dropout = dropout};
+    const earlier_classes earlier = {.folder = is_new ? NULL : "earlier", .rows = is_new ? 0 : 5};
     said->text[0] = '\0';
-    OK(run_classes_take(d, &spec, is_new, m, said, &why));
+    OK(run_classes_take(d, &spec, &earlier, m, said, &why));
 }
 
 static model *through_a_folder(const model *m)
