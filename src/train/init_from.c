@@ -159,5 +159,8 @@ ddpm_status init_from_take(ddpm_config *c, network *net, scheduler_config *sched
     if (l.kept[0]) notes_add(remarks, "options that differ from those of %.200s: %s", folder, l.kept);
     if (l.idle[0])
         notes_add(remarks, "options that have no effect, because the network is that of %.200s: %s", folder, l.idle);
-    return config_check(c, e);
+    err why = {0};
+    const ddpm_status st = config_check(c, &why);
+    if (st == DDPM_OK) return DDPM_OK;
+    return err_set(e, st, "%s (options that are not set are those of %.200s)", why.text, folder);
 }

@@ -193,6 +193,7 @@ Test(init_from, values_that_no_option_takes_are_refused_unless_another_is_set)
     config_put(&c, "diffusion.beta_start=0.5"); /* above the folder's beta_end */
     cr_expect_eq(recipe_adopt(&c, NULL, &why), DDPM_EINVAL);
     cr_expect_not_null(strstr(why.text, "diffusion.beta_start=0.5 is above"), "%s", why.text);
+    cr_expect_not_null(strstr(why.text, folder), "%s", why.text);
 }
 
 /* faults F19f: README says that diffusers loads what was trained here */
