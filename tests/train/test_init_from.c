@@ -196,6 +196,38 @@ Test(init_from, values_that_no_option_takes_are_refused_unless_another_is_set)
     cr_expect_not_null(strstr(why.text, folder), "%s", why.text);
 }
 
+/* Settings of sampling that have no option are in the checkpoints as in the folder, or their loss is said. */
+Test(init_from, settings_of_sampling_are_kept)
+{
+    static char said[8192];
+    scheduler_config s = scheduler_config_of(SCHEDULER_CLASS_EDM_EULER), kept;
+    const char *saved = "ckpt/step_00000002/scheduler/scheduler_config.json";
+    s.sigmas = SCHEDULER_SIGMAS_EXPONENTIAL, s.final_sigmas_type = SCHEDULER_FINAL_SIGMA_MIN;
+    use_folder(&s);
+    ddpm_config c = options(true);
+    OK(train(&c, said));
+    OK(scheduler_config_read(in_dir(c.out, saved), NULL, &kept, NULL, &why));
+    cr_expect(kept.sigmas == s.sigmas && kept.final_sigmas_type == s.final_sigmas_type);
+    cr_expect_null(strstr(said, "not the folder's"), "%s", said);
+    s = scheduler_config_of(SCHEDULER_CLASS_FLOW_EULER);
+    s.stochastic_sampling = true, s.sigmas = SCHEDULER_SIGMAS_KARRAS;
+    use_folder(&s);
+    c = options(true);
+    OK(path_join(c.out, root, "flow", &why));
+    OK(train(&c, said));
+    OK(scheduler_config_read(in_dir(c.out, saved), NULL, &kept, NULL, &why));
+    cr_expect(kept.stochastic_sampling && kept.sigmas == SCHEDULER_SIGMAS_KARRAS);
+    s = scheduler_config_of(SCHEDULER_CLASS_DPM_MULTISTEP);
+    s.thresholding = true, s.sample_max_value = 2, s.sigmas = SCHEDULER_SIGMAS_KARRAS;
+    use_folder(&s);
+    c = options(true);
+    OK(path_join(c.out, root, "other", &why));
+    OK(train(&c, said));
+    OK(scheduler_config_read(in_dir(c.out, saved), NULL, &kept, NULL, &why));
+    cr_expect(kept.type == SCHEDULER_CLASS_DDPM && kept.thresholding && kept.sample_max_value == 2);
+    cr_expect_not_null(strstr(said, "name DDPMScheduler, not the folder's DPMSolverMultistepScheduler"), "%s", said);
+}
+
 /* faults F19f: README says that diffusers loads what was trained here */
 Test(init_from, what_diffusers_cannot_load_is_said)
 {
