@@ -11,7 +11,7 @@
 #define DDPM_LABEL_METADATA_H
 #include "data/dataset_kind.h"
 
-enum { LABEL_MAX = 1000000 };
+enum { LABEL_MAX = 999998 }; /* a network has at most a million rows, one of them the null class */
 
 /* Label the images of d, which has no labels, from these files.  *labelled is false if they have no labels at all; then
  * d is unchanged.

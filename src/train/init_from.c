@@ -139,9 +139,18 @@ static ddpm_status check_trainable(const network *net, const scheduler_config *s
 {
     if (process_of(s) == PROCESS_CONSISTENCY)
         return err_set(e, DDPM_EINVAL, "%.300s: a consistency model; its training is not supported", folder);
-    if (s->n_trained_betas > 0 || s->use_flow_sigmas)
-        return err_set(e, DDPM_EINVAL, "%.300s: training with %s is not supported", folder,
-                       s->use_flow_sigmas ? "use_flow_sigmas" : "trained_betas");
+    if (s->use_flow_sigmas)
+        return err_set(
+            e, DDPM_EINVAL,
+            "%.300s: its %s samples a flow by timesteps of another process (use_flow_sigmas); a flow is trained "
+            "with FlowMatchEulerDiscreteScheduler, whose shift is this one's flow_shift = %g: name that class in "
+            "a copy of the folder",
+            folder, scheduler_class_name(s->type), s->flow_shift);
+    if (s->n_trained_betas > 0)
+        return err_set(e, DDPM_EINVAL,
+                       "%.300s: its scheduler lists its betas (trained_betas); only the schedules of "
+                       "diffusion.beta_schedule can be trained",
+                       folder);
     return DDPM_OK;
 }
 

@@ -21,6 +21,17 @@ static void describe(const dataset *data, char text[TEXT])
     }
 }
 
+void run_classes_doubt(const dataset *data, notes *remarks)
+{
+    const int64_t classes = dataset_classes(data), images = dataset_count(data);
+    if (classes < 3 || 2 * classes <= images) return;
+    notes_add(
+        remarks,
+        "WARNING: %lld classes for %lld images, hardly one each: data.labels says what is a class; with sub-folders, "
+        "data.path must be the folder right above those of the classes",
+        (long long)classes, (long long)images);
+}
+
 /* ---- the classes of earlier weights -------------------------------------------------------------------- */
 
 ddpm_status earlier_classes_read(const char *folder, earlier_classes *out, err *e)

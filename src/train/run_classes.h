@@ -14,6 +14,9 @@ typedef struct earlier_classes {
 DDPM_MUST_CHECK ddpm_status earlier_classes_read(const char *folder, earlier_classes *out, err *e);
 void earlier_classes_free(earlier_classes *c); /* accepts a zeroed struct */
 
+/* Note it if the data has hardly an image of each class, and what was probably meant. */
+void run_classes_doubt(const dataset *data, notes *remarks);
+
 /* Do the classes of the data fit the network of the checkpoint that a run continues from?  DDPM_EINVAL: they ask for
  * another number of rows; the message names the classes that were gained or lost. */
 DDPM_MUST_CHECK ddpm_status run_classes_resume(const ddpm_config *c, const dataset *data, const earlier_classes *before,

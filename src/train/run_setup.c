@@ -15,6 +15,7 @@ static bool preview_tick(void *context, int done, int total) { return run_ask(co
 static ddpm_status open_data(run *r, err *e)
 {
     const dataset_spec spec = recipe_dataset(&r->config);
+    notes doubt = {.text = ""};
     TRY(dataset_open(&spec, &r->data, e));
     TRY(dataset_hash(r->data, &r->facts.dataset_hash, e));
     r->steps = recipe_steps(&r->config, dataset_count(r->data));
@@ -22,6 +23,8 @@ static ddpm_status open_data(run *r, err *e)
              dataset_h(r->data), dataset_w(r->data), dataset_c(r->data),
              r->config.data.flip ? ", mirrored at random" : "");
     for (int i = 0; dataset_remarked(r->data, i); i++) run_note(r, "data: %s", dataset_remarked(r->data, i));
+    if (r->config.model.num_class_embeds != 0 || r->config.model.init_from[0]) run_classes_doubt(r->data, &doubt);
+    if (doubt.text[0]) run_note(r, "data: %s", doubt.text);
     return DDPM_OK;
 }
 

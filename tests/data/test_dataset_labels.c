@@ -173,9 +173,9 @@ Test(dataset_labels, integers_of_metadata_are_the_numbers_of_the_classes)
                            "{\"file_name\": \"b.png\", \"label\": 7}\n{\"file_name\": \"b.png\", \"label\": 7}");
     expect(DATASET_LABELS_METADATA, 8, (const int[]){0, 7, 7}, NULL);
     expect(DATASET_LABELS_AUTO, 8, (const int[]){0, 7, 7}, NULL);
-    text("metadata.jsonl", "{\"file_name\": \"a.png\", \"label\": 1000000}\n"
+    text("metadata.jsonl", "{\"file_name\": \"a.png\", \"label\": 999998}\n"
                            "{\"file_name\": \"b.png\", \"label\": 0}\n{\"file_name\": \"c.png\", \"label\": 0}\n");
-    expect(DATASET_LABELS_METADATA, 1000001, (const int[]){1000000, 0, 0}, NULL);
+    expect(DATASET_LABELS_METADATA, 999999, (const int[]){999998, 0, 0}, NULL);
 }
 
 Test(dataset_labels, texts_of_metadata_are_sorted_and_relative_to_its_folder)
@@ -229,8 +229,8 @@ Test(dataset_labels, what_is_wrong_with_metadata_is_said_with_its_line)
         {A "{\"file_name\": \"b.png\", \"label\": null}", ":2: the label must be an integer or a text"},
         {A "{\"file_name\": \"b.png\", \"label\": [1]}", ":2: the label must be an integer or a text"},
         {A "{\"file_name\": \"b.png\", \"label\": \"x\"}", ":2: the label is a text, but those before are not"},
-        {A "{\"file_name\": \"b.png\", \"label\": -1}", ":2: label -1 is outside 0 to 1000000"},
-        {A "{\"file_name\": \"b.png\", \"label\": 1000001}", ":2: label 1000001 is outside 0 to 1000000"},
+        {A "{\"file_name\": \"b.png\", \"label\": -1}", ":2: label -1 is outside 0 to 999998"},
+        {A "{\"file_name\": \"b.png\", \"label\": 999999}", ":2: label 999999 is outside 0 to 999998"},
         {A "{\"file_name\": \"b.png\", \"label\": 99999999999999999999}", ":2: not valid JSON"},
         {A "{\"file_name\": \"d.png\", \"label\": 1}", ":2: names d.png, which does not exist"},
         {A "{\"file_name\": \"/a.png\", \"label\": 1}", ":2: file_name \"/a.png\" must be a path below"},

@@ -196,6 +196,23 @@ Test(init_from, values_that_no_option_takes_are_refused_unless_another_is_set)
     cr_expect_not_null(strstr(why.text, folder), "%s", why.text);
 }
 
+Test(init_from, schedulers_that_cannot_be_trained_are_refused_with_the_way_out)
+{
+    ddpm_config c = options(true);
+    scheduler_config s = scheduler_config_of(SCHEDULER_CLASS_DPM_MULTISTEP);
+    s.use_flow_sigmas = true, s.flow_shift = 3, s.prediction_type = SCHEDULER_FLOW;
+    use_folder(&s);
+    cr_expect_eq(recipe_adopt(&c, NULL, &why), DDPM_EINVAL);
+    cr_expect(strstr(why.text, folder) && strstr(why.text, "FlowMatchEulerDiscreteScheduler, whose shift is this one's "
+                                                           "flow_shift = 3"),
+              "%s", why.text);
+    s = scheduler_config_default();
+    s.num_train_timesteps = s.n_trained_betas = 2, s.trained_betas[0] = s.trained_betas[1] = 0.1;
+    use_folder(&s);
+    cr_expect_eq(recipe_adopt(&c, NULL, &why), DDPM_EINVAL);
+    cr_expect(strstr(why.text, folder) && strstr(why.text, "lists its betas (trained_betas)"), "%s", why.text);
+}
+
 /* Settings of sampling that have no option are in the checkpoints as in the folder, or their loss is said. */
 Test(init_from, settings_of_sampling_are_kept)
 {

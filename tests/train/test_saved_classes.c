@@ -85,6 +85,24 @@ Test(saved_classes, names_travel_with_the_weights)
     dataset_close(d);
 }
 
+/* A folder a picture, as where data.path is too high or names a set that is not sorted by class. */
+Test(saved_classes, hardly_an_image_of_each_class_is_said)
+{
+    static const char *const names[] = {"a", "b", "c", NULL};
+    notes said = {""};
+    dataset *d = folders(names);
+    run_classes_doubt(d, &said);
+    cr_expect(!strncmp(said.text, "WARNING: 3 classes for 3 images, hardly one each: data.labels says", 66), "%s",
+              said.text);
+    dataset_close(d);
+    for (int k = 0; names[k]; k++) copy_file(FIXTURE("resize_tall_8x8.png"), in_dir(root, names[k]), "y.png");
+    said.text[0] = '\0';
+    d = folders(names);
+    run_classes_doubt(d, &said);
+    cr_expect_str_eq(said.text, "");
+    dataset_close(d);
+}
+
 Test(saved_classes, a_network_without_classes_has_no_file)
 {
     static const char *const names[] = {"a", "b", NULL};
