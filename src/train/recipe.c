@@ -221,6 +221,17 @@ static void note_incompatible(const network *net, const scheduler_config *s, not
                   "diffusers has no network of kind simple: this program can sample from the run, diffusers cannot");
 }
 
+/* What the rows of the folder's class embedding mean; a training compares it with its data (run_classes.h). */
+static ddpm_status take_class_names(const char *folder, model **m, err *e)
+{
+    int rows;
+    const ddpm_status st = model_read_classes(folder, &rows, &(*m)->classes, e);
+    if (st == DDPM_OK) return DDPM_OK;
+    model_destroy(*m);
+    *m = NULL;
+    return st;
+}
+
 ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, model **out, notes *remarks, err *e)
 {
     ddpm_config adopted = *c;
@@ -239,7 +250,8 @@ ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, m
     if (!has_pipeline(scheduler.type))
         notes_add(remarks, "DDPMPipeline of diffusers cannot sample with %s; a loop over the scheduler's steps can",
                   scheduler_class_name(scheduler.type));
-    return model_create(be, &net, &scheduler, out, e);
+    TRY(model_create(be, &net, &scheduler, out, e));
+    return c->model.init_from[0] ? take_class_names(c->model.init_from, out, e) : DDPM_OK;
 }
 
 ddpm_status recipe_weights(const ddpm_config *c, model *m, char file[PATH_CAP], notes *remarks, err *e)
