@@ -1,6 +1,7 @@
-/* arith.h - integer min, max, ceiling division and rounding up; bytes as MiB and GiB. */
+/* arith.h - integer min, max, ceiling division and rounding up; bytes as MiB and GiB; NaN for texts. */
 #ifndef DDPM_ARITH_H
 #define DDPM_ARITH_H
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,5 +15,8 @@ static inline size_t round_up_size(size_t bytes, size_t to) { return (bytes + to
 
 static inline double bytes_to_mib(size_t bytes) { return (double)bytes / (1024.0 * 1024.0); }
 static inline double bytes_to_gib(size_t bytes) { return (double)bytes / (1024.0 * 1024.0 * 1024.0); }
+
+/* The sign of a NaN says nothing; printf() writes it. */
+static inline double unsigned_nan(double v) { return isnan(v) ? (double)NAN : v; }
 
 #endif

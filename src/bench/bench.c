@@ -222,6 +222,13 @@ static ddpm_status open_model(const ddpm_config *c, const char *run, bench_sampl
     return recipe_weights(c, b->m, file, &remarks, e);
 }
 
+generator_batch bench_sample_batch(bench_sample *b, const int64_t *ids, int n)
+{
+    const bool labelled = b->labels.classes > 0;
+    for (int i = 0; i < n && labelled; i++) b->label[i] = label_of(&b->labels, ids[i]);
+    return (generator_batch){.n = n, .ids = ids, .labels = labelled ? b->label : NULL};
+}
+
 ddpm_status bench_sample_create(const ddpm_config *c, const char *run, backend *be, bench_sample *out, err *e)
 {
     bench_sample *b = out;
@@ -235,6 +242,8 @@ ddpm_status bench_sample_create(const ddpm_config *c, const char *run, backend *
     TRY_GOTO(generator_allocate(b->g, e));
     TRY_GOTO(mem_array(&b->ids, (size_t)b->batch, sizeof *b->ids, "ids", e));
     for (int i = 0; i < b->batch; i++) b->ids[i] = i;
+    TRY_GOTO(picture_labels(c->sample.labels, b->m, &spec.guidance, &b->labels, e));
+    TRY_GOTO(mem_array(&b->label, (size_t)b->batch, sizeof *b->label, "labels", e));
     TRY_GOTO(mem_array(&b->x, (size_t)b->batch * values, sizeof *b->x, "images", e));
 done:
     if (st != DDPM_OK) bench_sample_destroy(b);
@@ -246,6 +255,8 @@ void bench_sample_destroy(bench_sample *b)
     generator_destroy(b->g);
     model_destroy(b->m);
     mem_free(b->ids);
+    mem_free(b->label);
+    label_list_free(&b->labels);
     mem_free(b->x);
     *b = (bench_sample){.be = NULL};
 }
@@ -253,11 +264,11 @@ void bench_sample_destroy(bench_sample *b)
 ddpm_status bench_sample_iterations(void *context, int n, double *ms, double *wall_ms, err *e)
 {
     bench_sample *b = context;
+    const generator_batch batch = bench_sample_batch(b, b->ids, b->batch);
     const double begin = clock_seconds();
     for (int i = 0; i < n; i++) {
         const double from = clock_seconds();
-        TRY(generator_run(b->g, &(generator_batch){.n = b->batch, .ids = b->ids}, b->x,
-                          e)); /* ends with a download, so the clock measures it */
+        TRY(generator_run(b->g, &batch, b->x, e)); /* ends with a download, so the clock measures it */
         ms[i] = 1e3 * (clock_seconds() - from) / generator_steps(b->g);
     }
     *wall_ms = 1e3 * (clock_seconds() - begin);
@@ -303,12 +314,13 @@ static bool watch_tick(void *context, int done, int total)
 ddpm_status bench_sample_evaluations(bench_sample *b, const bench_limits *limits, timing *out, err *e)
 {
     watch w = {.be = b->be, .limits = limits, .begin = clock_seconds()};
+    const generator_batch batch = bench_sample_batch(b, b->ids, b->batch);
     ddpm_status st = DDPM_OK;
     TRY(mem_array(&w.ms, (size_t)limits->rounds, sizeof *w.ms, "timings", e));
     generator_watch(b->g, watch_tick, &w);
     do {
         w.done = 0, w.last = clock_seconds();
-        st = generator_run(b->g, &(generator_batch){.n = b->batch, .ids = b->ids}, b->x, e);
+        st = generator_run(b->g, &batch, b->x, e);
     } while (st == DDPM_OK && !is_over(&w, clock_seconds()));
     generator_watch(b->g, NULL, NULL);
     if (w.st != DDPM_OK)
@@ -323,5 +335,6 @@ ddpm_status bench_sample_evaluations(bench_sample *b, const bench_limits *limits
 ddpm_status bench_sample_begin(void *context, err *e)
 {
     bench_sample *b = context;
-    return generator_begin(b->g, &(generator_batch){.n = b->batch, .ids = b->ids}, e);
+    const generator_batch batch = bench_sample_batch(b, b->ids, b->batch);
+    return generator_begin(b->g, &batch, e);
 }

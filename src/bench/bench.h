@@ -4,6 +4,7 @@
  * generator, and an iteration of them is a step of training_run.c or a batch of `ddpm sample`. */
 #ifndef DDPM_BENCH_H
 #define DDPM_BENCH_H
+#include "sample/picture_source.h"
 #include "train/image_feed.h"
 #include "bench/timing.h"
 
@@ -62,8 +63,10 @@ typedef struct bench_sample {
     backend *be; /* borrowed */
     model *m;
     generator *g;
-    int64_t *ids; /* [batch] */
-    float *x;     /* [batch, h, w, c] */
+    int64_t *ids;      /* [batch] */
+    float *x;          /* [batch, h, w, c] */
+    label_list labels; /* of sample.labels */
+    int *label;        /* [batch], of the last bench_sample_batch() */
     int batch;
     size_t device_before; /* as in bench_train */
 } bench_sample;
@@ -72,6 +75,8 @@ typedef struct bench_sample {
 DDPM_MUST_CHECK ddpm_status bench_sample_create(const ddpm_config *c, const char *run, backend *be, bench_sample *out,
                                                 err *e);
 void bench_sample_destroy(bench_sample *b);
+/* The batch ids[n], n up to `batch`, with the labels that `ddpm sample` gives to these ids; valid until the next call. */
+generator_batch bench_sample_batch(bench_sample *b, const int64_t *ids, int n);
 bench_iterations bench_sample_iterations; /* iterations are whole loops; ms per network evaluation */
 /* Time single network evaluations within a loop, which is aborted once enough are timed.  On a GPU several are
  * launched at a time. */

@@ -21,7 +21,8 @@ static ddpm_status draw(void *context, sampling_job *job, const int64_t *ids, in
     drawer *d = context;
     (void)job;
     if (d->batches++ == 1) d->begun = clock_seconds();
-    return generator_run_bytes(d->b->g, &(generator_batch){.n = n, .ids = ids}, pixels, e);
+    const generator_batch batch = bench_sample_batch(d->b, ids, n);
+    return generator_run_bytes(d->b->g, &batch, pixels, e);
 }
 
 static bool never(void *context) { return (void)context, false; }
@@ -53,9 +54,9 @@ static ddpm_status run_loops(bench_sample *b, int batches, double *seconds, err 
     const size_t picture = (size_t)h * (size_t)w * (size_t)b->m->net.unet.in_channels;
     ddpm_status st = DDPM_OK;
     TRY(mem_array(&pixels, (size_t)b->batch, picture, "pictures", e));
+    const generator_batch batch = bench_sample_batch(b, b->ids, b->batch);
     const double begin = clock_seconds();
-    for (int i = 0; i < batches && st == DDPM_OK; i++)
-        st = generator_run_bytes(b->g, &(generator_batch){.n = b->batch, .ids = b->ids}, pixels, e);
+    for (int i = 0; i < batches && st == DDPM_OK; i++) st = generator_run_bytes(b->g, &batch, pixels, e);
     *seconds = clock_seconds() - begin;
     mem_free(pixels);
     return st;

@@ -56,9 +56,8 @@ static ddpm_status open_model(const cli_args *args, backend *be, model **m, err 
 
 static ddpm_status read_scheduler(const cli_args *args, scheduler_config *s, err *e)
 {
-    network ignored;
     return cli_is_config_file(args->argument[0]) ? recipe_process(&args->config, s, e)
-                                                 : model_read_configs(args->argument[0], &ignored, s, NULL, e);
+                                                 : model_read_process(args->argument[0], s, e);
 }
 
 /* Nothing else is printed: the output is for other programs. */

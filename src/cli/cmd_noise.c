@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "diffusion/noising.h"
+#include "train/idle_options.h"
 #include "train/recipe.h"
 
 #define SOFTWARE "ddpm noise" /* identifies our strips when overwriting */
@@ -30,6 +31,14 @@ static config_ints timesteps(const ddpm_config *c)
     return t;
 }
 
+static void print_idle(const ddpm_config *c)
+{
+    const network any = {.kind = NETWORK_UNET};
+    notes remarks = {.text = ""};
+    note_idle_options(c, &any, &remarks);
+    if (remarks.text[0]) fprintf(stderr, "ddpm: note: %s\n", remarks.text);
+}
+
 ddpm_status cmd_noise(const cli_args *args, err *e)
 {
     const ddpm_config *c = &args->config;
@@ -38,6 +47,7 @@ ddpm_status cmd_noise(const cli_args *args, err *e)
     image x0 = {0}, strip = {0};
     ddpm_status st = DDPM_OK;
     const bool quiet = output_is_stdout(c->noise.out);
+    print_idle(c);
     TRY_GOTO(check_output(args, e));
     TRY_GOTO(image_load(args->argument[0], &x0, e));
     TRY_GOTO(noising_strip(&x0, &scheduler, t.item, t.count, (uint64_t)c->noise.seed, &strip, e));

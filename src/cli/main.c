@@ -57,8 +57,12 @@ static const cli_command commands[] = {
      "  ddpm ema runs/cifar sigma_rel=0.08 at=50000 out=averaged\n",
      NULL},
     {"noise", "Show the forward process on a picture", "IMAGE.png", 1, 1, CLI_NO_CONFIG,
-     "noise overwrite diffusion.num_train_timesteps diffusion.beta_start diffusion.beta_end diffusion.beta_schedule",
-     cmd_noise, "  ddpm noise cat.png out=strip.png t=0,200,400\n", NULL},
+     "noise overwrite diffusion -diffusion.variance_type -diffusion.clip_sample -diffusion.clip_sample_range "
+     "-diffusion.rho",
+     cmd_noise,
+     "  ddpm noise cat.png out=strip.png t=0,200,400\n"
+     "  ddpm noise cat.png out=strip.png diffusion.parameterization=flow diffusion.shift=3\n",
+     NULL},
     {"inspect", "Show a model's layers, parameters and memory", "RUN|CONFIG.yaml", 1, 1, CLI_CONFIG_OF_RUN,
      "inspect device precision threads autotune_cache cpu cuda data model diffusion train ema sample " NOT_OF_A_RUN,
      cmd_inspect,

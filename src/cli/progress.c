@@ -1,4 +1,5 @@
 #include "cli/progress.h"
+#include "base/arith.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -56,8 +57,8 @@ void progress_format(char *out, const progress_line *line)
     (void)snprintf(out, PROGRESS_LINE, "%.20s %lld/%lld", line->noun, (long long)line->done, (long long)line->total);
     if (line->total > 0) /* rounded down, so that 100.0% means done */
         append(out, "  %.1f%%", floor(1000 * ((double)line->done / (double)line->total)) / 10);
-    if (!(line->loss < 0)) append(out, "  loss %.4f", line->loss); /* shows NaN, too */
-    if (!(line->grad_norm < 0)) append(out, "  grad %.2f", line->grad_norm);
+    if (!(line->loss < 0)) append(out, "  loss %.4f", unsigned_nan(line->loss)); /* shows NaN, too */
+    if (!(line->grad_norm < 0)) append(out, "  grad %.2f", unsigned_nan(line->grad_norm));
     if (line->lr >= 0) append(out, "  lr %.1e", line->lr);
     if (line->images_per_second >= 0)
         append(out, "  %.*f img/s", decimals(line->images_per_second), line->images_per_second);

@@ -209,7 +209,7 @@ static void drop_bad(dataset *d, const uint8_t *bad)
         if (d->kept) d->kept[n] = i;
         n++;
     }
-    d->skipped = d->count - n;
+    d->skipped += d->count - n;
     d->count = n;
 }
 
@@ -222,12 +222,18 @@ static void why_bad(const dataset *d, int64_t i, ddpm_status was, err *why)
             err_meaning(was));
 }
 
-/* Visit all images; remove the bad ones, or fail with the message of the first. */
-static ddpm_status sweep(dataset *d, int64_t max_bad, err *e)
+static void remark_bad(dataset *d, int64_t n, const err *why)
+{
+    dataset_remark(d, "%lld unreadable file%s skipped (data.max_bad=%lld): %s", (long long)n, n == 1 ? "" : "s",
+                   (long long)d->max_bad, why->text);
+}
+
+/* Visit all images; remove the bad ones, or fail with the message of the first.  Absent images count as bad. */
+static ddpm_status sweep(dataset *d, err *e)
 {
     ddpm_status st = DDPM_OK;
     uint8_t *bad; /* [count] the status of each image; every ddpm_status fits */
-    int64_t bad_count = 0, first = -1;
+    int64_t bad_count = d->absent, first = -1;
     atomic_bool has_colour = false;
     err why = {0};
     TRY(mem_array(&bad, (size_t)d->count, 1, "state of the images", e));
@@ -243,14 +249,16 @@ static ddpm_status sweep(dataset *d, int64_t max_bad, err *e)
         bad_count++;
         if (first < 0 || (is_bad_image((ddpm_status)bad[first]) && !is_bad_image((ddpm_status)bad[i]))) first = i;
     }
-    if (first < 0) goto done;
+    if (first < 0) {
+        if (d->absent > 0) remark_bad(d, d->absent, &d->first_absent);
+        goto done;
+    }
     why_bad(d, first, (ddpm_status)bad[first], &why);
     if (!is_bad_image(why.status)) TRY_GOTO(err_set(e, why.status, "%s", why.text));
-    if (bad_count > max_bad || bad_count == d->count)
+    if (bad_count > d->max_bad || bad_count == d->count + d->absent)
         TRY_GOTO(err_set(e, why.status, "%s (%lld of %lld files are bad; data.max_bad=N skips up to N)", why.text,
-                         (long long)bad_count, (long long)d->count));
-    dataset_remark(d, "%lld unreadable file%s skipped (data.max_bad=%lld): %s", (long long)bad_count,
-                   bad_count == 1 ? "" : "s", (long long)max_bad, why.text);
+                         (long long)bad_count, (long long)(d->count + d->absent)));
+    remark_bad(d, bad_count, &why);
     if (!d->pixels || d->kind->file)
         TRY_GOTO(mem_array(&d->kept, (size_t)d->count, sizeof *d->kept, "list of images", e));
     drop_bad(d, bad);
@@ -294,8 +302,10 @@ ddpm_status dataset_open(const dataset_spec *spec, dataset **out, err *e)
     TRY(choose_kind(spec, &kind, e));
     TRY(mem_array(&d, 1, sizeof *d, "dataset", e));
     d->kind = kind;
+    d->max_bad = spec->max_bad;
     TRY_GOTO(check_labels(spec, kind, e));
     TRY_GOTO(kind->open(spec, d, e));
+    d->skipped = d->absent;
     if (spec->labels == DATASET_LABELS_NONE) class_list_clear(d);
     if (spec->count > d->count)
         dataset_remark(d, "data.count=%lld, but the data set has only %lld images", (long long)spec->count,
@@ -303,7 +313,7 @@ ddpm_status dataset_open(const dataset_spec *spec, dataset **out, err *e)
     TRY_GOTO(settle_shape(d, spec, e));
     if (!spec->shape_only) {
         TRY_GOTO(make_cache(d, spec->cache_mb, e));
-        TRY_GOTO(sweep(d, spec->max_bad, e));
+        TRY_GOTO(sweep(d, e));
         if (!spec->channels && d->c == 3 && !d->has_colour) drop_colour(d);
     }
     if (d->pixels && !kind->file) {
@@ -390,7 +400,7 @@ ddpm_status dataset_hash(const dataset *d, uint64_t *out, err *e)
     if (label) h = XXH3_64bits_withSeed(label, (size_t)d->count * sizeof *label, h);
     const int64_t n = d->count < HASHED_IMAGES ? d->count : HASHED_IMAGES;
     for (int64_t k = 0; k < n; k++) {
-        TRY_GOTO(dataset_read(d, k * d->count / n, pixels, e));
+        TRY_GOTO(dataset_read_or_next(d, k * d->count / n, pixels, NULL, e));
         h = XXH3_64bits_withSeed(pixels, image_bytes(d), h);
     }
     *out = h;

@@ -19,6 +19,27 @@ static const char PATTERN[] = "*images[-.]idx3-ubyte*";
 
 /* ---- the format --------------------------------------------------------------------------------- */
 
+static ddpm_status refuse_header(const uint8_t *bytes, size_t size, const char *name, err *e)
+{
+    static const char *const types[] = {"unsigned bytes",  "signed bytes", "?",      "16-bit integers",
+                                        "32-bit integers", "floats",       "doubles"};
+    enum { FIRST = 0x08, TYPES = sizeof types / sizeof *types };
+    char found[120] = "";
+    const char *picture = image_format(bytes, size);
+    if (size < HEADER_LABELS || (big_endian(bytes) == MAGIC_IMAGES && size < HEADER_IMAGES))
+        return err_set(e, DDPM_EDATA, "%s: not an IDX file: its %zu bytes are less than a header", name, size);
+    const int type = bytes[2] - FIRST, dimensions = bytes[3];
+    if (picture)
+        (void)snprintf(found, sizeof found, " (a %s image)", picture);
+    else if (!bytes[0] && !bytes[1] && type >= 0 && type < TYPES && dimensions > 0)
+        (void)snprintf(found, sizeof found, " (an IDX file of %s in %d dimensions)", types[type], dimensions);
+    return err_set(
+        e, DDPM_EDATA,
+        "%s: begins with the magic number 0x%08x%s; expected are 0x%08x for images or 0x%08x for labels, both of "
+        "unsigned bytes",
+        name, (unsigned)big_endian(bytes), found, MAGIC_IMAGES, MAGIC_LABELS);
+}
+
 /* The size that the header says the file has. */
 static ddpm_status promised_size(const uint8_t *bytes, size_t size, const char *name, size_t *out, err *e)
 {
@@ -27,9 +48,7 @@ static ddpm_status promised_size(const uint8_t *bytes, size_t size, const char *
         *out = HEADER_LABELS + (size_t)big_endian(bytes + 4);
         return DDPM_OK;
     }
-    if (magic != MAGIC_IMAGES || size < HEADER_IMAGES)
-        return err_set(e, DDPM_EDATA, "%s: not an IDX file of images or labels (%zu bytes, magic number 0x%08x)", name,
-                       size, (unsigned)magic);
+    if (magic != MAGIC_IMAGES || size < HEADER_IMAGES) return refuse_header(bytes, size, name, e);
     const uint64_t n = big_endian(bytes + 4), h = big_endian(bytes + 8), w = big_endian(bytes + 12);
     if (h < 1 || h > IMAGE_MAX_SIDE || w < 1 || w > IMAGE_MAX_SIDE || h * w > IMAGE_MAX_PIXELS)
         return err_set(e, DDPM_EDATA,

@@ -16,7 +16,9 @@ struct dataset {
     void *source;  /* private to the kind; NULL once all pixels are cached, unless the images have files of their own */
     int64_t count; /* usable images */
     int64_t *kept; /* [count] their indices in the source; NULL = all images of the source */
-    int64_t skipped;
+    int64_t skipped;         /* bad images that were left out, with the absent ones */
+    int64_t max_bad, absent; /* most bad images; those of them that metadata lists, but that are not there */
+    err first_absent;        /* why the first of these is bad */
     int h, w, c, classes;
     int64_t model;         /* index in the source of the image that decided h and w, if no resolution was given */
     bool has_colour;       /* at least one image is stored in colour */

@@ -105,6 +105,7 @@ static ddpm_status label_automatically(const folder_files *f, dataset *d, err *e
     if (st == DDPM_OK) return DDPM_OK;
     if (st == DDPM_ENOMEM) return err_set(e, st, "%s", why.text);
     class_list_clear(d);
+    d->absent = 0; /* nothing of the metadata counts */
     dataset_remark(d, "the images have no labels: %s (data.labels=folder ignores metadata files)", why.text);
     return DDPM_OK;
 }

@@ -19,6 +19,7 @@ typedef enum label_kind { LABEL_UNKNOWN, LABEL_NUMBER, LABEL_TEXT } label_kind;
 
 typedef struct table {
     const file_list *images;
+    dataset *d; /* which counts the images that are not there */
     int64_t count;
     label_kind kind; /* of all labels */
     int32_t *number; /* [count], -1: none */
@@ -41,7 +42,19 @@ static bool leads_out(const char *name)
 
 static int by_path(const void *path, const void *entry) { return strcmp(path, *(char *const *)entry); }
 
-/* The image of a file_name; -1: the file is there, but not one of the images. */
+/* A file that is not there is a bad image, of which data.max_bad allows some. */
+static ddpm_status lose(const table *t, const char *name, err *e)
+{
+    dataset *d = t->d;
+    if (d->absent++ == 0)
+        (void)err_set(&d->first_absent, DDPM_EDATA, "%s:%d: names %.100s, which does not exist", t->file, t->line,
+                      name);
+    if (d->absent <= d->max_bad) return DDPM_OK;
+    return err_set(e, DDPM_EDATA, "%s (%lld bad images so far; data.max_bad=N skips up to N)", d->first_absent.text,
+                   (long long)d->absent);
+}
+
+/* The image of a file_name; -1: it is not one of the images. */
 static ddpm_status find_image(const table *t, const char *name, int64_t *i, err *e)
 {
     char path[PATH_CAP];
@@ -56,7 +69,7 @@ static ddpm_status find_image(const table *t, const char *name, int64_t *i, err 
     char *const *found = bsearch(path, t->images->path, (size_t)t->images->n, sizeof *t->images->path, by_path);
     *i = found ? found - t->images->path : -1;
     if (found || stat(path, &info) == 0) return DDPM_OK;
-    return err_set(e, DDPM_EDATA, "%s:%d: names %.100s, which does not exist", t->file, t->line, name);
+    return lose(t, name, e);
 }
 
 static ddpm_status agree(table *t, label_kind kind, err *e)
@@ -265,7 +278,7 @@ static ddpm_status read_all(table *t, const file_list *files, err *e)
 ddpm_status label_metadata_take(const file_list *files, const file_list *images, dataset *d, bool *labelled, err *e)
 {
     ddpm_status st = DDPM_OK;
-    table t = {.images = images, .count = d->count};
+    table t = {.images = images, .d = d, .count = d->count};
     *labelled = true;
     TRY_GOTO(read_all(&t, files, e));
     *labelled = t.kind != LABEL_UNKNOWN;

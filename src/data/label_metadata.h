@@ -11,11 +11,11 @@
 #define DDPM_LABEL_METADATA_H
 #include "data/dataset_kind.h"
 
-enum { LABEL_MAX = 1000000 };
+enum { LABEL_MAX = 999998 }; /* a network has at most a million rows, one of them the null class */
 
 /* Label the images of d, which has no labels, from these files.  *labelled is false if they have no labels at all; then
  * d is unchanged.
- * DDPM_EDATA: a malformed line, a label of another kind, an image that is missing (all with file:line), or one that has
+ * DDPM_EDATA: a malformed line, a label of another kind, more missing images than d->max_bad (all with file:line), or one that has
  * no label or several; DDPM_ENOINPUT, DDPM_EIO: a file cannot be read. */
 DDPM_MUST_CHECK ddpm_status label_metadata_take(const file_list *files, const file_list *images, dataset *d,
                                                 bool *labelled, err *e);

@@ -214,7 +214,7 @@ static void flow_levels(sampler_draft *d)
 {
     const int n = d->n, T = d->s->timesteps;
     const bool unipc = d->c->type == SCHEDULER_CLASS_UNIPC;
-    if (T < 2) draft_fail(d, "use_flow_sigmas needs num_train_timesteps of 2 or more");
+    if (T < 2) draft_fail(d, "a flow needs num_train_timesteps of 2 or more");
     for (int i = 0; i < n; i++) {
         const double down = (1 - 1.0 / T) * i / n; /* from 1, or to 0 */
         double sigma = flow_shifted(unipc ? 1 - down : (1 - 1.0 / T) - down, d->c->flow_shift);
@@ -254,7 +254,10 @@ void draft_levels_dpm(sampler_draft *d)
     double *t = NULL;
     d->n = n;
     if (d->c->use_flow_sigmas && d->c->sigmas)
-        draft_fail(d, "use_flow_sigmas and %s sigmas exclude each other", scheduler_sigmas_name(d->c->sigmas));
+        draft_fail(d,
+                   "the model is a flow, whose noise levels follow from its shift (use_flow_sigmas); %s sigmas cannot "
+                   "take their place: set sigmas=none, or sampler=flow_euler, which can",
+                   scheduler_sigmas_name(d->c->sigmas));
     if (!d->st) d->st = mem_array(&t, (size_t)n, sizeof *t, "sampler", d->e);
     if (d->st || !allocate(d, n)) goto done;
     if (d->c->use_flow_sigmas) {

@@ -160,7 +160,11 @@ static ddpm_status read_all(const reader *r, const char *text, size_t size, err 
         if (is_key(key, "\"id2label\"")) TRY(read_names(r, value, e));
         if (is_key(key, "\"null_class\"")) TRY(read_null_class(r, value, e));
     }
-    return walk == JSON_END ? DDPM_OK : not_json(r, "the file", e);
+    if (walk != JSON_END) return not_json(r, "the file", e);
+    if (r->out->says_null && r->out->null_class >= 0 && r->out->n > r->out->null_class)
+        return err_set(e, DDPM_EDATA, "%s: null_class %d is also a class of id2label, which has %d names", r->where,
+                       r->out->null_class, r->out->n);
+    return DDPM_OK;
 }
 
 ddpm_status class_names_parse(const char *text, size_t size, const char *where, int rows, class_names *out, err *e)

@@ -35,7 +35,7 @@ int class_names_find(const class_names *names, const char *name);
 
 /* Read dir/classes.json for an embedding of `rows` rows; without the file nothing is known.
  * DDPM_EDATA: not such a file, or not of such an embedding: more names than rows, or a null class that is not the last
- * row. */
+ * row or has a name of its own. */
 DDPM_MUST_CHECK ddpm_status class_names_read(const char *dir, int rows, class_names *out, err *e);
 /* Write dir/classes.json; nothing if nothing is known. */
 DDPM_MUST_CHECK ddpm_status class_names_write(const class_names *names, const char *dir, err *e);

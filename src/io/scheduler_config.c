@@ -331,6 +331,16 @@ static void check_values(json_in *j, const scheduler_config *c)
     if (c->n_trained_betas == 0 && (c->beta_start <= 0.0 || c->beta_end < c->beta_start))
         json_in_fail(j, "beta_start = %g and beta_end = %g: must satisfy 0 < beta_start <= beta_end < 1", c->beta_start,
                      c->beta_end);
+    if (has(c, EDM_FAMILY | CM) && c->sigma_min >= c->sigma_max)
+        json_in_fail(j, "sigma_min = %g is not below sigma_max = %g", c->sigma_min, c->sigma_max);
+    const bool of_betas = has(c, WITH_BETAS) && !c->use_flow_sigmas, edm = has(c, EDM_FAMILY);
+    const scheduler_prediction predicts = c->prediction_type;
+    if (edm && predicts != SCHEDULER_EPSILON && predicts != SCHEDULER_V_PREDICTION)
+        json_in_fail(j, "prediction_type = \"%s\": %s needs epsilon or v_prediction", PREDICTIONS[predicts],
+                     CLASSES[c->type]);
+    if (of_betas && predicts == SCHEDULER_FLOW)
+        json_in_fail(j, "prediction_type = \"flow_prediction\" needs use_flow_sigmas = true, or another class than %s",
+                     CLASSES[c->type]);
     if (c->steps_offset >= c->num_train_timesteps)
         json_in_fail(j, "steps_offset = %d is not below num_train_timesteps = %d", c->steps_offset,
                      c->num_train_timesteps);

@@ -199,7 +199,7 @@ ddpm_status unet_config_read(const char *path, unet_config *c, notes *n, err *e)
 
 static ddpm_status out_of_range(const char *where, const char *field, double value, err *e)
 {
-    return err_set(e, DDPM_EDATA, "%s: %s = %g is out of range", where, field, value);
+    return err_set(e, DDPM_EDATA, "%s: %s = %.10g is out of range", where, field, value);
 }
 
 /* Does level i have attention, in its down block or in the up block of the same resolution? */

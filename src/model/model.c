@@ -1,5 +1,6 @@
 #include "model/model.h"
 #include "base/mem.h"
+#include "diffusion/schedule.h"
 #include "model/simple_config.h"
 
 enum { SIZE_UNKNOWN = 32 }; /* pixels per side if the config has no sample_size */
@@ -69,11 +70,44 @@ static ddpm_status read_configs(const pipeline *p, network *net, scheduler_confi
     return pipeline_read_configs(p, &net->unet, scheduler, remarks, e);
 }
 
+/* Betas in range one by one that make no process together are a fault of the file. */
+static ddpm_status check_process(const pipeline *p, const scheduler_config *scheduler, err *e)
+{
+    schedule *s;
+    err why = {0};
+    const ddpm_status st = schedule_create(scheduler, &s, &why);
+    schedule_destroy(s);
+    if (st == DDPM_OK) return DDPM_OK;
+    return err_set(e, st == DDPM_EINVAL ? DDPM_EDATA : st, "%s: %s", p->scheduler, why.text);
+}
+
+ddpm_status model_read_process(const char *path, scheduler_config *scheduler, err *e)
+{
+    pipeline p;
+    network ignored;
+    TRY(pipeline_find(path, &p, NULL, e));
+    TRY(read_configs(&p, &ignored, scheduler, NULL, e));
+    return check_process(&p, scheduler, e);
+}
+
 ddpm_status model_read_configs(const char *path, network *net, scheduler_config *scheduler, notes *remarks, err *e)
 {
     pipeline p;
     TRY(pipeline_find(path, &p, remarks, e));
     return read_configs(&p, net, scheduler, remarks, e);
+}
+
+ddpm_status model_read_classes(const char *path, int *rows, class_names *out, err *e)
+{
+    pipeline p;
+    network net;
+    scheduler_config ignored;
+    *rows = 0;
+    *out = (class_names){0};
+    TRY(pipeline_find(path, &p, NULL, e));
+    TRY(read_configs(&p, &net, &ignored, NULL, e));
+    *rows = unet_config_classes(&net.unet);
+    return *rows > 0 ? class_names_read(p.root, *rows, out, e) : DDPM_OK;
 }
 
 ddpm_status model_load(backend *be, const char *path, model **out, notes *remarks, err *e)
@@ -87,6 +121,7 @@ ddpm_status model_load(backend *be, const char *path, model **out, notes *remark
     *out = NULL;
     TRY(pipeline_find(path, &p, remarks, e));
     TRY(read_configs(&p, &net, &scheduler, remarks, e));
+    TRY(check_process(&p, &scheduler, e));
     TRY(weights_find(p.unet, weights, e));
     TRY_GOTO(model_create(be, &net, &scheduler, &m, e));
     TRY_GOTO(params_allocate(m->store, false, false, e));

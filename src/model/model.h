@@ -19,12 +19,19 @@ DDPM_MUST_CHECK ddpm_status model_create(backend *be, const network *net, const 
                                          model **out, err *e);
 void model_destroy(model *m);
 
-/* Load the model of a pipeline folder, a checkpoint or a run (io/pipeline.h), with its weights in ARENA_PARAM. */
+/* Load the model of a pipeline folder, a checkpoint or a run (io/pipeline.h), with its weights in ARENA_PARAM.
+ * DDPM_EDATA names the file that is damaged, also if its betas make no process. */
 DDPM_MUST_CHECK ddpm_status model_load(backend *be, const char *path, model **out, notes *remarks, err *e);
 
 /* Read only the configs of network and scheduler from such a folder. */
 DDPM_MUST_CHECK ddpm_status model_read_configs(const char *path, network *net, scheduler_config *scheduler,
                                                notes *remarks, err *e);
+
+/* Read the scheduler's config alone.  DDPM_EDATA: also if its betas make no process (schedule_create()). */
+DDPM_MUST_CHECK ddpm_status model_read_process(const char *path, scheduler_config *scheduler, err *e);
+
+/* Read what the rows of such a folder's class embedding mean, and how many there are; 0: no classes. */
+DDPM_MUST_CHECK ddpm_status model_read_classes(const char *path, int *rows, class_names *out, err *e);
 
 /* Write one arena of the weights, both configs and the names of the classes as a pipeline folder into `dir`. */
 DDPM_MUST_CHECK ddpm_status model_save(const model *m, arena_kind weights, const char *dir, err *e);

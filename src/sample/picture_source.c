@@ -126,28 +126,34 @@ static ddpm_status check(const picture_source_spec *spec, const generator_spec *
     return DDPM_OK;
 }
 
-/* The null class, if pictures must not have it: with guidance, or if labels are balanced and the model says which it is;
+static bool is_guided(const generator_guidance *g) { return g->scale != 1 && g->scale != 0; }
+
+/* The null class, if pictures must not have it: labels are balanced, and the model or the guidance says which it is;
  * -1: they may have every class. */
-static int excluded(const picture_source_spec *spec, const model *m, const generator_spec *to)
+static int excluded(const char *text, const model *m, const generator_guidance *g)
 {
-    const bool guided = to->guidance.scale != 1 && to->guidance.scale != 0;
-    if (label_list_is_balanced(spec->labels) && m->classes.says_null && m->classes.null_class >= 0)
-        return m->classes.null_class;
-    return guided ? to->guidance.null_class : -1;
+    if (!label_list_is_balanced(text)) return -1;
+    if (m->classes.says_null && m->classes.null_class >= 0) return m->classes.null_class;
+    return is_guided(g) ? g->null_class : -1;
+}
+
+ddpm_status picture_labels(const char *text, const model *m, const generator_guidance *g, label_list *out, err *e)
+{
+    *out = (label_list){0};
+    if (is_guided(g) && g->null_class < 0 && m->net.unet.class_embed_type == UNET_CLASS_TIMESTEP)
+        return err_set(e, DDPM_EINVAL,
+                       "guidance %g: num_class_embeds is null, which leaves open what label stands for no class; set "
+                       "null_class",
+                       g->scale);
+    const int null_class = excluded(text, m, g);
+    const int classes = label_classes(unet_config_classes(&m->net.unet), null_class >= 0, null_class);
+    return label_list_parse(text, classes, &m->classes, out, e);
 }
 
 static ddpm_status open_all(picture_source *s, const picture_source_spec *spec, const model *m,
                             const generator_spec *to, err *e)
 {
-    const bool guided = to->guidance.scale != 1 && to->guidance.scale != 0;
-    if (guided && to->guidance.null_class < 0 && m->net.unet.class_embed_type == UNET_CLASS_TIMESTEP)
-        return err_set(e, DDPM_EINVAL,
-                       "guidance %g: num_class_embeds is null, which leaves open what label stands for no class; set "
-                       "null_class",
-                       to->guidance.scale);
-    const int null_class = excluded(spec, m, to);
-    const int classes = label_classes(unet_config_classes(&m->net.unet), null_class >= 0, null_class);
-    TRY(label_list_parse(spec->labels, classes, &m->classes, &s->labels, e));
+    TRY(picture_labels(spec->labels, m, &to->guidance, &s->labels, e));
     TRY(mem_array(&s->label, (size_t)s->batch, sizeof *s->label, "labels", e));
     if (spec->from[0]) TRY(list_files(&s->files, spec->from, e));
     if (spec->between[0]) TRY(list_ends(s, spec->between, e));

@@ -27,6 +27,14 @@ typedef struct picture_source {
     float *images; /* [batch, h, w, c], or NULL */
 } picture_source;
 
+/* The labels that a text of label_list_parse() gives to pictures of `m`, wherever they are drawn: by `ddpm sample`, as
+ * previews or for `ddpm bench`.  A list may name every row of the embedding; the null class draws a picture without
+ * class, which guidance does not change.  "balanced" leaves the null class out if it is the last row, and either the
+ * model or the guidance says that it is the null class.
+ * DDPM_EINVAL: as label_list_parse(), or guidance by a null class that nothing says. */
+DDPM_MUST_CHECK ddpm_status picture_labels(const char *text, const model *m, const generator_guidance *g,
+                                           label_list *out, err *e);
+
 /* The images that `from` names. */
 DDPM_MUST_CHECK ddpm_status picture_source_count(const char *from, int *n, err *e);
 

@@ -139,9 +139,18 @@ static ddpm_status check_trainable(const network *net, const scheduler_config *s
 {
     if (process_of(s) == PROCESS_CONSISTENCY)
         return err_set(e, DDPM_EINVAL, "%.300s: a consistency model; its training is not supported", folder);
-    if (s->n_trained_betas > 0 || s->use_flow_sigmas)
-        return err_set(e, DDPM_EINVAL, "%.300s: training with %s is not supported", folder,
-                       s->use_flow_sigmas ? "use_flow_sigmas" : "trained_betas");
+    if (s->use_flow_sigmas)
+        return err_set(
+            e, DDPM_EINVAL,
+            "%.300s: its %s samples a flow by timesteps of another process (use_flow_sigmas); a flow is trained "
+            "with FlowMatchEulerDiscreteScheduler, whose shift is this one's flow_shift = %g: name that class in "
+            "a copy of the folder",
+            folder, scheduler_class_name(s->type), s->flow_shift);
+    if (s->n_trained_betas > 0)
+        return err_set(e, DDPM_EINVAL,
+                       "%.300s: its scheduler lists its betas (trained_betas); only the schedules of "
+                       "diffusion.beta_schedule can be trained",
+                       folder);
     return DDPM_OK;
 }
 
@@ -159,5 +168,8 @@ ddpm_status init_from_take(ddpm_config *c, network *net, scheduler_config *sched
     if (l.kept[0]) notes_add(remarks, "options that differ from those of %.200s: %s", folder, l.kept);
     if (l.idle[0])
         notes_add(remarks, "options that have no effect, because the network is that of %.200s: %s", folder, l.idle);
-    return config_check(c, e);
+    err why = {0};
+    const ddpm_status st = config_check(c, &why);
+    if (st == DDPM_OK) return DDPM_OK;
+    return err_set(e, st, "%s (options that are not set are those of %.200s)", why.text, folder);
 }

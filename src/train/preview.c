@@ -3,7 +3,7 @@
 #include "base/mem.h"
 #include "data/image.h"
 #include "sample/film.h"
-#include "sample/label_list.h"
+#include "sample/picture_source.h"
 #include "train/recipe_update.h"
 
 #include <errno.h>
@@ -44,16 +44,12 @@ static generator_spec preview_generator(const preview_spec *spec)
     return s;
 }
 
-/* The labels that `ddpm sample` would choose; none is the class that stands for no class. */
+/* The labels that `ddpm sample` would choose. */
 static ddpm_status choose_labels(preview *p, const preview_spec *spec, const generator_spec *drawn, err *e)
 {
-    const ddpm_config *c = spec->config;
-    const bool has_null = drawn->guidance.scale != 1 || c->train.label_dropout > 0;
-    const int embeds = unet_config_classes(&spec->m->net.unet);
     label_list list = {0};
-    if (embeds == 0) return DDPM_OK;
-    TRY(label_list_parse(c->sample.labels, label_classes(embeds, has_null, drawn->guidance.null_class),
-                         &spec->m->classes, &list, e));
+    if (unet_config_classes(&spec->m->net.unet) == 0) return DDPM_OK;
+    TRY(picture_labels(spec->config->sample.labels, spec->m, &drawn->guidance, &list, e));
     const ddpm_status st = mem_array(&p->labels, (size_t)p->n, sizeof *p->labels, "preview", e);
     for (int i = 0; i < p->n && st == DDPM_OK; i++) p->labels[i] = label_of(&list, p->ids[i]);
     label_list_free(&list);

@@ -1,5 +1,6 @@
 #include "train/recipe.h"
 #include "base/arith.h"
+#include "train/adopted_scheduler.h"
 #include "train/idle_options.h"
 #include "train/init_from.h"
 #include "train/recipe_classes.h"
@@ -138,31 +139,22 @@ ddpm_status recipe_adopt(ddpm_config *c, notes *remarks, err *e)
     return c->model.init_from[0] ? init_from_take(c, &net, &scheduler, remarks, e) : DDPM_OK;
 }
 
-/* The process of the options, which have the folder's values by now, plus the folder's values that have no option. */
-static scheduler_config adopted_scheduler(const ddpm_config *c, const scheduler_config *of_folder)
-{
-    scheduler_config s = recipe_scheduler(c);
-    s.timestep_spacing = of_folder->timestep_spacing;
-    if (of_folder->steps_offset < s.num_train_timesteps) s.steps_offset = of_folder->steps_offset;
-    return s;
-}
-
 ddpm_status recipe_process(const ddpm_config *c, scheduler_config *out, err *e)
 {
     ddpm_config adopted = *c;
     network ignored;
     scheduler_config of_folder = scheduler_config_default();
     if (c->model.init_from[0]) TRY(init_from_take(&adopted, &ignored, &of_folder, NULL, e));
-    *out = adopted_scheduler(&adopted, &of_folder);
+    *out = recipe_scheduler(&adopted);
+    *out = adopted_scheduler(out, &of_folder);
     return DDPM_OK;
 }
 
 /* Read network and scheduler of the folder; the network must match the images. */
-static ddpm_status take_folder(ddpm_config *c, image_shape shape, network *net, scheduler_config *scheduler,
+static ddpm_status take_folder(ddpm_config *c, image_shape shape, network *net, scheduler_config *of_folder,
                                notes *remarks, err *e)
 {
-    scheduler_config of_folder;
-    TRY(init_from_take(c, net, &of_folder, remarks, e));
+    TRY(init_from_take(c, net, of_folder, remarks, e));
     if (net->unet.in_channels != shape.c)
         return err_set(e, DDPM_EINVAL,
                        "%s: the network has %d input channels, but the images have %d; set data.channels",
@@ -170,7 +162,6 @@ static ddpm_status take_folder(ddpm_config *c, image_shape shape, network *net, 
     recipe_name_classes(c, shape.classes, net);
     net->unet.sample_size_h = shape.h, net->unet.sample_size_w = shape.w;
     net->unet.dropout = c->model.dropout;
-    *scheduler = adopted_scheduler(c, &of_folder);
     return DDPM_OK;
 }
 
@@ -230,22 +221,37 @@ static void note_incompatible(const network *net, const scheduler_config *s, not
                   "diffusers has no network of kind simple: this program can sample from the run, diffusers cannot");
 }
 
+/* What the rows of the folder's class embedding mean; a training compares it with its data (run_classes.h). */
+static ddpm_status take_class_names(const char *folder, model **m, err *e)
+{
+    int rows;
+    const ddpm_status st = model_read_classes(folder, &rows, &(*m)->classes, e);
+    if (st == DDPM_OK) return DDPM_OK;
+    model_destroy(*m);
+    *m = NULL;
+    return st;
+}
+
 ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, model **out, notes *remarks, err *e)
 {
     ddpm_config adopted = *c;
     network net = recipe_network(c, shape);
-    scheduler_config scheduler = recipe_scheduler(c);
+    scheduler_config of_folder;
     *out = NULL;
-    if (c->model.init_from[0]) TRY(take_folder(&adopted, shape, &net, &scheduler, remarks, e));
+    if (c->model.init_from[0]) TRY(take_folder(&adopted, shape, &net, &of_folder, remarks, e));
+    scheduler_config scheduler = recipe_scheduler(&adopted);
+    if (c->model.init_from[0]) scheduler = adopted_scheduler(&scheduler, &of_folder);
     TRY(recipe_check_classes(c, &net, shape, e));
     note_idle_options(c, &net, remarks);
     note_incompatible(&net, &scheduler, remarks);
     TRY(sampler_accepts(chosen_sampler(c, sampler_of_class(&scheduler)), &scheduler, e));
     scheduler = saved_scheduler(c, &scheduler, remarks);
+    if (c->model.init_from[0]) adopted_scheduler_note(&scheduler, &of_folder, remarks);
     if (!has_pipeline(scheduler.type))
         notes_add(remarks, "DDPMPipeline of diffusers cannot sample with %s; a loop over the scheduler's steps can",
                   scheduler_class_name(scheduler.type));
-    return model_create(be, &net, &scheduler, out, e);
+    TRY(model_create(be, &net, &scheduler, out, e));
+    return c->model.init_from[0] ? take_class_names(c->model.init_from, out, e) : DDPM_OK;
 }
 
 ddpm_status recipe_weights(const ddpm_config *c, model *m, char file[PATH_CAP], notes *remarks, err *e)

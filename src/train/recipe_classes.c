@@ -43,6 +43,33 @@ static ddpm_status check_folder(const ddpm_config *c, const network *net, image_
                    c->model.init_from, there, c->model.num_class_embeds, asked);
 }
 
+/* The network of the folder stays as it is, so the data and label dropout must fit it. */
+static ddpm_status check_fits_folder(const ddpm_config *c, const network *net, image_shape shape, err *e)
+{
+    const int embeds = net->unet.num_class_embeds;
+    const char *folder = c->model.init_from;
+    if (!folder[0]) return DDPM_OK;
+    if (unet_config_conditional(&net->unet) && shape.classes == 0)
+        return err_set(
+            e, DDPM_EINVAL,
+            "%.300s: the network distinguishes classes (num_class_embeds), but the images have no labels; use "
+            "data with labels, or begin with a network without classes",
+            folder);
+    if (unet_config_conditional(&net->unet) && embeds < shape.classes)
+        return err_set(
+            e, DDPM_EINVAL,
+            "%.300s: the network's num_class_embeds is %d, but the images have %d classes; use data of at most "
+            "%d classes, or train a new network, without model.init_from",
+            folder, embeds, shape.classes, embeds);
+    if (c->train.label_dropout == 0 || (embeds > 0 && embeds != shape.classes)) return DDPM_OK;
+    return err_set(e, DDPM_EINVAL,
+                   "train.label_dropout=%g: the network has no %s in %.300s (num_class_embeds is %d); set "
+                   "train.label_dropout=0, or train a new network, without model.init_from",
+                   c->train.label_dropout,
+                   embeds ? "row that stands for no class beside the classes of the images" : "classes", folder,
+                   embeds);
+}
+
 static ddpm_status check_data(const ddpm_config *c, const network *net, image_shape shape, err *e)
 {
     const int embeds = net->unet.num_class_embeds, asked = c->model.num_class_embeds;
@@ -86,6 +113,7 @@ ddpm_status recipe_check_classes(const ddpm_config *c, const network *net, image
 {
     TRY(check_kind(c, net, e));
     TRY(check_folder(c, net, shape, e));
+    TRY(check_fits_folder(c, net, shape, e));
     TRY(check_data(c, net, shape, e));
     return check_dropout(c, net, shape, e);
 }

@@ -44,10 +44,18 @@ static ddpm_status read_options(const resume_question *q, resume_point *p, err *
     return DDPM_OK;
 }
 
+/* A number of classes may be spelled out, or left to the data: whether that is as many is known when the data is open. */
+static bool same_classes(const ddpm_config *now, const resume_point *p)
+{
+    const int asked = now->model.num_class_embeds, there = p->classes.rows;
+    return there > 0 && (asked < 0 || asked == there);
+}
+
 ddpm_status resume_compare(const resume_question *q, const resume_point *p, err *e)
 {
     for (int i = 0; i < CONFIG_OPTIONS && p->compares; i++) {
         if (i == OPTION_seed) continue; /* a resumed run keeps its seed */
+        if (i == OPTION_model_num_class_embeds && same_classes(q->config, p)) continue;
         const option_change change = option_changed(&p->before, q->config, (config_id)i);
         if (change == CHANGE_OF_NETWORK)
             return err_set(e, DDPM_EINVAL,
@@ -122,6 +130,7 @@ ddpm_status resume_choose(const resume_question *q, resume_point *p, err *e)
     if (!p->dir[0]) return DDPM_OK;
     TRY(checkpoint_read_state(p->dir, &p->state, &p->facts, e));
     TRY(read_options(q, p, e));
+    TRY(earlier_classes_read(p->dir, &p->classes, e));
     p->own = lies_in(p->dir, q->folder->ckpt);
     return choose_later(q, there, p, e);
 }
@@ -129,6 +138,7 @@ ddpm_status resume_choose(const resume_question *q, resume_point *p, err *e)
 void resume_free(resume_point *p)
 {
     mem_free(p->later);
+    earlier_classes_free(&p->classes);
     *p = (resume_point){.later = NULL};
 }
 

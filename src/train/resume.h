@@ -2,6 +2,7 @@
 #ifndef DDPM_RESUME_H
 #define DDPM_RESUME_H
 #include "train/checkpoint.h"
+#include "train/run_classes.h"
 #include "train/run_folder.h"
 
 typedef struct resume_question {
@@ -15,10 +16,11 @@ typedef struct resume_point {
     char dir[PATH_CAP]; /* the verified checkpoint; "": the run begins anew */
     train_state state;  /* of the checkpoint */
     checkpoint_facts facts;
-    ddpm_config before; /* the run's options when the checkpoint was saved */
-    bool compares;      /* `before` could be read */
-    bool own;           /* the checkpoint is in the run folder */
-    int64_t *later;     /* [n_later]  steps of checkpoints in the run folder that do not precede this checkpoint */
+    ddpm_config before;      /* the run's options when the checkpoint was saved */
+    bool compares;           /* `before` could be read */
+    earlier_classes classes; /* of the checkpoint's network */
+    bool own;                /* the checkpoint is in the run folder */
+    int64_t *later;          /* [n_later]  steps of checkpoints in the run folder that do not precede this checkpoint */
     int n_later;
 } resume_point;
 

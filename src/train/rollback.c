@@ -61,12 +61,39 @@ static ddpm_status find_good(run *r, char *path, uint64_t *at, err *e)
     return err_set(e, st == DDPM_ENOINPUT ? DDPM_EIO : st, "%s", why.text); /* a file that cannot be opened now */
 }
 
+/* Where find_good() found none: is there no checkpoint at all, or only ones that cannot be relied on? */
+static void describe_nothing(const run *r, const err *why, char *text, size_t cap)
+{
+    char finite[80] = "none of its steps was finite";
+    int64_t *steps = NULL;
+    int n = 0;
+    err ignored = {0};
+    const uint64_t last = r->state.step - r->skipped_in_a_row;
+    const bool unknown = checkpoint_list(r->folder.ckpt, &steps, &n, &ignored) != DDPM_OK;
+    mem_free(steps);
+    if (last > r->since.step)
+        (void)snprintf(finite, sizeof finite, "its last finite step was %llu", (unsigned long long)last);
+    if (unknown || n > 0)
+        (void)snprintf(text, cap, "%s: no finite step followed the newest, or it is damaged", why->text);
+    else if (r->from.dir[0])
+        (void)snprintf(text, cap, "the run has no checkpoint yet, and %s: the same command begins again at %.1500s",
+                       finite, r->from.dir);
+    else
+        (void)snprintf(text, cap,
+                       "the run has no checkpoint, and %s, so nothing of it is kept: the same command begins again; "
+                       "a smaller ckpt.every allows rollbacks",
+                       finite);
+}
+
 static void describe_way_back(run *r, char *text, size_t cap)
 {
     char name[CHECKPOINT_NAME_CAP], path[PATH_CAP];
     uint64_t at;
     err why = {0};
-    if (find_good(r, path, &at, &why) != DDPM_OK)
+    const ddpm_status st = find_good(r, path, &at, &why);
+    if (st == DDPM_ENOINPUT)
+        describe_nothing(r, &why, text, cap);
+    else if (st != DDPM_OK)
         (void)snprintf(text, cap, "%s", why.text);
     else if (at == r->saved_step)
         (void)snprintf(text, cap, "%s is undamaged, and resume=auto continues from it",

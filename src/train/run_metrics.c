@@ -1,4 +1,5 @@
 #include "train/run_metrics.h"
+#include "base/arith.h"
 #include "base/mem.h"
 #include "io/svg_plot.h"
 
@@ -14,7 +15,7 @@ enum { MAX_METRICS = 1 << 30 };
 /* JSON has no NaN: non-finite numbers are written as strings. */
 static int put(char *to, size_t cap, const char *key, double v)
 {
-    return snprintf(to, cap, isfinite(v) ? ",\"%s\":%.9g" : ",\"%s\":\"%g\"", key, isnan(v) ? (double)NAN : v);
+    return snprintf(to, cap, isfinite(v) ? ",\"%s\":%.9g" : ",\"%s\":\"%g\"", key, unsigned_nan(v));
 }
 
 static double ratio(double sum, double count) { return count > 0 ? sum / count : NAN; }

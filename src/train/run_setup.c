@@ -4,7 +4,6 @@
 #include "data/image.h"
 #include "diffusion/noising.h"
 #include "train/advice.h"
-#include "train/run_classes.h"
 #include "train/run_parts.h"
 #include "train/trainer_fit.h"
 
@@ -16,6 +15,7 @@ static bool preview_tick(void *context, int done, int total) { return run_ask(co
 static ddpm_status open_data(run *r, err *e)
 {
     const dataset_spec spec = recipe_dataset(&r->config);
+    notes doubt = {.text = ""};
     TRY(dataset_open(&spec, &r->data, e));
     TRY(dataset_hash(r->data, &r->facts.dataset_hash, e));
     r->steps = recipe_steps(&r->config, dataset_count(r->data));
@@ -23,6 +23,8 @@ static ddpm_status open_data(run *r, err *e)
              dataset_h(r->data), dataset_w(r->data), dataset_c(r->data),
              r->config.data.flip ? ", mirrored at random" : "");
     for (int i = 0; dataset_remarked(r->data, i); i++) run_note(r, "data: %s", dataset_remarked(r->data, i));
+    if (r->config.model.num_class_embeds != 0 || r->config.model.init_from[0]) run_classes_doubt(r->data, &doubt);
+    if (doubt.text[0]) run_note(r, "data: %s", doubt.text);
     return DDPM_OK;
 }
 
@@ -61,16 +63,32 @@ static ddpm_status adopt(run *r, err *e)
     return DDPM_OK;
 }
 
+/* The names of the classes, and the null class, of a model that continues from `earlier` weights or from new ones. */
+static ddpm_status take_classes(run *r, const trainer_spec *spec, err *e)
+{
+    earlier_classes folder = {.folder = NULL};
+    notes remarks = {.text = ""};
+    const bool resumed = r->from.dir[0];
+    ddpm_status st = DDPM_OK;
+    if (!resumed && r->config.model.init_from[0]) TRY_GOTO(earlier_classes_read(r->config.model.init_from, &folder, e));
+    TRY_GOTO(run_classes_take(r->data, spec, resumed ? &r->from.classes : &folder, r->m, &remarks, e));
+    if (remarks.text[0]) run_note(r, "model: %s", remarks.text);
+done:
+    earlier_classes_free(&folder);
+    return st;
+}
+
 static ddpm_status build_model(run *r, err *e)
 {
     const image_shape shape = recipe_shape(r->data);
     const ddpm_config of_network = config_of_network(r);
     notes remarks = {.text = ""};
+    if (r->from.dir[0]) TRY(run_classes_resume(&r->config, r->data, &r->from.classes, e));
     TRY(recipe_model(&of_network, r->be, shape, &r->m, &remarks, e));
-    trainer_spec spec = recipe_trainer(&r->config, shape, r->steps);
-    TRY(run_classes_take(r->data, &spec, !r->config.model.init_from[0], r->m, &remarks, e));
-    r->facts.dataset_hash ^= run_classes_hash(r->data, r->m);
     if (remarks.text[0]) run_note(r, "model: %s", remarks.text);
+    trainer_spec spec = recipe_trainer(&r->config, shape, r->steps);
+    TRY(take_classes(r, &spec, e));
+    r->facts.dataset_hash ^= run_classes_hash(r->data, r->m);
     if (feed_wants_resident(r->be, &r->config, r->data)) spec.resident = dataset_count(r->data);
     spec.ahead = feed_ahead(&r->config, spec.resident > 0);
     TRY(trainer_create(r->m, &spec, &r->trainer, e));

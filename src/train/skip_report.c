@@ -1,6 +1,7 @@
 /* skip_report.c - what a training says of a step whose loss or gradient is not finite: the first layer that computed such
  * a value, and in RUN/skipped.jsonl the images that the step saw. */
 #include "train/run_parts.h"
+#include "base/arith.h"
 #include "base/mem.h"
 #include "io/json_out.h"
 
@@ -145,8 +146,6 @@ static ddpm_status write_images(const run *r, err *e)
 
 /* ---- the warning --------------------------------------------------------------------------------- */
 
-static double unsigned_nan(float v) { return isnan(v) ? (double)NAN : (double)v; }
-
 ddpm_status run_report_skip(run *r, bool unchanged, err *e)
 {
     char where[720] = "";
@@ -158,8 +157,8 @@ ddpm_status run_report_skip(run *r, bool unchanged, err *e)
     }
     if (n <= REPORTED_SINGLY || (n & (n - 1)) == 0 || where[0])
         run_note(r, "WARNING: step %llu was skipped: loss %g, gradient norm %g (%llu skipped so far)%s",
-                 (unsigned long long)r->state.step, unsigned_nan(r->state.loss), unsigned_nan(r->state.grad_norm),
-                 (unsigned long long)r->state.skipped, where);
+                 (unsigned long long)r->state.step, unsigned_nan((double)r->state.loss),
+                 unsigned_nan((double)r->state.grad_norm), (unsigned long long)r->state.skipped, where);
     if (write_images(r, &why) != DDPM_OK && n == 1) run_note(r, "WARNING: %s", why.text);
     return DDPM_OK;
 }

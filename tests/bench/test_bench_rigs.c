@@ -178,6 +178,33 @@ Test(bench, evaluations_are_timed_within_loops_and_over_them, .timeout = 900)
     backend_destroy(be);
 }
 
+/* The pictures of a benchmark have the labels of sample.labels, by id, as those of `ddpm sample`. */
+Test(bench, pictures_have_the_labels_of_the_options, .timeout = 900)
+{
+    ddpm_config *c = small_config();
+    backend *be = test_backend(2);
+    bench_sample rig;
+    double ms[1], wall_ms;
+    float first[2][2 * 8 * 8 * 3];
+    config_put(c, "model.num_class_embeds=12");
+    for (int k = 0; k < 2; k++) {
+        config_put(c, k ? "sample.labels=11,4" : "sample.labels=11,3");
+        OK(bench_sample_create(c, NULL, be, &rig, &why));
+        OK(bench_sample_iterations(&rig, 1, ms, &wall_ms, &why));
+        memcpy(first[k], rig.x, sizeof first[k]);
+        const generator_batch odd = bench_sample_batch(&rig, (const int64_t[]){1, 3}, 2);
+        cr_expect(odd.labels[0] == 3 + k && odd.labels[1] == 3 + k);
+        bench_sample_destroy(&rig);
+    }
+    const size_t picture = sizeof first[0] / 2;
+    cr_expect_eq(memcmp(first[0], first[1], picture), 0, "id 0 has label 11 in both");
+    cr_expect_neq(memcmp(first[0] + 8 * 8 * 3, first[1] + 8 * 8 * 3, picture), 0, "id 1 has label 3 and 4");
+    config_put(c, "sample.labels=12");
+    cr_expect_eq(bench_sample_create(c, NULL, be, &rig, &why), DDPM_EINVAL);
+    cr_expect_not_null(strstr(why.text, "label 12 is not in [0, 12)"), "%s", why.text);
+    backend_destroy(be);
+}
+
 Test(bench, shapes_that_cannot_be_known_are_refused)
 {
     static const struct {

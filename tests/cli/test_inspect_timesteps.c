@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 static err why;
 
@@ -64,5 +65,38 @@ Test(inspect_timesteps, of_a_folder)
     (void)snprintf(words, sizeof words,
                    "%s timesteps=true sample.timestep_spacing=leading sample.num_inference_steps=7", dir);
     expect_rows(words, &c, 7);
+    scratch_remove(dir);
+}
+
+/* What a command says of a pipeline folder whose betas make no process: the code of damaged files, with file and key. */
+static void expect_damaged(const char *words, const char *file)
+{
+    char command[2 * PATH_CAP], line[1024] = "";
+    (void)snprintf(command, sizeof command, "'%s' %s 2>&1 >/dev/null", DDPM_PROGRAM, words);
+    FILE *out = popen(command, "r");
+    cr_assert_not_null(out);
+    cr_expect_not_null(fgets(line, sizeof line, out));
+    const int status = pclose(out);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == DDPM_EDATA, "%s: %s", words, line);
+    cr_expect(strstr(line, file) && strstr(line, "beta_start 1e-30"), "%s: %s", words, line);
+}
+
+Test(inspect_timesteps, betas_that_make_no_process_are_a_damaged_file)
+{
+    static const char *const commands[] = {"inspect %s timesteps=true", "inspect %s", "sample %s count=1",
+                                           "bench sample %s"};
+    char dir[PATH_CAP], words[PATH_CAP + 200], file[PATH_CAP];
+    (void)snprintf(file, sizeof file, "%s", in_dir(scratch_make(dir), "net"));
+    (void)snprintf(words, sizeof words, "cp -r '" DDPM_TESTS "/golden/pipeline/current' '%s'", file);
+    cr_assert_eq(system(words), 0);
+    (void)snprintf(file, sizeof file, "%s", in_dir(dir, "net/scheduler/scheduler_config.json"));
+    put_file(file, "{\"_class_name\": \"DDPMScheduler\", \"beta_start\": 1e-30}");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        char folder[PATH_CAP];
+        (void)snprintf(folder, sizeof folder, "%s", in_dir(dir, "net"));
+        char *at = strstr(commands[i], "%s");
+        (void)snprintf(words, sizeof words, "%.*s%s%s", (int)(at - commands[i]), commands[i], folder, at + 2);
+        expect_damaged(words, file);
+    }
     scratch_remove(dir);
 }

@@ -65,6 +65,9 @@ Test(line, shows_a_loss_that_is_not_a_number)
     line.done = 1, line.total = 2, line.loss = (double)NAN, line.grad_norm = (double)INFINITY;
     progress_format(text, &line);
     cr_assert_str_eq(text, "step 1/2  50.0%  loss nan  grad inf");
+    line.loss = line.grad_norm = -(double)NAN; /* as a sum of squares with a NaN is */
+    progress_format(text, &line);
+    cr_assert_str_eq(text, "step 1/2  50.0%  loss nan  grad nan");
 }
 
 Test(line, fits_whatever_the_numbers)

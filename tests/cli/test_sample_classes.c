@@ -76,7 +76,9 @@ Test(sample_classes, balanced_leaves_out_the_null_class)
     works("draw count=6 out=b && draw count=6 labels=0-3 out=l && cmp b/000005.png l/000005.png");
     works("draw count=6 guidance=2 out=g && draw count=6 guidance=2 null_class=4 labels=0-3 out=h &&"
           " cmp g/000005.png h/000005.png && ! cmp -s g/000005.png b/000005.png");
-    works("draw count=1 labels=4 out=n"); /* pictures without class, where they are asked for */
+    works(
+        "draw count=1 labels=4 out=n"); /* pictures without class, where they are asked for; no guidance changes them */
+    works("draw count=1 labels=4 guidance=2 out=m && cmp n/000000.png m/000000.png");
     works("draw count=6 format=npz out=z && draw out=z verify=true");
     works("rm net/classes.json && draw count=6 out=all && ! cmp -s all/000004.png b/000004.png &&"
           " cmp all/000003.png b/000003.png");

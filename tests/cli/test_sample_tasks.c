@@ -362,7 +362,7 @@ Test(sample_tasks, bad_input_is_one_line_and_nothing_is_written)
         {"between=a.png,b.png ids=3-5", 2, "between: its pictures are 0 to count - 1; give count=, not ids="},
         {"labels=5", 2, "labels=5: label 5 is not in [0, 5), the classes of the network"},
         {"labels=a", 2, "labels=a: must be balanced, or labels and ranges such as 3,7,10-19"},
-        {"labels=4 guidance=2", 2, "label 4 is not in [0, 4)"},
+        {"labels=5 guidance=2", 2, "label 5 is not in [0, 5)"},
         {"guidance=2 null_class=7", 2, "null_class 7 is not below num_class_embeds = 5"},
         {"guidance=0", 2, "guidance: 0 is out of range"},
         {"guidance=2 guidance_interval=[5,1]", 2, "guidance_interval"},

@@ -58,6 +58,28 @@ Test(dataset_idx, refuses_a_header_that_does_not_fit_the_size)
     cr_assert_str_eq(e.text, "a: contains labels; images are expected");
 }
 
+Test(dataset_idx, says_what_another_file_is)
+{
+    static const struct {
+        uint8_t head[16];
+        const char *words;
+    } cases[] = {
+        {{0, 0, 0x0d, 3}, "0x00000d03 (an IDX file of floats in 3 dimensions); expected are 0x00000803 for images"},
+        {{0, 0, 8, 2}, "0x00000802 (an IDX file of unsigned bytes in 2 dimensions); expected"},
+        {{0, 0, 7, 3}, "0x00000703; expected"},
+        {{0, 0, 15, 3}, "0x00000f03; expected"},
+        {{0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'}, "0x89504e47 (a PNG image); expected"}};
+    idx_file f;
+    err e = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cr_expect_eq(idx_parse(cases[i].head, 16, 1, "a", &f, &e), DDPM_EDATA);
+        cr_expect(!strncmp(e.text, "a: begins with the magic number ", 32) && strstr(e.text, cases[i].words), "%s",
+                  e.text);
+    }
+    cr_expect_eq(idx_parse(cases[0].head, 7, 1, "a", &f, &e), DDPM_EDATA);
+    cr_expect_str_eq(e.text, "a: not an IDX file: its 7 bytes are less than a header");
+}
+
 Test(dataset_idx, unpacks_gzip_and_refuses_what_is_damaged)
 {
     uint8_t file[SIZE], packed[256], *out;

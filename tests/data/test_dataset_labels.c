@@ -173,9 +173,9 @@ Test(dataset_labels, integers_of_metadata_are_the_numbers_of_the_classes)
                            "{\"file_name\": \"b.png\", \"label\": 7}\n{\"file_name\": \"b.png\", \"label\": 7}");
     expect(DATASET_LABELS_METADATA, 8, (const int[]){0, 7, 7}, NULL);
     expect(DATASET_LABELS_AUTO, 8, (const int[]){0, 7, 7}, NULL);
-    text("metadata.jsonl", "{\"file_name\": \"a.png\", \"label\": 1000000}\n"
+    text("metadata.jsonl", "{\"file_name\": \"a.png\", \"label\": 999998}\n"
                            "{\"file_name\": \"b.png\", \"label\": 0}\n{\"file_name\": \"c.png\", \"label\": 0}\n");
-    expect(DATASET_LABELS_METADATA, 1000001, (const int[]){1000000, 0, 0}, NULL);
+    expect(DATASET_LABELS_METADATA, 999999, (const int[]){999998, 0, 0}, NULL);
 }
 
 Test(dataset_labels, texts_of_metadata_are_sorted_and_relative_to_its_folder)
@@ -229,8 +229,8 @@ Test(dataset_labels, what_is_wrong_with_metadata_is_said_with_its_line)
         {A "{\"file_name\": \"b.png\", \"label\": null}", ":2: the label must be an integer or a text"},
         {A "{\"file_name\": \"b.png\", \"label\": [1]}", ":2: the label must be an integer or a text"},
         {A "{\"file_name\": \"b.png\", \"label\": \"x\"}", ":2: the label is a text, but those before are not"},
-        {A "{\"file_name\": \"b.png\", \"label\": -1}", ":2: label -1 is outside 0 to 1000000"},
-        {A "{\"file_name\": \"b.png\", \"label\": 1000001}", ":2: label 1000001 is outside 0 to 1000000"},
+        {A "{\"file_name\": \"b.png\", \"label\": -1}", ":2: label -1 is outside 0 to 999998"},
+        {A "{\"file_name\": \"b.png\", \"label\": 999999}", ":2: label 999999 is outside 0 to 999998"},
         {A "{\"file_name\": \"b.png\", \"label\": 99999999999999999999}", ":2: not valid JSON"},
         {A "{\"file_name\": \"d.png\", \"label\": 1}", ":2: names d.png, which does not exist"},
         {A "{\"file_name\": \"/a.png\", \"label\": 1}", ":2: file_name \"/a.png\" must be a path below"},
@@ -429,6 +429,52 @@ Test(dataset_labels, cifar_and_digits_have_names)
 }
 
 /* ---- lost files ------------------------------------------------------------------------------------------ */
+
+/* An image that metadata lists and that is not there is a bad one among others, decoded beforehand or not. */
+static void expect_absent_counts(const char *file, const char *listed, dataset_labels from, int64_t cache_mb)
+{
+    dataset *d;
+    uint8_t pixels[64];
+    dataset_spec spec = {.path = dir, .labels = from, .cache_mb = cache_mb, .max_bad = 1};
+    text(file, listed);
+    OK(dataset_open(&spec, &d, &why));
+    cr_expect(dataset_count(d) == 3 && dataset_skipped(d) == 1, "%s: %ld", file, (long)dataset_count(d));
+    for (int i = 0; i < 3; i++) cr_expect_eq(dataset_label(d, i), 2 - i);
+    const char *remark = dataset_remarked(d, 0);
+    cr_expect(remark && strstr(remark, "1 unreadable file skipped (data.max_bad=1): ") &&
+                  strstr(remark, ":2: names gone.png, which does not exist"),
+              "%s", remark);
+    if (cache_mb < 0) { /* it counts also when another is lost later */
+        lose("c.png");
+        cr_expect_eq(dataset_read_or_next(d, 2, pixels, NULL, &why), DDPM_ENOINPUT);
+        cr_expect_not_null(strstr(why.text, "(2 bad images in total;"), "%s", why.text);
+        plain("c.png", 2);
+    }
+    dataset_close(d);
+    copy_file(FIXTURE("bad_text.jpg"), dir, "c.png"); /* one bad image more */
+    cr_expect_eq(dataset_open(&spec, &d, &why), DDPM_EDATA);
+    cr_expect_not_null(strstr(why.text, "(2 of 4 files are bad; data.max_bad=N skips up to N)"), "%s", why.text);
+    plain("c.png", 2);
+    spec.max_bad = 0, spec.labels = DATASET_LABELS_METADATA;
+    cr_expect_eq(dataset_open(&spec, &d, &why), DDPM_EDATA);
+    cr_expect_not_null(strstr(why.text, "(1 bad images so far; data.max_bad=N skips up to N)"), "%s", why.text);
+    lose(file);
+}
+
+Test(dataset_labels, an_absent_image_of_the_metadata_is_a_bad_image)
+{
+    static const char jsonl[] =
+        "{\"file_name\": \"a.png\", \"label\": 2}\n{\"file_name\": \"gone.png\", \"label\": 2}\n"
+        "{\"file_name\": \"b.png\", \"label\": 1}\n{\"file_name\": \"c.png\", \"label\": 0}\n";
+    static const char csv[] = "file_name,label\ngone.png,2\na.png,2\nb.png,1\nc.png,0\n";
+    plain("a.png", 0);
+    plain("b.png", 1);
+    plain("c.png", 2);
+    for (int cache = -1; cache <= 0; cache++) {
+        expect_absent_counts("metadata.jsonl", jsonl, DATASET_LABELS_METADATA, cache);
+        expect_absent_counts("metadata.csv", csv, DATASET_LABELS_AUTO, cache);
+    }
+}
 
 Test(dataset_labels, the_label_is_that_of_the_image_that_was_read)
 {

@@ -284,6 +284,18 @@ Test(sampler_options, bad_choices_are_named)
     refused(&c, &spec, "euler: steps_offset 990: timestep 1842 is not below num_train_timesteps = 1000");
 }
 
+Test(sampler_options, a_flow_keeps_its_noise_levels)
+{
+    const scheduler_config flow = scheduler_config_of(SCHEDULER_CLASS_FLOW_EULER);
+    scheduler_config c = sampler_config(SAMPLER_UNIPC, &flow);
+    const sampler_spec spec = {.kind = SAMPLER_UNIPC, .steps = 5};
+    c.sigmas = SCHEDULER_SIGMAS_KARRAS;
+    refused(
+        &c, &spec,
+        "unipc: the model is a flow, whose noise levels follow from its shift (use_flow_sigmas); karras sigmas cannot "
+        "take their place: set sigmas=none, or sampler=flow_euler, which can");
+}
+
 Test(sampler_options, networks_of_other_processes_are_refused)
 {
     const scheduler_config ddpm = scheduler_config_default(), edm = scheduler_config_of(SCHEDULER_CLASS_EDM_EULER),

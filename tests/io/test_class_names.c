@@ -114,6 +114,8 @@ Test(class_names, hostile_files_are_refused_in_one_line)
         {"{\"null_class\": 2.0}", "null_class must be the last"},
         {"{\"null_class\": }", "null_class must be the last"},
         {"{\"null_class\": 2, \"null_class\": null}", "null_class must be the last"},
+        {"{\"null_class\": 2, \"id2label\": {\"0\": \"a\", \"1\": \"b\", \"2\": \"c\"}}",
+         "null_class 2 is also a class of id2label, which has 3 names"},
     };
     class_names names;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

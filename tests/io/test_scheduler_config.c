@@ -159,6 +159,11 @@ Test(scheduler_config, what_is_not_supported_is_refused_by_name)
     refuse("{\"beta_end\": 1}", "beta_end");
     refuse("{\"steps_offset\": 1000}", "steps_offset");
     refuse("{\"clip_sample\": 1}", "clip_sample");
+    refuse("{\"prediction_type\": \"flow_prediction\"}", "prediction_type = \"flow_prediction\" needs use_flow_sigmas");
+    refuse("{\"_class_name\": \"EDMEulerScheduler\", \"sigma_min\": 90}", "sigma_min = 90 is not below sigma_max = 80");
+    refuse("{\"_class_name\": \"CMStochasticIterativeScheduler\", \"sigma_max\": 0.002}", "is not below sigma_max");
+    refuse("{\"_class_name\": \"EDMDPMSolverMultistepScheduler\", \"prediction_type\": \"sample\"}",
+           "prediction_type = \"sample\": EDMDPMSolverMultistepScheduler needs epsilon or v_prediction");
 }
 
 /* faults C6: a tree of JSON takes up to 50 times its text, so its values are counted first */

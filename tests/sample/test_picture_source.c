@@ -163,8 +163,8 @@ Test(picture_source, without_images_there_are_labels_alone)
     cr_expect_arr_eq(b.labels, ((const int[]){4, 1, 4, 0}), BATCH * sizeof(int));
 }
 
-/* With guidance the last class stands for none, unless another does. */
-Test(picture_source, the_null_class_is_no_label_of_a_picture)
+/* With guidance the last class stands for none, unless another does.  It has no pictures unless it is named. */
+Test(picture_source, balanced_labels_leave_out_the_null_class)
 {
     generator_spec to = to_spec();
     picture_source_spec spec = spec_with("", "", "");
@@ -173,7 +173,13 @@ Test(picture_source, the_null_class_is_no_label_of_a_picture)
     cr_expect_eq(s.labels.classes, 4);
     picture_source_close(&s);
     spec.labels = "4";
-    refused_by(spec, &to, DDPM_EINVAL, "label 4 is not in [0, 4)");
+    OK(picture_source_open(&s, &spec, m, &to, &why));
+    const generator_batch b = batch_of((const int64_t[]){0, 1, 2, 3}, BATCH);
+    cr_expect_arr_eq(b.labels, ((const int[]){4, 4, 4, 4}), BATCH * sizeof(int));
+    picture_source_close(&s);
+    spec.labels = "5";
+    refused_by(spec, &to, DDPM_EINVAL, "label 5 is not in [0, 5)");
+    spec.labels = "";
     to.guidance.null_class = 0;
     OK(picture_source_open(&s, &spec, m, &to, &why));
     cr_expect_eq(s.labels.classes, 5);

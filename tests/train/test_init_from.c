@@ -193,6 +193,56 @@ Test(init_from, values_that_no_option_takes_are_refused_unless_another_is_set)
     config_put(&c, "diffusion.beta_start=0.5"); /* above the folder's beta_end */
     cr_expect_eq(recipe_adopt(&c, NULL, &why), DDPM_EINVAL);
     cr_expect_not_null(strstr(why.text, "diffusion.beta_start=0.5 is above"), "%s", why.text);
+    cr_expect_not_null(strstr(why.text, folder), "%s", why.text);
+}
+
+Test(init_from, schedulers_that_cannot_be_trained_are_refused_with_the_way_out)
+{
+    ddpm_config c = options(true);
+    scheduler_config s = scheduler_config_of(SCHEDULER_CLASS_DPM_MULTISTEP);
+    s.use_flow_sigmas = true, s.flow_shift = 3, s.prediction_type = SCHEDULER_FLOW;
+    use_folder(&s);
+    cr_expect_eq(recipe_adopt(&c, NULL, &why), DDPM_EINVAL);
+    cr_expect(strstr(why.text, folder) && strstr(why.text, "FlowMatchEulerDiscreteScheduler, whose shift is this one's "
+                                                           "flow_shift = 3"),
+              "%s", why.text);
+    s = scheduler_config_default();
+    s.num_train_timesteps = s.n_trained_betas = 2, s.trained_betas[0] = s.trained_betas[1] = 0.1;
+    use_folder(&s);
+    cr_expect_eq(recipe_adopt(&c, NULL, &why), DDPM_EINVAL);
+    cr_expect(strstr(why.text, folder) && strstr(why.text, "lists its betas (trained_betas)"), "%s", why.text);
+}
+
+/* Settings of sampling that have no option are in the checkpoints as in the folder, or their loss is said. */
+Test(init_from, settings_of_sampling_are_kept)
+{
+    static char said[8192];
+    scheduler_config s = scheduler_config_of(SCHEDULER_CLASS_EDM_EULER), kept;
+    const char *saved = "ckpt/step_00000002/scheduler/scheduler_config.json";
+    s.sigmas = SCHEDULER_SIGMAS_EXPONENTIAL, s.final_sigmas_type = SCHEDULER_FINAL_SIGMA_MIN;
+    use_folder(&s);
+    ddpm_config c = options(true);
+    OK(train(&c, said));
+    OK(scheduler_config_read(in_dir(c.out, saved), NULL, &kept, NULL, &why));
+    cr_expect(kept.sigmas == s.sigmas && kept.final_sigmas_type == s.final_sigmas_type);
+    cr_expect_null(strstr(said, "not the folder's"), "%s", said);
+    s = scheduler_config_of(SCHEDULER_CLASS_FLOW_EULER);
+    s.stochastic_sampling = true, s.sigmas = SCHEDULER_SIGMAS_KARRAS;
+    use_folder(&s);
+    c = options(true);
+    OK(path_join(c.out, root, "flow", &why));
+    OK(train(&c, said));
+    OK(scheduler_config_read(in_dir(c.out, saved), NULL, &kept, NULL, &why));
+    cr_expect(kept.stochastic_sampling && kept.sigmas == SCHEDULER_SIGMAS_KARRAS);
+    s = scheduler_config_of(SCHEDULER_CLASS_DPM_MULTISTEP);
+    s.thresholding = true, s.sample_max_value = 2, s.sigmas = SCHEDULER_SIGMAS_KARRAS;
+    use_folder(&s);
+    c = options(true);
+    OK(path_join(c.out, root, "other", &why));
+    OK(train(&c, said));
+    OK(scheduler_config_read(in_dir(c.out, saved), NULL, &kept, NULL, &why));
+    cr_expect(kept.type == SCHEDULER_CLASS_DDPM && kept.thresholding && kept.sample_max_value == 2);
+    cr_expect_not_null(strstr(said, "name DDPMScheduler, not the folder's DPMSolverMultistepScheduler"), "%s", said);
 }
 
 /* faults F19f: README says that diffusers loads what was trained here */

@@ -141,7 +141,24 @@ Test(recipe_classes, the_number_of_classes_is_that_of_the_folder)
     refused("model.num_class_embeds=-1", 10, "asks for 10");
     refused("", 12, "num_class_embeds is 11, but the images have 12 classes");
     refused("", 0, "the images have no labels");
-    refused("train.label_dropout=0.1", 11, "the last class stands for no class");
+    refused("train.label_dropout=0.1", 11, "no row that stands for no class beside the classes of the images in");
+}
+
+/* For what needs no data, as `ddpm bench sample CONFIG` and `ddpm bench weights`. */
+Test(recipe_classes, a_model_of_the_folder_knows_its_classes)
+{
+    backend *be;
+    model *m;
+    make_folder("model.num_class_embeds=3", UNET_CLASS_NULL);
+    put_file(in_dir(folder, "classes.json"), "{\"id2label\": {\"0\": \"ant\", \"1\": \"bat\"}, \"null_class\": 2}");
+    OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
+    OK(recipe_model(&c, be, (image_shape){8, 8, 1, 2}, &m, NULL, &why));
+    cr_expect(m->classes.n == 2 && m->classes.says_null && m->classes.null_class == 2);
+    model_destroy(m);
+    put_file(in_dir(folder, "classes.json"), "{\"null_class\": 0}");
+    cr_expect_eq(recipe_model(&c, be, (image_shape){8, 8, 1, 2}, &m, NULL, &why), DDPM_EDATA);
+    cr_expect_null(m);
+    backend_destroy(be);
 }
 
 Test(recipe_classes, a_folder_without_classes_stays_without)

@@ -226,7 +226,33 @@ Test(rollback, needs_a_checkpoint)
     const fault bad[] = {in_steps(2, 4), {.path = NULL}};
     small(&whole, "whole");
     cr_assert_eq(train_with(&whole, bad, 0), DDPM_EDIVERGED, "%s", why.text);
-    expect_why("no checkpoint of this run is known to be good");
+    expect_why("the run has no checkpoint, and its last finite step was 1, so nothing of it is kept: the same command "
+               "begins again; a smaller ckpt.every allows rollbacks");
+    OK(train_with(&whole, none, 0)); /* it does */
+    expect_said("start: seed 0");
+    const fault first[] = {in_steps(1, 3), {.path = NULL}};
+    small(&whole, "first");
+    cr_assert_eq(train_with(&whole, first, 0), DDPM_EDIVERGED, "%s", why.text);
+    expect_why("the run has no checkpoint, and none of its steps was finite");
+    const fault after[] = {in_steps(4, 6), {.path = NULL}};
+    small(&whole, "after");
+    cr_assert_eq(train_with(&whole, after, 0), DDPM_EDIVERGED, "%s", why.text);
+    expect_why("no checkpoint of this run is known to be good: no finite step followed the newest, or it is damaged");
+}
+
+/* A run that branched off has nothing of its own yet, but where it began. */
+Test(rollback, without_a_checkpoint_names_where_the_run_began)
+{
+    const fault bad[] = {in_steps(5, 7), {.path = NULL}};
+    char setting[PATH_CAP + 8];
+    small(&whole, "whole");
+    cr_assert_eq(train_with(&whole, none, 4), DDPM_ESAVED, "%s", why.text);
+    small(&parts, "branch");
+    (void)snprintf(setting, sizeof setting, "resume=%.3000s/ckpt/step_00000004", whole.out);
+    config_put(&parts, setting);
+    cr_assert_eq(train_with(&parts, bad, 0), DDPM_EDIVERGED, "%s", why.text);
+    expect_why("the run has no checkpoint yet, and none of its steps was finite: the same command begins again at ");
+    expect_why("whole/ckpt/step_00000004; use a smaller train.lr");
 }
 
 /* Two places, with a finite step after the first: each may be tried as often as the option says. */

@@ -135,8 +135,17 @@ Test(run_classes, previews_have_the_labels_of_the_options)
     OK(preview(&parts, "others", "sample.labels=8,4"));
     cr_expect_not(
         same_bytes(in_dir(whole.out, "samples/step_00000009.png"), in_dir(parts.out, "samples/step_00000009.png")));
-    cr_expect_eq(preview(&parts, "none", "sample.labels=10"), DDPM_EINVAL, "the label that stands for no class");
-    cr_expect_not_null(strstr(why.text, "label 10 is not in [0, 10)"), "%s", why.text);
+    cr_expect_eq(preview(&parts, "beyond", "sample.labels=11"), DDPM_EINVAL);
+    cr_expect_not_null(strstr(why.text, "label 11 is not in [0, 11)"), "%s", why.text);
+}
+
+/* Label 10 of ten classes and the null class draws pictures without class, in previews as by `ddpm sample`. */
+Test(run_classes, the_null_class_is_drawn_where_it_is_named)
+{
+    OK(preview(&whole, "null", "sample.labels=10"));
+    OK(preview(&parts, "zero", "sample.labels=0"));
+    cr_expect_not(
+        same_bytes(in_dir(whole.out, "samples/step_00000009.png"), in_dir(parts.out, "samples/step_00000009.png")));
 }
 
 /* The names of the data's classes are beside the weights of every checkpoint; the log says them. */

@@ -47,8 +47,9 @@ static dataset *folders(const char *const *names)
 static void take(const dataset *d, double dropout, bool is_new, model *m, notes *said)
 {
     const trainer_spec spec = {.label_dropout = dropout};
+    const earlier_classes earlier = {.folder = is_new ? NULL : "earlier", .rows = is_new ? 0 : 5};
     said->text[0] = '\0';
-    OK(run_classes_take(d, &spec, is_new, m, said, &why));
+    OK(run_classes_take(d, &spec, &earlier, m, said, &why));
 }
 
 static model *through_a_folder(const model *m)
@@ -81,6 +82,24 @@ Test(saved_classes, names_travel_with_the_weights)
     }
     cr_expect_eq(run_classes_hash(d, m), dataset_labels_hash(d));
     model_destroy(m);
+    dataset_close(d);
+}
+
+/* A folder a picture, as where data.path is too high or names a set that is not sorted by class. */
+Test(saved_classes, hardly_an_image_of_each_class_is_said)
+{
+    static const char *const names[] = {"a", "b", "c", NULL};
+    notes said = {""};
+    dataset *d = folders(names);
+    run_classes_doubt(d, &said);
+    cr_expect(!strncmp(said.text, "WARNING: 3 classes for 3 images, hardly one each: data.labels says", 66), "%s",
+              said.text);
+    dataset_close(d);
+    for (int k = 0; names[k]; k++) copy_file(FIXTURE("resize_tall_8x8.png"), in_dir(root, names[k]), "y.png");
+    said.text[0] = '\0';
+    d = folders(names);
+    run_classes_doubt(d, &said);
+    cr_expect_str_eq(said.text, "");
     dataset_close(d);
 }
 
