@@ -286,8 +286,8 @@ static void compare_with_cpu(setup s, bounds limit)
     plain.steps = s.steps, plain.scale_shift = s.scale_shift, plain.micro_batches = s.micro_batches;
     outcome a = run(&s), b = run(&plain);
     if (s.steps == STEPS)
-        cr_expect_lt(b.loss[STEPS - 1], 0.9f * b.loss[0], "nothing was learned: %g after %g",
-                     (double)b.loss[STEPS - 1], (double)b.loss[0]);
+        cr_expect_lt(b.loss[STEPS - 1], 0.9f * b.loss[0], "nothing was learned: %g after %g", (double)b.loss[STEPS - 1],
+                     (double)b.loss[0]);
     expect_close(&a, &b, s.steps, limit);
     forget(&a);
     forget(&b);
