@@ -6,7 +6,7 @@
  * x_0 is the image, its bytes u mapped to u / 127.5 - 1; with `flip`, it is mirrored left to right with probability
  * 1/2.  With noise_offset = a, eps is eps + a z, one z ~ N(0, 1) for each channel of an image, also in the target (Guttenberg
  * 2023, "Diffusion with offset noise").  With input_perturbation = g, the noise of x_t alone is eps + g xi, xi ~ N(0, I) (Ning
- * et al. 2023, arXiv:2301.11706, algorithm 1).  All draws depend on the sample's ordinal number in the run (noise.h): eps is never stored, mse.h draws it
+ * et al. 2023, arXiv:2301.11706, algorithm 1).  All draws depend on the sample's ordinal number in the run (noise.h): eps is never stored, loss.h draws it
  * again. */
 #ifndef DDPM_Q_SAMPLE_H
 #define DDPM_Q_SAMPLE_H
@@ -26,7 +26,7 @@ typedef struct q_sample_args {
     float noise_offset, input_perturbation; /* >= 0; noise_offset > 0 needs c <= 4 */
 } q_sample_args;
 
-/* One image and its draws, used by q_sample and mse. */
+/* One image and its draws, used by q_sample and loss. */
 typedef struct drawn_image {
     const uint8_t *pixels; /* [h, w, c] */
     const float *row;      /* [TABLE_COLUMNS] */

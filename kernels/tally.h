@@ -7,7 +7,7 @@
 #include "train_state.h"
 
 typedef struct tally_args {
-    const float *loss, *error; /* [n]  of each image (mse.h) */
+    const float *loss, *error; /* [n]  of each image (loss.h) */
     const float *rows;         /* [n, TABLE_COLUMNS] */
     train_state *state;        /* loss_sum += scale * sum of loss; sample += advance */
     int n;

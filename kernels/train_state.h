@@ -27,7 +27,7 @@ typedef struct train_state {
     float denom_scale; /* 1 / sqrt(1 - beta2^t) */
     float ema_decay;   /* of this update */
     float ema_rate;    /* 1 - ema_decay, rounded once */
-    /* The squared errors of the current step's images (mse.h) by noise level, and how many images there are, of those whose
+    /* The squared errors of the current step's images (loss.h) by noise level, and how many images there are, of those whose
      * error is finite. */
     double step_error[TRAIN_LEVELS], step_images[TRAIN_LEVELS];
     /* Sums over the steps since the last line of the log that were not skipped, for its means. */
@@ -56,7 +56,7 @@ enum {
     TABLE_WEIGHT,
     TABLE_TIME,  /* what the network is told: any real number, the timestep for a discrete process */
     TABLE_LEVEL, /* range of noise levels, a whole number in [0, TRAIN_LEVELS), 0 with the least noise */
-    TABLE_HUBER, /* where a loss of loss.h turns from a square to an absolute value, > 0 */
+    TABLE_HUBER, /* where a loss of loss_kind.h turns from a square to an absolute value, > 0 */
     TABLE_COLUMNS
 };
 

@@ -8,7 +8,7 @@
 #include "draw.h"
 #include "dropout.h"
 #include "grad_norm.h"
-#include "mse.h"
+#include "loss.h"
 #include "ir/operands.h"
 #include "ir/step.h"
 #include "q_sample.h"
@@ -58,26 +58,26 @@ static inline q_sample_args step_q_sample(const step *s)
                            .input_perturbation = s->a.noise.perturbation};
 }
 
-static inline mse_args step_mse(const step *s)
+static inline loss_args step_loss(const step *s)
 {
-    const tensor *pred = s->in[MSE_PRED];
-    return (mse_args){.pred = pred->data,
-                      .pred_type = step_storage(pred),
-                      .images = s->in[MSE_IMAGES]->data,
-                      .index = step_data(s->in[MSE_INDEX]),
-                      .rows = s->in[MSE_ROWS]->data,
-                      .state = s->in[MSE_STATE]->data,
-                      .loss = s->out[MSE_LOSS]->data,
-                      .error = s->out[MSE_ERROR]->data,
-                      .dpred = step_data(s->out[MSE_DPRED]),
-                      .n = (int)pred->n,
-                      .h = (int)pred->h,
-                      .w = (int)pred->w,
-                      .c = (int)pred->c,
-                      .flip = s->a.mse.flip,
-                      .noise_offset = s->a.mse.noise_offset,
-                      .kind = (loss_kind)s->a.mse.kind,
-                      .grad_scale = s->a.mse.grad_scale};
+    const tensor *pred = s->in[LOSS_PRED];
+    return (loss_args){.pred = pred->data,
+                       .pred_type = step_storage(pred),
+                       .images = s->in[LOSS_IMAGES]->data,
+                       .index = step_data(s->in[LOSS_INDEX]),
+                       .rows = s->in[LOSS_ROWS]->data,
+                       .state = s->in[LOSS_STATE]->data,
+                       .loss = s->out[LOSS_EACH]->data,
+                       .error = s->out[LOSS_ERROR]->data,
+                       .dpred = step_data(s->out[LOSS_DPRED]),
+                       .n = (int)pred->n,
+                       .h = (int)pred->h,
+                       .w = (int)pred->w,
+                       .c = (int)pred->c,
+                       .flip = s->a.loss.flip,
+                       .noise_offset = s->a.loss.noise_offset,
+                       .kind = (loss_kind)s->a.loss.kind,
+                       .grad_scale = s->a.loss.grad_scale};
 }
 
 static inline tally_args step_tally(const step *s)

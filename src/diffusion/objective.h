@@ -12,7 +12,7 @@
 #ifndef DDPM_OBJECTIVE_H
 #define DDPM_OBJECTIVE_H
 #include "diffusion/schedule.h"
-#include "loss.h"
+#include "loss_kind.h"
 
 typedef struct objective_inverse {
     double c_skip, c_out;
@@ -33,7 +33,7 @@ typedef enum objective_weighting {
     WEIGHTING_P2
 } objective_weighting;
 
-/* The c of loss.h over the timesteps, by diffusers' training scripts (Khrapov 2024, arXiv:2403.16728, section 3.3):
+/* The c of loss_kind.h over the timesteps, by diffusers' training scripts (Khrapov 2024, arXiv:2403.16728, section 3.3):
  * constant; exponential c^(t / T); snr (1 - c) / (1 + noise / signal)^2 + c. */
 typedef enum huber_schedule { HUBER_CONSTANT, HUBER_EXPONENTIAL, HUBER_SNR } huber_schedule;
 

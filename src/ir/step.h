@@ -145,8 +145,8 @@ typedef union step_attr {
         float grad_scale; /* factor of one value's squared error in the loss: 1 / (n * h * w * c * micro-batches) */
         bool flip;
         float noise_offset;
-        int kind; /* loss_kind of kernels/loss.h */
-    } mse;
+        int kind; /* loss_kind of kernels/loss_kind.h */
+    } loss;
     struct {
         double scale; /* 1 / (batch * micro-batches) */
     } tally;

@@ -119,19 +119,19 @@ typedef struct nn_q_sample_args {
 /* x_t [n, h, w, c], whose noise is drawn from the state. */
 tensor *nn_q_sample(plan *p, const nn_q_sample_args *a);
 
-typedef struct nn_mse_args {
+typedef struct nn_loss_args {
     tensor *pred, *images, *index, *rows, *state; /* images, index, rows: as for nn_q_sample() */
     bool flip;
     float noise_offset; /* as for nn_q_sample() */
-    int kind;           /* loss_kind of kernels/loss.h */
+    int kind;           /* loss_kind of kernels/loss_kind.h */
     int micro_batches;  /* the loss is the mean over this many runs of the plan (gradient accumulation) */
-} nn_mse_args;
+} nn_loss_args;
 typedef struct nn_losses {
     tensor *loss;  /* [n]  the weighted loss of each image, which is trained */
     tensor *error; /* [n]  its mean squared error without the weight */
 } nn_losses;
 /* The losses of each image; the same step computes the gradient. */
-nn_losses nn_mse(plan *p, const nn_mse_args *a);
+nn_losses nn_loss(plan *p, const nn_loss_args *a);
 
 /* End of a micro-batch: adds the losses to the state and n to its sample counter.  Call after plan_differentiate(). */
 void nn_tally(plan *p, const nn_losses *l, tensor *rows, tensor *state, int micro_batches);

@@ -72,7 +72,7 @@ tensor *nn_q_sample(plan *p, const nn_q_sample_args *a)
     return xt;
 }
 
-nn_losses nn_mse(plan *p, const nn_mse_args *a)
+nn_losses nn_loss(plan *p, const nn_loss_args *a)
 {
     const nn_losses none = {.loss = NULL};
     if (!a->pred || !a->images || !a->rows || !a->state || !plan_ok(p)) return none;
@@ -86,21 +86,21 @@ nn_losses nn_mse(plan *p, const nn_mse_args *a)
     const nn_losses l = {plan_act_f32(p, "loss", n, 1, 1, 1), plan_act_f32(p, "error", n, 1, 1, 1)};
     plan_keep(p, l.loss);
     plan_keep(p, l.error);
-    plan_push(p, "mse");
-    step *s = plan_emit(p, OP_mse);
+    plan_push(p, "loss");
+    step *s = plan_emit(p, OP_loss);
     plan_pop(p);
-    s->in[MSE_PRED] = a->pred, s->in[MSE_IMAGES] = a->images, s->in[MSE_ROWS] = a->rows;
-    s->in[MSE_STATE] = a->state, s->in[MSE_INDEX] = a->index;
-    s->out[MSE_LOSS] = l.loss, s->out[MSE_ERROR] = l.error;
-    s->a.mse.grad_scale = (float)(1.0 / ((double)tensor_count(a->pred) * a->micro_batches));
-    s->a.mse.flip = a->flip;
-    s->a.mse.noise_offset = a->noise_offset;
-    s->a.mse.kind = a->kind;
+    s->in[LOSS_PRED] = a->pred, s->in[LOSS_IMAGES] = a->images, s->in[LOSS_ROWS] = a->rows;
+    s->in[LOSS_STATE] = a->state, s->in[LOSS_INDEX] = a->index;
+    s->out[LOSS_EACH] = l.loss, s->out[LOSS_ERROR] = l.error;
+    s->a.loss.grad_scale = (float)(1.0 / ((double)tensor_count(a->pred) * a->micro_batches));
+    s->a.loss.flip = a->flip;
+    s->a.loss.noise_offset = a->noise_offset;
+    s->a.loss.kind = a->kind;
     return l;
 }
 
 /* The forward step also writes the gradient: only there are target and noise available. */
-void mse_vjp(plan *p, step *f) { plan_grad_out(p, f, MSE_DPRED, f->in[MSE_PRED]); }
+void loss_vjp(plan *p, step *f) { plan_grad_out(p, f, LOSS_DPRED, f->in[LOSS_PRED]); }
 
 void nn_tally(plan *p, const nn_losses *l, tensor *rows, tensor *state, int micro_batches)
 {

@@ -29,7 +29,7 @@ static double off_by(const float *a, const double *b, int64_t n)
     return sqrt(sum / size);
 }
 
-/* ---- q_sample and mse ---- */
+/* ---- q_sample and loss ---- */
 
 typedef struct noise_case {
     int n, h, w, c, flip;
@@ -65,12 +65,12 @@ static void build_noise(noise_rig *r, const noise_case *c)
         p, &(nn_q_sample_args){.images = r->images, .rows = r->drawn.rows, .state = r->state, .flip = c->flip});
     plan_keep(p, r->xt);
     plan_keep(p, r->drawn.t);
-    r->losses = nn_mse(p, &(nn_mse_args){.pred = r->pred,
-                                         .images = r->images,
-                                         .rows = r->drawn.rows,
-                                         .state = r->state,
-                                         .flip = c->flip,
-                                         .micro_batches = MICRO_BATCHES});
+    r->losses = nn_loss(p, &(nn_loss_args){.pred = r->pred,
+                                           .images = r->images,
+                                           .rows = r->drawn.rows,
+                                           .state = r->state,
+                                           .flip = c->flip,
+                                           .micro_batches = MICRO_BATCHES});
     plan_differentiate(p, r->losses.loss, NULL);
     OK(plan_finish(p, &why));
     OK(plan_allocate(p, &why));
@@ -118,7 +118,7 @@ static double slope_of_loss(const ref_batch *batch, const double *pred, const do
     const double by = 0x1p-8, at[4] = {-2, -1, 1, 2};
     for (int k = 0; k < 4; k++) {
         for (int64_t i = 0; i < count; i++) moved[i] = pred[i] + at[k] * by * direction[i];
-        ref_mse(batch, moved, 1, loss, ignored);
+        ref_loss(batch, moved, 1, loss, ignored);
         for (int b = 0; b < batch->n; b++) sum[k] += loss[b] / (batch->n * MICRO_BATCHES);
     }
     mem_free(loss);
@@ -133,7 +133,7 @@ static void check_loss(const noise_rig *r, const ref_batch *batch, const double 
     double *direction = new_array(count, sizeof *direction), ours = 0;
     float *gradient = test_copy(r->be, r->pred->grad), *our_loss = test_copy(r->be, r->losses.loss);
     float *our_error = test_copy(r->be, r->losses.error);
-    ref_mse(batch, pred, 1.0 / ((double)count * MICRO_BATCHES), loss, dpred);
+    ref_loss(batch, pred, 1.0 / ((double)count * MICRO_BATCHES), loss, dpred);
     const double error = off_by(our_loss, loss, batch->n), error_d = off_by(gradient, dpred, count);
     cr_expect(error <= 2e-7, "loss is off by %.2e", error);
     for (int b = 0; b < batch->n; b++) {

@@ -66,7 +66,7 @@ const float *ref_row(const ref_batch *a, int b);
 /* t [n]: TABLE_TIME of the rows */
 void ref_q_sample(const ref_batch *a, double *xt, double *t);
 /* loss [n]: mean of each image; dpred = scale d(sum of squares) */
-void ref_mse(const ref_batch *a, const double *pred, double scale, double *loss, double *dpred);
+void ref_loss(const ref_batch *a, const double *pred, double scale, double *loss, double *dpred);
 
 /* The optimizer's arrays, [count] each; ema may be NULL. */
 typedef struct ref_weights {

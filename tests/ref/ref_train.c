@@ -1,4 +1,4 @@
-/* ref_train.c - references of the training ops: q_sample, mse, grad_norm and adamw. */
+/* ref_train.c - references of the training ops: q_sample, loss, grad_norm and adamw. */
 #include "noise.h"
 #include "ref/ref_ops.h"
 
@@ -47,7 +47,7 @@ void ref_q_sample(const ref_batch *a, double *xt, double *t)
     }
 }
 
-void ref_mse(const ref_batch *a, const double *pred, double scale, double *loss, double *dpred)
+void ref_loss(const ref_batch *a, const double *pred, double scale, double *loss, double *dpred)
 {
     const int d = a->h * a->w * a->c;
     for (int b = 0; b < a->n; b++) {

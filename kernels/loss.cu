@@ -1,20 +1,20 @@
-#include "mse.h"
+#include "loss.h"
 #include "reduce.cuh"
 
 enum { THREADS = 128 }; /* of the finish, one per image */
 
 /* Block (b, chunk): one thread per lane of reduce.h.  PLAIN: l2 without offset, for whose loop the rest would be long. */
-template <bool PLAIN> __global__ void __launch_bounds__(REDUCE_LANES) mse_partial_kernel(mse_args a, int chunks)
+template <bool PLAIN> __global__ void __launch_bounds__(REDUCE_LANES) loss_partial_kernel(loss_args a, int chunks)
 {
     if (PLAIN) a.kind = LOSS_L2, a.noise_offset = 0.0f;
     const int b = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
-    const drawn_image m = mse_image(&a, b);
+    const drawn_image m = loss_image(&a, b);
     double error = 0.0, loss = 0.0;
     for (int turn = 0; turn < REDUCE_TURNS; turn++) {
         const int64_t q = (int64_t)chunk * REDUCE_QUADS + turn * REDUCE_LANES + threadIdx.x;
         if (q >= quads_of(m.d)) break;
         const normal4 eps = eps_quad(&m, (int)q);
-        const mse_sums one = mse_quad(&a, &m, b, (int)q, eps.v, a.kind);
+        const loss_sums one = loss_quad(&a, &m, b, (int)q, eps.v, a.kind);
         error += one.error, loss += one.loss;
     }
     error = block_sum(error);
@@ -25,26 +25,26 @@ template <bool PLAIN> __global__ void __launch_bounds__(REDUCE_LANES) mse_partia
     }
 }
 
-__global__ void __launch_bounds__(THREADS) mse_finish_kernel(mse_args a, int chunks)
+__global__ void __launch_bounds__(THREADS) loss_finish_kernel(loss_args a, int chunks)
 {
     const int b = blockIdx.x * blockDim.x + threadIdx.x;
-    mse_sums sums = {0.0, 0.0};
+    loss_sums sums = {0.0, 0.0};
     if (b >= a.n) return;
     for (int i = 0; i < chunks; i++) {
         const double *part = a.partial + 2 * ((int64_t)b * chunks + i);
         sums.error += part[0], sums.loss += part[1];
     }
-    mse_finish(&a, b, &sums);
+    loss_finish(&a, b, &sums);
 }
 
-ddpm_status k_mse(void *stream, const mse_args *a)
+ddpm_status k_loss(void *stream, const loss_args *a)
 {
-    const int chunks = mse_chunks(a->h, a->w, a->c);
+    const int chunks = loss_chunks(a->h, a->w, a->c);
     const dim3 grid(a->n * chunks);
     if (a->kind == LOSS_L2 && a->noise_offset == 0.0f)
-        LAUNCH(mse_partial_kernel<true>, grid, REDUCE_LANES, 0, (cudaStream_t)stream, *a, chunks);
+        LAUNCH(loss_partial_kernel<true>, grid, REDUCE_LANES, 0, (cudaStream_t)stream, *a, chunks);
     else
-        LAUNCH(mse_partial_kernel<false>, grid, REDUCE_LANES, 0, (cudaStream_t)stream, *a, chunks);
-    LAUNCH(mse_finish_kernel, dim3((a->n + THREADS - 1) / THREADS), THREADS, 0, (cudaStream_t)stream, *a, chunks);
+        LAUNCH(loss_partial_kernel<false>, grid, REDUCE_LANES, 0, (cudaStream_t)stream, *a, chunks);
+    LAUNCH(loss_finish_kernel, dim3((a->n + THREADS - 1) / THREADS), THREADS, 0, (cudaStream_t)stream, *a, chunks);
     return launch_status();
 }
