@@ -24,6 +24,7 @@ typedef struct q_sample_args {
     storage xt_type;
     const int64_t *index;                   /* [n]  position of image b in `images`; NULL: b */
     float noise_offset, input_perturbation; /* >= 0; noise_offset > 0 needs c <= 4 */
+    uint32_t stream;                        /* of eps: a noise_stream; 0 is that of training */
 } q_sample_args;
 
 /* One image and its draws, used by q_sample and loss. */
@@ -32,6 +33,7 @@ typedef struct drawn_image {
     const float *row;      /* [TABLE_COLUMNS] */
     uint64_t seed;
     uint32_t ordinal[2];   /* low and high half */
+    uint32_t stream;       /* of eps */
     int d, w, c;           /* d = h * w * c */
     int mirrored, shifted; /* shifted: the offset is not 0 */
     float offset[4];       /* of each channel's noise */
@@ -53,6 +55,7 @@ HD drawn_image q_sample_image(const q_sample_args *a, int b)
     m.pixels = a->images + (a->index ? a->index[b] : b) * m.d;
     m.row = a->rows + (int64_t)b * TABLE_COLUMNS;
     m.seed = a->state->seed;
+    m.stream = a->stream;
     m.ordinal[0] = (uint32_t)ordinal;
     m.ordinal[1] = (uint32_t)(ordinal >> 32);
     m.w = a->w;
@@ -99,7 +102,7 @@ HD void shift_quad(const drawn_image *m, int q, float *eps)
 
 HD normal4 eps_quad(const drawn_image *m, int q)
 {
-    normal4 eps = noise_normal4(m->seed, NOISE_TRAIN_EPS, m->ordinal[0], m->ordinal[1], (uint32_t)q);
+    normal4 eps = noise_normal4(m->seed, m->stream, m->ordinal[0], m->ordinal[1], (uint32_t)q);
     shift_quad(m, q, eps.v);
     return eps;
 }
@@ -107,7 +110,7 @@ HD normal4 eps_quad(const drawn_image *m, int q)
 /* The same for quads first .. first + quads - 1, on a CPU: quads * 4 values. */
 static inline void eps_block(const drawn_image *m, int first, int quads, float *eps)
 {
-    noise_normals(m->seed, NOISE_TRAIN_EPS, m->ordinal, (uint32_t)first, quads, eps);
+    noise_normals(m->seed, m->stream, m->ordinal, (uint32_t)first, quads, eps);
     for (int q = 0; q < quads && m->shifted; q++) shift_quad(m, first + q, eps + 4 * q);
 }
 

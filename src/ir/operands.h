@@ -99,8 +99,11 @@ enum { DRAW_ROWS, DRAW_T, DRAW_LABEL };
 enum { Q_SAMPLE_IMAGES, Q_SAMPLE_ROWS, Q_SAMPLE_STATE, Q_SAMPLE_INDEX };
 enum { Q_SAMPLE_XT };
 enum { LOSS_PRED, LOSS_IMAGES, LOSS_ROWS, LOSS_STATE, LOSS_INDEX };
-enum { LOSS_EACH, LOSS_ERROR, LOSS_DPRED }; /* EACH, ERROR [n]: loss and squared error of each image */
-enum { TALLY_LOSS, TALLY_ERROR, TALLY_ROWS, TALLY_STATE };
+/* EACH, ERROR, VB [n]: loss, squared error and, with a learned variance, variational bound of each image */
+enum { LOSS_EACH, LOSS_ERROR, LOSS_DPRED, LOSS_VB };
+enum { BOUND_PRED, BOUND_IMAGES, BOUND_ROWS, BOUND_STATE, BOUND_INDEX };
+enum { BOUND_VB, BOUND_X0_ERROR }; /* [n] */
+enum { TALLY_LOSS, TALLY_ERROR, TALLY_ROWS, TALLY_STATE, TALLY_VB };
 enum { TALLY_STATE_OUT };
 
 /* of grad_norm and adamw.  FIXED: u8, bitmap of the weights that do not decay (kernels/adamw.h); absent: all decay */

@@ -91,6 +91,9 @@ static nn_losses add_forward(trainer *t, plan *p, const nn_drawn *drawn)
                                       .flip = s->flip,
                                       .noise_offset = s->noise_offset,
                                       .kind = (int)s->objective.loss,
+                                      .learned = s->objective.learned,
+                                      .kl = s->objective.kl,
+                                      .bound = s->objective.bound,
                                       .micro_batches = s->micro_batches});
 }
 

@@ -10,7 +10,8 @@ struct scored {
     loss_args args;
     explicit scored(const training_batch &b)
         : pred(wobbles(b.s.size(), 2.0f)), loss(b.s.n, not_a_number), error(b.s.n, not_a_number),
-          dpred(b.s.size(), not_a_number), partial((size_t)b.s.n * loss_chunks(b.s.h, b.s.w, b.s.c) * 2, not_a_number)
+          dpred(b.s.size(), not_a_number),
+          partial((size_t)b.s.n * loss_chunks(b.s.h, b.s.w, b.s.c) * LOSS_SUMS, not_a_number)
     {
         args = {pred.data(),    b.images.data(), b.rows.data(), &b.state, loss.data(), error.data(), dpred.data(),
                 partial.data(), b.s.n,           b.s.h,         b.s.w,    b.s.c,       b.flip,       grad_scale};
@@ -207,4 +208,97 @@ Test(loss, the_target_has_the_offset_of_each_channel)
         assert_same_bits(cpu.dpred, gpu.dpred);
         assert_same_bits(cpu.loss, gpu.loss);
     }
+}
+
+/* A network that learns the variance: [n, h, w, 2c], by the plain or the whole bound. */
+struct learned {
+    training_batch batch;
+    std::vector<float> pred, loss, error, vb, dpred;
+    std::vector<double> partial;
+    loss_args args;
+    learned(const shape &s, int kl)
+        : batch(s, true), pred(wobbles(2 * s.size(), 1.5f)), loss(s.n, not_a_number), error(s.n, not_a_number),
+          vb(s.n, not_a_number), dpred(2 * s.size(), not_a_number),
+          partial((size_t)s.n * loss_chunks(s.h, s.w, s.c) * LOSS_SUMS, not_a_number)
+    {
+        for (int b = 0; b < s.n; b++) batch.rows[b * TABLE_COLUMNS + TABLE_DECODER] = (float)(b % 2);
+        args = {};
+        args.pred = pred.data(), args.images = batch.images.data(), args.rows = batch.rows.data();
+        args.state = &batch.state, args.loss = loss.data(), args.error = error.data(), args.dpred = dpred.data();
+        args.partial = partial.data(), args.n = s.n, args.h = s.h, args.w = s.w, args.c = s.c, args.flip = 1;
+        args.grad_scale = grad_scale, args.learned = 1, args.kl = kl, args.bound = 0.8, args.vb = vb.data();
+    }
+    float row(int b, int column) const { return batch.rows[b * TABLE_COLUMNS + column]; }
+    /* Where element i of image b of a part is: the channels of a pixel are F's, then v's. */
+    size_t at(int b, int i, int part) const
+    {
+        const int c = batch.s.c;
+        return ((size_t)b * batch.s.h * batch.s.w + i / c) * 2 * c + part * c + i % c;
+    }
+    /* r * weight_of_x0, and the term of variational_bound.h, whose formulas test_reverse_variance.c checks */
+    double miss(int b, int i) const
+    {
+        return pred[at(b, i, 0)] -
+               ((double)row(b, TABLE_TARGET_X0) * batch.x0(b, i) + (double)row(b, TABLE_TARGET_EPS) * batch.eps(b, i));
+    }
+    double by_miss(int b) const { return -(double)row(b, TABLE_X0_WEIGHT) * row(b, TABLE_C_OUT); }
+    bound_term term(int b, int i) const
+    {
+        const double d = (pred[at(b, i, 1)] + 1.0) / 2 * row(b, TABLE_LOG_SPAN), l = row(b, TABLE_LOG_VARIANCE);
+        const double gap = by_miss(b) * miss(b, i);
+        return b % 2 ? bound_decoder(batch.x0(b, i), gap, l + d) : bound_between(d, gap, l);
+    }
+};
+
+Test(loss, a_learned_variance_is_trained_by_the_bound_in_every_thread_order)
+{
+    in_every_order([] {
+        for (int kl : {0, 1})
+            for (const shape &s : shapes) {
+                learned got(s, kl), cpu(s, kl);
+                assert_clean(k_loss(nullptr, &got.args));
+                for (int b = 0; b < s.n; b++) {
+                    const double weight = got.row(b, TABLE_WEIGHT), scale = grad_scale * 0.8 / log(2.0);
+                    double error = 0, bits = 0;
+                    for (int i = 0; i < s.d(); i++) {
+                        const double miss = got.miss(b, i);
+                        const bound_term term = got.term(b, i);
+                        error += miss * miss / s.d();
+                        bits += term.nats / log(2.0) / s.d();
+                        const double dF = kl ? scale * term.by_gap * got.by_miss(b) : grad_scale * 2 * weight * miss;
+                        const double dv = scale * term.by_log_variance * got.row(b, TABLE_LOG_SPAN) / 2;
+                        cr_assert_float_eq(got.dpred[got.at(b, i, 0)], dF, 3e-6 * (1 + fabs(dF)), "kl %d, %d", kl, i);
+                        cr_assert_float_eq(got.dpred[got.at(b, i, 1)], dv, 3e-6 * (1 + fabs(dv)), "kl %d, %d", kl, i);
+                    }
+                    const double loss = (kl ? 0 : weight * error) + 0.8 * bits;
+                    cr_assert_float_eq(got.error[b], error, 1e-6 * error);
+                    cr_assert_float_eq(got.vb[b], bits, 1e-6 * bits);
+                    cr_assert_float_eq(got.loss[b], loss, 1e-6 * loss);
+                    loss_one(&cpu.args, b);
+                }
+                assert_same_bits(cpu.loss, got.loss);
+                assert_same_bits(cpu.vb, got.vb);
+                assert_same_bits(cpu.error, got.error);
+                assert_same_bits(cpu.dpred, got.dpred);
+            }
+    });
+}
+
+Test(loss, a_learned_variance_in_bf16_and_in_place)
+{
+    for (int kl : {0, 1})
+        for (const shape &s : shapes) {
+            learned plain(s, kl), rounded(s, kl), in_place(s, kl);
+            stored pred(plain.pred, STORE_BF16), dpred(2 * s.size(), STORE_BF16), both = pred;
+            plain.pred = pred.floats();
+            plain.args.pred = plain.pred.data();
+            rounded.args.pred = pred.data(), rounded.args.dpred = dpred.data();
+            in_place.args.pred = in_place.args.dpred = both.data();
+            rounded.args.pred_type = in_place.args.pred_type = STORE_BF16;
+            for (learned *m : {&plain, &rounded, &in_place}) assert_clean(k_loss(nullptr, &m->args));
+            assert_same_bits(plain.loss, rounded.loss);
+            assert_same_bits(plain.vb, in_place.vb);
+            for (size_t i = 0; i < 2 * s.size(); i++) cr_assert_eq(dpred[i], nearest_bf16(plain.dpred[i]));
+            assert_same_bits(dpred.bytes, both.bytes);
+        }
 }

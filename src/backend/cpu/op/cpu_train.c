@@ -27,6 +27,14 @@ static ddpm_status loss_run(cpu_backend *be, const step *s, err *e)
     return DDPM_OK;
 }
 
+static ddpm_status bound_run(cpu_backend *be, const step *s, err *e)
+{
+    const bound_args a = step_bound(s);
+#pragma omp parallel for schedule(static)
+    for (int b = 0; b < a.n; b++) bound_one(&a, b);
+    return DDPM_OK;
+}
+
 static ddpm_status tally_run(cpu_backend *be, const step *s, err *e)
 {
     const tally_args a = step_tally(s);
@@ -66,6 +74,7 @@ static ddpm_status adamw_run(cpu_backend *be, const step *s, err *e)
 const cpu_op cpu_draw = {NULL, draw_run, NULL};
 const cpu_op cpu_q_sample = {NULL, q_sample_run, NULL};
 const cpu_op cpu_loss = {NULL, loss_run, NULL};
+const cpu_op cpu_bound = {NULL, bound_run, NULL};
 const cpu_op cpu_tally = {NULL, tally_run, NULL};
 const cpu_op cpu_grad_norm = {grad_norm_prepare, grad_norm_run, NULL};
 const cpu_op cpu_adamw = {NULL, adamw_run, NULL};
