@@ -3,8 +3,8 @@
 
 enum { THREADS = 128 }; /* of the finish, one per image */
 
-/* Block (b, chunk): one thread per lane of reduce.h. */
-__global__ void __launch_bounds__(REDUCE_LANES) bound_partial_kernel(bound_args a, int chunks)
+/* Block (b, chunk): one thread per lane of reduce.h.  Two blocks a multiprocessor: for three the registers do not suffice. */
+__global__ void __launch_bounds__(REDUCE_LANES, 2) bound_partial_kernel(bound_args a, int chunks)
 {
     const int b = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
     const drawn_image m = bound_image(&a, b);

@@ -53,10 +53,11 @@ HD bound_sums bound_quad(const bound_args *a, const drawn_image *m, int b, int q
     for (int k = 0; k < count; k++) {
         const int i = 4 * q + k;
         const int64_t at = (int64_t)a->halves * ((int64_t)b * m->d + i / a->c * a->c) + i % a->c;
-        const float miss =
-            load_at(a->pred, a->pred_type, at) - (row[TABLE_TARGET_X0] * x0[k] + row[TABLE_TARGET_EPS] * eps[k]);
+        const float pixel = quad_pick(x0, k);
+        const float target = row[TABLE_TARGET_X0] * pixel + row[TABLE_TARGET_EPS] * quad_pick(eps, k);
+        const float miss = load_at(a->pred, a->pred_type, at) - target;
         const float v = a->fixed ? a->v : load_at(a->pred, a->pred_type, at + a->c);
-        const double clean = (double)x0[k], clip = (double)a->clip;
+        const double clean = (double)pixel, clip = (double)a->clip;
         double x0_hat = clean + (double)row[TABLE_C_OUT] * (double)miss;
         if (clip > 0.0) x0_hat = x0_hat < -clip ? -clip : x0_hat > clip ? clip : x0_hat; /* NaN stays NaN */
         const double off = clean - x0_hat, gap = (double)row[TABLE_X0_WEIGHT] * off;

@@ -110,9 +110,10 @@ HD loss_sums loss_learned_quad(const loss_args *a, const drawn_image *m, int b, 
     UNROLL(1)
     for (int k = 0; k < count; k++) {
         const int64_t at = learned_at(b, m->d, a->c, 4 * q + k);
-        const float miss = load_at(a->pred, a->pred_type, at) - (ta * x0[k] + te * eps[k]);
+        const float clean = quad_pick(x0, k);
+        const float miss = load_at(a->pred, a->pred_type, at) - (ta * clean + te * quad_pick(eps, k));
         const float v = load_at(a->pred, a->pred_type, at + a->c);
-        const bound_term term = bound_of_row(row, (double)x0[k], (double)miss, (double)v);
+        const bound_term term = bound_of_row(row, (double)clean, (double)miss, (double)v);
         sums.error += (double)(miss * miss);
         sums.loss += (double)loss_value(a->kind, huber, miss);
         sums.nats += term.nats;

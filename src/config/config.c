@@ -406,21 +406,21 @@ static ddpm_status check_averages(const ddpm_config *c, err *e)
     return DDPM_OK;
 }
 
-static ddpm_status check_weights(const char *weights, err *e)
+static ddpm_status check_weights(config_id option, const char *weights, err *e)
 {
     static const char *const more[] = {"ema_1", "ema_2", "ema_3"};
-    if (config_word_of(OPTION_sample_weights, weights) >= 0 || strchr(weights, '=')) return DDPM_OK;
+    if (config_word_of(option, weights) >= 0 || strchr(weights, '=')) return DDPM_OK;
     for (int k = 0; k < 3; k++)
         if (!strcmp(weights, more[k])) return DDPM_OK;
     return err_set(e, DDPM_EINVAL,
-                   "sample.weights=%.60s: must be ema, raw, ema_1 to ema_3, or the name of an average, such as "
-                   "decay=0.999",
-                   weights);
+                   "%s=%.60s: must be ema, raw, ema_1 to ema_3, or the name of an average, such as decay=0.999",
+                   config_options[option].key, weights);
 }
 
 ddpm_status config_check(const ddpm_config *c, err *e)
 {
-    TRY(check_weights(c->sample.weights, e));
+    TRY(check_weights(OPTION_sample_weights, c->sample.weights, e));
+    TRY(check_weights(OPTION_eval_weights, c->eval.weights, e));
     TRY(check_learning_rate(c, e));
     TRY(check_averages(c, e));
     TRY(check_interval(&c->sample.guidance_interval, e));

@@ -290,6 +290,17 @@ scheduler_variance recipe_to_sample_variance(config_sample_variance_type word, s
     return of_model;
 }
 
+scheduler_variance recipe_to_eval_variance(config_eval_variance_type word, scheduler_variance of_model)
+{
+    switch (word) {
+        TO_KIND(EVAL_VARIANCE_TYPE_INHERIT, of_model)
+        TO_KIND(EVAL_VARIANCE_TYPE_FIXED_SMALL, SCHEDULER_FIXED_SMALL)
+        TO_KIND(EVAL_VARIANCE_TYPE_FIXED_LARGE, SCHEDULER_FIXED_LARGE)
+        TO_KIND(EVAL_VARIANCE_TYPE_LEARNED_RANGE, SCHEDULER_LEARNED_RANGE)
+    }
+    return of_model;
+}
+
 scheduler_spacing recipe_to_sample_spacing(config_sample_timestep_spacing word, scheduler_spacing of_model)
 {
     switch (word) {

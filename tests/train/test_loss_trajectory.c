@@ -3,6 +3,7 @@
 #include "support/device.h"
 #include "support/golden.h"
 #include "support/ok.h"
+#include "support/trajectory_net.h"
 #include "train/trainer.h"
 #include "update.h"
 
@@ -71,39 +72,9 @@ typedef struct rig {
     uint8_t *images;
 } rig;
 
-/* The weights of the file, with a second output channel made of the first: learn_variance() of the script. */
-static void load_learned(rig *r, const network *net, const char *path)
-{
-    const scheduler_config process = scheduler_config_default();
-    network plain = *net;
-    model *m;
-    float *from, *to;
-    plain.unet.out_channels = 1;
-    OK(model_create(r->be, &plain, &process, &m, &why));
-    OK(params_allocate(m->store, false, 0, &why));
-    OK(params_load(m->store, ARENA_PARAM, path, NULL, &why));
-    OK(mem_array(&from, m->store->count, sizeof *from, "test", &why));
-    OK(mem_array(&to, r->m->store->count, sizeof *to, "test", &why));
-    OK(params_get(m->store, ARENA_PARAM, from, &why));
-    for (int k = 0; k < r->m->store->n; k++) {
-        const param *q = &r->m->store->list[k], *first = params_find(m->store, q->name);
-        const int64_t there = param_count(first);
-        const bool bias = q->rank == 1;
-        for (int64_t i = 0; i < param_count(q); i++)
-            to[q->offset + (size_t)i] = i < there
-                                            ? from[first->offset + (size_t)i]
-                                            : (bias ? 0.25f : 0) - 0.5f * from[first->offset + (size_t)(i - there)];
-    }
-    OK(params_set(r->m->store, ARENA_PARAM, to, &why));
-    mem_free(from);
-    mem_free(to);
-    model_destroy(m);
-}
-
 static void set_up(rig *r, const variant *v)
 {
-    char dir[PATH_CAP], path[2 * PATH_CAP];
-    network net = {.kind = NETWORK_UNET};
+    const network net = trajectory_net(v->learned);
     scheduler_config process = scheduler_config_of(v->process);
     trainer_spec spec = {.batch = BATCH,
                          .h = SIDE,
@@ -127,18 +98,11 @@ static void set_up(rig *r, const variant *v)
     process.prediction_type = v->prediction;
     process.rescale_betas_zero_snr = v->zero_snr;
     process.flow_shift = v->shift;
-    (void)snprintf(path, sizeof path, "%s/config.json", golden_path(dir, "trajectory/initial"));
-    OK(unet_config_read(path, &net.unet, NULL, &why));
-    if (v->learned) net.unet.out_channels = 2;
     r->be = test_backend(1);
     OK(model_create(r->be, &net, &process, &r->m, &why));
     OK(trainer_create(r->m, &spec, &r->t, &why));
     OK(trainer_allocate(r->t, &why));
-    (void)snprintf(path, sizeof path, "%s/diffusion_pytorch_model.safetensors", dir);
-    if (v->learned)
-        load_learned(r, &net, path);
-    else
-        OK(params_load(r->m->store, ARENA_PARAM, path, NULL, &why));
+    trajectory_weights(r->m, v->learned);
     safetensors *images = golden_open("trajectory/images.safetensors");
     r->images = golden_u8(images, "images", NULL);
     safetensors_close(images);
