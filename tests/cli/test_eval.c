@@ -48,7 +48,7 @@ static void fails(const char *line, int code, const char *said)
     "data.kind=digits data.resolution=8 data.channels=1 data.count=20 model.block_out_channels=8,16 "                  \
     "model.down_block_types=DownBlock2D,AttnDownBlock2D model.up_block_types=AttnUpBlock2D,UpBlock2D "                 \
     "model.layers_per_block=1 model.norm_num_groups=4 train.batch=4 train.steps=3 threads=1 ckpt.every=0 "             \
-    "diffusion.num_train_timesteps=40 ema.decay=0.5 ema.more=0.9"
+    "diffusion.num_train_timesteps=40 ema.decay=0.5 ema.more=0.9 ema.warmup=false"
 
 static void make_root(void) { scratch_make(root); }
 static void remove_root(void) { scratch_remove(root); }
