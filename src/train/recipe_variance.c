@@ -34,7 +34,8 @@ ddpm_status recipe_check_variance(const network *net, const scheduler_config *s,
                        "diffusion.variance_type=learned_range",
                        out);
     if (learned)
-        notes_add(remarks, "of diffusers, only the schedulers DDPM and DPMSolver sample from a network with a learned "
-                           "variance; DDIM, Euler and UniPC do not split its output");
+        notes_add(remarks,
+                  "of diffusers, DDPMScheduler samples from a network with a learned variance, and DPMSolver if "
+                  "it predicts eps of colour images; DDIM, Euler and UniPC do not split its output");
     return DDPM_OK;
 }
