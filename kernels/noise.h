@@ -27,7 +27,8 @@ enum noise_stream {
     NOISE_SAMPLE_PASTE = 0x40000000, /* the noise of what a mask keeps */
     NOISE_OFFSET,                    /* training: one draw for each channel of an image (quad: the channel / 4) */
     NOISE_PERTURB,                   /* training: noise that only the network's input has */
-    NOISE_STRATIFY                   /* training: where the sequence of stratified timesteps begins */
+    NOISE_STRATIFY,                  /* training: where the sequence of stratified timesteps begins */
+    NOISE_EVAL = 0x40000100          /* evaluation: eps of image i at step k of n, with the ordinal i n + k */
 };
 
 typedef struct normal4 {

@@ -6,7 +6,7 @@
  * x_0 is the image, its bytes u mapped to u / 127.5 - 1; with `flip`, it is mirrored left to right with probability
  * 1/2.  With noise_offset = a, eps is eps + a z, one z ~ N(0, 1) for each channel of an image, also in the target (Guttenberg
  * 2023, "Diffusion with offset noise").  With input_perturbation = g, the noise of x_t alone is eps + g xi, xi ~ N(0, I) (Ning
- * et al. 2023, arXiv:2301.11706, algorithm 1).  All draws depend on the sample's ordinal number in the run (noise.h): eps is never stored, mse.h draws it
+ * et al. 2023, arXiv:2301.11706, algorithm 1).  All draws depend on the sample's ordinal number in the run (noise.h): eps is never stored, loss.h draws it
  * again. */
 #ifndef DDPM_Q_SAMPLE_H
 #define DDPM_Q_SAMPLE_H
@@ -24,14 +24,16 @@ typedef struct q_sample_args {
     storage xt_type;
     const int64_t *index;                   /* [n]  position of image b in `images`; NULL: b */
     float noise_offset, input_perturbation; /* >= 0; noise_offset > 0 needs c <= 4 */
+    uint32_t stream;                        /* of eps: a noise_stream; 0 is that of training */
 } q_sample_args;
 
-/* One image and its draws, used by q_sample and mse. */
+/* One image and its draws, used by q_sample and loss. */
 typedef struct drawn_image {
     const uint8_t *pixels; /* [h, w, c] */
     const float *row;      /* [TABLE_COLUMNS] */
     uint64_t seed;
     uint32_t ordinal[2];   /* low and high half */
+    uint32_t stream;       /* of eps */
     int d, w, c;           /* d = h * w * c */
     int mirrored, shifted; /* shifted: the offset is not 0 */
     float offset[4];       /* of each channel's noise */
@@ -53,6 +55,7 @@ HD drawn_image q_sample_image(const q_sample_args *a, int b)
     m.pixels = a->images + (a->index ? a->index[b] : b) * m.d;
     m.row = a->rows + (int64_t)b * TABLE_COLUMNS;
     m.seed = a->state->seed;
+    m.stream = a->stream;
     m.ordinal[0] = (uint32_t)ordinal;
     m.ordinal[1] = (uint32_t)(ordinal >> 32);
     m.w = a->w;
@@ -99,7 +102,7 @@ HD void shift_quad(const drawn_image *m, int q, float *eps)
 
 HD normal4 eps_quad(const drawn_image *m, int q)
 {
-    normal4 eps = noise_normal4(m->seed, NOISE_TRAIN_EPS, m->ordinal[0], m->ordinal[1], (uint32_t)q);
+    normal4 eps = noise_normal4(m->seed, m->stream, m->ordinal[0], m->ordinal[1], (uint32_t)q);
     shift_quad(m, q, eps.v);
     return eps;
 }
@@ -107,7 +110,7 @@ HD normal4 eps_quad(const drawn_image *m, int q)
 /* The same for quads first .. first + quads - 1, on a CPU: quads * 4 values. */
 static inline void eps_block(const drawn_image *m, int first, int quads, float *eps)
 {
-    noise_normals(m->seed, NOISE_TRAIN_EPS, m->ordinal, (uint32_t)first, quads, eps);
+    noise_normals(m->seed, m->stream, m->ordinal, (uint32_t)first, quads, eps);
     for (int q = 0; q < quads && m->shifted; q++) shift_quad(m, first + q, eps + 4 * q);
 }
 

@@ -23,6 +23,13 @@ HD int quad_count(int64_t elements, int64_t q)
     return left < 4 ? (int)left : 4;
 }
 
+/* v[k]: chosen, not indexed, so that the quad stays in registers in a loop that is not unrolled. */
+HD float quad_pick(const float *v, int k)
+{
+    const float low = k == 0 ? v[0] : v[1], high = k == 2 ? v[2] : v[3];
+    return k < 2 ? low : high;
+}
+
 /* v = p[0 .. count), padded with 0. */
 HD void quad_load(float *v, const float *p, int count)
 {

@@ -12,6 +12,12 @@ __global__ void __launch_bounds__(REDUCE_LANES) tally_kernel(tally_args a)
     __syncthreads();
     if (threadIdx.x == 0) tally_finish(&a, sum);
     if (threadIdx.x < TRAIN_LEVELS) tally_level(&a, threadIdx.x, error, images);
+    if (!a.vb) return;
+    double vb, count;
+    tally_vb_lane(&a, threadIdx.x, &vb, &count);
+    vb = block_sum(vb);
+    count = block_sum(count);
+    if (threadIdx.x == 0) tally_vb_finish(&a, vb, count);
 }
 
 ddpm_status k_tally(void *stream, const tally_args *a)

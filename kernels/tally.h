@@ -1,5 +1,5 @@
 /* tally.h - end of a micro-batch, after its backward pass: adds its loss to the loss of the step, its squared errors to
- * those of the step by noise level, and advances the run to the next samples. */
+ * those of the step by noise level, its bounds to that of the step, and advances the run to the next samples. */
 #ifndef DDPM_TALLY_H
 #define DDPM_TALLY_H
 #include "math/elementary.h"
@@ -7,12 +7,13 @@
 #include "train_state.h"
 
 typedef struct tally_args {
-    const float *loss, *error; /* [n]  of each image (mse.h) */
+    const float *loss, *error; /* [n]  of each image (loss.h) */
     const float *rows;         /* [n, TABLE_COLUMNS] */
     train_state *state;        /* loss_sum += scale * sum of loss; sample += advance */
     int n;
     double scale;     /* 1 / (n * micro-batches of a step * ranks) */
     uint64_t advance; /* number of samples processed by all ranks together */
+    const float *vb;  /* [n]  the bound of each image (loss.h); NULL: none */
 } tally_args;
 
 enum { TALLY_LANES = REDUCE_LANES / TRAIN_LEVELS }; /* lanes that share a noise level */
@@ -44,6 +45,20 @@ HD void tally_level(const tally_args *a, int level, const double *error, const d
     a->state->step_images[level] += count;
 }
 
+/* Lane `lane` of REDUCE_LANES of the bounds that are finite. */
+HD void tally_vb_lane(const tally_args *a, int lane, double *vb, double *images)
+{
+    *vb = *images = 0.0;
+    for (int i = lane; i < a->n; i += REDUCE_LANES)
+        if (is_finite((double)a->vb[i])) *vb += (double)a->vb[i], *images += 1.0;
+}
+
+HD void tally_vb_finish(const tally_args *a, double vb, double images)
+{
+    a->state->step_vb += vb;
+    a->state->step_vb_images += images;
+}
+
 static inline void tally_one(const tally_args *a) /* on a CPU */
 {
     double lane[REDUCE_LANES] = {0.0}, images[REDUCE_LANES];
@@ -51,6 +66,10 @@ static inline void tally_one(const tally_args *a) /* on a CPU */
     tally_finish(a, reduce_lanes(lane));
     for (int l = 0; l < REDUCE_LANES; l++) tally_lane(a, l, &lane[l], &images[l]);
     for (int k = 0; k < TRAIN_LEVELS; k++) tally_level(a, k, lane, images);
+    if (!a->vb) return;
+    for (int l = 0; l < REDUCE_LANES; l++) tally_vb_lane(a, l, &lane[l], &images[l]);
+    const double vb = reduce_lanes(lane);
+    tally_vb_finish(a, vb, reduce_lanes(images));
 }
 
 C_API ddpm_status k_tally(void *stream, const tally_args *a); /* asynchronous */

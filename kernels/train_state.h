@@ -27,7 +27,7 @@ typedef struct train_state {
     float denom_scale; /* 1 / sqrt(1 - beta2^t) */
     float ema_decay;   /* of this update */
     float ema_rate;    /* 1 - ema_decay, rounded once */
-    /* The squared errors of the current step's images (mse.h) by noise level, and how many images there are, of those whose
+    /* The squared errors of the current step's images (loss.h) by noise level, and how many images there are, of those whose
      * error is finite. */
     double step_error[TRAIN_LEVELS], step_images[TRAIN_LEVELS];
     /* Sums over the steps since the last line of the log that were not skipped, for its means. */
@@ -35,6 +35,9 @@ typedef struct train_state {
     uint64_t interval_steps;
     double level_error[TRAIN_LEVELS], level_images[TRAIN_LEVELS];
     float more_ema_rate[EMA_MORE]; /* as ema_rate, of the averages beside the first */
+    /* The variational bound of the images of which it is finite, in bits per dimension (loss.h), and their number: of the
+     * current step, and since the last line of the log. */
+    double step_vb, step_vb_images, interval_vb, interval_vb_images;
 } train_state;
 
 /* The record of a finished step for the log.  Step s is at index s % TRAIN_HISTORY of a ring buffer, which the host
@@ -56,7 +59,13 @@ enum {
     TABLE_WEIGHT,
     TABLE_TIME,  /* what the network is told: any real number, the timestep for a discrete process */
     TABLE_LEVEL, /* range of noise levels, a whole number in [0, TRAIN_LEVELS), 0 with the least noise */
-    TABLE_HUBER, /* where a loss of loss.h turns from a square to an absolute value, > 0 */
+    TABLE_HUBER, /* where a loss of loss_kind.h turns from a square to an absolute value, > 0 */
+    /* Of the reverse step to the timestep before (variational_bound.h), read where there is a variance: */
+    TABLE_C_OUT,        /* x0_hat - x_0 = c_out (pred - target) */
+    TABLE_X0_WEIGHT,    /* of x_0 in the mean of the posterior */
+    TABLE_LOG_VARIANCE, /* ln of the posterior's variance; of the step to the image that of the step before */
+    TABLE_LOG_SPAN,     /* ln beta minus that */
+    TABLE_DECODER,      /* 1: the step leads to the image, else 0 */
     TABLE_COLUMNS
 };
 

@@ -40,6 +40,8 @@ HD void train_state_count(train_state *s, int skipped)
         if (!skipped) s->level_error[k] += s->step_error[k], s->level_images[k] += s->step_images[k];
         s->step_error[k] = s->step_images[k] = 0.0;
     }
+    if (!skipped) s->interval_vb += s->step_vb, s->interval_vb_images += s->step_vb_images;
+    s->step_vb = s->step_vb_images = 0.0;
 }
 
 /* Ends a step with loss s->loss_sum and squared L2 norm sum_sq of the gradient.  Clipping is the same as in

@@ -4,11 +4,12 @@
 #ifndef DDPM_STEP_ARGS_H
 #define DDPM_STEP_ARGS_H
 #include "adamw.h"
+#include "bound.h"
 #include "class_embed.h"
 #include "draw.h"
 #include "dropout.h"
 #include "grad_norm.h"
-#include "mse.h"
+#include "loss.h"
 #include "ir/operands.h"
 #include "ir/step.h"
 #include "q_sample.h"
@@ -55,29 +56,56 @@ static inline q_sample_args step_q_sample(const step *s)
                            .c = (int)xt->c,
                            .flip = s->a.noise.flip,
                            .noise_offset = s->a.noise.offset,
-                           .input_perturbation = s->a.noise.perturbation};
+                           .input_perturbation = s->a.noise.perturbation,
+                           .stream = s->a.noise.stream};
 }
 
-static inline mse_args step_mse(const step *s)
+static inline loss_args step_loss(const step *s)
 {
-    const tensor *pred = s->in[MSE_PRED];
-    return (mse_args){.pred = pred->data,
-                      .pred_type = step_storage(pred),
-                      .images = s->in[MSE_IMAGES]->data,
-                      .index = step_data(s->in[MSE_INDEX]),
-                      .rows = s->in[MSE_ROWS]->data,
-                      .state = s->in[MSE_STATE]->data,
-                      .loss = s->out[MSE_LOSS]->data,
-                      .error = s->out[MSE_ERROR]->data,
-                      .dpred = step_data(s->out[MSE_DPRED]),
-                      .n = (int)pred->n,
-                      .h = (int)pred->h,
-                      .w = (int)pred->w,
-                      .c = (int)pred->c,
-                      .flip = s->a.mse.flip,
-                      .noise_offset = s->a.mse.noise_offset,
-                      .kind = (loss_kind)s->a.mse.kind,
-                      .grad_scale = s->a.mse.grad_scale};
+    const tensor *pred = s->in[LOSS_PRED];
+    return (loss_args){.pred = pred->data,
+                       .pred_type = step_storage(pred),
+                       .images = s->in[LOSS_IMAGES]->data,
+                       .index = step_data(s->in[LOSS_INDEX]),
+                       .rows = s->in[LOSS_ROWS]->data,
+                       .state = s->in[LOSS_STATE]->data,
+                       .loss = s->out[LOSS_EACH]->data,
+                       .error = s->out[LOSS_ERROR]->data,
+                       .dpred = step_data(s->out[LOSS_DPRED]),
+                       .n = (int)pred->n,
+                       .h = (int)pred->h,
+                       .w = (int)pred->w,
+                       .c = (int)s->in[LOSS_IMAGES]->c,
+                       .flip = s->a.loss.flip,
+                       .learned = s->a.loss.learned,
+                       .kl = s->a.loss.kl,
+                       .bound = s->a.loss.bound,
+                       .vb = step_data(s->out[LOSS_VB]),
+                       .noise_offset = s->a.loss.noise_offset,
+                       .kind = (loss_kind)s->a.loss.kind,
+                       .grad_scale = s->a.loss.grad_scale};
+}
+
+static inline bound_args step_bound(const step *s)
+{
+    const tensor *pred = s->in[BOUND_PRED], *images = s->in[BOUND_IMAGES];
+    return (bound_args){.pred = pred->data,
+                        .pred_type = step_storage(pred),
+                        .images = images->data,
+                        .rows = s->in[BOUND_ROWS]->data,
+                        .state = s->in[BOUND_STATE]->data,
+                        .index = s->in[BOUND_INDEX]->data,
+                        .stream = s->a.bound.stream,
+                        .vb = s->out[BOUND_VB]->data,
+                        .x0_error = s->out[BOUND_X0_ERROR]->data,
+                        .n = (int)pred->n,
+                        .h = (int)images->h,
+                        .w = (int)images->w,
+                        .c = (int)images->c,
+                        .halves = pred->c > images->c ? 2 : 1,
+                        .fixed = s->a.bound.fixed,
+                        .v = s->a.bound.v,
+                        .clip = s->a.bound.clip};
 }
 
 static inline tally_args step_tally(const step *s)
@@ -89,7 +117,8 @@ static inline tally_args step_tally(const step *s)
                         .state = s->out[TALLY_STATE_OUT]->data,
                         .n = n,
                         .scale = s->a.tally.scale,
-                        .advance = (uint64_t)n};
+                        .advance = (uint64_t)n,
+                        .vb = step_data(s->in[TALLY_VB])};
 }
 
 static inline grad_norm_args step_grad_norm(const step *s)

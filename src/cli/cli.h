@@ -50,7 +50,7 @@ struct cli_command {
 };
 
 /* The commands, each in cmd_<name>.c. */
-cli_function cmd_train, cmd_sample, cmd_ema, cmd_noise, cmd_inspect, cmd_bench, cmd_doctor;
+cli_function cmd_train, cmd_sample, cmd_ema, cmd_eval, cmd_noise, cmd_inspect, cmd_bench, cmd_doctor;
 
 /* Parse argv into *args for one of commands[count], and read the configuration files.
  * DDPM_EINVAL: no or unknown command, unknown flag (names the nearest), wrong number of arguments, and

@@ -49,6 +49,17 @@ static const cli_command commands[] = {
      "  ddpm sample runs/cifar sampler=unipc num_inference_steps=20 from=cat.png strength=0.5    # SDEdit\n"
      "  ddpm sample PIPELINE sampler=unipc num_inference_steps=20 guidance=2 labels=3,7    # a network with classes\n",
      WHICH_SAMPLER},
+    {"eval", "Measure the bits per dimension of images under a model", "RUN", 1, 1, CLI_CONFIG_OF_RUN,
+     "eval overwrite data -data.flip -data.shuffle -data.prefetch -data.resident device precision threads "
+     "autotune_cache cpu cuda log.seconds",
+     cmd_eval,
+     "RUN is the folder of a run, a checkpoint, or a diffusers pipeline; the images are those of its training unless\n"
+     "data.path= names others.  Each image takes an evaluation of the network for every timestep.  The result is the\n"
+     "variational bound, which says how probable the images are, not how good the samples look.  --json FILE writes\n"
+     "all of it (- = standard output).  Interrupted, it leaves nothing behind (exit code 130 for Ctrl-C).\n\n"
+     "  ddpm eval runs/cifar data.path=data/cifar10/test_batch.bin count=1000 batch=256\n"
+     "  ddpm eval runs/cifar num_inference_steps=100 variance_type=fixed_large --json bits.json\n",
+     NULL},
     {"ema", "Make an average of other width of a run's snapshots", "RUN", 1, 1, CLI_NO_CONFIG,
      "ema.sigma_rel ema.out ema.at overwrite", cmd_ema,
      "RUN is the folder of a run that was trained with ema.sigma_rel=[0.05,0.1] and ema.snapshot_every=N.  The result\n"

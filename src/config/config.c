@@ -338,6 +338,36 @@ static ddpm_status check_process(const ddpm_config *c, err *e)
     return DDPM_OK;
 }
 
+/* The variance is learned by the variational bound, whose formulas hold for x_t of unit noise from betas. */
+static ddpm_status check_variance(const ddpm_config *c, err *e)
+{
+    const config_diffusion_variance_type type = c->diffusion.variance_type;
+    const bool learned = type == DIFFUSION_VARIANCE_TYPE_LEARNED_RANGE;
+    const bool l2 = c->train.loss_type == TRAIN_LOSS_TYPE_L2,
+               even = c->train.loss_weighting == TRAIN_LOSS_WEIGHTING_NONE;
+    if (type == DIFFUSION_VARIANCE_TYPE_LEARNED)
+        return err_set(
+            e, DDPM_EINVAL,
+            "diffusion.variance_type=learned: not for training, as diffusers takes the network's second half "
+            "as the variance and others as its logarithm; set learned_range");
+    if (learned && c->diffusion.parameterization != DIFFUSION_PARAMETERIZATION_DDPM)
+        return err_set(e, DDPM_EINVAL,
+                       "diffusion.variance_type=learned_range: a process of diffusion.parameterization=%s has no such "
+                       "variance; set fixed_small",
+                       said(OPTION_diffusion_parameterization, c->diffusion.parameterization));
+    if (learned && (c->train.noise_offset > 0 || c->train.input_perturbation > 0))
+        return err_set(e, DDPM_EINVAL,
+                       "diffusion.variance_type=learned_range: the bound that trains it needs plain noise; set "
+                       "train.noise_offset=0 and train.input_perturbation=0");
+    if (c->train.use_kl && !learned)
+        return err_set(e, DDPM_EINVAL, "train.use_kl=true needs diffusion.variance_type=learned_range, not %s",
+                       said(OPTION_diffusion_variance_type, type));
+    if (c->train.use_kl && (!l2 || !even))
+        return err_set(e, DDPM_EINVAL, "train.use_kl=true: the variational bound is the loss; leave train.%s out",
+                       l2 ? "loss_weighting" : "loss_type");
+    return DDPM_OK;
+}
+
 static ddpm_status check_learning_rate(const ddpm_config *c, err *e)
 {
     lr_step_rules rules;
@@ -376,25 +406,26 @@ static ddpm_status check_averages(const ddpm_config *c, err *e)
     return DDPM_OK;
 }
 
-static ddpm_status check_weights(const char *weights, err *e)
+static ddpm_status check_weights(config_id option, const char *weights, err *e)
 {
     static const char *const more[] = {"ema_1", "ema_2", "ema_3"};
-    if (config_word_of(OPTION_sample_weights, weights) >= 0 || strchr(weights, '=')) return DDPM_OK;
+    if (config_word_of(option, weights) >= 0 || strchr(weights, '=')) return DDPM_OK;
     for (int k = 0; k < 3; k++)
         if (!strcmp(weights, more[k])) return DDPM_OK;
     return err_set(e, DDPM_EINVAL,
-                   "sample.weights=%.60s: must be ema, raw, ema_1 to ema_3, or the name of an average, such as "
-                   "decay=0.999",
-                   weights);
+                   "%s=%.60s: must be ema, raw, ema_1 to ema_3, or the name of an average, such as decay=0.999",
+                   config_options[option].key, weights);
 }
 
 ddpm_status config_check(const ddpm_config *c, err *e)
 {
-    TRY(check_weights(c->sample.weights, e));
+    TRY(check_weights(OPTION_sample_weights, c->sample.weights, e));
+    TRY(check_weights(OPTION_eval_weights, c->eval.weights, e));
     TRY(check_learning_rate(c, e));
     TRY(check_averages(c, e));
     TRY(check_interval(&c->sample.guidance_interval, e));
     TRY(check_images(c, e));
     if (c->model.kind == MODEL_KIND_UNET && !c->model.init_from[0]) TRY(check_unet(c, e));
+    TRY(check_variance(c, e));
     return check_process(c, e);
 }

@@ -110,6 +110,15 @@ static double huber_of(const objective *o, const training_level *l, double done)
     return c;
 }
 
+void objective_fill_variance(const reverse_variance *v, double c_out, float row[TABLE_COLUMNS])
+{
+    row[TABLE_C_OUT] = (float)c_out;
+    row[TABLE_X0_WEIGHT] = (float)v->x0_weight;
+    row[TABLE_LOG_VARIANCE] = (float)v->log_variance;
+    row[TABLE_LOG_SPAN] = (float)v->log_span;
+    row[TABLE_DECODER] = v->decoder ? 1 : 0;
+}
+
 void objective_fill_table(const schedule *s, const objective *o, float *table)
 {
     const int levels = training_levels(s);
@@ -124,5 +133,8 @@ void objective_fill_table(const schedule *s, const objective *o, float *table)
         row[TABLE_HUBER] = (float)huber_of(o, &l, (double)i / levels);
         row[TABLE_TIME] = (float)l.time;
         row[TABLE_LEVEL] = (float)((int64_t)i * TRAIN_LEVELS / levels);
+        reverse_variance v = {0};
+        if (o->learned) v = reverse_variance_at(s, i, i - 1, i + 1 < levels ? i + 1 : -1);
+        objective_fill_variance(&v, o->learned ? l.c_out : 0, row);
     }
 }

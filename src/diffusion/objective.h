@@ -11,8 +11,9 @@
  *   flow_prediction  target eps - x_0                  x0_hat = (x_t - noise F) / (signal + noise) */
 #ifndef DDPM_OBJECTIVE_H
 #define DDPM_OBJECTIVE_H
-#include "diffusion/schedule.h"
-#include "loss.h"
+#include "diffusion/reverse_variance.h"
+#include "loss_kind.h"
+#include "train_state.h"
 
 typedef struct objective_inverse {
     double c_skip, c_out;
@@ -33,7 +34,7 @@ typedef enum objective_weighting {
     WEIGHTING_P2
 } objective_weighting;
 
-/* The c of loss.h over the timesteps, by diffusers' training scripts (Khrapov 2024, arXiv:2403.16728, section 3.3):
+/* The c of loss_kind.h over the timesteps, by diffusers' training scripts (Khrapov 2024, arXiv:2403.16728, section 3.3):
  * constant; exponential c^(t / T); snr (1 - c) / (1 + noise / signal)^2 + c. */
 typedef enum huber_schedule { HUBER_CONSTANT, HUBER_EXPONENTIAL, HUBER_SNR } huber_schedule;
 
@@ -43,6 +44,10 @@ typedef struct objective {
     loss_kind loss;
     huber_schedule huber_schedule;
     double huber_c; /* > 0 */
+    /* The network learns the variance between the two of reverse_variance.h, of a process of betas, by `bound` times the
+     * variational bound (kernels/loss.h); kl: the bound is the whole loss, and loss, weighting are not read. */
+    bool learned, kl;
+    double bound;
 } objective;
 objective objective_default(void); /* none, l2 */
 
@@ -61,6 +66,9 @@ typedef struct training_level {
  *          Neighbouring sigmas differ by 0.1 %. */
 int training_levels(const schedule *s);
 training_level training_level_at(const schedule *s, int i);
+
+/* The columns of a reverse step in a row of the table.  c_out: x0_hat - x_0 = c_out (prediction - target). */
+void objective_fill_variance(const reverse_variance *v, double c_out, float row[TABLE_COLUMNS]);
 
 /* Fill table [training_levels(), TABLE_COLUMNS of kernels/train_state.h]. */
 void objective_fill_table(const schedule *s, const objective *o, float *table);

@@ -98,9 +98,12 @@ enum { DRAW_ROWS, DRAW_T, DRAW_LABEL };
 /* IMAGES [n, h, w, c], the batch; or a whole data set, with INDEX i64 [n]: the image at each position of the batch */
 enum { Q_SAMPLE_IMAGES, Q_SAMPLE_ROWS, Q_SAMPLE_STATE, Q_SAMPLE_INDEX };
 enum { Q_SAMPLE_XT };
-enum { MSE_PRED, MSE_IMAGES, MSE_ROWS, MSE_STATE, MSE_INDEX };
-enum { MSE_LOSS, MSE_ERROR, MSE_DPRED }; /* LOSS, ERROR [n]: one of each image */
-enum { TALLY_LOSS, TALLY_ERROR, TALLY_ROWS, TALLY_STATE };
+enum { LOSS_PRED, LOSS_IMAGES, LOSS_ROWS, LOSS_STATE, LOSS_INDEX };
+/* EACH, ERROR, VB [n]: loss, squared error and, with a learned variance, variational bound of each image */
+enum { LOSS_EACH, LOSS_ERROR, LOSS_DPRED, LOSS_VB };
+enum { BOUND_PRED, BOUND_IMAGES, BOUND_ROWS, BOUND_STATE, BOUND_INDEX };
+enum { BOUND_VB, BOUND_X0_ERROR }; /* [n] */
+enum { TALLY_LOSS, TALLY_ERROR, TALLY_ROWS, TALLY_STATE, TALLY_VB };
 enum { TALLY_STATE_OUT };
 
 /* of grad_norm and adamw.  FIXED: u8, bitmap of the weights that do not decay (kernels/adamw.h); absent: all decay */

@@ -140,13 +140,21 @@ typedef union step_attr {
     struct {
         bool flip;                  /* random horizontal flips */
         float offset, perturbation; /* noise_offset and input_perturbation of kernels/q_sample.h */
+        uint32_t stream;            /* kernels/q_sample.h */
     } noise;
     struct {
         float grad_scale; /* factor of one value's squared error in the loss: 1 / (n * h * w * c * micro-batches) */
         bool flip;
         float noise_offset;
-        int kind; /* loss_kind of kernels/loss.h */
-    } mse;
+        int kind;         /* loss_kind of kernels/loss_kind.h */
+        bool learned, kl; /* kernels/loss.h */
+        double bound;
+    } loss;
+    struct {
+        bool fixed;
+        float v, clip; /* kernels/bound.h */
+        uint32_t stream;
+    } bound;
     struct {
         double scale; /* 1 / (batch * micro-batches) */
     } tally;

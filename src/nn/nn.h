@@ -115,23 +115,39 @@ typedef struct nn_q_sample_args {
     tensor *rows, *state; /* of nn_draw(), train_state */
     bool flip;
     float noise_offset, input_perturbation; /* kernels/q_sample.h; 0: none */
+    uint32_t stream;                        /* of the noise, noise_stream of kernels/noise.h; 0: that of training */
 } nn_q_sample_args;
 /* x_t [n, h, w, c], whose noise is drawn from the state. */
 tensor *nn_q_sample(plan *p, const nn_q_sample_args *a);
 
-typedef struct nn_mse_args {
+typedef struct nn_loss_args {
     tensor *pred, *images, *index, *rows, *state; /* images, index, rows: as for nn_q_sample() */
     bool flip;
     float noise_offset; /* as for nn_q_sample() */
-    int kind;           /* loss_kind of kernels/loss.h */
+    int kind;           /* loss_kind of kernels/loss_kind.h */
     int micro_batches;  /* the loss is the mean over this many runs of the plan (gradient accumulation) */
-} nn_mse_args;
+    bool learned, kl;   /* pred [n, h, w, 2c] has a variance; the bound is the loss (kernels/loss.h) */
+    double bound;       /* with learned: factor of the bound */
+} nn_loss_args;
 typedef struct nn_losses {
     tensor *loss;  /* [n]  the weighted loss of each image, which is trained */
     tensor *error; /* [n]  its mean squared error without the weight */
+    tensor *vb;    /* [n]  its variational bound, in bits per dimension; NULL without a learned variance */
 } nn_losses;
 /* The losses of each image; the same step computes the gradient. */
-nn_losses nn_mse(plan *p, const nn_mse_args *a);
+nn_losses nn_loss(plan *p, const nn_loss_args *a);
+
+typedef struct nn_bound_args {
+    tensor *pred, *images, *index, *rows, *state; /* images, index, rows, state: as for nn_q_sample() */
+    uint32_t stream;                              /* as for nn_q_sample() */
+    bool fixed;                                   /* v is that below; else the second half of pred's channels */
+    float v, clip;                                /* kernels/bound.h */
+} nn_bound_args;
+typedef struct nn_bounds {
+    tensor *vb;       /* [n]  the variational bound of each image's step, in bits per dimension */
+    tensor *x0_error; /* [n]  the mean squared error of the predicted x_0 */
+} nn_bounds;
+nn_bounds nn_bound(plan *p, const nn_bound_args *a);
 
 /* End of a micro-batch: adds the losses to the state and n to its sample counter.  Call after plan_differentiate(). */
 void nn_tally(plan *p, const nn_losses *l, tensor *rows, tensor *state, int micro_batches);

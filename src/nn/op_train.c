@@ -68,39 +68,51 @@ tensor *nn_q_sample(plan *p, const nn_q_sample_args *a)
     s->in[Q_SAMPLE_INDEX] = a->index;
     s->out[Q_SAMPLE_XT] = xt;
     s->a.noise.flip = a->flip;
+    s->a.noise.stream = a->stream;
     s->a.noise.offset = a->noise_offset, s->a.noise.perturbation = a->input_perturbation;
     return xt;
 }
 
-nn_losses nn_mse(plan *p, const nn_mse_args *a)
+/* Is there a prediction for each value of the images, and a variance if it is learned? */
+static bool check_prediction(plan *p, int64_t n, const nn_loss_args *a)
+{
+    const tensor *pred = a->pred, *images = a->images;
+    const int64_t needed = a->learned ? 2 * images->c : images->c;
+    if (pred->n == n && tensor_hw(pred) == tensor_hw(images) && pred->c == needed) return true;
+    return plan_fail(p, DDPM_EINVAL, "the network has %lld output channels, but the images have %lld%s",
+                     (long long)pred->c, (long long)images->c,
+                     a->learned ? ", and a learned variance needs twice as many" : "");
+}
+
+nn_losses nn_loss(plan *p, const nn_loss_args *a)
 {
     const nn_losses none = {.loss = NULL};
     if (!a->pred || !a->images || !a->rows || !a->state || !plan_ok(p)) return none;
     const int64_t n = a->index ? a->index->n : a->images->n;
     if (!check_batch(p, n, a->rows, a->state)) return none;
-    if (a->pred->n != n || tensor_hw(a->pred) != tensor_hw(a->images) || a->pred->c != a->images->c) {
-        plan_fail(p, DDPM_EINVAL, "the network has %lld output channels, but the images have %lld",
-                  (long long)a->pred->c, (long long)a->images->c);
-        return none;
-    }
-    const nn_losses l = {plan_act_f32(p, "loss", n, 1, 1, 1), plan_act_f32(p, "error", n, 1, 1, 1)};
+    if (!check_prediction(p, n, a)) return none;
+    const nn_losses l = {.loss = plan_act_f32(p, "loss", n, 1, 1, 1),
+                         .error = plan_act_f32(p, "error", n, 1, 1, 1),
+                         .vb = a->learned ? plan_act_f32(p, "vb", n, 1, 1, 1) : NULL};
     plan_keep(p, l.loss);
     plan_keep(p, l.error);
-    plan_push(p, "mse");
-    step *s = plan_emit(p, OP_mse);
+    if (l.vb) plan_keep(p, l.vb);
+    plan_push(p, "loss");
+    step *s = plan_emit(p, OP_loss);
     plan_pop(p);
-    s->in[MSE_PRED] = a->pred, s->in[MSE_IMAGES] = a->images, s->in[MSE_ROWS] = a->rows;
-    s->in[MSE_STATE] = a->state, s->in[MSE_INDEX] = a->index;
-    s->out[MSE_LOSS] = l.loss, s->out[MSE_ERROR] = l.error;
-    s->a.mse.grad_scale = (float)(1.0 / ((double)tensor_count(a->pred) * a->micro_batches));
-    s->a.mse.flip = a->flip;
-    s->a.mse.noise_offset = a->noise_offset;
-    s->a.mse.kind = a->kind;
+    s->in[LOSS_PRED] = a->pred, s->in[LOSS_IMAGES] = a->images, s->in[LOSS_ROWS] = a->rows;
+    s->in[LOSS_STATE] = a->state, s->in[LOSS_INDEX] = a->index;
+    s->out[LOSS_EACH] = l.loss, s->out[LOSS_ERROR] = l.error, s->out[LOSS_VB] = l.vb;
+    s->a.loss.grad_scale = (float)(1.0 / ((double)(n * tensor_hw(a->images) * a->images->c) * a->micro_batches));
+    s->a.loss.learned = a->learned, s->a.loss.kl = a->kl, s->a.loss.bound = a->bound;
+    s->a.loss.flip = a->flip;
+    s->a.loss.noise_offset = a->noise_offset;
+    s->a.loss.kind = a->kind;
     return l;
 }
 
 /* The forward step also writes the gradient: only there are target and noise available. */
-void mse_vjp(plan *p, step *f) { plan_grad_out(p, f, MSE_DPRED, f->in[MSE_PRED]); }
+void loss_vjp(plan *p, step *f) { plan_grad_out(p, f, LOSS_DPRED, f->in[LOSS_PRED]); }
 
 void nn_tally(plan *p, const nn_losses *l, tensor *rows, tensor *state, int micro_batches)
 {
@@ -109,6 +121,7 @@ void nn_tally(plan *p, const nn_losses *l, tensor *rows, tensor *state, int micr
     step *s = plan_emit(p, OP_tally);
     plan_pop(p);
     s->in[TALLY_LOSS] = l->loss, s->in[TALLY_ERROR] = l->error, s->in[TALLY_ROWS] = rows, s->in[TALLY_STATE] = state;
+    s->in[TALLY_VB] = l->vb;
     s->out[TALLY_STATE_OUT] = state;
     s->a.tally.scale = 1.0 / ((double)l->loss->n * micro_batches);
 }

@@ -112,7 +112,7 @@ void plan_bias_grad(plan *p, step *s, int i, const tensor *dy, tensor *bias);
 /* Requests the gradient of an input (parameters always have one).  Call before the first op that reads x. */
 void plan_want_grad(plan *p, tensor *x);
 /* Appends the backward steps of everything that `root` depends on and that needs a gradient.  `seed` is the gradient
- * of root, an input of its shape; NULL if root's own op computes it (mse). */
+ * of root, an input of its shape; NULL if root's own op computes it (loss). */
 void plan_differentiate(plan *p, tensor *root, tensor *seed);
 
 /* ---- memory and run ---------------------------------------------------------------------------- */

@@ -87,7 +87,7 @@ void plan_finding_text(const plan_finding *f, char *text, size_t cap)
     const char *pass = f->backward ? "backward" : "forward", *name = f->result->name;
     char of_weights[NAME_CAP + 32] = "";
     if (f->weights) (void)snprintf(of_weights, sizeof of_weights, ", which reads non-finite %s", f->weights->name);
-    if (f->s->op == OP_mse && f->result != f->s->out[MSE_DPRED])
+    if (f->s->op == OP_loss && f->result != f->s->out[LOSS_DPRED])
         (void)snprintf(text, cap, "the loss (%s)", pass);
     else if (f->result->arena == ARENA_GRAD)
         (void)snprintf(text, cap, "gradient of %s (%s)%s", strncmp(name, "d.", 2) ? name : name + 2, pass, of_weights);

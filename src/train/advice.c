@@ -92,6 +92,7 @@ static void on_idle_options(advice *a)
         bool acts;
         const char *needs;
     } options[] = {
+        {OPTION_train_rescale_learned_sigmas, !c->train.use_kl, "train.use_kl=false"},
         {OPTION_train_adam_decay_norms, c->train.adam_weight_decay > 0, "train.adam_weight_decay"},
         {OPTION_ema_use_ema_warmup, decays, "ema.decay"},
         {OPTION_ema_inv_gamma, decays && c->ema.use_ema_warmup, "ema.use_ema_warmup=true"},

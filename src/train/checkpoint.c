@@ -37,6 +37,8 @@ static void write_interval(json_out *j, const train_state *s)
     json_out_int(j, "interval_steps", (int64_t)s->interval_steps);
     write_levels(j, "level_error", s->level_error);
     write_levels(j, "level_images", s->level_images);
+    json_out_real(j, "interval_vb", s->interval_vb);
+    json_out_real(j, "interval_vb_images", s->interval_vb_images);
 }
 
 static ddpm_status write_state(const char *dir, const train_state *s, const average_names *averages,
@@ -162,6 +164,8 @@ static void read_interval(json_in *j, train_state *s)
     s->interval_steps = later_counter(j, "interval_steps");
     read_levels(j, "level_error", s->level_error);
     read_levels(j, "level_images", s->level_images);
+    s->interval_vb = json_in_real(j, "interval_vb", 0, -1e300, 1e300);
+    s->interval_vb_images = json_in_real(j, "interval_vb_images", 0, 0, 1e300);
 }
 
 ddpm_status checkpoint_read_state(const char *dir, train_state *s, checkpoint_facts *facts, err *e)

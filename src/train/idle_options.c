@@ -28,6 +28,7 @@ static const dependence dependences[] = {
     {OPTION_diffusion_shift, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_FLOW)},
     {OPTION_diffusion_beta_start, OPTION_diffusion_beta_schedule, OF_A_RANGE},
     {OPTION_diffusion_beta_end, OPTION_diffusion_beta_schedule, OF_A_RANGE},
+    {OPTION_train_rescale_learned_sigmas, OPTION_diffusion_variance_type, WITH(DIFFUSION_VARIANCE_TYPE_LEARNED_RANGE)},
     {OPTION_train_lr_num_cycles, OPTION_train_lr_scheduler, WITH(TRAIN_LR_SCHEDULER_COSINE_WITH_RESTARTS)},
     {OPTION_train_lr_power, OPTION_train_lr_scheduler, WITH(TRAIN_LR_SCHEDULER_POLYNOMIAL)},
     {OPTION_train_lr_end, OPTION_train_lr_scheduler, WITH(TRAIN_LR_SCHEDULER_POLYNOMIAL)},

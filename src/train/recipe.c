@@ -5,6 +5,7 @@
 #include "train/init_from.h"
 #include "train/recipe_classes.h"
 #include "train/recipe_update.h"
+#include "train/recipe_variance.h"
 #include "train/recipe_words.h"
 
 #include <stdio.h>
@@ -79,7 +80,8 @@ network recipe_network(const ddpm_config *c, image_shape shape)
     network net = {.kind = recipe_to_network(c->model.kind), .unet = unet_config_default()};
     unet_config *u = &net.unet;
     u->sample_size_h = shape.h, u->sample_size_w = shape.w;
-    u->in_channels = u->out_channels = shape.c;
+    u->in_channels = shape.c;
+    u->out_channels = recipe_learns_variance(c) ? 2 * shape.c : shape.c;
     u->n_block = c->model.block_out_channels.count;
     for (int b = 0; b < u->n_block && b < UNET_MAX_BLOCKS; b++) {
         u->block[b].out_channels = c->model.block_out_channels.item[b];
@@ -242,6 +244,7 @@ ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, m
     scheduler_config scheduler = recipe_scheduler(&adopted);
     if (c->model.init_from[0]) scheduler = adopted_scheduler(&scheduler, &of_folder);
     TRY(recipe_check_classes(c, &net, shape, e));
+    TRY(recipe_check_variance(&net, &scheduler, remarks, e));
     note_idle_options(c, &net, remarks);
     note_incompatible(&net, &scheduler, remarks);
     TRY(sampler_accepts(chosen_sampler(c, sampler_of_class(&scheduler)), &scheduler, e));
@@ -268,13 +271,15 @@ ddpm_status recipe_weights(const ddpm_config *c, model *m, char file[PATH_CAP], 
 
 static objective recipe_objective(const ddpm_config *c)
 {
-    return (objective){.weighting = recipe_to_weighting(c->train.loss_weighting),
-                       .snr_gamma = c->train.snr_gamma,
-                       .p2_k = c->train.p2_k,
-                       .p2_gamma = c->train.p2_gamma,
-                       .loss = recipe_to_loss(c->train.loss_type),
-                       .huber_schedule = recipe_to_huber_schedule(c->train.huber_schedule),
-                       .huber_c = c->train.huber_c};
+    objective o = {.weighting = recipe_to_weighting(c->train.loss_weighting),
+                   .snr_gamma = c->train.snr_gamma,
+                   .p2_k = c->train.p2_k,
+                   .p2_gamma = c->train.p2_gamma,
+                   .loss = recipe_to_loss(c->train.loss_type),
+                   .huber_schedule = recipe_to_huber_schedule(c->train.huber_schedule),
+                   .huber_c = c->train.huber_c};
+    recipe_set_variance(c, &o);
+    return o;
 }
 
 static timestep_draw recipe_timesteps(const ddpm_config *c)

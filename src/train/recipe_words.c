@@ -174,7 +174,9 @@ config_diffusion_predict recipe_from_prediction(scheduler_prediction kind)
 
 #define VARIANCES(PAIR)                                                                                                \
     PAIR(DIFFUSION_VARIANCE_TYPE_FIXED_SMALL, SCHEDULER_FIXED_SMALL)                                                   \
-    PAIR(DIFFUSION_VARIANCE_TYPE_FIXED_LARGE, SCHEDULER_FIXED_LARGE)
+    PAIR(DIFFUSION_VARIANCE_TYPE_FIXED_LARGE, SCHEDULER_FIXED_LARGE)                                                   \
+    PAIR(DIFFUSION_VARIANCE_TYPE_LEARNED, SCHEDULER_LEARNED)                                                           \
+    PAIR(DIFFUSION_VARIANCE_TYPE_LEARNED_RANGE, SCHEDULER_LEARNED_RANGE)
 
 scheduler_variance recipe_to_variance(config_diffusion_variance_type word)
 {
@@ -188,8 +190,6 @@ config_diffusion_variance_type recipe_from_variance(scheduler_variance kind)
 {
     switch (kind) {
         VARIANCES(TO_WORD)
-    case SCHEDULER_LEARNED:
-    case SCHEDULER_LEARNED_RANGE: break; /* init_from refuses them */
     }
     return DIFFUSION_VARIANCE_TYPE_FIXED_SMALL;
 }
@@ -286,6 +286,17 @@ scheduler_variance recipe_to_sample_variance(config_sample_variance_type word, s
         TO_KIND(SAMPLE_VARIANCE_TYPE_FIXED_LARGE, SCHEDULER_FIXED_LARGE)
         TO_KIND(SAMPLE_VARIANCE_TYPE_LEARNED, SCHEDULER_LEARNED)
         TO_KIND(SAMPLE_VARIANCE_TYPE_LEARNED_RANGE, SCHEDULER_LEARNED_RANGE)
+    }
+    return of_model;
+}
+
+scheduler_variance recipe_to_eval_variance(config_eval_variance_type word, scheduler_variance of_model)
+{
+    switch (word) {
+        TO_KIND(EVAL_VARIANCE_TYPE_INHERIT, of_model)
+        TO_KIND(EVAL_VARIANCE_TYPE_FIXED_SMALL, SCHEDULER_FIXED_SMALL)
+        TO_KIND(EVAL_VARIANCE_TYPE_FIXED_LARGE, SCHEDULER_FIXED_LARGE)
+        TO_KIND(EVAL_VARIANCE_TYPE_LEARNED_RANGE, SCHEDULER_LEARNED_RANGE)
     }
     return of_model;
 }

@@ -41,6 +41,7 @@ recompute_kind recipe_to_recompute(config_train_gradient_checkpointing word);
 
 /* For sampling: the model's value if the word is "inherit". */
 scheduler_variance recipe_to_sample_variance(config_sample_variance_type word, scheduler_variance of_model);
+scheduler_variance recipe_to_eval_variance(config_eval_variance_type word, scheduler_variance of_model);
 scheduler_spacing recipe_to_sample_spacing(config_sample_timestep_spacing word, scheduler_spacing of_model);
 bool recipe_to_sample_clip(config_sample_clip word, bool of_model);
 bool recipe_to_sample_thresholding(config_sample_thresholding word, bool of_model);

@@ -39,6 +39,7 @@ void run_metrics_begin(train_state *s)
     s->interval_loss = 0;
     s->interval_steps = 0;
     for (int k = 0; k < TRAIN_LEVELS; k++) s->level_error[k] = s->level_images[k] = 0;
+    s->interval_vb = s->interval_vb_images = 0;
 }
 
 bool run_metrics_append(line_file *f, const run_metrics *m)
@@ -53,6 +54,8 @@ bool run_metrics_append(line_file *f, const run_metrics *m)
     n += put(line + n, sizeof line - (size_t)n, "loss",
              s->interval_steps > 0 ? s->interval_loss / (double)s->interval_steps : (double)s->loss);
     n += put_levels(line + n, sizeof line - (size_t)n, s);
+    if (s->interval_vb_images > 0)
+        n += put(line + n, sizeof line - (size_t)n, "vb", s->interval_vb / s->interval_vb_images);
     n += put(line + n, sizeof line - (size_t)n, "grad_norm", (double)s->grad_norm);
     n += put(line + n, sizeof line - (size_t)n, "lr", (double)s->lr);
     n += put(line + n, sizeof line - (size_t)n, "img_s", m->images_per_second);

@@ -12,7 +12,8 @@ typedef struct run_metrics {
 
 /* Append one line: step, kimg, lr, grad_norm and skipped of the last step; means over the steps since the last line:
  * loss (weighted, of the steps that were not skipped), mse (mean squared error of the prediction without weight, over the
- * images) and mse_by_level (the same for TRAIN_LEVELS ranges of noise levels, least noise first; null: no image).
+ * images), mse_by_level (the same for TRAIN_LEVELS ranges of noise levels, least noise first; null: no image) and, with a
+ * learned variance, vb (mean variational bound of the drawn reverse steps, in bits per dimension).
  * False if it could not be written (no error: a full disk must not end the training). */
 bool run_metrics_append(line_file *f, const run_metrics *m);
 

@@ -83,15 +83,18 @@ static nn_losses add_forward(trainer *t, plan *p, const nn_drawn *drawn)
     const network_inputs in = {
         .x = nn_q_sample(p, &noising), .t = drawn->t, .state = t->state, .labels = drawn->labels};
     t->net = network_build(&t->m->net, p, &in);
-    return nn_mse(p, &(nn_mse_args){.pred = t->net.y,
-                                    .images = t->images,
-                                    .index = t->index,
-                                    .rows = drawn->rows,
-                                    .state = t->state,
-                                    .flip = s->flip,
-                                    .noise_offset = s->noise_offset,
-                                    .kind = (int)s->objective.loss,
-                                    .micro_batches = s->micro_batches});
+    return nn_loss(p, &(nn_loss_args){.pred = t->net.y,
+                                      .images = t->images,
+                                      .index = t->index,
+                                      .rows = drawn->rows,
+                                      .state = t->state,
+                                      .flip = s->flip,
+                                      .noise_offset = s->noise_offset,
+                                      .kind = (int)s->objective.loss,
+                                      .learned = s->objective.learned,
+                                      .kl = s->objective.kl,
+                                      .bound = s->objective.bound,
+                                      .micro_batches = s->micro_batches});
 }
 
 static ddpm_status build_grad(trainer *t, err *e)

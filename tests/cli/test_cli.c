@@ -239,7 +239,7 @@ Test(help, lists_every_option_of_a_command_and_no_other)
         .more = "",
         .options = "out seed resume rewind overwrite device precision threads autotune_cache cpu cuda data "
                    "model diffusion train ema ckpt log "
-                   "sample noise inspect bench"};
+                   "sample noise inspect eval bench"};
     char *text = help_of(&all), *train = help_of(&table[0]);
     for (int i = 0; i < CONFIG_OPTIONS; i++) {
         const config_option *o = &config_options[i];

@@ -36,6 +36,24 @@ static const struct {
     {"{diffusion.parameterization: edm, train.loss_weighting: p2}",
      "train.loss_weighting=p2: diffusion.parameterization=edm has a weight of its own"},
     {"diffusion: {parameterization: flow, sigma_min: 90}", ""},
+    {"diffusion: {variance_type: learned_range, predict: x0}", ""},
+    {"{diffusion.variance_type: learned_range, train: {use_kl: true, rescale_learned_sigmas: false}}", ""},
+    {"{diffusion.variance_type: learned_range, train: {loss_type: huber, loss_weighting: p2}}", ""},
+    {"diffusion: {variance_type: learned_range, rescale_betas_zero_snr: true, predict: v}", ""},
+    {"diffusion.variance_type: learned", "diffusion.variance_type=learned: not for training, as diffusers takes the "
+                                         "network's second half as the variance and "
+                                         "others as its logarithm; set learned_range"},
+    {"diffusion: {variance_type: learned_range, parameterization: edm}",
+     "diffusion.variance_type=learned_range: a process of diffusion.parameterization=edm has no such variance; set "
+     "fixed_small"},
+    {"{diffusion.variance_type: learned_range, train.noise_offset: 0.1}",
+     "diffusion.variance_type=learned_range: the bound that trains it needs plain noise; set train.noise_offset=0 and "
+     "train.input_perturbation=0"},
+    {"train.use_kl: true", "train.use_kl=true needs diffusion.variance_type=learned_range, not fixed_small"},
+    {"{diffusion.variance_type: learned_range, train: {use_kl: true, loss_type: l1}}",
+     "train.use_kl=true: the variational bound is the loss; leave train.loss_type out"},
+    {"{diffusion.variance_type: learned_range, train: {use_kl: true, loss_weighting: snr}}",
+     "train.use_kl=true: the variational bound is the loss; leave train.loss_weighting out"},
     {"diffusion: {rescale_betas_zero_snr: true, predict: x0}", ""},
     {"diffusion: {rescale_betas_zero_snr: true, parameterization: flow}", ""},
     {"diffusion: {rescale_betas_zero_snr: true}", "diffusion.rescale_betas_zero_snr=true needs diffusion.predict=v or "

@@ -56,3 +56,27 @@ Test(tally, an_image_whose_error_is_not_finite_counts_in_no_level)
     cr_assert_eq(images, 8);
     cr_assert(std::isfinite(error));
 }
+
+Test(tally, adds_the_bounds_that_are_finite)
+{
+    in_every_order([] {
+        for (int n : {1, 31, 257, 1000}) {
+            const losses l(n);
+            std::vector<float> vb = wobbles(n, 2.0f);
+            train_state gpu = {}, cpu = {};
+            double sum = 0.5;
+            for (int i = 0; i < n; i++) {
+                if (i == 7) vb[i] = not_a_number;
+                if (i != 7) sum += vb[i];
+            }
+            gpu.step_vb = cpu.step_vb = 0.5;
+            tally_args to_gpu = l.args(&gpu), to_cpu = l.args(&cpu);
+            to_gpu.vb = to_cpu.vb = vb.data();
+            assert_clean(k_tally(nullptr, &to_gpu));
+            tally_one(&to_cpu);
+            cr_assert_float_eq(gpu.step_vb, sum, 1e-9);
+            cr_assert_eq(gpu.step_vb_images, n > 7 ? n - 1 : n);
+            cr_assert_eq(memcmp(&gpu, &cpu, sizeof gpu), 0);
+        }
+    });
+}

@@ -29,17 +29,22 @@ static double off_by(const float *a, const double *b, int64_t n)
     return sqrt(sum / size);
 }
 
-/* ---- q_sample and mse ---- */
+/* ---- q_sample and loss ---- */
 
+typedef enum variance_case { FIXED, HYBRID, VLB } variance_case;
 typedef struct noise_case {
     int n, h, w, c, flip;
+    variance_case variance;
 } noise_case;
 static const noise_case noise_cases[] = {
-#define NOISE(n, h, w, c, flip) {n, h, w, c, flip},
+#define NOISE(n, h, w, c, flip, variance) {n, h, w, c, flip, variance},
 #include "cases.def"
 };
 
 enum { T = 50, MICRO_BATCHES = 3 };
+static const double BOUND = 0.7;
+
+static int channels_of(const noise_case *c) { return c->variance == FIXED ? c->c : 2 * c->c; }
 
 typedef struct noise_rig {
     backend *be;
@@ -58,19 +63,22 @@ static void build_noise(noise_rig *r, const noise_case *c)
     r->images = plan_input(p, DTYPE_U8, "images", c->n, c->h, c->w, c->c);
     r->table = plan_input(p, DTYPE_F32, "table", T, 1, 1, TABLE_COLUMNS);
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
-    r->pred = plan_input(p, DTYPE_F32, "pred", c->n, c->h, c->w, c->c);
+    r->pred = plan_input(p, DTYPE_F32, "pred", c->n, c->h, c->w, channels_of(c));
     plan_want_grad(p, r->pred);
     r->drawn = nn_draw(p, &(nn_draw_args){.n = c->n, .table = r->table, .state = r->state});
     r->xt = nn_q_sample(
         p, &(nn_q_sample_args){.images = r->images, .rows = r->drawn.rows, .state = r->state, .flip = c->flip});
     plan_keep(p, r->xt);
     plan_keep(p, r->drawn.t);
-    r->losses = nn_mse(p, &(nn_mse_args){.pred = r->pred,
-                                         .images = r->images,
-                                         .rows = r->drawn.rows,
-                                         .state = r->state,
-                                         .flip = c->flip,
-                                         .micro_batches = MICRO_BATCHES});
+    r->losses = nn_loss(p, &(nn_loss_args){.pred = r->pred,
+                                           .images = r->images,
+                                           .rows = r->drawn.rows,
+                                           .state = r->state,
+                                           .flip = c->flip,
+                                           .learned = c->variance != FIXED,
+                                           .kl = c->variance == VLB,
+                                           .bound = BOUND,
+                                           .micro_batches = MICRO_BATCHES});
     plan_differentiate(p, r->losses.loss, NULL);
     OK(plan_finish(p, &why));
     OK(plan_allocate(p, &why));
@@ -78,22 +86,34 @@ static void build_noise(noise_rig *r, const noise_case *c)
 
 static ref_batch fill_noise(noise_rig *r, const noise_case *c, train_state *state, double *pred)
 {
-    const int64_t count = (int64_t)c->n * c->h * c->w * c->c;
+    const int64_t count = (int64_t)c->n * c->h * c->w * c->c, outputs = (int64_t)c->n * c->h * c->w * channels_of(c);
     uint8_t *images = new_array(count, 1);
-    float *table = new_array(T * TABLE_COLUMNS, sizeof *table), *rounded = new_array(count, sizeof *rounded);
-    for (int64_t i = 0; i < count; i++) {
-        images[i] = (uint8_t)(i * 89 + i / 255);
+    float *table = new_array(T * TABLE_COLUMNS, sizeof *table), *rounded = new_array(outputs, sizeof *rounded);
+    for (int64_t i = 0; i < count; i++) images[i] = (uint8_t)(i * 89 + i / 255);
+    for (int64_t i = 0; i < outputs; i++) {
         rounded[i] = normal(0, i);
         pred[i] = (double)rounded[i];
     }
     for (int i = 0; i < T * TABLE_COLUMNS; i++) table[i] = 0.1f + fabsf(normal(1, i));
+    for (int t = 0; t < T; t++) table[t * TABLE_COLUMNS + TABLE_DECODER] = (float)(t % 2);
     *state = (train_state){.seed = 0x123456789abcdefu, .sample = 0xFFFFFFFEu};
     OK(plan_write(r->p, r->images, images, &why));
     OK(plan_write(r->p, r->table, table, &why));
     OK(plan_write(r->p, r->state, state, &why));
     OK(plan_write(r->p, r->pred, rounded, &why));
     mem_free(rounded);
-    return (ref_batch){images, table, state, c->n, c->h, c->w, c->c, T, c->flip};
+    return (ref_batch){.images = images,
+                       .table = table,
+                       .state = state,
+                       .n = c->n,
+                       .h = c->h,
+                       .w = c->w,
+                       .c = c->c,
+                       .timesteps = T,
+                       .flip = c->flip,
+                       .learned = c->variance != FIXED,
+                       .kl = c->variance == VLB,
+                       .bound = BOUND};
 }
 
 static void check_forward(const noise_rig *r, const ref_batch *batch, int64_t count)
@@ -103,7 +123,7 @@ static void check_forward(const noise_rig *r, const ref_batch *batch, int64_t co
     float *our_t = test_copy(r->be, r->drawn.t), *our_xt = test_copy(r->be, r->xt);
     for (int b = 0; b < batch->n; b++) cr_expect_eq((double)our_t[b], t[b], "t of image %d", b);
     const double error = off_by(our_xt, xt, count);
-    cr_expect(error <= test_bound(2e-7, 2.5e-3), "x_t is off by %.2e", error);
+    cr_expect(error <= test_bound(2e-7, 0x1p-8), "x_t is off by %.2e", error);
     mem_free(our_t);
     mem_free(our_xt);
     mem_free(xt);
@@ -116,9 +136,11 @@ static double slope_of_loss(const ref_batch *batch, const double *pred, const do
     double *moved = new_array(count, sizeof *moved), *ignored = new_array(count, sizeof *ignored), sum[4] = {0};
     double *loss = new_array(batch->n, sizeof *loss);
     const double by = 0x1p-8, at[4] = {-2, -1, 1, 2};
+    ref_batch held = *batch;
+    if (!batch->kl) held.held = pred; /* the bound does not train the prediction */
     for (int k = 0; k < 4; k++) {
         for (int64_t i = 0; i < count; i++) moved[i] = pred[i] + at[k] * by * direction[i];
-        ref_mse(batch, moved, 1, loss, ignored);
+        ref_loss(&held, moved, 1, loss, ignored);
         for (int b = 0; b < batch->n; b++) sum[k] += loss[b] / (batch->n * MICRO_BATCHES);
     }
     mem_free(loss);
@@ -127,19 +149,29 @@ static double slope_of_loss(const ref_batch *batch, const double *pred, const do
     return (8 * (sum[2] - sum[1]) - (sum[3] - sum[0])) / (12 * by);
 }
 
+/* What is logged beside the loss. */
+static void check_logged(const noise_rig *r, const ref_batch *batch, const double *loss)
+{
+    float *error = test_copy(r->be, r->losses.error), *vb = r->losses.vb ? test_copy(r->be, r->losses.vb) : NULL;
+    for (int b = 0; b < batch->n; b++) {
+        const double weighted = (double)error[b] * (double)ref_row(batch, b)[TABLE_WEIGHT];
+        const double ours = (batch->kl ? 0 : weighted) + (vb ? batch->bound * (double)vb[b] : 0);
+        cr_expect_float_eq(ours, loss[b], 2e-6 * fabs(loss[b]), "image %d", b);
+    }
+    mem_free(error);
+    mem_free(vb);
+}
+
 static void check_loss(const noise_rig *r, const ref_batch *batch, const double *pred, int64_t count)
 {
     double *dpred = new_array(count, sizeof *dpred), *loss = new_array(batch->n, sizeof *loss);
     double *direction = new_array(count, sizeof *direction), ours = 0;
     float *gradient = test_copy(r->be, r->pred->grad), *our_loss = test_copy(r->be, r->losses.loss);
-    float *our_error = test_copy(r->be, r->losses.error);
-    ref_mse(batch, pred, 1.0 / ((double)count * MICRO_BATCHES), loss, dpred);
+    const int64_t values = (int64_t)batch->n * batch->h * batch->w * batch->c;
+    ref_loss(batch, pred, 1.0 / ((double)values * MICRO_BATCHES), loss, dpred);
     const double error = off_by(our_loss, loss, batch->n), error_d = off_by(gradient, dpred, count);
     cr_expect(error <= 2e-7, "loss is off by %.2e", error);
-    for (int b = 0; b < batch->n; b++) {
-        const double weight = (double)ref_row(batch, b)[TABLE_WEIGHT];
-        cr_expect_float_eq(our_error[b] * weight, loss[b], 2e-6 * loss[b], "error of image %d", b);
-    }
+    check_logged(r, batch, loss);
     cr_expect(error_d <= 3e-7, "dpred is off by %.2e", error_d);
     double size = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -151,7 +183,6 @@ static void check_loss(const noise_rig *r, const ref_batch *batch, const double 
     cr_expect_float_eq(ours, slope, 1e-6 * fabs(slope) + 1e-7 * size, "gradient %.9g, slope %.9g", ours, slope);
     mem_free(gradient);
     mem_free(our_loss);
-    mem_free(our_error);
     mem_free(dpred);
     mem_free(loss);
     mem_free(direction);
@@ -163,15 +194,15 @@ ParameterizedTestParameters(train_ops, noise_and_loss_match_double)
 }
 ParameterizedTest(const noise_case *c, train_ops, noise_and_loss_match_double)
 {
-    const int64_t count = (int64_t)c->n * c->h * c->w * c->c;
+    const int64_t count = (int64_t)c->n * c->h * c->w * c->c, outputs = (int64_t)c->n * c->h * c->w * channels_of(c);
     noise_rig r = {0};
     train_state state;
-    double *pred = new_array(count, sizeof *pred);
+    double *pred = new_array(outputs, sizeof *pred);
     build_noise(&r, c);
     const ref_batch batch = fill_noise(&r, c, &state, pred);
     OK(plan_run(r.p, &why));
     check_forward(&r, &batch, count);
-    check_loss(&r, &batch, pred, count);
+    check_loss(&r, &batch, pred, outputs);
     mem_free((void *)(uintptr_t)batch.images);
     mem_free((void *)(uintptr_t)batch.table);
     mem_free(pred);
@@ -215,7 +246,7 @@ static void build_update(update_rig *r, const update_case *c)
     plan *p = r->p;
     r->loss = plan_input(p, DTYPE_F32, "loss", c->n, 1, 1, 1);
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
-    const nn_losses losses = {r->loss, r->loss};
+    const nn_losses losses = {.loss = r->loss, .error = r->loss};
     nn_tally(p, &losses, plan_input(p, DTYPE_F32, "rows", c->n, 1, 1, TABLE_COLUMNS), r->state, 1);
     nn_update(p, r->state, NULL, NULL, c->count, &update_attr);
     OK(plan_finish(p, &why));

@@ -77,10 +77,10 @@ static void bad_state_short(plan *p)
 }
 static void bad_loss_channels(plan *p)
 {
-    nn_mse_args a = {.images = image(p, 4, 4, 3), .pred = image(p, 4, 4, 6), .micro_batches = 1};
+    nn_loss_args a = {.images = image(p, 4, 4, 3), .pred = image(p, 4, 4, 6), .micro_batches = 1};
     a.rows = plan_input(p, DTYPE_F32, "rows", 2, 1, 1, TABLE_COLUMNS);
     a.state = bytes(p, sizeof(train_state));
-    (void)nn_mse(p, &a);
+    (void)nn_loss(p, &a);
 }
 static void bad_sampler_bytes(plan *p)
 {
@@ -257,7 +257,7 @@ Test(plan_errors, a_missing_operand_passes_through)
     cr_expect_null(nn_time_mlp(p, &(nn_time_mlp_args){.dim = 4, .width = 16, .name = "mlp"}));
     cr_expect_null(nn_draw(p, &(nn_draw_args){.n = 1}).rows);
     cr_expect_null(nn_q_sample(p, &(nn_q_sample_args){.images = NULL}));
-    cr_expect_null(nn_mse(p, &(nn_mse_args){.pred = NULL}).loss);
+    cr_expect_null(nn_loss(p, &(nn_loss_args){.pred = NULL}).loss);
     cr_expect_null(plan_columns(p, NULL, 0, 1));
     nn_tally(p, &(nn_losses){.loss = NULL}, NULL, NULL, 1);
     nn_sampler_init(p, &(nn_sampler_init_args){.x = NULL});

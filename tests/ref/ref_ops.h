@@ -60,13 +60,19 @@ typedef struct ref_batch {
     const train_state *state;
     int n, h, w, c, timesteps;
     bool flip;
+    /* A learned variance: pred and dpred are [n, h, w, 2c].  The bound, times `bound`, is added to the loss, or with `kl`
+     * the loss.  held: the prediction that the bound is of, instead of pred's own first half; NULL: pred */
+    bool learned, kl;
+    double bound;
+    const double *held;
 } ref_batch;
 /* The row of image b in the table, TABLE_COLUMNS values. */
 const float *ref_row(const ref_batch *a, int b);
 /* t [n]: TABLE_TIME of the rows */
 void ref_q_sample(const ref_batch *a, double *xt, double *t);
-/* loss [n]: mean of each image; dpred = scale d(sum of squares) */
-void ref_mse(const ref_batch *a, const double *pred, double scale, double *loss, double *dpred);
+/* loss [n]: mean of each image; dpred = scale d(sum of squares); with a learned variance that of the loss, where the bound
+ * trains the second half alone unless it is the loss */
+void ref_loss(const ref_batch *a, const double *pred, double scale, double *loss, double *dpred);
 
 /* The optimizer's arrays, [count] each; ema may be NULL. */
 typedef struct ref_weights {

@@ -1,4 +1,4 @@
-/* ref_train.c - references of the training ops: q_sample, mse, grad_norm and adamw. */
+/* ref_train.c - references of the training ops: q_sample, loss, grad_norm and adamw. */
 #include "noise.h"
 #include "ref/ref_ops.h"
 
@@ -47,22 +47,70 @@ void ref_q_sample(const ref_batch *a, double *xt, double *t)
     }
 }
 
-void ref_mse(const ref_batch *a, const double *pred, double scale, double *loss, double *dpred)
+typedef struct ref_term {
+    double nats, by_log_variance, by_gap;
+} ref_term;
+
+/* Between timesteps: the divergence of two normal distributions whose means are `gap` apart. */
+static ref_term kl_term(double gap, double log_variance, double of_posterior)
 {
-    const int d = a->h * a->w * a->c;
+    const double ratio = exp(of_posterior - log_variance), square = gap * gap * exp(-log_variance);
+    return (ref_term){(log_variance - of_posterior - 1 + ratio + square) / 2, (1 - ratio - square) / 2,
+                      gap * exp(-log_variance)};
+}
+
+static double cdf(double a) { return (1 + tanh(sqrt(2 / M_PI) * (a + 0.044715 * a * a * a))) / 2; }
+static double density(double a)
+{
+    const double t = tanh(sqrt(2 / M_PI) * (a + 0.044715 * a * a * a));
+    return (1 - t * t) / 2 * sqrt(2 / M_PI) * (1 + 3 * 0.044715 * a * a);
+}
+
+/* To the image: the mass of the byte's interval. */
+static ref_term decoder_term(double x0, double gap, double log_variance)
+{
+    const double k = exp(-log_variance / 2), high = k * (gap + 1 / 255.0), low = k * (gap - 1 / 255.0);
+    const bool first = x0<-0.999, last = x0> 0.999;
+    const double P = (last ? 1 : cdf(high)) - (first ? 0 : cdf(low));
+    const double up = last ? 0 : density(high), down = first ? 0 : density(low);
+    if (P < 1e-12) return (ref_term){-log(1e-12), 0, 0};
+    return (ref_term){-log(P), (up * high - down * low) / (2 * P), -k * (up - down) / P};
+}
+
+/* Of element i of an image, whose prediction misses by `miss`; *by_miss becomes the slope of the gap. */
+static ref_term bound_term_of(const float *row, double x0, double miss, double v, double *by_miss)
+{
+    const double of_posterior = (double)row[TABLE_LOG_VARIANCE], log_beta = of_posterior + (double)row[TABLE_LOG_SPAN];
+    const double share = (v + 1) / 2, log_variance = share * log_beta + (1 - share) * of_posterior;
+    *by_miss = -(double)row[TABLE_X0_WEIGHT] * (double)row[TABLE_C_OUT];
+    return row[TABLE_DECODER] == 1 ? decoder_term(x0, *by_miss * miss, log_variance)
+                                   : kl_term(*by_miss * miss, log_variance, of_posterior);
+}
+
+void ref_loss(const ref_batch *a, const double *pred, double scale, double *loss, double *dpred)
+{
+    const int d = a->h * a->w * a->c, halves = a->learned ? 2 : 1;
     for (int b = 0; b < a->n; b++) {
         const drawn r = draw(a, b);
         const float *row = ref_row(a, b);
-        double sum = 0;
+        double sum = 0, nats = 0;
         for (int i = 0; i < d; i++) {
-            double x0, eps;
+            const int64_t at = ((int64_t)b * d + i / a->c * a->c) * halves + i % a->c;
+            double x0, eps, by_miss;
             element(a, &r, b, i, &x0, &eps);
             const double target = (double)row[TABLE_TARGET_X0] * x0 + (double)row[TABLE_TARGET_EPS] * eps;
-            const double miss = pred[(int64_t)b * d + i] - target, weight = (double)row[TABLE_WEIGHT];
+            const double miss = pred[at] - target, weight = (double)row[TABLE_WEIGHT];
             sum += weight * miss * miss;
-            dpred[(int64_t)b * d + i] = scale * 2 * weight * miss;
+            dpred[at] = scale * 2 * weight * miss;
+            if (!a->learned) continue;
+            const double bound = a->bound / log(2);
+            const ref_term term =
+                bound_term_of(row, x0, a->held ? a->held[at] - target : miss, pred[at + a->c], &by_miss);
+            nats += term.nats;
+            if (a->kl) dpred[at] = scale * bound * term.by_gap * by_miss;
+            dpred[at + a->c] = scale * bound * term.by_log_variance * (double)row[TABLE_LOG_SPAN] / 2;
         }
-        loss[b] = sum / d;
+        loss[b] = (a->kl ? 0 : sum / d) + (a->learned ? a->bound * nats / log(2) / d : 0);
     }
 }
 

@@ -93,12 +93,12 @@ void net_train(net_rig *r, const net_options *o)
     r->out = network_build(
         &r->net, p, &(network_inputs){.x = r->xt, .t = r->drawn.t, .state = r->state, .labels = r->drawn.labels});
     if (o->keep) plan_keep(p, r->xt), plan_keep(p, r->drawn.t), plan_keep(p, r->out.y);
-    const nn_losses losses = nn_mse(p, &(nn_mse_args){.pred = r->out.y,
-                                                      .images = r->images,
-                                                      .rows = r->drawn.rows,
-                                                      .state = r->state,
-                                                      .flip = o->flip,
-                                                      .micro_batches = micro_batches});
+    const nn_losses losses = nn_loss(p, &(nn_loss_args){.pred = r->out.y,
+                                                        .images = r->images,
+                                                        .rows = r->drawn.rows,
+                                                        .state = r->state,
+                                                        .flip = o->flip,
+                                                        .micro_batches = micro_batches});
     r->loss = losses.loss;
     plan_differentiate(p, r->loss, NULL);
     nn_tally(p, &losses, r->drawn.rows, r->state, micro_batches);

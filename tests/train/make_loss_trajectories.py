@@ -2,7 +2,8 @@
 
     python tests/train/make_loss_trajectories.py
 
-Writes tests/train/loss_trajectories.safetensors: for each run NAME.losses, NAME.errors, NAME.grad_norms F64 [50].
+Writes tests/train/loss_trajectories.safetensors: for each run NAME.losses, NAME.errors, NAME.grad_norms F64 [50], and
+NAME.vb where the variance is learned.
 Everything is float64. The network, the images and the optimizer are those of tools/gen_golden.py's
 trajectories; the losses are torch.nn.functional's, the weights are written from the papers, and the noise is that of
 tools/oracle.py.
@@ -145,6 +146,51 @@ def batch(run, images, ordinals):
     return signal * x0 + level * noise, t, target
 
 
+BETA = np.concatenate([[1 - ABAR[0]], 1 - ABAR[1:] / ABAR[:-1]])
+BEFORE = np.concatenate([[1.0], ABAR[:-1]])  # alpha-bar of the timestep before
+POSTERIOR = BETA * (1 - BEFORE) / (1 - ABAR)
+LOG_POSTERIOR = np.log(np.concatenate([[POSTERIOR[1]], POSTERIOR[1:]]))
+OF_X0_IN_MEAN = np.sqrt(BEFORE) * BETA / (1 - ABAR)
+OF_XT_IN_MEAN = np.sqrt(1 - BETA) * (1 - BEFORE) / (1 - ABAR)
+
+
+def cdf(a):
+    return 0.5 * (1 + torch.tanh(np.sqrt(2 / np.pi) * (a + 0.044715 * a**3)))
+
+
+def bits(run, mean_part, v, x0, x_t, t):
+    """The variational bound of one reverse step, in bits per dimension: Nichol & Dhariwal 2021, eq. 4-7 and 15."""
+    signal, noise = np.sqrt(ABAR[t]), np.sqrt(1 - ABAR[t])
+    x0_hat = {
+        "epsilon": lambda: (x_t - noise * mean_part) / signal,
+        "sample": lambda: mean_part,
+        "v_prediction": lambda: signal * x_t - noise * mean_part,
+    }[run["prediction"]]()
+    mean = OF_X0_IN_MEAN[t] * x0_hat + OF_XT_IN_MEAN[t] * x_t
+    share = (v + 1) / 2
+    log_variance = share * np.log(BETA[t]) + (1 - share) * LOG_POSTERIOR[t]
+    if t == 0:
+        k = torch.exp(-log_variance / 2)
+        below, above = cdf(k * (x0 - mean - 1 / 255)), cdf(k * (x0 - mean + 1 / 255))
+        inside = torch.where(x0 > 0.999, 1 - below, above - below)
+        return -torch.log(torch.where(x0 < -0.999, above, inside).clamp(min=1e-12)).mean() / np.log(2)
+    true_mean = OF_X0_IN_MEAN[t] * x0 + OF_XT_IN_MEAN[t] * x_t
+    ratio = torch.exp(LOG_POSTERIOR[t] - log_variance)
+    square = (true_mean - mean) ** 2 * torch.exp(-log_variance)
+    return (0.5 * (-1 + log_variance - LOG_POSTERIOR[t] + ratio + square)).mean() / np.log(2)
+
+
+def learn_variance(unet):
+    """A second output channel, v, made of the first."""
+    first = unet.conv_out
+    both = torch.nn.Conv2d(first.in_channels, 2, first.kernel_size, padding=first.padding).double()
+    with torch.no_grad():
+        both.weight.copy_(torch.cat([first.weight, -0.5 * first.weight]))
+        both.bias.copy_(torch.cat([first.bias, 0.25 - 0.5 * first.bias]))
+    unet.conv_out = both
+    return unet
+
+
 RUNS = {
     "l1": {"loss": "l1"},
     "huber": {"loss": "huber"},
@@ -166,11 +212,16 @@ RUNS = {
     "edm_v": {"process": edm, "prediction": "v_prediction"},
     "flow": {"process": flow},
     "flow_shifted": {"process": flow, "shift": 3.0, "draw": "logit_normal"},
+    "hybrid": {"learned": "hybrid"},
+    "hybrid_v_min_snr": {"learned": "hybrid", "prediction": "v_prediction", "weighting": "min_snr"},
+    "hybrid_x0_huber": {"learned": "hybrid", "prediction": "sample", "loss": "huber"},
+    "vlb": {"learned": "vlb"},
+    "vlb_v": {"learned": "vlb", "prediction": "v_prediction"},
 }
 
 
 def losses(run, unet, images, ordinals):
-    """The loss of each image, and its squared error without weight."""
+    """The loss of each image, and its squared error without weight; with a learned variance also the mean bound."""
     if "process" in run:
         x0 = golden.nchw(images[ordinals % len(images)] / 127.5 - 1, torch.float64)
         eps = golden.nchw(oracle.train_noise(images.shape[1:], ordinals, SEED), torch.float64)
@@ -178,17 +229,26 @@ def losses(run, unet, images, ordinals):
         return [s.mean() for s in square], square.mean()
     x_t, t, target = batch(run, images, ordinals)
     out = unet(x_t, torch.from_numpy(t)).sample
+    v = out[:, 1:]
+    out = out[:, :1]
     each = [weight(run, t[b]) * LOSSES[run["loss"]](out[b], target[b], huber_c(run, t[b])).mean() for b in range(BATCH)]
-    return each, F.mse_loss(out, target)
+    if "learned" not in run:
+        return each, F.mse_loss(out, target)
+    x0 = golden.nchw(images[ordinals % len(images)] / 127.5 - 1, torch.float64)
+    alone = run["learned"] == "vlb"
+    vb = [bits(run, out[b] if alone else out[b].detach(), v[b], x0[b], x_t[b], t[b]) for b in range(BATCH)]
+    each = [T * vb[b] if alone else each[b] + T / 1000 * vb[b] for b in range(BATCH)]
+    return each, F.mse_loss(out, target), sum(vb) / BATCH
 
 
 def train(run, images):
     unet = oracle.load_unet(os.path.join(HERE, "..", "golden", "trajectory", "initial"), True)
+    unet = learn_variance(unet) if "learned" in run else unet
     optimizer = torch.optim.AdamW(unet.parameters(), golden.LR, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
     rates = golden.get_scheduler("constant_with_warmup", optimizer, num_warmup_steps=golden.WARMUP)
     record = {"losses": [], "errors": [], "grad_norms": []}
     for step in range(STEPS):
-        each, error = losses(run, unet, images, np.arange(step * BATCH, (step + 1) * BATCH))
+        each, error, *vb = losses(run, unet, images, np.arange(step * BATCH, (step + 1) * BATCH))
         loss = sum(each) / BATCH
         optimizer.zero_grad()
         loss.backward()
@@ -197,6 +257,8 @@ def train(run, images):
         rates.step()
         record["losses"].append(loss.item())
         record["errors"].append(error.item())
+        if vb:
+            record.setdefault("vb", []).append(vb[0].item())
     return {key: np.stack(value) for key, value in record.items()}
 
 

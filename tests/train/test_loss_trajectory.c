@@ -3,6 +3,7 @@
 #include "support/device.h"
 #include "support/golden.h"
 #include "support/ok.h"
+#include "support/trajectory_net.h"
 #include "train/trainer.h"
 #include "update.h"
 
@@ -24,7 +25,7 @@ typedef struct variant {
     float offset, perturbation;
     scheduler_class process; /* DDPM: betas */
     double shift;            /* of a flow */
-    bool zero_snr;
+    bool zero_snr, learned, kl;
 } variant;
 
 static const variant variants[] = {
@@ -55,6 +56,11 @@ static const variant variants[] = {
      .prediction = SCHEDULER_FLOW,
      .draw = DRAW_LOGIT_NORMAL,
      .shift = 3},
+    {.name = "hybrid", .learned = true},
+    {.name = "hybrid_v_min_snr", .learned = true, .prediction = SCHEDULER_V_PREDICTION, .weighting = WEIGHTING_MIN_SNR},
+    {.name = "hybrid_x0_huber", .learned = true, .prediction = SCHEDULER_SAMPLE, .loss = LOSS_HUBER},
+    {.name = "vlb", .learned = true, .kl = true},
+    {.name = "vlb_v", .learned = true, .kl = true, .prediction = SCHEDULER_V_PREDICTION},
 };
 
 static err why; /* each test is a process of its own */
@@ -68,8 +74,7 @@ typedef struct rig {
 
 static void set_up(rig *r, const variant *v)
 {
-    char dir[PATH_CAP], path[2 * PATH_CAP];
-    network net = {.kind = NETWORK_UNET};
+    const network net = trajectory_net(v->learned);
     scheduler_config process = scheduler_config_of(v->process);
     trainer_spec spec = {.batch = BATCH,
                          .h = SIDE,
@@ -83,6 +88,8 @@ static void set_up(rig *r, const variant *v)
     spec.objective.loss = v->loss;
     spec.objective.huber_schedule = v->huber;
     spec.objective.weighting = v->weighting;
+    spec.objective.learned = v->learned, spec.objective.kl = v->kl;
+    spec.objective.bound = v->kl ? 1000 : 1;
     spec.timesteps.kind = v->draw;
     spec.timesteps.stratified = v->stratified;
     spec.update.update.lr = (lr_rule){.peak = 1e-3, .schedule = LR_CONSTANT_WITH_WARMUP, .warmup_steps = 10};
@@ -91,14 +98,11 @@ static void set_up(rig *r, const variant *v)
     process.prediction_type = v->prediction;
     process.rescale_betas_zero_snr = v->zero_snr;
     process.flow_shift = v->shift;
-    (void)snprintf(path, sizeof path, "%s/config.json", golden_path(dir, "trajectory/initial"));
-    OK(unet_config_read(path, &net.unet, NULL, &why));
     r->be = test_backend(1);
     OK(model_create(r->be, &net, &process, &r->m, &why));
     OK(trainer_create(r->m, &spec, &r->t, &why));
     OK(trainer_allocate(r->t, &why));
-    (void)snprintf(path, sizeof path, "%s/diffusion_pytorch_model.safetensors", dir);
-    OK(params_load(r->m->store, ARENA_PARAM, path, NULL, &why));
+    trajectory_weights(r->m, v->learned);
     safetensors *images = golden_open("trajectory/images.safetensors");
     r->images = golden_u8(images, "images", NULL);
     safetensors_close(images);
@@ -147,9 +151,10 @@ ParameterizedTest(const variant *v, loss_trajectory, matches_pytorch)
 {
     rig r = {0};
     safetensors *io;
-    double loss = 0, error = 0, norm = 0, errors = 0, before = 0;
+    double loss = 0, error = 0, norm = 0, errors = 0, before = 0, *vb = NULL, bound = 0, bounds = 0;
     OK(safetensors_open("tests/train/loss_trajectories.safetensors", &io, &why));
     double *losses = column(io, v, "losses"), *want = column(io, v, "errors"), *norms = column(io, v, "grad_norms");
+    if (v->learned) vb = column(io, v, "vb");
     set_up(&r, v);
     for (int k = 0; k < STEPS; k++) {
         const train_state s = take_step(&r, k, &errors);
@@ -157,11 +162,15 @@ ParameterizedTest(const variant *v, loss_trajectory, matches_pytorch)
         error = fmax(error, off(errors - before, want[k]));
         norm = fmax(norm, off((double)s.grad_norm, norms[k]));
         before = errors;
+        if (vb) bound = fmax(bound, off(s.interval_vb / BATCH - bounds, vb[k]));
+        bounds = s.interval_vb / BATCH;
     }
     cr_log_info("%s: losses off by %.1e, errors by %.1e, norms by %.1e", v->name, loss, error, norm);
     cr_expect_leq(loss, test_network_bound(3e-6, 2e-2), "%s: a loss is off by %.2e", v->name, loss);
     cr_expect_leq(error, test_network_bound(3e-6, 2e-2), "%s: an error is off by %.2e", v->name, error);
     cr_expect_leq(norm, test_network_bound(1e-5, 6e-2), "%s: a gradient norm is off by %.2e", v->name, norm);
+    cr_expect_leq(bound, test_network_bound(1e-5, 6e-2), "%s: a bound is off by %.2e", v->name, bound);
+    mem_free(vb);
     mem_free(losses);
     mem_free(want);
     mem_free(norms);

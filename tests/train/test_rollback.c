@@ -309,7 +309,7 @@ Test(rollback, the_first_layer_that_is_not_finite_is_named)
     expect_located(bad, "first non-finite values: gradient of conv_out.weight (backward)");
     bad[0].path = "up_blocks.0.resnets.0.conv2", bad[0].op = OP_conv2d_dx, bad[0].out = CONV_DX_DX;
     expect_located(bad, "first non-finite values: gradient that leaves up_blocks.0.resnets.0.conv2 (backward)");
-    bad[0].path = "mse", bad[0].op = OP_mse, bad[0].out = MSE_LOSS;
+    bad[0].path = "loss", bad[0].op = OP_loss, bad[0].out = LOSS_EACH;
     expect_located(bad, "first non-finite values: the loss (forward)");
 }
 

@@ -19,11 +19,19 @@ static ddpm_status q_sample_run(cpu_backend *be, const step *s, err *e)
     return DDPM_OK;
 }
 
-static ddpm_status mse_run(cpu_backend *be, const step *s, err *e)
+static ddpm_status loss_run(cpu_backend *be, const step *s, err *e)
 {
-    const mse_args a = step_mse(s);
+    const loss_args a = step_loss(s);
 #pragma omp parallel for schedule(static)
-    for (int b = 0; b < a.n; b++) mse_one(&a, b);
+    for (int b = 0; b < a.n; b++) loss_one(&a, b);
+    return DDPM_OK;
+}
+
+static ddpm_status bound_run(cpu_backend *be, const step *s, err *e)
+{
+    const bound_args a = step_bound(s);
+#pragma omp parallel for schedule(static)
+    for (int b = 0; b < a.n; b++) bound_one(&a, b);
     return DDPM_OK;
 }
 
@@ -65,7 +73,8 @@ static ddpm_status adamw_run(cpu_backend *be, const step *s, err *e)
 
 const cpu_op cpu_draw = {NULL, draw_run, NULL};
 const cpu_op cpu_q_sample = {NULL, q_sample_run, NULL};
-const cpu_op cpu_mse = {NULL, mse_run, NULL};
+const cpu_op cpu_loss = {NULL, loss_run, NULL};
+const cpu_op cpu_bound = {NULL, bound_run, NULL};
 const cpu_op cpu_tally = {NULL, tally_run, NULL};
 const cpu_op cpu_grad_norm = {grad_norm_prepare, grad_norm_run, NULL};
 const cpu_op cpu_adamw = {NULL, adamw_run, NULL};

@@ -14,18 +14,34 @@ static ddpm_status q_sample_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_q_sample(be->stream, &a), e);
 }
 
-static ddpm_status mse_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
+static ddpm_status loss_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
 {
-    const tensor *pred = s->in[MSE_PRED];
-    *scratch = (size_t)(pred->n * mse_chunks((int)pred->h, (int)pred->w, (int)pred->c)) * sizeof(mse_sums);
+    const tensor *pred = s->in[LOSS_PRED];
+    const int c = (int)s->in[LOSS_IMAGES]->c;
+    *scratch = (size_t)(pred->n * loss_chunks((int)pred->h, (int)pred->w, c)) * LOSS_SUMS * sizeof(double);
     return DDPM_OK;
 }
 
-static ddpm_status mse_run(cuda_backend *be, const step *s, err *e)
+static ddpm_status loss_run(cuda_backend *be, const step *s, err *e)
 {
-    mse_args a = step_mse(s);
+    loss_args a = step_loss(s);
     a.partial = cuda_scratch(s, 0);
-    return rt_launched(k_mse(be->stream, &a), e);
+    return rt_launched(k_loss(be->stream, &a), e);
+}
+
+static ddpm_status bound_prepare(cuda_backend *be, step *s, size_t *scratch, err *e)
+{
+    const tensor *images = s->in[BOUND_IMAGES];
+    const int chunks = loss_chunks((int)images->h, (int)images->w, (int)images->c);
+    *scratch = (size_t)(s->in[BOUND_PRED]->n * chunks) * BOUND_SUMS * sizeof(double);
+    return DDPM_OK;
+}
+
+static ddpm_status bound_run(cuda_backend *be, const step *s, err *e)
+{
+    bound_args a = step_bound(s);
+    a.partial = cuda_scratch(s, 0);
+    return rt_launched(k_bound(be->stream, &a), e);
 }
 
 static ddpm_status tally_run(cuda_backend *be, const step *s, err *e)
@@ -57,7 +73,8 @@ static ddpm_status adamw_run(cuda_backend *be, const step *s, err *e)
 
 const cuda_op cuda_draw = {.run = draw_run};
 const cuda_op cuda_q_sample = {.run = q_sample_run};
-const cuda_op cuda_mse = {.prepare = mse_prepare, .run = mse_run};
+const cuda_op cuda_loss = {.prepare = loss_prepare, .run = loss_run};
+const cuda_op cuda_bound = {.prepare = bound_prepare, .run = bound_run};
 const cuda_op cuda_tally = {.run = tally_run};
 const cuda_op cuda_grad_norm = {.prepare = grad_norm_prepare, .run = grad_norm_run};
 const cuda_op cuda_adamw = {.run = adamw_run};
