@@ -97,8 +97,8 @@ Test(quickstart, draws_the_digits_that_were_asked_for, .timeout = 1800)
 
 Test(quickstart, draws_them_by_rectified_flow, .timeout = 1800)
 {
-    static const char *const settings[] = {"diffusion.parameterization=flow", "sample.sampler=flow_euler",
-                                           "sample.num_inference_steps=20", NULL};
+    static const char *const settings[] = {"diffusion.parameterization=flow", "diffusion.predict=eps",
+                                           "sample.sampler=flow_euler", "sample.num_inference_steps=20", NULL};
     const char *kept = getenv("DDPM_QUICKSTART_FLOW");
     if (!kept && !getenv("DDPM_TEST_LONG")) cr_skip_test("minutes of training: DDPM_TEST_LONG is not set");
     draws_digits(kept, settings, 20, 760);
@@ -106,8 +106,8 @@ Test(quickstart, draws_them_by_rectified_flow, .timeout = 1800)
 
 Test(quickstart, draws_them_by_edm, .timeout = 1800)
 {
-    static const char *const settings[] = {"diffusion.parameterization=edm", "sample.sampler=edm_euler",
-                                           "sample.num_inference_steps=20", NULL};
+    static const char *const settings[] = {"diffusion.parameterization=edm", "diffusion.predict=eps",
+                                           "sample.sampler=edm_euler", "sample.num_inference_steps=20", NULL};
     const char *kept = getenv("DDPM_QUICKSTART_EDM");
     if (!kept && !getenv("DDPM_TEST_LONG")) cr_skip_test("minutes of training: DDPM_TEST_LONG is not set");
     draws_digits(kept, settings, 20, 760);
