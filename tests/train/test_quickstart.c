@@ -92,7 +92,7 @@ static void draws_digits(const char *kept, const char *const *settings, int eval
 
 Test(quickstart, draws_the_digits_that_were_asked_for, .timeout = 1800)
 {
-    draws_digits(getenv("DDPM_QUICKSTART"), (const char *const[]){NULL}, 10, 760);
+    draws_digits(getenv("DDPM_QUICKSTART"), (const char *const[]){NULL}, 10, 780);
 }
 
 Test(quickstart, draws_them_by_rectified_flow, .timeout = 1800)
