@@ -269,6 +269,7 @@ static ddpm_status read_settings(ddpm_config *config, int n, const char *const *
         TRY(config_is_assignment(settings[i]) ? config_assign(config, NULL, settings[i], e)
                                               : config_read_file(config, settings[i], e));
     }
+    config_settle(config);
     return config_check(config, e);
 }
 

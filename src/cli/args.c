@@ -211,6 +211,7 @@ static ddpm_status read_configs(cli_args *args, err *e)
     const int files = configs == CLI_CONFIG_ARGUMENTS ? args->count : 0;
     for (int i = 0; i < files; i++) TRY(config_read_file(&args->config, args->argument[i], e));
     if (configs == CLI_CONFIG_OF_RUN) TRY(read_config_of_run(args, args->argument[args->count - 1], e));
+    config_settle(&args->config);
     return config_check(&args->config, e);
 }
 

@@ -306,6 +306,14 @@ static ddpm_status check_interval(const config_reals *r, err *e)
                    "sample.guidance_interval: must be two noise levels [LOW, HIGH], the lower one first");
 }
 
+/* VE's range of sigma, in Karras et al. 2022 (arXiv:2206.00364), table 1. */
+void config_settle(ddpm_config *c)
+{
+    if (c->diffusion.parameterization != DIFFUSION_PARAMETERIZATION_VE) return;
+    if (c->origin[OPTION_diffusion_sigma_min].source == CONFIG_DEFAULT) c->diffusion.sigma_min = 0.02;
+    if (c->origin[OPTION_diffusion_sigma_max].source == CONFIG_DEFAULT) c->diffusion.sigma_max = 100;
+}
+
 static const char *said(config_id option, int word) { return config_word_name(option, word); }
 
 /* What the network can predict, and which losses there are, depends on the process. */
@@ -314,16 +322,19 @@ static ddpm_status check_process(const ddpm_config *c, err *e)
     const config_diffusion_predict predict = c->diffusion.predict;
     const config_diffusion_parameterization process = c->diffusion.parameterization;
     const bool edm = process == DIFFUSION_PARAMETERIZATION_EDM, eps = predict == DIFFUSION_PREDICT_EPS;
+    const bool has_range = edm || process == DIFFUSION_PARAMETERIZATION_VE;
     if (c->diffusion.beta_start > c->diffusion.beta_end)
         return err_set(e, DDPM_EINVAL, "diffusion.beta_start=%g is above diffusion.beta_end=%g",
                        c->diffusion.beta_start, c->diffusion.beta_end);
-    if (edm && !(c->diffusion.sigma_min < c->diffusion.sigma_max))
+    if (has_range && !(c->diffusion.sigma_min < c->diffusion.sigma_max))
         return err_set(e, DDPM_EINVAL, "diffusion.sigma_min=%g is not below diffusion.sigma_max=%g",
                        c->diffusion.sigma_min, c->diffusion.sigma_max);
     if (process != DIFFUSION_PARAMETERIZATION_DDPM && !eps && !(edm && predict == DIFFUSION_PREDICT_V))
         return err_set(e, DDPM_EINVAL, "diffusion.predict=%s: with diffusion.parameterization=%s it must be eps%s",
                        said(OPTION_diffusion_predict, predict), said(OPTION_diffusion_parameterization, process),
-                       edm ? " or v" : ", which then means eps - x0");
+                       edm                                          ? " or v"
+                       : process == DIFFUSION_PARAMETERIZATION_FLOW ? ", which then means eps - x0"
+                                                                    : "");
     if (edm && c->train.loss_weighting != TRAIN_LOSS_WEIGHTING_NONE)
         return err_set(e, DDPM_EINVAL,
                        "train.loss_weighting=%s: diffusion.parameterization=edm has a weight of its own",

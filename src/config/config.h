@@ -157,6 +157,10 @@ DDPM_MUST_CHECK ddpm_status config_assign(ddpm_config *c, const config_scope *sc
 /* Is the text key=value?  The part before the = must be a possible key: "./a=b" is a path. */
 bool config_is_assignment(const char *text);
 
+/* Options that are not set, but whose default depends on another: sigma_min and sigma_max with parameterization ve.  To be
+ * called before config_check(), when all options are read. */
+void config_settle(ddpm_config *c);
+
 /* Check the rules between options: valid sides and channels of images, levels of the U-Net that fit each other and the
  * resolution, groups that divide the channels, beta_start <= beta_end, a guidance_interval that is one.  DDPM_EINVAL names
  * the options. */

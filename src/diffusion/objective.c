@@ -35,9 +35,13 @@ static void target(const schedule *s, int t, double *of_x0, double *of_eps)
     }
 }
 
-enum { EDM_LEVELS = 10000 };
+enum { SIGMA_LEVELS = 10000 };
 
-int training_levels(const schedule *s) { return process_of(&s->config) == PROCESS_EDM ? EDM_LEVELS : s->timesteps; }
+int training_levels(const schedule *s)
+{
+    const diffusion_process p = process_of(&s->config);
+    return p == PROCESS_EDM || p == PROCESS_VP || p == PROCESS_VE ? SIGMA_LEVELS : s->timesteps;
+}
 
 static training_level level_of_betas(const schedule *s, int t)
 {
@@ -54,11 +58,16 @@ static training_level level_of_flow(const schedule *s, int i)
         .signal = 1 - u, .noise = u, .of_x0 = -1, .of_eps = 1, .c_out = -u, .time = s->timesteps * u};
 }
 
+static double log_sigma_of(const scheduler_config *c, int i)
+{
+    const double from = log(c->sigma_min), to = log(c->sigma_max);
+    return from + (to - from) * i / (SIGMA_LEVELS - 1);
+}
+
 static training_level level_of_edm(const schedule *s, int i)
 {
     const scheduler_config *c = &s->config;
-    const double from = log(c->sigma_min), to = log(c->sigma_max), data = c->sigma_data;
-    const double log_sigma = from + (to - from) * i / (EDM_LEVELS - 1), sigma = exp(log_sigma);
+    const double log_sigma = log_sigma_of(c, i), sigma = exp(log_sigma), data = c->sigma_data;
     const double H = hypot(sigma, data), sign = c->prediction_type == SCHEDULER_V_PREDICTION ? -1 : 1;
     return (training_level){.signal = 1 / H,
                             .noise = sigma / H,
@@ -68,12 +77,28 @@ static training_level level_of_edm(const schedule *s, int i)
                             .time = log_sigma / 4};
 }
 
+static training_level level_of_vp(const schedule *s, int i)
+{
+    const double t = s->config.epsilon_t + (1 - s->config.epsilon_t) * i / (SIGMA_LEVELS - 1);
+    const double sigma = vp_sigma(&s->config, t), H = hypot(1, sigma);
+    return (training_level){
+        .signal = 1 / H, .noise = sigma / H, .of_eps = 1, .c_out = -sigma, .time = (s->timesteps - 1) * t};
+}
+
+static training_level level_of_ve(const schedule *s, int i)
+{
+    const double sigma = exp(log_sigma_of(&s->config, i));
+    return (training_level){.signal = 1, .noise = sigma, .of_eps = -1, .c_out = sigma, .time = log(sigma / 2)};
+}
+
 training_level training_level_at(const schedule *s, int i)
 {
     switch (process_of(&s->config)) {
     case PROCESS_BETAS:
     case PROCESS_CONSISTENCY: break; /* not trained */
     case PROCESS_EDM: return level_of_edm(s, i);
+    case PROCESS_VP: return level_of_vp(s, i);
+    case PROCESS_VE: return level_of_ve(s, i);
     case PROCESS_FLOW: return level_of_flow(s, i);
     }
     return level_of_betas(s, i);

@@ -63,7 +63,12 @@ typedef struct training_level {
  *   EDM    10000 values of ln sigma, evenly from sigma_min to sigma_max.  With H = hypot(sigma, sigma_data): signal 1 / H and
  *          noise sigma / H, as c_in is part of the input; target (sigma / sigma_data x_0 - sigma_data eps) / H, whose squared
  *          error is Karras et al.'s loss with its weight (table 1 and eq. 8); with v_prediction the negative; time ln sigma / 4.
- *          Neighbouring sigmas differ by 0.1 %. */
+ *          Neighbouring sigmas differ by 0.1 %.
+ *   VP     10000 times t, evenly from epsilon_t to 1, sigma = vp_sigma(t): signal 1 / sqrt(1 + sigma^2), noise sigma times that,
+ *          target eps, time (T - 1) t
+ *   VE     10000 values of ln sigma, evenly from sigma_min to sigma_max: signal 1, noise sigma, target -eps, time
+ *          ln(sigma / 2).  VP and VE: the same table of the same paper, where the losses have weight 1 in this target's
+ *          space, too */
 int training_levels(const schedule *s);
 training_level training_level_at(const schedule *s, int i);
 

@@ -113,6 +113,8 @@ sampler_kind sampler_of_class(const scheduler_config *c)
     case SCHEDULER_CLASS_PNDM: return c->skip_prk_steps ? SAMPLER_PLMS : SAMPLER_PNDM;
     case SCHEDULER_CLASS_DPM_MULTISTEP: return dpm_multistep_of(c);
     case SCHEDULER_CLASS_DPM_SINGLESTEP: return c->solver_order == 3 ? SAMPLER_DPM_3S : SAMPLER_DPMPP_2S;
+    case SCHEDULER_CLASS_SDE_VP:
+    case SCHEDULER_CLASS_SDE_VE: /* their own samplers of diffusers are not implemented */
     case SCHEDULER_CLASS_EDM_EULER: return SAMPLER_EDM_EULER;
     default: break;
     }
@@ -144,6 +146,10 @@ static void copy_process(scheduler_config *c, const scheduler_config *from)
     c->sample_max_value = from->sample_max_value;
     c->sigma_min = from->sigma_min, c->sigma_max = from->sigma_max, c->sigma_data = from->sigma_data;
     c->rho = from->rho;
+    c->precond = from->precond;
+    c->beta_min = from->beta_min, c->beta_max = from->beta_max;
+    c->epsilon_t = from->epsilon_t, c->sampling_eps = from->sampling_eps;
+    if (from->precond != SCHEDULER_PRECOND_EDM) c->sigmas = from->sigmas;
     c->use_flow_sigmas = process_of(from) == PROCESS_FLOW && has_flow_sigmas(c->type);
     c->flow_shift = from->flow_shift;
 }
@@ -180,7 +186,8 @@ scheduler_config sampler_config(sampler_kind k, const scheduler_config *of_folde
 
 ddpm_status sampler_accepts(sampler_kind k, const scheduler_config *of_folder, err *e)
 {
-    static const char *const names[] = {"a diffusion process with betas", "EDM", "a consistency model", "a flow"};
+    static const char *const names[] = {
+        "a diffusion process with betas", "the VP process", "the VE process", "EDM", "a consistency model", "a flow"};
     const scheduler_config c = sampler_config(k, of_folder);
     const diffusion_process of = process_of(of_folder), wanted = process_of(&c);
     if (of == wanted) return DDPM_OK;

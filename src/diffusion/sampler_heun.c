@@ -46,7 +46,7 @@ void fill_edm(sampler_draft *d)
     if (d->st) return;
     d->levels[d->n] = LEVEL_CLEAN;
     d->init = d->levels[0].sg;
-    heun(d, level_edm);
+    heun(d, level_of_sigma);
 }
 
 /* k-diffusion's DPM-Solver-2: the midpoint in log sigma, and in its ancestral variant noise up from sigma_down. */

@@ -44,8 +44,10 @@ level level_of_timestep(sampler_draft *d, int t, double abar_of_image)
     return (level){t, sqrt(abar_of_image), sqrt(1 - abar_of_image), 1, 0};
 }
 
-level level_edm(sampler_draft *d, double sigma)
+level level_of_sigma(sampler_draft *d, double sigma)
 {
+    if (d->c->precond == SCHEDULER_PRECOND_VP) return level_vp(d, sigma, (d->s->timesteps - 1) * vp_time(d->c, sigma));
+    if (d->c->precond == SCHEDULER_PRECOND_VE) return (level){log(sigma / 2), 1, sigma, 1, sigma};
     const double data = d->c->sigma_data, c_in = 1 / hypot(sigma, data);
     const double sign = d->c->prediction_type == SCHEDULER_V_PREDICTION ? -1 : 1;
     return (level){log(sigma) / 4, c_in, sigma * c_in, data * data * c_in, sign * sigma * data * c_in};
@@ -283,21 +285,36 @@ done:
 
 /* ---- processes of their own ---- */
 
+static double highest_sigma(const scheduler_config *c)
+{
+    return c->precond == SCHEDULER_PRECOND_VP ? vp_sigma(c, 1) : c->sigma_max;
+}
+
+/* The i-th of n sigmas; without a rule, as the process has them: Karras et al. 2022, table 1, "time steps". */
+static double spaced_sigma(const scheduler_config *c, int i, int n)
+{
+    const bool vp = c->precond == SCHEDULER_PRECOND_VP, ve = c->precond == SCHEDULER_PRECOND_VE;
+    const double low = vp ? vp_sigma(c, c->sampling_eps) : c->sigma_min;
+    const scheduler_sigmas kind = ve && !c->sigmas ? SCHEDULER_SIGMAS_EXPONENTIAL : c->sigmas;
+    if (vp && !c->sigmas) return vp_sigma(c, n > 1 ? 1 + (c->sampling_eps - 1) * i / (n - 1) : 1);
+    return sigma_spaced(kind, highest_sigma(c), low, c->rho, i, n);
+}
+
 void draft_levels_edm(sampler_draft *d)
 {
     const scheduler_config *c = d->c;
-    if (c->prediction_type != SCHEDULER_EPSILON && c->prediction_type != SCHEDULER_V_PREDICTION)
-        draft_fail(d, "prediction_type %s; it needs epsilon or v_prediction",
-                   scheduler_prediction_name(c->prediction_type));
+    const bool eps_only = c->precond != SCHEDULER_PRECOND_EDM;
+    if (c->prediction_type != SCHEDULER_EPSILON && (eps_only || c->prediction_type != SCHEDULER_V_PREDICTION))
+        draft_fail(d, "prediction_type %s; it needs epsilon%s", scheduler_prediction_name(c->prediction_type),
+                   eps_only ? "" : " or v_prediction");
     if (!(c->sigma_min < c->sigma_max))
         draft_fail(d, "sigma_min %g is not below sigma_max %g", c->sigma_min, c->sigma_max);
     if (d->st || !allocate(d, d->steps)) return;
     d->n = d->steps;
-    for (int i = 0; i < d->n; i++)
-        d->levels[i] = level_edm(d, sigma_spaced(c->sigmas, c->sigma_max, c->sigma_min, c->rho, i, d->n));
+    for (int i = 0; i < d->n; i++) d->levels[i] = level_of_sigma(d, spaced_sigma(c, i, d->n));
     d->levels[d->n] = LEVEL_CLEAN; /* or in the image's scale, its signal 1, the lowest sigma again */
     if (c->final_sigmas_type == SCHEDULER_FINAL_SIGMA_MIN) d->levels[d->n].sg = level_sigma(&d->levels[d->n - 1]);
-    d->init = d->levels[0].al * hypot(1, c->sigma_max);
+    d->init = d->levels[0].al * hypot(1, highest_sigma(c));
     drop_first(d);
 }
 

@@ -133,7 +133,7 @@ void fill_edm_euler(sampler_draft *d)
     draft_levels_edm(d);
     for (int i = 0; i < d->n && !d->st; i++) {
         const double sigma_hat = draft_churned(d, level_sigma(&d->levels[i]));
-        const level hat = level_edm(d, sigma_hat);
+        const level hat = level_of_sigma(d, sigma_hat);
         euler_step(d, &d->levels[i], &d->levels[i + 1], &hat, sigma_hat);
     }
 }

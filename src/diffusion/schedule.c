@@ -116,7 +116,12 @@ void schedule_destroy(schedule *s)
 
 diffusion_process process_of(const scheduler_config *c)
 {
-    if (c->type == SCHEDULER_CLASS_EDM_EULER || c->type == SCHEDULER_CLASS_EDM_DPM) return PROCESS_EDM;
+    static const diffusion_process of_sigma[] = {[SCHEDULER_PRECOND_EDM] = PROCESS_EDM,
+                                                 [SCHEDULER_PRECOND_VP] = PROCESS_VP,
+                                                 [SCHEDULER_PRECOND_VE] = PROCESS_VE};
+    if (c->type == SCHEDULER_CLASS_EDM_EULER || c->type == SCHEDULER_CLASS_EDM_DPM ||
+        c->type == SCHEDULER_CLASS_SDE_VP || c->type == SCHEDULER_CLASS_SDE_VE)
+        return of_sigma[c->precond];
     if (c->type == SCHEDULER_CLASS_CM) return PROCESS_CONSISTENCY;
     return c->type == SCHEDULER_CLASS_FLOW_EULER || c->use_flow_sigmas ? PROCESS_FLOW : PROCESS_BETAS;
 }

@@ -5,6 +5,7 @@
 #ifndef DDPM_SCHEDULE_H
 #define DDPM_SCHEDULE_H
 #include "io/scheduler_config.h"
+#include <math.h>
 
 typedef struct schedule {
     scheduler_config config;
@@ -21,8 +22,10 @@ void schedule_destroy(schedule *s);
 
 /* The processes that a network can be trained for. */
 typedef enum diffusion_process {
-    PROCESS_BETAS,       /* x_t = signal x_0 + noise eps, from betas */
-    PROCESS_EDM,         /* x = x_0 + sigma eps: Karras et al. 2022 (arXiv:2206.00364) */
+    PROCESS_BETAS, /* x_t = signal x_0 + noise eps, from betas */
+    PROCESS_VP,    /* x = (x_0 + sigma eps) / sqrt(1 + sigma^2): Song et al. 2021 (arXiv:2011.13456), as the next */
+    PROCESS_VE,    /* x = x_0 + sigma eps, told ln(sigma / 2) */
+    PROCESS_EDM,   /* x = x_0 + sigma eps: Karras et al. 2022 (arXiv:2206.00364) */
     PROCESS_CONSISTENCY, /* consistency models; they are only sampled */
     PROCESS_FLOW         /* x_t = (1 - t) x_0 + t eps: Liu et al. 2022 (arXiv:2209.03003) */
 } diffusion_process;
@@ -30,6 +33,18 @@ diffusion_process process_of(const scheduler_config *c);
 
 /* SD3's shift of a flow's time u in [0, 1]: Esser et al. 2024 (arXiv:2403.03206), eq. 23. */
 static inline double flow_shifted(double u, double shift) { return shift * u / (1 + (shift - 1) * u); }
+
+/* sigma of VP's time t in [0, 1], and its inverse: Karras et al. 2022 (arXiv:2206.00364), table 1, with beta_d = beta_max -
+ * beta_min. */
+static inline double vp_sigma(const scheduler_config *c, double t)
+{
+    return sqrt(expm1((0.5 * (c->beta_max - c->beta_min) * t + c->beta_min) * t));
+}
+static inline double vp_time(const scheduler_config *c, double sigma)
+{
+    const double grown = log1p(sigma * sigma), low = c->beta_min, rise = c->beta_max - low;
+    return 2 * grown / (low + sqrt(low * low + 2 * rise * grown));
+}
 
 /* abar of timestep t; 1 for t < 0, the clean image. */
 static inline double schedule_abar(const schedule *s, int t) { return t < 0 ? 1.0 : s->abar[t]; }

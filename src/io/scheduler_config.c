@@ -52,6 +52,7 @@ enum {
     K_FAMILY = EULER | EULER_A | HEUN | DPM2 | DPM2_A | LMS, /* those of k-diffusion */
     SOLVERS_OF_DPM = DPM_MULTISTEP | DPM_SINGLESTEP,
     EDM_FAMILY = EDM_EULER | EDM_DPM,
+    SDE_FAMILY = SDE_VP | SDE_VE,
     DISTILLED = LCM | TCD,
     DDIM_FAMILY = DDIM | DDIM_INVERSE,
     MULTISTEP = DEIS | DPM_MULTISTEP | UNIPC | SA,
@@ -67,6 +68,7 @@ typedef enum key_type {
     KEY_SIGMAS,                     /* use_..._sigmas: `value` is the constant of true */
     KEY_INFINITE,                   /* a number, or -Infinity */
     KEY_STEPS,                      /* a list of step numbers, kept as bits */
+    KEY_OWN,                        /* a key that diffusers does not know: the word `fixed`, which must be there */
     KEY_NULL, KEY_FALSE, KEY_FIXED, /* nothing else is supported; KEY_FIXED: the word `words`, or the number `value` */
 } key_type;
 
@@ -90,6 +92,7 @@ typedef struct key {
 #define NONE(name, cs)                  {#name, cs, KEY_NULL, 0, 0, 0, NULL, NULL, 0}
 #define OFF(name, cs)                   {#name, cs, KEY_FALSE, 0, 0, 0, NULL, NULL, 0}
 #define ONLY(name, cs, word)            {#name, cs, KEY_FIXED, 0, 0, 0, NULL, word, 0}
+#define OWN(name, cs, word)             {#name, cs, KEY_OWN, 0, 0, 0, NULL, word, 0}
 #define NUMBER(name, cs, number)        {#name, cs, KEY_FIXED, 0, 0, 0, NULL, NULL, number}
 #define OTHER(name, cs, type, field)    {#name, cs, type, AT(field), 0, 0, NULL, NULL, 0}
 
@@ -99,14 +102,18 @@ static const key KEYS[] = {
     NUMBER(base_image_seq_len, FLOW_EULER, 256),
     NUMBER(base_shift, FLOW_EULER, 0.5),
     REAL(beta_end, WITH_BETAS, beta_end, 0, 0.9999),
+    REAL(beta_max, SDE_VP, beta_max, 1e-9, 1e3),
+    REAL(beta_min, SDE_VP, beta_min, 1e-9, 1e3),
     WORD(beta_schedule, WITH_BETAS, beta_schedule, SCHEDULES),
     REAL(beta_start, WITH_BETAS, beta_start, 0, 0.9999),
     BOOL(clip_denoised, CM, clip_sample),
     BOOL(clip_sample, DDPM | DDIM_FAMILY | HEUN | DISTILLED, clip_sample),
     REAL(clip_sample_range, DDPM | DDIM_FAMILY | HEUN | DISTILLED, clip_sample_range, 1e-6, 1e6),
+    NUMBER(correct_steps, SDE_VE, 1),
     INT(corrector_order, SA, corrector_order, 0, 4),
     OTHER(disable_corrector, UNIPC, KEY_STEPS, disable_corrector),
     REAL(dynamic_thresholding_ratio, DDPM | DDIM | SOLVER | EDM_DPM | DISTILLED, dynamic_thresholding_ratio, 0, 1),
+    REAL(epsilon_t, SDE_VP, epsilon_t, 1e-9, 0.5),
     BOOL(euler_at_final, DPM_MULTISTEP | EDM_DPM, euler_at_final),
     WORD(final_sigmas_type, EULER | SOLVERS_OF_DPM | UNIPC | EDM_FAMILY, final_sigmas_type, FINALS),
     REAL(flow_shift, SOLVER, flow_shift, 1e-3, 1e3),
@@ -118,6 +125,8 @@ static const key KEYS[] = {
     NUMBER(max_shift, FLOW_EULER, 1.15),
     INT(num_train_timesteps, ALL, num_train_timesteps, 1, SCHEDULER_MAX_TIMESTEPS),
     INT(original_inference_steps, DISTILLED, original_inference_steps, 1, SCHEDULER_MAX_TIMESTEPS),
+    OWN(preconditioning, SDE_VE, "ve"),
+    OWN(preconditioning, SDE_VP, "vp"),
     BOOL(predict_x0, UNIPC, predict_x0),
     WORD(prediction_type, WITH_BETAS | EDM_FAMILY, prediction_type, PREDICTIONS),
     INT(predictor_order, SA, predictor_order, 1, 4),
@@ -126,16 +135,18 @@ static const key KEYS[] = {
     REAL(rho, EDM_FAMILY | CM, rho, 0.1, 100),
     REAL(s_noise, CM, s_noise, 0, 100),
     REAL(sample_max_value, DDPM | DDIM | SOLVER | EDM_DPM | DISTILLED, sample_max_value, 1e-6, 1e6),
+    REAL(sampling_eps, SDE_FAMILY, sampling_eps, 1e-9, 0.5),
     BOOL(set_alpha_to_one, DDIM_FAMILY | PNDM | DISTILLED, set_alpha_to_one),
     REAL(shift, FLOW_EULER, flow_shift, 1e-3, 1e3),
     NONE(shift_terminal, FLOW_EULER | UNIPC),
     REAL(sigma_data, EDM_FAMILY | CM, sigma_data, 1e-6, 1e6),
-    REAL(sigma_max, EDM_FAMILY | CM, sigma_max, 1e-6, 1e6),
+    REAL(sigma_max, EDM_FAMILY | CM | SDE_VE, sigma_max, 1e-6, 1e6),
     NONE(sigma_max, EULER | UNIPC),
-    REAL(sigma_min, EDM_FAMILY | CM, sigma_min, 1e-9, 1e6),
+    REAL(sigma_min, EDM_FAMILY | CM | SDE_VE, sigma_min, 1e-9, 1e6),
     NONE(sigma_min, EULER | UNIPC),
     WORD(sigma_schedule, EDM_FAMILY, sigmas, SIGMAS),
     BOOL(skip_prk_steps, PNDM, skip_prk_steps),
+    NUMBER(snr, SDE_VE, 0.15),
     INT(solver_order, DEIS | SOLVERS_OF_DPM | UNIPC | EDM_DPM, solver_order, 1, 4),
     NONE(solver_p, UNIPC),
     WORD(solver_type, DEIS | SOLVERS_OF_DPM | UNIPC | EDM_DPM, solver_type, SOLVERS),
@@ -162,6 +173,12 @@ static const key KEYS[] = {
 enum { N_KEYS = sizeof KEYS / sizeof *KEYS };
 
 static bool has(const scheduler_config *c, unsigned classes) { return classes >> c->type & 1; }
+
+/* The class that names the process of a network sampled by one of EDM's. */
+static unsigned process_class(const scheduler_config *c)
+{
+    return c->precond == SCHEDULER_PRECOND_VP ? SDE_VP : c->precond == SCHEDULER_PRECOND_VE ? SDE_VE : 0;
+}
 
 bool scheduler_config_has(const scheduler_config *c, const char *name)
 {
@@ -193,6 +210,10 @@ static scheduler_config common_defaults(scheduler_class type)
                               .sigma_max = 80.0,
                               .sigma_data = 0.5,
                               .rho = 7.0,
+                              .beta_min = 0.1,
+                              .beta_max = 20.0,
+                              .epsilon_t = 1e-5,
+                              .sampling_eps = 1e-3,
                               .s_noise = 1.0,
                               .original_inference_steps = 50,
                               .timestep_scaling = 10.0};
@@ -212,6 +233,10 @@ scheduler_config scheduler_config_of(scheduler_class type)
     if (has(&c, UNIPC)) c.solver_type = SCHEDULER_BH2;
     if (has(&c, SA)) c.algorithm_type = SCHEDULER_DATA_PREDICTION;
     if (has(&c, CM)) c.num_train_timesteps = 40;
+    if (has(&c, SDE_FAMILY)) c.num_train_timesteps = 2000;
+    if (has(&c, SDE_VP)) c.precond = SCHEDULER_PRECOND_VP;
+    if (has(&c, SDE_VE))
+        c.precond = SCHEDULER_PRECOND_VE, c.sigma_min = 0.01, c.sigma_max = 1348.0, c.sampling_eps = 1e-5;
     if (has(&c, FLOW_EULER)) c.prediction_type = SCHEDULER_FLOW;
     return c;
 }
@@ -287,6 +312,14 @@ static void read_fixed(json_in *j, const key *k)
         json_in_fail(j, "%s is not supported unless it is %g", k->name, k->value);
 }
 
+static void read_own(json_in *j, const key *k, const scheduler_config *c)
+{
+    const json_t *v = json_in_get(j, k->name);
+    if (v && json_is_string(v) && !strcmp(json_string_value(v), k->fixed)) return;
+    json_in_fail(j, "%s is supported as this program writes it alone, with %s \"%s\"", CLASSES[c->type], k->name,
+                 k->fixed);
+}
+
 static void read_key(json_in *j, const key *k, scheduler_config *c)
 {
     void *at = (char *)c + k->offset;
@@ -313,6 +346,7 @@ static void read_key(json_in *j, const key *k, scheduler_config *c)
         if (json_in_bool(j, name, false)) json_in_fail(j, "%s is not supported; it must be false", name);
         return;
     case KEY_FIXED: read_fixed(j, k); return;
+    case KEY_OWN: read_own(j, k, c); return;
     }
 }
 
@@ -331,7 +365,7 @@ static void check_values(json_in *j, const scheduler_config *c)
     if (c->n_trained_betas == 0 && (c->beta_start <= 0.0 || c->beta_end < c->beta_start))
         json_in_fail(j, "beta_start = %g and beta_end = %g: must satisfy 0 < beta_start <= beta_end < 1", c->beta_start,
                      c->beta_end);
-    if (has(c, EDM_FAMILY | CM) && c->sigma_min >= c->sigma_max)
+    if (has(c, EDM_FAMILY | CM | SDE_VE) && c->sigma_min >= c->sigma_max)
         json_in_fail(j, "sigma_min = %g is not below sigma_max = %g", c->sigma_min, c->sigma_max);
     const bool of_betas = has(c, WITH_BETAS) && !c->use_flow_sigmas, edm = has(c, EDM_FAMILY);
     const scheduler_prediction predicts = c->prediction_type;
@@ -341,6 +375,8 @@ static void check_values(json_in *j, const scheduler_config *c)
     if (of_betas && predicts == SCHEDULER_FLOW)
         json_in_fail(j, "prediction_type = \"flow_prediction\" needs use_flow_sigmas = true, or another class than %s",
                      CLASSES[c->type]);
+    if (has(c, SDE_VP) && c->beta_max < c->beta_min)
+        json_in_fail(j, "beta_min = %g is above beta_max = %g", c->beta_min, c->beta_max);
     if (c->steps_offset >= c->num_train_timesteps)
         json_in_fail(j, "steps_offset = %d is not below num_train_timesteps = %d", c->steps_offset,
                      c->num_train_timesteps);
@@ -443,6 +479,7 @@ static void write_key(json_out *j, const key *k, const scheduler_config *c)
     case KEY_STEPS: write_steps(j, k, *(const uint64_t *)at); return;
     case KEY_NULL: json_out_text(j, k->name, NULL); return;
     case KEY_FALSE: json_out_bool(j, k->name, false); return;
+    case KEY_OWN:
     case KEY_FIXED: k->fixed ? json_out_text(j, k->name, k->fixed) : write_number(j, k->name, k->value); return;
     }
 }
@@ -451,7 +488,7 @@ void scheduler_config_put(json_out *o, const scheduler_config *c)
 {
     json_out_text(o, "scheduler", CLASSES[c->type]);
     for (int i = 0; i < N_KEYS; i++) {
-        if (!has(c, KEYS[i].classes)) continue;
+        if (!has(c, KEYS[i].classes) && !(process_class(c) & KEYS[i].classes)) continue;
         if (KEYS[i].type == KEY_INFINITE && isinf(c->lambda_min_clipped))
             json_out_text(o, KEYS[i].name, NULL);
         else

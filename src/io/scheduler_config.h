@@ -78,6 +78,10 @@ typedef enum scheduler_solver {
     SCHEDULER_LOGRHO /* of DEIS */
 } scheduler_solver;
 
+/* How the network of a process in sigma is wrapped, the columns of Karras et al. 2022 (arXiv:2206.00364), table 1: EDM's,
+ * or those of Song et al. 2021 (arXiv:2011.13456).  The classes of EDM also sample networks of the other two. */
+typedef enum scheduler_precond { SCHEDULER_PRECOND_EDM, SCHEDULER_PRECOND_VP, SCHEDULER_PRECOND_VE } scheduler_precond;
+
 /* The union of the keys of all classes; a class reads and writes its own.  The others keep their defaults. */
 typedef struct scheduler_config {
     scheduler_class type;
@@ -111,8 +115,11 @@ typedef struct scheduler_config {
     bool stochastic_sampling;                /* of FlowMatchEuler */
     double sigma_min, sigma_max, sigma_data; /* of EDM and consistency models */
     double rho;
-    double s_noise;               /* of consistency models */
-    int original_inference_steps; /* of LCM and TCD */
+    scheduler_precond precond;      /* of EDM's classes, ScoreSdeVp (VP) and ScoreSdeVe (VE) */
+    double beta_min, beta_max;      /* of ScoreSdeVp: d ln(1 + sigma^2) / dt at t = 0 and t = 1 */
+    double epsilon_t, sampling_eps; /* of ScoreSdeVp: the lowest t in training and in sampling */
+    double s_noise;                 /* of consistency models */
+    int original_inference_steps;   /* of LCM and TCD */
     double timestep_scaling;
 } scheduler_config;
 

@@ -11,6 +11,7 @@ typedef struct dependence {
 
 #define WITH(word) (1u << (word))
 #define ANY_HUBER  (WITH(TRAIN_LOSS_TYPE_HUBER) | WITH(TRAIN_LOSS_TYPE_SMOOTH_L1) | WITH(TRAIN_LOSS_TYPE_PSEUDO_HUBER))
+#define EDM_OR_VE  (WITH(DIFFUSION_PARAMETERIZATION_EDM) | WITH(DIFFUSION_PARAMETERIZATION_VE))
 #define OF_A_RANGE (~WITH(DIFFUSION_BETA_SCHEDULE_SQUAREDCOS_CAP_V2))
 
 static const dependence dependences[] = {
@@ -21,10 +22,13 @@ static const dependence dependences[] = {
     {OPTION_diffusion_clip_sample, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_DDPM)},
     {OPTION_diffusion_clip_sample_range, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_DDPM)},
     {OPTION_diffusion_rescale_betas_zero_snr, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_DDPM)},
-    {OPTION_diffusion_sigma_min, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_EDM)},
-    {OPTION_diffusion_sigma_max, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_EDM)},
+    {OPTION_diffusion_sigma_min, OPTION_diffusion_parameterization, EDM_OR_VE},
+    {OPTION_diffusion_sigma_max, OPTION_diffusion_parameterization, EDM_OR_VE},
     {OPTION_diffusion_sigma_data, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_EDM)},
     {OPTION_diffusion_rho, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_EDM)},
+    {OPTION_diffusion_beta_d, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_VP)},
+    {OPTION_diffusion_beta_min, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_VP)},
+    {OPTION_diffusion_epsilon_t, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_VP)},
     {OPTION_diffusion_shift, OPTION_diffusion_parameterization, WITH(DIFFUSION_PARAMETERIZATION_FLOW)},
     {OPTION_diffusion_beta_start, OPTION_diffusion_beta_schedule, OF_A_RANGE},
     {OPTION_diffusion_beta_end, OPTION_diffusion_beta_schedule, OF_A_RANGE},

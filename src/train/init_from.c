@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAID = 16, LIST = 500 }; /* options that a folder sets; bytes of a list of them */
+enum { SAID = 19, LIST = 500 }; /* options that a folder sets; bytes of a list of them */
 
 /* An option's value in the folder. */
 typedef struct said {
@@ -46,6 +46,9 @@ static void read_folder(const network *net, const scheduler_config *s, said to[S
     say_real(to++, OPTION_diffusion_sigma_max, s->sigma_max);
     say_real(to++, OPTION_diffusion_sigma_data, s->sigma_data);
     say_real(to++, OPTION_diffusion_rho, s->rho);
+    say_real(to++, OPTION_diffusion_beta_d, s->beta_max - s->beta_min);
+    say_real(to++, OPTION_diffusion_beta_min, s->beta_min);
+    say_real(to++, OPTION_diffusion_epsilon_t, s->epsilon_t);
     say_real(to++, OPTION_diffusion_shift, s->flow_shift);
     say_word(to++, OPTION_diffusion_predict, recipe_from_prediction(s->prediction_type));
     say_word(to++, OPTION_diffusion_variance_type, recipe_from_variance(s->variance_type));

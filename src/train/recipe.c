@@ -121,15 +121,32 @@ static scheduler_config scheduler_of_betas(const ddpm_config *c)
     return s;
 }
 
+static scheduler_class class_of_process(config_diffusion_parameterization word)
+{
+    switch (word) {
+    case DIFFUSION_PARAMETERIZATION_DDPM: break;
+    case DIFFUSION_PARAMETERIZATION_EDM: return SCHEDULER_CLASS_EDM_EULER;
+    case DIFFUSION_PARAMETERIZATION_FLOW: return SCHEDULER_CLASS_FLOW_EULER;
+    case DIFFUSION_PARAMETERIZATION_VP: return SCHEDULER_CLASS_SDE_VP;
+    case DIFFUSION_PARAMETERIZATION_VE: return SCHEDULER_CLASS_SDE_VE;
+    }
+    return SCHEDULER_CLASS_DDPM;
+}
+
 scheduler_config recipe_scheduler(const ddpm_config *c)
 {
     if (c->diffusion.parameterization == DIFFUSION_PARAMETERIZATION_DDPM) return scheduler_of_betas(c);
-    const bool edm = c->diffusion.parameterization == DIFFUSION_PARAMETERIZATION_EDM;
-    scheduler_config s = scheduler_config_of(edm ? SCHEDULER_CLASS_EDM_EULER : SCHEDULER_CLASS_FLOW_EULER);
+    scheduler_config s = scheduler_config_of(class_of_process(c->diffusion.parameterization));
+    const bool edm = s.type == SCHEDULER_CLASS_EDM_EULER;
     s.num_train_timesteps = c->diffusion.num_train_timesteps;
     if (edm) s.prediction_type = recipe_to_prediction(c->diffusion.predict);
-    s.sigma_min = c->diffusion.sigma_min, s.sigma_max = c->diffusion.sigma_max;
-    s.sigma_data = c->diffusion.sigma_data, s.rho = c->diffusion.rho;
+    if (edm) s.sigma_data = c->diffusion.sigma_data, s.rho = c->diffusion.rho;
+    if (s.type == SCHEDULER_CLASS_SDE_VP) {
+        s.beta_min = c->diffusion.beta_min, s.beta_max = c->diffusion.beta_min + c->diffusion.beta_d;
+        s.epsilon_t = c->diffusion.epsilon_t;
+    } else {
+        s.sigma_min = c->diffusion.sigma_min, s.sigma_max = c->diffusion.sigma_max;
+    }
     s.flow_shift = c->diffusion.shift;
     return s;
 }
@@ -200,11 +217,13 @@ static scheduler_config saved_scheduler(const ddpm_config *c, const scheduler_co
     if (c->sample.sampler == SAMPLE_SAMPLER_AUTO) return *process;
     scheduler_config s = recipe_sampling(c, process);
     const char *class = scheduler_class_name(s.type);
-    const bool spacing = s.timestep_spacing < SCHEDULER_QUADRATIC;
-    if (!spacing || !says_clip(&s) || (process->variance_type != SCHEDULER_FIXED_SMALL && s.type != process->type)) {
+    const bool spacing = s.timestep_spacing < SCHEDULER_QUADRATIC, sde = process->precond != SCHEDULER_PRECOND_EDM;
+    if (sde || !spacing || !says_clip(&s) ||
+        (process->variance_type != SCHEDULER_FIXED_SMALL && s.type != process->type)) {
         notes_add(remarks, "the checkpoints name %s, because %s of diffusers cannot say %s",
                   scheduler_class_name(process->type), class,
-                  !spacing                                          ? "timestep_spacing"
+                  sde                                               ? "the preconditioning"
+                  : !spacing                                        ? "timestep_spacing"
                   : process->variance_type != SCHEDULER_FIXED_SMALL ? "variance_type"
                                                                     : "clip_sample");
         return *process;
@@ -234,6 +253,24 @@ static ddpm_status take_class_names(const char *folder, model **m, err *e)
     return st;
 }
 
+/* Note how diffusers samples with the saved scheduler where none of its pipelines does. */
+static void note_pipeline(const scheduler_config *s, notes *remarks)
+{
+    if (s->precond == SCHEDULER_PRECOND_VP)
+        notes_add(remarks,
+                  "no pipeline of diffusers samples with ScoreSdeVpScheduler; a loop can, by "
+                  "step_pred(unet(x, %d * t).sample, x, t)",
+                  s->num_train_timesteps - 1);
+    else if (s->precond == SCHEDULER_PRECOND_VE)
+        notes_add(
+            remarks,
+            "no pipeline of diffusers samples this: ScoreSdeVePipeline tells the network sigma, not ln(sigma / 2); a "
+            "loop can, with the score unet(x, log(sigma / 2)).sample / sigma");
+    else if (!has_pipeline(s->type))
+        notes_add(remarks, "DDPMPipeline of diffusers cannot sample with %s; a loop over the scheduler's steps can",
+                  scheduler_class_name(s->type));
+}
+
 ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, model **out, notes *remarks, err *e)
 {
     ddpm_config adopted = *c;
@@ -250,9 +287,7 @@ ddpm_status recipe_model(const ddpm_config *c, backend *be, image_shape shape, m
     TRY(sampler_accepts(chosen_sampler(c, sampler_of_class(&scheduler)), &scheduler, e));
     scheduler = saved_scheduler(c, &scheduler, remarks);
     if (c->model.init_from[0]) adopted_scheduler_note(&scheduler, &of_folder, remarks);
-    if (!has_pipeline(scheduler.type))
-        notes_add(remarks, "DDPMPipeline of diffusers cannot sample with %s; a loop over the scheduler's steps can",
-                  scheduler_class_name(scheduler.type));
+    note_pipeline(&scheduler, remarks);
     TRY(model_create(be, &net, &scheduler, out, e));
     return c->model.init_from[0] ? take_class_names(c->model.init_from, out, e) : DDPM_OK;
 }
@@ -316,8 +351,7 @@ trainer_spec recipe_trainer(const ddpm_config *c, image_shape shape, int64_t ste
 scheduler_config recipe_sampling(const ddpm_config *c, const scheduler_config *of_model)
 {
     const sampler_kind own = sampler_of_class(of_model), chosen = chosen_sampler(c, own);
-    const bool keep = c->sample.sampler == SAMPLE_SAMPLER_AUTO && chosen == own;
-    scheduler_config s = keep ? *of_model : sampler_config(chosen, of_model);
+    scheduler_config s = sampler_config(chosen, of_model);
     s.variance_type = recipe_to_sample_variance(c->sample.variance_type, s.variance_type);
     s.clip_sample = recipe_to_sample_clip(c->sample.clip, s.clip_sample && !c->sample.between[0]);
     s.timestep_spacing = recipe_to_sample_spacing(c->sample.timestep_spacing, s.timestep_spacing);

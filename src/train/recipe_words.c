@@ -159,6 +159,8 @@ config_diffusion_parameterization recipe_from_process(diffusion_process process)
     case PROCESS_CONSISTENCY: break;
     case PROCESS_EDM: return DIFFUSION_PARAMETERIZATION_EDM;
     case PROCESS_FLOW: return DIFFUSION_PARAMETERIZATION_FLOW;
+    case PROCESS_VP: return DIFFUSION_PARAMETERIZATION_VP;
+    case PROCESS_VE: return DIFFUSION_PARAMETERIZATION_VE;
     }
     return DIFFUSION_PARAMETERIZATION_DDPM;
 }

@@ -4,7 +4,8 @@ Needs diffusers 0.42.1, torch, numpy and scipy; run from anywhere.  Every schedu
 small image, a nonlinear network (toy() below, which tests/diffusion/test_sampler_tables.c has in C) and a noise that both
 compute (noise() below).  diffusers rounds to float32 in many places; here the modules see float64 in its place.
 
-A case is three lines: the scheduler_config.json, without the keys that have the class's defaults; sampler, steps, eta,
+A case is three lines: the scheduler_config.json, without the keys that have the class's defaults; sampler ("folder": that
+of the class; edm_karras: edm with Karras' sigmas), steps, eta,
 churn, churn_min, churn_max, churn_noise, clipped_eps; and the result: the timesteps that the network was told, a bar,
 and the image."""
 
@@ -165,6 +166,69 @@ def algorithm_2(n, churn, low, high, factor):
     return x.tolist(), told
 
 
+def vp_time(sigma, rise=19.9, low=0.1):
+    return (math.sqrt(low**2 + 2 * rise * math.log(1 + sigma**2)) - low) / rise
+
+
+# Karras et al. 2022, table 1, columns VP and VE: sigma -> (scale of x, c_skip, c_out, c_noise), and the sigmas.
+def of_vp(sigma):
+    return 1 / math.sqrt(1 + sigma**2), 1, -sigma, 999 * vp_time(sigma)
+
+
+def of_ve(sigma):
+    return 1, 1, sigma, math.log(sigma / 2)
+
+
+def table_1(name, n, rho):
+    u = [i / (n - 1) if n > 1 else 0 for i in range(n)]
+    if name == "vp":
+        sigma_of = lambda t: math.sqrt(math.exp(19.9 / 2 * t**2 + 0.1 * t) - 1)  # noqa: E731
+        steps = [sigma_of(1 + a * (1e-3 - 1)) for a in u]
+        high, low = sigma_of(1), sigma_of(1e-3)
+    else:
+        steps, high, low = [math.sqrt(100**2 * (0.02**2 / 100**2) ** a) for a in u], 100, 0.02
+    if rho:
+        steps = [(high ** (1 / rho) + a * (low ** (1 / rho) - high ** (1 / rho))) ** rho for a in u]
+    return steps + [0.0]
+
+
+def generalized(name, solver, n, rho=None, churn=0.0, low=0.0, high=math.inf, factor=1.0):
+    """Karras et al. 2022, algorithm 2 in x_0 + sigma eps, by Heun's or Euler's method, and DPM-Solver++(2M), of a network that
+    is wrapped as VP's or VE's is.  The noise of the first step is part of that of x_T, as in algorithm_2()."""
+    of = of_vp if name == "vp" else of_ve
+    told, sigma, x, old = [], table_1(name, n, rho), None, None
+
+    def denoise(x, s):
+        scale, c_skip, c_out, time = of(s)
+        net = toy(lambda t: (scale, s * scale, c_skip / scale, c_out), "edm", False)
+        told.append(time)
+        return c_skip * x + c_out * net(scale * x, time)
+
+    if solver != "heun":
+        x = math.hypot(1, sigma[0]) * noise(-1)
+    for i in range(n):
+        gamma = min(churn / n, math.sqrt(2) - 1) if low <= sigma[i] <= high else 0
+        hat = sigma[i] * (1 + gamma)
+        if x is None:
+            x = math.hypot(sigma[0], factor * math.sqrt(hat**2 - sigma[0] ** 2) if gamma else 0) * noise(-1)
+        elif gamma:
+            x = x + math.sqrt(hat**2 - sigma[i] ** 2) * factor * noise(2 * i - 1)
+        D = denoise(x, hat)
+        if solver == "dpmpp":
+            h = math.log(hat / sigma[i + 1]) if sigma[i + 1] else math.inf
+            blend = D
+            if old is not None and sigma[i + 1]:
+                r = math.log(sigma[i - 1] / sigma[i]) / h
+                blend = (1 + 1 / (2 * r)) * D - 1 / (2 * r) * old
+            x, old = sigma[i + 1] / hat * x - math.expm1(-h) * blend, D
+            continue
+        d, dt = (x - D) / hat, sigma[i + 1] - hat
+        x, y = x + dt * d, x
+        if sigma[i + 1] and solver == "heun":
+            x = y + dt / 2 * (d + (x - denoise(x, sigma[i + 1])) / sigma[i + 1])
+    return x.tolist(), told
+
+
 SPACINGS = "leading", "trailing", "linspace"
 PREDICTIONS = "epsilon", "v_prediction", "sample"
 COSINE = "squaredcos_cap_v2"
@@ -303,6 +367,15 @@ def write():
         for churn, low, high in ((0.0, 0.05, 50.0), (40.0, 0.05, 50.0), (10.0, 0.0, math.inf)):
             spec = dict(sampler="edm", s_churn=churn, s_tmin=low, s_tmax=high, s_noise=1.003)
             add(dict(_class_name="EDMEulerScheduler"), spec, n, algorithm_2(n, churn, low, high, 1.003))
+    for name, n in itertools.product(("vp", "ve"), (1, 5, 18)):
+        cls = dict(_class_name=f"ScoreSde{name.capitalize()}Scheduler", preconditioning=name, num_train_timesteps=1000)
+        cls |= dict(sigma_min=0.02, sigma_max=100) if name == "ve" else {}
+        for churn, low, high in ((0.0, 0.05, 50.0), (40.0, 0.05, 50.0), (10.0, 0.0, math.inf)):
+            spec = dict(sampler="edm", s_churn=churn, s_tmin=low, s_tmax=high, s_noise=1.003)
+            add(cls, spec, n, generalized(name, "heun", n, None, churn, low, high, 1.003))
+        add(cls, dict(sampler="edm_euler"), n, generalized(name, "euler", n))
+        add(cls, dict(sampler="edm_dpmpp"), n, generalized(name, "dpmpp", n))
+        add(cls, dict(sampler="edm_karras"), n, generalized(name, "heun", n, 7))
     here = pathlib.Path(__file__).parent
     (here / "sampler_tables.txt").write_text("\n".join(lines) + "\n")
     p = [1e-9, 1e-6, 0.001, 0.01, 0.1, 0.25, 0.5, 0.6, 0.75, 0.9, 0.99, 0.999, 1 - 1e-6]

@@ -138,6 +138,41 @@ Test(objective, levels_of_edm_are_those_of_the_paper)
     schedule_destroy(s);
 }
 
+/* The same table, VP and VE; times by an independent program, at sigma .05, .5 and 10. */
+Test(objective, levels_of_vp_and_ve_are_those_of_the_paper)
+{
+    static const double sigmas[] = {.05, .5, 10}, vp[] = {11.58238, 144.66911, 675.36891},
+                        ve[] = {-3.68887945, -1.38629436, 1.60943791};
+    scheduler_config c = scheduler_config_of(SCHEDULER_CLASS_SDE_VP), d = scheduler_config_of(SCHEDULER_CLASS_SDE_VE);
+    schedule *s, *r;
+    c.num_train_timesteps = d.num_train_timesteps = 1000;
+    d.sigma_min = 0.02, d.sigma_max = 100;
+    OK(schedule_create(&c, &s, &why));
+    OK(schedule_create(&d, &r, &why));
+    for (int k = 0; k < 3; k++) {
+        const double sigma = sigmas[k], t = vp[k] / 999, share = (log(sigma) - log(.02)) / (log(100) - log(.02));
+        cr_expect_float_eq(999 * vp_time(&c, sigma), vp[k], 1e-5);
+        cr_expect_float_eq(vp_sigma(&c, vp[k] / 999), sigma, 1e-6 * sigma);
+        const training_level v = training_level_at(s, (int)lrint((t - 1e-5) / (1 - 1e-5) * (training_levels(s) - 1)));
+        cr_expect_float_eq(v.time, vp[k], 0.051); /* half the distance of two levels */
+        cr_expect_float_eq(v.noise / v.signal, sigma, 0.006 * sigma);
+        cr_expect_float_eq(v.signal * v.signal + v.noise * v.noise, 1, 1e-12);
+        cr_expect(v.of_x0 == 0 && v.of_eps == 1);
+        cr_expect_float_eq(v.c_out, -v.noise / v.signal, 1e-12 * sigma);
+        const training_level e = training_level_at(r, (int)lrint(share * (training_levels(r) - 1)));
+        cr_expect_float_eq(e.time, ve[k], 5e-4);
+        cr_expect_float_eq(e.noise, sigma, 5e-4 * sigma);
+        cr_expect(e.signal == 1 && e.of_x0 == 0 && e.of_eps == -1 && e.c_out == e.noise);
+    }
+    /* the ends: t from epsilon_t to 1 and sigma from sigma_min to sigma_max */
+    cr_expect_float_eq(training_level_at(s, 0).time, 999e-5, 1e-9);
+    cr_expect_float_eq(training_level_at(s, training_levels(s) - 1).time, 999, 1e-9);
+    cr_expect_float_eq(training_level_at(r, 0).noise, .02, 1e-12);
+    cr_expect_float_eq(training_level_at(r, training_levels(r) - 1).noise, 100, 1e-10);
+    schedule_destroy(s);
+    schedule_destroy(r);
+}
+
 /* Shift 3 of u = 1, .999, .75, .5, .25, .001. */
 Test(objective, levels_of_a_flow_are_shifted)
 {

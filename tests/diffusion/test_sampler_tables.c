@@ -32,6 +32,12 @@ static level told_level(const schedule *s, double t)
     const scheduler_config *c = &s->config;
     const bool cm = c->type == SCHEDULER_CLASS_CM;
     const bool edm = cm || c->type == SCHEDULER_CLASS_EDM_EULER || c->type == SCHEDULER_CLASS_EDM_DPM;
+    if (c->precond == SCHEDULER_PRECOND_VE) return (level){t, 1, 2 * exp(t), 1, 2 * exp(t)};
+    if (c->precond == SCHEDULER_PRECOND_VP) {
+        const double tau = t / 999, sigma = sqrt(exp(19.9 / 2 * tau * tau + 0.1 * tau) - 1),
+                     root = sqrt(1 + sigma * sigma);
+        return (level){t, 1 / root, sigma / root, root, -sigma};
+    }
     if (edm) {
         const double sigma = exp(cm ? t / 250 : t * 4), c_in = 1 / hypot(sigma, 0.5);
         const double sign = c->prediction_type == SCHEDULER_V_PREDICTION ? -1 : 1;
@@ -127,6 +133,19 @@ static double distance(const double *x, const double *want)
 
 /* ---- the cases ---- */
 
+static void take_sampler(table_case *q, const char *name)
+{
+    const bool karras = !strcmp(name, "edm_karras");
+    for (int k = 0; k < SAMPLER_KINDS; k++) {
+        if (strcmp(sampler_name((sampler_kind)k), karras ? "edm" : name) != 0) continue;
+        q->spec.kind = (sampler_kind)k;
+        q->config = sampler_config((sampler_kind)k, &q->config);
+        if (karras) q->config.sigmas = SCHEDULER_SIGMAS_KARRAS;
+        return;
+    }
+    cr_assert_str_eq(name, "folder");
+}
+
 static bool next_case(FILE *file, table_case *q)
 {
     static char config[LINE], spec[LINE], result[LINE];
@@ -141,7 +160,7 @@ static bool next_case(FILE *file, table_case *q)
                         &q->spec.churn_min, &q->spec.churn_max, &q->spec.churn_noise, &clipped),
                  8);
     q->spec.clipped_eps = clipped;
-    if (!strcmp(name, "edm")) q->spec.kind = SAMPLER_EDM;
+    take_sampler(q, name);
     char *at = result;
     for (q->told = 0; q->told < MOST_ROWS && sscanf(at, "%lf%n", &q->t[q->told], &used) == 1; q->told++) at += used;
     cr_assert_eq(*strchr(at, '|'), '|');

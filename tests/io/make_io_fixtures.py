@@ -19,6 +19,7 @@ import struct
 import torch
 import diffusers
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers.schedulers.deprecated.scheduling_sde_vp import ScoreSdeVpScheduler
 from safetensors.torch import save_file
 
 OUT = pathlib.Path(__file__).parent / "fixtures"
@@ -58,7 +59,9 @@ CONFIGS = {
 CLASSES = ["DDPM", "DDIM", "DDIMInverse", "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete",
            "KDPM2AncestralDiscrete", "LMSDiscrete", "PNDM", "DEISMultistep", "DPMSolverMultistep", "DPMSolverSinglestep",
            "UniPCMultistep", "SASolver", "EDMEuler", "EDMDPMSolverMultistep", "FlowMatchEulerDiscrete",
-           "CMStochasticIterative", "LCM", "TCD"]
+           "CMStochasticIterative", "LCM", "TCD", "ScoreSdeVp", "ScoreSdeVe"]
+OWN = {"ScoreSdeVp": dict(preconditioning="vp", epsilon_t=1e-5, beta_max=20.0),  # keys of ours, which diffusers keeps
+       "ScoreSdeVe": dict(preconditioning="ve")}
 OTHER = dict(
     num_train_timesteps=7, trained_betas=[0.01, 0.02, 0.03, 0.5, 0.25, 0.125, 0.0078125], rescale_betas_zero_snr=True,
     prediction_type="v_prediction", variance_type="learned_range", clip_sample=True, clip_sample_range=1.5,
@@ -67,7 +70,8 @@ OTHER = dict(
     lower_order_final=True, euler_at_final=True, use_exponential_sigmas=True, final_sigmas_type="sigma_min",
     lambda_min_clipped=-5.1, predict_x0=False, disable_corrector=[0, 1, 5], use_flow_sigmas=False, flow_shift=3.0, shift=2.0,
     stochastic_sampling=True, sigma_min=0.01, sigma_max=40.0, sigma_data=0.75, rho=5.0, s_noise=1.25, clip_denoised=False,
-    sigma_schedule="exponential", original_inference_steps=5, timestep_scaling=8.0)
+    sigma_schedule="exponential", original_inference_steps=5, timestep_scaling=8.0, beta_min=0.25, beta_max=12.5,
+    sampling_eps=0.002)
 
 
 def mix():
@@ -124,15 +128,19 @@ def configs():
         (OUT / "configs" / f"{name}.json").write_text(kind(**values).to_json_string())
     (OUT / "schedulers").mkdir(exist_ok=True)
     for name in CLASSES:
-        kind = getattr(diffusers, name + "Scheduler")
+        kind = getattr(diffusers, name + "Scheduler", ScoreSdeVpScheduler)  # the deprecated one is not exported
         keys = inspect.signature(kind.__init__).parameters
         other = {k: v for k, v in OTHER.items() if k in keys}
         if name in ("EulerDiscrete", "UniPCMultistep"):
             del other["sigma_min"], other["sigma_max"]
         if name in ("DPMSolverMultistep", "DPMSolverSinglestep", "SASolver"):
             del other["variance_type"]
-        (OUT / "schedulers" / f"{name}.json").write_text(kind().to_json_string())
-        (OUT / "schedulers" / f"{name}.other.json").write_text(kind(**other).to_json_string())
+        (OUT / "schedulers" / f"{name}.json").write_text(made(kind, OWN.get(name, {})))
+        (OUT / "schedulers" / f"{name}.other.json").write_text(made(kind, OWN.get(name, {}) | other))
+
+
+def made(kind, values):
+    return (kind.from_config(values) if "preconditioning" in values else kind(**values)).to_json_string()
 
 
 def reals():

@@ -135,8 +135,13 @@ Test(scheduler_config, the_first_releases_keys_are_taken)
 
 Test(scheduler_config, what_is_not_supported_is_refused_by_name)
 {
-    refuse("{\"_class_name\": \"ScoreSdeVeScheduler\"}", /* faults F16 */
-           "_class_name = \"ScoreSdeVeScheduler\" is not supported; supported: DDPMScheduler, DDIMScheduler");
+    refuse("{\"_class_name\": \"RePaintScheduler\"}", /* faults F16 */
+           "_class_name = \"RePaintScheduler\" is not supported; supported: DDPMScheduler, DDIMScheduler");
+    refuse("{\"_class_name\": \"ScoreSdeVeScheduler\"}", /* of an NCSN++ that is told sigma itself */
+           "ScoreSdeVeScheduler is supported as this program writes it alone, with preconditioning \"ve\"");
+    refuse("{\"_class_name\": \"ScoreSdeVpScheduler\", \"preconditioning\": \"ve\"}", "preconditioning \"vp\"");
+    refuse("{\"_class_name\": \"ScoreSdeVpScheduler\", \"preconditioning\": \"vp\", \"beta_min\": 30}",
+           "beta_min = 30 is above beta_max = 20");
     refuse("{\"_class_name\": \"UniPCMultistepScheduler\", \"use_dynamic_shifting\": true}", "use_dynamic_shifting");
     refuse("{\"_class_name\": \"UniPCMultistepScheduler\", \"solver_p\": [\"x\"]}", "solver_p");
     refuse("{\"_class_name\": \"UniPCMultistepScheduler\", \"disable_corrector\": [64]}", "disable_corrector");

@@ -106,6 +106,22 @@ def edm(run, unet, x0, eps, ordinals):
     return (s**2 + data**2) / (s * data) ** 2 * (D - x0) ** 2
 
 
+def vp(run, unet, x0, eps, ordinals):
+    """The same table, VP: weight 1 / sigma^2, D = x - sigma F(x / sqrt(1 + sigma^2), 999 t), t uniform."""
+    t = torch.from_numpy(np.linspace(1e-5, 1, 10000)[words_of(ordinals) * 10000 // 2**32])
+    s = torch.sqrt(torch.expm1(19.9 / 2 * t**2 + 0.1 * t)).reshape(-1, 1, 1, 1)
+    D = x0 + s * eps - s * unet((x0 + s * eps) / torch.sqrt(1 + s**2), 999 * t).sample
+    return (D - x0) ** 2 / s**2
+
+
+def ve(run, unet, x0, eps, ordinals):
+    """The same table, VE: weight 1 / sigma^2, D = x + sigma F(x, ln(sigma / 2)), ln sigma uniform."""
+    sigma = torch.exp(torch.from_numpy(np.linspace(np.log(0.02), np.log(100), 10000)[words_of(ordinals) * 10000 // 2**32]))
+    s = sigma.reshape(-1, 1, 1, 1)
+    D = x0 + s * eps + s * unet(x0 + s * eps, torch.log(sigma / 2)).sample
+    return (D - x0) ** 2 / s**2
+
+
 def flow(run, unet, x0, eps, ordinals):
     """Esser et al. 2024, section 3: x_t = (1 - u) x0 + u eps, target eps - x0; FlowMatchEulerDiscreteScheduler's times."""
     u = (timesteps(run, ordinals) + 1) / T
@@ -210,6 +226,8 @@ RUNS = {
     "zero_snr_v": {"zero_snr": True, "prediction": "v_prediction"},
     "edm": {"process": edm},
     "edm_v": {"process": edm, "prediction": "v_prediction"},
+    "vp": {"process": vp},
+    "ve": {"process": ve},
     "flow": {"process": flow},
     "flow_shifted": {"process": flow, "shift": 3.0, "draw": "logit_normal"},
     "hybrid": {"learned": "hybrid"},

@@ -50,6 +50,8 @@ static const variant variants[] = {
      .process = SCHEDULER_CLASS_EDM_EULER,
      .draw = DRAW_LOG_NORMAL,
      .prediction = SCHEDULER_V_PREDICTION},
+    {.name = "vp", .process = SCHEDULER_CLASS_SDE_VP},
+    {.name = "ve", .process = SCHEDULER_CLASS_SDE_VE},
     {.name = "flow", .process = SCHEDULER_CLASS_FLOW_EULER, .prediction = SCHEDULER_FLOW, .shift = 1},
     {.name = "flow_shifted",
      .process = SCHEDULER_CLASS_FLOW_EULER,
@@ -95,6 +97,8 @@ static void set_up(rig *r, const variant *v)
     spec.update.update.lr = (lr_rule){.peak = 1e-3, .schedule = LR_CONSTANT_WITH_WARMUP, .warmup_steps = 10};
     spec.update.update.beta1 = 0.9, spec.update.update.beta2 = 0.999;
     spec.update.update.eps = 1e-8, spec.update.update.max_grad_norm = 1;
+    process.num_train_timesteps = 1000;
+    if (v->process == SCHEDULER_CLASS_SDE_VE) process.sigma_min = 0.02, process.sigma_max = 100;
     process.prediction_type = v->prediction;
     process.rescale_betas_zero_snr = v->zero_snr;
     process.flow_shift = v->shift;
