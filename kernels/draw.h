@@ -25,6 +25,8 @@ typedef struct draw_args {
     int null_label;           /* the label that stands for no class */
     int stratified;
     const int64_t *cumulative; /* [T + 1]  from 0 to 2^32, not decreasing.  NULL: uniform */
+    const float *factors;      /* [T]  of importance sampling (loss_history.h).  NULL: none */
+    float *factor, *level;     /* [n]  with `factors`: that of the row, and the number of the row */
 } draw_args;
 
 /* The words of a sample: 0 draws the timestep, 2 the dropout of its label. */
@@ -65,6 +67,7 @@ HD void draw_one(const draw_args *a, int b)
     float *row = a->rows + (int64_t)b * TABLE_COLUMNS;
     for (int k = 0; k < TABLE_COLUMNS; k++) row[k] = from[k];
     a->t[b] = row[TABLE_TIME];
+    if (a->factors) a->factor[b] = a->factors[t], a->level[b] = (float)t;
     if (a->labels) {
         const int dropped = noise_uniform(words.v[2]) < a->label_dropout;
         a->label[b] = dropped ? a->null_label : a->labels[a->index ? a->index[b] : b];

@@ -3,7 +3,7 @@
  *   target  = target_x0 x_0 + target_eps eps
  *   error_b = mean over the elements of  (pred - target)^2
  *   loss_b  = weight mean of rho(pred - target)
- *   dpred   = grad_scale weight rho'(pred - target),   rho = r^2 or another of loss_kind.h
+ *   dpred   = grad_scale factor weight rho'(pred - target),   rho = r^2 or another of loss_kind.h
  *   Ho, Jain & Abbeel 2020 (arXiv:2006.11239), eq. 14, with the columns of train_state.h for other targets
  *
  * A network that learns the variance of the reverse step has a second half of channels, v (variational_bound.h):
@@ -38,10 +38,11 @@ typedef struct loss_args {
     loss_kind kind;
     float noise_offset; /* as for q_sample */
     /* of a learned variance */
-    int learned;  /* pred and dpred are [n, h, w, 2c], F and v */
-    int kl;       /* the bound is the loss, and trains F too */
-    double bound; /* factor of the bound in the loss */
-    float *vb;    /* [n]  the bound, in bits per dimension */
+    int learned;         /* pred and dpred are [n, h, w, 2c], F and v */
+    int kl;              /* the bound is the loss, and trains F too */
+    double bound;        /* factor of the bound in the loss */
+    float *vb;           /* [n]  the bound, in bits per dimension */
+    const float *factor; /* [n]  of the gradient, by importance sampling (loss_history.h).  NULL: 1 */
 } loss_args;
 
 typedef struct loss_sums {
@@ -49,6 +50,9 @@ typedef struct loss_sums {
     double nats;        /* of the bound, if learned */
 } loss_sums;
 enum { LOSS_SUMS = 3 };
+
+/* Factor of the gradient of image b. */
+HD float loss_grad_scale(const loss_args *a, int b) { return a->factor ? a->grad_scale * a->factor[b] : a->grad_scale; }
 
 /* Number of partial sums per image. */
 HD int loss_chunks(int h, int w, int c) { return (int)reduce_chunks((int64_t)h * w * c); }
@@ -68,7 +72,7 @@ HD loss_sums loss_quad(const loss_args *a, const drawn_image *m, int b, int q, c
     const int count = quad_count(m->d, q);
     const int64_t at = (int64_t)b * m->d + 4 * (int64_t)q;
     const float ta = m->row[TABLE_TARGET_X0], te = m->row[TABLE_TARGET_EPS], c = m->row[TABLE_HUBER];
-    const float factor = m->row[TABLE_WEIGHT] * a->grad_scale;
+    const float factor = m->row[TABLE_WEIGHT] * loss_grad_scale(a, b);
     float x0[4], pred[4], gradient[4];
     double square[4], rho[4];
     clean_quad(m, q, x0);
@@ -102,7 +106,7 @@ HD loss_sums loss_learned_quad(const loss_args *a, const drawn_image *m, int b, 
     const float *row = m->row;
     const int count = quad_count(m->d, q);
     const float ta = row[TABLE_TARGET_X0], te = row[TABLE_TARGET_EPS], huber = row[TABLE_HUBER];
-    const double scale = a->bound * BOUND_BITS * (double)a->grad_scale, span = (double)row[TABLE_LOG_SPAN];
+    const double scale = a->bound * BOUND_BITS * (double)loss_grad_scale(a, b), span = (double)row[TABLE_LOG_SPAN];
     const double by_miss = -(double)row[TABLE_X0_WEIGHT] * (double)row[TABLE_C_OUT]; /* slope of the gap */
     loss_sums sums = {0.0, 0.0, 0.0};
     float x0[4];
@@ -119,7 +123,7 @@ HD loss_sums loss_learned_quad(const loss_args *a, const drawn_image *m, int b, 
         sums.nats += term.nats;
         if (!a->dpred) continue;
         const float dF = a->kl ? (float)(scale * by_miss * term.by_gap)
-                               : row[TABLE_WEIGHT] * a->grad_scale * loss_slope(a->kind, huber, miss);
+                               : row[TABLE_WEIGHT] * loss_grad_scale(a, b) * loss_slope(a->kind, huber, miss);
         store_at(a->dpred, a->pred_type, at, dF);
         store_at(a->dpred, a->pred_type, at + a->c, (float)(scale * 0.5 * span * term.by_log_variance));
     }

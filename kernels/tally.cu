@@ -6,7 +6,8 @@ __global__ void __launch_bounds__(REDUCE_LANES) tally_kernel(tally_args a)
     SHARED(double, error, REDUCE_LANES);
     SHARED(double, images, REDUCE_LANES);
     double sum = 0.0;
-    for (int i = threadIdx.x; i < a.n; i += REDUCE_LANES) sum += (double)a.loss[i];
+    for (int i = threadIdx.x; i < a.n; i += REDUCE_LANES) sum += tally_loss(&a, i);
+    for (int i = threadIdx.x; i < a.n && a.seen; i += REDUCE_LANES) tally_keep(&a, i);
     tally_lane(&a, threadIdx.x, &error[threadIdx.x], &images[threadIdx.x]);
     sum = block_sum(sum);
     __syncthreads();

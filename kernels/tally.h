@@ -14,9 +14,26 @@ typedef struct tally_args {
     double scale;     /* 1 / (n * micro-batches of a step * ranks) */
     uint64_t advance; /* number of samples processed by all ranks together */
     const float *vb;  /* [n]  the bound of each image (loss.h); NULL: none */
+    /* Of importance sampling (loss_history.h), or NULL: the factor of each loss in the sum and the level of each image, [n];
+     * the losses without it and the levels of a step's images, [per_step, 2], image of ordinal number i at i mod per_step */
+    const float *factor, *level;
+    float *seen;
+    int per_step;
 } tally_args;
 
 enum { TALLY_LANES = REDUCE_LANES / TRAIN_LEVELS }; /* lanes that share a noise level */
+
+HD double tally_loss(const tally_args *a, int i)
+{
+    return a->factor ? (double)a->factor[i] * (double)a->loss[i] : (double)a->loss[i];
+}
+
+/* Keeps the loss of image i; before tally_finish(). */
+HD void tally_keep(const tally_args *a, int i)
+{
+    const uint64_t at = (a->state->sample + (uint64_t)i) % (uint64_t)a->per_step;
+    a->seen[2 * at] = a->loss[i], a->seen[2 * at + 1] = a->level[i];
+}
 
 HD void tally_finish(const tally_args *a, double sum)
 {
@@ -62,7 +79,8 @@ HD void tally_vb_finish(const tally_args *a, double vb, double images)
 static inline void tally_one(const tally_args *a) /* on a CPU */
 {
     double lane[REDUCE_LANES] = {0.0}, images[REDUCE_LANES];
-    for (int i = 0; i < a->n; i++) lane[i % REDUCE_LANES] += (double)a->loss[i];
+    for (int i = 0; i < a->n; i++) lane[i % REDUCE_LANES] += tally_loss(a, i);
+    for (int i = 0; i < a->n && a->seen; i++) tally_keep(a, i);
     tally_finish(a, reduce_lanes(lane));
     for (int l = 0; l < REDUCE_LANES; l++) tally_lane(a, l, &lane[l], &images[l]);
     for (int k = 0; k < TRAIN_LEVELS; k++) tally_level(a, k, lane, images);

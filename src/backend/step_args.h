@@ -7,6 +7,7 @@
 #include "bound.h"
 #include "class_embed.h"
 #include "draw.h"
+#include "loss_history.h"
 #include "dropout.h"
 #include "grad_norm.h"
 #include "loss.h"
@@ -36,9 +37,28 @@ static inline draw_args step_draw(const step *s)
                        .n = (int)s->out[DRAW_T]->n,
                        .T = s->a.draw.timesteps,
                        .cumulative = step_data(s->in[DRAW_CUMULATIVE]),
+                       .factors = step_data(s->in[DRAW_FACTORS]),
+                       .factor = step_data(s->out[DRAW_FACTOR]),
+                       .level = step_data(s->out[DRAW_LEVEL]),
                        .stratified = s->a.draw.stratified,
                        .label_dropout = s->a.draw.label_dropout,
                        .null_label = s->a.draw.null_label};
+}
+
+static inline importance_args step_importance(const step *s)
+{
+    return (importance_args){.history = s->in[IMPORTANCE_HISTORY]->data,
+                             .cumulative = s->out[IMPORTANCE_CUMULATIVE]->data,
+                             .factor = s->out[IMPORTANCE_FACTORS]->data,
+                             .T = (int)s->in[IMPORTANCE_HISTORY]->n};
+}
+
+static inline remember_args step_remember(const step *s)
+{
+    return (remember_args){.seen = s->in[REMEMBER_SEEN]->data,
+                           .state = s->in[REMEMBER_STATE]->data,
+                           .history = s->out[REMEMBER_HISTORY]->data,
+                           .per_step = (int)s->in[REMEMBER_SEEN]->n};
 }
 
 static inline q_sample_args step_q_sample(const step *s)
@@ -68,6 +88,7 @@ static inline loss_args step_loss(const step *s)
                        .images = s->in[LOSS_IMAGES]->data,
                        .index = step_data(s->in[LOSS_INDEX]),
                        .rows = s->in[LOSS_ROWS]->data,
+                       .factor = step_data(s->in[LOSS_FACTOR]),
                        .state = s->in[LOSS_STATE]->data,
                        .loss = s->out[LOSS_EACH]->data,
                        .error = s->out[LOSS_ERROR]->data,
@@ -115,6 +136,10 @@ static inline tally_args step_tally(const step *s)
                         .error = s->in[TALLY_ERROR]->data,
                         .rows = s->in[TALLY_ROWS]->data,
                         .state = s->out[TALLY_STATE_OUT]->data,
+                        .factor = step_data(s->in[TALLY_FACTOR]),
+                        .level = step_data(s->in[TALLY_LEVEL]),
+                        .seen = step_data(s->out[TALLY_SEEN]),
+                        .per_step = s->out[TALLY_SEEN] ? (int)s->out[TALLY_SEEN]->n : 0,
                         .n = n,
                         .scale = s->a.tally.scale,
                         .advance = (uint64_t)n,

@@ -31,7 +31,8 @@ static double below(const timestep_draw *d, const schedule *s, int t)
 {
     const double u = (double)t / training_levels(s);
     switch (d->kind) {
-    case DRAW_UNIFORM: break;
+    case DRAW_UNIFORM:
+    case DRAW_LOSS_SECOND_MOMENT: break;
     case DRAW_LOGIT_NORMAL: return normal_below((log(u / (1 - u)) - d->logit_mean) / d->logit_std);
     case DRAW_MODE: return mode_below(d->mode_scale, u);
     case DRAW_LOG_NORMAL: {

@@ -3,12 +3,19 @@
  *   uniform       t ~ U{0 .. T - 1}, T levels
  *   logit_normal  u = sigmoid(logit_mean + logit_std z), t = floor(u T)     Esser et al. 2024 (arXiv:2403.03206), eq. 19
  *   mode          u = 1 - v - mode_scale (cos^2(pi v / 2) - 1 + v)          the same, eq. 20; v ~ U(0, 1)
- *   log_normal    ln(noise / signal) = P_mean + P_std z, the nearest t      Karras et al. 2022 (arXiv:2206.00364), table 1 */
+ *   log_normal    ln(noise / signal) = P_mean + P_std z, the nearest t      Karras et al. 2022 (arXiv:2206.00364), table 1
+ *   loss_second_moment   by the losses of the run so far: kernels/loss_history.h, not here */
 #ifndef DDPM_TIMESTEP_DRAW_H
 #define DDPM_TIMESTEP_DRAW_H
 #include "diffusion/objective.h"
 
-typedef enum timestep_draw_kind { DRAW_UNIFORM, DRAW_LOGIT_NORMAL, DRAW_MODE, DRAW_LOG_NORMAL } timestep_draw_kind;
+typedef enum timestep_draw_kind {
+    DRAW_UNIFORM,
+    DRAW_LOGIT_NORMAL,
+    DRAW_MODE,
+    DRAW_LOG_NORMAL,
+    DRAW_LOSS_SECOND_MOMENT
+} timestep_draw_kind;
 
 typedef struct timestep_draw {
     timestep_draw_kind kind;

@@ -90,21 +90,31 @@ enum { POINT_Y };
 enum { RELU_BWD_DY, RELU_BWD_Y };
 enum { RELU_BWD_DX };
 
+/* importance: CUMULATIVE i64 [T + 1] and FACTORS [T] of a HISTORY [T, 1, 1, HISTORY_COLUMNS] (kernels/loss_history.h) */
+enum { IMPORTANCE_HISTORY };
+enum { IMPORTANCE_CUMULATIVE, IMPORTANCE_FACTORS };
+/* remember: the losses SEEN [per_step, 1, 1, 2] of a step enter HISTORY */
+enum { REMEMBER_SEEN, REMEMBER_STATE };
+enum { REMEMBER_HISTORY };
+
 /* draw: ROWS [n, 1, 1, TABLE_COLUMNS], T [n], LABEL i64 [n] of a batch; INDEX, LABELS and CUMULATIVE are optional,
- * i64 [n], [n] or with INDEX those of the whole data set, [T + 1] */
-enum { DRAW_TABLE, DRAW_STATE, DRAW_INDEX, DRAW_LABELS, DRAW_CUMULATIVE };
-enum { DRAW_ROWS, DRAW_T, DRAW_LABEL };
+ * i64 [n], [n] or with INDEX those of the whole data set, [T + 1].
+ * With FACTORS [T], FACTOR and LEVEL [n] are those of the rows. */
+enum { DRAW_TABLE, DRAW_STATE, DRAW_INDEX, DRAW_LABELS, DRAW_CUMULATIVE, DRAW_FACTORS };
+enum { DRAW_ROWS, DRAW_T, DRAW_LABEL, DRAW_FACTOR, DRAW_LEVEL };
 
 /* IMAGES [n, h, w, c], the batch; or a whole data set, with INDEX i64 [n]: the image at each position of the batch */
 enum { Q_SAMPLE_IMAGES, Q_SAMPLE_ROWS, Q_SAMPLE_STATE, Q_SAMPLE_INDEX };
 enum { Q_SAMPLE_XT };
-enum { LOSS_PRED, LOSS_IMAGES, LOSS_ROWS, LOSS_STATE, LOSS_INDEX };
+/* FACTOR: optional, [n] */
+enum { LOSS_PRED, LOSS_IMAGES, LOSS_ROWS, LOSS_STATE, LOSS_INDEX, LOSS_FACTOR };
 /* EACH, ERROR, VB [n]: loss, squared error and, with a learned variance, variational bound of each image */
 enum { LOSS_EACH, LOSS_ERROR, LOSS_DPRED, LOSS_VB };
 enum { BOUND_PRED, BOUND_IMAGES, BOUND_ROWS, BOUND_STATE, BOUND_INDEX };
 enum { BOUND_VB, BOUND_X0_ERROR }; /* [n] */
-enum { TALLY_LOSS, TALLY_ERROR, TALLY_ROWS, TALLY_STATE, TALLY_VB };
-enum { TALLY_STATE_OUT };
+/* FACTOR, LEVEL [n] and SEEN [per_step, 1, 1, 2] are optional */
+enum { TALLY_LOSS, TALLY_ERROR, TALLY_ROWS, TALLY_STATE, TALLY_VB, TALLY_FACTOR, TALLY_LEVEL };
+enum { TALLY_STATE_OUT, TALLY_SEEN };
 
 /* of grad_norm and adamw.  FIXED: u8, bitmap of the weights that do not decay (kernels/adamw.h); absent: all decay */
 enum { UPDATE_G, UPDATE_STATE, UPDATE_FIXED };

@@ -91,10 +91,18 @@ tensor *nn_copy(plan *p, tensor *x);
 
 /* ---- training ------------------------------------------------------------------------------------ */
 
+typedef struct nn_distribution {
+    tensor *cumulative; /* i64 [T + 1] */
+    tensor *factors;    /* [T] */
+} nn_distribution;
+/* The distribution of the levels by a history [T, 1, 1, HISTORY_COLUMNS] of their losses (kernels/loss_history.h). */
+nn_distribution nn_importance(plan *p, tensor *history);
+
 typedef struct nn_drawn {
-    tensor *rows;   /* [n, 1, 1, TABLE_COLUMNS] */
-    tensor *t;      /* [n] */
-    tensor *labels; /* i64 [n]; NULL without labels */
+    tensor *rows;           /* [n, 1, 1, TABLE_COLUMNS] */
+    tensor *t;              /* [n] */
+    tensor *labels;         /* i64 [n]; NULL without labels */
+    tensor *factor, *level; /* [n]; NULL without factors */
 } nn_drawn;
 typedef struct nn_draw_args {
     int64_t n;
@@ -102,6 +110,7 @@ typedef struct nn_draw_args {
     tensor *index;         /* optional i64 [n]: the position of each image in a whole data set */
     tensor *labels;        /* optional i64 [n]; with index, those of the whole data set */
     tensor *cumulative; /* optional i64 [T + 1]: the distribution of the timesteps (kernels/draw.h); absent: uniform */
+    tensor *factors;    /* optional, of nn_importance(): the factor of the loss at each level */
     bool stratified;
     float label_dropout; /* probability in [0, 1] that an image's label is replaced by null_label */
     int null_label;
@@ -125,6 +134,7 @@ typedef struct nn_loss_args {
     bool flip;
     float noise_offset; /* as for nn_q_sample() */
     int kind;           /* loss_kind of kernels/loss_kind.h */
+    tensor *factor;     /* optional [n]: the gradient's factor */
     int micro_batches;  /* the loss is the mean over this many runs of the plan (gradient accumulation) */
     bool learned, kl;   /* pred [n, h, w, 2c] has a variance; the bound is the loss (kernels/loss.h) */
     double bound;       /* with learned: factor of the bound */
@@ -149,8 +159,11 @@ typedef struct nn_bounds {
 } nn_bounds;
 nn_bounds nn_bound(plan *p, const nn_bound_args *a);
 
-/* End of a micro-batch: adds the losses to the state and n to its sample counter.  Call after plan_differentiate(). */
-void nn_tally(plan *p, const nn_losses *l, tensor *rows, tensor *state, int micro_batches);
+/* End of a micro-batch: adds the losses to the state and n to its sample counter.  Call after plan_differentiate().
+ * seen [n * micro_batches, 1, 1, 2]: where the losses of a step's images are kept, if the rows were drawn with factors. */
+void nn_tally(plan *p, const nn_losses *l, const nn_drawn *drawn, tensor *state, tensor *seen, int micro_batches);
+/* After nn_update(): the losses of the step enter the history, unless it was skipped. */
+void nn_remember(plan *p, tensor *seen, tensor *state, tensor *history);
 
 /* Writes the gradient norm and the scalars of this optimizer step to the state (and a line of the optional history),
  * then updates `count` floats by AdamW or Adam, and their averages.  `fixed`: the weights that do not decay

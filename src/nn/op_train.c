@@ -1,6 +1,7 @@
 /* op_train.c - beginning and end of a training step (noising and loss), and the update of the weights. */
 #include "nn/nn.h"
 #include "ir/operands.h"
+#include "loss_history.h"
 #include "train_state.h"
 
 static bool check_rows(plan *p, const tensor *rows, const tensor *state)
@@ -12,6 +13,25 @@ static bool check_rows(plan *p, const tensor *rows, const tensor *state)
         return plan_fail(p, DDPM_EINVAL, "the training state has the wrong size of %lld bytes",
                          (long long)tensor_count(state));
     return true;
+}
+
+static bool check_history(plan *p, const tensor *history)
+{
+    if (history->c == HISTORY_COLUMNS && history->h == 1 && history->w == 1) return true;
+    return plan_fail(p, DDPM_EINVAL, "a history of %lld losses; it keeps %d", (long long)history->c - 1, LOSSES_KEPT);
+}
+
+nn_distribution nn_importance(plan *p, tensor *history)
+{
+    if (!history || !plan_ok(p) || !check_history(p, history)) return (nn_distribution){.factors = NULL};
+    const nn_distribution d = {.cumulative = plan_act_i64(p, "cumulative", history->n + 1),
+                               .factors = plan_act_f32(p, "factors", history->n, 1, 1, 1)};
+    plan_push(p, "importance");
+    step *s = plan_emit(p, OP_importance);
+    plan_pop(p);
+    s->in[IMPORTANCE_HISTORY] = history;
+    s->out[IMPORTANCE_CUMULATIVE] = d.cumulative, s->out[IMPORTANCE_FACTORS] = d.factors;
+    return d;
 }
 
 nn_drawn nn_draw(plan *p, const nn_draw_args *a)
@@ -29,12 +49,15 @@ nn_drawn nn_draw(plan *p, const nn_draw_args *a)
     }
     const nn_drawn drawn = {.rows = plan_act_f32(p, "rows", a->n, 1, 1, TABLE_COLUMNS),
                             .t = plan_act_f32(p, "t", a->n, 1, 1, 1),
-                            .labels = a->labels ? plan_act_i64(p, "labels", a->n) : NULL};
+                            .labels = a->labels ? plan_act_i64(p, "labels", a->n) : NULL,
+                            .factor = a->factors ? plan_act_f32(p, "factor", a->n, 1, 1, 1) : NULL,
+                            .level = a->factors ? plan_act_f32(p, "level", a->n, 1, 1, 1) : NULL};
     plan_push(p, "draw");
     step *s = plan_emit(p, OP_draw);
     plan_pop(p);
     s->in[DRAW_TABLE] = a->table, s->in[DRAW_STATE] = a->state;
     s->in[DRAW_INDEX] = a->index, s->in[DRAW_LABELS] = a->labels, s->in[DRAW_CUMULATIVE] = a->cumulative;
+    s->in[DRAW_FACTORS] = a->factors, s->out[DRAW_FACTOR] = drawn.factor, s->out[DRAW_LEVEL] = drawn.level;
     s->out[DRAW_ROWS] = drawn.rows, s->out[DRAW_T] = drawn.t, s->out[DRAW_LABEL] = drawn.labels;
     s->a.draw.timesteps = (int)a->table->n;
     s->a.draw.stratified = a->stratified;
@@ -101,7 +124,7 @@ nn_losses nn_loss(plan *p, const nn_loss_args *a)
     step *s = plan_emit(p, OP_loss);
     plan_pop(p);
     s->in[LOSS_PRED] = a->pred, s->in[LOSS_IMAGES] = a->images, s->in[LOSS_ROWS] = a->rows;
-    s->in[LOSS_STATE] = a->state, s->in[LOSS_INDEX] = a->index;
+    s->in[LOSS_STATE] = a->state, s->in[LOSS_INDEX] = a->index, s->in[LOSS_FACTOR] = a->factor;
     s->out[LOSS_EACH] = l.loss, s->out[LOSS_ERROR] = l.error, s->out[LOSS_VB] = l.vb;
     s->a.loss.grad_scale = (float)(1.0 / ((double)(n * tensor_hw(a->images) * a->images->c) * a->micro_batches));
     s->a.loss.learned = a->learned, s->a.loss.kl = a->kl, s->a.loss.bound = a->bound;
@@ -114,16 +137,34 @@ nn_losses nn_loss(plan *p, const nn_loss_args *a)
 /* The forward step also writes the gradient: only there are target and noise available. */
 void loss_vjp(plan *p, step *f) { plan_grad_out(p, f, LOSS_DPRED, f->in[LOSS_PRED]); }
 
-void nn_tally(plan *p, const nn_losses *l, tensor *rows, tensor *state, int micro_batches)
+void nn_tally(plan *p, const nn_losses *l, const nn_drawn *drawn, tensor *state, tensor *seen, int micro_batches)
 {
+    tensor *rows = drawn->rows;
     if (!l->loss || !l->error || !rows || !state || !plan_ok(p) || !check_batch(p, l->loss->n, rows, state)) return;
+    if (seen && (!drawn->factor || seen->n != l->loss->n * micro_batches || seen->c != 2)) {
+        plan_fail(p, DDPM_EINVAL, "losses of %lld images are kept, but a step has %lld", (long long)seen->n,
+                  (long long)l->loss->n * micro_batches);
+        return;
+    }
     plan_push(p, "tally");
     step *s = plan_emit(p, OP_tally);
     plan_pop(p);
     s->in[TALLY_LOSS] = l->loss, s->in[TALLY_ERROR] = l->error, s->in[TALLY_ROWS] = rows, s->in[TALLY_STATE] = state;
     s->in[TALLY_VB] = l->vb;
-    s->out[TALLY_STATE_OUT] = state;
+    s->in[TALLY_FACTOR] = drawn->factor, s->in[TALLY_LEVEL] = drawn->level;
+    s->out[TALLY_STATE_OUT] = state, s->out[TALLY_SEEN] = seen;
     s->a.tally.scale = 1.0 / ((double)l->loss->n * micro_batches);
+}
+
+void nn_remember(plan *p, tensor *seen, tensor *state, tensor *history)
+{
+    if (!seen || !state || !history || !plan_ok(p) || !check_history(p, history)) return;
+    plan_push(p, "remember");
+    step *s = plan_emit(p, OP_remember);
+    plan_pop(p);
+    s->in[REMEMBER_SEEN] = seen, s->in[REMEMBER_STATE] = state;
+    s->out[REMEMBER_HISTORY] = history;
+    s->accumulate = 1u << REMEMBER_HISTORY;
 }
 
 void nn_update(plan *p, tensor *state, tensor *history, tensor *fixed, int64_t count, const step_attr *update)

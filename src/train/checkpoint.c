@@ -6,6 +6,7 @@
 #include "io/json_out.h"
 #include "io/pipeline.h"
 #include "train/checkpoint_averages.h"
+#include "train/checkpoint_losses.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -96,6 +97,7 @@ static ddpm_status write_all(const char *dir, const model *m, trainer *t, const 
         TRY(path_join(path, dir, moments[i].file, e));
         TRY(params_save(m->store, moments[i].arena, path, e));
     }
+    TRY(losses_save(dir, t, e));
     TRY(write_state(dir, state, &averages, facts, e));
     TRY(write_config(dir, config, e));
     return checkpoint_seal(dir, e);
@@ -234,5 +236,6 @@ ddpm_status checkpoint_restore(const char *dir, const train_state *state, model 
         TRY(path_join(path, dir, moments[i].file, e));
         TRY(params_load(m->store, moments[i].arena, path, NULL, e));
     }
+    TRY(losses_restore(dir, t, e));
     return trainer_restore(t, state, e);
 }

@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 #include "base/mem.h"
 #include "diffusion/objective.h"
+#include "loss_history.h"
 #include "nn/nn.h"
 #include "train/trainer_fit.h"
 
@@ -13,7 +14,8 @@ struct trainer {
     plan_finding *watch; /* trainer_watch(); NULL: micro-batches are run as usual */
     tensor *images, *table, *state, *history;
     tensor *labels, *index, *cumulative; /* NULL: no classes, not resident, timesteps drawn uniformly */
-    tensor *fixed; /* the weights that do not decay; NULL: none.  An input of the plan with the optimizer */
+    tensor *losses, *seen; /* of importance sampling, or NULL: the history, and the losses of the current step */
+    tensor *fixed;         /* the weights that do not decay; NULL: none.  An input of the plan with the optimizer */
     network_outputs net;
 };
 
@@ -32,6 +34,7 @@ static void build_optimizer(trainer *t, plan *p)
     if (a.update.no_vector_decay && a.update.weight_decay > 0)
         t->fixed = plan_input(p, DTYPE_U8, "fixed", 1, 1, 1, (int64_t)params_bitmap_bytes(store));
     nn_update(p, t->state, history_input(t, p), t->fixed, (int64_t)store->count, &a);
+    nn_remember(p, t->seen, t->state, t->losses);
 }
 
 /* Least bytes saved for which gradient_checkpointing=auto recomputes; for configs/quickstart.yaml it would save 18 MiB
@@ -53,17 +56,24 @@ static void add_inputs(trainer *t, plan *p)
     t->table = plan_input(p, DTYPE_F32, "table", levels, 1, 1, TABLE_COLUMNS);
     t->state = plan_input(p, DTYPE_U8, "state", 1, 1, 1, sizeof(train_state));
     if (t->m->net.unet.num_class_embeds > 0) t->labels = plan_input(p, DTYPE_I64, "labels", images, 1, 1, 1);
-    if (s->timesteps.kind != DRAW_UNIFORM) t->cumulative = plan_input(p, DTYPE_I64, "cumulative", levels + 1, 1, 1, 1);
+    if (s->timesteps.kind == DRAW_LOSS_SECOND_MOMENT) {
+        t->losses = plan_input(p, DTYPE_F32, "losses", levels, 1, 1, HISTORY_COLUMNS);
+        t->seen = plan_input(p, DTYPE_F32, "seen", (int64_t)s->batch * s->micro_batches, 1, 1, 2);
+    } else if (s->timesteps.kind != DRAW_UNIFORM) {
+        t->cumulative = plan_input(p, DTYPE_I64, "cumulative", levels + 1, 1, 1, 1);
+    }
 }
 
 static nn_drawn add_draw(const trainer *t, plan *p)
 {
+    const nn_distribution by_loss = nn_importance(p, t->losses);
     return nn_draw(p, &(nn_draw_args){.n = t->spec.batch,
                                       .table = t->table,
                                       .state = t->state,
                                       .index = t->index,
                                       .labels = t->labels,
-                                      .cumulative = t->cumulative,
+                                      .cumulative = t->losses ? by_loss.cumulative : t->cumulative,
+                                      .factors = by_loss.factors,
                                       .stratified = t->spec.timesteps.stratified,
                                       .label_dropout = t->spec.label_dropout,
                                       .null_label = t->m->net.unet.num_class_embeds - 1});
@@ -87,6 +97,7 @@ static nn_losses add_forward(trainer *t, plan *p, const nn_drawn *drawn)
                                       .images = t->images,
                                       .index = t->index,
                                       .rows = drawn->rows,
+                                      .factor = drawn->factor,
                                       .state = t->state,
                                       .flip = s->flip,
                                       .noise_offset = s->noise_offset,
@@ -110,7 +121,7 @@ static ddpm_status build_grad(trainer *t, err *e)
     const nn_drawn drawn = add_draw(t, p);
     const nn_losses losses = add_forward(t, p, &drawn);
     plan_differentiate(p, losses.loss, NULL);
-    nn_tally(p, &losses, drawn.rows, t->state, s->micro_batches);
+    nn_tally(p, &losses, &drawn, t->state, t->seen, s->micro_batches);
     if (s->micro_batches == 1) build_optimizer(t, p);
     return finish(t, p, e);
 }
@@ -219,6 +230,7 @@ ddpm_status trainer_allocate(trainer *t, err *e)
     TRY(write_table(t, e));
     TRY(write_cumulative(t, e));
     TRY(write_fixed(t, e));
+    TRY(trainer_restore_losses(t, NULL, e));
     return trainer_restore(t, &(train_state){.seed = t->spec.seed, .beta1_pow = 1, .beta2_pow = 1}, e);
 }
 
@@ -283,6 +295,20 @@ ddpm_status trainer_state(trainer *t, train_state *state, err *e) { return plan_
 ddpm_status trainer_restore(trainer *t, const train_state *state, err *e)
 {
     return plan_write(t->grad, t->state, state, e);
+}
+
+int trainer_loss_levels(const trainer *t) { return t->losses ? (int)t->losses->n : 0; }
+
+ddpm_status trainer_losses(trainer *t, float *losses, err *e) { return plan_read(t->grad, t->losses, losses, e); }
+
+ddpm_status trainer_restore_losses(trainer *t, const float *losses, err *e)
+{
+    float *none = NULL;
+    if (!t->losses) return DDPM_OK;
+    if (!losses) TRY(mem_array(&none, (size_t)tensor_count(t->losses), sizeof *none, "history of losses", e));
+    const ddpm_status st = plan_write(t->grad, t->losses, losses ? losses : none, e);
+    mem_free(none);
+    return st;
 }
 
 void trainer_watch(trainer *t, plan_finding *into) { t->watch = into; }

@@ -76,6 +76,11 @@ DDPM_MUST_CHECK ddpm_status trainer_state(trainer *t, train_state *state, err *e
 /* The last TRAIN_HISTORY steps; see train_record. */
 DDPM_MUST_CHECK ddpm_status trainer_history(trainer *t, train_record history[TRAIN_HISTORY], err *e);
 DDPM_MUST_CHECK ddpm_status trainer_restore(trainer *t, const train_state *state, err *e);
+/* The history [levels, HISTORY_COLUMNS of kernels/loss_history.h] by which levels are drawn: their number, 0 unless the spec
+ * draws by loss_second_moment; its state after the last update; and to go on from, or NULL: none, as at the start. */
+int trainer_loss_levels(const trainer *t);
+DDPM_MUST_CHECK ddpm_status trainer_losses(trainer *t, float *losses, err *e);
+DDPM_MUST_CHECK ddpm_status trainer_restore_losses(trainer *t, const float *losses, err *e);
 
 /* Between two steps, look for the values that made a step non-finite: until trainer_unwatch(), a micro-batch (given as
  * usual, after trainer_restore() of the state before it) runs plan_first_not_finite() and advances no state. */

@@ -247,7 +247,8 @@ static void build_update(update_rig *r, const update_case *c)
     r->loss = plan_input(p, DTYPE_F32, "loss", c->n, 1, 1, 1);
     r->state = plan_input(p, DTYPE_U8, "state", sizeof(train_state), 1, 1, 1);
     const nn_losses losses = {.loss = r->loss, .error = r->loss};
-    nn_tally(p, &losses, plan_input(p, DTYPE_F32, "rows", c->n, 1, 1, TABLE_COLUMNS), r->state, 1);
+    const nn_drawn drawn = {.rows = plan_input(p, DTYPE_F32, "rows", c->n, 1, 1, TABLE_COLUMNS)};
+    nn_tally(p, &losses, &drawn, r->state, NULL, 1);
     nn_update(p, r->state, NULL, NULL, c->count, &update_attr);
     OK(plan_finish(p, &why));
     OK(plan_allocate(p, &why));

@@ -259,7 +259,7 @@ Test(plan_errors, a_missing_operand_passes_through)
     cr_expect_null(nn_q_sample(p, &(nn_q_sample_args){.images = NULL}));
     cr_expect_null(nn_loss(p, &(nn_loss_args){.pred = NULL}).loss);
     cr_expect_null(plan_columns(p, NULL, 0, 1));
-    nn_tally(p, &(nn_losses){.loss = NULL}, NULL, NULL, 1);
+    nn_tally(p, &(nn_losses){.loss = NULL}, &(nn_drawn){.rows = NULL}, NULL, NULL, 1);
     nn_sampler_init(p, &(nn_sampler_init_args){.x = NULL});
     nn_sampler_next(p, NULL, NULL, NULL);
     nn_sampler_step(p, &(nn_sampler_args){.x = NULL});

@@ -101,7 +101,7 @@ void net_train(net_rig *r, const net_options *o)
                                                         .micro_batches = micro_batches});
     r->loss = losses.loss;
     plan_differentiate(p, r->loss, NULL);
-    nn_tally(p, &losses, r->drawn.rows, r->state, micro_batches);
+    nn_tally(p, &losses, &r->drawn, r->state, NULL, micro_batches);
     cr_assert(plan_ok(p), "%s", p->first.text);
     OK(params_declare(r->store, p, &why));
     OK(plan_finish(p, &why));

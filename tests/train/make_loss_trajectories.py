@@ -131,6 +131,22 @@ def flow(run, unet, x0, eps, ordinals):
     return (unet((1 - v) * x0 + v * eps, T * u).sample - (eps - x0)) ** 2
 
 
+def by_loss(run, unet, x0, eps, ordinals, T=4):
+    """Nichol & Dhariwal 2021, eq. 18: run["kept"][t] are the last ten losses at t; their code mixes in 0.001 / T."""
+    kept = run.setdefault("kept", [[] for _ in range(T)])
+    p = np.full(T, 1 / T)
+    if all(len(losses) == 10 for losses in kept):
+        w = np.sqrt(np.mean(np.square(kept), axis=1))
+        p = 0.999 * w / w.sum() + 0.001 / T
+    cumulative = np.rint(np.concatenate([[0], np.cumsum(p)]) * 2.0**32)
+    t = np.searchsorted(cumulative, words_of(ordinals), side="right") - 1
+    abar = torch.from_numpy(np.cumprod(1 - np.linspace(1e-4, 0.02, T))[t]).reshape(-1, 1, 1, 1)
+    square = (unet(torch.sqrt(abar) * x0 + torch.sqrt(1 - abar) * eps, torch.from_numpy(t)).sample - eps) ** 2
+    for b in range(len(t)):
+        kept[t[b]] = (kept[t[b]] + [square[b].mean().item()])[-10:]
+    return square, 1 / (T * p[t])
+
+
 def zero_snr():
     """alpha-bar of Lin et al. 2023, algorithm 1."""
     root = np.sqrt(ABAR)
@@ -226,6 +242,7 @@ RUNS = {
     "zero_snr_v": {"zero_snr": True, "prediction": "v_prediction"},
     "edm": {"process": edm},
     "edm_v": {"process": edm, "prediction": "v_prediction"},
+    "by_loss": {"process": by_loss},
     "vp": {"process": vp},
     "ve": {"process": ve},
     "flow": {"process": flow},
@@ -244,7 +261,8 @@ def losses(run, unet, images, ordinals):
         x0 = golden.nchw(images[ordinals % len(images)] / 127.5 - 1, torch.float64)
         eps = golden.nchw(oracle.train_noise(images.shape[1:], ordinals, SEED), torch.float64)
         square = run["process"](run, unet, x0, eps, ordinals)
-        return [s.mean() for s in square], square.mean()
+        square, factor = square if isinstance(square, tuple) else (square, np.ones(len(square)))
+        return [f * s.mean() for f, s in zip(factor, square)], square.mean()
     x_t, t, target = batch(run, images, ordinals)
     out = unet(x_t, torch.from_numpy(t)).sample
     v = out[:, 1:]

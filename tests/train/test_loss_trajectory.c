@@ -26,6 +26,7 @@ typedef struct variant {
     scheduler_class process; /* DDPM: betas */
     double shift;            /* of a flow */
     bool zero_snr, learned, kl;
+    int T, micro_batches; /* 0: 1000, 1 */
 } variant;
 
 static const variant variants[] = {
@@ -50,6 +51,8 @@ static const variant variants[] = {
      .process = SCHEDULER_CLASS_EDM_EULER,
      .draw = DRAW_LOG_NORMAL,
      .prediction = SCHEDULER_V_PREDICTION},
+    {.name = "by_loss", .draw = DRAW_LOSS_SECOND_MOMENT, .T = 4},
+    {.name = "by_loss", .draw = DRAW_LOSS_SECOND_MOMENT, .T = 4, .micro_batches = 2}, /* the same draws */
     {.name = "vp", .process = SCHEDULER_CLASS_SDE_VP},
     {.name = "ve", .process = SCHEDULER_CLASS_SDE_VE},
     {.name = "flow", .process = SCHEDULER_CLASS_FLOW_EULER, .prediction = SCHEDULER_FLOW, .shift = 1},
@@ -78,10 +81,11 @@ static void set_up(rig *r, const variant *v)
 {
     const network net = trajectory_net(v->learned);
     scheduler_config process = scheduler_config_of(v->process);
-    trainer_spec spec = {.batch = BATCH,
+    const int micro_batches = v->micro_batches ? v->micro_batches : 1;
+    trainer_spec spec = {.batch = BATCH / micro_batches,
                          .h = SIDE,
                          .w = SIDE,
-                         .micro_batches = 1,
+                         .micro_batches = micro_batches,
                          .objective = objective_default(),
                          .timesteps = timestep_draw_default(),
                          .noise_offset = v->offset,
@@ -97,7 +101,7 @@ static void set_up(rig *r, const variant *v)
     spec.update.update.lr = (lr_rule){.peak = 1e-3, .schedule = LR_CONSTANT_WITH_WARMUP, .warmup_steps = 10};
     spec.update.update.beta1 = 0.9, spec.update.update.beta2 = 0.999;
     spec.update.update.eps = 1e-8, spec.update.update.max_grad_norm = 1;
-    process.num_train_timesteps = 1000;
+    process.num_train_timesteps = v->T ? v->T : 1000;
     if (v->process == SCHEDULER_CLASS_SDE_VE) process.sigma_min = 0.02, process.sigma_max = 100;
     process.prediction_type = v->prediction;
     process.rescale_betas_zero_snr = v->zero_snr;
@@ -131,13 +135,15 @@ static double *column(const safetensors *io, const variant *v, const char *what)
 }
 
 /* Step k; the sum of the squared errors since the first step goes to *errors. */
-static train_state take_step(rig *r, int k, double *errors)
+static train_state take_step(rig *r, const variant *v, int k, double *errors)
 {
     uint8_t batch[BATCH * PIXELS];
     train_state s;
     for (int b = 0; b < BATCH; b++)
         memcpy(batch + (size_t)b * PIXELS, r->images + (size_t)((k * BATCH + b) % IMAGES) * PIXELS, PIXELS);
-    OK(trainer_accumulate(r->t, batch, NULL, &why));
+    const int parts = v->micro_batches ? v->micro_batches : 1;
+    for (int i = 0; i < parts; i++)
+        OK(trainer_accumulate(r->t, batch + (size_t)i * BATCH / (size_t)parts * PIXELS, NULL, &why));
     OK(trainer_update(r->t, &why));
     OK(trainer_state(r->t, &s, &why));
     *errors = 0;
@@ -161,7 +167,7 @@ ParameterizedTest(const variant *v, loss_trajectory, matches_pytorch)
     if (v->learned) vb = column(io, v, "vb");
     set_up(&r, v);
     for (int k = 0; k < STEPS; k++) {
-        const train_state s = take_step(&r, k, &errors);
+        const train_state s = take_step(&r, v, k, &errors);
         loss = fmax(loss, off((double)s.loss, losses[k]));
         error = fmax(error, off(errors - before, want[k]));
         norm = fmax(norm, off((double)s.grad_norm, norms[k]));

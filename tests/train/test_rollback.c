@@ -1,6 +1,8 @@
 /* Trainings with steps that are not finite: they return to the last good checkpoint and leave the data since out, to the
  * same bits as a run that was begun so; the layer and the images are named. */
+#include "io/safetensors.h"
 #include "ir/operands.h"
+#include "loss_history.h"
 #include "support/faulty_backend.h"
 #include "train/run_rig.h"
 
@@ -74,13 +76,15 @@ static void expect_said(const char *words)
 }
 
 /* `whole` meets NaN in steps 5 to 7 and returns to step 3; `parts` is stopped there and continues after step 7's data. */
-static void expect_equal_to_jump(const char *setting)
+static void expect_equal_to_jump(const char *setting, const char *also)
 {
     const fault bad[] = {in_steps(5, 7), {.path = NULL}};
     small(&whole, "whole");
     small(&parts, "parts");
     config_put(&whole, setting);
     config_put(&parts, setting);
+    config_put(&whole, also);
+    config_put(&parts, also);
     const int accumulated = whole.train.gradient_accumulation_steps;
     whole.train.batch /= accumulated, parts.train.batch /= accumulated;
     OK(train_with(&whole, bad, 0));
@@ -94,9 +98,34 @@ static void expect_equal_to_jump(const char *setting)
     expect_same_metrics(&whole, &parts, END);
 }
 
-Test(rollback, equals_a_run_that_never_saw_the_bad_samples) { expect_equal_to_jump("seed=0"); }
-Test(rollback, with_accumulation_as_well) { expect_equal_to_jump("train.gradient_accumulation_steps=2"); }
-Test(rollback, from_images_that_are_decoded_at_every_read) { expect_equal_to_jump("data.cache_mb=0"); }
+Test(rollback, equals_a_run_that_never_saw_the_bad_samples) { expect_equal_to_jump("seed=0", "seed=0"); }
+Test(rollback, with_accumulation_as_well) { expect_equal_to_jump("seed=0", "train.gradient_accumulation_steps=2"); }
+Test(rollback, from_images_that_are_decoded_at_every_read) { expect_equal_to_jump("seed=0", "data.cache_mb=0"); }
+
+/* The history of the losses is that of the checkpoint. */
+Test(rollback, with_timesteps_drawn_by_their_losses)
+{
+    expect_equal_to_jump("train.timestep_sampling=loss_second_moment", "diffusion.num_train_timesteps=2");
+    expect_same_file(whole.out, parts.out, "ckpt/step_00000012/training/losses.safetensors");
+}
+
+/* No loss of a skipped step enters the history, though most of them are finite. */
+Test(rollback, leaves_skipped_steps_out_of_the_history_of_losses)
+{
+    const fault bad[] = {in_steps(5, 6), {.path = NULL}};
+    float count = 0, losses[20 * HISTORY_COLUMNS];
+    safetensors *file;
+    small(&whole, "whole");
+    config_put(&whole, "train.timestep_sampling=loss_second_moment");
+    config_put(&whole, "diffusion.num_train_timesteps=20");
+    OK(train_with(&whole, bad, 0));
+    OK(safetensors_open(in_dir(whole.out, "ckpt/step_00000012/training/losses.safetensors"), &file, &why));
+    OK(safetensors_to_f32(safetensors_find(file, "losses"), losses, &why));
+    for (int t = 0; t < 20; t++) count += losses[t * HISTORY_COLUMNS + HISTORY_COUNT];
+    for (int i = 0; i < 20 * HISTORY_COLUMNS; i++) cr_expect(isfinite(losses[i]));
+    cr_expect_eq(count, (END - 2) * BATCH);
+    safetensors_close(file);
+}
 
 /* The last steps may be the bad ones: fewer than max_skipped of them, of which nothing is saved. */
 Test(rollback, from_the_last_steps_as_well)

@@ -139,6 +139,39 @@ Test(cuda_training_run, resumed_equals_uninterrupted_to_the_bit)
     expect_same_weights(&whole, &other);
 }
 
+/* Two timesteps, drawn by their losses when each has ten of them. */
+static void by_loss(ddpm_config *c, const char *name, const char *accumulation)
+{
+    tiny(c, name);
+    config_put(c, "train.batch=6");
+    config_put(c, accumulation);
+    c->train.batch /= c->train.gradient_accumulation_steps;
+    config_put(c, "diffusion.num_train_timesteps=2");
+    config_put(c, "train.timestep_sampling=loss_second_moment");
+}
+
+static void expect_resumed_by_loss(const char *accumulation)
+{
+    static const char *const losses = "ckpt/step_00000005/training/losses.safetensors";
+    static run_record w;
+    by_loss(&whole, "whole", accumulation);
+    by_loss(&other, "parts", accumulation);
+    config_put(&other, "resume=auto");
+    OK(train(&whole, &w));
+    w = (run_record){.stop_at = 4};
+    cr_assert_eq(train(&other, &w), DDPM_ESAVED, "%s", why.text);
+    w = (run_record){0};
+    OK(train(&other, &w));
+    expect_same_weights(&whole, &other);
+    cr_expect(same_bytes(in_dir(whole.out, losses), in_dir(other.out, losses)));
+}
+
+Test(cuda_training_run, timesteps_drawn_by_their_losses)
+{
+    expect_resumed_by_loss("train.gradient_accumulation_steps=1");
+}
+Test(cuda_training_run, the_same_with_accumulation) { expect_resumed_by_loss("train.gradient_accumulation_steps=2"); }
+
 Test(cuda_training_run, the_suggested_batch_fits)
 {
     static run_record w;

@@ -4,6 +4,13 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/step_args.h"
 
+static ddpm_status importance_run(cpu_backend *be, const step *s, err *e)
+{
+    const importance_args a = step_importance(s);
+    importance_one(&a);
+    return DDPM_OK;
+}
+
 static ddpm_status draw_run(cpu_backend *be, const step *s, err *e)
 {
     const draw_args a = step_draw(s);
@@ -71,6 +78,15 @@ static ddpm_status adamw_run(cpu_backend *be, const step *s, err *e)
     return DDPM_OK;
 }
 
+static ddpm_status remember_run(cpu_backend *be, const step *s, err *e)
+{
+    const remember_args a = step_remember(s);
+    remember_lane(&a, 0, 1);
+    return DDPM_OK;
+}
+
+const cpu_op cpu_importance = {NULL, importance_run, NULL};
+const cpu_op cpu_remember = {NULL, remember_run, NULL};
 const cpu_op cpu_draw = {NULL, draw_run, NULL};
 const cpu_op cpu_q_sample = {NULL, q_sample_run, NULL};
 const cpu_op cpu_loss = {NULL, loss_run, NULL};

@@ -2,6 +2,12 @@
 #include "backend/cuda/cuda_op.h"
 #include "backend/step_args.h"
 
+static ddpm_status importance_run(cuda_backend *be, const step *s, err *e)
+{
+    const importance_args a = step_importance(s);
+    return rt_launched(k_importance(be->stream, &a), e);
+}
+
 static ddpm_status draw_run(cuda_backend *be, const step *s, err *e)
 {
     const draw_args a = step_draw(s);
@@ -71,6 +77,14 @@ static ddpm_status adamw_run(cuda_backend *be, const step *s, err *e)
     return rt_launched(k_adamw(be->stream, &a), e);
 }
 
+static ddpm_status remember_run(cuda_backend *be, const step *s, err *e)
+{
+    const remember_args a = step_remember(s);
+    return rt_launched(k_remember(be->stream, &a), e);
+}
+
+const cuda_op cuda_importance = {.run = importance_run};
+const cuda_op cuda_remember = {.run = remember_run};
 const cuda_op cuda_draw = {.run = draw_run};
 const cuda_op cuda_q_sample = {.run = q_sample_run};
 const cuda_op cuda_loss = {.prepare = loss_prepare, .run = loss_run};
