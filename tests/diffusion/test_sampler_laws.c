@@ -83,6 +83,29 @@ Test(sampler_laws, many_steps_end_near_the_data)
     }
 }
 
+Test(sampler_laws, the_samplers_of_edm_follow_the_law_of_vp_and_ve)
+{
+    static const scheduler_class processes[] = {SCHEDULER_CLASS_SDE_VP, SCHEDULER_CLASS_SDE_VE};
+    static const sampler_kind kinds[] = {SAMPLER_EDM, SAMPLER_EDM_EULER, SAMPLER_EDM_DPMPP};
+    for (int i = 0; i < 6; i++) {
+        scheduler_config folder = scheduler_config_of(processes[i / 3]);
+        folder.sigma_min = 0.02, folder.sigma_max = 100;
+        cr_assert_eq(sampler_accepts(kinds[i % 3], &folder, &why), DDPM_OK, "%s", why.text);
+        const scheduler_config c = sampler_config(kinds[i % 3], &folder);
+        sampler_spec spec = sampler_spec_default(kinds[i % 3], 500);
+        sampler_draft d;
+        double mean = 0, variance = 0;
+        if (kinds[i % 3] == SAMPLER_EDM) spec.churn = 40;
+        schedule *s = draft(&d, &c, &spec);
+        law_of_result(&d, &mean, &variance);
+        cr_log_info("%s: N(%.4f, %.4f)", sampler_name(kinds[i % 3]), mean, variance);
+        cr_expect(fabs(mean - MEAN) < 0.01, "%s: mean %.4f", sampler_name(kinds[i % 3]), mean);
+        cr_expect(fabs(variance / VARIANCE - 1) < 0.04, "%s: variance %.4f", sampler_name(kinds[i % 3]), variance);
+        draft_destroy(&d);
+        schedule_destroy(s);
+    }
+}
+
 /* ---- orders of convergence ---- */
 
 typedef struct order_case {

@@ -149,8 +149,8 @@ Test(pipeline, classes_that_sample_otherwise_are_refused_by_name)
                  SCHEDULER_CLASS_PNDM);
     expect_class(dir, "{\"scheduler\": [\"diffusers\", \"UniPCMultistepScheduler\"]}", SCHEDULER_CLASS_UNIPC);
     expect_class(dir, "{}", SCHEDULER_CLASS_DDPM);
-    refuse_index(dir, "{\"scheduler\": [\"diffusers\", \"ScoreSdeVeScheduler\"]}",
-                 "scheduler = ScoreSdeVeScheduler is not supported; supported: DDPMScheduler");
+    refuse_index(dir, "{\"scheduler\": [\"diffusers\", \"RePaintScheduler\"]}",
+                 "scheduler = RePaintScheduler is not supported; supported: DDPMScheduler");
     refuse_index(dir, "{\"scheduler\": \"DDPMScheduler\"}", "scheduler = (no class)");
     refuse_index(dir, "{\"unet\": [\"diffusers\", \"UNet2DConditionModel\"]}", "unet = UNet2DConditionModel");
     put_file(in_dir(dir, "model_index.json"),
