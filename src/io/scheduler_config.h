@@ -1,7 +1,7 @@
 /* scheduler_config.h - noise schedule, prediction type and sampler, as in the scheduler_config.json of diffusers.
  *
  * Field names and meanings are those of diffusers' schedulers; scheduler_classes.def lists the supported classes,
- * scheduler_config.c their keys.  Errors name the key: classes and values that we do not implement
+ * scheduler_keys.c their keys.  Errors name the key: classes and values that we do not implement
  * (use_dynamic_shifting true, for instance).  Absent keys have the class's own defaults.  Unknown keys are noted and
  * ignored. */
 #ifndef DDPM_SCHEDULER_CONFIG_H
