@@ -239,7 +239,6 @@ Test(program, shows_the_noising_of_a_picture)
     image_free(&strip);
     expect_failure("noise @/a/000000.png out=@/s.png t=1000", DDPM_EINVAL, "1000 is not in [0, 999]");
     expect_failure("noise @/none.png", DDPM_ENOINPUT, "none.png");
-    expect_failure("noise @/a/000000.png diffusion.predict=v", DDPM_EINVAL, "predict: not an option of 'ddpm noise'");
     expect_failure("noise @/a/000000.png diffusion.clip_sample=false", DDPM_EINVAL, "not an option of 'ddpm noise'");
     expect_failure("sample @/run every=5", DDPM_EINVAL, "every: not an option of 'ddpm sample'");
     /* eight of them side by side are over the limit of an image: in two rows */
