@@ -64,11 +64,24 @@ static ddpm_status load_model(job *j, err *e)
 
 /* ---- the images ---- */
 
+/* Is data.path set here, and its kind only in the run's configuration, or not at all? */
+static bool names_data(const ddpm_config *c)
+{
+    return c->origin[OPTION_data_path].source == CONFIG_ARGUMENT &&
+           c->origin[OPTION_data_kind].source != CONFIG_ARGUMENT;
+}
+
 /* Of the size that the network is for, where the options do not say another. */
 static ddpm_status open_data(job *j, err *e)
 {
     const ddpm_config *c = j->config;
     dataset_spec spec = recipe_dataset(c);
+    if (names_data(c)) spec.kind = DATASET_AUTO;
+    if (spec.kind != DATASET_DIGITS && !c->data.path[0])
+        return err_set(
+            e, DDPM_EINVAL,
+            "%.300s: no config.yaml there names the images of its training; set data.path, or data.kind=digits",
+            j->path);
     const unet_config *u = &j->m->net.unet;
     const int classes = unet_config_classes(u), channels = u->in_channels;
     int h, w;
@@ -146,10 +159,13 @@ static void print_result(const job *j)
     const bits_result *r = &j->result;
     range ranges[RANGES];
     if (j->quiet) return;
-    printf("%s: %lld images of %dx%dx%d, %d timesteps, variance_type %s, clip_denoised %s\n", j->root,
-           (long long)r->images, dataset_w(j->data), dataset_h(j->data), dataset_c(j->data), r->steps,
-           scheduler_variance_name(j->spec.variance), j->spec.clip ? "true" : "false");
-    printf("bits/dim  %10.4f  +- %.4f (standard error over the images)\n", r->total, r->deviation);
+    printf("%s: %lld image%s of %dx%dx%d, %d timesteps, variance_type %s, clip_denoised %s\n", j->root,
+           (long long)r->images, r->images == 1 ? "" : "s", dataset_w(j->data), dataset_h(j->data), dataset_c(j->data),
+           r->steps, scheduler_variance_name(j->spec.variance), j->spec.clip ? "true" : "false");
+    if (r->images > 1)
+        printf("bits/dim  %10.4f  +- %.4f (standard error over the images)\n", r->total, r->deviation);
+    else
+        printf("bits/dim  %10.4f\n", r->total);
     printf("  prior   %10.4f\n  decoder %10.4f\n", r->prior, r->step[0].vb);
     printf("  timesteps      bits/dim    x0 mse   eps mse\n");
     const int n = ranges_of(r, ranges);
@@ -217,7 +233,10 @@ static ddpm_status write_json(const job *j, err *e)
     json_out_open(&o, NULL, '{');
     json_out_text(&o, "evaluation", "bits_per_dim");
     json_out_real(&o, "bits_per_dim", r->total);
-    json_out_real(&o, "standard_error", r->deviation);
+    if (r->images > 1)
+        json_out_real(&o, "standard_error", r->deviation);
+    else
+        json_out_text(&o, "standard_error", NULL);
     json_out_real(&o, "prior", r->prior);
     json_out_real(&o, "decoder", r->step[0].vb);
     const ddpm_status origin = put_origin(j, &o, e);

@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <limits.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -306,6 +307,17 @@ static ddpm_status check_interval(const config_reals *r, err *e)
                    "sample.guidance_interval: must be two noise levels [LOW, HIGH], the lower one first");
 }
 
+/* sigma at t = 1 is sqrt(exp(beta_d / 2 + beta_min) - 1); io/scheduler_config.c has the same limit. */
+static ddpm_status check_vp(const ddpm_config *c, err *e)
+{
+    const double most = 1e6, sum = 0.5 * c->diffusion.beta_d + c->diffusion.beta_min;
+    if (c->diffusion.parameterization != DIFFUSION_PARAMETERIZATION_VP || sum <= log1p(most * most)) return DDPM_OK;
+    return err_set(e, DDPM_EINVAL,
+                   "diffusion.beta_d=%g and diffusion.beta_min=%g: beta_d / 2 + beta_min is %g, but at most %.1f keeps "
+                   "the largest sigma below %g; lower them",
+                   c->diffusion.beta_d, c->diffusion.beta_min, sum, log1p(most * most), most);
+}
+
 /* VE's range of sigma, in Karras et al. 2022 (arXiv:2206.00364), table 1. */
 void config_settle(ddpm_config *c)
 {
@@ -346,7 +358,7 @@ static ddpm_status check_process(const ddpm_config *c, err *e)
             "diffusion.rescale_betas_zero_snr=true needs diffusion.predict=v or x0, not %s: the last timestep "
             "is noise alone",
             said(OPTION_diffusion_predict, predict));
-    return DDPM_OK;
+    return check_vp(c, e);
 }
 
 /* The variance is learned by the variational bound, whose formulas hold for x_t of unit noise from betas. */

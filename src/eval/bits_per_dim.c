@@ -33,8 +33,8 @@ static ddpm_status check_model(const model *m, const bits_spec *s, err *e)
     const bool learned = s->variance == SCHEDULER_LEARNED_RANGE;
     if (process_of(&m->scheduler) != PROCESS_BETAS)
         return err_set(e, DDPM_EINVAL,
-                       "%s: bits per dimension are a bound of processes of betas, as DDPM; this model's "
-                       "is another",
+                       "%s: bits per dimension are defined for processes with betas alone, such as DDPM's; this model "
+                       "has another",
                        scheduler_class_name(m->scheduler.type));
     if (s->variance == SCHEDULER_LEARNED)
         return err_set(e, DDPM_EINVAL,
@@ -267,7 +267,7 @@ static void finish(const bits_per_dim *b, const sums *s, bits_result *r)
     r->images = s->done;
     r->total = s->start + mean;
     r->prior = s->prior / n;
-    r->deviation = n > 1 ? sqrt(fmax(s->squares / n - mean * mean, 0) / (n - 1)) : 0;
+    r->deviation = n > 1 ? sqrt(fmax(s->squares / n - mean * mean, 0) / (n - 1)) : NAN;
     for (int k = 0; k < b->steps; k++) {
         const double abar = b->schedule->abar[b->t[k]];
         r->step[k].t = b->t[k];

@@ -29,7 +29,7 @@ typedef struct bits_step {
 typedef struct bits_result {
     int64_t images;
     double total, prior;
-    double deviation; /* standard error of the total; 0 for one image */
+    double deviation; /* standard error of the total; NaN of one image */
     bits_step *step;  /* [steps], the step to the image first; free with mem_free() */
     int steps;
 } bits_result;

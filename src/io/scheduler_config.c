@@ -144,6 +144,10 @@ static void check_values(json_in *j, const scheduler_config *c)
                      scheduler_class_name(c->type));
     if (scheduler_is(c, SDE_VP) && c->beta_max < c->beta_min)
         json_in_fail(j, "beta_min = %g is above beta_max = %g", c->beta_min, c->beta_max);
+    const double sum = 0.5 * (c->beta_min + c->beta_max), most = 1e6; /* as config.c's limit of training */
+    if (scheduler_is(c, SDE_VP) && sum > log1p(most * most) * (1 + 1e-12))
+        json_in_fail(j, "beta_min = %g and beta_max = %g: their mean is above %.1f, which makes sigma larger than %g",
+                     c->beta_min, c->beta_max, log1p(most * most), most);
     if (c->steps_offset >= c->num_train_timesteps)
         json_in_fail(j, "steps_offset = %d is not below num_train_timesteps = %d", c->steps_offset,
                      c->num_train_timesteps);

@@ -57,6 +57,19 @@ static void read_folder(const network *net, const scheduler_config *s, said to[S
     say_real(to++, OPTION_model_dropout, net->unet.dropout);
 }
 
+/* Does the option describe the process of diffusion.parameterization?  Of another process it has another meaning. */
+static bool describes_process(config_id option)
+{
+    static const config_id options[] = {
+        OPTION_diffusion_beta_start, OPTION_diffusion_beta_end,  OPTION_diffusion_beta_schedule,
+        OPTION_diffusion_sigma_min,  OPTION_diffusion_sigma_max, OPTION_diffusion_sigma_data,
+        OPTION_diffusion_rho,        OPTION_diffusion_beta_d,    OPTION_diffusion_beta_min,
+        OPTION_diffusion_epsilon_t,  OPTION_diffusion_shift,     OPTION_diffusion_rescale_betas_zero_snr};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (options[i] == option) return true;
+    return false;
+}
+
 static bool is_set(const ddpm_config *c, config_id option) { return c->origin[option].source != CONFIG_DEFAULT; }
 
 typedef struct lists { /* lists of options, for the notes */
@@ -157,6 +170,20 @@ static ddpm_status check_trainable(const network *net, const scheduler_config *s
     return DDPM_OK;
 }
 
+/* A network with a second half of output channels for the variance is trained on by the process of betas alone. */
+static ddpm_status check_variance_channels(const ddpm_config *c, const network *net, const char *folder, err *e)
+{
+    const config_diffusion_parameterization process = c->diffusion.parameterization;
+    const bool halves = net->kind == NETWORK_UNET && net->unet.out_channels == 2 * net->unet.in_channels;
+    if (!halves || !is_set(c, OPTION_diffusion_parameterization) || process == DIFFUSION_PARAMETERIZATION_DDPM)
+        return DDPM_OK;
+    return err_set(e, DDPM_EINVAL,
+                   "%.300s: half of its %d output channels are for a learned variance, which "
+                   "diffusion.parameterization=%s does not have; begin with another model, or leave "
+                   "diffusion.parameterization out",
+                   folder, net->unet.out_channels, config_word_name(OPTION_diffusion_parameterization, (int)process));
+}
+
 ddpm_status init_from_take(ddpm_config *c, network *net, scheduler_config *scheduler, notes *remarks, err *e)
 {
     const char *folder = c->model.init_from;
@@ -165,7 +192,11 @@ ddpm_status init_from_take(ddpm_config *c, network *net, scheduler_config *sched
     TRY(model_read_configs(folder, net, scheduler, remarks, e));
     TRY(check_trainable(net, scheduler, folder, e));
     read_folder(net, scheduler, there);
-    for (int i = 0; i < SAID; i++) TRY(take_option(c, &there[i], &l, e));
+    const bool other = is_set(c, OPTION_diffusion_parameterization) &&
+                       c->diffusion.parameterization != recipe_from_process(process_of(scheduler));
+    TRY(check_variance_channels(c, net, folder, e));
+    for (int i = 0; i < SAID; i++)
+        if (!other || !describes_process(there[i].option)) TRY(take_option(c, &there[i], &l, e));
     list_idle(c, net, &l);
     if (l.taken[0]) notes_add(remarks, "options taken from %.200s: %s", folder, l.taken);
     if (l.kept[0]) notes_add(remarks, "options that differ from those of %.200s: %s", folder, l.kept);

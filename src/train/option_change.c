@@ -43,9 +43,20 @@ static bool adds_class(const ddpm_config *before, const ddpm_config *now, config
            (before->train.label_dropout > 0) != (now->train.label_dropout > 0);
 }
 
+/* The same weights are another function: what the network reads and predicts has another meaning, or its output another
+ * number of channels. */
+static bool changes_meaning(const ddpm_config *before, const ddpm_config *now, config_id option)
+{
+    const config_diffusion_variance_type learned = DIFFUSION_VARIANCE_TYPE_LEARNED_RANGE;
+    if (option == OPTION_diffusion_variance_type)
+        return (before->diffusion.variance_type == learned) != (now->diffusion.variance_type == learned);
+    return option == OPTION_diffusion_parameterization || option == OPTION_diffusion_predict;
+}
+
 option_change option_changed(const ddpm_config *before, const ddpm_config *now, config_id option)
 {
     if (config_same(before, now, option)) return CHANGE_OF_NOTHING;
-    if (is_network(option) || adds_class(before, now, option)) return CHANGE_OF_NETWORK;
+    if (is_network(option) || adds_class(before, now, option) || changes_meaning(before, now, option))
+        return CHANGE_OF_NETWORK;
     return matters(now, option) ? CHANGE_OF_RESULTS : CHANGE_OF_NOTHING;
 }

@@ -35,7 +35,7 @@ ddpm_status recipe_check_variance(const network *net, const scheduler_config *s,
                        out);
     if (learned)
         notes_add(remarks,
-                  "of diffusers, DDPMScheduler samples from a network with a learned variance, and DPMSolver if "
+                  "in diffusers, DDPMScheduler samples from a network with a learned variance, and DPMSolver if "
                   "it predicts eps of colour images; DDIM, Euler and UniPC do not split its output");
     return DDPM_OK;
 }

@@ -126,15 +126,22 @@ Test(eval_program, refuses_in_one_line)
     fails("bits r variance_type=learned_range", 2,
           "the network has 1 output channels; with variance_type learned_range it must have 2");
     fails("bits r variance_type=learned", 2, "learned");
-    fails("bits flow", 2, "FlowMatchEulerDiscreteScheduler: bits per dimension are a bound of processes of betas");
+    fails("bits flow", 2, "FlowMatchEulerDiscreteScheduler: bits per dimension are defined for processes with betas alone");
     fails("bits r num_inference_steps=41", 2, "41");
     fails("bits r data.resolution=16", 2, "the images are 16x16x1, but the network is for 8x8x1");
     fails("bits r data.path=missing data.kind=idx", 66, "missing");
     fails("bits r weights=ema_4", 2, "eval.weights=ema_4: must be ema, raw");
     fails("bits r weights=ema_3", 2, "ema_3");
     fails("bits missing", 66, "missing");
+    fails("bits r data.path=missing", 66, "missing"); /* in place of the drawn digits of the training */
+    fails("bits r/ckpt/step_00000003 count=1", 2, "no config.yaml there names the images of its training");
+    works("bits r/ckpt/step_00000003 count=1 data.kind=digits num_inference_steps=2");
     fails("echo mine >mine.json && bits r --json mine.json", 2, "mine.json");
     fails("bits r --json no/such/folder.json", 74, "no/such");
+    works("bits r count=1 num_inference_steps=2 --json -");
+    json_t *one = json_of("stdout");
+    cr_expect(json_is_null(json_object_get(one, "standard_error")), "of one image");
+    json_decref(one);
     works("bits r count=1 num_inference_steps=2 --json b.json && bits r count=1 num_inference_steps=2 --json b.json");
 }
 

@@ -26,7 +26,8 @@ static ddpm_config options(bool from)
     return c;
 }
 
-static void use_folder(const scheduler_config *s)
+/* A model with this scheduler, or NULL: that of the option `more`, if any. */
+static void use_folder_of(const scheduler_config *s, const char *more)
 {
     static const char *const network_options[] = {"model.block_out_channels=8",
                                                   "model.down_block_types=DownBlock2D",
@@ -39,15 +40,18 @@ static void use_folder(const scheduler_config *s)
     backend *be;
     model *m;
     config_put_all(&c, network_options);
+    if (more) config_put(&c, more);
     OK(backend_create(&(backend_spec){.device = "cpu", .threads = 1}, &be, &why));
     OK(recipe_model(&c, be, (image_shape){8, 8, 1, 10}, &m, NULL, &why));
-    m->scheduler = *s;
+    if (s) m->scheduler = *s;
     OK(params_allocate(m->store, false, false, &why));
     OK(params_init(m->store, 1, &why));
     OK(model_save(m, ARENA_PARAM, folder, &why));
     model_destroy(m);
     backend_destroy(be);
 }
+
+static void use_folder(const scheduler_config *s) { use_folder_of(s, NULL); }
 
 static scheduler_config another_process(void)
 {
@@ -177,6 +181,35 @@ Test(init_from, what_is_set_stays_and_is_said)
     cr_expect_null(strstr(said, "clip_sample_range (in the folder"), "%s", said);
     cr_expect_not_null(strstr(said, "model.layers_per_block"), "%s", said);
     cr_expect_null(strstr(said, "norm_num_groups"), "%s", said);
+}
+
+/* sigma's range of the folder's process is not that of another one. */
+Test(init_from, another_process_has_its_own_defaults)
+{
+    const scheduler_config edm = scheduler_config_of(SCHEDULER_CLASS_EDM_EULER);
+    for (int k = 0; k < 2; k++) {
+        ddpm_config c = options(true);
+        if (k == 1) use_folder(&edm);
+        config_put(&c, "diffusion.parameterization=ve");
+        config_put(&c, "diffusion.predict=eps");
+        config_settle(&c);
+        OK(recipe_adopt(&c, NULL, &why));
+        cr_expect(c.diffusion.sigma_min == 0.02 && c.diffusion.sigma_max == 100, "%g to %g", c.diffusion.sigma_min,
+                  c.diffusion.sigma_max);
+    }
+}
+
+Test(init_from, a_learned_variance_is_of_processes_with_betas_alone)
+{
+    ddpm_config c = options(true);
+    use_folder_of(NULL, "diffusion.variance_type=learned_range");
+    config_put(&c, "diffusion.parameterization=vp");
+    config_put(&c, "diffusion.predict=eps");
+    cr_expect_eq(recipe_adopt(&c, NULL, &why), DDPM_EINVAL);
+    cr_expect(strstr(why.text, folder) && strstr(why.text, "half of its 2 output channels"), "%s", why.text);
+    c = options(true);
+    OK(recipe_adopt(&c, NULL, &why));
+    cr_expect_eq(c.diffusion.variance_type, DIFFUSION_VARIANCE_TYPE_LEARNED_RANGE);
 }
 
 Test(init_from, values_that_no_option_takes_are_refused_unless_another_is_set)

@@ -210,6 +210,10 @@ Test(recipe_classes, a_resumed_run_keeps_its_classes)
          OPTION_train_label_dropout, CHANGE_OF_RESULTS},
         {"model.num_class_embeds=9 train.label_dropout=0.2", "model.num_class_embeds=9", OPTION_train_label_dropout,
          CHANGE_OF_RESULTS},
+        {"", "diffusion.variance_type=learned_range", OPTION_diffusion_variance_type, CHANGE_OF_NETWORK},
+        {"", "diffusion.variance_type=fixed_large", OPTION_diffusion_variance_type, CHANGE_OF_RESULTS},
+        {"diffusion.parameterization=vp", "", OPTION_diffusion_parameterization, CHANGE_OF_NETWORK},
+        {"diffusion.predict=v", "", OPTION_diffusion_predict, CHANGE_OF_NETWORK},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const ddpm_config before = with(cases[i].before), now = with(cases[i].now);
