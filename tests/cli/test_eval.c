@@ -126,7 +126,8 @@ Test(eval_program, refuses_in_one_line)
     fails("bits r variance_type=learned_range", 2,
           "the network has 1 output channels; with variance_type learned_range it must have 2");
     fails("bits r variance_type=learned", 2, "learned");
-    fails("bits flow", 2, "FlowMatchEulerDiscreteScheduler: bits per dimension are defined for processes with betas alone");
+    fails("bits flow", 2,
+          "FlowMatchEulerDiscreteScheduler: bits per dimension are defined for processes with betas alone");
     fails("bits r num_inference_steps=41", 2, "41");
     fails("bits r data.resolution=16", 2, "the images are 16x16x1, but the network is for 8x8x1");
     fails("bits r data.path=missing data.kind=idx", 66, "missing");

@@ -41,9 +41,9 @@ static const struct {
     {"{diffusion.variance_type: learned_range, train: {loss_type: huber, loss_weighting: p2}}", ""},
     {"diffusion: {variance_type: learned_range, rescale_betas_zero_snr: true, predict: v}", ""},
     {"diffusion: {parameterization: vp, beta_d: 55}", ""}, /* sigma is 9.3e5 at t = 1 */
-    {"diffusion: {parameterization: vp, beta_d: 56}",
-     "diffusion.beta_d=56 and diffusion.beta_min=0.1: beta_d / 2 + beta_min is 28.1, but at most 27.6 keeps the largest "
-     "sigma below 1e+06; lower them"},
+    {"diffusion: {parameterization: vp, beta_d: 56}", "diffusion.beta_d=56 and diffusion.beta_min=0.1: beta_d / 2 + "
+                                                      "beta_min is 28.1, but at most 27.6 keeps the largest "
+                                                      "sigma below 1e+06; lower them"},
     {"diffusion: {beta_d: 1000}", ""},
     {"diffusion.variance_type: learned", "diffusion.variance_type=learned: not for training, as diffusers takes the "
                                          "network's second half as the variance and "

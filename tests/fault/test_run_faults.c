@@ -151,11 +151,11 @@ static bool survives(const ddpm_config *c, long n, int error)
     return all;
 }
 
-/* Every 17th call; all of them with DDPM_TEST_LONG. */
+/* Every 31st call; all of them with DDPM_TEST_LONG. */
 static void sweep(int error)
 {
     static ddpm_config c;
-    const long stride = getenv("DDPM_TEST_LONG") ? 1 : 17;
+    const long stride = getenv("DDPM_TEST_LONG") ? 1 : 31;
     long n = 1;
     settings(&c, folder, END);
     while (!survives(&c, n, error)) n += stride;
@@ -268,11 +268,11 @@ Test(run_faults, a_full_disk_loses_nothing)
     cr_assert_gt(full, 0, "the disk was never full");
 }
 
-/* 20 random moments, or 500 with DDPM_TEST_LONG, of runs that keep one checkpoint and save at every step. */
+/* 8 random moments, or 500 with DDPM_TEST_LONG, of runs that keep one checkpoint and save at every step. */
 Test(run_faults, killed_at_random_moments_loses_nothing)
 {
     static ddpm_config c;
-    const int kills = getenv("DDPM_TEST_LONG") ? 500 : 20;
+    const int kills = getenv("DDPM_TEST_LONG") ? 500 : 8;
     unsigned random = 1;
     int hit = 0;
     for (int i = 0; i < kills; i++) {

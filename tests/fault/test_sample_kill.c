@@ -196,10 +196,10 @@ Test(sample_kill, a_checkpoint_that_vanishes_is_looked_for_again)
     expect_all(0, 0);
 }
 
-/* 20 random moments, or 500 with DDPM_TEST_LONG, each with another seed than the one before. */
+/* 8 random moments, or 500 with DDPM_TEST_LONG, each with another seed than the one before. */
 Test(sample_kill, killed_at_random_moments_leaves_no_mixture)
 {
-    const int kills = getenv("DDPM_TEST_LONG") ? 500 : 20;
+    const int kills = getenv("DDPM_TEST_LONG") ? 500 : 8;
     unsigned random = 1;
     int hit = 0;
     for (int i = 0; i < kills; i++) {
