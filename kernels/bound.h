@@ -45,14 +45,12 @@ HD bound_sums bound_quad(const bound_args *a, const drawn_image *m, int b, int q
 {
     const float *row = m->row;
     const int count = quad_count(m->d, q);
-    const double span = (double)row[TABLE_LOG_SPAN], log_variance = (double)row[TABLE_LOG_VARIANCE];
     bound_sums sums = {0.0, 0.0};
     float x0[4];
     clean_quad(m, q, x0);
     UNROLL(1)
     for (int k = 0; k < count; k++) {
-        const int i = 4 * q + k;
-        const int64_t at = (int64_t)a->halves * ((int64_t)b * m->d + i / a->c * a->c) + i % a->c;
+        const int64_t at = prediction_at(a->halves, b, m->d, a->c, 4 * q + k);
         const float pixel = quad_pick(x0, k);
         const float target = row[TABLE_TARGET_X0] * pixel + row[TABLE_TARGET_EPS] * quad_pick(eps, k);
         const float miss = load_at(a->pred, a->pred_type, at) - target;
@@ -60,10 +58,8 @@ HD bound_sums bound_quad(const bound_args *a, const drawn_image *m, int b, int q
         const double clean = (double)pixel, clip = (double)a->clip;
         double x0_hat = clean + (double)row[TABLE_C_OUT] * (double)miss;
         if (clip > 0.0) x0_hat = x0_hat < -clip ? -clip : x0_hat > clip ? clip : x0_hat; /* NaN stays NaN */
-        const double off = clean - x0_hat, gap = (double)row[TABLE_X0_WEIGHT] * off;
-        const double d = bound_range((double)v, span);
-        const bound_term term = row[TABLE_DECODER] > 0.0f ? bound_decoder(clean, gap, log_variance + d)
-                                                          : bound_between(d, gap, log_variance);
+        const double off = clean - x0_hat;
+        const bound_term term = bound_of_row(row, clean, (double)row[TABLE_X0_WEIGHT] * off, (double)v);
         sums.nats += term.nats;
         sums.x0 += off * off;
     }

@@ -9,6 +9,7 @@ template <bool PLAIN> __global__ void __launch_bounds__(REDUCE_LANES) loss_parti
     if (PLAIN) a.kind = LOSS_L2, a.noise_offset = 0.0f;
     const int b = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
     const drawn_image m = loss_image(&a, b);
+    a = loss_args_of(&a, b);
     double error = 0.0, loss = 0.0;
     for (int turn = 0; turn < REDUCE_TURNS; turn++) {
         const int64_t q = (int64_t)chunk * REDUCE_QUADS + turn * REDUCE_LANES + threadIdx.x;
@@ -30,6 +31,7 @@ __global__ void __launch_bounds__(REDUCE_LANES) loss_learned_kernel(loss_args a,
 {
     const int b = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
     const drawn_image m = loss_image(&a, b);
+    a = loss_args_of(&a, b);
     loss_sums sums = {0.0, 0.0, 0.0};
     for (int turn = 0; turn < REDUCE_TURNS; turn++) {
         const int64_t q = (int64_t)chunk * REDUCE_QUADS + turn * REDUCE_LANES + threadIdx.x;

@@ -36,13 +36,13 @@ typedef struct loss_args {
     storage pred_type;
     const int64_t *index; /* as for q_sample */
     loss_kind kind;
-    float noise_offset; /* as for q_sample */
-    /* of a learned variance */
-    int learned;         /* pred and dpred are [n, h, w, 2c], F and v */
-    int kl;              /* the bound is the loss, and trains F too */
-    double bound;        /* factor of the bound in the loss */
-    float *vb;           /* [n]  the bound, in bits per dimension */
+    float noise_offset;  /* as for q_sample */
     const float *factor; /* [n]  of the gradient, by importance sampling (loss_history.h).  NULL: 1 */
+    /* of a learned variance */
+    int learned;  /* pred and dpred are [n, h, w, 2c], F and v */
+    int kl;       /* the bound is the loss, and trains F too */
+    double bound; /* factor of the bound in the loss */
+    float *vb;    /* [n]  the bound, in bits per dimension */
 } loss_args;
 
 typedef struct loss_sums {
@@ -51,8 +51,14 @@ typedef struct loss_sums {
 } loss_sums;
 enum { LOSS_SUMS = 3 };
 
-/* Factor of the gradient of image b. */
-HD float loss_grad_scale(const loss_args *a, int b) { return a->factor ? a->grad_scale * a->factor[b] : a->grad_scale; }
+/* The arguments for image b, whose factor is part of their grad_scale. */
+HD loss_args loss_args_of(const loss_args *a, int b)
+{
+    loss_args one = *a;
+    if (a->factor) one.grad_scale = a->grad_scale * a->factor[b];
+    one.factor = 0;
+    return one;
+}
 
 /* Number of partial sums per image. */
 HD int loss_chunks(int h, int w, int c) { return (int)reduce_chunks((int64_t)h * w * c); }
@@ -65,65 +71,69 @@ HD drawn_image loss_image(const loss_args *a, int b)
     return q_sample_image(&as, b);
 }
 
-/* Writes dpred of quad q of image b, given its draws, and returns its sums; for l2 they are equal.  `kind` is a->kind, a
- * parameter so that compilers can specialize on a constant. */
+/* Writes dpred of quad q of image b, given its draws and a = loss_args_of(b), and returns its sums; for l2 they are equal.
+ * `kind` is a->kind, a parameter so that compilers can specialize on a constant. */
 HD loss_sums loss_quad(const loss_args *a, const drawn_image *m, int b, int q, const float *eps, loss_kind kind)
 {
     const int count = quad_count(m->d, q);
     const int64_t at = (int64_t)b * m->d + 4 * (int64_t)q;
     const float ta = m->row[TABLE_TARGET_X0], te = m->row[TABLE_TARGET_EPS], c = m->row[TABLE_HUBER];
-    const float factor = m->row[TABLE_WEIGHT] * loss_grad_scale(a, b);
+    const float factor = m->row[TABLE_WEIGHT] * a->grad_scale;
     float x0[4], pred[4], gradient[4];
     double square[4], rho[4];
     clean_quad(m, q, x0);
     quad_load_as(pred, a->pred, a->pred_type, at, count);
     for (int k = 0; k < 4; k++) {
         const float miss = pred[k] - (ta * x0[k] + te * eps[k]);
-        gradient[k] = factor * loss_slope(kind, c, miss);
+        const loss_cost cost = loss_cost_of(kind, c, miss);
+        gradient[k] = factor * cost.slope;
         square[k] = k < count ? (double)(miss * miss) : 0.0;
-        rho[k] = k < count ? (double)loss_value(kind, c, miss) : 0.0;
+        rho[k] = k < count ? (double)cost.value : 0.0;
     }
     if (a->dpred) quad_store_as(a->dpred, a->pred_type, at, gradient, count);
     const loss_sums sums = {square[0] + square[1] + (square[2] + square[3]), rho[0] + rho[1] + (rho[2] + rho[3]), 0.0};
     return sums;
 }
 
-/* The bound's term of an element whose prediction misses its target by `miss`. */
-HD bound_term bound_of_row(const float *row, double x0, double miss, double v)
+/* The bound's term of an element whose step has a mean that is off by `gap` (variational_bound.h). */
+HD bound_term bound_of_row(const float *row, double x0, double gap, double v)
 {
     const double d = bound_range(v, (double)row[TABLE_LOG_SPAN]), log_variance = (double)row[TABLE_LOG_VARIANCE];
-    const double gap = -(double)row[TABLE_X0_WEIGHT] * (double)row[TABLE_C_OUT] * miss;
     if (row[TABLE_DECODER] > 0.0f) return bound_decoder(x0, gap, log_variance + d);
     return bound_between(d, gap, log_variance);
 }
 
-/* Element i of F of image b of d elements; v of the same is c elements further. */
-HD int64_t learned_at(int b, int d, int c, int i) { return 2 * (int64_t)b * d + (int64_t)(i / c) * c + i; }
+/* Element i of F of image b of d elements; v of the same is c elements further, if there are two halves. */
+HD int64_t prediction_at(int halves, int b, int d, int c, int i)
+{
+    return halves * ((int64_t)b * d + i / c * c) + i % c;
+}
 
-/* Writes the gradients of quad q of image b, F's and v's, given its draws, and returns its sums. */
+/* Writes the gradients of quad q of image b, F's and v's, given its draws and a = loss_args_of(b), and returns its sums. */
 HD loss_sums loss_learned_quad(const loss_args *a, const drawn_image *m, int b, int q, const float *eps)
 {
     const float *row = m->row;
     const int count = quad_count(m->d, q);
     const float ta = row[TABLE_TARGET_X0], te = row[TABLE_TARGET_EPS], huber = row[TABLE_HUBER];
-    const double scale = a->bound * BOUND_BITS * (double)loss_grad_scale(a, b), span = (double)row[TABLE_LOG_SPAN];
+    const double scale = a->bound * BOUND_BITS * (double)a->grad_scale, span = (double)row[TABLE_LOG_SPAN];
     const double by_miss = -(double)row[TABLE_X0_WEIGHT] * (double)row[TABLE_C_OUT]; /* slope of the gap */
     loss_sums sums = {0.0, 0.0, 0.0};
     float x0[4];
     clean_quad(m, q, x0);
     UNROLL(1)
     for (int k = 0; k < count; k++) {
-        const int64_t at = learned_at(b, m->d, a->c, 4 * q + k);
+        const int64_t at = prediction_at(2, b, m->d, a->c, 4 * q + k);
         const float clean = quad_pick(x0, k);
         const float miss = load_at(a->pred, a->pred_type, at) - (ta * clean + te * quad_pick(eps, k));
         const float v = load_at(a->pred, a->pred_type, at + a->c);
-        const bound_term term = bound_of_row(row, (double)clean, (double)miss, (double)v);
+        const bound_term term = bound_of_row(row, (double)clean, by_miss * (double)miss, (double)v);
+        const loss_cost cost = loss_cost_of(a->kind, huber, miss);
         sums.error += (double)(miss * miss);
-        sums.loss += (double)loss_value(a->kind, huber, miss);
+        sums.loss += (double)cost.value;
         sums.nats += term.nats;
         if (!a->dpred) continue;
-        const float dF = a->kl ? (float)(scale * by_miss * term.by_gap)
-                               : row[TABLE_WEIGHT] * loss_grad_scale(a, b) * loss_slope(a->kind, huber, miss);
+        const float dF =
+            a->kl ? (float)(scale * by_miss * term.by_gap) : row[TABLE_WEIGHT] * a->grad_scale * cost.slope;
         store_at(a->dpred, a->pred_type, at, dF);
         store_at(a->dpred, a->pred_type, at + a->c, (float)(scale * 0.5 * span * term.by_log_variance));
     }
@@ -168,12 +178,13 @@ static inline loss_sums loss_chunk(const loss_args *a, const drawn_image *m, int
 /* Computes loss, error and dpred of image b on a CPU, without `partial`. */
 static inline void loss_one(const loss_args *a, int b)
 {
+    const loss_args of_b = loss_args_of(a, b);
     const drawn_image m = loss_image(a, b);
     const int chunks = loss_chunks(a->h, a->w, a->c);
     loss_sums sums = {0.0, 0.0, 0.0};
     for (int chunk = 0; chunk < chunks; chunk++) {
         const loss_sums part =
-            a->kind == LOSS_L2 ? loss_chunk(a, &m, b, chunk, LOSS_L2) : loss_chunk(a, &m, b, chunk, a->kind);
+            a->kind == LOSS_L2 ? loss_chunk(&of_b, &m, b, chunk, LOSS_L2) : loss_chunk(&of_b, &m, b, chunk, a->kind);
         sums.error += part.error, sums.loss += part.loss, sums.nats += part.nats;
     }
     loss_finish(a, b, &sums);

@@ -13,33 +13,29 @@
 
 typedef enum loss_kind { LOSS_L2, LOSS_L1, LOSS_HUBER, LOSS_SMOOTH_L1, LOSS_PSEUDO_HUBER } loss_kind;
 
-/* rho(r) of a finite c > 0, which l2 and l1 ignore. */
-HD float loss_value(loss_kind kind, float c, float r)
-{
-    const float size = fabsf(r);
-    const float huber = size < c ? 0.5f * r * r : c * (size - 0.5f * c);
-    switch (kind) {
-    case LOSS_L2: break;
-    case LOSS_L1: return size;
-    case LOSS_HUBER: return huber;
-    case LOSS_SMOOTH_L1: return huber / c;
-    case LOSS_PSEUDO_HUBER: return r * r / (sqrtf(r * r + c * c) + c); /* without cancellation */
-    }
-    return r * r;
-}
+typedef struct loss_cost {
+    float value, slope;
+} loss_cost;
 
-HD float loss_slope(loss_kind kind, float c, float r)
+/* rho(r) and its slope, of a finite c > 0, which l2 and l1 ignore.  Both of a NaN are NaN. */
+HD loss_cost loss_cost_of(loss_kind kind, float c, float r)
 {
-    const float sign = (float)((r > 0.0f) - (r < 0.0f));
-    const float clamped = fabsf(r) < c ? r : c * sign;
+    const float size = fabsf(r), sign = (float)((r > 0.0f) - (r < 0.0f));
+    const float huber = size < c ? 0.5f * r * r : c * (size - 0.5f * c), clamped = size < c ? r : c * sign;
+    loss_cost cost = {r * r, 2.0f * r};
     switch (kind) {
-    case LOSS_L2: break;
-    case LOSS_L1: return r == r ? sign : r;
-    case LOSS_HUBER: return r == r ? clamped : r;
-    case LOSS_SMOOTH_L1: return r == r ? clamped / c : r;
-    case LOSS_PSEUDO_HUBER: return r / sqrtf(r * r + c * c);
+    case LOSS_L2: return cost;
+    case LOSS_L1: cost.value = size, cost.slope = sign; break;
+    case LOSS_HUBER: cost.value = huber, cost.slope = clamped; break;
+    case LOSS_SMOOTH_L1: cost.value = huber / c, cost.slope = clamped / c; break;
+    case LOSS_PSEUDO_HUBER: {
+        const float root = sqrtf(r * r + c * c);
+        cost.value = r * r / (root + c), cost.slope = r / root; /* without cancellation */
+        break;
     }
-    return 2.0f * r;
+    }
+    if (r != r) cost.slope = r;
+    return cost;
 }
 
 #endif

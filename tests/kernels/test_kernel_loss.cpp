@@ -139,20 +139,21 @@ Test(loss, losses_have_the_values_of_pytorch)
     const double slope[] = {-.998752, -.980581, -.447214, 0, .447214, .948683, .997785};
     double huber = 0, smooth = 0, pseudo = 0;
     for (int i = 0; i < 7; i++) {
-        huber += loss_value(LOSS_HUBER, c, r[i]);
-        smooth += loss_value(LOSS_SMOOTH_L1, c, r[i]);
-        pseudo += loss_value(LOSS_PSEUDO_HUBER, c, r[i]);
-        cr_assert_float_eq(loss_slope(LOSS_PSEUDO_HUBER, c, r[i]), slope[i], 1e-6);
-        cr_assert_float_eq(loss_slope(LOSS_SMOOTH_L1, c, r[i]), fmax(-1, fmin(1, r[i] / 0.1)), 1e-6);
-        cr_assert_float_eq(loss_slope(LOSS_HUBER, c, r[i]), fmax(-0.1, fmin(0.1, r[i])), 1e-7);
+        huber += loss_cost_of(LOSS_HUBER, c, r[i]).value;
+        smooth += loss_cost_of(LOSS_SMOOTH_L1, c, r[i]).value;
+        pseudo += loss_cost_of(LOSS_PSEUDO_HUBER, c, r[i]).value;
+        cr_assert_float_eq(loss_cost_of(LOSS_PSEUDO_HUBER, c, r[i]).slope, slope[i], 1e-6);
+        cr_assert_float_eq(loss_cost_of(LOSS_SMOOTH_L1, c, r[i]).slope, fmax(-1, fmin(1, r[i] / 0.1)), 1e-6);
+        cr_assert_float_eq(loss_cost_of(LOSS_HUBER, c, r[i]).slope, fmax(-0.1, fmin(0.1, r[i])), 1e-7);
     }
     cr_assert_float_eq(huber, 0.4125, 1e-6);
     cr_assert_float_eq(smooth, 4.125, 1e-5);
     cr_assert_float_eq(pseudo, 3.9555645924, 1e-6);
-    cr_assert_eq(loss_slope(LOSS_L1, c, 0.0f), 0.0f);
+    cr_assert_eq(loss_cost_of(LOSS_L1, c, 0.0f).slope, 0.0f);
     for (loss_kind kind : {LOSS_L1, LOSS_HUBER, LOSS_SMOOTH_L1, LOSS_PSEUDO_HUBER})
-        cr_assert(std::isnan(loss_slope(kind, c, not_a_number)) && std::isnan(loss_value(kind, c, not_a_number)), "%d",
-                  (int)kind);
+        cr_assert(std::isnan(loss_cost_of(kind, c, not_a_number).slope) &&
+                      std::isnan(loss_cost_of(kind, c, not_a_number).value),
+                  "%d", (int)kind);
 }
 
 Test(loss, every_loss_follows_its_formula_in_every_thread_order)
