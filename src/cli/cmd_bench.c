@@ -369,17 +369,7 @@ static void describe(bench_job *b)
     if (b->be->remark) bench_say(b, "%-14s %s\n", "note", b->be->remark);
 }
 
-static bool is_result(const char *path)
-{
-    enum { MOST = 1 << 26 };
-    static const char first[] = "{\n  \"benchmark\": ";
-    char *text;
-    size_t size;
-    if (file_read(path, MOST, &text, &size, NULL) != DDPM_OK) return false;
-    const bool ours = !strncmp(text, first, sizeof first - 1);
-    mem_free(text);
-    return ours;
-}
+static bool is_result(const char *path) { return output_is_json_of(path, "benchmark"); }
 
 static bool is_stdout(const char *json) { return config_word_of(OPTION_bench_json, json) == BENCH_JSON_STDOUT; }
 

@@ -113,11 +113,11 @@ static ddpm_status read_image(void *context, int64_t index, uint8_t *pixels, int
     return dataset_read(j->data, index, pixels, e);
 }
 
-static bool tick(void *context, int64_t evaluations, int64_t images)
+static void tick(void *context, int64_t evaluations, int64_t images)
 {
     job *j = context;
     const double now = clock_seconds(), per_image = bits_steps(j->bits);
-    if (!progress_step(&j->bar, now, evaluations)) return false;
+    if (!progress_step(&j->bar, now, evaluations)) return;
     const double rate = progress_rate_get(&j->bar.rate);
     progress_line line = progress_unknown;
     line.noun = "image";
@@ -128,7 +128,6 @@ static bool tick(void *context, int64_t evaluations, int64_t images)
         line.seconds_left = ((double)line.total * per_image - (double)evaluations) / rate;
     }
     progress_show(&j->bar, now, line);
-    return false;
 }
 
 /* ---- the results ---- */
@@ -253,17 +252,7 @@ static ddpm_status write_json(const job *j, err *e)
     return st;
 }
 
-static bool is_result(const char *path)
-{
-    enum { MOST = 1 << 26 };
-    static const char first[] = "{\n  \"evaluation\": ";
-    char *text;
-    size_t size;
-    if (file_read(path, MOST, &text, &size, NULL) != DDPM_OK) return false;
-    const bool ours = !strncmp(text, first, sizeof first - 1);
-    mem_free(text);
-    return ours;
-}
+static bool is_result(const char *path) { return output_is_json_of(path, "evaluation"); }
 
 /* ---- the command ---- */
 
@@ -278,13 +267,15 @@ static ddpm_status prepare(const cli_args *args, job *j, err *e)
     TRY(self_test_open(&device, &j->be, e));
     say(j, "device", backend_take_remark(j->be));
     TRY(load_model(j, e));
-    j->spec = (bits_spec){.batch = c->eval.batch,
+    TRY(open_data(j, e));
+    const int steps = c->eval.num_inference_steps ? c->eval.num_inference_steps : j->m->scheduler.num_train_timesteps;
+    const int64_t evaluations = dataset_count(j->data) * steps; /* a larger batch would only take memory */
+    j->spec = (bits_spec){.batch = evaluations < c->eval.batch ? (int)evaluations : c->eval.batch,
                           .steps = c->eval.num_inference_steps,
                           .seed = (uint64_t)c->eval.seed,
                           .variance = recipe_to_eval_variance(c->eval.variance_type, j->m->scheduler.variance_type),
                           .clip = c->eval.clip_denoised};
-    TRY(bits_create(j->m, &j->spec, &j->bits, e));
-    return open_data(j, e);
+    return bits_create(j->m, &j->spec, &j->bits, e);
 }
 
 static ddpm_status evaluate(job *j, err *e)

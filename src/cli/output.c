@@ -1,5 +1,6 @@
 #include "cli/output.h"
 
+#include "base/mem.h"
 #include "io/atomic_dir.h"
 #include "io/checkpoint_place.h"
 
@@ -11,6 +12,18 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+bool output_is_json_of(const char *path, const char *first_key)
+{
+    enum { MOST = 1 << 26 };
+    char first[80], *text;
+    size_t size;
+    const int n = snprintf(first, sizeof first, "{\n  \"%s\": ", first_key);
+    if (file_read(path, MOST, &text, &size, NULL) != DDPM_OK) return false;
+    const bool ours = !strncmp(text, first, (size_t)n);
+    mem_free(text);
+    return ours;
+}
 
 ddpm_status output_check(const char *path, const char *option, output_is_ours *ours, bool overwrite, err *e)
 {

@@ -12,6 +12,9 @@ typedef bool output_is_ours(const char *path);
 DDPM_MUST_CHECK ddpm_status output_check(const char *path, const char *option, output_is_ours *ours, bool overwrite,
                                          err *e);
 
+/* Does the file begin as the JSON results of a command do, an object with this key first? */
+bool output_is_json_of(const char *path, const char *first_key);
+
 /* Is the path that of standard output?  If so, nothing else may be printed there. */
 bool output_is_stdout(const char *path);
 

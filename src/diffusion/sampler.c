@@ -114,7 +114,7 @@ sampler_kind sampler_of_class(const scheduler_config *c)
     case SCHEDULER_CLASS_DPM_MULTISTEP: return dpm_multistep_of(c);
     case SCHEDULER_CLASS_DPM_SINGLESTEP: return c->solver_order == 3 ? SAMPLER_DPM_3S : SAMPLER_DPMPP_2S;
     case SCHEDULER_CLASS_SDE_VP:
-    case SCHEDULER_CLASS_SDE_VE: /* their own samplers of diffusers are not implemented */
+    case SCHEDULER_CLASS_SDE_VE: /* by EDM's sampler, as Karras et al. do, not by the steps of diffusers' classes */
     case SCHEDULER_CLASS_EDM_EULER: return SAMPLER_EDM_EULER;
     default: break;
     }

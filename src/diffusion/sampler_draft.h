@@ -74,8 +74,8 @@ draft_row *draft_add(sampler_draft *d, const level *L);
 level level_at(sampler_draft *d, double t, double al, double sg);
 level level_vp(sampler_draft *d, double sigma, double t);               /* al^2 + sg^2 = 1 */
 level level_of_timestep(sampler_draft *d, int t, double abar_of_image); /* t < 0: the image's, abar_of_image */
-level level_of_sigma(sampler_draft *d,
-                     double sigma); /* by the preconditioning: Karras et al. 2022 (arXiv:2206.00364), table 1 */
+/* By the preconditioning: Karras et al. 2022 (arXiv:2206.00364), table 1. */
+level level_of_sigma(sampler_draft *d, double sigma);
 double draft_sigma_at(const sampler_draft *d, double t);    /* linear between timesteps */
 double draft_time_at(const sampler_draft *d, double sigma); /* linear in log sigma */
 

@@ -288,8 +288,7 @@ ddpm_status bits_run(bits_per_dim *b, const bits_images *images, bits_result *re
         const int n = all - at < b->spec.batch ? (int)(all - at) : b->spec.batch;
         TRY_GOTO(run_batch(b, &s, at, n, e));
         TRY_GOTO(add(b, &s, result, at, n, e));
-        if (images->tick && images->tick(images->context, at + n, s.done))
-            TRY_GOTO(err_set(e, DDPM_ESAVED, "the evaluation was stopped after %lld images", (long long)s.done));
+        if (images->tick) images->tick(images->context, at + n, s.done);
     }
     finish(b, &s, result);
 done:

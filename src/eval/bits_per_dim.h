@@ -36,8 +36,8 @@ typedef struct bits_result {
 
 /* Reads pixels [h, w, c] of image `index`, and its label if the network has classes. */
 typedef ddpm_status bits_read(void *context, int64_t index, uint8_t *pixels, int64_t *label, err *e);
-/* Called after every batch with the number of images that are done; true: stop. */
-typedef bool bits_tick(void *context, int64_t evaluations, int64_t images);
+/* Called after every batch with the number of images that are done. */
+typedef void bits_tick(void *context, int64_t evaluations, int64_t images);
 
 typedef struct bits_per_dim bits_per_dim;
 
@@ -54,7 +54,7 @@ typedef struct bits_images {
     void *context;
 } bits_images;
 
-/* DDPM_EDIVERGED names the first image and timestep with a value that is not finite; DDPM_ESAVED: `tick` stopped it. */
+/* DDPM_EDIVERGED names the first image and timestep with a value that is not finite. */
 DDPM_MUST_CHECK ddpm_status bits_run(bits_per_dim *b, const bits_images *images, bits_result *result, err *e);
 
 #endif

@@ -1,7 +1,7 @@
 /* ddpm eval as a user meets it: its table, its JSON, what it refuses, and how it ends when it is interrupted. */
 #include "base/file.h"
 #include "base/mem.h"
-#include "support/io_support.h"
+#include "support/program_shell.h"
 
 #include <criterion/criterion.h>
 #include <jansson.h>
@@ -15,44 +15,15 @@
 
 static char root[PATH_CAP];
 
-/* A shell's line in the test's folder, where `classes` is a network of 4 classes for 8x8 grey images or larger, and `bits`
- * evaluates RUN on drawn digits. */
-static int shell(const char *line)
-{
-    char command[4 * PATH_CAP];
-    (void)snprintf(
-        command, sizeof command,
-        "cd %s && ddpm() { '%s' \"$@\"; } && bits() { ddpm eval \"$@\" threads=1 cpu.conv=direct; } && { %s; }"
-        " >stdout 2>stderr",
-        root, DDPM_PROGRAM, line);
-    const int status = system(command);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static void works(const char *line)
-{
-    const int code = shell(line);
-    cr_assert_eq(code, 0, "%s: exit %d: %s", line, code, get_text(in_dir(root, "stderr")));
-}
-
-static void fails(const char *line, int code, const char *said)
-{
-    const int got = shell(line);
-    char *text = get_text(in_dir(root, "stderr")), *end = strchr(text, '\n');
-    cr_expect_eq(got, code, "%s: exit %d: %s", line, got, text);
-    cr_expect(end && !end[1] && strstr(text, said), "%s: expected one line with '%s', got: %s", line, said, text);
-    mem_free(text);
-}
-
 #define SMALL                                                                                                          \
     "data.kind=digits data.resolution=8 data.channels=1 data.count=20 model.block_out_channels=8,16 "                  \
     "model.down_block_types=DownBlock2D,AttnDownBlock2D model.up_block_types=AttnUpBlock2D,UpBlock2D "                 \
     "model.layers_per_block=1 model.norm_num_groups=4 train.batch=4 train.steps=3 threads=1 ckpt.every=0 "             \
     "diffusion.num_train_timesteps=40 ema.decay=0.5 ema.more=0.9 ema.warmup=false"
 
-static void make_root(void) { scratch_make(root); }
-static void remove_root(void) { scratch_remove(root); }
-TestSuite(eval_program, .init = make_root, .fini = remove_root, .timeout = 300);
+/* `bits` evaluates RUN. */
+static void make_root(void) { shell_begin(root, "bits() { ddpm eval \"$@\" threads=1 cpu.conv=direct; }; "); }
+TestSuite(eval_program, .init = make_root, .fini = shell_end, .timeout = 300);
 
 static json_t *json_of(const char *name)
 {
@@ -101,7 +72,7 @@ Test(eval_program, options_reach_the_result)
     double bits[LINES];
     works("ddpm train out=r " SMALL);
     for (int k = 0; k < LINES; k++) {
-        works(lines[k]);
+        works("%s", lines[k]);
         json_t *all = json_of("stdout");
         bits[k] = number(all, "bits_per_dim");
         cr_expect_eq(number(all, "images"), 20, "the run's own images");

@@ -3,7 +3,7 @@
 #include "base/folder_lock.h"
 #include "base/mem.h"
 #include "data/image.h"
-#include "support/io_support.h"
+#include "support/program_shell.h"
 
 #include <criterion/criterion.h>
 #include <stdarg.h>
@@ -20,7 +20,7 @@
     " model.layers_per_block=1 model.norm_num_groups=4 diffusion.num_train_timesteps=20 train.batch=4 train.lr=2e-3"   \
     " train.lr_warmup_steps=0 ema.decay=0.9 threads=1 cpu.conv=direct" /* nothing is chosen by timing */
 
-static char root[] = "/tmp/ddpm-sample-XXXXXX";
+static char root[PATH_CAP];
 static err why;
 
 __attribute__((format(printf, 1, 2))) static const char *in_root(const char *fmt, ...)
@@ -36,16 +36,6 @@ __attribute__((format(printf, 1, 2))) static const char *in_root(const char *fmt
     return path[next];
 }
 
-/* A shell's line in the test's folder; `ddpm` is the program.  Its exit code. */
-static int shell(const char *line)
-{
-    char command[2 * PATH_CAP];
-    (void)snprintf(command, sizeof command, "cd %s && ddpm() { '%s' \"$@\"; } && { %s; } >stdout 2>stderr", root,
-                   DDPM_PROGRAM, line);
-    const int status = system(command);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 static char *text_of(const char *name)
 {
     char *text;
@@ -54,35 +44,13 @@ static char *text_of(const char *name)
     return text;
 }
 
-__attribute__((format(printf, 1, 2))) static void works(const char *fmt, ...)
-{
-    char line[2048];
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(line, sizeof line, fmt, ap);
-    va_end(ap);
-    const int code = shell(line);
-    cr_assert_eq(code, 0, "%s: exit %d: %s", line, code, text_of("stderr"));
-}
-
-/* Exit with this code and one line, in which these words stand. */
-static void fails(const char *line, int code, const char *said)
-{
-    const int got = shell(line);
-    char *text = text_of("stderr"), *end = strchr(text, '\n');
-    cr_expect_eq(got, code, "%s: exit %d: %s", line, got, text);
-    cr_expect(end && !end[1] && strstr(text, said), "%s: expected one line with '%s', got: %s", line, said, text);
-    mem_free(text);
-}
-
 static void make_root(void)
 {
-    cr_assert_not_null(mkdtemp(root));
+    shell_begin(root, "");
     works("ddpm train out=run train.steps=20 ckpt.every=10 " TINY);
 }
-static void remove_root(void) { cr_assert_eq(dir_remove(root, &why), DDPM_OK, "%s", why.text); }
 
-TestSuite(sample, .init = make_root, .fini = remove_root, .timeout = 300);
+TestSuite(sample, .init = make_root, .fini = shell_end, .timeout = 300);
 
 /* The same pictures, to the byte, in both folders. */
 static void expect_same(const char *a, const char *b, int count)
@@ -251,7 +219,7 @@ Test(sample, what_cannot_be_done_is_found_before_anything_is_removed)
     const int n = snprintf(line, sizeof line, "ddpm sample run count=1 out=");
     memset(line + n, 'd', PATH_CAP - 20);
     line[n + PATH_CAP - 20] = '\0';
-    cr_expect_eq(shell(line), DDPM_EINVAL);
+    cr_expect_eq(shell("%s", line), DDPM_EINVAL);
 }
 
 /* faults B2, F2. */

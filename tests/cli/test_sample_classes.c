@@ -1,43 +1,14 @@
 /* ddpm sample and inspect on a network whose classes have names. */
 #include "base/file.h"
 #include "base/mem.h"
-#include "support/io_support.h"
+#include "support/program_shell.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
 static char root[PATH_CAP];
-
-/* A shell's line in the test's folder, in which `draw` samples from the network with 5 rows of classes in `net`. */
-static int shell(const char *line)
-{
-    char command[4 * PATH_CAP];
-    (void)snprintf(command, sizeof command,
-                   "cd %s && ddpm() { '%s' \"$@\"; } && draw() { ddpm sample net threads=1 cpu.conv=direct"
-                   " sampler=ddim num_inference_steps=2 \"$@\"; } && { %s; } >stdout 2>stderr",
-                   root, DDPM_PROGRAM, line);
-    const int status = system(command);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static void works(const char *line)
-{
-    const int code = shell(line);
-    cr_assert_eq(code, 0, "%s: exit %d: %s", line, code, get_text(in_dir(root, "stderr")));
-}
-
-/* Exit with this code and one line, in which these words stand. */
-static void fails(const char *line, int code, const char *said)
-{
-    const int got = shell(line);
-    char *text = get_text(in_dir(root, "stderr")), *end = strchr(text, '\n');
-    cr_expect_eq(got, code, "%s: exit %d: %s", line, got, text);
-    cr_expect(end && !end[1] && strstr(text, said), "%s: expected one line with '%s', got: %s", line, said, text);
-    mem_free(text);
-}
 
 static void expect_in(const char *file, const char *words)
 {
@@ -50,14 +21,15 @@ static void name_classes(const char *json) { put_file(in_dir(root, "net/classes.
 
 #define NAMES "\"id2label\": {\"0\": \"ant\", \"1\": \"bat\", \"2\": \"cat, big\", \"3\": \"dog\"}"
 
+/* `draw` samples from the network with 5 rows of classes in `net`. */
 static void make_root(void)
 {
-    scratch_make(root);
+    shell_begin(root,
+                "draw() { ddpm sample net threads=1 cpu.conv=direct sampler=ddim num_inference_steps=2 \"$@\"; }; ");
     works("cp -r '" DDPM_TESTS "/sample/loops/classes' net");
     name_classes("{" NAMES ", \"null_class\": 4}");
 }
-static void remove_root(void) { scratch_remove(root); }
-TestSuite(sample_classes, .init = make_root, .fini = remove_root, .timeout = 300);
+TestSuite(sample_classes, .init = make_root, .fini = shell_end, .timeout = 300);
 
 Test(sample_classes, names_are_the_same_set_as_numbers)
 {

@@ -3,54 +3,18 @@
 #include "base/mem.h"
 #include "data/image.h"
 #include "support/golden.h"
-#include "support/io_support.h"
+#include "support/program_shell.h"
 
 #include <criterion/criterion.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { SIDE = 8, C = 3, D = SIDE * SIDE * C };
 
 static char root[PATH_CAP];
 static err why;
-
-/* A shell's line in the test's folder; `ddpm` is the program, `draw` its sampling from the network with 5 classes in
- * `net`, of 8x8 pixels and 3 channels, and `grey` that without classes, of 4x4 pixels and one channel.  Its exit code. */
-static int shell(const char *line)
-{
-    char command[4 * PATH_CAP];
-    (void)snprintf(command, sizeof command,
-                   "cd %s && ddpm() { '%s' \"$@\"; } && draw() { ddpm sample net threads=1 cpu.conv=direct \"$@\"; } &&"
-                   " grey() { ddpm sample grey threads=1 cpu.conv=direct \"$@\"; } && { %s; } >stdout 2>stderr",
-                   root, DDPM_PROGRAM, line);
-    const int status = system(command);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-__attribute__((format(printf, 1, 2))) static void works(const char *fmt, ...)
-{
-    char line[2048];
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(line, sizeof line, fmt, ap);
-    va_end(ap);
-    const int code = shell(line);
-    cr_assert_eq(code, 0, "%s: exit %d: %s", line, code, get_text(in_dir(root, "stderr")));
-}
-
-/* Exit with this code and one line, in which these words stand. */
-static void fails(const char *line, int code, const char *said)
-{
-    const int got = shell(line);
-    char *text = get_text(in_dir(root, "stderr")), *end = strchr(text, '\n');
-    cr_expect_eq(got, code, "%s: exit %d: %s", line, got, text);
-    cr_expect(end && !end[1] && strstr(text, said), "%s: expected one line with '%s', got: %s", line, said, text);
-    mem_free(text);
-}
 
 static void expect_said(const char *words, bool is_there)
 {
@@ -79,9 +43,12 @@ static const uint8_t *trained;
 static uint8_t third(int i) { return trained[3 * 144 + i]; }
 static uint8_t eighth(int i) { return trained[8 * 144 + i]; }
 
+/* `draw` samples from the network with 5 classes in `net`, of 8x8 pixels and 3 channels, and `grey` from that without
+ * classes, of 4x4 pixels and one channel. */
 static void make_root(void)
 {
-    scratch_make(root);
+    shell_begin(root, "draw() { ddpm sample net threads=1 cpu.conv=direct \"$@\"; }; "
+                      "grey() { ddpm sample grey threads=1 cpu.conv=direct \"$@\"; }; ");
     works("cp -r '%s/sample/loops/classes' net && cp -r '%s/golden/pipeline/current' grey", DDPM_TESTS, DDPM_TESTS);
     put_image("a.png", SIDE, SIDE, C, ascending);
     put_image("b.png", SIDE, SIDE, C, descending);
@@ -92,9 +59,8 @@ static void make_root(void)
     put_file(in_dir(root, "text.png"), "no image");
     works("mkdir both empty && cp a.png both/0.png && cp b.png both/1.png && head -c 100 a.png > cut.png");
 }
-static void remove_root(void) { scratch_remove(root); }
 
-TestSuite(sample_tasks, .init = make_root, .fini = remove_root, .timeout = 300);
+TestSuite(sample_tasks, .init = make_root, .fini = shell_end, .timeout = 300);
 
 static image picture(const char *name)
 {

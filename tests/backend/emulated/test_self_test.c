@@ -1,4 +1,4 @@
-/* The self-test of a GPU: the emulated device passes in f32 and bf16, and faults that are planted are found. */
+/* The self-test of a GPU: the emulated device passes in every precision, and faults that are planted are found. */
 #include "train/self_test.h"
 #include "backend/cuda/cuda_backend.h"
 #include "emu/emu_control.h"
@@ -25,6 +25,7 @@ static ddpm_status run(precision_kind precision, unsigned disabled)
 }
 
 Test(self_test, passes_in_f32) { OK(run(PRECISION_FP32, 0)); }
+Test(self_test, passes_in_tf32) { OK(run(PRECISION_TF32, 0)); }
 Test(self_test, passes_in_bf16) { OK(run(PRECISION_BF16, 0)); }
 Test(self_test, passes_with_the_other_form_of_every_op)
 {
